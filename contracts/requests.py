@@ -1,0 +1,45 @@
+"""The bodies that start runs."""
+
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, field_validator
+
+from contracts.config import AgentName
+from contracts.payload import JsonObject, WireRequest
+
+_METADATA_LIMIT = 8_192
+
+
+class StartOptions(WireRequest):
+    """What every start accepts beside the pattern's own fields."""
+
+    agent: AgentName | None = Field(default=None, description="The agent's name; the configured default if absent.")
+    params: JsonObject = Field(default={}, description="Options for the agent.")
+    timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
+        default=300.0, description="Deadline of the whole run, in seconds."
+    )
+    priority: int = Field(default=3, ge=1, le=5, description="1 is served first, 5 last.")
+    metadata: JsonObject = Field(default={}, description="Yours; echoed back. At most 8 kB as JSON.")
+
+    @field_validator("metadata")
+    @classmethod
+    def _small(cls, metadata: JsonObject) -> JsonObject:
+        # It travels with the run's memo, through every listing.
+        if len(str(metadata)) > _METADATA_LIMIT:
+            raise ValueError(f"must not exceed {_METADATA_LIMIT} characters as JSON")
+        return metadata
+
+
+_QUERY_EXAMPLE: dict[str, Any] = {
+    "query": "Analyze this customer feedback",
+    "context": {"customerId": "12345", "previousInteractions": 5},
+}
+
+
+class QueryRequest(StartOptions):
+    """Pattern 1: a question that is answered in the response."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_QUERY_EXAMPLE]})
+
+    query: str = Field(min_length=1, description="What the agent is asked.")
+    context: JsonObject = Field(default={}, description="What the agent should know.")

@@ -1,0 +1,60 @@
+"""What may become of a call to an agent, named once, so that raise and catch cannot diverge.
+
+Agents raise these, the activity turns them into Temporal failures of the same type name, and the API turns
+those names into problems. `detail` is read by the client: it must never hold a secret.
+"""
+
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """The type names of a failed run, in Temporal's history and in `error.verdict` on the wire."""
+
+    AGENT_UNAVAILABLE = "AgentUnavailable"
+    AGENT_RATE_LIMITED = "AgentRateLimited"
+    AGENT_REJECTED = "AgentRejected"
+    CIRCUIT_OPEN = "CircuitOpen"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    TERMINATED = "Terminated"
+    INTERNAL = "Internal"
+
+    @property
+    def retryable(self) -> bool:
+        """Whether another attempt of the same call may end better."""
+        return self in (Verdict.AGENT_UNAVAILABLE, Verdict.AGENT_RATE_LIMITED, Verdict.CIRCUIT_OPEN)
+
+
+class AgentError(Exception):
+    """A failed call. `retry_after` is in seconds; `pointer` (RFC 6901) names the field at fault, if one is."""
+
+    verdict: Verdict
+
+    def __init__(self, detail: str, *, retry_after: float | None = None, pointer: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after = retry_after
+        self.pointer = pointer
+
+
+class AgentUnavailable(AgentError):  # noqa: N818  (a verdict's name is part of the contract)
+    """The agent did not answer, or broke off: the next attempt may work."""
+
+    verdict = Verdict.AGENT_UNAVAILABLE
+
+
+class AgentRateLimited(AgentError):  # noqa: N818
+    """The agent asked for a pause of `retry_after` seconds."""
+
+    verdict = Verdict.AGENT_RATE_LIMITED
+
+
+class CircuitOpen(AgentError):  # noqa: N818
+    """The agent is known to be down and was not called."""
+
+    verdict = Verdict.CIRCUIT_OPEN
+
+
+class AgentRejected(AgentError):  # noqa: N818
+    """The agent will never do this. With a `pointer` the request is at fault, else the agent."""
+
+    verdict = Verdict.AGENT_REJECTED
