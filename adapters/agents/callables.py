@@ -1,0 +1,110 @@
+"""Makes an agent of what a Python developer has at hand: a function, or an object with `run`."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
+
+from contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
+from contracts.verdicts import AgentRejected
+
+# A thread per call that runs; as many as a worker runs activities at most.
+_MAX_THREADS = 1_000
+
+
+def as_agent(target: object) -> Agent:
+    """An agent out of `target`.
+
+    Takes an object (or a class that needs no arguments) with an async-generator method `run(request, context)`,
+    or a callable of `(request)` or `(request, context)`: an async generator function, an async function, or a
+    plain one, which then runs in a thread of its own and cannot stall the others. A callable returns a str, a
+    dict or a Reply.
+
+    Raises TypeError that says what it was given.
+    """
+    if inspect.isclass(target):
+        target = target()
+    run = getattr(target, "run", None)
+    if run is not None and inspect.isasyncgenfunction(run):
+        return target  # type: ignore[return-value]  # that is what makes it an Agent
+    if not callable(target):
+        raise TypeError(f"{target!r} is neither callable nor an agent with an async generator `run`")
+    return CallableAgent(target)
+
+
+class CallableAgent:
+    """A callable behind the agent's interface."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._takes_context = _takes_two(function)
+        call = function if inspect.isroutine(function) else type(function).__call__
+        self._is_stream = inspect.isasyncgenfunction(call)
+        self._is_async = inspect.iscoroutinefunction(call)
+        self._threads: Executor = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="agent")
+
+    async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+        """One call of the callable; a stream's own events pass through."""
+        arguments = (request, context) if self._takes_context else (request,)
+        if self._is_stream:
+            async for event in self._function(*arguments):
+                yield _event(event)
+            return
+        if self._is_async:
+            yield _reply(await self._function(*arguments))
+            return
+        answer = await self._in_thread(arguments)
+        yield _reply(await answer if isinstance(answer, Awaitable) else answer)
+
+    async def _in_thread(self, arguments: tuple[Any, ...]) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, partial(self._function, *arguments))
+
+
+def _takes_two(function: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in positional if p.default is p.empty]
+    if len(required) > 2 or not (positional or any(p.kind is p.VAR_POSITIONAL for p in parameters)):
+        raise TypeError(f"{function!r} must take (request) or (request, context)")
+    return len(positional) >= 2
+
+
+def _event(event: object) -> AgentEvent:
+    if isinstance(event, Delta | Progress | Reply):
+        return event
+    return Delta(text=event) if isinstance(event, str) else _reply(event)
+
+
+def _reply(answer: object) -> Reply:
+    try:
+        match answer:
+            case Reply():
+                return answer
+            case str():
+                return Reply(response=answer)
+            case Mapping():
+                return _reply_of_mapping(answer)
+    except ValidationError as error:
+        where = ", ".join(".".join(map(str, e["loc"])) for e in error.errors())
+        raise AgentRejected(f"The agent's answer does not fit: {where}.") from error
+    raise AgentRejected(f"The agent returned {type(answer).__name__}; it must be a str, a dict or a Reply.")
+
+
+def _reply_of_mapping(answer: Mapping[str, Any]) -> Reply:
+    """A dict with a `response` is read as a Reply, what else stands in it as `data`; any other dict is data."""
+    if "response" not in answer:
+        return Reply(data=dict(answer))
+    known = {"response", "confidence", "usage", "data"}
+    fields = {key: value for key, value in answer.items() if key in known}
+    extra = {key: value for key, value in answer.items() if key not in known}
+    if extra:
+        fields["data"] = {**(fields.get("data") or {}), **extra}
+    return Reply.model_validate(fields)

@@ -1,0 +1,122 @@
+"""The agent for trying patterns, load and faults: it says what it is told to, when it is told to."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from adapters.agents.client_json import one_line, pointer_to
+from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
+from contracts.payload import Payload
+from contracts.verdicts import AgentRejected, AgentUnavailable
+
+MAX_TEXT = 10_000_000
+
+# With nothing to sleep for, the other tasks of the loop get their turn after this many steps.
+_STEPS_BETWEEN_TURNS = 64
+
+
+class SimulatorParams(Payload):
+    """What a request's `params` may say. An unknown or ill-typed one is an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    # Seconds that the whole answer takes.
+    seconds: float = Field(default=1.0, ge=0, le=86_400, allow_inf_nan=False)
+    # The number of progress updates, and of the pieces that the text comes in.
+    steps: int = Field(default=10, ge=1, le=100_000)
+    text: str | None = Field(default=None, max_length=MAX_TEXT)
+    # Bytes of the response: the text is cut or repeated to exactly that many, in ASCII.
+    size: int | None = Field(default=None, ge=0, le=MAX_TEXT)
+    # The attempts 1..failures break off with a transient error.
+    failures: int = Field(default=0, ge=0, le=1_000_000)
+    # The step at which an attempt breaks off: the pieces of the steps before it have been said by then.
+    fail_at: int = Field(default=1, ge=1, le=100_000)
+    # Every attempt breaks off, for good.
+    permanent: bool = False
+
+    @field_validator("text")
+    @classmethod
+    def _encodable(cls, text: str | None) -> str | None:
+        # A lone surrogate passes as a Python string, and then no encoder would take the deltas.
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError:
+            raise ValueError("is not valid Unicode") from None
+        return text
+
+    @field_validator("fail_at")
+    @classmethod
+    def _reachable(cls, fail_at: int, info: ValidationInfo) -> int:
+        steps = info.data.get("steps")
+        if steps is not None and fail_at > steps:
+            raise ValueError(f"is beyond the last step, {steps}")
+        return fail_at
+
+
+class SimulatorAgent:
+    """Answers by a text in pieces, over a time, with the failures that `params` ask for.
+
+    Raises `AgentUnavailable` on the attempts that are to fail, `AgentRejected` if `permanent` (without a
+    pointer) or if the params are wrong (with one).
+    """
+
+    async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+        """Step by step: a pause, a `Delta` unless its piece is empty, a `Progress`; then the `Reply`."""
+        params = _parse(request)
+        text = _text(params, request)
+        clock = asyncio.get_running_loop().time
+        start = clock()
+        for step in range(1, params.steps + 1):
+            # Sleeping until a moment, not for a span: thousands of short sleeps would add up to far more
+            # than `seconds`.
+            await _sleep(start + params.seconds * step / params.steps - clock(), step)
+            if step == params.fail_at:
+                _fail_if_asked(params, request.attempt)
+            piece = text[len(text) * (step - 1) // params.steps : len(text) * step // params.steps]
+            if piece:
+                yield Delta(text=piece)
+            yield Progress(percent=100 * step / params.steps, note=f"step {step} of {params.steps}")
+        yield Reply(response=text, confidence=1.0, usage=_usage(request, text))
+
+
+async def _sleep(seconds: float, step: int) -> None:
+    if seconds > 0:
+        await asyncio.sleep(seconds)
+    elif step % _STEPS_BETWEEN_TURNS == 0:
+        await asyncio.sleep(0)
+
+
+def _parse(request: AgentRequest) -> SimulatorParams:
+    try:
+        return SimulatorParams.model_validate(request.params, by_alias=True, by_name=False)
+    except ValidationError as failure:
+        first = failure.errors(include_url=False, include_context=False, include_input=False)[0]
+        pointer = "/params"
+        for key in first["loc"]:
+            pointer = pointer_to(pointer, str(key))
+        reason = one_line(first["msg"].removeprefix("Value error, "), 200)
+        raise AgentRejected(f"The simulator cannot use {pointer}: {reason}.", pointer=pointer) from None
+
+
+def _text(params: SimulatorParams, request: AgentRequest) -> str:
+    text = params.text
+    if text is None:
+        about = f' You asked: "{one_line(request.query, 200)}".' if request.query else ""
+        text = f"This is the simulator: no model was asked, and every step was rehearsed.{about}"
+    if params.size is None:
+        return text
+    unit = text.encode("ascii", "replace").decode() or "."
+    return (unit * (params.size // len(unit) + 1))[: params.size]
+
+
+def _fail_if_asked(params: SimulatorParams, attempt: int) -> None:
+    if params.permanent:
+        raise AgentRejected("The simulator was told to fail for good.")
+    if attempt <= params.failures:
+        raise AgentUnavailable(f"The simulator was told to fail attempts 1 to {params.failures}: this is {attempt}.")
+
+
+def _usage(request: AgentRequest, text: str) -> Usage:
+    """Words where a model's provider would count tokens, so that whatever adds them up has something to add."""
+    return Usage(input_tokens=len((request.query or "").split()), output_tokens=len(text.split()))

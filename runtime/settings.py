@@ -1,0 +1,92 @@
+"""All settings that come from the environment, with the prefix `SEVENFOLD_`."""
+
+import ipaddress
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from runtime.startup import StartupError
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _one_word(name: str) -> str:
+    if not name or any(c.isspace() for c in name):
+        raise ValueError("must be one word")
+    return name
+
+
+class Settings(BaseSettings):
+    """Where to listen, where Temporal is, and where files are kept."""
+
+    model_config = SettingsConfigDict(env_prefix="SEVENFOLD_", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    data_dir: Path = Path(".sevenfold")
+    config: Path = Path("sevenfold.toml")
+    task_queue: Annotated[str, AfterValidator(_one_word)] = "sevenfold"
+
+    # The embedded Temporal server; unused when TEMPORAL_ADDRESS is set.
+    temporal_port: Port = 7233
+    temporal_ui_port: Port = 8233
+    retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
+
+    # Base address of the Temporal UI, for the links in answers. Follows `temporal_ui_port` unless set.
+    temporal_ui_url: str | None = None
+
+    # Anybody who reaches the port may use it: must be said before we listen beyond loopback.
+    allow_anonymous: bool = False
+
+    # How long a call to an agent may take within its workflow task before it becomes an activity (0: at once
+    # an activity). See docs/decisions.md, "Opening a call".
+    opening_seconds: Annotated[float, Field(ge=0, le=4)] = 0.5
+
+    max_concurrent_calls: Annotated[int, Field(ge=1, le=10_000)] = 200
+    max_cached_workflows: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 20
+    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+
+    @property
+    def ui_url(self) -> str:
+        """The Temporal UI's address without a slash at its end."""
+        return (self.temporal_ui_url or f"http://127.0.0.1:{self.temporal_ui_port}").rstrip("/")
+
+    @property
+    def grace(self) -> timedelta:
+        """How long running work may take to end when a process is asked to stop."""
+        return timedelta(seconds=self.grace_seconds)
+
+    def check_exposure(self) -> None:
+        """Refuses to serve other machines without any key."""
+        if self.allow_anonymous or _is_loopback(self.host):
+            return
+        raise StartupError(
+            f"SEVENFOLD_HOST={self.host} would let other machines in, and no API key guards the door. "
+            "Listen on 127.0.0.1, or say SEVENFOLD_ALLOW_ANONYMOUS=true if something in front of Sevenfold "
+            "decides who may pass."
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings() -> Settings:
+    """Reads the environment; every mistake is reported under its variable's name."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"SEVENFOLD_{'_'.join(str(part) for part in e['loc']).upper()}: {e['msg']}"
+            for e in error.errors(include_input=False)
+        ]
+        raise StartupError("\n".join(lines)) from None

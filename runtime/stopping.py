@@ -1,0 +1,34 @@
+"""Ends a process in order when it is told to."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Runs `work`; SIGTERM or SIGINT cancels it, and its context managers end what they began.
+
+    A second signal cancels whatever is still draining.
+    """
+    task = asyncio.ensure_future(work)
+    told = False
+
+    def stop(signum: signal.Signals) -> None:
+        nonlocal told
+        told = True
+        log.info("stopping", signal=signum.name)
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop, signum)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not told:
+            raise

@@ -1,0 +1,74 @@
+"""The connection to Temporal, and the one plugin that keeps client, worker and replayer alike."""
+
+import os
+from dataclasses import replace
+
+from pydantic import ValidationError
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import ExternalStorage
+from temporalio.envconfig import ClientConfig, ClientConnectConfig
+from temporalio.plugin import SimplePlugin
+from temporalio.service import GrpcCompression, RPCError
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from adapters.payload_directory import THRESHOLD_BYTES, PayloadDirectory
+from runtime.embedded import HOST
+from runtime.sdk import sdk_runtime
+from runtime.settings import Settings
+from runtime.startup import StartupError
+
+# The sandbox loads a workflow's modules anew for every run, unless they are passed through. Ours are free of
+# side effects and of mutable module state, so nothing is lost: 64/s became 77/s (docs/decisions.md).
+_PASSED_THROUGH = ("contracts", "workflows", "activities", "adapters")
+
+
+def plugin(settings: Settings) -> SimplePlugin:
+    """The data converter, sandbox and failure types, the same wherever workflows are started, run or replayed."""
+    storage = ExternalStorage(
+        drivers=[PayloadDirectory(settings.data_dir / "payloads")], payload_size_threshold=THRESHOLD_BYTES
+    )
+    return SimplePlugin(
+        "sevenfold",
+        data_converter=replace(pydantic_data_converter, external_storage=storage),
+        workflow_runner=SandboxedWorkflowRunner(
+            restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
+        ),
+        # An input that does not fit its type never will: fail the run instead of trying its task for ever.
+        workflow_failure_exception_types=[ValidationError],
+    )
+
+
+def uses_own_cluster() -> bool:
+    """Whether the environment points at a Temporal that is not the embedded one."""
+    return bool(os.environ.get("TEMPORAL_ADDRESS"))
+
+
+async def connect(settings: Settings) -> Client:
+    """A client for the cluster that `TEMPORAL_*` names, else for the embedded server on this machine."""
+    config = _connect_config(settings)
+    address = config["target_host"]
+    loopback = address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
+    try:
+        return await Client.connect(
+            **config,
+            plugins=[plugin(settings)],
+            runtime=sdk_runtime(),
+            grpc_compression=GrpcCompression.NONE if loopback else GrpcCompression.GZIP,
+        )
+    except (RPCError, RuntimeError) as error:
+        hint = (
+            "Check TEMPORAL_ADDRESS and the other TEMPORAL_* variables."
+            if uses_own_cluster()
+            else "Start it with `sevenfold dev`, or set TEMPORAL_ADDRESS."
+        )
+        raise StartupError(f"Temporal at {address} cannot be reached: {error}. {hint}") from None
+
+
+def _connect_config(settings: Settings) -> ClientConnectConfig:
+    if uses_own_cluster():
+        try:
+            return ClientConfig.load_client_connect_config()
+        except (RuntimeError, ValueError) as error:
+            raise StartupError(f"The TEMPORAL_* variables do not fit together: {error}") from None
+    return ClientConnectConfig(target_host=f"{HOST}:{settings.temporal_port}", namespace="default")
