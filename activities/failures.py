@@ -1,0 +1,38 @@
+"""Turns what went wrong in a call into the Temporal failure that says whether to try again."""
+
+from datetime import timedelta
+
+from temporalio.exceptions import ApplicationError
+
+from contracts.runs import RunError
+from contracts.verdicts import AgentError, AgentUnavailable
+
+
+def as_agent_error(error: Exception) -> AgentError:
+    """The verdict on any exception of an agent.
+
+    What is not a verdict already is a fault of the moment, since most are: a lost connection, a full disk. Its
+    message stays in Temporal (as the cause, for the operator) and is not repeated to clients, who should not
+    read an agent's inner workings.
+    """
+    if isinstance(error, AgentError):
+        return error
+    return AgentUnavailable(f"The agent raised {type(error).__name__}.")
+
+
+def application_error(error: AgentError, attempt: int) -> ApplicationError:
+    """The same verdict for Temporal, which takes the retry policy and the pause from it."""
+    detail = RunError(
+        verdict=error.verdict,
+        detail=error.detail,
+        attempts=attempt,
+        retry_after=error.retry_after,
+        pointer=error.pointer,
+    )
+    return ApplicationError(
+        error.detail,
+        detail,
+        type=error.verdict,
+        non_retryable=not error.verdict.retryable,
+        next_retry_delay=None if error.retry_after is None else timedelta(seconds=error.retry_after),
+    )

@@ -1,0 +1,93 @@
+"""The composition root of a worker process; also `python worker.py`."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import structlog
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.agent_calls import AgentCalls
+from activities.run_control import RunControl
+from adapters.agents.registry import AgentLoadError, AgentRegistry, load_agents
+from contracts.config import SevenfoldConfig
+from runtime.config_file import load_config
+from runtime.logs import configure_logs
+from runtime.namespace import ensure_search_attributes
+from runtime.settings import Settings, load_settings
+from runtime.startup import StartupError
+from runtime.stopping import until_stopped
+from runtime.temporal import connect
+from workflows.synchronous import SynchronousRequest
+
+log = structlog.get_logger(__name__)
+
+WORKFLOWS = [SynchronousRequest]
+
+
+def load_registry(settings: Settings, config: SevenfoldConfig) -> AgentRegistry:
+    """The agents of the configuration; modules are looked for beside the configuration file."""
+    try:
+        return load_agents(config.agents, settings.config.parent)
+    except AgentLoadError as error:
+        raise StartupError(f"Agents that cannot be loaded (see {settings.config}):\n{error}") from None
+
+
+@asynccontextmanager
+async def running_worker(client: Client, settings: Settings, agents: AgentRegistry) -> AsyncIterator[Worker]:
+    """A worker that polls while the block runs, and drains for `settings.grace` at its end."""
+    calls = AgentCalls(
+        agents,
+        opening=timedelta(seconds=settings.opening_seconds),
+        max_calls=settings.max_concurrent_calls,
+    )
+    control = RunControl(client)
+    worker = Worker(
+        client,
+        task_queue=settings.task_queue,
+        workflows=WORKFLOWS,
+        activities=[calls.open_agent_call, calls.call_agent, control.request_cancellation],
+        max_cached_workflows=settings.max_cached_workflows,
+        # An opened call holds a workflow task for its first moments, so there must be as many of those.
+        max_concurrent_workflow_tasks=settings.max_concurrent_calls,
+        max_concurrent_local_activities=settings.max_concurrent_calls,
+        max_concurrent_activities=settings.max_concurrent_calls,
+        # A cancellation that was not pushed is found at the next heartbeat.
+        max_heartbeat_throttle_interval=timedelta(seconds=1),
+        # How long a dead worker's cached runs wait for it before any other may take them.
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=5),
+        graceful_shutdown_timeout=settings.grace,
+    )
+    try:
+        async with worker:
+            yield worker
+    finally:
+        await calls.close()
+
+
+async def run_worker(settings: Settings) -> None:
+    """Runs until it is cancelled."""
+    agents = load_registry(settings, load_config(settings.config))
+    client = await connect(settings)
+    await ensure_search_attributes(client)
+    async with running_worker(client, settings, agents):
+        log.info("worker polls", task_queue=settings.task_queue, agents=agents.names())
+        await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Starts a worker from the environment. Exits with 2 when it cannot start."""
+    try:
+        settings = load_settings()
+        configure_logs(settings.log_level)
+        asyncio.run(until_stopped(run_worker(settings)))
+    except StartupError as error:
+        sys.stderr.write(f"Sevenfold cannot start.\n{error}\n")
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

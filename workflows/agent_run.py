@@ -1,0 +1,129 @@
+"""What every pattern's workflow holds: the call to its agent, its cancellation, its story in the Temporal UI."""
+
+from datetime import timedelta
+from typing import NoReturn
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
+
+from activities.agent_calls import AgentCalls
+from activities.run_control import RunControl
+from contracts.calls import AgentCall, AgentOutcome, CancelRequest
+from contracts.runs import RunError, RunInput, RunResult
+from workflows.failures import deadline_exceeded, failure_of, run_error
+
+# A worker that died is noticed after this; heartbeats come every second.
+HEARTBEAT_TIMEOUT = timedelta(seconds=10)
+
+MAX_ATTEMPTS = 5
+_FIRST_PAUSE = timedelta(seconds=1)
+_LONGEST_PAUSE = timedelta(seconds=10)
+
+
+class AgentRun:
+    """One run's call to its agent, from the first attempt to the reply or the verdict."""
+
+    def __init__(self, run: RunInput) -> None:
+        self._run = run
+        self._started = workflow.info().start_time
+        self._deadline = self._started + timedelta(seconds=run.timeout)
+        self._tell("is asked")
+
+    async def answer_promptly(self) -> RunResult:
+        """Opens the call within this workflow task; what takes longer goes on as an activity.
+
+        Raises ApplicationError with a verdict as its type, or a cancellation.
+        """
+        self._check_deadline()
+        prior_attempts = 0
+        try:
+            opening = await workflow.execute_local_activity_method(
+                AgentCalls.open_agent_call,
+                self._call(),
+                schedule_to_close_timeout=self._remaining(),
+                retry_policy=RetryPolicy(maximum_attempts=1),
+            )
+            if opening.outcome is not None:
+                return self._result(opening.outcome)
+        except FailureError as error:
+            prior_attempts = 1
+            await self._pause_after(error)
+        return await self._call_until_answered(prior_attempts)
+
+    async def cancel(self) -> None:
+        """Answers the `cancel` signal: asks Temporal to cancel this run."""
+        self._tell("is told to stop")
+        info = workflow.info()
+        await workflow.execute_local_activity_method(
+            RunControl.request_cancellation,
+            CancelRequest(workflow_id=info.workflow_id, workflow_run_id=info.run_id),
+            schedule_to_close_timeout=timedelta(seconds=60),
+        )
+
+    async def _call_until_answered(self, prior_attempts: int) -> RunResult:
+        self._check_deadline()
+        self._tell("is at work")
+        try:
+            outcome = await workflow.execute_activity_method(
+                AgentCalls.call_agent,
+                self._call(prior_attempts),
+                summary=f"{self._run.agent}: {self._run.request.task}",
+                schedule_to_close_timeout=self._remaining(),
+                heartbeat_timeout=HEARTBEAT_TIMEOUT,
+                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                retry_policy=RetryPolicy(
+                    initial_interval=_FIRST_PAUSE,
+                    maximum_interval=_LONGEST_PAUSE,
+                    maximum_attempts=MAX_ATTEMPTS - prior_attempts,
+                ),
+            )
+        except ActivityError as error:
+            self._raise_told(error)
+        return self._result(outcome)
+
+    async def _pause_after(self, error: FailureError) -> None:
+        """Waits before the second attempt, unless there shall be none."""
+        failed = run_error(error, self._run.timeout)
+        if is_cancelled_exception(error) or not failed.verdict.retryable:
+            self._raise_told(error)
+        self._tell(f"failed once ({failed.verdict}) and is asked again")
+        pause = _FIRST_PAUSE if failed.retry_after is None else timedelta(seconds=failed.retry_after)
+        await workflow.sleep(min(pause, self._remaining()))
+
+    def _raise_told(self, error: FailureError) -> NoReturn:
+        if is_cancelled_exception(error):
+            self._tell("was stopped")
+            raise error
+        failed: RunError = run_error(error, self._run.timeout)
+        self._tell(f"failed: **{failed.verdict}**. {failed.detail}")
+        raise failure_of(failed) from error
+
+    def _check_deadline(self) -> None:
+        # Also met when no worker was there in time.
+        if workflow.now() >= self._deadline:
+            raise deadline_exceeded(self._run.timeout)
+
+    def _remaining(self) -> timedelta:
+        return max(self._deadline - workflow.now(), timedelta(milliseconds=1))
+
+    def _call(self, prior_attempts: int = 0) -> AgentCall:
+        return AgentCall(
+            agent=self._run.agent,
+            request=self._run.request,
+            deadline=self._deadline,
+            prior_attempts=prior_attempts,
+        )
+
+    def _result(self, outcome: AgentOutcome) -> RunResult:
+        self._tell(f"has answered (attempt {outcome.attempt})")
+        seconds = (workflow.now() - self._started).total_seconds()
+        return RunResult(reply=outcome.reply, seconds=max(0.0, seconds), attempts=outcome.attempt)
+
+    def _tell(self, what: str) -> None:
+        """Writes the run's present state where the Temporal UI shows it."""
+        run = self._run
+        workflow.set_current_details(
+            f"Agent `{run.agent}`, task `{run.request.task}`: {what}.\n\n"
+            f"Deadline {self._deadline:%Y-%m-%d %H:%M:%S} UTC."
+        )
