@@ -1,0 +1,43 @@
+"""What every door needs: the Temporal client and a few names. Handlers get it, and the tenant, as parameters."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import Depends, Request
+from temporalio.client import Client
+
+from contracts.identity import DEFAULT_TENANT, workflow_id
+
+API_PREFIX = "/api/agent"
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Built once by the composition root."""
+
+    client: Client
+    task_queue: str
+    agents: Collection[str]
+    default_agent: str
+    ui_url: str
+
+    def ui_link(self, tenant: str, run_id: str) -> str:
+        """The run's page in the Temporal UI."""
+        run = quote(workflow_id(tenant, run_id), safe="")
+        return f"{self.ui_url}/namespaces/{quote(self.client.namespace, safe='')}/workflows/{run}"
+
+
+def _gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+def _tenant() -> str:
+    # One tenant until keys are configured; ids, search attributes and fairness carry it already.
+    return DEFAULT_TENANT
+
+
+GatewayDep = Annotated[Gateway, Depends(_gateway)]
+TenantDep = Annotated[str, Depends(_tenant)]

@@ -1,0 +1,46 @@
+"""`Idempotency-Key`: the same key and body start one run, whatever the network does.
+
+The run's id is derived from the key, so Temporal's own uniqueness is what enforces it: over restarts, over
+replicas, and for a hundred duplicates at once.
+"""
+
+import hashlib
+import json
+import re
+from typing import Annotated
+
+from fastapi import Depends, Header
+
+from api.problems import invalid
+from contracts.payload import WireRequest
+
+REPLAYED = {"Idempotency-Replayed": "true"}
+
+# Printable ASCII, as a header may hold it; the draft RFC writes the key as a quoted string, most people bare.
+_KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([\x21\x23-\x7e]{1,255})')
+
+
+def _idempotency_key(
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            description="1 to 255 printable characters, quoted or bare. A request sent again with the key of an "
+            "earlier one gets that one's answer; with another body it is refused."
+        ),
+    ] = None,
+) -> str | None:
+    if idempotency_key is None:
+        return None
+    match = _KEY.fullmatch(idempotency_key.strip())
+    if match is None:
+        raise invalid("header:idempotency-key", "must be 1 to 255 printable ASCII characters, without spaces")
+    return match[1] or match[2]
+
+
+IdempotencyKeyDep = Annotated[str | None, Depends(_idempotency_key)]
+
+
+def fingerprint(body: WireRequest) -> str:
+    """What a body says, whatever its white space and the order of its keys."""
+    said = json.dumps(body.model_dump(mode="json", exclude_unset=True), sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()

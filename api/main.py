@@ -1,0 +1,127 @@
+"""The composition root of the API: the app, and the server that serves it."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from fastapi_swagger import patch_fastapi
+from starlette.types import ASGIApp
+from temporalio.client import Client
+
+from api import health, problem_handlers, runs, synchronous
+from api.body_limit import BodyLimitMiddleware
+from api.gateway import Gateway
+from api.problem_docs import PROBLEM_SCHEMA
+from api.request_id import RequestIdMiddleware
+from contracts.config import SevenfoldConfig
+from runtime.config_file import load_config
+from runtime.namespace import ensure_search_attributes
+from runtime.ports import bind
+from runtime.settings import Settings
+from runtime.temporal import connect
+
+log = structlog.get_logger(__name__)
+
+MAX_BODY_BYTES = 10_000_000
+
+_DESCRIPTION = """
+One AI agent, connected to any system in seven ways, every one of them a durable workflow.
+
+Every start takes an `Idempotency-Key`, every error is `application/problem+json`, every run is at `/runs/{id}`.
+"""
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    """The API over a gateway."""
+    app = FastAPI(
+        title="Sevenfold",
+        version="0.1.0",
+        description=_DESCRIPTION,
+        docs_url=None,  # served by fastapi_swagger, whose assets are local: the page works without the internet
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    app.state.gateway = gateway
+    problem_handlers.install(app)
+    app.add_middleware(BodyLimitMiddleware, limit=MAX_BODY_BYTES)
+    for router in (synchronous.router, runs.router, health.router):
+        app.include_router(router)
+    patch_fastapi(app)
+    app.openapi = _with_problems(app.openapi)  # type: ignore[method-assign]
+    return app
+
+
+def _with_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """FastAPI documents its own form of validation errors, which is never sent; ours goes in its place."""
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        schemas = document["components"]["schemas"]
+        if "Problem" not in schemas:
+            for own in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(own, None)
+            problem = dict(PROBLEM_SCHEMA)
+            schemas.update(problem.pop("$defs"))
+            schemas["Problem"] = problem
+        return document
+
+    return openapi
+
+
+def build_gateway(client: Client, settings: Settings, config: SevenfoldConfig) -> Gateway:
+    """What the doors need, out of settings and configuration."""
+    return Gateway(
+        client=client,
+        task_queue=settings.task_queue,
+        agents=frozenset(config.agents),
+        default_agent=config.default_agent,
+        ui_url=settings.ui_url,
+    )
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to the command, which has more to end than this server."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(app: ASGIApp, sock: socket.socket, settings: Settings, *, on_ready: Callable[[], None]) -> None:
+    """Serves until it is cancelled, then lets running requests end within the grace period."""
+    config = uvicorn.Config(
+        RequestIdMiddleware(app),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        http="httptools",
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+        while not (server.started or serving.done()):  # noqa: ASYNC110  (uvicorn has no event for it)
+            await asyncio.sleep(0.01)
+        on_ready()
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await serving
+        raise
+
+
+async def run_api(settings: Settings) -> None:
+    """Runs the API alone, against a Temporal that is there already."""
+    settings.check_exposure()
+    config = load_config(settings.config)
+    with bind(settings.host, settings.port, "SEVENFOLD_PORT") as sock:
+        client = await connect(settings)
+        await ensure_search_attributes(client)
+        app = create_app(build_gateway(client, settings, config))
+        await serve(app, sock, settings, on_ready=lambda: log.info("api listens", port=settings.port))

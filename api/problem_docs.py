@@ -1,0 +1,27 @@
+"""The errors as OpenAPI shows them."""
+
+from typing import Any
+
+from api.problems import MEDIA_TYPE, Problem
+
+
+def _documented(description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: _documented("The body is not JSON."),
+    404: _documented("There is no such run."),
+    409: _documented("The run was cancelled, or ended by an operator."),
+    413: _documented("The body holds more than 10 MB."),
+    415: _documented("The body is not sent as JSON."),
+    422: _documented("The request does not fit; `errors` names the fields."),
+    502: _documented("The agent failed; `verdict` says how."),
+    503: _documented("Not now; `Retry-After` says when."),
+    504: _documented("The run's `timeout` is over."),
+}
+
+PROBLEM_SCHEMA: dict[str, Any] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")

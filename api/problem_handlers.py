@@ -1,0 +1,128 @@
+"""Turns every exception that leaves a door into its problem."""
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from temporalio.service import RPCError, RPCStatusCode
+
+from api.problems import MEDIA_TYPE, FieldError, Kind, ProblemError
+from api.request_id import request_id
+from api.strict_json import InvalidJsonError
+
+log = structlog.get_logger(__name__)
+
+_KIND_OF_STATUS = {
+    400: Kind.BAD_REQUEST,
+    404: Kind.NOT_FOUND,
+    405: Kind.METHOD_NOT_ALLOWED,
+    413: Kind.TOO_LARGE,
+    415: Kind.UNSUPPORTED_MEDIA_TYPE,
+}
+
+# Temporal away, or busy beyond its limits: nothing is known to be lost, and the same request may be sent again.
+_PASSING = frozenset(
+    {
+        RPCStatusCode.UNAVAILABLE,
+        RPCStatusCode.DEADLINE_EXCEEDED,
+        RPCStatusCode.RESOURCE_EXHAUSTED,
+        RPCStatusCode.CANCELLED,
+        RPCStatusCode.ABORTED,
+    }
+)
+
+
+def install(app: FastAPI) -> None:
+    """Registers one handler over the table of translations."""
+    for exception, translate in _TRANSLATIONS.items():
+        app.add_exception_handler(exception, _handler(translate))
+
+
+def _handler(translate: Callable[[Any], ProblemError]) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def handle(request: Request, error: Exception) -> Response:
+        problem = translate(error)
+        if problem.kind is Kind.INTERNAL:
+            log.error("request failed", path=request.url.path, exc_info=error)
+        return render(problem)
+
+    return handle
+
+
+def render(problem: ProblemError) -> Response:
+    """The response that says what is wrong."""
+    headers = dict(problem.headers)
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after)))
+    body = problem.body(request_id())
+    return Response(
+        body.model_dump_json(by_alias=True, exclude_none=True),
+        status_code=problem.kind.status,
+        headers=headers,
+        media_type=MEDIA_TYPE,
+    )
+
+
+def _of_itself(error: ProblemError) -> ProblemError:
+    return error
+
+
+def _of_http(error: HTTPException) -> ProblemError:
+    kind = _KIND_OF_STATUS.get(error.status_code, Kind.INTERNAL if error.status_code >= 500 else Kind.BAD_REQUEST)
+    detail = error.detail if error.status_code != 404 else "No door has this address. See /docs."
+    return ProblemError(kind, detail, headers=error.headers)
+
+
+def _of_json(error: InvalidJsonError) -> ProblemError:
+    return ProblemError(Kind.INVALID_JSON, error.detail)
+
+
+def _of_validation(error: RequestValidationError) -> ProblemError:
+    errors = [FieldError(pointer=_pointer(e["loc"]), detail=_sentence(e)) for e in error.errors()[:50]]
+    if isinstance(error.body, bytes):  # FastAPI leaves a body of another content type as it came
+        return ProblemError(
+            Kind.UNSUPPORTED_MEDIA_TYPE, "Send the body as JSON, with Content-Type: application/json."
+        )
+    first = errors[0]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return ProblemError(Kind.INVALID, f"{first.pointer or 'body'}: {first.detail}{more}", errors=errors)
+
+
+def _pointer(location: Sequence[int | str]) -> str:
+    """Where a mistake is: RFC 6901 for the body, `query:limit` and the like for the rest."""
+    origin, *parts = location
+    escaped = [str(part).replace("~", "~0").replace("/", "~1") for part in parts]
+    return "".join(f"/{part}" for part in escaped) if origin == "body" else f"{origin}:{'/'.join(escaped)}"
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return "There is no such field; see /docs for those there are."
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _of_rpc(error: RPCError) -> ProblemError:
+    if error.status in _PASSING:
+        return ProblemError(
+            Kind.TEMPORAL_UNAVAILABLE,
+            "The request could not be handed on. Send it again, with the same Idempotency-Key if it starts a run.",
+            retry_after=2,
+        )
+    return _of_anything(error)
+
+
+def _of_anything(_: Exception) -> ProblemError:
+    return ProblemError(Kind.INTERNAL, "An unexpected error; the log has it under this requestId.")
+
+
+_TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
+    ProblemError: _of_itself,
+    InvalidJsonError: _of_json,
+    HTTPException: _of_http,
+    RequestValidationError: _of_validation,
+    RPCError: _of_rpc,
+    Exception: _of_anything,
+}

@@ -1,0 +1,126 @@
+"""Errors as problem+json (RFC 9457): one table, one exception."""
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+from pydantic import Field
+
+from contracts.payload import Payload
+from contracts.runs import RunError
+from contracts.verdicts import Verdict
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Kind(Enum):
+    """Every problem there is: its `type` slug, HTTP status and title."""
+
+    INVALID_JSON = ("invalid-json", 400, "The body is not valid JSON")
+    BAD_REQUEST = ("bad-request", 400, "The request cannot be understood")
+    NOT_FOUND = ("not-found", 404, "There is nothing here")
+    METHOD_NOT_ALLOWED = ("method-not-allowed", 405, "This address does not take that method")
+    CANCELLED = ("run-cancelled", 409, "The run was cancelled")
+    TERMINATED = ("run-terminated", 409, "The run was ended by an operator")
+    TOO_LARGE = ("too-large", 413, "The request is too large")
+    UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", 415, "The body is of a type that is not taken here")
+    INVALID = ("invalid-request", 422, "The request does not fit")
+    KEY_REUSED = ("idempotency-key-reused", 422, "The idempotency key belongs to another request")
+    INTERNAL = ("internal", 500, "Sevenfold failed")
+    AGENT_REJECTED = ("agent-rejected", 502, "The agent will not do this")
+    AGENT_UNAVAILABLE = ("agent-unavailable", 502, "The agent did not answer")
+    AGENT_RATE_LIMITED = ("agent-rate-limited", 503, "The agent asks for a pause")
+    CIRCUIT_OPEN = ("circuit-open", 503, "The agent is known to be down")
+    TEMPORAL_UNAVAILABLE = ("temporal-unavailable", 503, "Temporal cannot be reached")
+    DEADLINE_EXCEEDED = ("deadline-exceeded", 504, "The run's time is over")
+
+    def __init__(self, slug: str, status: int, title: str) -> None:
+        self.type = f"urn:sevenfold:problem:{slug}"
+        self.status = status
+        self.title = title
+
+
+_KIND_OF_VERDICT = {
+    Verdict.AGENT_UNAVAILABLE: Kind.AGENT_UNAVAILABLE,
+    Verdict.AGENT_RATE_LIMITED: Kind.AGENT_RATE_LIMITED,
+    Verdict.AGENT_REJECTED: Kind.AGENT_REJECTED,
+    Verdict.CIRCUIT_OPEN: Kind.CIRCUIT_OPEN,
+    Verdict.DEADLINE_EXCEEDED: Kind.DEADLINE_EXCEEDED,
+    Verdict.TERMINATED: Kind.TERMINATED,
+    Verdict.INTERNAL: Kind.INTERNAL,
+}
+
+
+class FieldError(Payload):
+    """One mistake in a request: where (RFC 6901 into the body, or `header:`/`query:`/`path:` and a name) and what."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(Payload):
+    """The body of every error."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[FieldError] | None = Field(default=None, description="For requests that do not fit.")
+    verdict: Verdict | None = Field(default=None, description="For runs that failed.")
+    attempts: int | None = Field(default=None, description="For runs that failed.")
+    run_id: str | None = Field(default=None, description="The run in question, if there is one.")
+
+
+class ProblemError(Exception):
+    """Raised anywhere in a door; the one handler in `api.problem_handlers` renders it."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.errors = list(errors)
+        self.retry_after = retry_after
+        self.headers = dict(headers or {})
+        self.members = members
+
+    def body(self, request_id: str) -> Problem:
+        """The problem as it is sent."""
+        return Problem(
+            type=self.kind.type,
+            title=self.kind.title,
+            status=self.kind.status,
+            detail=self.detail,
+            request_id=request_id,
+            errors=self.errors or None,
+            **self.members,
+        )
+
+
+def invalid(pointer: str, detail: str) -> ProblemError:
+    """A request that does not fit, for one reason."""
+    return ProblemError(Kind.INVALID, f"{pointer}: {detail}", errors=[FieldError(pointer=pointer, detail=detail)])
+
+
+def not_found(what: str) -> ProblemError:
+    """A 404. `what` names what was looked for."""
+    return ProblemError(Kind.NOT_FOUND, f"{what} does not exist, or is older than the retention.")
+
+
+def failed_run(run_id: str, error: RunError) -> ProblemError:
+    """The problem that a failed run is to a client that waited for it."""
+    if error.pointer is not None:
+        problem = invalid(error.pointer, error.detail)
+    else:
+        problem = ProblemError(_KIND_OF_VERDICT[error.verdict], error.detail, retry_after=error.retry_after)
+    problem.members |= {"run_id": run_id, "verdict": error.verdict, "attempts": error.attempts}
+    return problem

@@ -1,0 +1,141 @@
+"""Any pattern's runs: list, read, cancel."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response
+from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
+from temporalio.service import RPCError, RPCStatusCode
+
+from api.cursors import read_cursor, write_cursor
+from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
+from api.problem_docs import PROBLEMS
+from api.problems import not_found
+from api.runs_view import Run, RunSummary, summary, whole_run
+from api.strict_json import StrictJsonRoute
+from contracts.config import AgentName
+from contracts.identity import is_public_id, workflow_id
+from contracts.payload import Payload
+from contracts.runs import WORKFLOW_TYPES, Pattern, RunStatus
+
+router = APIRouter(prefix=API_PREFIX, tags=["runs"], route_class=StrictJsonRoute)
+
+_EXECUTION_STATUSES = {
+    RunStatus.QUEUED: ("Running",),
+    RunStatus.PROCESSING: ("Running",),
+    RunStatus.COMPLETED: ("Completed",),
+    RunStatus.FAILED: ("Failed", "TimedOut", "Terminated"),
+    RunStatus.CANCELLED: ("Canceled",),
+}
+
+RunId = Annotated[str, Path(description="A run's id, such as `qry_…`.")]
+Moment = Annotated[datetime, Query(description="RFC 3339; UTC unless it says otherwise.")]
+
+
+class RunPage(Payload):
+    """A page of runs: open ones first, then the latest ended. `nextCursor` is null on the last page."""
+
+    items: list[RunSummary]
+    next_cursor: str | None
+
+
+@router.get("/runs", summary="List runs", responses=PROBLEMS)
+async def list_runs(
+    gateway: GatewayDep,
+    tenant: TenantDep,
+    pattern: Pattern | None = None,
+    status: RunStatus | None = None,
+    agent: AgentName | None = None,
+    task: Annotated[str | None, Query(pattern=r"^[\w.:-]{1,100}$")] = None,
+    created_after: Annotated[Moment | None, Query(alias="createdAfter")] = None,
+    created_before: Annotated[Moment | None, Query(alias="createdBefore")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: str | None = None,
+) -> RunPage:
+    """What Temporal's visibility knows, a moment late; whether an open run is still `queued` is looked up. A
+    page may hold fewer than `limit` items and still have a next one.
+    """
+    types = [pattern] if pattern else list(WORKFLOW_TYPES)
+    conditions = [
+        "WorkflowType IN (" + ", ".join(f"'{WORKFLOW_TYPES[one]}'" for one in types) + ")",
+        f"Tenant = '{tenant}'",
+    ]
+    if status:
+        names = ", ".join(f"'{name}'" for name in _EXECUTION_STATUSES[status])
+        conditions.append(f"ExecutionStatus IN ({names})")
+    if agent:
+        conditions.append(f"Agent = '{agent}'")
+    if task:
+        conditions.append(f"Task = '{task}'")
+    if created_after:
+        conditions.append(f"StartTime >= '{_utc(created_after)}'")
+    if created_before:
+        conditions.append(f"StartTime < '{_utc(created_before)}'")
+    query = " AND ".join(conditions)
+    page = gateway.client.list_workflows(query, page_size=limit, next_page_token=read_cursor(cursor, query))
+    await page.fetch_next_page()
+    items = await _summaries(gateway, tenant, list(page.current_page or []))
+    return RunPage(
+        items=[item for item in items if status in (None, item.status)],
+        next_cursor=write_cursor(page.next_page_token, query),
+    )
+
+
+def _utc(moment: datetime) -> str:
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC).isoformat()
+
+
+async def _summaries(gateway: Gateway, tenant: str, executions: list[WorkflowExecution]) -> list[RunSummary]:
+    """Visibility lags and does not know `queued`: what it takes for open is looked at once more."""
+    few_at_once = asyncio.Semaphore(8)
+
+    async def one(execution: WorkflowExecution) -> RunSummary:
+        if execution.close_time is None:
+            async with few_at_once:
+                try:
+                    execution = await gateway.client.get_workflow_handle(execution.id).describe()
+                except RPCError as error:
+                    if error.status != RPCStatusCode.NOT_FOUND:
+                        raise
+        return summary(gateway, tenant, execution)
+
+    return list(await asyncio.gather(*map(one, executions)))
+
+
+@router.get("/runs/{run_id}", summary="Read a run", responses=PROBLEMS)
+async def read_run(run_id: RunId, gateway: GatewayDep, tenant: TenantDep) -> Run:
+    """The run as it is now, with its progress, result or error."""
+    return await whole_run(gateway, tenant, await _described(gateway, tenant, run_id))
+
+
+@router.post(
+    "/runs/{run_id}/cancel",
+    summary="Cancel a run",
+    status_code=202,
+    responses={200: {"model": Run, "description": "It had ended already."}, **PROBLEMS},
+)
+async def cancel_run(run_id: RunId, gateway: GatewayDep, tenant: TenantDep, response: Response) -> Run:
+    """Asks the run to stop; the agent is told within a second. A run that has ended stays as it is."""
+    description = await _described(gateway, tenant, run_id)
+    if description.close_time is None:
+        try:
+            await gateway.client.get_workflow_handle(workflow_id(tenant, run_id)).cancel()
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:  # it ended just now
+                raise
+        description = await _described(gateway, tenant, run_id)
+    if description.close_time is not None:
+        response.status_code = 200
+    return await whole_run(gateway, tenant, description)
+
+
+async def _described(gateway: Gateway, tenant: str, run_id: str) -> WorkflowExecutionDescription:
+    if is_public_id(run_id):
+        try:
+            return await gateway.client.get_workflow_handle(workflow_id(tenant, run_id)).describe()
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+    raise not_found("This run")

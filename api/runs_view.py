@@ -1,0 +1,147 @@
+"""A run as the wire shows it, read from what Temporal knows."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.client import (
+    WorkflowExecution,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+)
+from temporalio.common import SearchAttributeKey
+
+from api.gateway import API_PREFIX, Gateway
+from api.outcomes import Answer, RunFailedError, how_it_ended
+from contracts.agent import Progress
+from contracts.identity import public_id, workflow_id
+from contracts.payload import JsonObject, Payload
+from contracts.runs import WORKFLOW_TYPES, Pattern, RunError, RunResult, RunStatus
+
+_PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
+_AGENT = SearchAttributeKey.for_keyword("Agent")
+_TASK = SearchAttributeKey.for_keyword("Task")
+
+# Open runs are `processing` as far as a list knows; `describe` tells which of them no worker has taken yet.
+STATUS_OF_EXECUTION = {
+    WorkflowExecutionStatus.RUNNING: RunStatus.PROCESSING,
+    WorkflowExecutionStatus.CONTINUED_AS_NEW: RunStatus.PROCESSING,
+    WorkflowExecutionStatus.COMPLETED: RunStatus.COMPLETED,
+    WorkflowExecutionStatus.FAILED: RunStatus.FAILED,
+    WorkflowExecutionStatus.TERMINATED: RunStatus.FAILED,
+    WorkflowExecutionStatus.TIMED_OUT: RunStatus.FAILED,
+    WorkflowExecutionStatus.CANCELED: RunStatus.CANCELLED,
+}
+
+# A history of the start and one scheduled task: nobody has begun to work on it.
+_UNTOUCHED_HISTORY = 2
+
+
+class RunLinks(Payload):
+    """Where to go on from a run: paths of this API, and the run's page in the Temporal UI."""
+
+    self: str
+    cancel: str
+    temporal_ui: str
+
+
+class RunSummary(Payload):
+    """A run in a list."""
+
+    id: str
+    pattern: Pattern
+    agent: str
+    task: str
+    status: RunStatus
+    created_at: datetime
+    closed_at: datetime | None
+    links: RunLinks
+
+
+class Run(RunSummary):
+    """A run on its own, as it is now."""
+
+    progress: Progress | None = Field(description="As the agent last told it; null when it tells none.")
+    attempt: int = Field(description="The attempt of the agent call, from 1.")
+    metadata: JsonObject
+    result: Answer | None
+    error: RunError | None
+
+
+def links(gateway: Gateway, tenant: str, run_id: str) -> RunLinks:
+    """A run's links."""
+    path = f"{API_PREFIX}/runs/{run_id}"
+    return RunLinks(self=path, cancel=f"{path}/cancel", temporal_ui=gateway.ui_link(tenant, run_id))
+
+
+def summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> RunSummary:
+    """A run as far as visibility or a description tells it."""
+    run_id = public_id(execution.id)
+    attributes = execution.typed_search_attributes
+    return RunSummary(
+        id=run_id,
+        pattern=_PATTERN_OF_TYPE[execution.workflow_type],
+        agent=attributes.get(_AGENT, ""),
+        task=attributes.get(_TASK, ""),
+        status=_status(execution),
+        created_at=execution.start_time,
+        closed_at=execution.close_time,
+        links=links(gateway, tenant, run_id),
+    )
+
+
+def _status(execution: WorkflowExecution) -> RunStatus:
+    status = STATUS_OF_EXECUTION.get(execution.status or WorkflowExecutionStatus.RUNNING, RunStatus.PROCESSING)
+    if (
+        status is RunStatus.PROCESSING
+        and isinstance(execution, WorkflowExecutionDescription)
+        and execution.history_length <= _UNTOUCHED_HISTORY
+        and not execution.raw_description.pending_workflow_task.HasField("started_time")
+    ):
+        return RunStatus.QUEUED
+    return status
+
+
+async def whole_run(gateway: Gateway, tenant: str, description: WorkflowExecutionDescription) -> Run:
+    """A run with its progress, result or error."""
+    head = summary(gateway, tenant, description)
+    progress, attempt = await _call_in_progress(gateway, description)
+    result: RunResult | None = None
+    error: RunError | None = None
+    if head.status in (RunStatus.COMPLETED, RunStatus.FAILED):
+        result, error = await _ending(gateway, tenant, head.id)
+    return Run(
+        **dict(head),
+        progress=progress,
+        attempt=result.attempts if result else error.attempts if error else attempt,
+        metadata=(await description.memo()).get("metadata", {}),
+        result=Answer.of(result) if result else None,
+        error=error,
+    )
+
+
+async def _call_in_progress(
+    gateway: Gateway, description: WorkflowExecutionDescription
+) -> tuple[Progress | None, int]:
+    """What the running agent call last told by heartbeat; no query, no history event."""
+    for activity in description.raw_description.pending_activities:
+        if activity.activity_type.name != "call_agent":
+            continue
+        attempt = activity.attempt
+        if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED:
+            payloads = activity.heartbeat_details.payloads
+            told: list[Any] = await gateway.client.data_converter.decode(payloads, [Progress]) if payloads else []
+            return (told[0] if told else None), attempt
+        return None, attempt
+    return None, 1
+
+
+async def _ending(gateway: Gateway, tenant: str, run_id: str) -> tuple[RunResult | None, RunError | None]:
+    handle = gateway.client.get_workflow_handle(workflow_id(tenant, run_id), result_type=RunResult)
+    try:
+        return await handle.result(), None
+    except WorkflowFailureError as failure:
+        ended = how_it_ended(failure)
+        return None, ended.error if isinstance(ended, RunFailedError) else None

@@ -1,0 +1,138 @@
+"""Starts runs: one way for all patterns."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from temporalio.client import WorkflowHandle
+from temporalio.common import (
+    Priority,
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from api.gateway import Gateway
+from api.idempotency import fingerprint
+from api.problems import Kind, ProblemError, invalid
+from contracts.agent import AgentRequest
+from contracts.identity import keyed_id, new_id, workflow_id
+from contracts.payload import JsonObject
+from contracts.requests import StartOptions
+from contracts.runs import ID_PREFIXES, SEARCH_ATTRIBUTES, WORKFLOW_TYPES, Pattern, RunInput, RunResult
+
+_SUMMARY_LENGTH = 160
+
+
+@dataclass(frozen=True)
+class Start:
+    """What to start: a pattern, for a tenant, out of a body, with the key the client gave."""
+
+    pattern: Pattern
+    tenant: str
+    body: StartOptions
+    task: str
+    key: str | None
+    query: str | None = None
+    context: JsonObject | None = None
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run that exists, and whether an earlier request with the same key began it."""
+
+    run_id: str
+    handle: WorkflowHandle[Any, RunResult]
+    replayed: bool
+
+
+async def start_run(gateway: Gateway, start: Start) -> Started:
+    """Starts the run, or finds the one that this key started.
+
+    Raises ProblemError: an unknown agent, a key that belongs to another body, a body too large to hand on.
+    """
+    agent = _known_agent(gateway, start.body.agent)
+    prefix = ID_PREFIXES[start.pattern]
+    run_id = keyed_id(prefix, start.tenant, start.pattern, start.key) if start.key else new_id(prefix)
+    try:
+        handle = await _start_workflow(gateway, start, agent, run_id)
+    except WorkflowAlreadyStartedError:
+        return Started(run_id, await _same_run(gateway, start, run_id), replayed=True)
+    except RPCError as error:
+        if error.status == RPCStatusCode.INVALID_ARGUMENT and "size" in error.message.lower():
+            raise ProblemError(
+                Kind.TOO_LARGE, "A run's input may hold 2 MB. Pass large documents by URL or in parts."
+            ) from error
+        raise
+    return Started(run_id, handle, replayed=False)
+
+
+def _known_agent(gateway: Gateway, name: str | None) -> str:
+    if name is None:
+        return gateway.default_agent
+    if name not in gateway.agents:
+        raise invalid("/agent", f"there is no agent {name}; there are: {', '.join(sorted(gateway.agents))}")
+    return name
+
+
+async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: str) -> WorkflowHandle[Any, RunResult]:
+    body = start.body
+    request = AgentRequest(
+        run_id=run_id,
+        task=start.task,
+        query=start.query,
+        context=start.context or {},
+        params=body.params,
+        metadata=body.metadata,
+    )
+    handle: WorkflowHandle[Any, RunResult] = await gateway.client.start_workflow(
+        WORKFLOW_TYPES[start.pattern],
+        RunInput(agent=agent, request=request, timeout=body.timeout),
+        id=workflow_id(start.tenant, run_id),
+        task_queue=gateway.task_queue,
+        result_type=RunResult,
+        id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+        id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+        memo={"fingerprint": fingerprint(body), "metadata": body.metadata},
+        search_attributes=_search_attributes(start, agent),
+        static_summary=_summary(start, agent),
+        priority=Priority(priority_key=body.priority, fairness_key=start.tenant),
+        # The worker in this process, if there is one, gets the first task with the answer to the start.
+        request_eager_start=True,
+    )
+    return handle
+
+
+def _search_attributes(start: Start, agent: str) -> TypedSearchAttributes:
+    values = (start.pattern, agent, start.task, start.tenant)
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(SearchAttributeKey.for_keyword(name), str(value))
+            for name, value in zip(SEARCH_ATTRIBUTES, values, strict=True)
+        ]
+    )
+
+
+def _summary(start: Start, agent: str) -> str:
+    """The line that stands for the run in the Temporal UI."""
+    said = " ".join((start.query or "").split())
+    if len(said) > _SUMMARY_LENGTH:
+        said = said[: _SUMMARY_LENGTH - 1] + "…"
+    return f"{agent} · {start.task}" + (f" · {said}" if said else "")
+
+
+async def _same_run(gateway: Gateway, start: Start, run_id: str) -> WorkflowHandle[Any, RunResult]:
+    handle: WorkflowHandle[Any, RunResult] = gateway.client.get_workflow_handle(
+        workflow_id(start.tenant, run_id), result_type=RunResult
+    )
+    memo = await (await handle.describe()).memo()
+    if memo.get("fingerprint") != fingerprint(start.body):
+        raise ProblemError(
+            Kind.KEY_REUSED,
+            "This Idempotency-Key came with another body before. Use a new key for a new request.",
+            run_id=run_id,
+        )
+    return handle
