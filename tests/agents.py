@@ -1,0 +1,99 @@
+"""Agents that the tests configure by `target = "tests.agents:…"`, as a user would his own."""
+
+import asyncio
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
+from contracts.verdicts import AgentRateLimited, AgentRejected, AgentUnavailable
+
+# Calls by run id, for tests that share the worker's process.
+CALLS: Counter[str] = Counter()
+CLEANED_UP: set[str] = set()
+
+
+def note(request: AgentRequest, what: str) -> None:
+    """Leaves a mark for tests whose worker is another process: a line in the file that `params.journal` names."""
+    CALLS[request.run_id] += 1
+    journal = request.params.get("journal")
+    if isinstance(journal, str):
+        with Path(journal).open("a", encoding="utf-8") as file:
+            file.write(f"{os.getpid()} {request.attempt} {what}\n")
+
+
+async def echo(request: AgentRequest) -> dict[str, object]:
+    """Answers at once with what it was asked."""
+    note(request, "called")
+    return {"response": request.query or "", "confidence": 0.5, "context": request.context}
+
+
+async def careful(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+    """Takes `params.seconds`, tells its progress, and notes its own cleanup when it is cancelled."""
+    note(request, "started")
+    seconds = float(str(request.params.get("seconds", 1)))
+    try:
+        for step in range(10):
+            yield Delta(text=f"{step} ")
+            yield Progress(percent=step * 10, note=f"step {step}")
+            await asyncio.sleep(seconds / 10)
+    except asyncio.CancelledError:
+        await asyncio.sleep(0.05)  # a cleanup that takes a moment
+        CLEANED_UP.add(request.run_id)
+        note(request, "cleaned up")
+        raise
+    note(request, "finished")
+    yield Reply(confidence=1.0)
+
+
+def stubborn(request: AgentRequest, context: AgentContext) -> str:
+    """A plain function that blocks its thread for `params.seconds`, looking at the cancellation now and then."""
+    note(request, "started")
+    until = time.monotonic() + float(str(request.params.get("seconds", 1)))
+    while time.monotonic() < until:
+        if context.cancelled.wait(0.02):
+            CLEANED_UP.add(request.run_id)
+            return "stopped"
+    return f"thread {threading.current_thread().name}"
+
+
+async def flaky(request: AgentRequest) -> str:
+    """Fails the first two attempts with an exception of its own, then works."""
+    note(request, "called")
+    if request.attempt <= 2:
+        raise ConnectionResetError("internal-host:9999 closed the connection")
+    return f"attempt {request.attempt}"
+
+
+async def hopeless(request: AgentRequest) -> str:
+    """Refuses for good."""
+    note(request, "called")
+    raise AgentRejected("This agent never does that.")
+
+
+async def picky(request: AgentRequest) -> str:
+    """Refuses because of a field of the request."""
+    raise AgentRejected("must be a positive number", pointer="/params/size")
+
+
+async def down(request: AgentRequest) -> str:
+    """Is never there."""
+    note(request, "called")
+    raise AgentUnavailable("Nobody is home.")
+
+
+async def limited(request: AgentRequest) -> str:
+    """Asks for a pause of half a second, once."""
+    note(request, "called")
+    if request.attempt == 1:
+        raise AgentRateLimited("Too many.", retry_after=0.5)
+    return "after the pause"
+
+
+async def silent(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+    """Ends without a reply."""
+    note(request, "called")
+    yield Delta(text="only half")

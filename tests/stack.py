@@ -1,0 +1,206 @@
+"""The product as tests run it: in this process on free ports, or as processes of its own that can be killed."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+from temporalio.client import Client
+
+from api.main import build_gateway, create_app, serve
+from contracts.config import SevenfoldConfig
+from runtime.config_file import load_config
+from runtime.data_dir import held
+from runtime.embedded import EmbeddedTemporal
+from runtime.namespace import ensure_retention, ensure_search_attributes
+from runtime.ports import bind
+from runtime.settings import Settings
+from runtime.temporal import connect
+from worker import load_registry, running_worker
+
+ROOT = Path(__file__).parent.parent
+
+CONFIG = "\n".join(
+    ["[agents.simulator]", 'kind = "simulator"']
+    + [
+        f'[agents.{name}]\nkind = "python"\ntarget = "tests.agents:{name}"'
+        for name in (
+            "echo",
+            "careful",
+            "stubborn",
+            "flaky",
+            "hopeless",
+            "picky",
+            "down",
+            "limited",
+            "silent",
+        )
+    ]
+)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def make_settings(directory: Path, **changes: object) -> Settings:
+    """Settings on free ports, with the tests' agents."""
+    config = directory / "sevenfold.toml"
+    config.write_text(CONFIG, encoding="utf-8")
+    values: dict[str, object] = {
+        "port": free_port(),
+        "temporal_port": free_port(),
+        "temporal_ui_port": free_port(),
+        "data_dir": directory / "data",
+        "config": config,
+        "grace_seconds": 2,
+        **changes,
+    }
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+@dataclass
+class Stack:
+    """A running product and a client to it."""
+
+    settings: Settings
+    config: SevenfoldConfig
+    temporal: Client
+    http: httpx.AsyncClient
+    server: EmbeddedTemporal
+
+    async def query(
+        self, query: str = "hi", *, headers: dict[str, str] | None = None, **body: object
+    ) -> httpx.Response:
+        return await self.http.post("/api/agent/query", json={"query": query, **body}, headers=headers or {})
+
+    async def run(self, run_id: str) -> dict[str, object]:
+        answer = await self.http.get(f"/api/agent/runs/{run_id}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    async def run_until(self, run_id: str, *statuses: str, seconds: float = 20) -> dict[str, object]:
+        """Reads the run until it has one of the statuses."""
+        async with asyncio.timeout(seconds):
+            while (run := await self.run(run_id))["status"] not in statuses:
+                await asyncio.sleep(0.05)
+        return run
+
+
+@asynccontextmanager
+async def running_stack(directory: Path, **changes: object) -> AsyncIterator[Stack]:
+    """What `sevenfold dev` composes, in this process."""
+    settings = make_settings(directory, **changes)
+    config = load_config(settings.config)
+    async with AsyncExitStack() as stack:
+        sock = stack.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
+        stack.enter_context(held(settings.data_dir))
+        server = await stack.enter_async_context(EmbeddedTemporal(settings))
+        client = await connect(settings)
+        await ensure_retention(client, timedelta(days=settings.retention_days))
+        await ensure_search_attributes(client)
+        agents = load_registry(settings, config)
+        await stack.enter_async_context(running_worker(client, settings, agents))
+        app = create_app(build_gateway(client, settings, config))
+        await stack.enter_async_context(served(app, sock, settings))
+        http = await stack.enter_async_context(http_client(settings.port))
+        yield Stack(settings, config, client, http, server)
+
+
+@asynccontextmanager
+async def served(app: object, sock: socket.socket, settings: Settings) -> AsyncIterator[None]:
+    """An app behind a real uvicorn."""
+    ready = asyncio.Event()
+    serving = asyncio.create_task(serve(app, sock, settings, on_ready=ready.set))  # type: ignore[arg-type]
+    try:
+        await ready.wait()
+        yield
+    finally:
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
+
+
+def http_client(port: int) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}",
+        timeout=90,
+        trust_env=False,
+        limits=httpx.Limits(max_connections=200),
+    )
+
+
+@dataclass
+class Sevenfold:
+    """`sevenfold …` as a process of its own."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def terminate(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def output(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+def environment(settings: Settings, **more: str) -> dict[str, str]:
+    """The variables under which a process has these settings."""
+    values = {
+        f"SEVENFOLD_{name.upper()}": str(value) for name, value in settings.model_dump(exclude_none=True).items()
+    }
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SEVENFOLD_", "TEMPORAL_"))}
+    return {**kept, **values, "PYTHONPATH": str(ROOT), **more}
+
+
+@contextmanager
+def sevenfold(command: str, settings: Settings, **more: str) -> Iterator[Sevenfold]:
+    """Starts `sevenfold <command>`; ends it, whatever became of it."""
+    log = settings.config.parent / f"{command}-{free_port()}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).parent / "sevenfold"), command],
+            env=environment(settings, **more),
+            stdout=output,
+            stderr=output,
+            cwd=settings.config.parent,
+        )
+    running = Sevenfold(process, log)
+    try:
+        yield running
+    finally:
+        if process.poll() is None:
+            running.kill()
+
+
+async def until_ready(port: int, *, seconds: float = 40, process: Sevenfold | None = None) -> None:
+    """Waits for /health/ready."""
+    async with asyncio.timeout(seconds), http_client(port) as http:
+        while True:
+            if process is not None and process.process.poll() is not None:
+                raise AssertionError(f"it ended with {process.process.returncode}:\n{process.output()}")
+            with suppress(httpx.TransportError):
+                if (await http.get("/health/ready")).status_code == 200:
+                    return
+            await asyncio.sleep(0.1)
+
+
+def children_of(pid: int) -> list[int]:
+    """The child processes of a process (Linux)."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -1,0 +1,103 @@
+"""A cancellation arrives: from the API, and from the `cancel` signal that a person sends."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.agents import CLEANED_UP
+from tests.stack import Stack
+
+
+async def start_slow(stack: Stack, agent: str = "careful", wait: int = 1) -> str:
+    answer = await stack.query(agent=agent, params={"seconds": 30}, headers={"Prefer": f"wait={wait}"})
+    assert answer.status_code == 202
+    return str(answer.json()["queryId"])
+
+
+async def until_cleaned_up(run_id: str, seconds: float = 5) -> float:
+    begun = time.monotonic()
+    async with asyncio.timeout(seconds):
+        while run_id not in CLEANED_UP:
+            await asyncio.sleep(0.01)
+    return time.monotonic() - begun
+
+
+async def test_cancel_reaches_the_agent_within_a_second_and_the_run_ends_as_cancelled(stack: Stack) -> None:
+    run_id = await start_slow(stack)
+    answer = await stack.http.post(f"/api/agent/runs/{run_id}/cancel")
+    assert answer.status_code == 202
+    assert await until_cleaned_up(run_id) < 1.0
+    run = await stack.run_until(run_id, "cancelled", "failed")
+    assert run["status"] == "cancelled"
+    assert run["closedAt"]
+    assert run["result"] is None
+
+
+async def test_cancel_in_the_first_moments_reaches_the_call_that_was_opened(stack: Stack) -> None:
+    run_id = await start_slow(stack, wait=0)
+    await stack.http.post(f"/api/agent/runs/{run_id}/cancel")
+    # the call is held by its workflow task for its opening, then by the activity that hears of the cancellation
+    assert await until_cleaned_up(run_id) < stack.settings.opening_seconds + 1.0
+    assert (await stack.run_until(run_id, "cancelled", "failed"))["status"] == "cancelled"
+
+
+async def test_cancel_reaches_a_blocking_function_too(stack: Stack) -> None:
+    run_id = await start_slow(stack, agent="stubborn")
+    await stack.http.post(f"/api/agent/runs/{run_id}/cancel")
+    assert await until_cleaned_up(run_id) < 1.5
+    assert (await stack.run_until(run_id, "cancelled", "failed"))["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("wait", [0, 1])
+async def test_the_cancel_signal_by_hand(stack: Stack, wait: int) -> None:
+    run_id = await start_slow(stack, wait=wait)
+    command = [str(Path(sys.executable).parent / "temporal"), "workflow", "signal", "--name", "cancel"]
+    command += ["--address", stack.server.address, "--workflow-id", f"default:{run_id}"]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, timeout=20)
+    await until_cleaned_up(run_id)
+    run = await stack.run_until(run_id, "cancelled", "failed")
+    assert run["status"] == "cancelled", run
+
+
+async def test_cancel_while_a_client_waits_ends_the_waiting(stack: Stack) -> None:
+    waiting = asyncio.create_task(
+        stack.query(agent="careful", params={"seconds": 30}, headers={"Idempotency-Key": "cancel-me"})
+    )
+    run_id = ""
+    async with asyncio.timeout(10):
+        while not run_id:
+            page = (
+                await stack.http.get("/api/agent/runs", params={"agent": "careful", "status": "processing"})
+            ).json()
+            run_id = next((item["id"] for item in page["items"]), "")
+            await asyncio.sleep(0.05)
+    await stack.http.post(f"/api/agent/runs/{run_id}/cancel")
+    answer = await waiting
+    assert answer.status_code == 409
+    assert answer.json()["type"] == "urn:sevenfold:problem:run-cancelled"
+    assert answer.json()["runId"] == run_id
+
+
+async def test_cancelling_what_has_ended_changes_nothing(stack: Stack) -> None:
+    run_id = (await stack.query(agent="echo")).json()["queryId"]
+    answer = await stack.http.post(f"/api/agent/runs/{run_id}/cancel")
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "completed"
+
+
+async def test_a_client_that_disconnects_cancels_nothing(stack: Stack) -> None:
+    headers = {"Idempotency-Key": "gone-away"}
+    waiting = asyncio.create_task(stack.query(agent="careful", params={"seconds": 2}, headers=headers))
+    await asyncio.sleep(0.8)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    again = await stack.query(agent="careful", params={"seconds": 2}, headers=headers)
+    assert again.status_code == 200
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.json()["response"] == "0 1 2 3 4 5 6 7 8 9 "
+    assert again.json()["queryId"] not in CLEANED_UP

@@ -1,0 +1,189 @@
+"""kill -9, of each part and of everything: no accepted run is lost, none is doubled, nobody waits for ever."""
+
+import asyncio
+import os
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from runtime.embedded import EmbeddedTemporal
+from tests.stack import Stack, children_of, http_client, make_settings, running_stack, sevenfold, until_ready
+
+
+async def ask(http: httpx.AsyncClient, wait: int = 0, key: str | None = None, **body: Any) -> httpx.Response:
+    headers = {"Prefer": f"wait={wait}", **({"Idempotency-Key": key} if key else {})}
+    return await http.post("/api/agent/query", json={"query": "hi", **body}, headers=headers)
+
+
+async def until_ended(http: httpx.AsyncClient, run_id: str, seconds: float = 60) -> dict[str, Any]:
+    async with asyncio.timeout(seconds):
+        while True:
+            answer = await http.get(f"/api/agent/runs/{run_id}")
+            if answer.status_code == 200 and answer.json()["status"] not in ("queued", "processing"):
+                return dict(answer.json())
+            await asyncio.sleep(0.2)
+
+
+@pytest.mark.parametrize("moment", ["while it is opened", "while it is an activity"])
+async def test_a_worker_killed_in_mid_run_is_taken_over_by_another(tmp_path: Path, moment: str) -> None:
+    opening = 3.0 if moment == "while it is opened" else 0.2
+    settings = make_settings(tmp_path, opening_seconds=opening)
+    journal = tmp_path / "journal"
+    async with EmbeddedTemporalOnly(settings) as address, http_client(settings.port) as http:
+        with ExitStack() as processes:
+            env = {"TEMPORAL_ADDRESS": address}
+            processes.enter_context(sevenfold("api", settings, **env))
+            first = processes.enter_context(sevenfold("worker", settings, **env))
+            await until_ready(settings.port)
+            promise = await ask(http, agent="careful", params={"seconds": 4, "journal": str(journal)})
+            run_id = promise.json()["queryId"]
+            await until(lambda: journal.exists())
+            await asyncio.sleep(1.0)
+            assert f"{first.process.pid} 1 started" in journal.read_text()
+            first.kill()
+            second = processes.enter_context(sevenfold("worker", settings, **env))
+            run = await until_ended(http, run_id)
+    assert run["status"] == "completed", run
+    lines = journal.read_text().splitlines()
+    assert lines[-1].startswith(f"{second.process.pid} ")
+    assert lines[-1].endswith("finished")
+    assert len([line for line in lines if line.endswith("finished")]) == 1
+
+
+async def test_everything_killed_and_started_again_goes_on_with_every_run(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path)
+    ids: list[str] = []
+    async with http_client(settings.port) as http:
+        with sevenfold("dev", settings) as first:
+            await until_ready(settings.port, process=first)
+            done = (await ask(http, wait=20, agent="echo", key="done")).json()
+            for number in range(20):
+                answer = await ask(http, agent="careful", key=f"run-{number}", params={"seconds": 3})
+                assert answer.status_code == 202
+                ids.append(answer.json()["queryId"])
+            server = children_of(first.process.pid)
+            for pid in (*server, first.process.pid):
+                os.kill(pid, signal.SIGKILL)
+            first.process.wait(10)
+        with sevenfold("dev", settings) as second:
+            await until_ready(settings.port, process=second)
+            runs = await asyncio.gather(*(until_ended(http, run_id) for run_id in ids))
+            assert {run["status"] for run in runs} == {"completed"}
+            again = await ask(http, wait=20, agent="echo", key="done")
+            assert again.headers["Idempotency-Replayed"] == "true"
+            assert again.json() == done
+            key = await ask(http, wait=20, agent="careful", key="run-7", params={"seconds": 3})
+            assert key.json()["queryId"] == ids[7]
+            assert second.terminate() == 0
+
+
+async def test_the_server_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path)
+    with sevenfold("dev", settings) as running:
+        await until_ready(settings.port, process=running)
+        (server,) = children_of(running.process.pid)
+        running.kill()
+        await until(lambda: not Path(f"/proc/{server}/cmdline").exists())
+
+
+async def test_the_temporal_server_killed_comes_back_and_loses_nothing(tmp_path: Path) -> None:
+    async with running_stack(tmp_path) as stack:
+        waiting = asyncio.create_task(
+            stack.query(agent="careful", params={"seconds": 5}, headers={"Prefer": "wait=60"})
+        )
+        await asyncio.sleep(1.5)
+        assert stack.server.pid
+        os.kill(stack.server.pid, signal.SIGKILL)
+        assert await readiness_becomes(stack, 503) == {
+            "status": "failing",
+            "temporal": "Temporal does not answer",
+            "worker": "unknown",
+        }
+        meanwhile = await stack.http.post("/api/agent/query", json={"query": "x", "agent": "echo"})
+        if meanwhile.status_code == 503:
+            assert meanwhile.json()["type"] == "urn:sevenfold:problem:temporal-unavailable"
+            assert int(meanwhile.headers["Retry-After"]) >= 1
+        assert (await readiness_becomes(stack, 200))["status"] == "ok"
+        answer = await waiting
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["response"] == "0 1 2 3 4 5 6 7 8 9 "
+        assert (await stack.query(agent="echo")).status_code == 200
+
+
+async def test_without_a_worker_it_is_not_ready_and_runs_wait(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path)
+    env_of = EmbeddedTemporalOnly(settings)
+    async with env_of as address, http_client(settings.port) as http:
+        with sevenfold("api", settings, TEMPORAL_ADDRESS=address):
+            await until_live(settings.port)
+            unready = await http.get("/health/ready")
+            assert unready.status_code == 503
+            assert "sevenfold worker" in unready.json()["worker"]
+            promise = await ask(http, wait=1, agent="echo")
+            assert promise.status_code == 202
+            run_id = promise.json()["queryId"]
+            assert (await http.get(f"/api/agent/runs/{run_id}")).json()["status"] == "queued"
+            listed = await http.get("/api/agent/runs", params={"status": "queued"})
+            assert [item["id"] for item in listed.json()["items"]] == [run_id]
+            with sevenfold("worker", settings, TEMPORAL_ADDRESS=address):
+                assert (await until_ended(http, run_id))["status"] == "completed"
+
+
+async def test_an_api_killed_between_start_and_answer_has_lost_nothing(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path)
+    async with EmbeddedTemporalOnly(settings) as address, http_client(settings.port) as http:
+        with sevenfold("worker", settings, TEMPORAL_ADDRESS=address):
+            with sevenfold("api", settings, TEMPORAL_ADDRESS=address) as api:
+                await until_ready(settings.port)
+                waiting = asyncio.create_task(ask(http, wait=30, key="once", agent="careful", params={"seconds": 2}))
+                await asyncio.sleep(1)
+                api.kill()
+                with pytest.raises(httpx.TransportError):
+                    await waiting
+            with sevenfold("api", settings, TEMPORAL_ADDRESS=address):
+                await until_ready(settings.port)
+                answer = await ask(http, wait=30, key="once", agent="careful", params={"seconds": 2})
+                assert answer.status_code == 200
+                assert answer.headers["Idempotency-Replayed"] == "true"
+
+
+class EmbeddedTemporalOnly:
+    """A Temporal server for processes that are told its address."""
+
+    def __init__(self, settings: Any) -> None:
+        settings.data_dir.mkdir(exist_ok=True)
+        self._server = EmbeddedTemporal(settings)
+
+    async def __aenter__(self) -> str:
+        await self._server.__aenter__()
+        return self._server.address
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._server.__aexit__(*error)
+
+
+async def until(condition: Any, seconds: float = 15) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+async def until_live(port: int) -> None:
+    async with asyncio.timeout(30), http_client(port) as http:
+        while True:
+            try:
+                assert (await http.get("/health/live")).json() == {"status": "ok"}
+                return
+            except httpx.TransportError:
+                await asyncio.sleep(0.1)
+
+
+async def readiness_becomes(stack: Stack, status: int) -> dict[str, Any]:
+    async with asyncio.timeout(30):
+        while (answer := await stack.http.get("/health/ready")).status_code != status:
+            await asyncio.sleep(0.05)
+    return dict(answer.json())

@@ -1,0 +1,191 @@
+"""Bad input gets a clear problem that names the field: never a 5xx, never a hang."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.stack import Stack
+
+URL = "/api/agent/query"
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({}, "/query"),
+        ({"query": ""}, "/query"),
+        ({"query": 7}, "/query"),
+        ({"query": None}, "/query"),
+        ({"query": "x", "context": []}, "/context"),
+        ({"query": "x", "context": "y"}, "/context"),
+        ({"query": "x", "agent": "nobody"}, "/agent"),
+        ({"query": "x", "agent": "a\r\nb"}, "/agent"),
+        ({"query": "x", "timeout": 0}, "/timeout"),
+        ({"query": "x", "timeout": -1}, "/timeout"),
+        ({"query": "x", "timeout": 1e300}, "/timeout"),
+        ({"query": "x", "priority": 6}, "/priority"),
+        ({"query": "x", "priority": 1.5}, "/priority"),
+        ({"query": "x", "metadata": {"a": "b" * 9000}}, "/metadata"),
+        ({"query": "x", "qurey": "y"}, "/qurey"),
+        ({"query": "x", "a/b~c": 1}, "/a~1b~0c"),
+        ([], ""),
+        ("text", ""),
+        (None, ""),
+    ],
+)
+async def test_a_field_that_does_not_fit_is_named(stack: Stack, body: Any, pointer: str) -> None:
+    answer = await stack.http.post(URL, content=json.dumps(body), headers=JSON)
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["type"] == "urn:sevenfold:problem:invalid-request"
+    assert problem["errors"][0]["pointer"] == pointer
+    assert problem["requestId"] == answer.headers["X-Request-Id"]
+    assert {"title", "detail", "status"} <= set(problem)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b'{"query": NaN}',
+        b'{"query": "x", "timeout": Infinity}',
+        b'{"query": "\\ud800"}',
+        b'{"query": "\xff\xfe"}',
+        b'{"query": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b"\x00",
+        b'{"query": "x"} trailing',
+    ],
+)
+async def test_what_is_not_json_is_said_to_be_none(stack: Stack, body: bytes) -> None:
+    answer = await stack.http.post(URL, content=body, headers=JSON)
+    assert answer.status_code == 400
+    assert answer.json()["type"] == "urn:sevenfold:problem:invalid-json"
+    assert "column" in answer.json()["detail"] or "UTF-8" in answer.json()["detail"]
+
+
+async def test_strange_but_valid_json_is_answered(stack: Stack) -> None:
+    query = "NUL \x00, emoji 🎈, right-to-left \u202e, quote ' \" ; --"
+    body = {"query": query, "agent": "echo", "context": {"": {"big": 10**40, "deep": [[[[[]]]]]}}}
+    answer = await stack.http.post(URL, json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["response"] == query
+    assert answer.json()["data"]["context"] == body["context"]
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/xml", "multipart/form-data", "", "%%%"])
+async def test_another_content_type(stack: Stack, content_type: str) -> None:
+    answer = await stack.http.post(URL, content=b'{"query": "x"}', headers={"Content-Type": content_type})
+    assert answer.status_code == 415
+    assert answer.json()["type"] == "urn:sevenfold:problem:unsupported-media-type"
+
+
+async def test_no_body(stack: Stack) -> None:
+    assert (await stack.http.post(URL)).status_code == 422
+
+
+async def test_a_body_over_ten_megabytes(stack: Stack) -> None:
+    answer = await stack.http.post(URL, json={"query": "x" * 10_000_001})
+    assert answer.status_code == 413
+    assert answer.json()["type"] == "urn:sevenfold:problem:too-large"
+
+    async def chunks() -> Any:  # without a Content-Length
+        for _ in range(11):
+            yield b"x" * 1_000_000
+
+    answer = await stack.http.post(URL, content=chunks(), headers=JSON)
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("size", [200_000, 1_500_000, 9_900_000])
+async def test_a_body_under_the_limit_is_worked_on_whole(stack: Stack, size: int) -> None:
+    answer = await stack.http.post(URL, json={"query": "x" * size, "agent": "echo"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["response"] == "x" * size
+    history = await stack.temporal.get_workflow_handle(f"default:{answer.json()['queryId']}").fetch_history()
+    assert len(history.to_json()) < 2_000_000, "large payloads leave the history"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", URL, 405), ("GET", "/nowhere", 404), ("POST", "/api/agent/querry", 404), ("DELETE", "/", 405)],
+)
+async def test_addresses_that_are_not_there(stack: Stack, method: str, path: str, status: int) -> None:
+    answer = await stack.http.request(method, path)
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_request_ids(stack: Stack) -> None:
+    answer = await stack.http.get("/health/live", headers={"X-Request-Id": "mine-1"})
+    assert answer.headers["X-Request-Id"] == "mine-1"
+    for bad in ("", "a b", "x" * 200, "<script>"):
+        answer = await stack.http.get("/health/live", headers={"X-Request-Id": bad})
+        assert answer.headers["X-Request-Id"].startswith("req_")
+
+
+@pytest.mark.parametrize("prefer", ["wait=", "wait=-1", "wait=abc", "wait=1e9", "wait=²", ";;;", "wait", ",,,"])
+async def test_a_preference_that_is_none_is_ignored(stack: Stack, prefer: str) -> None:
+    answer = await stack.query(agent="echo", headers={"Prefer": prefer.encode("utf-8")})  # type: ignore[dict-item]
+    assert answer.status_code == 200
+    assert "Preference-Applied" not in answer.headers
+
+
+async def test_a_client_that_dribbles_its_body_and_leaves(stack: Stack) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", stack.settings.port)
+    writer.write(
+        b"POST /api/agent/query HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"
+    )
+    await writer.drain()
+    await asyncio.sleep(0.2)
+    writer.close()
+    await writer.wait_closed()
+    assert reader.at_eof() or not await reader.read()
+    assert (await stack.query(agent="echo")).status_code == 200
+
+
+_SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+_ANYTHING = st.recursive(
+    _SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=20
+)
+_FIELDS = st.fixed_dictionaries(
+    {"query": st.text(min_size=1) | _ANYTHING},
+    optional={
+        "context": st.dictionaries(st.text(), _ANYTHING, max_size=4) | _ANYTHING,
+        "agent": st.sampled_from(["builtin", "echo", "simulator"]) | _ANYTHING,
+        "params": st.dictionaries(
+            st.sampled_from(["seconds", "steps", "text", "failures", "failAt", "permanent", "size"]),
+            _SCALARS,
+            max_size=3,
+        )
+        | _ANYTHING,
+        "timeout": st.floats(0.1, 2) | _ANYTHING,
+        "priority": _ANYTHING,
+        "metadata": _ANYTHING,
+    },
+)
+
+
+_HEADER = st.none() | st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=300)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(body=_FIELDS, key=_HEADER, prefer=_HEADER)
+async def test_no_body_and_no_header_makes_the_server_fail(
+    stack: Stack, body: dict[str, Any], key: str | None, prefer: str | None
+) -> None:
+    headers = {
+        name: value.strip().encode("utf-8")
+        for name, value in {"Idempotency-Key": key, "Prefer": prefer or "wait=3"}.items()
+        if value is not None
+    }
+    content = json.dumps(body).encode("utf-8", errors="surrogatepass")
+    answer = await stack.http.post(URL, content=content, headers={**headers, **JSON})  # type: ignore[dict-item]
+    assert answer.status_code < 500 or answer.json().get("verdict"), answer.text
+    if answer.status_code >= 400:
+        assert answer.json()["requestId"]

@@ -1,0 +1,138 @@
+"""Pattern 1 through the front door."""
+
+import asyncio
+
+from tests.agents import CALLS
+from tests.stack import Stack
+
+
+async def test_the_articles_request_gets_the_articles_answer(stack: Stack) -> None:
+    answer = await stack.http.post(
+        "/api/agent/query",
+        json={
+            "query": "Analyze this customer feedback",
+            "context": {"customerId": "12345", "previousInteractions": 5},
+        },
+    )
+    assert answer.status_code == 200
+    body = answer.json()
+    assert list(body)[:3] == ["response", "confidence", "processingTime"]
+    assert isinstance(body["response"], str)
+    assert body["response"]
+    assert 0 <= body["confidence"] <= 1
+    assert body["processingTime"].endswith("s")
+    assert float(body["processingTime"][:-1]) >= 0
+
+
+async def test_options_reach_the_agent_and_metadata_comes_back(stack: Stack) -> None:
+    answer = await stack.query("hello", agent="echo", context={"a": [1, None]}, metadata={"ticket": 7})
+    assert answer.json()["response"] == "hello"
+    assert answer.json()["data"] == {"context": {"a": [1, None]}}
+    assert answer.json()["metadata"] == {"ticket": 7}
+
+
+async def test_an_answer_that_takes_longer_is_promised_and_kept(stack: Stack) -> None:
+    answer = await stack.query(agent="careful", params={"seconds": 2.5}, headers={"Prefer": "wait=1"})
+    assert answer.status_code == 202
+    promise = answer.json()
+    assert promise["status"] == "processing"
+    assert answer.headers["Preference-Applied"] == "wait=1"
+    assert answer.headers["Location"] == promise["links"]["self"]
+    assert 1 <= int(answer.headers["Retry-After"]) <= 30
+    run = await stack.run_until(promise["queryId"], "completed")
+    assert run["result"]["response"] == "0 1 2 3 4 5 6 7 8 9 "
+    assert 2.4 <= float(run["result"]["processingTime"][:-1]) < 10
+    # the call that was opened is the one that was finished
+    assert CALLS[promise["queryId"]] == 2, "started once, finished once"
+    assert run["attempt"] == 1
+
+
+async def test_respond_async_answers_before_the_work(stack: Stack) -> None:
+    answer = await stack.query(agent="careful", params={"seconds": 1}, headers={"Prefer": "respond-async"})
+    assert answer.status_code == 202
+    assert answer.headers["Preference-Applied"] == "respond-async"
+    await stack.run_until(answer.json()["queryId"], "completed")
+
+
+async def test_progress_can_be_read_while_it_works(stack: Stack) -> None:
+    answer = await stack.query(agent="careful", params={"seconds": 6}, headers={"Prefer": "wait=1"})
+    run_id = answer.json()["queryId"]
+    seen: set[float] = set()
+    async with asyncio.timeout(20):
+        while (run := await stack.run(run_id))["status"] != "completed":
+            if run["progress"]:
+                seen.add(run["progress"]["percent"])
+            await asyncio.sleep(0.2)
+    assert len(seen) >= 3, seen
+
+
+async def test_an_agent_that_fails_twice_then_works(stack: Stack) -> None:
+    answer = await stack.query(agent="flaky")
+    assert answer.status_code == 200
+    assert answer.json()["response"] == "attempt 3"
+    run = await stack.run(answer.json()["queryId"])
+    assert run["attempt"] == 3
+    assert CALLS[answer.json()["queryId"]] == 3
+
+
+async def test_an_agent_that_asks_for_a_pause_gets_it(stack: Stack) -> None:
+    answer = await stack.query(agent="limited")
+    assert answer.json()["response"] == "after the pause"
+    assert 0.5 <= float(answer.json()["processingTime"][:-1]) < 5
+
+
+async def test_an_agent_that_refuses_for_good_is_a_502_with_the_verdict(stack: Stack) -> None:
+    answer = await stack.query(agent="hopeless")
+    assert answer.status_code == 502
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["type"] == "urn:sevenfold:problem:agent-rejected"
+    assert problem["verdict"] == "AgentRejected"
+    assert problem["detail"] == "This agent never does that."
+    assert problem["attempts"] == 1
+    run = await stack.run(problem["runId"])
+    assert run["status"] == "failed"
+    assert run["error"]["verdict"] == "AgentRejected"
+    assert CALLS[problem["runId"]] == 1
+
+
+async def test_an_agent_that_is_never_there_is_given_up(stack: Stack) -> None:
+    answer = await stack.query(agent="down", headers={"Prefer": "wait=40"})
+    assert answer.status_code == 502
+    assert answer.json()["verdict"] == "AgentUnavailable"
+    assert answer.json()["attempts"] == 5
+    assert CALLS[answer.json()["runId"]] == 5
+
+
+async def test_a_reply_that_never_comes_is_a_failed_attempt(stack: Stack) -> None:
+    answer = await stack.query(agent="silent", timeout=2)
+    assert answer.status_code in (502, 504)
+    assert "reply" in answer.json()["detail"]
+
+
+async def test_an_agents_own_words_are_not_shown_to_clients(stack: Stack) -> None:
+    answer = await stack.query(agent="flaky", timeout=0.8)
+    assert answer.status_code in (502, 504)
+    assert "internal-host" not in answer.text
+
+
+async def test_a_field_that_the_agent_refuses_is_named(stack: Stack) -> None:
+    answer = await stack.query(agent="picky")
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [{"pointer": "/params/size", "detail": "must be a positive number"}]
+
+
+async def test_the_deadline_ends_the_run(stack: Stack) -> None:
+    answer = await stack.query(agent="careful", params={"seconds": 60}, timeout=1.5)
+    assert answer.status_code == 504
+    assert answer.json()["verdict"] == "DeadlineExceeded"
+    assert "1.5 s" in answer.json()["detail"]
+
+
+async def test_a_blocking_function_stalls_nobody(stack: Stack) -> None:
+    slow = asyncio.create_task(stack.query(agent="stubborn", params={"seconds": 2}))
+    await asyncio.sleep(0.3)
+    quick = [await stack.query(agent="echo") for _ in range(5)]
+    assert not slow.done()
+    assert {answer.status_code for answer in quick} == {200}
+    assert (await slow).json()["response"].startswith("thread agent")

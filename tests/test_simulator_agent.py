@@ -1,0 +1,173 @@
+"""The simulator: it says exactly what it is told to, in the time and with the failures that it is told to."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapters.agents.simulator import SimulatorAgent
+from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
+from contracts.verdicts import AgentRejected, AgentUnavailable
+
+CONTEXT = AgentContext(deadline=datetime(2100, 1, 1, tzinfo=UTC))
+
+
+async def events_of(params: dict, *, attempt: int = 1, query: str | None = None) -> list[AgentEvent]:
+    request = AgentRequest(run_id="r", task="query", attempt=attempt, query=query, params=params)
+    return [event async for event in SimulatorAgent().run(request, CONTEXT)]
+
+
+def joined(events: list[AgentEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Delta))
+
+
+async def test_by_default_it_takes_a_second_and_speaks_of_the_query():
+    start = time.perf_counter()
+    events = await events_of({}, query="Where is my order?")
+    assert 0.95 <= time.perf_counter() - start < 5
+    reply = events[-1]
+    assert isinstance(reply, Reply)
+    assert "Where is my order?" in reply.response
+    assert reply.confidence == 1
+    assert reply.usage.input_tokens == 4
+    assert reply.usage.output_tokens == len(reply.response.split())
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert [event.percent for event in progress] == [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
+    assert progress[2].note == "step 3 of 10"
+
+
+async def test_thousands_of_steps_do_not_take_longer_than_asked():
+    start = time.perf_counter()
+    await events_of({"seconds": 0.5, "steps": 5_000})
+    assert 0.45 <= time.perf_counter() - start < 2
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(max_size=60), steps=st.integers(1, 80))
+async def test_the_deltas_joined_are_the_text(text, steps):
+    events = await events_of({"seconds": 0, "steps": steps, "text": text})
+    assert joined(events) == text == events[-1].response
+    assert sum(isinstance(event, Progress) for event in events) == steps
+    assert all(event.text for event in events if isinstance(event, Delta))
+    percents = [event.percent for event in events if isinstance(event, Progress)]
+    assert percents == sorted(percents)
+    assert percents[-1] == 100
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.none() | st.text(max_size=20), size=st.integers(0, 3_000))
+async def test_the_response_has_exactly_the_size_asked_for(text, size):
+    params = {"seconds": 0, "size": size} if text is None else {"seconds": 0, "size": size, "text": text}
+    events = await events_of(params)
+    assert len(events[-1].response.encode("ascii")) == size
+    assert joined(events) == events[-1].response
+
+
+async def test_ten_megabytes():
+    events = await events_of({"seconds": 0, "size": 10_000_000})
+    assert len(events[-1].response) == 10_000_000
+
+
+async def test_the_first_attempts_fail_at_their_step():
+    params = {"seconds": 0, "text": "abcdefghij", "failures": 2, "failAt": 4}
+    for attempt in (1, 2):
+        said = []
+        request = AgentRequest(run_id="r", task="query", attempt=attempt, params=params)
+        with pytest.raises(AgentUnavailable):
+            async for event in SimulatorAgent().run(request, CONTEXT):
+                said.append(event)
+        assert joined(said) == "abc"
+    assert joined(await events_of(params, attempt=3)) == "abcdefghij"
+
+
+async def test_a_permanent_failure_is_the_agents_and_has_no_pointer():
+    for attempt in (1, 9):
+        with pytest.raises(AgentRejected) as raised:
+            await events_of({"seconds": 0, "permanent": True}, attempt=attempt)
+        assert raised.value.pointer is None
+
+
+@pytest.mark.parametrize(
+    ("params", "pointer"),
+    [
+        ({"seconds": -1}, "/params/seconds"),
+        ({"seconds": "1"}, "/params/seconds"),
+        ({"seconds": float("inf")}, "/params/seconds"),
+        ({"seconds": 10**400}, "/params/seconds"),
+        ({"seconds": 86_401}, "/params/seconds"),
+        ({"steps": 0}, "/params/steps"),
+        ({"steps": True}, "/params/steps"),
+        ({"steps": 1.5}, "/params/steps"),
+        ({"text": None, "size": 10_000_001}, "/params/size"),
+        ({"text": ["a"]}, "/params/text"),
+        ({"text": "\ud800"}, "/params/text"),
+        ({"failAt": 11}, "/params/failAt"),
+        ({"permanent": "yes"}, "/params/permanent"),
+        ({"fail_at": 1}, "/params/fail_at"),
+        ({"a/b~c": 1}, "/params/a~1b~0c"),
+    ],
+)
+async def test_wrong_params_are_rejected_with_a_pointer(params, pointer):
+    with pytest.raises(AgentRejected) as raised:
+        await events_of(params)
+    assert raised.value.pointer == pointer
+    assert pointer in raised.value.detail
+
+
+_KEYS = st.sampled_from(["seconds", "steps", "text", "failures", "failAt", "permanent", "size"]) | st.text(
+    st.characters(exclude_categories=()), max_size=5
+)
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 50)
+    | st.sampled_from([0.0, 1e999, 10**5000, "\ud800", "\x00"])
+    | st.text(max_size=9),
+    lambda child: st.lists(child, max_size=2) | st.dictionaries(st.text(max_size=3), child, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(params=st.dictionaries(_KEYS, _VALUES, max_size=4), query=st.text(st.characters(exclude_categories=())))
+async def test_any_params_are_obeyed_or_refused(params, query):
+    # Obeying a duration would take that long.
+    params = {**params, "seconds": 0} if isinstance(params.get("seconds", 1), int | float) else params
+    try:
+        events = await events_of(params, query=query)
+    except AgentUnavailable:
+        assert params["failures"] > 0
+    except AgentRejected as rejected:
+        (rejected.detail + (rejected.pointer or "")).encode()
+        assert rejected.pointer or params["permanent"]
+    else:
+        assert joined(events) == events[-1].response
+        events[-1].model_dump_json()
+
+
+async def test_without_a_duration_others_still_get_their_turn():
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    await events_of({"seconds": 0, "steps": 2_000})
+    counting.cancel()
+    assert turns >= 20
+
+
+async def test_a_cancellation_goes_through_at_once():
+    running = asyncio.create_task(events_of({"seconds": 3_600}))
+    await asyncio.sleep(0.05)
+    start = time.perf_counter()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert time.perf_counter() - start < 1
