@@ -17,7 +17,7 @@ from runtime.namespace import ensure_retention, ensure_search_attributes
 from runtime.ports import bind
 from runtime.settings import Settings, load_settings
 from runtime.startup import StartupError
-from runtime.stopping import until_stopped
+from runtime.stopping import leave, until_stopped
 from runtime.temporal import connect, uses_own_cluster
 from worker import load_registry, run_worker, running_worker
 
@@ -61,6 +61,7 @@ def _run(command: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
         settings = load_settings()
         configure_logs(settings.log_level)
         asyncio.run(until_stopped(command(settings)))
+        leave()
     except StartupError as error:
         typer.secho(f"Sevenfold cannot start.\n{error}", fg="red", err=True)
         raise typer.Exit(2) from None

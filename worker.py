@@ -19,7 +19,7 @@ from runtime.logs import configure_logs
 from runtime.namespace import ensure_search_attributes
 from runtime.settings import Settings, load_settings
 from runtime.startup import StartupError
-from runtime.stopping import until_stopped
+from runtime.stopping import leave, until_stopped
 from runtime.temporal import connect
 from workflows.synchronous import SynchronousRequest
 
@@ -84,6 +84,7 @@ def main() -> None:
         settings = load_settings()
         configure_logs(settings.log_level)
         asyncio.run(until_stopped(run_worker(settings)))
+        leave()
     except StartupError as error:
         sys.stderr.write(f"Sevenfold cannot start.\n{error}\n")
         raise SystemExit(2) from None

@@ -25,7 +25,8 @@ def _idempotency_key(
         str | None,
         Header(
             description="1 to 255 printable characters, quoted or bare. A request sent again with the key of an "
-            "earlier one gets that one's answer; with another body it is refused."
+            "earlier one gets that one's answer; with another body it is refused.",
+            json_schema_extra={"minLength": 1, "maxLength": 257, "pattern": "^[!-~]+$"},
         ),
     ] = None,
 ) -> str | None:

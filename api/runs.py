@@ -1,10 +1,12 @@
 """Any pattern's runs: list, read, cancel."""
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
+from pydantic import BeforeValidator
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -30,7 +32,16 @@ _EXECUTION_STATUSES = {
 }
 
 RunId = Annotated[str, Path(description="A run's id, such as `qry_…`.")]
-Moment = Annotated[datetime, Query(description="RFC 3339; UTC unless it says otherwise.")]
+
+
+def _rfc3339(text: str) -> str:
+    # pydantic takes a bare number as seconds since 1970, which nobody means here
+    if not re.match(r"\d{4}-\d\d-\d\d", text):
+        raise ValueError("must be a time such as 2026-11-22T10:00:00Z")
+    return text
+
+
+Moment = Annotated[datetime, BeforeValidator(_rfc3339), Query(description="RFC 3339; UTC unless it says otherwise.")]
 
 
 class RunPage(Payload):

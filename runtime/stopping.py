@@ -1,9 +1,12 @@
 """Ends a process in order when it is told to."""
 
 import asyncio
+import logging
+import os
 import signal
+import sys
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 
@@ -32,3 +35,15 @@ async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
     except asyncio.CancelledError:
         if not told:
             raise
+
+
+def leave() -> NoReturn:
+    """Ends the process successfully, now that all is closed.
+
+    Without the interpreter's own teardown: the SDK's threads outlive its last client, and one that touches
+    Python in that moment crashes the process (5 of 29 stops of a worker ended with a segmentation fault).
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

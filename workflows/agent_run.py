@@ -35,6 +35,13 @@ class AgentRun:
 
         Raises ApplicationError with a verdict as its type, or a cancellation.
         """
+        try:
+            return await self._open_then_call()
+        finally:
+            # A `cancel` that is just being handed on must be finished, or Temporal counts it as lost.
+            await workflow.wait_condition(workflow.all_handlers_finished)
+
+    async def _open_then_call(self) -> RunResult:
         self._check_deadline()
         prior_attempts = 0
         try:

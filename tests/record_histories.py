@@ -1,0 +1,67 @@
+"""Records the histories that tests/test_replay.py replays: `python -m tests.record_histories`.
+
+Run it for new workflows and new paths. A history that was released stays as it is: that old runs go on under new
+code is what it is there to prove.
+"""
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from tests.stack import Stack, running_stack
+
+HISTORIES = Path(__file__).parent / "histories"
+
+
+async def _prompt(stack: Stack) -> str:
+    return str((await stack.query("Analyze this customer feedback", agent="echo")).json()["queryId"])
+
+
+async def _handed_over(stack: Stack) -> str:
+    return str((await stack.query(agent="careful", params={"seconds": 1.5})).json()["queryId"])
+
+
+async def _retried(stack: Stack) -> str:
+    return str((await stack.query(agent="flaky")).json()["queryId"])
+
+
+async def _refused(stack: Stack) -> str:
+    return str((await stack.query(agent="hopeless")).json()["runId"])
+
+
+async def _late(stack: Stack) -> str:
+    return str((await stack.query(agent="careful", params={"seconds": 9}, timeout=1.5)).json()["runId"])
+
+
+async def _cancelled_by_signal(stack: Stack) -> str:
+    answer = await stack.query(agent="careful", params={"seconds": 9}, headers={"Prefer": "wait=1"})
+    run_id = str(answer.json()["queryId"])
+    await stack.temporal.get_workflow_handle(f"default:{run_id}").signal("cancel")
+    await stack.run_until(run_id, "cancelled")
+    return run_id
+
+
+SCENARIOS = {
+    "synchronous_prompt": _prompt,
+    "synchronous_handed_over": _handed_over,
+    "synchronous_retried": _retried,
+    "synchronous_refused": _refused,
+    "synchronous_late": _late,
+    "synchronous_cancelled_by_signal": _cancelled_by_signal,
+}
+
+
+async def record() -> None:
+    """Writes the histories that are not there yet."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with running_stack(Path(directory)) as stack:
+            for name, scenario in SCENARIOS.items():
+                path = HISTORIES / f"{name}.json"
+                if not path.exists():
+                    run_id = await scenario(stack)
+                    history = await stack.temporal.get_workflow_handle(f"default:{run_id}").fetch_history()
+                    path.write_text(history.to_json() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    asyncio.run(record())

@@ -1,0 +1,71 @@
+"""The OpenAPI document, against the running server: schemathesis over all of it."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.stack import Stack
+
+SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
+
+
+async def test_every_operation_withstands_schemathesis(stack: Stack, tmp_path: Path) -> None:
+    """All checks: no 5xx, and every answer of a status, content type and shape that the document promises.
+
+    Run as a command, as a user of the document would.
+    """
+    (tmp_path / "schemathesis.toml").write_text(
+        # waiting for an agent is not what is tested here
+        'headers = { Prefer = "wait=5" }\nrequest-timeout = 30\n'
+    )
+    command = [str(SCHEMATHESIS), "--config-file", str(tmp_path / "schemathesis.toml"), "run"]
+    command += [f"http://127.0.0.1:{stack.settings.port}/openapi.json"]
+    command += ["--max-examples", "30", "--workers", "1", "--checks", "all", "--no-color", "--seed", "7"]
+    # No schema can tell a cursor that the list gave out from one that it did not.
+    command += ["--exclude-checks", "positive_data_acceptance"]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+async def document(stack: Stack) -> dict[str, Any]:
+    return dict((await stack.http.get("/openapi.json")).json())
+
+
+async def test_the_articles_examples_are_in_the_document(stack: Stack) -> None:
+    schemas = (await document(stack))["components"]["schemas"]
+    assert schemas["QueryRequest"]["examples"] == [
+        {
+            "query": "Analyze this customer feedback",
+            "context": {"customerId": "12345", "previousInteractions": 5},
+        }
+    ]
+    example = schemas["QueryAnswer"]["examples"][0]
+    assert example["response"] == "Customer shows signs of churn risk..."
+    assert example["confidence"] == 0.87
+    assert example["processingTime"] == "2.3s"
+
+
+async def test_errors_are_documented_as_they_are_sent(stack: Stack) -> None:
+    operations = [o for path in (await document(stack))["paths"].values() for o in path.values()]
+    for operation in operations:
+        for status, answer in operation["responses"].items():
+            if int(status) >= 400 and not operation["tags"] == ["health"]:
+                assert list(answer["content"]) == ["application/problem+json"], operation["summary"]
+
+
+async def test_the_docs_page_needs_no_other_host(stack: Stack) -> None:
+    page = (await stack.http.get("/docs")).text
+    assert "cdn" not in page
+    for asset in ("/swagger/swagger-ui-bundle.js", "/swagger/swagger-ui.css"):
+        answer = await stack.http.get(asset)
+        assert answer.status_code == 200
+        assert len(answer.content) > 10_000

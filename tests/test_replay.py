@@ -1,0 +1,58 @@
+"""Runs that began under older code, or on another worker, go on under this one."""
+
+import json
+from pathlib import Path
+
+import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer
+
+from runtime.temporal import plugin
+from tests.record_histories import HISTORIES, SCENARIOS
+from tests.stack import make_settings, running_stack
+from worker import WORKFLOWS
+
+
+def test_every_path_has_a_history() -> None:
+    assert {path.stem for path in HISTORIES.glob("*.json")} == set(SCENARIOS)
+    replayed = {
+        json.loads(path.read_text())["events"][0]["workflowExecutionStartedEventAttributes"]["workflowType"]["name"]
+        for path in HISTORIES.glob("*.json")
+    }
+    assert replayed == {workflow.__name__ for workflow in WORKFLOWS}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_a_committed_history_replays(tmp_path: Path, name: str) -> None:
+    history = WorkflowHistory.from_json(f"default:{name}", (HISTORIES / f"{name}.json").read_text())
+    replayer = Replayer(workflows=WORKFLOWS, plugins=[plugin(make_settings(tmp_path))])
+    await replayer.replay_workflow(history)
+
+
+async def test_a_changed_workflow_would_be_found_out(tmp_path: Path) -> None:
+    raw = json.loads((HISTORIES / "synchronous_handed_over.json").read_text())
+    for event in raw["events"]:
+        if event["eventType"] == "EVENT_TYPE_ACTIVITY_TASK_SCHEDULED":
+            event["activityTaskScheduledEventAttributes"]["activityType"]["name"] = "another_activity"
+    replayer = Replayer(workflows=WORKFLOWS, plugins=[plugin(make_settings(tmp_path))])
+    with pytest.raises(Exception, match=r"(?i)nondeterminism"):
+        await replayer.replay_workflow(WorkflowHistory.from_json("default:changed", json.dumps(raw)))
+
+
+async def test_every_path_under_forced_replay(tmp_path: Path) -> None:
+    """Without a cache each workflow task replays its run from the first event.
+
+    One after the other: without a cache the SDK throws out runs whose local activity is still under way.
+    """
+    ended: dict[str, object] = {}
+    async with running_stack(tmp_path, max_cached_workflows=0) as stack:
+        for name, scenario in SCENARIOS.items():
+            ended[name] = (await stack.run(await scenario(stack)))["status"]
+    assert ended == {
+        "synchronous_prompt": "completed",
+        "synchronous_handed_over": "completed",
+        "synchronous_retried": "completed",
+        "synchronous_refused": "failed",
+        "synchronous_late": "failed",
+        "synchronous_cancelled_by_signal": "cancelled",
+    }
