@@ -5,9 +5,10 @@ from contextlib import suppress
 from datetime import datetime
 
 import structlog
+from pydantic_core import PydanticSerializationError
 
 from contracts.agent import Agent, AgentContext, AgentRequest, Delta, Progress, Reply
-from contracts.verdicts import AgentUnavailable
+from contracts.verdicts import AgentRejected, AgentUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,7 @@ class CallInFlight:
                     case Progress():
                         self.progress = event
                     case Reply():
-                        return event if event.response else event.model_copy(update={"response": "".join(spoken)})
+                        return _whole(event, spoken)
         finally:
             aclose = getattr(events, "aclose", None)
             if aclose is not None:
@@ -55,6 +56,18 @@ class CallInFlight:
         self.done.cancel()
         with suppress(asyncio.CancelledError):
             await asyncio.wait({self.done}, timeout=CLEANUP_SECONDS)
+
+
+def _whole(reply: Reply, spoken: list[str]) -> Reply:
+    """The reply, with what was streamed as its response unless it has one. Raises AgentRejected for a reply that
+    cannot be written down: every attempt would fail on it, later and less clearly.
+    """
+    whole: Reply = reply if reply.response else reply.model_copy(update={"response": "".join(spoken)})
+    try:
+        whole.model_dump_json()
+    except PydanticSerializationError as error:
+        raise AgentRejected("The agent's reply holds text that is not valid Unicode.") from error
+    return whole
 
 
 class CallsInFlight:

@@ -5,11 +5,12 @@ import time
 from enum import StrEnum
 
 from fastapi import APIRouter, Response
+from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import Field
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.service import RPCError
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, ListWorkersRequest
+from temporalio.service import RPCError, RPCStatusCode
 
 from api.gateway import Gateway, GatewayDep
 from contracts.payload import Payload
@@ -20,6 +21,9 @@ _CHECK_SECONDS = 2.0
 
 # A worker's poll is renewed once a minute at the latest; one that is older was made by a worker that is gone.
 _FRESH_POLL_SECONDS = 70.0
+
+# Its heartbeat comes every second and finds a dead one sooner; the rest is room for clocks that differ.
+_FRESH_HEARTBEAT_SECONDS = 15.0
 
 
 class Health(StrEnum):
@@ -78,5 +82,27 @@ async def _a_worker_polls(gateway: Gateway) -> bool:
         ),
         retry=False,
     )
-    oldest = time.time() - _FRESH_POLL_SECONDS
-    return any(poller.last_access_time.seconds >= oldest for poller in queue.pollers)
+    if not any(_seen_within(_FRESH_POLL_SECONDS, poller.last_access_time) for poller in queue.pollers):
+        return False
+    heartbeats = await _worker_heartbeats(gateway)
+    return not heartbeats or any(_seen_within(_FRESH_HEARTBEAT_SECONDS, beat) for beat in heartbeats)
+
+
+async def _worker_heartbeats(gateway: Gateway) -> list[Timestamp]:
+    """When the queue's workers last showed themselves; nothing from a server that does not keep it, or not yet."""
+    try:
+        listed = await gateway.client.workflow_service.list_workers(
+            ListWorkersRequest(
+                namespace=gateway.client.namespace, query=f"TaskQueue = '{gateway.task_queue}'", page_size=100
+            ),
+            retry=False,
+        )
+    except RPCError as error:
+        if error.status in (RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.PERMISSION_DENIED):
+            return []
+        raise
+    return [worker.worker_heartbeat.heartbeat_time for worker in listed.workers_info]
+
+
+def _seen_within(seconds: float, moment: Timestamp) -> bool:
+    return moment.seconds >= time.time() - seconds

@@ -97,3 +97,9 @@ async def silent(request: AgentRequest, context: AgentContext) -> AsyncIterator[
     """Ends without a reply."""
     note(request, "called")
     yield Delta(text="only half")
+
+
+async def garbled(request: AgentRequest) -> dict[str, object]:
+    """Answers with what JSON cannot hold."""
+    note(request, "called")
+    return {"number": float("nan")} if request.query == "number" else {"text": "\ud800"}

@@ -42,6 +42,7 @@ CONFIG = "\n".join(
             "down",
             "limited",
             "silent",
+            "garbled",
         )
     ]
 )

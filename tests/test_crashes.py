@@ -129,8 +129,14 @@ async def test_without_a_worker_it_is_not_ready_and_runs_wait(tmp_path: Path) ->
             assert (await http.get(f"/api/agent/runs/{run_id}")).json()["status"] == "queued"
             listed = await http.get("/api/agent/runs", params={"status": "queued"})
             assert [item["id"] for item in listed.json()["items"]] == [run_id]
-            with sevenfold("worker", settings, TEMPORAL_ADDRESS=address):
+            with sevenfold("worker", settings, TEMPORAL_ADDRESS=address) as worker:
                 assert (await until_ended(http, run_id))["status"] == "completed"
+                await until_ready(settings.port)
+                await asyncio.sleep(2)
+                worker.kill()
+                async with asyncio.timeout(25):
+                    while (await http.get("/health/ready")).status_code == 200:
+                        await asyncio.sleep(0.5)
 
 
 async def test_an_api_killed_between_start_and_answer_has_lost_nothing(tmp_path: Path) -> None:

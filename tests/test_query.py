@@ -136,3 +136,14 @@ async def test_a_blocking_function_stalls_nobody(stack: Stack) -> None:
     assert not slow.done()
     assert {answer.status_code for answer in quick} == {200}
     assert (await slow).json()["response"].startswith("thread agent")
+
+
+async def test_a_reply_that_json_cannot_hold(stack: Stack) -> None:
+    answer = await stack.query("text", agent="garbled")
+    assert answer.status_code == 502
+    assert answer.json()["verdict"] == "AgentRejected"
+    assert "Unicode" in answer.json()["detail"]
+    answer = await stack.query("number", agent="garbled")
+    assert answer.status_code == 200
+    assert answer.json()["data"] == {"number": None}
+    assert (await stack.run(answer.json()["queryId"]))["result"]["data"] == {"number": None}

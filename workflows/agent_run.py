@@ -26,6 +26,7 @@ class AgentRun:
 
     def __init__(self, run: RunInput) -> None:
         self._run = run
+        self._summary = f"{run.agent}: {run.request.task}"
         self._started = workflow.info().start_time
         self._deadline = self._started + timedelta(seconds=run.timeout)
         self._tell("is asked")
@@ -49,6 +50,7 @@ class AgentRun:
                 AgentCalls.open_agent_call,
                 self._call(),
                 schedule_to_close_timeout=self._remaining(),
+                summary=self._summary,
                 retry_policy=RetryPolicy(maximum_attempts=1),
             )
             if opening.outcome is not None:
@@ -75,7 +77,7 @@ class AgentRun:
             outcome = await workflow.execute_activity_method(
                 AgentCalls.call_agent,
                 self._call(prior_attempts),
-                summary=f"{self._run.agent}: {self._run.request.task}",
+                summary=self._summary,
                 schedule_to_close_timeout=self._remaining(),
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,

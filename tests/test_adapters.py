@@ -1,0 +1,115 @@
+"""Callables as agents, and payloads in a directory."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.api.common.v1 import Payload
+from temporalio.converter import StorageDriverClaim, StorageDriverRetrieveContext, StorageDriverStoreContext
+
+from adapters.agents.callables import as_agent
+from adapters.payload_directory import PayloadDirectory
+from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
+from contracts.verdicts import AgentRejected
+
+REQUEST = AgentRequest(run_id="qry_x", task="query", query="hello")
+
+
+async def events(target: object) -> list[AgentEvent]:
+    context = AgentContext(deadline=datetime.now(UTC) + timedelta(seconds=5))
+    return [event async for event in as_agent(target).run(REQUEST, context)]
+
+
+async def test_what_a_callable_may_return() -> None:
+    assert await events(lambda request: request.query) == [Reply(response="hello")]
+    assert await events(lambda request: Reply(response="r", confidence=0.1)) == [Reply(response="r", confidence=0.1)]
+    assert await events(lambda request: {"score": 1}) == [Reply(data={"score": 1})]
+    assert await events(lambda request: {"response": "r", "confidence": 1, "more": [2]}) == [
+        Reply(response="r", confidence=1, data={"more": [2]})
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer", [None, 7, {"response": 7}, {"response": "r", "confidence": 2}, {1: 2}, object()]
+)
+async def test_what_a_callable_may_not_return(answer: Any) -> None:
+    with pytest.raises(AgentRejected):
+        await events(lambda request: answer)
+
+
+async def test_forms_of_callables() -> None:
+    async def coroutine(request: AgentRequest) -> str:
+        return "coroutine"
+
+    async def with_context(request: AgentRequest, context: AgentContext) -> str:
+        return f"{context.remaining_seconds() > 4}"
+
+    async def stream(request: AgentRequest) -> AsyncIterator[Any]:
+        yield "a"
+        yield Delta(text="b")
+        yield Progress(percent=50)
+        yield Reply(response="ab")
+
+    class Called:
+        async def __call__(self, request: AgentRequest) -> str:
+            return "called"
+
+    class Whole:
+        async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+            yield Reply(response="whole")
+
+    assert await events(coroutine) == [Reply(response="coroutine")]
+    assert await events(with_context) == [Reply(response="True")]
+    assert await events(stream) == [Delta(text="a"), Delta(text="b"), Progress(percent=50), Reply(response="ab")]
+    assert await events(Called()) == [Reply(response="called")]
+    assert await events(Whole()) == await events(Whole) == [Reply(response="whole")]
+
+
+@pytest.mark.parametrize("target", [7, "text", None, lambda: 1, lambda a, b, c: 1, lambda *, keyword: 1])
+def test_what_is_no_agent(target: object) -> None:
+    with pytest.raises(TypeError):
+        as_agent(target)
+
+
+async def test_plain_functions_run_side_by_side_in_threads() -> None:
+    meeting = threading.Barrier(5)
+
+    def meet(request: AgentRequest) -> str:
+        meeting.wait(5)  # passes only when five of them run at once
+        return threading.current_thread().name
+
+    agent = as_agent(meet)
+    context = AgentContext(deadline=datetime.now(UTC))
+
+    async def one() -> str:
+        return [event async for event in agent.run(REQUEST, context)][-1].response  # type: ignore[union-attr]
+
+    assert len(set(await asyncio.gather(*(one() for _ in range(5))))) == 5
+
+
+async def test_payloads_come_back_whole_and_are_stored_once(tmp_path: Path) -> None:
+    directory = PayloadDirectory(tmp_path)
+    payloads = [Payload(data=b"x" * 300_000, metadata={"encoding": b"json/plain"}), Payload(data=b"y")]
+    claims = await directory.store(StorageDriverStoreContext(), [*payloads, payloads[0]])
+    assert claims[0] == claims[2]
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2
+    assert await directory.retrieve(StorageDriverRetrieveContext(), claims[:2]) == payloads
+
+
+@pytest.mark.parametrize("digest", ["", "../../etc/passwd", "A" * 64, "0" * 63, "0" * 64 + "/x"])
+async def test_a_claim_never_leads_out_of_the_directory(tmp_path: Path, digest: str) -> None:
+    claim = StorageDriverClaim(claim_data={"sha256": digest})
+    with pytest.raises(ValueError, match="not a reference"):
+        await PayloadDirectory(tmp_path).retrieve(StorageDriverRetrieveContext(), [claim])
+
+
+async def test_a_payload_that_was_changed_on_disk_is_found_out(tmp_path: Path) -> None:
+    directory = PayloadDirectory(tmp_path)
+    claims = await directory.store(StorageDriverStoreContext(), [Payload(data=b"x")])
+    next(path for path in tmp_path.rglob("*") if path.is_file()).write_bytes(b"z")
+    with pytest.raises(ValueError, match="changed"):
+        await directory.retrieve(StorageDriverRetrieveContext(), claims)
