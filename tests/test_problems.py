@@ -78,6 +78,15 @@ async def test_strange_but_valid_json_is_answered(stack: Stack) -> None:
     assert answer.json()["data"]["context"] == body["context"]
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1" + "0" * 5_000, "9" * 20, "1e-999"])
+@pytest.mark.parametrize("field", ["context", "metadata", "params"])
+async def test_numbers_beyond_measure(stack: Stack, field: str, number: str) -> None:
+    body = f'{{"query": "x", "agent": "echo", "{field}": {{"a": {number}}}}}'
+    answer = await stack.http.post(URL, content=body, headers={**JSON, "Idempotency-Key": f"{field}{number[:9]}"})
+    assert answer.status_code in (200, 400, 422), answer.text
+    json.loads(answer.text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
+
+
 @pytest.mark.parametrize("content_type", ["text/plain", "application/xml", "multipart/form-data", "", "%%%"])
 async def test_another_content_type(stack: Stack, content_type: str) -> None:
     answer = await stack.http.post(URL, content=b'{"query": "x"}', headers={"Content-Type": content_type})

@@ -27,7 +27,7 @@ TASKS: Mapping[str, Task] = {
 }
 
 # In characters and values. A text of this size takes 2 ms, which is what the loop may be held up for; handing it
-# to a thread costs 0.1 ms, and would be the larger part of a short one.
+# to a thread costs 0.1 to 0.3 ms, the larger part of a short one.
 _THREAD_FROM = 2_000
 _THREADS = 4
 
@@ -37,7 +37,7 @@ class BuiltinAgent:
 
     Raises `AgentRejected`, with a pointer to the field at fault, for an unknown task or an input that the task
     cannot work on; no JSON value makes it raise anything else. A thread that is left behind by a cancellation
-    ends by itself: a megabyte of text takes about a second.
+    ends by itself: a megabyte of text takes some seconds.
     """
 
     def __init__(self) -> None:

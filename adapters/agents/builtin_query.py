@@ -95,7 +95,7 @@ def answer_query(request: AgentRequest) -> Reply:
     """
     query = clean(request.query or "").strip()
     if not query and not request.context and not request.data:
-        raise AgentRejected("There is no query to answer: /query is missing", pointer="/query")
+        raise AgentRejected("There is no query to answer: /query is missing.", pointer="/query")
     found = _look(query, request)
     risk = _risk(found)
     data: JsonObject = {
