@@ -15,10 +15,10 @@ from runtime.embedded import EmbeddedTemporal
 from runtime.logs import configure_logs
 from runtime.namespace import ensure_retention, ensure_search_attributes
 from runtime.ports import bind
-from runtime.settings import Settings, load_settings
+from runtime.settings import Settings, load_settings, uses_own_cluster
 from runtime.startup import StartupError
 from runtime.stopping import leave, until_stopped
-from runtime.temporal import connect, uses_own_cluster
+from runtime.temporal import connect
 from worker import load_registry, run_worker, running_worker
 
 app = typer.Typer(
@@ -89,5 +89,6 @@ async def _dev(settings: Settings) -> None:
 def _welcome(settings: Settings) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     typer.echo(f"Sevenfold is ready. API docs: http://{host}:{settings.port}/docs")
-    typer.echo(f"                    Temporal UI: {settings.ui_url}")
+    if settings.ui_url:
+        typer.echo(f"                    Temporal UI: {settings.ui_url}")
     typer.echo("Stop with Ctrl-C; every run is kept and goes on at the next start.")

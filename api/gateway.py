@@ -21,10 +21,13 @@ class Gateway:
     task_queue: str
     agents: Collection[str]
     default_agent: str
-    ui_url: str
+    # Without a slash at its end; None where the Temporal UI's address is not known.
+    ui_url: str | None
 
-    def ui_link(self, tenant: str, run_id: str) -> str:
+    def ui_link(self, tenant: str, run_id: str) -> str | None:
         """The run's page in the Temporal UI."""
+        if self.ui_url is None:
+            return None
         run = quote(workflow_id(tenant, run_id), safe="")
         return f"{self.ui_url}/namespaces/{quote(self.client.namespace, safe='')}/workflows/{run}"
 

@@ -40,11 +40,11 @@ _UNTOUCHED_HISTORY = 2
 
 
 class RunLinks(Payload):
-    """Where to go on from a run: paths of this API, and the run's page in the Temporal UI."""
+    """Where to go on from a run: paths of this API, and the run's page in the Temporal UI if its address is known."""
 
     self: str
     cancel: str
-    temporal_ui: str
+    temporal_ui: str | None
 
 
 class RunSummary(Payload):

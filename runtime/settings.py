@@ -1,6 +1,7 @@
 """All settings that come from the environment, with the prefix `SEVENFOLD_`."""
 
 import ipaddress
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -37,7 +38,7 @@ class Settings(BaseSettings):
     temporal_ui_port: Port = 8233
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
 
-    # Base address of the Temporal UI, for the links in answers. Follows `temporal_ui_port` unless set.
+    # Base address of the Temporal UI, for the links in answers. The embedded server's is known.
     temporal_ui_url: str | None = None
 
     # Anybody who reaches the port may use it: must be said before we listen beyond loopback.
@@ -53,9 +54,11 @@ class Settings(BaseSettings):
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
 
     @property
-    def ui_url(self) -> str:
-        """The Temporal UI's address without a slash at its end."""
-        return (self.temporal_ui_url or f"http://127.0.0.1:{self.temporal_ui_port}").rstrip("/")
+    def ui_url(self) -> str | None:
+        """The Temporal UI's address without a slash at its end, if it is known."""
+        if self.temporal_ui_url:
+            return self.temporal_ui_url.rstrip("/")
+        return None if uses_own_cluster() else f"http://127.0.0.1:{self.temporal_ui_port}"
 
     @property
     def grace(self) -> timedelta:
@@ -71,6 +74,11 @@ class Settings(BaseSettings):
             "Listen on 127.0.0.1, or say SEVENFOLD_ALLOW_ANONYMOUS=true if something in front of Sevenfold "
             "decides who may pass."
         )
+
+
+def uses_own_cluster() -> bool:
+    """Whether the environment points at a Temporal that is not the embedded one."""
+    return bool(os.environ.get("TEMPORAL_ADDRESS"))
 
 
 def _is_loopback(host: str) -> bool:

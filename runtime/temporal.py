@@ -1,6 +1,5 @@
 """The connection to Temporal, and the one plugin that keeps client, worker and replayer alike."""
 
-import os
 from dataclasses import replace
 
 from pydantic import ValidationError
@@ -15,7 +14,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from adapters.payload_directory import THRESHOLD_BYTES, PayloadDirectory
 from runtime.embedded import HOST
 from runtime.sdk import sdk_runtime
-from runtime.settings import Settings
+from runtime.settings import Settings, uses_own_cluster
 from runtime.startup import StartupError
 
 # The sandbox loads a workflow's modules anew for every run, unless they are passed through. Ours are free of
@@ -37,11 +36,6 @@ def plugin(settings: Settings) -> SimplePlugin:
         # An input that does not fit its type never will: fail the run instead of trying its task for ever.
         workflow_failure_exception_types=[ValidationError],
     )
-
-
-def uses_own_cluster() -> bool:
-    """Whether the environment points at a Temporal that is not the embedded one."""
-    return bool(os.environ.get("TEMPORAL_ADDRESS"))
 
 
 async def connect(settings: Settings) -> Client:

@@ -33,9 +33,7 @@ async def test_what_a_callable_may_return() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "answer", [None, 7, {"response": 7}, {"response": "r", "confidence": 2}, {1: 2}, object()]
-)
+@pytest.mark.parametrize("answer", [None, 7, {"response": 7}, {"response": "r", "confidence": 2}, {1: 2}, object()])
 async def test_what_a_callable_may_not_return(answer: Any) -> None:
     with pytest.raises(AgentRejected):
         await events(lambda request: answer)

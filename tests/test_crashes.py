@@ -54,6 +54,28 @@ async def test_a_worker_killed_in_mid_run_is_taken_over_by_another(tmp_path: Pat
     assert len([line for line in lines if line.endswith("finished")]) == 1
 
 
+async def test_a_worker_that_is_told_to_stop_hands_on_what_it_cannot_finish(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, grace_seconds=1)
+    journal = tmp_path / "journal"
+    async with EmbeddedTemporalOnly(settings) as address, http_client(settings.port) as http:
+        with ExitStack() as processes:
+            env = {"TEMPORAL_ADDRESS": address}
+            processes.enter_context(sevenfold("api", settings, **env))
+            first = processes.enter_context(sevenfold("worker", settings, **env))
+            await until_ready(settings.port)
+            promise = await ask(http, agent="careful", params={"seconds": 4, "journal": str(journal)})
+            quick = await ask(http, agent="careful", params={"seconds": 1.2})
+            await until(lambda: journal.exists())
+            await asyncio.sleep(0.7)
+            assert await asyncio.to_thread(first.terminate) == 0
+            assert "cleaned up" in journal.read_text(), "the agent was told"
+            assert (await http.get(f"/api/agent/runs/{promise.json()['queryId']}")).json()["status"] == "processing"
+            second = processes.enter_context(sevenfold("worker", settings, **env))
+            assert (await until_ended(http, promise.json()["queryId"]))["status"] == "completed"
+            assert (await until_ended(http, quick.json()["queryId"]))["attempt"] == 1, "it had time to finish"
+    assert journal.read_text().splitlines()[-1].startswith(f"{second.process.pid} 2 finished")
+
+
 async def test_everything_killed_and_started_again_goes_on_with_every_run(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
     ids: list[str] = []

@@ -131,7 +131,11 @@ async def test_the_deadline_ends_the_run(stack: Stack) -> None:
 
 async def test_a_blocking_function_stalls_nobody(stack: Stack) -> None:
     slow = asyncio.create_task(stack.query(agent="stubborn", params={"seconds": 2}))
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.9)
+    (open_run,) = (
+        await stack.http.get("/api/agent/runs", params={"agent": "stubborn", "status": "processing"})
+    ).json()["items"]
+    assert (await stack.run(open_run["id"]))["progress"] is None, "it tells none"
     quick = [await stack.query(agent="echo") for _ in range(5)]
     assert not slow.done()
     assert {answer.status_code for answer in quick} == {200}
