@@ -32,12 +32,13 @@ class Gateway:
         return f"{self.ui_url}/namespaces/{quote(self.client.namespace, safe='')}/workflows/{run}"
 
 
-def _gateway(request: Request) -> Gateway:
+# Dependencies are async, all of them: FastAPI runs a plain function in a thread, a detour of its own per request.
+async def _gateway(request: Request) -> Gateway:
     gateway: Gateway = request.app.state.gateway
     return gateway
 
 
-def _tenant() -> str:
+async def _tenant() -> str:
     # One tenant until keys are configured; ids, search attributes and fairness carry it already.
     return DEFAULT_TENANT
 

@@ -34,7 +34,7 @@ def read_preference(header: str | None) -> Patience:
     return Patience()
 
 
-def _patience(
+async def _patience(
     prefer: Annotated[
         str | None,
         Header(

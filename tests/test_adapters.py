@@ -1,6 +1,7 @@
 """Callables as agents, and payloads in a directory."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from adapters.agents.callables import as_agent
 from adapters.payload_directory import PayloadDirectory
 from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
 from contracts.verdicts import AgentRejected
+from runtime.ports import bind
 
 REQUEST = AgentRequest(run_id="qry_x", task="query", query="hello")
 
@@ -111,3 +113,9 @@ async def test_a_payload_that_was_changed_on_disk_is_found_out(tmp_path: Path) -
     next(path for path in tmp_path.rglob("*") if path.is_file()).write_bytes(b"z")
     with pytest.raises(ValueError, match="changed"):
         await directory.retrieve(StorageDriverRetrieveContext(), claims)
+
+
+def test_sockets_that_we_listen_on_have_no_nagle_delay() -> None:
+    # asyncio sets TCP_NODELAY only on sockets that name their protocol; without it each answer took 40 ms more.
+    with bind("127.0.0.1", 0, "SEVENFOLD_PORT") as sock:
+        assert sock.proto == socket.IPPROTO_TCP
