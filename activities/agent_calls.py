@@ -37,7 +37,8 @@ class AgentCalls:
         """
         if self._opening == 0 or self._calls.full:
             return Opening()
-        running = self._start(call, call.request.attempt)
+        # A workflow task that could not be handed in is done again; its call may still be here.
+        running = self._calls.take(call.request.run_id) or self._start(call, call.request.attempt)
         try:
             done, _ = await asyncio.wait({running.done}, timeout=self._opening)
         except asyncio.CancelledError:

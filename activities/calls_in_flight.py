@@ -73,8 +73,9 @@ def _whole(reply: Reply, spoken: list[str]) -> Reply:
 class CallsInFlight:
     """The table of opened calls that wait to be taken over, by run id."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, adoption_seconds: float = ADOPTION_SECONDS) -> None:
         self._limit = limit
+        self._adoption_seconds = adoption_seconds
         self._running = 0
         self._opened: dict[str, tuple[CallInFlight, asyncio.TimerHandle]] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -96,7 +97,7 @@ class CallsInFlight:
 
     def leave(self, run_id: str, call: CallInFlight) -> None:
         """Lays a running call down for `take`; it is cancelled if nobody does."""
-        timer = asyncio.get_running_loop().call_later(ADOPTION_SECONDS, self._give_up, run_id)
+        timer = asyncio.get_running_loop().call_later(self._adoption_seconds, self._give_up, run_id)
         self._opened[run_id] = (call, timer)
 
     def take(self, run_id: str) -> CallInFlight | None:

@@ -1,0 +1,107 @@
+"""The hand-over of a call from its opening to its activity, in the cases that a whole stack rarely shows."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from activities.agent_calls import AgentCalls
+from activities.calls_in_flight import CallsInFlight
+from adapters.agents.registry import AgentRegistry
+from contracts.agent import AgentContext, AgentEvent, AgentRequest, Progress, Reply
+from contracts.calls import AgentCall, Opening
+
+
+class Slow:
+    """Counts its calls and its cancellations."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.cancelled = 0
+
+    async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+        self.started += 1
+        try:
+            yield Progress(percent=50)
+            await asyncio.sleep(0.5)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        yield Reply(response="done")
+
+
+def call(run_id: str = "qry_x") -> AgentCall:
+    return AgentCall(
+        agent="slow",
+        request=AgentRequest(run_id=run_id, task="query"),
+        deadline=datetime.now(UTC) + timedelta(seconds=30),
+    )
+
+
+def calls_of(agent: Slow, *, opening: float = 0.05, max_calls: int = 10) -> AgentCalls:
+    return AgentCalls(AgentRegistry({"slow": agent}), opening=timedelta(seconds=opening), max_calls=max_calls)
+
+
+async def test_an_opened_call_is_taken_over_not_started_anew() -> None:
+    agent = Slow()
+    calls = calls_of(agent)
+    assert await ActivityEnvironment().run(calls.open_agent_call, call()) == Opening()
+    heartbeats: list[object] = []
+    environment = ActivityEnvironment()
+    environment.on_heartbeat = lambda *details: heartbeats.extend(details)
+    outcome = await environment.run(calls.call_agent, call())
+    assert outcome.reply.response == "done"
+    assert outcome.attempt == 1
+    assert agent.started == 1
+    assert heartbeats[0] == Progress(percent=50)
+
+
+async def test_an_opening_that_is_done_again_finds_its_call() -> None:
+    agent = Slow()
+    calls = calls_of(agent)
+    for _ in range(3):
+        assert await ActivityEnvironment().run(calls.open_agent_call, call()) == Opening()
+    assert (await ActivityEnvironment().run(calls.call_agent, call())).reply.response == "done"
+    assert agent.started == 1
+
+
+async def test_a_call_that_nobody_takes_over_is_ended() -> None:
+    agent = Slow()
+    calls = CallsInFlight(10, adoption_seconds=0.1)
+    calls.leave("qry_x", calls.start(agent, call().request, call().deadline))
+    await asyncio.sleep(0.3)
+    assert agent.cancelled == 1
+    assert calls.take("qry_x") is None
+
+
+async def test_without_room_a_call_is_not_opened() -> None:
+    agent = Slow()
+    calls = calls_of(agent, max_calls=1)
+    await ActivityEnvironment().run(calls.open_agent_call, call("qry_a"))
+    assert await ActivityEnvironment().run(calls.open_agent_call, call("qry_b")) == Opening()
+    assert agent.started == 1
+    await ActivityEnvironment().run(calls.call_agent, call("qry_a"))
+    assert agent.started == 1
+    await calls.close()
+
+
+async def test_what_was_opened_ends_with_the_process() -> None:
+    agent = Slow()
+    calls = calls_of(agent)
+    await ActivityEnvironment().run(calls.open_agent_call, call())
+    await calls.close()
+    assert agent.cancelled == 1
+
+
+async def test_a_cancelled_activity_ends_the_call() -> None:
+    agent = Slow()
+    calls = calls_of(agent)
+    environment = ActivityEnvironment()
+    running = asyncio.create_task(environment.run(calls.call_agent, call()))
+    await asyncio.sleep(0.1)
+    environment.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert agent.cancelled == 1
