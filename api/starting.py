@@ -13,7 +13,6 @@ from temporalio.common import (
     WorkflowIDReusePolicy,
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
 
 from api.gateway import Gateway
 from api.idempotency import fingerprint
@@ -52,7 +51,7 @@ class Started:
 async def start_run(gateway: Gateway, start: Start) -> Started:
     """Starts the run, or finds the one that this key started.
 
-    Raises ProblemError: an unknown agent, a key that belongs to another body, a body too large to hand on.
+    Raises ProblemError: an unknown agent, a key that belongs to another body.
     """
     agent = _known_agent(gateway, start.body.agent)
     prefix = ID_PREFIXES[start.pattern]
@@ -61,12 +60,6 @@ async def start_run(gateway: Gateway, start: Start) -> Started:
         handle = await _start_workflow(gateway, start, agent, run_id)
     except WorkflowAlreadyStartedError:
         return Started(run_id, await _same_run(gateway, start, run_id), replayed=True)
-    except RPCError as error:
-        if error.status == RPCStatusCode.INVALID_ARGUMENT and "size" in error.message.lower():
-            raise ProblemError(
-                Kind.TOO_LARGE, "A run's input may hold 2 MB. Pass large documents by URL or in parts."
-            ) from error
-        raise
     return Started(run_id, handle, replayed=False)
 
 
