@@ -1,0 +1,35 @@
+"""The hand-written minimum that Sevenfold is measured against: one workflow, one activity.
+
+Written as a Temporal beginner would from the documentation. It lives in a file of its own because the workflow
+sandbox loads the workflow's module anew for every run: whatever else stood here would slow the bare client down.
+"""
+
+from datetime import timedelta
+
+from temporalio import activity, workflow
+
+
+@activity.defn
+async def answer(query: str) -> str:
+    """Stand in for an agent that answers at once."""
+    return "ok"
+
+
+@workflow.defn
+class Bare:
+    """One workflow with one regular activity."""
+
+    @workflow.run
+    async def run(self, query: str) -> str:
+        """Return what the activity returns."""
+        return await workflow.execute_activity(answer, query, start_to_close_timeout=timedelta(seconds=10))
+
+
+@workflow.defn
+class BareLocal:
+    """The same with a local activity: fewer events, no task queue in between."""
+
+    @workflow.run
+    async def run(self, query: str) -> str:
+        """Return what the local activity returns."""
+        return await workflow.execute_local_activity(answer, query, start_to_close_timeout=timedelta(seconds=10))

@@ -1,0 +1,109 @@
+"""Child processes of the benchmark: started with a log file, awaited with a limit, ended by their own pid."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BIN = REPOSITORY / ".venv" / "bin"
+
+
+class ChildEndedError(RuntimeError):
+    """A child process ended although it was to serve."""
+
+
+class Child:
+    """One process that the benchmark started."""
+
+    def __init__(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        cwd: Path,
+    ) -> None:
+        """Start `argv` with its output in `log`; `environment` is added to the benchmark's own.
+
+        Settings of Sevenfold and Temporal in the caller's environment stay out: they would measure something else.
+        """
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("SEVENFOLD_", "TEMPORAL_"))
+        }
+        self.log = log
+        with log.open("wb") as output:
+            # A session of its own: Ctrl-C reaches the benchmark alone, which then stops its children in order.
+            self._process = subprocess.Popen(
+                [str(part) for part in argv],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**inherited, **(environment or {})},
+                cwd=cwd,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def check(self) -> None:
+        """Raise `ChildEndedError` with the end of the log if the process is gone."""
+        code = self._process.poll()
+        if code is not None:
+            tail = " | ".join(self.log.read_text(errors="replace").strip().splitlines()[-3:])
+            raise ChildEndedError(f"ended with {code}: {tail or 'no output'}")
+
+    async def stop(self, patience: float = 20) -> None:
+        """Ask the process to end; after `patience` seconds, kill the session that it leads."""
+        if self._process.poll() is not None:
+            return
+        self._process.terminate()
+        try:
+            await asyncio.to_thread(self._process.wait, patience)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            await asyncio.to_thread(self._process.wait)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return distinct ports on the loopback that were free a moment ago."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+async def until(
+    attempt: Callable[[], Awaitable[object]], seconds: float, what: str, child: Child | None = None
+) -> None:
+    """Repeat `attempt` until it succeeds.
+
+    Raises `TimeoutError` naming `what` and its last error after `seconds`, and `ChildEndedError` as soon as
+    `child` is gone.
+    """
+    last: Exception | None = None
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        if child is not None:
+            child.check()
+        remaining = deadline - asyncio.get_running_loop().time()
+        if remaining <= 0:
+            raise TimeoutError(f"{what} was not ready after {seconds:.0f} s (last: {last})")
+        try:
+            async with asyncio.timeout(remaining):
+                await attempt()
+        except Exception as error:  # any failure is "not yet" until the time is up
+            last = error
+            await asyncio.sleep(0.02)
+        else:
+            return
