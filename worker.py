@@ -21,11 +21,12 @@ from runtime.settings import Settings, load_settings
 from runtime.startup import StartupError
 from runtime.stopping import leave, until_stopped
 from runtime.temporal import connect
+from workflows.polling import Polling
 from workflows.synchronous import SynchronousRequest
 
 log = structlog.get_logger(__name__)
 
-WORKFLOWS = [SynchronousRequest]
+WORKFLOWS = [SynchronousRequest, Polling]
 
 
 def load_registry(settings: Settings, config: SevenfoldConfig) -> AgentRegistry:

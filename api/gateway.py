@@ -1,13 +1,15 @@
 """What every door needs: the Temporal client and a few names. Handlers get it, and the tenant, as parameters."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import Depends, Request
 from temporalio.client import Client
 
+from api.durations import Durations
+from api.watching import Watches
 from contracts.identity import DEFAULT_TENANT, workflow_id
 
 API_PREFIX = "/api/agent"
@@ -23,6 +25,8 @@ class Gateway:
     default_agent: str
     # Without a slash at its end; None where the Temporal UI's address is not known.
     ui_url: str | None
+    durations: Durations
+    watches: Watches = field(default_factory=Watches)
 
     def ui_link(self, tenant: str, run_id: str) -> str | None:
         """The run's page in the Temporal UI."""

@@ -13,8 +13,9 @@ from fastapi_swagger import patch_fastapi
 from starlette.types import ASGIApp
 from temporalio.client import Client
 
-from api import health, problem_handlers, runs, synchronous
+from api import health, polling, problem_handlers, runs, synchronous
 from api.body_limit import BodyLimitMiddleware
+from api.durations import Durations
 from api.gateway import Gateway
 from api.problem_docs import PROBLEM_SCHEMA
 from api.request_id import RequestIdMiddleware
@@ -49,7 +50,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     problem_handlers.install(app)
     app.add_middleware(BodyLimitMiddleware, limit=MAX_BODY_BYTES)
-    for router in (synchronous.router, runs.router, health.router):
+    for router in (synchronous.router, polling.router, runs.router, health.router):
         app.include_router(router)
     patch_fastapi(app)
     app.openapi = _with_problems(app.openapi)  # type: ignore[method-assign]
@@ -81,6 +82,10 @@ def build_gateway(client: Client, settings: Settings, config: SevenfoldConfig) -
         agents=frozenset(config.agents),
         default_agent=config.default_agent,
         ui_url=settings.ui_url,
+        durations=Durations(
+            client,
+            {name: agent.duration_estimate for name, agent in config.agents.items() if agent.duration_estimate},
+        ),
     )
 
 

@@ -7,17 +7,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BeforeValidator
-from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
+from temporalio.client import WorkflowExecution
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.cursors import read_cursor, write_cursor
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.problem_docs import PROBLEMS
-from api.problems import not_found
-from api.runs_view import Run, RunSummary, summary, whole_run
+from api.runs_view import Run, RunSummary, described, summary, whole_run
 from api.strict_json import StrictJsonRoute
 from contracts.config import AgentName
-from contracts.identity import is_public_id, workflow_id
+from contracts.identity import workflow_id
 from contracts.payload import Payload
 from contracts.runs import WORKFLOW_TYPES, Pattern, RunStatus
 
@@ -118,7 +117,7 @@ async def _summaries(gateway: Gateway, tenant: str, executions: list[WorkflowExe
 @router.get("/runs/{run_id}", summary="Read a run", responses=PROBLEMS)
 async def read_run(run_id: RunId, gateway: GatewayDep, tenant: TenantDep) -> Run:
     """The run as it is now, with its progress, result or error."""
-    return await whole_run(gateway, tenant, await _described(gateway, tenant, run_id))
+    return await whole_run(gateway, tenant, await described(gateway, tenant, run_id))
 
 
 @router.post(
@@ -129,24 +128,14 @@ async def read_run(run_id: RunId, gateway: GatewayDep, tenant: TenantDep) -> Run
 )
 async def cancel_run(run_id: RunId, gateway: GatewayDep, tenant: TenantDep, response: Response) -> Run:
     """Asks the run to stop; the agent is told within a second. A run that has ended stays as it is."""
-    description = await _described(gateway, tenant, run_id)
+    description = await described(gateway, tenant, run_id)
     if description.close_time is None:
         try:
             await gateway.client.get_workflow_handle(workflow_id(tenant, run_id)).cancel()
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:  # it ended just now
                 raise
-        description = await _described(gateway, tenant, run_id)
+        description = await described(gateway, tenant, run_id)
     if description.close_time is not None:
         response.status_code = 200
     return await whole_run(gateway, tenant, description)
-
-
-async def _described(gateway: Gateway, tenant: str, run_id: str) -> WorkflowExecutionDescription:
-    if is_public_id(run_id):
-        try:
-            return await gateway.client.get_workflow_handle(workflow_id(tenant, run_id)).describe()
-        except RPCError as error:
-            if error.status != RPCStatusCode.NOT_FOUND:
-                raise
-    raise not_found("This run")

@@ -12,11 +12,13 @@ from temporalio.client import (
     WorkflowFailureError,
 )
 from temporalio.common import SearchAttributeKey
+from temporalio.service import RPCError, RPCStatusCode
 
 from api.gateway import API_PREFIX, Gateway
 from api.outcomes import Answer, RunFailedError, how_it_ended
+from api.problems import not_found
 from contracts.agent import Progress
-from contracts.identity import public_id, workflow_id
+from contracts.identity import is_public_id, public_id, workflow_id
 from contracts.payload import JsonObject, Payload
 from contracts.runs import WORKFLOW_TYPES, Pattern, RunError, RunResult, RunStatus
 
@@ -145,3 +147,14 @@ async def _ending(gateway: Gateway, tenant: str, run_id: str) -> tuple[RunResult
     except WorkflowFailureError as failure:
         ended = how_it_ended(failure)
         return None, ended.error if isinstance(ended, RunFailedError) else None
+
+
+async def described(gateway: Gateway, tenant: str, run_id: str) -> WorkflowExecutionDescription:
+    """What Temporal knows of a run now. Raises the problem of one that is not there."""
+    if is_public_id(run_id):
+        try:
+            return await gateway.client.get_workflow_handle(workflow_id(tenant, run_id)).describe()
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+    raise not_found("This run")

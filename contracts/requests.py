@@ -9,6 +9,10 @@ from contracts.payload import JsonObject, WireRequest
 
 _METADATA_LIMIT = 8_192
 
+TaskName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$", description="What the agent shall do.")
+]
+
 
 class StartOptions(WireRequest):
     """What every start accepts beside the pattern's own fields."""
@@ -43,3 +47,15 @@ class QueryRequest(StartOptions):
 
     query: str = Field(min_length=1, description="What the agent is asked.")
     context: JsonObject = Field(default={}, description="What the agent should know.")
+
+
+class TaskRequest(StartOptions):
+    """Pattern 5: work whose progress and result the client comes back for."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"task": "generate_report", "params": {"title": "Week 47", "metrics": {"orders": 318}}}]
+        }
+    )
+
+    task: TaskName

@@ -11,10 +11,11 @@ class Pattern(StrEnum):
     """The integration patterns, by the word that the wire uses for them."""
 
     SYNCHRONOUS = "synchronous"
+    POLLING = "polling"
 
 
-WORKFLOW_TYPES = {Pattern.SYNCHRONOUS: "SynchronousRequest"}
-ID_PREFIXES = {Pattern.SYNCHRONOUS: "qry"}
+WORKFLOW_TYPES = {Pattern.SYNCHRONOUS: "SynchronousRequest", Pattern.POLLING: "Polling"}
+ID_PREFIXES = {Pattern.SYNCHRONOUS: "qry", Pattern.POLLING: "task"}
 
 # What a person reads and filters by in the Temporal UI, and `GET /runs` in visibility.
 SEARCH_ATTRIBUTES = ("Pattern", "Agent", "Task", "Tenant")

@@ -41,6 +41,24 @@ async def _cancelled_by_signal(stack: Stack) -> str:
     return run_id
 
 
+async def _task(stack: Stack, **body: object) -> str:
+    return str((await stack.http.post("/api/agent/tasks", json={"task": "work", **body})).json()["taskId"])
+
+
+async def _polled(stack: Stack) -> str:
+    run_id = await _task(stack, agent="flaky")
+    await stack.run_until(run_id, "completed")
+    return run_id
+
+
+async def _polled_cancelled_by_signal(stack: Stack) -> str:
+    run_id = await _task(stack, agent="careful", params={"seconds": 9})
+    await asyncio.sleep(1)
+    await stack.temporal.get_workflow_handle(f"default:{run_id}").signal("cancel")
+    await stack.run_until(run_id, "cancelled")
+    return run_id
+
+
 SCENARIOS = {
     "synchronous_prompt": _prompt,
     "synchronous_handed_over": _handed_over,
@@ -48,6 +66,8 @@ SCENARIOS = {
     "synchronous_refused": _refused,
     "synchronous_late": _late,
     "synchronous_cancelled_by_signal": _cancelled_by_signal,
+    "polling_done": _polled,
+    "polling_cancelled_by_signal": _polled_cancelled_by_signal,
 }
 
 

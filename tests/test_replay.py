@@ -55,4 +55,6 @@ async def test_every_path_under_forced_replay(tmp_path: Path) -> None:
         "synchronous_refused": "failed",
         "synchronous_late": "failed",
         "synchronous_cancelled_by_signal": "cancelled",
+        "polling_done": "completed",
+        "polling_cancelled_by_signal": "cancelled",
     }

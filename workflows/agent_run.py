@@ -16,7 +16,8 @@ from workflows.failures import deadline_exceeded, failure_of, run_error
 # A worker that died is noticed after this; heartbeats come every second.
 HEARTBEAT_TIMEOUT = timedelta(seconds=10)
 
-MAX_ATTEMPTS = 5
+# For a client that waits. One that comes back for its result is better served by the run's whole time.
+PROMPT_ATTEMPTS = 5
 _FIRST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(seconds=10)
 
@@ -58,7 +59,17 @@ class AgentRun:
         except FailureError as error:
             prior_attempts = 1
             await self._pause_after(error)
-        return await self._call_until_answered(prior_attempts)
+        return await self._call_until_answered(PROMPT_ATTEMPTS - prior_attempts, prior_attempts)
+
+    async def answer_in_time(self) -> RunResult:
+        """Calls by activity, again and again until the run's timeout: nobody holds a connection for it.
+
+        Raises as `answer_promptly` does.
+        """
+        try:
+            return await self._call_until_answered(maximum_attempts=0)
+        finally:
+            await workflow.wait_condition(workflow.all_handlers_finished)
 
     async def cancel(self) -> None:
         """Answers the `cancel` signal: asks Temporal to cancel this run."""
@@ -70,7 +81,7 @@ class AgentRun:
             schedule_to_close_timeout=timedelta(seconds=60),
         )
 
-    async def _call_until_answered(self, prior_attempts: int) -> RunResult:
+    async def _call_until_answered(self, maximum_attempts: int, prior_attempts: int = 0) -> RunResult:
         self._check_deadline()
         self._tell("is at work")
         try:
@@ -84,7 +95,7 @@ class AgentRun:
                 retry_policy=RetryPolicy(
                     initial_interval=_FIRST_PAUSE,
                     maximum_interval=_LONGEST_PAUSE,
-                    maximum_attempts=MAX_ATTEMPTS - prior_attempts,
+                    maximum_attempts=maximum_attempts,
                 ),
             )
         except ActivityError as error:

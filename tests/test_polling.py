@@ -1,0 +1,235 @@
+"""Pattern 5 through the front door."""
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+from temporalio.client import (
+    Client,
+    DescribeWorkflowInput,
+    Interceptor,
+    OutboundInterceptor,
+    WorkflowExecutionDescription,
+)
+
+from api.main import build_gateway, create_app
+from api.watching import View, Watch
+from runtime.ports import bind
+from tests.stack import Stack, http_client, served
+
+TASKS = "/api/agent/tasks"
+
+
+async def start(stack: Stack, task: str = "work", **body: Any) -> str:
+    answer = await stack.http.post(TASKS, json={"task": task, **body})
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["taskId"])
+
+
+async def read(stack: Stack, task_id: str, headers: dict[str, str] | None = None, **query: Any) -> httpx.Response:
+    return await stack.http.get(f"{TASKS}/{task_id}", params=query, headers=headers or {})
+
+
+async def until_final(stack: Stack, task_id: str) -> dict[str, Any]:
+    async with asyncio.timeout(30):
+        while True:
+            state = (await read(stack, task_id, wait=10)).json()
+            if state["status"] not in ("queued", "processing"):
+                return dict(state)
+
+
+async def test_the_articles_example(stack: Stack) -> None:
+    answer = await stack.http.post(
+        TASKS, json={"task": "generate_report", "params": {"title": "Weekly", "orders": 318}}
+    )
+    assert answer.status_code == 202
+    body = answer.json()
+    assert body == {"taskId": body["taskId"], "status": "processing"}
+    assert answer.headers["Location"] == f"{TASKS}/{body['taskId']}"
+    state = await until_final(stack, body["taskId"])
+    assert list(state) == ["taskId", "status", "result"]
+    assert state["status"] == "completed"
+    assert "318" in str(state["result"])
+
+
+async def test_progress_rises_from_check_to_check(stack: Stack) -> None:
+    task_id = await start(stack, agent="careful", params={"seconds": 5})
+    seen: list[int] = []
+    async with asyncio.timeout(20):
+        while (state := (await read(stack, task_id)).json())["status"] != "completed":
+            assert state["status"] in ("queued", "processing")
+            seen.append(state["progress"])
+            await asyncio.sleep(0.4)
+    assert seen == sorted(seen)
+    assert len(set(seen)) >= 3
+    assert state["result"]["response"] == "0 1 2 3 4 5 6 7 8 9 "
+
+
+async def test_what_has_not_changed_is_not_sent_again(stack: Stack) -> None:
+    task_id = await start(stack, agent="echo")
+    await until_final(stack, task_id)
+    first = await read(stack, task_id)
+    assert first.headers["Cache-Control"] == "private, no-cache"
+    assert "Retry-After" not in first.headers
+    for known in (first.headers["ETag"], f'"other", {first.headers["ETag"]}', "W/" + first.headers["ETag"], "*"):
+        again = await read(stack, task_id, {"If-None-Match": known})
+        assert again.status_code == 304
+        assert again.content == b""
+        assert again.headers["ETag"] == first.headers["ETag"]
+    assert (await read(stack, task_id, {"If-None-Match": '"other"'})).status_code == 200
+
+
+async def test_retry_after_follows_the_expected_rest(stack: Stack) -> None:
+    task_id = await start(stack, agent="careful", params={"seconds": 20})
+    await asyncio.sleep(4.5)
+    early = int((await read(stack, task_id)).headers["Retry-After"])
+    assert 10 <= early <= 20
+    await asyncio.sleep(6)
+    assert int((await read(stack, task_id)).headers["Retry-After"]) < early
+    await stack.http.post(f"/api/agent/runs/{task_id}/cancel")
+    assert (await until_final(stack, task_id))["status"] == "cancelled"
+
+
+async def test_a_long_poll_returns_early_on_a_change_and_on_time_otherwise(stack: Stack) -> None:
+    task_id = await start(stack, agent="stubborn", params={"seconds": 4})
+    async with asyncio.timeout(5):
+        while (first := await read(stack, task_id)).json()["status"] == "queued":
+            await asyncio.sleep(0.05)
+    known = {"If-None-Match": first.headers["ETag"]}
+    begun = time.monotonic()
+    unchanged = await read(stack, task_id, known, wait=1)
+    assert unchanged.status_code == 304
+    assert 0.9 <= time.monotonic() - begun < 3
+    changed = await read(stack, task_id, known, wait=30)
+    assert changed.json()["status"] == "completed"
+    assert time.monotonic() - begun < 15
+    # what has ended is answered at once, and what the client does not know too
+    begun = time.monotonic()
+    assert (await read(stack, task_id, {"If-None-Match": changed.headers["ETag"]}, wait=30)).status_code == 304
+    assert (await read(stack, task_id, known, wait=30)).status_code == 200
+    assert time.monotonic() - begun < 3
+
+
+async def test_a_failed_task_says_why(stack: Stack) -> None:
+    state = await until_final(stack, await start(stack, agent="hopeless"))
+    assert state["status"] == "failed"
+    assert state["error"]["verdict"] == "AgentRejected"
+    state = await until_final(stack, await start(stack, agent="down", timeout=2.5))
+    assert state["status"] == "failed"
+    assert state["error"]["verdict"] in ("DeadlineExceeded", "AgentUnavailable")
+
+
+async def test_a_task_that_the_agent_does_not_know_says_which_it_does(stack: Stack) -> None:
+    state = await until_final(stack, await start(stack, task="make_coffee"))
+    assert state["status"] == "failed"
+    assert "generate_report" in state["error"]["detail"]
+
+
+async def test_a_large_result(stack: Stack) -> None:
+    task_id = await start(stack, agent="simulator", params={"seconds": 0, "size": 5_000_000})
+    assert len((await until_final(stack, task_id))["result"]["response"]) == 5_000_000
+
+
+async def test_the_same_key_starts_one_task(stack: Stack) -> None:
+    body = {"task": "work", "agent": "echo"}
+    answers = await asyncio.gather(
+        *(stack.http.post(TASKS, json=body, headers={"Idempotency-Key": "task-key"}) for _ in range(20))
+    )
+    assert len({answer.text for answer in answers}) == 1
+    assert Counter(answer.headers.get("Idempotency-Replayed") for answer in answers) == {None: 1, "true": 19}
+    other = await stack.http.post(TASKS, json={**body, "task": "x"}, headers={"Idempotency-Key": "task-key"})
+    assert other.status_code == 422
+    # a key belongs to its route
+    query = await stack.query(agent="echo", headers={"Idempotency-Key": "task-key"})
+    assert query.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [({}, "/task"), ({"task": ""}, "/task"), ({"task": "a b"}, "/task"), ({"task": "x", "params": []}, "/params")],
+)
+async def test_a_field_that_does_not_fit_is_named(stack: Stack, body: dict[str, Any], pointer: str) -> None:
+    answer = await stack.http.post(TASKS, json=body)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == pointer
+
+
+async def test_tasks_that_are_not_there(stack: Stack) -> None:
+    query_id = (await stack.query(agent="echo")).json()["queryId"]
+    for task_id in ("task_" + "a" * 26, "task_123", query_id, "%00"):
+        for wait in (0, 5):
+            answer = await read(stack, task_id, wait=wait)
+            assert answer.status_code == 404, task_id
+    assert (await read(stack, "task_" + "a" * 26, wait=61)).status_code == 422
+
+
+class Counted(Interceptor):
+    """Counts what an API process asks of Temporal."""
+
+    def __init__(self) -> None:
+        self.describes = 0
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        counted = self
+
+        class Outbound(OutboundInterceptor):
+            async def describe_workflow(self, input: DescribeWorkflowInput) -> WorkflowExecutionDescription:
+                counted.describes += 1
+                return await super().describe_workflow(input)
+
+        return Outbound(next)
+
+
+async def test_a_storm_of_pollers_is_one_reader(stack: Stack) -> None:
+    task_id = await start(stack, agent="stubborn", params={"seconds": 6})
+    counted = Counted()
+    client = Client(
+        stack.temporal.service_client, data_converter=stack.temporal.data_converter, interceptors=[counted]
+    )
+    app = create_app(build_gateway(client, stack.settings, stack.config))
+    with bind("127.0.0.1", 0, "SEVENFOLD_PORT") as sock:
+        port = sock.getsockname()[1]
+        async with served(app, sock, stack.settings), http_client(port) as http:
+            begun = time.monotonic()
+            answers = await asyncio.gather(*(http.get(f"{TASKS}/{task_id}", params={"wait": 20}) for _ in range(150)))
+            answers += await asyncio.gather(*(http.get(f"{TASKS}/{task_id}") for _ in range(150)))
+            seconds = time.monotonic() - begun
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.json()["status"] for answer in answers[150:]} <= {"processing", "completed"}
+    assert counted.describes <= 4 * seconds + 4, "at most a few a second, however many they are"
+
+
+async def test_without_a_worker_the_status_is_still_answered(stack: Stack) -> None:
+    gateway = replace(build_gateway(stack.temporal, stack.settings, stack.config), task_queue="nobody-polls-this")
+    with bind("127.0.0.1", 0, "SEVENFOLD_PORT") as sock:
+        port = sock.getsockname()[1]
+        async with served(create_app(gateway), sock, stack.settings), http_client(port) as http:
+            task_id = (await http.post(TASKS, json={"task": "x", "agent": "echo"})).json()["taskId"]
+            state = await http.get(f"{TASKS}/{task_id}")
+            assert state.json() == {"taskId": task_id, "status": "queued", "progress": 0}
+            assert int(state.headers["Retry-After"]) >= 1
+            assert (await http.post(f"/api/agent/runs/{task_id}/cancel")).status_code == 202
+    await stack.temporal.get_workflow_handle(f"default:{task_id}").terminate("nobody will come")
+    assert (await stack.run(task_id))["error"]["verdict"] == "Terminated"
+
+
+async def test_one_who_leaves_takes_nothing_from_the_others() -> None:
+    reads = 0
+
+    async def slow_read() -> View:
+        nonlocal reads
+        reads += 1
+        await asyncio.sleep(0.2)
+        return View("{}", str(reads), final=False, retry_after=1)
+
+    watch = Watch(slow_read)
+    first, second = asyncio.create_task(watch.now()), asyncio.create_task(watch.now())
+    await asyncio.sleep(0.05)
+    first.cancel()
+    assert (await second).version == "1"
+    assert reads == 1
+    assert (await watch.other_than("1", 5)).version == "2"

@@ -1,0 +1,25 @@
+"""Pattern 5, polling: the client comes back for progress and result."""
+
+from temporalio import workflow
+
+from contracts.runs import RunInput, RunResult
+from workflows.agent_run import AgentRun
+
+
+@workflow.defn
+class Polling:
+    """Calls an agent until it answers or the run's time is over; its heartbeats carry the progress."""
+
+    @workflow.init
+    def __init__(self, run: RunInput) -> None:
+        self._agent_run = AgentRun(run)
+
+    @workflow.run
+    async def run(self, run: RunInput) -> RunResult:
+        """Completes with the reply, fails with a verdict as the failure's type, or is cancelled."""
+        return await self._agent_run.answer_in_time()
+
+    @workflow.signal(description="Stops the run: the agent is told, and the run ends as Canceled.")
+    async def cancel(self) -> None:
+        """Sent by hand from the Temporal UI or CLI; takes no argument."""
+        await self._agent_run.cancel()
