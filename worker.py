@@ -11,22 +11,25 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.agent_calls import AgentCalls
+from activities.payload_upkeep import PayloadUpkeep
 from activities.run_control import RunControl
 from adapters.agents.registry import AgentLoadError, AgentRegistry, load_agents
 from contracts.config import SevenfoldConfig
 from runtime.config_file import load_config
 from runtime.logs import configure_logs
 from runtime.namespace import ensure_search_attributes
+from runtime.schedules import ensure_daily
 from runtime.settings import Settings, load_settings
 from runtime.startup import StartupError
 from runtime.stopping import leave, until_stopped
-from runtime.temporal import connect
+from runtime.temporal import connect, payload_directory
+from workflows.payload_upkeep import PayloadCleanup
 from workflows.polling import Polling
 from workflows.synchronous import SynchronousRequest
 
 log = structlog.get_logger(__name__)
 
-WORKFLOWS = [SynchronousRequest, Polling]
+WORKFLOWS = [SynchronousRequest, Polling, PayloadCleanup]
 
 
 def load_registry(settings: Settings, config: SevenfoldConfig) -> AgentRegistry:
@@ -46,11 +49,18 @@ async def running_worker(client: Client, settings: Settings, agents: AgentRegist
         max_calls=settings.max_concurrent_calls,
     )
     control = RunControl(client)
+    upkeep = PayloadUpkeep(client, payload_directory(settings))
+    await ensure_daily(client, PayloadCleanup.__name__, settings.task_queue)
     worker = Worker(
         client,
         task_queue=settings.task_queue,
         workflows=WORKFLOWS,
-        activities=[calls.open_agent_call, calls.call_agent, control.request_cancellation],
+        activities=[
+            calls.open_agent_call,
+            calls.call_agent,
+            control.request_cancellation,
+            upkeep.remove_expired_payloads,
+        ],
         max_cached_workflows=settings.max_cached_workflows,
         # An opened call holds a workflow task for its first moments, so there must be as many of those.
         max_concurrent_workflow_tasks=settings.max_concurrent_calls,

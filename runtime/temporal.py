@@ -22,11 +22,14 @@ from runtime.startup import StartupError
 _PASSED_THROUGH = ("contracts", "workflows", "activities", "adapters")
 
 
+def payload_directory(settings: Settings) -> PayloadDirectory:
+    """Where large payloads are kept; the processes of one gateway share it."""
+    return PayloadDirectory(settings.data_dir / "payloads")
+
+
 def plugin(settings: Settings) -> SimplePlugin:
     """The data converter, sandbox and failure types, the same wherever workflows are started, run or replayed."""
-    storage = ExternalStorage(
-        drivers=[PayloadDirectory(settings.data_dir / "payloads")], payload_size_threshold=THRESHOLD_BYTES
-    )
+    storage = ExternalStorage(drivers=[payload_directory(settings)], payload_size_threshold=THRESHOLD_BYTES)
     return SimplePlugin(
         "sevenfold",
         data_converter=replace(pydantic_data_converter, external_storage=storage),

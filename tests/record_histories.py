@@ -8,6 +8,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
+from contracts.identity import new_id
 from tests.stack import Stack, running_stack
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -59,6 +60,14 @@ async def _polled_cancelled_by_signal(stack: Stack) -> str:
     return run_id
 
 
+async def _cleaned_up(stack: Stack) -> str:
+    run_id = new_id("run")
+    await stack.temporal.execute_workflow(
+        "PayloadCleanup", id=f"default:{run_id}", task_queue=stack.settings.task_queue
+    )
+    return run_id
+
+
 SCENARIOS = {
     "synchronous_prompt": _prompt,
     "synchronous_handed_over": _handed_over,
@@ -68,6 +77,7 @@ SCENARIOS = {
     "synchronous_cancelled_by_signal": _cancelled_by_signal,
     "polling_done": _polled,
     "polling_cancelled_by_signal": _polled_cancelled_by_signal,
+    "payload_cleanup": _cleaned_up,
 }
 
 

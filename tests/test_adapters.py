@@ -1,8 +1,10 @@
 """Callables as agents, and payloads in a directory."""
 
 import asyncio
+import os
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -119,3 +121,19 @@ def test_sockets_that_we_listen_on_have_no_nagle_delay() -> None:
     # asyncio sets TCP_NODELAY only on sockets that name their protocol; without it each answer took 40 ms more.
     with bind("127.0.0.1", 0, "SEVENFOLD_PORT") as sock:
         assert sock.proto == socket.IPPROTO_TCP
+
+
+async def test_only_payloads_that_nobody_stored_for_long_are_removed(tmp_path: Path) -> None:
+    directory = PayloadDirectory(tmp_path)
+    payloads = [Payload(data=data) for data in (b"old", b"young", b"old but stored again")]
+    claims = await directory.store(StorageDriverStoreContext(), payloads)
+    a_while_ago = time.time() - 1000
+    for path in tmp_path.rglob("*/*"):
+        if b"young" not in path.read_bytes():
+            os.utime(path, (a_while_ago, a_while_ago))
+    await directory.store(StorageDriverStoreContext(), payloads[2:])
+    assert directory.remove_older_than(500) == 1
+    assert await directory.retrieve(StorageDriverRetrieveContext(), claims[1:]) == payloads[1:]
+    with pytest.raises(FileNotFoundError):
+        await directory.retrieve(StorageDriverRetrieveContext(), claims[:1])
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2

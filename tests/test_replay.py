@@ -44,17 +44,21 @@ async def test_every_path_under_forced_replay(tmp_path: Path) -> None:
 
     One after the other: without a cache the SDK throws out runs whose local activity is still under way.
     """
-    ended: dict[str, object] = {}
+    ended: dict[str, str] = {}
     async with running_stack(tmp_path, max_cached_workflows=0) as stack:
         for name, scenario in SCENARIOS.items():
-            ended[name] = (await stack.run(await scenario(stack)))["status"]
+            handle = stack.temporal.get_workflow_handle(f"default:{await scenario(stack)}")
+            status = (await handle.describe()).status
+            assert status is not None
+            ended[name] = status.name
     assert ended == {
-        "synchronous_prompt": "completed",
-        "synchronous_handed_over": "completed",
-        "synchronous_retried": "completed",
-        "synchronous_refused": "failed",
-        "synchronous_late": "failed",
-        "synchronous_cancelled_by_signal": "cancelled",
-        "polling_done": "completed",
-        "polling_cancelled_by_signal": "cancelled",
+        "synchronous_prompt": "COMPLETED",
+        "synchronous_handed_over": "COMPLETED",
+        "synchronous_retried": "COMPLETED",
+        "synchronous_refused": "FAILED",
+        "synchronous_late": "FAILED",
+        "synchronous_cancelled_by_signal": "CANCELED",
+        "polling_done": "COMPLETED",
+        "polling_cancelled_by_signal": "CANCELED",
+        "payload_cleanup": "COMPLETED",
     }

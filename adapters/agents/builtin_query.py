@@ -232,7 +232,7 @@ def _tell_mood(found: _Findings) -> str:
 def _tell_signals(found: _Findings, risk: str) -> list[str]:
     parts = []
     if found.sentiment.strongest is not None:
-        parts.append(f"The strongest statement: “{one_line(found.sentiment.strongest, 160)}”.")
+        parts.append(f"The strongest statement: “{one_line(found.sentiment.strongest, 160).rstrip('.')}”.")
     if found.terms:
         parts.append(f"Key terms: {enumerate_words(found.terms[:5])}.")
     if found.churn or risk not in ("none", "unknown"):

@@ -1,0 +1,9 @@
+"""What the gateway does for itself."""
+
+from contracts.payload import Payload
+
+
+class Removed(Payload):
+    """How many stored payloads were older than any run that could need them."""
+
+    payloads: int

@@ -1,0 +1,38 @@
+"""The Temporal Schedules that Sevenfold keeps."""
+
+from contextlib import suppress
+from datetime import timedelta
+
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleSpec,
+)
+from temporalio.service import RPCError
+
+from runtime.startup import StartupError
+
+
+async def ensure_daily(client: Client, workflow: str, task_queue: str) -> str:
+    """Has a workflow without input run once a day, from now on and whoever asks first. Returns the schedule's id.
+
+    The default overlap policy skips a run while the last one is still at it.
+    """
+    schedule_id = f"{task_queue}:{workflow}"
+    schedule = Schedule(
+        action=ScheduleActionStartWorkflow(workflow, id=schedule_id, task_queue=task_queue),
+        # at night, and not all gateways of a cluster in the same minute
+        spec=ScheduleSpec(
+            intervals=[ScheduleIntervalSpec(every=timedelta(days=1), offset=timedelta(hours=3))],
+            jitter=timedelta(hours=1),
+        ),
+    )
+    try:
+        with suppress(ScheduleAlreadyRunningError):
+            await client.create_schedule(schedule_id, schedule)
+    except RPCError as error:
+        raise StartupError(f"The schedule {schedule_id} cannot be set up: {error.message}") from None
+    return schedule_id

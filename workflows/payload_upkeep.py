@@ -1,0 +1,23 @@
+"""Upkeep, once a day by a Temporal Schedule: stored payloads go when the last run that may need them has gone."""
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+from activities.payload_upkeep import PayloadUpkeep
+from contracts.upkeep import Removed
+
+
+@workflow.defn
+class PayloadCleanup:
+    """Removes expired payloads."""
+
+    @workflow.run
+    async def run(self) -> Removed:
+        """How many were removed. What fails today is done tomorrow."""
+        return await workflow.execute_activity_method(
+            PayloadUpkeep.remove_expired_payloads,
+            start_to_close_timeout=timedelta(hours=1),
+            retry_policy=RetryPolicy(maximum_attempts=3),
+        )
