@@ -2,19 +2,22 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.agent_calls import AgentCalls
+from activities.item_chunks import ItemChunks
 from activities.payload_upkeep import PayloadUpkeep
 from activities.run_control import RunControl
 from adapters.agents.registry import AgentLoadError, AgentRegistry, load_agents
 from contracts.config import SevenfoldConfig
+from contracts.runs import batch_queue
 from runtime.config_file import load_config
 from runtime.logs import configure_logs
 from runtime.namespace import ensure_search_attributes
@@ -23,13 +26,14 @@ from runtime.settings import Settings, load_settings
 from runtime.startup import StartupError
 from runtime.stopping import leave, until_stopped
 from runtime.temporal import connect, payload_directory
+from workflows.asynchronous_queue import AsynchronousQueue
 from workflows.payload_upkeep import PayloadCleanup
 from workflows.polling import Polling
 from workflows.synchronous import SynchronousRequest
 
 log = structlog.get_logger(__name__)
 
-WORKFLOWS = [SynchronousRequest, Polling, PayloadCleanup]
+WORKFLOWS = [SynchronousRequest, AsynchronousQueue, Polling, PayloadCleanup]
 
 
 def load_registry(settings: Settings, config: SevenfoldConfig) -> AgentRegistry:
@@ -41,8 +45,8 @@ def load_registry(settings: Settings, config: SevenfoldConfig) -> AgentRegistry:
 
 
 @asynccontextmanager
-async def running_worker(client: Client, settings: Settings, agents: AgentRegistry) -> AsyncIterator[Worker]:
-    """A worker that polls while the block runs, and drains for `settings.grace` at its end."""
+async def running_worker(client: Client, settings: Settings, agents: AgentRegistry) -> AsyncIterator[None]:
+    """Workers that poll while the block runs, and drain for `settings.grace` at its end."""
     calls = AgentCalls(
         agents,
         opening=timedelta(seconds=settings.opening_seconds),
@@ -51,16 +55,31 @@ async def running_worker(client: Client, settings: Settings, agents: AgentRegist
     control = RunControl(client)
     upkeep = PayloadUpkeep(client, payload_directory(settings))
     await ensure_daily(client, PayloadCleanup.__name__, settings.task_queue)
-    worker = Worker(
+    chunks = ItemChunks(agents, client)
+    activities: list[Callable[..., Any]] = [
+        calls.open_agent_call,
+        calls.call_agent,
+        chunks.process_chunk,
+        control.request_cancellation,
+        upkeep.remove_expired_payloads,
+    ]
+    try:
+        # Long work has a queue, and so slots, of its own: it never stands before what somebody waits for.
+        async with (
+            _worker(client, settings, settings.task_queue, activities),
+            _worker(client, settings, batch_queue(settings.task_queue), activities),
+        ):
+            yield
+    finally:
+        await calls.close()
+
+
+def _worker(client: Client, settings: Settings, task_queue: str, activities: list[Callable[..., Any]]) -> Worker:
+    return Worker(
         client,
-        task_queue=settings.task_queue,
+        task_queue=task_queue,
         workflows=WORKFLOWS,
-        activities=[
-            calls.open_agent_call,
-            calls.call_agent,
-            control.request_cancellation,
-            upkeep.remove_expired_payloads,
-        ],
+        activities=activities,
         max_cached_workflows=settings.max_cached_workflows,
         # An opened call holds a workflow task for its first moments, so there must be as many of those.
         max_concurrent_workflow_tasks=settings.max_concurrent_calls,
@@ -72,11 +91,6 @@ async def running_worker(client: Client, settings: Settings, agents: AgentRegist
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=5),
         graceful_shutdown_timeout=settings.grace,
     )
-    try:
-        async with worker:
-            yield worker
-    finally:
-        await calls.close()
 
 
 async def run_worker(settings: Settings) -> None:

@@ -33,6 +33,7 @@ class Durations:
     client: Client
     estimates: Mapping[str, float]
     _known: dict[Work, tuple[float, float | None]] = field(default_factory=dict)
+    _per_item: dict[Work, float] = field(default_factory=dict)
 
     async def typical(self, work: Work) -> float | None:
         """Seconds that such work takes, or None if nobody knows."""
@@ -44,6 +45,11 @@ class Durations:
             self._known[work] = (time.monotonic(), median)
         return median if median is not None else self.estimates.get(work.agent)
 
+    async def per_item(self, work: Work) -> float | None:
+        """Seconds per item of recent jobs with that work; None if none was measured."""
+        await self.typical(work)
+        return self._per_item.get(work)
+
     async def _measured(self, work: Work) -> float | None:
         query = (
             f"Tenant = '{work.tenant}' AND Agent = '{work.agent}' AND Task = '{work.task}' "
@@ -51,10 +57,17 @@ class Durations:
         )
         page = self.client.list_workflows(query, page_size=_SAMPLE, limit=_SAMPLE)
         try:
-            seconds = [(run.close_time - run.start_time).total_seconds() async for run in page if run.close_time]
+            runs = [
+                ((run.close_time - run.start_time).total_seconds(), (await run.memo()).get("total", 1))
+                async for run in page
+                if run.close_time
+            ]
         except RPCError:
             return None  # an estimate is not worth a failed answer
-        return statistics.median(seconds) if seconds else None
+        if not runs:
+            return None
+        self._per_item[work] = statistics.median(seconds / max(1, total) for seconds, total in runs)
+        return statistics.median(seconds for seconds, _ in runs)
 
     async def remaining(self, work: Work, created_at: datetime, percent: float) -> float:
         """Seconds until an open run is expected to end, at least 0. `percent` is how far it says it is."""

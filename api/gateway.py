@@ -1,6 +1,6 @@
 """What every door needs: the Temporal client and a few names. Handlers get it, and the tenant, as parameters."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 from urllib.parse import quote
@@ -25,6 +25,8 @@ class Gateway:
     default_agent: str
     # Without a slash at its end; None where the Temporal UI's address is not known.
     ui_url: str | None
+    # By agent: the tasks for which it takes a whole list.
+    whole_lists: Mapping[str, Collection[str]]
     durations: Durations
     watches: Watches = field(default_factory=Watches)
 

@@ -13,7 +13,7 @@ from fastapi_swagger import patch_fastapi
 from starlette.types import ASGIApp
 from temporalio.client import Client
 
-from api import health, polling, problem_handlers, runs, synchronous
+from api import asynchronous_queue, health, polling, problem_handlers, runs, synchronous
 from api.body_limit import BodyLimitMiddleware
 from api.durations import Durations
 from api.gateway import Gateway
@@ -50,7 +50,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     problem_handlers.install(app)
     app.add_middleware(BodyLimitMiddleware, limit=MAX_BODY_BYTES)
-    for router in (synchronous.router, polling.router, runs.router, health.router):
+    for router in (synchronous.router, asynchronous_queue.router, polling.router, runs.router, health.router):
         app.include_router(router)
     patch_fastapi(app)
     app.openapi = _with_problems(app.openapi)  # type: ignore[method-assign]
@@ -82,6 +82,7 @@ def build_gateway(client: Client, settings: Settings, config: SevenfoldConfig) -
         agents=frozenset(config.agents),
         default_agent=config.default_agent,
         ui_url=settings.ui_url,
+        whole_lists={name: agent.whole_lists for name, agent in config.agents.items()},
         durations=Durations(
             client,
             {name: agent.duration_estimate for name, agent in config.agents.items() if agent.duration_estimate},

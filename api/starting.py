@@ -1,6 +1,6 @@
 """Starts runs: one way for all patterns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from temporalio.client import WorkflowHandle
@@ -19,9 +19,18 @@ from api.idempotency import fingerprint
 from api.problems import Kind, ProblemError, invalid
 from contracts.agent import AgentRequest
 from contracts.identity import keyed_id, new_id, workflow_id
+from contracts.jobs import FanOut, JobInput
 from contracts.payload import JsonObject
 from contracts.requests import StartOptions
-from contracts.runs import ID_PREFIXES, SEARCH_ATTRIBUTES, WORKFLOW_TYPES, Pattern, RunInput, RunResult
+from contracts.runs import (
+    ID_PREFIXES,
+    SEARCH_ATTRIBUTES,
+    WORKFLOW_TYPES,
+    Pattern,
+    RunInput,
+    RunResult,
+    batch_queue,
+)
 
 _SUMMARY_LENGTH = 160
 
@@ -36,7 +45,9 @@ class Start:
     task: str
     key: str | None
     query: str | None = None
-    context: JsonObject | None = None
+    context: JsonObject = field(default_factory=dict)
+    data: JsonObject = field(default_factory=dict)
+    fan_out: FanOut | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,7 @@ async def start_run(gateway: Gateway, start: Start) -> Started:
 
     Raises ProblemError: an unknown agent, a key that belongs to another body.
     """
-    agent = _known_agent(gateway, start.body.agent)
+    agent = known_agent(gateway, start.body.agent)
     prefix = ID_PREFIXES[start.pattern]
     run_id = keyed_id(prefix, start.tenant, start.pattern, start.key) if start.key else new_id(prefix)
     try:
@@ -63,7 +74,8 @@ async def start_run(gateway: Gateway, start: Start) -> Started:
     return Started(run_id, handle, replayed=False)
 
 
-def _known_agent(gateway: Gateway, name: str | None) -> str:
+def known_agent(gateway: Gateway, name: str | None) -> str:
+    """The agent that is meant. Raises the problem of one that there is not."""
     if name is None:
         return gateway.default_agent
     if name not in gateway.agents:
@@ -73,23 +85,17 @@ def _known_agent(gateway: Gateway, name: str | None) -> str:
 
 async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: str) -> WorkflowHandle[Any, RunResult]:
     body = start.body
-    request = AgentRequest(
-        run_id=run_id,
-        task=start.task,
-        query=start.query,
-        context=start.context or {},
-        params=body.params,
-        metadata=body.metadata,
-    )
+    is_job = start.pattern is Pattern.QUEUE
+    total = {"total": len(start.fan_out.items)} if start.fan_out else {}
     handle: WorkflowHandle[Any, RunResult] = await gateway.client.start_workflow(
         WORKFLOW_TYPES[start.pattern],
-        RunInput(agent=agent, request=request, timeout=body.timeout),
+        _input(start, agent, run_id),
         id=workflow_id(start.tenant, run_id),
-        task_queue=gateway.task_queue,
+        task_queue=batch_queue(gateway.task_queue) if is_job else gateway.task_queue,
         result_type=RunResult,
         id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
         id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-        memo={"fingerprint": fingerprint(body), "metadata": body.metadata},
+        memo={"fingerprint": fingerprint(body), "metadata": body.metadata, **total},
         search_attributes=_search_attributes(start, agent),
         static_summary=_summary(start, agent),
         priority=Priority(priority_key=body.priority, fairness_key=start.tenant),
@@ -97,6 +103,21 @@ async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: st
         request_eager_start=True,
     )
     return handle
+
+
+def _input(start: Start, agent: str, run_id: str) -> RunInput:
+    request = AgentRequest(
+        run_id=run_id,
+        task=start.task,
+        query=start.query,
+        context=start.context,
+        data=start.data,
+        params=start.body.params,
+        metadata=start.body.metadata,
+    )
+    if start.pattern is Pattern.QUEUE:
+        return JobInput(agent=agent, request=request, timeout=start.body.timeout, fan_out=start.fan_out)
+    return RunInput(agent=agent, request=request, timeout=start.body.timeout)
 
 
 def _search_attributes(start: Start, agent: str) -> TypedSearchAttributes:

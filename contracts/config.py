@@ -15,6 +15,9 @@ class _AgentSection(_Section):
     # Seconds until real durations are measured.
     duration_estimate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
+    # Tasks for which the agent takes a job's whole list in one call, instead of an item at a time.
+    whole_lists: frozenset[str] = frozenset()
+
 
 class PythonAgentConfig(_AgentSection):
     """A callable or an agent object of yours: `target = "package.module:attribute"`."""
@@ -35,12 +38,15 @@ class BuiltinAgentConfig(_AgentSection):
     """The agent that ships: offline, deterministic, modest."""
 
     kind: Literal["builtin"]
+    duration_estimate: float | None = Field(default=0.1, gt=0, allow_inf_nan=False)
+    whole_lists: frozenset[str] = frozenset({"analyze_sentiment"})
 
 
 class SimulatorAgentConfig(_AgentSection):
     """The agent for trying patterns, load and faults."""
 
     kind: Literal["simulator"]
+    duration_estimate: float | None = Field(default=1.0, gt=0, allow_inf_nan=False)
 
 
 AgentConfig = Annotated[PythonAgentConfig | BuiltinAgentConfig | SimulatorAgentConfig, Field(discriminator="kind")]

@@ -11,11 +11,22 @@ class Pattern(StrEnum):
     """The integration patterns, by the word that the wire uses for them."""
 
     SYNCHRONOUS = "synchronous"
+    QUEUE = "queue"
     POLLING = "polling"
 
 
-WORKFLOW_TYPES = {Pattern.SYNCHRONOUS: "SynchronousRequest", Pattern.POLLING: "Polling"}
-ID_PREFIXES = {Pattern.SYNCHRONOUS: "qry", Pattern.POLLING: "task"}
+WORKFLOW_TYPES = {
+    Pattern.SYNCHRONOUS: "SynchronousRequest",
+    Pattern.QUEUE: "AsynchronousQueue",
+    Pattern.POLLING: "Polling",
+}
+ID_PREFIXES = {Pattern.SYNCHRONOUS: "qry", Pattern.QUEUE: "job", Pattern.POLLING: "task"}
+
+
+def batch_queue(task_queue: str) -> str:
+    """The task queue of long work, beside that of the work somebody waits for."""
+    return f"{task_queue}-batch"
+
 
 # What a person reads and filters by in the Temporal UI, and `GET /runs` in visibility.
 SEARCH_ATTRIBUTES = ("Pattern", "Agent", "Task", "Tenant")

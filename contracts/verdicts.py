@@ -15,6 +15,7 @@ class Verdict(StrEnum):
     AGENT_REJECTED = "AgentRejected"
     CIRCUIT_OPEN = "CircuitOpen"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    TOO_MANY_FAILURES = "TooManyFailures"
     TERMINATED = "Terminated"
     INTERNAL = "Internal"
 

@@ -1,0 +1,203 @@
+"""Pattern 2, asynchronous queue: `POST /jobs`, `GET /jobs/{id}`, `GET /jobs/{id}/results`."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import Field, JsonValue
+from temporalio.client import WorkflowExecutionDescription
+
+from api.durations import Work
+from api.estimates import in_words, job_seconds
+from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
+from api.idempotency import REPLAYED, IdempotencyKeyDep
+from api.job_items import counts, results_from
+from api.outcomes import Answer
+from api.problem_docs import PROBLEMS
+from api.problems import invalid, not_found
+from api.runs_view import Run, described, whole_run
+from api.starting import Start, known_agent, start_run
+from api.strict_json import StrictJsonRoute
+from contracts.jobs import FAN_OUT_KEYS, FanOut, ItemResult, JobRequest
+from contracts.payload import JsonObject, Payload
+from contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
+
+router = APIRouter(prefix=API_PREFIX, tags=["2 · queue"], route_class=StrictJsonRoute)
+
+# So many results stand in the job's own answer; more are paged.
+_INLINE_ITEMS = 100
+
+_NDJSON = "application/x-ndjson"
+
+
+class JobAccepted(Payload):
+    """The job is in Temporal and survives anything."""
+
+    model_config = {
+        "json_schema_extra": {
+            "examples": [
+                {"jobId": "job_5hjq2ap3xwnmcv7tkzr4ydb6ou", "status": "queued", "estimatedTime": "5-10 minutes"}
+            ]
+        }
+    }
+
+    job_id: str
+    status: RunStatus
+    estimated_time: str
+
+
+class JobProgress(Payload):
+    """Items that have ended, of all."""
+
+    completed: int
+    failed: int
+    total: int
+    percent: Annotated[int, Field(ge=0, le=100)]
+
+
+class JobState(Payload):
+    """A job as it is now."""
+
+    job_id: str
+    status: RunStatus
+    progress: JobProgress
+    result: JsonObject | None = None
+    error: RunError | None = None
+
+
+JobId = Annotated[str, Path(description="The `jobId` that the start answered.")]
+
+
+@router.post("/jobs", summary="Queue a job", status_code=202, responses=PROBLEMS)
+async def start_job(
+    body: JobRequest, gateway: GatewayDep, tenant: TenantDep, key: IdempotencyKeyDep, response: Response
+) -> JobAccepted:
+    """Answers at once. A list in `data` under `documentIds`, `documents`, `items` or what `fanOut` names is worked
+    on item by item, unless the agent takes it whole; one bad item never sinks the job.
+    """
+    agent = known_agent(gateway, body.agent)
+    fan_out = _fan_out(body, takes_whole=body.task in gateway.whole_lists.get(agent, ()))
+    data = {name: value for name, value in body.data.items() if fan_out is None or name != fan_out.key}
+    start = Start(Pattern.QUEUE, tenant, body, task=body.task, key=key, data=data, fan_out=fan_out)
+    items = len(fan_out.items) if fan_out else 1
+    expected = await job_seconds(gateway, Work(tenant, agent, body.task), items, body.concurrency)
+    started = await start_run(gateway, start)
+    response.headers["Location"] = f"{API_PREFIX}/jobs/{started.run_id}"
+    if started.replayed:
+        response.headers.update(REPLAYED)
+    return JobAccepted(job_id=started.run_id, status=RunStatus.QUEUED, estimated_time=in_words(expected))
+
+
+def _fan_out(body: JobRequest, *, takes_whole: bool) -> FanOut | None:
+    """The list to work on item by item, if there is one. Raises the problem of one that is none."""
+    key = body.fan_out or next((name for name in FAN_OUT_KEYS if name in body.data), None)
+    if key is None:
+        return None
+    if key not in body.data:
+        raise invalid("/fanOut", f"there is no {key} in data")
+    items: JsonValue = body.data[key]
+    pointer = f"/data/{key.replace('~', '~0').replace('/', '~1')}"
+    if not isinstance(items, list):
+        raise invalid(pointer, "must be a list; name another by fanOut")
+    if not items:
+        raise invalid(pointer, "must hold at least one item")
+    if takes_whole:
+        return None
+    return FanOut(key=key, items=items, concurrency=min(body.concurrency, len(items)), max_failures=body.max_failures)
+
+
+@router.get(
+    "/jobs/{job_id}",
+    summary="Read a job",
+    response_model=JobState,
+    response_model_exclude_none=True,
+    responses=PROBLEMS,
+)
+async def read_job(job_id: JobId, gateway: GatewayDep, tenant: TenantDep) -> JobState:
+    """Its status, how many items have ended, and finally its result."""
+    description = await _described_job(gateway, tenant, job_id)
+    run = await whole_run(gateway, tenant, description)
+    total = (await description.memo()).get("total")
+    progress = _whole_progress(run) if total is None else await _items_progress(gateway, description, total)
+    result = None
+    if run.result is not None:
+        result = await _items_result(gateway, description, run, total) if total else _whole_result(run.result)
+    return JobState(job_id=run.id, status=run.status, progress=progress, result=result, error=run.error)
+
+
+async def _described_job(gateway: Gateway, tenant: str, job_id: str) -> WorkflowExecutionDescription:
+    if not job_id.startswith(ID_PREFIXES[Pattern.QUEUE] + "_"):
+        raise not_found("This job")
+    return await described(gateway, tenant, job_id)
+
+
+def _whole_progress(run: Run) -> JobProgress:
+    done = run.status is RunStatus.COMPLETED
+    percent = 100 if done else int(run.progress.percent) if run.progress else 0
+    return JobProgress(completed=int(done), failed=int(run.status is RunStatus.FAILED), total=1, percent=percent)
+
+
+async def _items_progress(gateway: Gateway, description: WorkflowExecutionDescription, total: int) -> JobProgress:
+    ended = await counts(gateway, description)
+    percent = 100 * (ended.completed + ended.failed) // total
+    return JobProgress(completed=ended.completed, failed=ended.failed, total=total, percent=percent)
+
+
+def _whole_result(answer: Answer) -> JsonObject:
+    """What the agent structured, else what it said."""
+    return answer.data if answer.data is not None else {"response": answer.response, "confidence": answer.confidence}
+
+
+async def _items_result(
+    gateway: Gateway, description: WorkflowExecutionDescription, run: Run, total: int
+) -> JsonObject:
+    result: dict[str, Any] = {**_whole_result(run.result)} if run.result else {}
+    result["results"] = f"{API_PREFIX}/jobs/{run.id}/results"
+    if total <= _INLINE_ITEMS:
+        items = await results_from(gateway, description, 0, total)
+        result["items"] = [_line(item).model_dump(mode="json", by_alias=True, exclude_none=True) for item in items]
+    return result
+
+
+class ItemLine(Payload):
+    """One item's result as a line of NDJSON."""
+
+    index: int
+    status: RunStatus
+    result: JsonObject | None = None
+    error: RunError | None = None
+
+
+def _line(item: ItemResult) -> ItemLine:
+    if item.reply is None:
+        return ItemLine(index=item.index, status=RunStatus.FAILED, error=item.error)
+    reply = item.reply
+    said: JsonObject = {"response": reply.response, "confidence": reply.confidence}
+    result = reply.data if reply.data is not None else said
+    return ItemLine(index=item.index, status=RunStatus.COMPLETED, result=result)
+
+
+@router.get(
+    "/jobs/{job_id}/results",
+    summary="Read a job's item results",
+    response_class=Response,
+    responses={200: {"model": ItemLine, "content": {_NDJSON: {}}, "description": "A line per item."}, **PROBLEMS},
+)
+async def read_results(
+    job_id: JobId,
+    gateway: GatewayDep,
+    tenant: TenantDep,
+    cursor: Annotated[int, Query(ge=0, le=10_000_000, description="The index to begin with.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+) -> Response:
+    """NDJSON in index order, also while the job still runs: as far as the items have ended without a gap. Go on with
+    the `X-Next-Cursor` of the answer; it is missing once the last item was sent.
+    """
+    description = await _described_job(gateway, tenant, job_id)
+    total = (await description.memo()).get("total")
+    if total is None:
+        raise not_found("A list of results: this job was worked on as a whole, and")
+    items = await results_from(gateway, description, cursor, limit)
+    body = "".join(_line(item).model_dump_json(by_alias=True, exclude_none=True) + "\n" for item in items)
+    following = cursor + len(items)
+    headers = {"X-Next-Cursor": str(following)} if following < total else {}
+    return Response(body, 200, headers, _NDJSON)

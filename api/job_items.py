@@ -1,0 +1,76 @@
+"""A job's items, read from its run: what ended chunks left in the history, and what running ones tell by heartbeat.
+
+Both are answered by the server alone, with or without a worker.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from temporalio.api.common.v1 import Payload
+from temporalio.client import WorkflowExecutionDescription, WorkflowHandle
+
+from api.gateway import Gateway
+from contracts.chunks import CHUNK_ID, ChunkOutcome
+from contracts.jobs import Counts, ItemResult
+
+
+async def counts(gateway: Gateway, description: WorkflowExecutionDescription) -> Counts:
+    """How many items have ended: those of ended chunks by the memo, those of running ones by heartbeat."""
+    memo = await description.memo()
+    known = Counts(completed=memo.get("completed", 0), failed=memo.get("failed", 0))
+    for activity in description.raw_description.pending_activities:
+        payloads = activity.heartbeat_details.payloads
+        if activity.activity_id.startswith(CHUNK_ID) and payloads:
+            (told,) = await gateway.client.data_converter.decode(payloads[:1], [Counts])
+            known = known.plus(told)
+    return known
+
+
+async def results_from(
+    gateway: Gateway, description: WorkflowExecutionDescription, first: int, limit: int
+) -> list[ItemResult]:
+    """Up to `limit` results without a gap from index `first` on; fewer where an item is still being worked on."""
+    chunks = await _chunk_payloads(gateway.client.get_workflow_handle(description.id))
+    for activity in description.raw_description.pending_activities:
+        payloads = activity.heartbeat_details.payloads
+        if activity.activity_id.startswith(CHUNK_ID) and len(payloads) > 1:
+            chunks[_offset(activity.activity_id)] = (payloads[1], True)
+    found: list[ItemResult] = []
+    offsets = sorted(chunks)
+    for offset, following in zip(offsets, [*offsets[1:], None], strict=True):
+        if following is not None and following <= first:
+            continue
+        for result in await _decoded(gateway, *chunks[offset]):
+            if result.index < first:
+                continue
+            if result.index != first + len(found) or len(found) == limit:
+                return found
+            found.append(result)
+    return found
+
+
+def _offset(activity_id: str) -> int:
+    return int(activity_id.removeprefix(CHUNK_ID))
+
+
+async def _chunk_payloads(handle: WorkflowHandle[Any, Any]) -> dict[int, tuple[Payload, bool]]:
+    """By offset what each ended chunk returned, and whether it is a bare list of results."""
+    offset_of_event: dict[int, int] = {}
+    chunks: dict[int, tuple[Payload, bool]] = {}
+    async for event in handle.fetch_history_events():
+        scheduled = event.activity_task_scheduled_event_attributes
+        ended = event.activity_task_completed_event_attributes
+        if scheduled.activity_id.startswith(CHUNK_ID):
+            offset_of_event[event.event_id] = _offset(scheduled.activity_id)
+        elif ended.scheduled_event_id in offset_of_event:
+            chunks[offset_of_event[ended.scheduled_event_id]] = (ended.result.payloads[0], False)
+    return chunks
+
+
+async def _decoded(gateway: Gateway, payload: Payload, bare: bool) -> Sequence[ItemResult]:
+    converter = gateway.client.data_converter
+    if bare:
+        (results,) = await converter.decode([payload], [list[ItemResult]])
+        return list(results)
+    (outcome,) = await converter.decode([payload], [ChunkOutcome])
+    return list(outcome.results)

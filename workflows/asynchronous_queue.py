@@ -1,0 +1,42 @@
+"""Pattern 2, asynchronous queue: accepted at once, worked on until it is done or its time is over."""
+
+from temporalio import workflow
+
+from contracts.agent import Reply
+from contracts.jobs import JobInput
+from contracts.runs import RunResult
+from workflows.agent_run import AgentRun
+from workflows.item_fan_out import ItemFanOut
+
+
+@workflow.defn
+class AsynchronousQueue:
+    """A job: one call for the whole, or one for every item of its list."""
+
+    @workflow.init
+    def __init__(self, job: JobInput) -> None:
+        self._agent_run = AgentRun(job)
+
+    @workflow.run
+    async def run(self, job: JobInput) -> RunResult:
+        """Completes with the reply, or with counts of items; fails with a verdict, or is cancelled."""
+        if job.fan_out is None:
+            return await self._agent_run.answer_in_time()
+        fan_out = ItemFanOut(job, job.fan_out)
+        try:
+            counts = await fan_out.work()
+        finally:
+            await workflow.wait_condition(workflow.all_handlers_finished)
+        total = len(job.fan_out.items)
+        failed = f", {counts.failed} failed" if counts.failed else ""
+        reply = Reply(
+            response=f"{counts.completed} of {total} items completed{failed}.",
+            data={"total": total, "completed": counts.completed, "failed": counts.failed},
+        )
+        seconds = (workflow.now() - workflow.info().start_time).total_seconds()
+        return RunResult(reply=reply, seconds=max(0.0, seconds))
+
+    @workflow.signal(description="Stops the job: what is done is kept, and the run ends as Canceled.")
+    async def cancel(self) -> None:
+        """Sent by hand from the Temporal UI or CLI; takes no argument."""
+        await self._agent_run.cancel()
