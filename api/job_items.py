@@ -36,10 +36,8 @@ async def results_from(
         if activity.activity_id.startswith(CHUNK_ID) and len(payloads) > 1:
             chunks[_offset(activity.activity_id)] = (payloads[1], True)
     found: list[ItemResult] = []
-    offsets = sorted(chunks)
-    for offset, following in zip(offsets, [*offsets[1:], None], strict=True):
-        if following is not None and following <= first:
-            continue
+    begin = max((offset for offset in chunks if offset <= first), default=0)
+    for offset in sorted(offset for offset in chunks if offset >= begin):
         for result in await _decoded(gateway, *chunks[offset]):
             if result.index < first:
                 continue

@@ -103,3 +103,18 @@ async def garbled(request: AgentRequest) -> dict[str, object]:
     """Answers with what JSON cannot hold."""
     note(request, "called")
     return {"number": float("nan")} if request.query == "number" else {"text": "\ud800"}
+
+
+async def item(request: AgentRequest) -> dict[str, object]:
+    """Works on one item of a job; the item says what it is like."""
+    ((one,),) = [value for value in request.data.values() if isinstance(value, list)]
+    note(request, f"item {one}")
+    match one:
+        case "bad":
+            raise AgentRejected("This item is bad.")
+        case "flaky" if request.attempt == 1:
+            raise ConnectionResetError("for a moment")
+        case str() if one.startswith("slow"):
+            await asyncio.sleep(0.1)
+    others = {name: value for name, value in request.data.items() if not isinstance(value, list)}
+    return {"item": one, **others}

@@ -60,6 +60,32 @@ async def _polled_cancelled_by_signal(stack: Stack) -> str:
     return run_id
 
 
+async def _job(stack: Stack, until: str = "completed", **body: object) -> str:
+    answer = await stack.http.post("/api/agent/jobs", json={"task": "work", **body})
+    run_id = str(answer.json()["jobId"])
+    if until == "cancelled":
+        await asyncio.sleep(1)
+        await stack.temporal.get_workflow_handle(f"default:{run_id}").signal("cancel")
+    await stack.run_until(run_id, until)
+    return run_id
+
+
+async def _queued_whole(stack: Stack) -> str:
+    return await _job(stack, agent="echo", data={"text": "whole"})
+
+
+async def _queued_items(stack: Stack) -> str:
+    return await _job(stack, agent="item", data={"items": ["a", "bad", "flaky"] * 20}, concurrency=60)
+
+
+async def _queued_too_many_failures(stack: Stack) -> str:
+    return await _job(stack, "failed", agent="item", data={"items": ["bad"] * 60}, concurrency=60, maxFailures=3)
+
+
+async def _queued_cancelled_by_signal(stack: Stack) -> str:
+    return await _job(stack, "cancelled", agent="item", data={"items": ["slow"] * 2_000}, concurrency=60)
+
+
 async def _cleaned_up(stack: Stack) -> str:
     run_id = new_id("run")
     await stack.temporal.execute_workflow(
@@ -77,6 +103,10 @@ SCENARIOS = {
     "synchronous_cancelled_by_signal": _cancelled_by_signal,
     "polling_done": _polled,
     "polling_cancelled_by_signal": _polled_cancelled_by_signal,
+    "queue_whole": _queued_whole,
+    "queue_items": _queued_items,
+    "queue_too_many_failures": _queued_too_many_failures,
+    "queue_cancelled_by_signal": _queued_cancelled_by_signal,
     "payload_cleanup": _cleaned_up,
 }
 

@@ -43,6 +43,7 @@ CONFIG = "\n".join(
             "limited",
             "silent",
             "garbled",
+            "item",
         )
     ]
 )

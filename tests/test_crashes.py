@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,37 @@ async def test_a_worker_that_is_told_to_stop_hands_on_what_it_cannot_finish(tmp_
             assert (await until_ended(http, promise.json()["queryId"]))["status"] == "completed"
             assert (await until_ended(http, quick.json()["queryId"]))["attempt"] == 1, "it had time to finish"
     assert journal.read_text().splitlines()[-1].startswith(f"{second.process.pid} 2 finished")
+
+
+async def test_a_worker_killed_in_mid_batch_repeats_at_most_the_items_in_flight(tmp_path: Path) -> None:
+    concurrency, total = 10, 300
+    settings = make_settings(tmp_path)
+    journal = tmp_path / "journal"
+    body = {
+        "task": "work",
+        "agent": "item",
+        "params": {"journal": str(journal)},
+        "data": {"items": [f"slow {number}" for number in range(total)]},
+        "concurrency": concurrency,
+    }
+    async with EmbeddedTemporalOnly(settings) as address, http_client(settings.port) as http:
+        with ExitStack() as processes:
+            env = {"TEMPORAL_ADDRESS": address}
+            processes.enter_context(sevenfold("api", settings, **env))
+            first = processes.enter_context(sevenfold("worker", settings, **env))
+            await until_ready(settings.port)
+            job_id = (await http.post("/api/agent/jobs", json=body)).json()["jobId"]
+            await until(lambda: journal.exists() and len(journal.read_text().splitlines()) > total / 3)
+            first.kill()
+            before = journal.read_text().splitlines()
+            processes.enter_context(sevenfold("worker", settings, **env))
+            assert (await until_ended(http, job_id))["status"] == "completed"
+            job = (await http.get(f"/api/agent/jobs/{job_id}")).json()
+    calls = Counter(line.split(" ", 2)[2] for line in journal.read_text().splitlines())
+    assert total / 3 < len(before) < total
+    assert len(calls) == total, "every item was worked on"
+    assert sum(calls.values()) - total <= concurrency, "and no more was repeated than was in flight"
+    assert job["progress"] == {"completed": total, "failed": 0, "total": total, "percent": 100}
 
 
 async def test_everything_killed_and_started_again_goes_on_with_every_run(tmp_path: Path) -> None:

@@ -60,5 +60,9 @@ async def test_every_path_under_forced_replay(tmp_path: Path) -> None:
         "synchronous_cancelled_by_signal": "CANCELED",
         "polling_done": "COMPLETED",
         "polling_cancelled_by_signal": "CANCELED",
+        "queue_whole": "COMPLETED",
+        "queue_items": "COMPLETED",
+        "queue_too_many_failures": "FAILED",
+        "queue_cancelled_by_signal": "CANCELED",
         "payload_cleanup": "COMPLETED",
     }
