@@ -18,7 +18,7 @@ from runtime.ports import bind
 from runtime.settings import Settings, load_settings, uses_own_cluster
 from runtime.startup import StartupError
 from runtime.stopping import leave, until_stopped
-from runtime.temporal import connect
+from runtime.temporal import connected
 from worker import load_registry, run_worker, running_worker
 
 app = typer.Typer(
@@ -77,7 +77,7 @@ async def _dev(settings: Settings) -> None:
         if not uses_own_cluster():
             stack.enter_context(held(settings.data_dir))
             await stack.enter_async_context(EmbeddedTemporal(settings))
-        client = await connect(settings)
+        client = await stack.enter_async_context(connected(settings))
         if not uses_own_cluster():
             await ensure_retention(client, timedelta(days=settings.retention_days))
         await ensure_search_attributes(client)

@@ -21,11 +21,12 @@ from contracts.runs import batch_queue
 from runtime.config_file import load_config
 from runtime.logs import configure_logs
 from runtime.namespace import ensure_search_attributes
+from runtime.payloads import payload_directory
 from runtime.schedules import ensure_daily
 from runtime.settings import Settings, load_settings
 from runtime.startup import StartupError
 from runtime.stopping import leave, until_stopped
-from runtime.temporal import connect, payload_directory
+from runtime.temporal import connected
 from workflows.asynchronous_queue import AsynchronousQueue
 from workflows.payload_upkeep import PayloadCleanup
 from workflows.polling import Polling
@@ -96,11 +97,11 @@ def _worker(client: Client, settings: Settings, task_queue: str, activities: lis
 async def run_worker(settings: Settings) -> None:
     """Runs until it is cancelled."""
     agents = load_registry(settings, load_config(settings.config))
-    client = await connect(settings)
-    await ensure_search_attributes(client)
-    async with running_worker(client, settings, agents):
-        log.info("worker polls", task_queue=settings.task_queue, agents=agents.names())
-        await asyncio.Event().wait()
+    async with connected(settings) as client:
+        await ensure_search_attributes(client)
+        async with running_worker(client, settings, agents):
+            log.info("worker polls", task_queue=settings.task_queue, agents=agents.names())
+            await asyncio.Event().wait()
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from api.problems import invalid, not_found
 from api.runs_view import Run, described, whole_run
 from api.starting import Start, known_agent, start_run
 from api.strict_json import StrictJsonRoute
-from contracts.jobs import FAN_OUT_KEYS, FanOut, ItemResult, JobRequest
+from contracts.jobs import FAN_OUT_KEYS, Counts, FanOut, ItemResult, JobRequest
 from contracts.payload import JsonObject, Payload
 from contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
 
@@ -117,7 +117,7 @@ async def read_job(job_id: JobId, gateway: GatewayDep, tenant: TenantDep) -> Job
     description = await _described_job(gateway, tenant, job_id)
     run = await whole_run(gateway, tenant, description)
     total = (await description.memo()).get("total")
-    progress = _whole_progress(run) if total is None else await _items_progress(gateway, description, total)
+    progress = _whole_progress(run) if total is None else await _items_progress(gateway, description, run, total)
     result = None
     if run.result is not None:
         result = await _items_result(gateway, description, run, total) if total else _whole_result(run.result)
@@ -136,8 +136,11 @@ def _whole_progress(run: Run) -> JobProgress:
     return JobProgress(completed=int(done), failed=int(run.status is RunStatus.FAILED), total=1, percent=percent)
 
 
-async def _items_progress(gateway: Gateway, description: WorkflowExecutionDescription, total: int) -> JobProgress:
-    ended = await counts(gateway, description)
+async def _items_progress(
+    gateway: Gateway, description: WorkflowExecutionDescription, run: Run, total: int
+) -> JobProgress:
+    told = run.result.data if run.result else None
+    ended = Counts.model_validate(told) if told else await counts(gateway, description)
     percent = 100 * (ended.completed + ended.failed) // total
     return JobProgress(completed=ended.completed, failed=ended.failed, total=total, percent=percent)
 

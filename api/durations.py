@@ -7,11 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 _SAMPLE = 20
 _FRESH_SECONDS = 30.0
+_FRESH_BACKLOG_SECONDS = 2.0
+
+# Task names are the clients' to choose; so many are remembered.
+_MOST_WORKS = 1_000
 
 # Below this a progress says little about the rest.
 _TELLING_PERCENT = 5
@@ -26,55 +33,81 @@ class Work:
     task: str
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Medians in seconds, of whole runs and of an item of theirs; None where no run has ended yet."""
+
+    run: float | None = None
+    item: float | None = None
+
+
 @dataclass
 class Durations:
-    """Medians of recent completed runs, through visibility, kept for half a minute. `estimates` are seconds."""
+    """Medians of recent completed runs, through visibility, kept for half a minute. `estimates`: seconds by agent."""
 
     client: Client
     estimates: Mapping[str, float]
-    _known: dict[Work, tuple[float, float | None]] = field(default_factory=dict)
-    _per_item: dict[Work, float] = field(default_factory=dict)
+    _known: dict[Work, tuple[float, Measured]] = field(default_factory=dict)
+    _backlog: tuple[float, float] = (-math.inf, 0.0)
 
-    async def typical(self, work: Work) -> float | None:
-        """Seconds that such work takes, or None if nobody knows."""
-        read_at, median = self._known.get(work, (-math.inf, None))
+    async def of(self, work: Work) -> Measured:
+        """What was measured of such work."""
+        read_at, measured = self._known.get(work, (-math.inf, Measured()))
         if time.monotonic() - read_at >= _FRESH_SECONDS:
+            if len(self._known) >= _MOST_WORKS:
+                self._known.clear()
             # set first, so that those who ask meanwhile do not all ask visibility
-            self._known[work] = (time.monotonic(), median)
-            median = await self._measured(work)
-            self._known[work] = (time.monotonic(), median)
-        return median if median is not None else self.estimates.get(work.agent)
+            self._known[work] = (time.monotonic(), measured)
+            measured = await self._measure(work)
+            self._known[work] = (time.monotonic(), measured)
+        return measured
 
-    async def per_item(self, work: Work) -> float | None:
-        """Seconds per item of recent jobs with that work; None if none was measured."""
-        await self.typical(work)
-        return self._per_item.get(work)
-
-    async def _measured(self, work: Work) -> float | None:
+    async def _measure(self, work: Work) -> Measured:
         query = (
             f"Tenant = '{work.tenant}' AND Agent = '{work.agent}' AND Task = '{work.task}' "
             "AND ExecutionStatus = 'Completed'"
         )
-        page = self.client.list_workflows(query, page_size=_SAMPLE, limit=_SAMPLE)
+        runs: list[tuple[float, int]] = []
         try:
-            runs = [
-                ((run.close_time - run.start_time).total_seconds(), (await run.memo()).get("total", 1))
-                async for run in page
-                if run.close_time
-            ]
+            async for run in self.client.list_workflows(query, page_size=_SAMPLE, limit=_SAMPLE):
+                if run.close_time:
+                    seconds = (run.close_time - run.start_time).total_seconds()
+                    runs.append((seconds, max(1, (await run.memo()).get("total", 1))))
         except RPCError:
-            return None  # an estimate is not worth a failed answer
+            return Measured()  # an estimate is not worth a failed answer
         if not runs:
-            return None
-        self._per_item[work] = statistics.median(seconds / max(1, total) for seconds, total in runs)
-        return statistics.median(seconds for seconds, _ in runs)
+            return Measured()
+        return Measured(
+            run=statistics.median(seconds for seconds, _ in runs),
+            item=statistics.median(seconds / total for seconds, total in runs),
+        )
+
+    async def backlog(self, task_queue: str) -> float:
+        """Seconds that the queue's oldest activity has been waiting for a worker: so long a new one will at least."""
+        read_at, seconds = self._backlog
+        if time.monotonic() - read_at >= _FRESH_BACKLOG_SECONDS:
+            self._backlog = (time.monotonic(), seconds)
+            try:
+                queue = await self.client.workflow_service.describe_task_queue(
+                    DescribeTaskQueueRequest(
+                        namespace=self.client.namespace,
+                        task_queue=TaskQueue(name=task_queue),
+                        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+                        report_stats=True,
+                    )
+                )
+            except RPCError:
+                return seconds
+            seconds = queue.stats.approximate_backlog_age.ToTimedelta().total_seconds()
+            self._backlog = (time.monotonic(), seconds)
+        return seconds
 
     async def remaining(self, work: Work, created_at: datetime, percent: float) -> float:
         """Seconds until an open run is expected to end, at least 0. `percent` is how far it says it is."""
         elapsed = max(0.0, (datetime.now(UTC) - created_at).total_seconds())
         if percent >= _TELLING_PERCENT:
             return elapsed * (100 - percent) / percent
-        typical = await self.typical(work)
+        typical = (await self.of(work)).run or self.estimates.get(work.agent)
         if typical is not None and typical > elapsed:
             return typical - elapsed
         return elapsed  # as long again: all that can be said of what takes longer than it should

@@ -4,6 +4,7 @@ Both are answered by the server alone, with or without a worker.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from temporalio.api.common.v1 import Payload
@@ -30,15 +31,15 @@ async def results_from(
     gateway: Gateway, description: WorkflowExecutionDescription, first: int, limit: int
 ) -> list[ItemResult]:
     """Up to `limit` results without a gap from index `first` on; fewer where an item is still being worked on."""
-    chunks = await _chunk_payloads(gateway.client.get_workflow_handle(description.id))
+    chunks = await _ended_chunks(gateway.client.get_workflow_handle(description.id))
     for activity in description.raw_description.pending_activities:
         payloads = activity.heartbeat_details.payloads
         if activity.activity_id.startswith(CHUNK_ID) and len(payloads) > 1:
-            chunks[_offset(activity.activity_id)] = (payloads[1], True)
+            chunks[_offset(activity.activity_id)] = _RunningChunk(payloads[1:])
     found: list[ItemResult] = []
     begin = max((offset for offset in chunks if offset <= first), default=0)
     for offset in sorted(offset for offset in chunks if offset >= begin):
-        for result in await _decoded(gateway, *chunks[offset]):
+        for result in await _decoded(gateway, chunks[offset]):
             if result.index < first:
                 continue
             if result.index != first + len(found) or len(found) == limit:
@@ -51,24 +52,34 @@ def _offset(activity_id: str) -> int:
     return int(activity_id.removeprefix(CHUNK_ID))
 
 
-async def _chunk_payloads(handle: WorkflowHandle[Any, Any]) -> dict[int, tuple[Payload, bool]]:
-    """By offset what each ended chunk returned, and whether it is a bare list of results."""
+@dataclass(frozen=True)
+class _EndedChunk:
+    outcome: Payload
+
+
+@dataclass(frozen=True)
+class _RunningChunk:
+    segments: Sequence[Payload]
+
+
+async def _ended_chunks(handle: WorkflowHandle[Any, Any]) -> dict[int, _EndedChunk | _RunningChunk]:
+    """By offset what each ended chunk returned."""
     offset_of_event: dict[int, int] = {}
-    chunks: dict[int, tuple[Payload, bool]] = {}
+    chunks: dict[int, _EndedChunk | _RunningChunk] = {}
     async for event in handle.fetch_history_events():
         scheduled = event.activity_task_scheduled_event_attributes
         ended = event.activity_task_completed_event_attributes
         if scheduled.activity_id.startswith(CHUNK_ID):
             offset_of_event[event.event_id] = _offset(scheduled.activity_id)
         elif ended.scheduled_event_id in offset_of_event:
-            chunks[offset_of_event[ended.scheduled_event_id]] = (ended.result.payloads[0], False)
+            chunks[offset_of_event[ended.scheduled_event_id]] = _EndedChunk(ended.result.payloads[0])
     return chunks
 
 
-async def _decoded(gateway: Gateway, payload: Payload, bare: bool) -> Sequence[ItemResult]:
+async def _decoded(gateway: Gateway, chunk: _EndedChunk | _RunningChunk) -> list[ItemResult]:
     converter = gateway.client.data_converter
-    if bare:
-        (results,) = await converter.decode([payload], [list[ItemResult]])
-        return list(results)
-    (outcome,) = await converter.decode([payload], [ChunkOutcome])
-    return list(outcome.results)
+    if isinstance(chunk, _EndedChunk):
+        (outcome,) = await converter.decode([chunk.outcome], [ChunkOutcome])
+        return list(outcome.results)
+    segments = await converter.decode(chunk.segments, [list[ItemResult]] * len(chunk.segments))
+    return sorted((result for segment in segments for result in segment), key=lambda result: result.index)

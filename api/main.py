@@ -24,7 +24,7 @@ from runtime.config_file import load_config
 from runtime.namespace import ensure_search_attributes
 from runtime.ports import bind
 from runtime.settings import Settings
-from runtime.temporal import connect
+from runtime.temporal import connected
 
 log = structlog.get_logger(__name__)
 
@@ -127,7 +127,7 @@ async def run_api(settings: Settings) -> None:
     settings.check_exposure()
     config = load_config(settings.config)
     with bind(settings.host, settings.port, "SEVENFOLD_PORT") as sock:
-        client = await connect(settings)
-        await ensure_search_attributes(client)
-        app = create_app(build_gateway(client, settings, config))
-        await serve(app, sock, settings, on_ready=lambda: log.info("api listens", port=settings.port))
+        async with connected(settings) as client:
+            await ensure_search_attributes(client)
+            app = create_app(build_gateway(client, settings, config))
+            await serve(app, sock, settings, on_ready=lambda: log.info("api listens", port=settings.port))

@@ -15,6 +15,7 @@ from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.gateway import API_PREFIX, Gateway
+from api.job_items import counts
 from api.outcomes import Answer, RunFailedError, how_it_ended
 from api.problems import not_found
 from contracts.agent import Progress
@@ -110,6 +111,9 @@ async def whole_run(gateway: Gateway, tenant: str, description: WorkflowExecutio
     """A run with its progress, result or error."""
     head = summary(gateway, tenant, description)
     progress, attempt = await _call_in_progress(gateway, description)
+    memo = await description.memo()
+    if "total" in memo:
+        progress = await _items_in_progress(gateway, description, memo["total"])
     result: RunResult | None = None
     error: RunError | None = None
     if head.status in (RunStatus.COMPLETED, RunStatus.FAILED):
@@ -118,7 +122,7 @@ async def whole_run(gateway: Gateway, tenant: str, description: WorkflowExecutio
         **dict(head),
         progress=progress,
         attempt=result.attempts if result else error.attempts if error else attempt,
-        metadata=(await description.memo()).get("metadata", {}),
+        metadata=memo.get("metadata", {}),
         result=Answer.of(result) if result else None,
         error=error,
     )
@@ -138,6 +142,16 @@ async def _call_in_progress(
             return (told[0] if told else None), attempt
         return None, attempt
     return None, 1
+
+
+async def _items_in_progress(
+    gateway: Gateway, description: WorkflowExecutionDescription, total: int
+) -> Progress | None:
+    if description.close_time is not None:
+        return None
+    ended = await counts(gateway, description)
+    done = ended.completed + ended.failed
+    return Progress(percent=100 * done / total, note=f"{done} of {total} items")
 
 
 async def _ending(gateway: Gateway, tenant: str, run_id: str) -> tuple[RunResult | None, RunError | None]:

@@ -99,8 +99,9 @@ async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: st
         search_attributes=_search_attributes(start, agent),
         static_summary=_summary(start, agent),
         priority=Priority(priority_key=body.priority, fairness_key=start.tenant),
-        # The worker in this process, if there is one, gets the first task with the answer to the start.
-        request_eager_start=True,
+        # The worker in this process, if there is one, gets the first task with the answer to the start. Not for jobs:
+        # accepting one must not wait behind working on the others.
+        request_eager_start=not is_job,
     )
     return handle
 

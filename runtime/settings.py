@@ -38,6 +38,10 @@ class Settings(BaseSettings):
     temporal_ui_port: Port = 8233
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
 
+    # Keeps large payloads in this S3 bucket instead of in the data directory; needs the extra `s3`. Credentials,
+    # region and the endpoint of a server that is not Amazon's come from AWS's own variables (AWS_ENDPOINT_URL_S3, …).
+    payloads_s3_bucket: Annotated[str, Field(min_length=1)] | None = None
+
     # Base address of the Temporal UI, for the links in answers. The embedded server's is known.
     temporal_ui_url: str | None = None
 

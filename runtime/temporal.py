@@ -1,5 +1,7 @@
 """The connection to Temporal, and the one plugin that keeps client, worker and replayer alike."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from pydantic import ValidationError
@@ -11,8 +13,8 @@ from temporalio.plugin import SimplePlugin
 from temporalio.service import GrpcCompression, RPCError
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from adapters.payload_directory import THRESHOLD_BYTES, PayloadDirectory
 from runtime.embedded import HOST
+from runtime.payloads import opened_storage
 from runtime.sdk import sdk_runtime
 from runtime.settings import Settings, uses_own_cluster
 from runtime.startup import StartupError
@@ -22,14 +24,8 @@ from runtime.startup import StartupError
 _PASSED_THROUGH = ("contracts", "workflows", "activities", "adapters")
 
 
-def payload_directory(settings: Settings) -> PayloadDirectory:
-    """Where large payloads are kept; the processes of one gateway share it."""
-    return PayloadDirectory(settings.data_dir / "payloads")
-
-
-def plugin(settings: Settings) -> SimplePlugin:
+def plugin(storage: ExternalStorage) -> SimplePlugin:
     """The data converter, sandbox and failure types, the same wherever workflows are started, run or replayed."""
-    storage = ExternalStorage(drivers=[payload_directory(settings)], payload_size_threshold=THRESHOLD_BYTES)
     return SimplePlugin(
         "sevenfold",
         data_converter=replace(pydantic_data_converter, external_storage=storage),
@@ -41,15 +37,24 @@ def plugin(settings: Settings) -> SimplePlugin:
     )
 
 
-async def connect(settings: Settings) -> Client:
-    """A client for the cluster that `TEMPORAL_*` names, else for the embedded server on this machine."""
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Client]:
+    """A client for the cluster that `TEMPORAL_*` names, else for the embedded server on this machine.
+
+    It reads and writes large payloads while the block runs.
+    """
+    async with opened_storage(settings) as storage:
+        yield await _connect(settings, storage)
+
+
+async def _connect(settings: Settings, storage: ExternalStorage) -> Client:
     config = _connect_config(settings)
     address = config["target_host"]
     loopback = address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
     try:
         return await Client.connect(
             **config,
-            plugins=[plugin(settings)],
+            plugins=[plugin(storage)],
             runtime=sdk_runtime(),
             grpc_compression=GrpcCompression.NONE if loopback else GrpcCompression.GZIP,
         )

@@ -23,7 +23,7 @@ from runtime.embedded import EmbeddedTemporal
 from runtime.namespace import ensure_retention, ensure_search_attributes
 from runtime.ports import bind
 from runtime.settings import Settings
-from runtime.temporal import connect
+from runtime.temporal import connected
 from worker import load_registry, running_worker
 
 ROOT = Path(__file__).parent.parent
@@ -108,7 +108,7 @@ async def running_stack(directory: Path, **changes: object) -> AsyncIterator[Sta
         sock = stack.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
         stack.enter_context(held(settings.data_dir))
         server = await stack.enter_async_context(EmbeddedTemporal(settings))
-        client = await connect(settings)
+        client = await stack.enter_async_context(connected(settings))
         await ensure_retention(client, timedelta(days=settings.retention_days))
         await ensure_search_attributes(client)
         agents = load_registry(settings, config)

@@ -141,6 +141,15 @@ async def test_a_job_is_given_up_when_more_items_fail_than_may(stack: Stack) -> 
     assert job["status"] == "completed"
 
 
+async def test_jobs_have_a_queue_of_their_own_with_fairness_and_priority(stack: Stack) -> None:
+    job_id = await start(stack, agent="item", data={"items": ["a"]}, priority=1)
+    await until_ended(stack, job_id)
+    description = await stack.temporal.get_workflow_handle(f"default:{job_id}").describe()
+    priority = description.raw_description.workflow_execution_info.priority
+    assert (priority.priority_key, priority.fairness_key) == (1, "default")
+    assert description.task_queue == "sevenfold-batch"
+
+
 async def test_the_key_that_fan_out_names(stack: Stack) -> None:
     body = {"agent": "item", "data": {"rows": ["a", "b"], "items": ["x"]}, "fanOut": "rows"}
     job = await until_ended(stack, await start(stack, **body))
@@ -218,7 +227,7 @@ async def test_the_estimate_follows_what_was_measured(stack: Stack) -> None:
     # This process remembers for half a minute what it was told; another has not asked yet.
     work = Work("default", "item", "estimated")
     async with asyncio.timeout(20):  # visibility lags
-        while (seconds := await Durations(stack.temporal, {}).per_item(work)) is None:
+        while (seconds := (await Durations(stack.temporal, {}).of(work)).item) is None:
             await asyncio.sleep(0.2)
     assert 0.005 < seconds < 2
 

@@ -7,6 +7,7 @@ import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
+from runtime.payloads import directory_storage
 from runtime.temporal import plugin
 from tests.record_histories import HISTORIES, SCENARIOS
 from tests.stack import make_settings, running_stack
@@ -25,7 +26,7 @@ def test_every_path_has_a_history() -> None:
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_a_committed_history_replays(tmp_path: Path, name: str) -> None:
     history = WorkflowHistory.from_json(f"default:{name}", (HISTORIES / f"{name}.json").read_text())
-    replayer = Replayer(workflows=WORKFLOWS, plugins=[plugin(make_settings(tmp_path))])
+    replayer = Replayer(workflows=WORKFLOWS, plugins=[plugin(directory_storage(make_settings(tmp_path)))])
     await replayer.replay_workflow(history)
 
 
@@ -34,7 +35,7 @@ async def test_a_changed_workflow_would_be_found_out(tmp_path: Path) -> None:
     for event in raw["events"]:
         if event["eventType"] == "EVENT_TYPE_ACTIVITY_TASK_SCHEDULED":
             event["activityTaskScheduledEventAttributes"]["activityType"]["name"] = "another_activity"
-    replayer = Replayer(workflows=WORKFLOWS, plugins=[plugin(make_settings(tmp_path))])
+    replayer = Replayer(workflows=WORKFLOWS, plugins=[plugin(directory_storage(make_settings(tmp_path)))])
     with pytest.raises(Exception, match=r"(?i)nondeterminism"):
         await replayer.replay_workflow(WorkflowHistory.from_json("default:changed", json.dumps(raw)))
 

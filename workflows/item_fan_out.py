@@ -5,7 +5,6 @@ import math
 from collections import deque
 from datetime import timedelta
 
-from pydantic import JsonValue
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
@@ -48,7 +47,9 @@ class ItemFanOut:
 
     async def work(self) -> Counts:
         """Ends when every item has a result. Raises a verdict when too many have failed or the time is over."""
-        lanes = [asyncio.create_task(self._lane()) for _ in range(self._lanes)]
+        most = self._fan_out.concurrency
+        shares = [most // self._lanes + (number < most % self._lanes) for number in range(self._lanes)]
+        lanes = [asyncio.create_task(self._lane(share)) for share in shares]
         try:
             done, _ = await workflow.wait(lanes, return_when=asyncio.FIRST_EXCEPTION)
             for lane in done:
@@ -61,31 +62,33 @@ class ItemFanOut:
             await asyncio.gather(*lanes, return_exceptions=True)
         return self.counts
 
-    async def _lane(self) -> None:
+    async def _lane(self, concurrency: int) -> None:
         while self._offsets:
             offset = self._offsets.popleft()
             try:
-                end = await self._chunk(offset, self._fan_out.items[offset : offset + self._size])
+                end = await self._chunk(offset, concurrency)
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
                 raise failure_of(run_error(error, self._job.timeout)) from error
             self.counts = self.counts.plus(end.counts)
-            workflow.upsert_memo({"completed": self.counts.completed, "failed": self.counts.failed})
+            if not self._all_done:  # then the run's result says it
+                workflow.upsert_memo({"completed": self.counts.completed, "failed": self.counts.failed})
             self._tell()
             if end.stopped:
                 raise asyncio.CancelledError
             self._check_failures()
 
-    async def _chunk(self, offset: int, items: list[JsonValue]) -> ChunkEnd:
+    async def _chunk(self, offset: int, concurrency: int) -> ChunkEnd:
         job = self._job
+        items = self._fan_out.items[offset : offset + self._size]
         call = ChunkCall(
             agent=job.agent,
             request=job.request,
             key=self._fan_out.key,
             offset=offset,
             items=items,
-            concurrency=math.ceil(self._fan_out.concurrency / self._lanes),
+            concurrency=concurrency,
             failures_allowed=self._failures_allowed(),
             deadline=self._deadline,
         )
@@ -102,6 +105,10 @@ class ItemFanOut:
             retry_policy=RetryPolicy(maximum_interval=timedelta(seconds=30)),
         )
         return end
+
+    @property
+    def _all_done(self) -> bool:
+        return self.counts.completed + self.counts.failed == len(self._fan_out.items)
 
     def _failures_allowed(self) -> int | None:
         most = self._fan_out.max_failures

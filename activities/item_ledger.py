@@ -1,0 +1,117 @@
+"""A chunk's results so far, kept in its activity's heartbeat.
+
+The heartbeat's details are the counts, then the results in segments. A segment that has grown over the threshold at
+which payloads leave the history is closed: it is stored once under its digest, however often it is told again. So a
+heartbeat stays small, and a chunk of large results leaves no trail of half-finished copies behind.
+"""
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+
+from temporalio import activity
+from temporalio.client import AsyncActivityCancelledError, AsyncActivityHandle
+from temporalio.service import RPCError, RPCStatusCode
+
+from adapters.payload_directory import THRESHOLD_BYTES
+from contracts.jobs import Counts, ItemResult
+
+# Without news: well under the heartbeat timeout.
+_HEARTBEAT_SECONDS = 1.0
+
+# What heartbeats may cost the server and this process: results of 100 kB are told 40 times a second at most.
+_BYTES_PER_SECOND = 4_000_000
+
+
+class NotWantedError(Exception):
+    """The server answered a heartbeat by saying that this chunk shall end."""
+
+
+def recorded(info: activity.Info) -> list[ItemResult]:
+    """What the attempt before this one had recorded."""
+    segments = list(info.heartbeat_details)[1:]
+    return [ItemResult.model_validate(result) for segment in segments for result in segment]
+
+
+class Ledger:
+    """The results of a chunk. `counts` follows them.
+
+    Without `confirms`, results are told once a second and nobody waits: for a chunk whose items are all in flight at
+    once, of which none would keep its slot for another.
+    """
+
+    def __init__(self, handle: AsyncActivityHandle, results: list[ItemResult], *, confirms: bool) -> None:
+        self._handle = handle
+        self._confirms = confirms
+        self._indexes: set[int] = set()
+        self._segments: list[list[ItemResult]] = [[]]
+        self._segment_bytes = 0
+        self._bytes = 0
+        self._waiting: list[asyncio.Future[None]] = []
+        self._news = asyncio.Event()
+        self.counts = Counts()
+        for result in results:
+            self._add(result)
+
+    def in_order(self) -> list[ItemResult]:
+        """All results by index."""
+        results = [result for segment in self._segments for result in segment]
+        return sorted(results, key=lambda result: result.index)
+
+    def has(self, index: int) -> bool:
+        """Whether that item is done."""
+        return index in self._indexes
+
+    async def record(self, result: ItemResult) -> None:
+        """Returns when the server has the result, if this ledger confirms."""
+        self._add(result)
+        if not self._confirms:
+            return
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(confirmed)
+        self._news.set()
+        await confirmed
+
+    def _add(self, result: ItemResult) -> None:
+        size = len(result.model_dump_json())
+        if self._segment_bytes > THRESHOLD_BYTES:
+            self._segments.append([])
+            self._segment_bytes = 0
+        self._segments[-1].append(result)
+        self._segment_bytes += size
+        self._bytes += size
+        self._indexes.add(result.index)
+        self.counts = self.counts.plus(Counts.of([result]))
+
+    async def keep(self) -> None:
+        """Heartbeats whenever there is news, and once a second; one heartbeat confirms all that waited for it.
+
+        Raises NotWantedError when the chunk shall end.
+        """
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), _HEARTBEAT_SECONDS)
+            self._news.clear()
+            confirmed, self._waiting = self._waiting, []
+            await self._heartbeat()
+            for one in confirmed:
+                if not one.done():
+                    one.set_result(None)
+            await asyncio.sleep(self._pause())
+
+    def _pause(self) -> float:
+        """Seconds after a heartbeat: by what it wrote, and a tenth for what had only to be read again."""
+        cost = self._segment_bytes + self._bytes / 10
+        return min(_HEARTBEAT_SECONDS, cost / _BYTES_PER_SECOND)
+
+    async def _heartbeat(self) -> None:
+        while True:
+            try:
+                await self._handle.heartbeat(self.counts, *self._segments, rpc_timeout=timedelta(seconds=5))
+                return
+            except AsyncActivityCancelledError as error:
+                raise NotWantedError from error
+            except RPCError as error:
+                if error.status == RPCStatusCode.NOT_FOUND:  # timed out, or its run has ended
+                    raise NotWantedError from error
+                await asyncio.sleep(_HEARTBEAT_SECONDS)

@@ -1,0 +1,219 @@
+"""Large payloads in a bucket, against moto's S3 server: real HTTP, Temporal's own driver, the whole product."""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from temporalio.api.common.v1 import Payload
+from temporalio.converter import StorageDriverRetrieveContext, StorageDriverStoreContext
+
+from adapters.payload_bucket import opened_bucket
+from runtime.payloads import opened_storage
+from runtime.settings import Settings
+from runtime.startup import StartupError
+from tests.stack import ROOT, Stack, environment, free_port, make_settings, running_stack
+from tests.test_startup import refused
+
+BUCKET = "sevenfold-payloads"
+LARGE = "x" * 1_000_000
+
+
+class S3:
+    """The server seen from outside: without a signature, and without the libraries that are under test."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.http = httpx.Client(base_url=url, trust_env=False)
+
+    def stored(self) -> list[str]:
+        return re.findall(r"<Key>(.*?)</Key>", self.http.get(f"/{BUCKET}").text)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    s3 = S3(f"http://127.0.0.1:{(port := free_port())}")
+    log = tmp_path_factory.mktemp("moto") / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).parent / "moto_server"), "--host=127.0.0.1", f"--port={port}"],
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        until = time.monotonic() + 30
+        while True:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            with suppress(httpx.TransportError):
+                s3.http.get("/moto-api/")
+                break
+            time.sleep(0.1)
+        yield s3
+    finally:
+        s3.http.close()
+        process.kill()
+        process.wait(10)
+
+
+@pytest.fixture
+def s3(server: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3:
+    """An empty bucket, and the environment in which AWS's libraries find it; nothing of this machine's is read."""
+    server.http.post("/moto-api/reset").raise_for_status()
+    server.http.put(f"/{BUCKET}").raise_for_status()
+    for name, value in {
+        "AWS_ENDPOINT_URL_S3": server.url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return server
+
+
+def files(stack: Stack) -> list[Path]:
+    return [path for path in (stack.settings.data_dir / "payloads").rglob("*") if path.is_file()]
+
+
+# The door's limit is 10 MB; from 8 MB on an object goes in parts.
+@pytest.mark.parametrize("size", [1_000_000, 9_900_000])
+async def test_a_large_query_is_answered_whole_and_lies_in_the_bucket(tmp_path: Path, s3: S3, size: int) -> None:
+    async with running_stack(tmp_path, payloads_s3_bucket=BUCKET) as stack:
+        assert s3.stored() == []
+        small = await stack.query("small", agent="echo")
+        assert small.status_code == 200
+        assert s3.stored() == [], "what fits into the history stays there"
+        answer = await stack.query("x" * size, agent="echo")
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["response"] == "x" * size
+        assert any(answer.json()["queryId"] in key for key in s3.stored())
+        assert files(stack) == []
+        history = await stack.temporal.get_workflow_handle(f"default:{answer.json()['queryId']}").fetch_history()
+        assert len(history.to_json()) < 100_000
+
+
+async def test_what_was_stored_in_the_directory_is_read_after_the_switch(tmp_path: Path, s3: S3) -> None:
+    async with running_stack(tmp_path) as stack:
+        ended = (await stack.query(LARGE, agent="echo")).json()["queryId"]
+        params = {"agent": "careful", "params": {"seconds": 3}, "headers": {"Prefer": "respond-async"}}
+        running = (await stack.query(LARGE, **params)).json()["queryId"]  # type: ignore[arg-type]
+        assert files(stack)
+        assert s3.stored() == []
+    async with running_stack(tmp_path, payloads_s3_bucket=BUCKET) as stack:
+        run = await stack.run(ended)
+        assert isinstance(run["result"], dict)
+        assert run["result"]["response"] == LARGE
+        assert (await stack.run_until(running, "completed"))["id"] == running
+        before = files(stack)
+        assert (await stack.query(LARGE, agent="echo")).json()["response"] == LARGE
+        assert s3.stored()
+        assert files(stack) == before
+
+
+async def test_a_payload_that_is_stored_again_later_begins_a_new_lifetime(s3: S3) -> None:
+    # A lifecycle rule counts from the last write; versions show the writes.
+    s3.http.put(
+        f"/{BUCKET}?versioning",
+        content='<VersioningConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Status>Enabled</Status>'
+        "</VersioningConfiguration>",
+    ).raise_for_status()
+    payload = Payload(data=b"x" * 300_000)
+    claims = []
+    for fresh, writes in ((timedelta(hours=1), 1), (timedelta(hours=1), 1), (timedelta(0), 2)):
+        async with opened_bucket(BUCKET, fresh=fresh) as driver:
+            claims += await driver.store(StorageDriverStoreContext(), [payload])
+            assert await driver.retrieve(StorageDriverRetrieveContext(), claims[:1]) == [payload]
+        assert s3.http.get(f"/{BUCKET}?versions").text.count("<Version>") == writes
+    assert claims[0] == claims[1] == claims[2]
+
+
+async def why(settings: Settings) -> str:
+    """The reason for which there is no storage."""
+    with pytest.raises(StartupError) as said:
+        async with opened_storage(settings):
+            raise AssertionError("it was opened")
+    return str(said.value)
+
+
+@pytest.mark.parametrize("command", ["worker", "api", "dev"])
+@pytest.mark.usefixtures("s3")
+def test_no_process_starts_without_its_bucket(tmp_path: Path, command: str) -> None:
+    said = refused(command, environment(make_settings(tmp_path, payloads_s3_bucket="no-such-bucket")), tmp_path)
+    assert "SEVENFOLD_PAYLOADS_S3_BUCKET=no-such-bucket" in said
+    assert "no such bucket" in said
+
+
+async def test_a_bucket_that_is_closed_to_us(tmp_path: Path, s3: S3) -> None:
+    s3.http.post("/moto-api/reset-auth", content=b"0").raise_for_status()  # from now on keys are looked at
+    try:
+        said = await why(make_settings(tmp_path, payloads_s3_bucket=BUCKET))
+    finally:
+        s3.http.post("/moto-api/reset-auth", content=b"inf").raise_for_status()
+    assert f"SEVENFOLD_PAYLOADS_S3_BUCKET={BUCKET}" in said
+    assert "access is denied" in said
+
+
+@pytest.mark.usefixtures("s3")
+@pytest.mark.parametrize(
+    ("bucket", "variable", "value", "expected"),
+    [
+        (BUCKET, "AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9", "Could not connect"),
+        (BUCKET, "AWS_ENDPOINT_URL_S3", "nowhere", "nowhere"),
+        (BUCKET, "AWS_ACCESS_KEY_ID", None, "credentials"),
+        (BUCKET, "AWS_PROFILE", "no-such-profile", "no-such-profile"),
+        ("Not/A/Bucket", "AWS_REGION", "eu-central-1", "Invalid bucket name"),
+    ],
+)
+async def test_a_bucket_that_cannot_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: str, variable: str, value: str | None, expected: str
+) -> None:
+    if value is None:
+        monkeypatch.delenv(variable)
+    else:
+        monkeypatch.setenv(variable, value)
+    said = await why(make_settings(tmp_path, payloads_s3_bucket=bucket))
+    assert f"SEVENFOLD_PAYLOADS_S3_BUCKET={bucket}" in said
+    assert expected in said
+
+
+def test_an_empty_name_is_no_bucket(tmp_path: Path) -> None:
+    environ = {**environment(make_settings(tmp_path)), "SEVENFOLD_PAYLOADS_S3_BUCKET": ""}
+    assert "SEVENFOLD_PAYLOADS_S3_BUCKET" in refused("worker", environ, tmp_path)
+
+
+def test_a_missing_extra_is_said_with_what_to_install(tmp_path: Path) -> None:
+    # As if the package were not there.
+    (tmp_path / "aioboto3.py").write_text("raise ModuleNotFoundError(\"No module named 'aioboto3'\")")
+    environ = environment(make_settings(tmp_path, payloads_s3_bucket=BUCKET))
+    said = refused("worker", {**environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, tmp_path)
+    assert "temporalio[aioboto3]" in said
+    assert "SEVENFOLD_PAYLOADS_S3_BUCKET" in said
+
+
+def test_nothing_of_amazons_is_loaded_without_a_bucket(tmp_path: Path) -> None:
+    look = (
+        "import asyncio, sys, cli, tests.stack as t, pathlib; from runtime.payloads import opened_storage\n"
+        "async def look():\n"
+        "    async with opened_storage(t.make_settings(pathlib.Path('.'))): pass\n"
+        "asyncio.run(look())\n"
+        "print([name for name in sys.modules if 'boto' in name or name == 'aiohttp'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", look],
+        env=environment(make_settings(tmp_path)),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "[]", done.stderr
