@@ -10,16 +10,21 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from bench.accepting import ACCEPTING
 from bench.contenders import Stage, all_contenders
 from bench.footprint import Footprint, measure_footprint
 from bench.harness import Contender, Noise, Plan, measure
+from bench.jobs import AGAINST_LOOP, QUERY_BESIDE_JOB, THROUGHPUT
+from bench.long_polls import LONG_POLLS
 from bench.processes import REPOSITORY
-from bench.report import around_tables, circumstances, requests_table, rewrite, targets_table
+from bench.report import around_tables, circumstances, requests_table, rewrite, suites_table, targets_table
 from bench.sevenfold import Ports
+from bench.suite import Suite, run_suites
 
 DOCUMENT = REPOSITORY / "docs" / "performance.md"
+SUITES = [THROUGHPUT, AGAINST_LOOP, ACCEPTING, LONG_POLLS, QUERY_BESIDE_JOB]
 QUICK = Plan(rounds=2, calls=20, seconds=2)
-LIMIT = 30 * 60  # seconds: a benchmark that hangs ends all the same
+LIMIT = 40 * 60  # seconds: a benchmark that hangs ends all the same
 
 
 def main() -> None:
@@ -27,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 5)")
     parser.add_argument("--quick", action="store_true", help="two short rounds: a look, not a result")
-    parser.add_argument("--only", action="append", metavar="NAME", help="a contender's key, or footprint; repeatable")
+    parser.add_argument("--only", action="append", metavar="NAME", help="a contender, a suite, footprint; repeatable")
     parser.add_argument("--address", metavar="HOST:PORT", help="Temporal server of the bare clients")
     parser.add_argument("--write", action="store_true", help=f"rewrite the tables in {DOCUMENT.name}")
     arguments = parser.parse_args()
@@ -45,12 +50,14 @@ def main() -> None:
     ports = Ports.free()
     stage = Stage(work, ports, arguments.address or f"127.0.0.1:{ports.temporal}")
     contenders = all_contenders(stage)
-    keys = [contender.key for contender in contenders]
-    only = arguments.only or [*keys, "footprint"]
-    if unknown := set(only) - {*keys, "footprint"}:
-        parser.error(f"--only knows {', '.join([*keys, 'footprint'])}; not {', '.join(sorted(unknown))}")
+    keys = [*(each.key for each in contenders), *(each.key for each in SUITES), "footprint"]
+    only = arguments.only or keys
+    if unknown := set(only) - set(keys):
+        parser.error(f"--only knows {', '.join(keys)}; not {', '.join(sorted(unknown))}")
+    contenders = [each for each in contenders if each.key in only]
+    suites = [each for each in SUITES if each.key in only]
     try:
-        lines = asyncio.run(_run(work, [each for each in contenders if each.key in only], "footprint" in only, plan))
+        lines = asyncio.run(_run(work, contenders, suites, "footprint" in only, plan))
     except asyncio.CancelledError:
         sys.exit("stopped")
     except TimeoutError:
@@ -62,7 +69,9 @@ def main() -> None:
         rewrite(DOCUMENT, lines)
 
 
-async def _run(work: Path, contenders: list[Contender], footprint: bool, plan: Plan) -> list[str]:
+async def _run(
+    work: Path, contenders: list[Contender], suites: list[Suite], footprint: bool, plan: Plan
+) -> list[str]:
     # SIGTERM unwinds like Ctrl-C: the children are stopped on the way out.
     if task := asyncio.current_task():
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -74,11 +83,16 @@ async def _run(work: Path, contenders: list[Contender], footprint: bool, plan: P
             measured = await measure_footprint(work, 2 if plan.rounds <= 2 else 5, plan.seconds, _say)
         if contenders:
             noise = await measure(contenders, plan, _say)
+        # Last, when the contenders' servers are gone: a suite loads the whole machine.
+        await run_suites(suites, work, plan.rounds, _say)
     lines = [""]
     if contenders:
         lines += [*requests_table(contenders, plan), ""]
-    lines += [*targets_table(contenders, measured), "", *circumstances(plan, noise), ""]
-    return lines
+    if targets := targets_table(contenders, measured):
+        lines += [*targets, ""]
+    if suites:
+        lines += [*suites_table(suites), ""]
+    return [*lines, *circumstances(plan, noise), ""]
 
 
 def _say(line: str) -> None:

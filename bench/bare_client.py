@@ -65,12 +65,21 @@ async def open_bare(address: str, variant: Variant, logs: Path) -> AsyncIterator
         if variant.one_process:
             await stack.enter_async_context(_worker(client, queue))
         else:
-            argv = [sys.executable, "-m", "bench.bare_client", address, queue]
-            worker = Child(argv, log=logs / f"bare-worker-{queue}.log", cwd=REPOSITORY)
-            stack.push_async_callback(worker.stop)
+            worker = await stack.enter_async_context(bare_worker(address, queue, logs))
         # The first run ends when the worker polls: until then a measurement would time its start.
         await until(call, 30, "the bare worker", worker if not variant.one_process else None)
         yield call
+
+
+@contextlib.asynccontextmanager
+async def bare_worker(address: str, queue: str, logs: Path) -> AsyncIterator[Child]:
+    """Run a default worker in a process of its own while the context is open."""
+    argv = [sys.executable, "-m", "bench.bare_client", address, queue]
+    worker = Child(argv, log=logs / f"bare-worker-{queue}.log", cwd=REPOSITORY)
+    try:
+        yield worker
+    finally:
+        await worker.stop()
 
 
 async def _connect(address: str, variant: Variant) -> Client:

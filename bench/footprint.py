@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.harness import Say, rate, reason
-from bench.processes import BIN
+from bench.processes import family
 from bench.sevenfold import Ports, Sevenfold, run_sevenfold
 
 REST = 5.0  # seconds without a request before memory counts as idle
@@ -77,17 +77,9 @@ def _memory(sevenfold: Sevenfold) -> Memory:
     if not Path("/proc/self/smaps_rollup").exists():
         raise RuntimeError("memory needs Linux's /proc/<pid>/smaps_rollup")
     totals = {"Rss:": 0, "Pss:": 0}
-    for pid in _family(sevenfold.child.pid):
+    for pid in family(sevenfold.child.pid):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             name, *rest = line.split()
             if name in totals:
                 totals[name] += int(rest[0]) * 1024
     return Memory(totals["Rss:"] / 1e6, totals["Pss:"] / 1e6)
-
-
-def _family(pid: int) -> list[int]:
-    server = (BIN / "temporal").resolve()
-    if Path(f"/proc/{pid}/exe").resolve() == server:
-        return []
-    children = Path(f"/proc/{pid}/task").glob("*/children")
-    return [pid, *(each for file in children for child in file.read_text().split() for each in _family(int(child)))]

@@ -79,7 +79,7 @@ async def measure(contenders: list[Contender], plan: Plan, say: Say) -> Noise:
 
 
 async def _take_turn(contender: Contender, call: Call, number: int, plan: Plan, noise: Noise, say: Say) -> None:
-    noise.busy.append(await _quiet())
+    noise.busy.append(await quiet())
     try:
         async with asyncio.timeout(90):
             for _ in range(plan.warm_up):
@@ -93,7 +93,7 @@ async def _take_turn(contender: Contender, call: Call, number: int, plan: Plan, 
     say(f"round {number + 1}: {contender.title}: {turn.p50:.1f} ms, {turn.rate:.0f}/s")
 
 
-async def _quiet(limit: float = 0.25, patience: int = 10) -> float:
+async def quiet(limit: float = 0.25, patience: int = 10) -> float:
     """Wait until the machine is less than `limit` busy, `patience` seconds at most; return how busy it still is.
 
     What the turn before left behind (database writes, closed runs) and other programs' bursts pass meanwhile.

@@ -22,11 +22,11 @@ class Door:
     _idle: list[Connection] = field(default_factory=list)
 
     async def get(self, path: str) -> Any:
-        """Return the JSON of `GET path`; raise `RuntimeError` unless the status is 200."""
+        """Return the JSON of `GET path`; raise `RuntimeError` unless the status is 200 or 202."""
         return await self._exchange(self._head("GET", path))
 
     async def post(self, path: str, body: bytes) -> Any:
-        """Return the JSON of `POST path`; raise `RuntimeError` unless the status is 200."""
+        """Return the JSON of `POST path`; raise `RuntimeError` unless the status is 200 or 202."""
         head = self._head("POST", path, f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n")
         return await self._exchange(head + body)
 
@@ -57,7 +57,7 @@ class Door:
         else:
             self._idle.append(connection)
         status = head.split(" ", 2)[1]
-        if status != "200":
+        if status not in ("200", "202"):
             raise RuntimeError(f"answered {status}: {body[:200].decode(errors='replace')}")
         return json.loads(body)
 

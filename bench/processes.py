@@ -59,6 +59,12 @@ class Child:
             tail = " | ".join(self.log.read_text(errors="replace").strip().splitlines()[-3:])
             raise ChildEndedError(f"ended with {code}: {tail or 'no output'}")
 
+    async def wait(self, seconds: float) -> None:
+        """Wait for the process to end by itself; raise `ChildEndedError` if it failed."""
+        code = await asyncio.to_thread(self._process.wait, seconds)
+        if code:
+            self.check()
+
     async def stop(self, patience: float = 20) -> None:
         """Ask the process to end; after `patience` seconds, kill the session that it leads."""
         if self._process.poll() is not None:
@@ -81,6 +87,22 @@ def free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and its descendants, the Temporal server apart: it is not ours to judge."""
+    server = (BIN / "temporal").resolve()
+    if Path(f"/proc/{pid}/exe").resolve() == server:
+        return []
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    return [pid, *(each for file in children for child in file.read_text().split() for each in family(int(child)))]
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process and its descendants, the Temporal server apart, have used."""
+    # After the name in brackets, which may hold spaces, the 12th and 13th field are user and system time.
+    times = (Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[11:13] for each in family(pid))
+    return sum(int(user) + int(system) for user, system in times) / os.sysconf("SC_CLK_TCK")
 
 
 async def until(

@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.environment import peers_versions
 from bench.footprint import Footprint
 from bench.harness import Contender, Noise, Plan, Turn, paired_ratio
+from bench.suite import Aim, Suite
 
 BEGIN = "<!-- bench:begin -->"
 END = "<!-- bench:end -->"
@@ -78,6 +79,26 @@ def _footprint_rows(footprint: Footprint) -> list[list[str]]:
     if footprint.not_run:
         rows.append(["start and memory", f"not run: {footprint.not_run}", "", ""])
     return rows
+
+
+def suites_table(suites: list[Suite]) -> list[str]:
+    """Return one row per figure of the suites: its median, in brackets the lowest and the highest round."""
+    rows = []
+    for suite in suites:
+        if suite.figures:
+            rows += [_suite_row(aim, suite.of(aim)) for aim in suite.aims]
+        if suite.not_run:
+            rows.append([suite.key, f"not run: {suite.not_run}", "", ""])
+    return _table(["Jobs and tasks", "got", "target", ""], rows)
+
+
+def _suite_row(aim: Aim, values: list[float]) -> list[str]:
+    median = statistics.median(values)
+    spread = f"({min(values):.{aim.digits}f} to {max(values):.{aim.digits}f})"
+    if aim.target is None:
+        return [aim.title, f"{median:.{aim.digits}f}{aim.unit} {spread}", "", ""]
+    got, target, met = _verdict(median, aim.target, aim.less, aim.unit, aim.digits)
+    return [aim.title, f"{got} {spread}", target, met]
 
 
 def circumstances(plan: Plan, noise: Noise | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Sevenfold itself as a child process: `sevenfold dev` on free ports with the agent that answers at once."""
+"""Sevenfold itself as a child process: `sevenfold dev` on free ports with the benchmark's agents."""
 
 import contextlib
 import time
@@ -15,6 +15,18 @@ default_agent = "instant"
 [agents.instant]
 kind = "python"
 target = "bench.agents:instant"
+
+[agents.twenty]
+kind = "python"
+target = "bench.agents:twenty"
+
+[agents.fifty]
+kind = "python"
+target = "bench.agents:fifty"
+
+[agents.ticking]
+kind = "python"
+target = "bench.agents:ticking"
 """
 BODY = b'{"query": "hi"}'
 
@@ -39,12 +51,14 @@ class Sevenfold:
 
     child: Child
     door: Door
+    ports: Ports
+    data: Path
     seconds: float = field(default=0.0)
 
     async def query(self) -> None:
         """Send the article's synchronous request once."""
         answer = await self.door.post("/api/agent/query", BODY)
-        if answer["response"] != "ok":
+        if answer.get("response") != "ok":
             raise RuntimeError(f"Sevenfold answered {answer!r}")
 
 
@@ -67,7 +81,7 @@ async def run_sevenfold(
     log = work / f"sevenfold-{ports.http}.log"
     start = time.perf_counter()
     child = Child([BIN / "sevenfold", "dev"], log=log, environment=environment, cwd=REPOSITORY)
-    sevenfold = Sevenfold(child, Door(ports.http))
+    sevenfold = Sevenfold(child, Door(ports.http), ports, data)
     try:
         await until(lambda: sevenfold.door.get("/health/ready"), 60, "sevenfold dev", child)
         sevenfold.seconds = time.perf_counter() - start
