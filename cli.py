@@ -1,23 +1,18 @@
 """The `sevenfold` command."""
 
-import asyncio
-from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Any
 
 import typer
 
 from api.main import build_gateway, create_app, run_api, serve
+from runtime.command import run
 from runtime.config_file import load_config
 from runtime.data_dir import held
 from runtime.embedded import EmbeddedTemporal
-from runtime.logs import configure_logs
 from runtime.namespace import ensure_retention, ensure_search_attributes
 from runtime.ports import bind
-from runtime.settings import Settings, load_settings, uses_own_cluster
-from runtime.startup import StartupError
-from runtime.stopping import leave, until_stopped
+from runtime.settings import Settings, uses_own_cluster
 from runtime.temporal import connected
 from worker import load_registry, run_worker, running_worker
 
@@ -35,36 +30,24 @@ def dev() -> None:
 
     With TEMPORAL_ADDRESS set, the API and a worker against that Temporal.
     """
-    _run(_dev)
+    run(_dev)
 
 
 @app.command()
 def api() -> None:
     """Starts the API alone; as many as needed."""
-    _run(run_api)
+    run(run_api)
 
 
 @app.command()
 def worker() -> None:
     """Starts a worker alone; as many as needed."""
-    _run(run_worker)
+    run(run_worker)
 
 
 def main() -> None:
     """The entry point."""
     app()
-
-
-def _run(command: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
-    """Runs a command with the settings of the environment. Exits with 2 when it cannot start."""
-    try:
-        settings = load_settings()
-        configure_logs(settings.log_level)
-        asyncio.run(until_stopped(command(settings)))
-        leave()
-    except StartupError as error:
-        typer.secho(f"Sevenfold cannot start.\n{error}", fg="red", err=True)
-        raise typer.Exit(2) from None
 
 
 async def _dev(settings: Settings) -> None:

@@ -1,7 +1,6 @@
 """The composition root of a worker process; also `python worker.py`."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -18,14 +17,13 @@ from activities.run_control import RunControl
 from adapters.agents.registry import AgentLoadError, AgentRegistry, load_agents
 from contracts.config import SevenfoldConfig
 from contracts.runs import batch_queue
+from runtime.command import run
 from runtime.config_file import load_config
-from runtime.logs import configure_logs
 from runtime.namespace import ensure_search_attributes
 from runtime.payloads import payload_directory
 from runtime.schedules import ensure_daily
-from runtime.settings import Settings, load_settings
+from runtime.settings import Settings
 from runtime.startup import StartupError
-from runtime.stopping import leave, until_stopped
 from runtime.temporal import connected
 from workflows.asynchronous_queue import AsynchronousQueue
 from workflows.payload_upkeep import PayloadCleanup
@@ -104,17 +102,5 @@ async def run_worker(settings: Settings) -> None:
             await asyncio.Event().wait()
 
 
-def main() -> None:
-    """Starts a worker from the environment. Exits with 2 when it cannot start."""
-    try:
-        settings = load_settings()
-        configure_logs(settings.log_level)
-        asyncio.run(until_stopped(run_worker(settings)))
-        leave()
-    except StartupError as error:
-        sys.stderr.write(f"Sevenfold cannot start.\n{error}\n")
-        raise SystemExit(2) from None
-
-
 if __name__ == "__main__":
-    main()
+    run(run_worker)

@@ -173,11 +173,17 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
 
 @contextmanager
 def sevenfold(command: str, settings: Settings, **more: str) -> Iterator[Sevenfold]:
-    """Starts `sevenfold <command>`; ends it, whatever became of it."""
+    """Starts `sevenfold <command>`, or `python <file>.py`; ends it, whatever became of it."""
+    bin_directory = Path(sys.executable).parent
+    arguments = (
+        [sys.executable, str(ROOT / command)]
+        if command.endswith(".py")
+        else [str(bin_directory / "sevenfold"), command]
+    )
     log = settings.config.parent / f"{command}-{free_port()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(Path(sys.executable).parent / "sevenfold"), command],
+            arguments,
             env=environment(settings, **more),
             stdout=output,
             stderr=output,

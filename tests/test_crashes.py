@@ -71,7 +71,7 @@ async def test_a_worker_that_is_told_to_stop_hands_on_what_it_cannot_finish(tmp_
             assert await asyncio.to_thread(first.terminate) == 0
             assert "cleaned up" in journal.read_text(), "the agent was told"
             assert (await http.get(f"/api/agent/runs/{promise.json()['queryId']}")).json()["status"] == "processing"
-            second = processes.enter_context(sevenfold("worker", settings, **env))
+            second = processes.enter_context(sevenfold("worker.py", settings, **env))
             assert (await until_ended(http, promise.json()["queryId"]))["status"] == "completed"
             assert (await until_ended(http, quick.json()["queryId"]))["attempt"] == 1, "it had time to finish"
     assert journal.read_text().splitlines()[-1].startswith(f"{second.process.pid} 2 finished")

@@ -46,6 +46,15 @@ async def test_lists_are_paged_without_gap_or_double(stack: Stack) -> None:
     assert made <= set(by_threes)
 
 
+async def test_visibility_that_lags_never_makes_a_status_wrong(stack: Stack) -> None:
+    ended: set[str] = set()
+    for number in range(15):
+        ended.add((await stack.query(agent="echo", context={"lag": number})).json()["queryId"])
+        page = (await stack.http.get("/api/agent/runs", params={"agent": "echo", "limit": 20})).json()["items"]
+        assert {item["status"] for item in page if item["id"] in ended} <= {"completed"}
+        assert all((await stack.run(run_id))["status"] == "completed" for run_id in ended)
+
+
 async def test_filters(stack: Stack) -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
     failed = (await stack.query(agent="hopeless")).json()["runId"]

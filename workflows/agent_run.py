@@ -21,6 +21,9 @@ PROMPT_ATTEMPTS = 5
 _FIRST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(seconds=10)
 
+# An agent that is away for a day is not asked every ten seconds of it.
+_LONGEST_PAUSE_IN_TIME = timedelta(minutes=1)
+
 
 class AgentRun:
     """One run's call to its agent, from the first attempt to the reply or the verdict."""
@@ -59,7 +62,14 @@ class AgentRun:
         except FailureError as error:
             prior_attempts = 1
             await self._pause_after(error)
-        return await self._call_until_answered(PROMPT_ATTEMPTS - prior_attempts, prior_attempts)
+        return await self._call_until_answered(
+            RetryPolicy(
+                initial_interval=_FIRST_PAUSE,
+                maximum_interval=_LONGEST_PAUSE,
+                maximum_attempts=PROMPT_ATTEMPTS - prior_attempts,
+            ),
+            prior_attempts,
+        )
 
     async def answer_in_time(self) -> RunResult:
         """Calls by activity, again and again until the run's timeout: nobody holds a connection for it.
@@ -67,7 +77,9 @@ class AgentRun:
         Raises as `answer_promptly` does.
         """
         try:
-            return await self._call_until_answered(maximum_attempts=0)
+            return await self._call_until_answered(
+                RetryPolicy(initial_interval=_FIRST_PAUSE, maximum_interval=_LONGEST_PAUSE_IN_TIME)
+            )
         finally:
             await workflow.wait_condition(workflow.all_handlers_finished)
 
@@ -81,7 +93,7 @@ class AgentRun:
             schedule_to_close_timeout=timedelta(seconds=60),
         )
 
-    async def _call_until_answered(self, maximum_attempts: int, prior_attempts: int = 0) -> RunResult:
+    async def _call_until_answered(self, retries: RetryPolicy, prior_attempts: int = 0) -> RunResult:
         self._check_deadline()
         self._tell("is at work")
         try:
@@ -92,11 +104,7 @@ class AgentRun:
                 schedule_to_close_timeout=self._remaining(),
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                retry_policy=RetryPolicy(
-                    initial_interval=_FIRST_PAUSE,
-                    maximum_interval=_LONGEST_PAUSE,
-                    maximum_attempts=maximum_attempts,
-                ),
+                retry_policy=retries,
             )
         except ActivityError as error:
             self._raise_told(error)
