@@ -1,7 +1,9 @@
 """What every pattern's workflow holds: the call to its agent, its cancellation, its story in the Temporal UI."""
 
+import asyncio
+from collections.abc import Awaitable
 from datetime import timedelta
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -25,6 +27,24 @@ _LONGEST_PAUSE = timedelta(seconds=10)
 _LONGEST_PAUSE_IN_TIME = timedelta(minutes=1)
 
 
+T = TypeVar("T")
+
+
+async def after_handlers(work: Awaitable[T]) -> T:
+    """The outcome of `work`, once no signal handler is under way: a `cancel` that is just being handed on must be
+    finished, or Temporal counts it as lost.
+
+    Not by `finally`: a run that is dropped with its worker is closed by GeneratorExit, and may not wait any more.
+    """
+    try:
+        outcome = await work
+    except (Exception, asyncio.CancelledError):
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        raise
+    await workflow.wait_condition(workflow.all_handlers_finished)
+    return outcome
+
+
 class AgentRun:
     """One run's call to its agent, from the first attempt to the reply or the verdict."""
 
@@ -40,11 +60,7 @@ class AgentRun:
 
         Raises ApplicationError with a verdict as its type, or a cancellation.
         """
-        try:
-            return await self._open_then_call()
-        finally:
-            # A `cancel` that is just being handed on must be finished, or Temporal counts it as lost.
-            await workflow.wait_condition(workflow.all_handlers_finished)
+        return await after_handlers(self._open_then_call())
 
     async def _open_then_call(self) -> RunResult:
         self._check_deadline()
@@ -76,12 +92,8 @@ class AgentRun:
 
         Raises as `answer_promptly` does.
         """
-        try:
-            return await self._call_until_answered(
-                RetryPolicy(initial_interval=_FIRST_PAUSE, maximum_interval=_LONGEST_PAUSE_IN_TIME)
-            )
-        finally:
-            await workflow.wait_condition(workflow.all_handlers_finished)
+        retries = RetryPolicy(initial_interval=_FIRST_PAUSE, maximum_interval=_LONGEST_PAUSE_IN_TIME)
+        return await after_handlers(self._call_until_answered(retries))
 
     async def cancel(self) -> None:
         """Answers the `cancel` signal: asks Temporal to cancel this run."""

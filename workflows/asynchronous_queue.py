@@ -5,7 +5,7 @@ from temporalio import workflow
 from contracts.agent import Reply
 from contracts.jobs import JobInput
 from contracts.runs import RunResult
-from workflows.agent_run import AgentRun
+from workflows.agent_run import AgentRun, after_handlers
 from workflows.item_fan_out import ItemFanOut
 
 
@@ -22,11 +22,7 @@ class AsynchronousQueue:
         """Completes with the reply, or with counts of items; fails with a verdict, or is cancelled."""
         if job.fan_out is None:
             return await self._agent_run.answer_in_time()
-        fan_out = ItemFanOut(job, job.fan_out)
-        try:
-            counts = await fan_out.work()
-        finally:
-            await workflow.wait_condition(workflow.all_handlers_finished)
+        counts = await after_handlers(ItemFanOut(job, job.fan_out).work())
         total = len(job.fan_out.items)
         failed = f", {counts.failed} failed" if counts.failed else ""
         reply = Reply(

@@ -54,12 +54,13 @@ class ItemFanOut:
             done, _ = await workflow.wait(lanes, return_when=asyncio.FIRST_EXCEPTION)
             for lane in done:
                 lane.result()
-        finally:
+        except (Exception, asyncio.CancelledError):  # all is done otherwise
             self._offsets.clear()
             for lane in lanes:
                 lane.cancel()
             # each still counts what its chunk had done
             await asyncio.gather(*lanes, return_exceptions=True)
+            raise
         return self.counts
 
     async def _lane(self, concurrency: int) -> None:
