@@ -13,7 +13,7 @@ from api.idempotency import REPLAYED, IdempotencyKeyDep
 from api.job_items import counts, results_from
 from api.outcomes import Answer
 from api.problem_docs import PROBLEMS
-from api.problems import invalid, not_found
+from api.problems import escaped, invalid, not_found
 from api.runs_view import Run, described, whole_run
 from api.starting import Start, known_agent, start_run
 from api.strict_json import StrictJsonRoute
@@ -95,7 +95,7 @@ def _fan_out(body: JobRequest, *, takes_whole: bool) -> FanOut | None:
     if key not in body.data:
         raise invalid("/fanOut", f"there is no {key} in data")
     items: JsonValue = body.data[key]
-    pointer = f"/data/{key.replace('~', '~0').replace('/', '~1')}"
+    pointer = f"/data/{escaped(key)}"
     if not isinstance(items, list):
         raise invalid(pointer, "must be a list; name another by fanOut")
     if not items:

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from temporalio.service import RPCError, RPCStatusCode
 
-from api.problems import MEDIA_TYPE, FieldError, Kind, ProblemError
+from api.problems import MEDIA_TYPE, FieldError, Kind, ProblemError, escaped
 from api.request_id import request_id
 from api.strict_json import InvalidJsonError
 
@@ -94,8 +94,8 @@ def _of_validation(error: RequestValidationError) -> ProblemError:
 def _pointer(location: Sequence[int | str]) -> str:
     """Where a mistake is: RFC 6901 for the body, `query:limit` and the like for the rest."""
     origin, *parts = location
-    escaped = [str(part).replace("~", "~0").replace("/", "~1") for part in parts]
-    return "".join(f"/{part}" for part in escaped) if origin == "body" else f"{origin}:{'/'.join(escaped)}"
+    keys = [escaped(str(part)) for part in parts]
+    return "".join(f"/{key}" for key in keys) if origin == "body" else f"{origin}:{'/'.join(keys)}"
 
 
 def _sentence(error: dict[str, Any]) -> str:

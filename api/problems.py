@@ -107,6 +107,11 @@ class ProblemError(Exception):
         )
 
 
+def escaped(key: str) -> str:
+    """A key as it stands in a pointer (RFC 6901, section 3)."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
 def invalid(pointer: str, detail: str) -> ProblemError:
     """A request that does not fit, for one reason."""
     return ProblemError(Kind.INVALID, f"{pointer}: {detail}", errors=[FieldError(pointer=pointer, detail=detail)])

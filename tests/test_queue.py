@@ -137,6 +137,9 @@ async def test_a_job_is_given_up_when_more_items_fail_than_may(stack: Stack) -> 
     assert job["error"]["verdict"] == "TooManyFailures"
     assert "maxFailures is 5" in job["error"]["detail"]
     assert CALLS[job_id] < 20
+    job = await until_ended(stack, await start(stack, agent="item", data={"items": ["bad", "bad"]}, maxFailures=0))
+    assert job["status"] == "failed"
+    assert job["progress"] == {"completed": 0, "failed": 2, "total": 2, "percent": 100}, "counted, though it failed"
     job = await until_ended(stack, await start(stack, agent="item", data={"items": ["bad", "a"]}, maxFailures=1))
     assert job["status"] == "completed"
 

@@ -73,7 +73,7 @@ class ItemFanOut:
                     raise
                 raise failure_of(run_error(error, self._job.timeout)) from error
             self.counts = self.counts.plus(end.counts)
-            if not self._all_done:  # then the run's result says it
+            if not self._complete or end.stopped:  # else the run's result says it
                 workflow.upsert_memo({"completed": self.counts.completed, "failed": self.counts.failed})
             self._tell()
             if end.stopped:
@@ -108,20 +108,25 @@ class ItemFanOut:
         return end
 
     @property
-    def _all_done(self) -> bool:
-        return self.counts.completed + self.counts.failed == len(self._fan_out.items)
+    def _complete(self) -> bool:
+        all_done = self.counts.completed + self.counts.failed == len(self._fan_out.items)
+        return all_done and not self._too_many_failed
+
+    @property
+    def _too_many_failed(self) -> bool:
+        most = self._fan_out.max_failures
+        return most is not None and self.counts.failed > most
 
     def _failures_allowed(self) -> int | None:
         most = self._fan_out.max_failures
         return None if most is None else max(0, most - self.counts.failed)
 
     def _check_failures(self) -> None:
-        most = self._fan_out.max_failures
-        if most is not None and self.counts.failed > most:
+        if self._too_many_failed:
             raise failure_of(
                 RunError(
                     verdict=Verdict.TOO_MANY_FAILURES,
-                    detail=f"{self.counts.failed} items failed, and maxFailures is {most}. "
+                    detail=f"{self.counts.failed} items failed, and maxFailures is {self._fan_out.max_failures}. "
                     f"{self.counts.completed} were completed; all results so far are kept.",
                 )
             )
