@@ -20,7 +20,6 @@ from contracts.runs import batch_queue
 from runtime.command import run
 from runtime.config_file import load_config
 from runtime.namespace import ensure_search_attributes
-from runtime.payloads import payload_directory
 from runtime.schedules import ensure_daily
 from runtime.settings import Settings
 from runtime.startup import StartupError
@@ -52,7 +51,7 @@ async def running_worker(client: Client, settings: Settings, agents: AgentRegist
         max_calls=settings.max_concurrent_calls,
     )
     control = RunControl(client)
-    upkeep = PayloadUpkeep(client, payload_directory(settings))
+    upkeep = PayloadUpkeep(client)
     await ensure_daily(client, PayloadCleanup.__name__, settings.task_queue)
     chunks = ItemChunks(agents, client)
     activities: list[Callable[..., Any]] = [

@@ -1,13 +1,12 @@
 """Removes stored payloads that no run can need any more."""
 
-import asyncio
 from datetime import timedelta
 
 from temporalio import activity
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 
-from adapters.payload_directory import PayloadDirectory
+from adapters.payload_stores import ExpiringPayloads
 from contracts.upkeep import Removed
 
 # A payload is stored when its run starts, and the retention counts from the run's end: a day at most for the run,
@@ -16,11 +15,10 @@ _BEYOND_RETENTION = timedelta(days=2)
 
 
 class PayloadUpkeep:
-    """Holds the worker's client and its payload directory."""
+    """Holds the worker's client, which knows its stores."""
 
-    def __init__(self, client: Client, directory: PayloadDirectory) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._directory = directory
 
     @activity.defn
     async def remove_expired_payloads(self) -> Removed:
@@ -28,6 +26,10 @@ class PayloadUpkeep:
         namespace = await self._client.workflow_service.describe_namespace(
             DescribeNamespaceRequest(namespace=self._client.namespace)
         )
-        retention = namespace.config.workflow_execution_retention_ttl.ToTimedelta()
-        seconds = (retention + _BEYOND_RETENTION).total_seconds()
-        return Removed(payloads=await asyncio.to_thread(self._directory.remove_older_than, seconds))
+        age = namespace.config.workflow_execution_retention_ttl.ToTimedelta() + _BEYOND_RETENTION
+        removed = [await store.remove_older_than(age, self._client.namespace) for store in self._stores()]
+        return Removed(payloads=sum(removed))
+
+    def _stores(self) -> list[ExpiringPayloads]:
+        storage = self._client.data_converter.external_storage
+        return [driver for driver in storage.drivers if isinstance(driver, ExpiringPayloads)] if storage else []

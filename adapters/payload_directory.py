@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 from temporalio.api.common.v1 import Payload
@@ -17,6 +18,8 @@ from temporalio.converter import (
     StorageDriverRetrieveContext,
     StorageDriverStoreContext,
 )
+
+from adapters.payload_stores import PayloadStoreError
 
 # Above this a payload leaves the history; Temporal refuses those over 2 MB, and 50 MB of history.
 THRESHOLD_BYTES = 256 * 1024
@@ -41,8 +44,11 @@ class PayloadDirectory(StorageDriver):
     async def store(
         self, context: StorageDriverStoreContext, payloads: Sequence[Payload]
     ) -> list[StorageDriverClaim]:
-        """Writes the payloads; a file is there whole or not at all."""
-        digests = await asyncio.to_thread(lambda: [self._write(p.SerializeToString()) for p in payloads])
+        """Writes the payloads; a file is there whole or not at all. Raises PayloadStoreError."""
+        try:
+            digests = await asyncio.to_thread(lambda: [self._write(p.SerializeToString()) for p in payloads])
+        except OSError as error:
+            raise PayloadStoreError(f"the payload directory cannot be written: {error.strerror}") from error
         return [StorageDriverClaim(claim_data={"sha256": digest}) for digest in digests]
 
     async def retrieve(
@@ -78,13 +84,13 @@ class PayloadDirectory(StorageDriver):
             raise ValueError(f"payload {digest} was changed on disk")
         return data
 
-    def remove_older_than(self, seconds: float) -> int:
-        """Removes what nobody has stored for that long, and says how many files that were.
+    async def remove_older_than(self, age: timedelta, namespace: str) -> int:
+        """Removes what nobody has stored for that long, whatever the namespace, and says how many files that were."""
+        return await asyncio.to_thread(self._remove, time.time() - age.total_seconds())
 
-        A file is put aside before it is removed: if somebody stored the same payload in between, its time tells, and
-        it is put back; if somebody does so afterwards, it is missing and written anew.
-        """
-        limit = time.time() - seconds
+    def _remove(self, limit: float) -> int:
+        # A file is put aside before it is removed: if somebody stored the same payload in between, its time tells,
+        # and it is put back; if somebody does so afterwards, it is missing and written anew.
         removed = 0
         for path in self._root.glob("??/*"):
             with suppress(FileNotFoundError):  # another worker was faster

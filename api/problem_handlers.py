@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from temporalio.service import RPCError, RPCStatusCode
 
+from adapters.payload_stores import PayloadStoreError
 from api.problems import MEDIA_TYPE, FieldError, Kind, ProblemError, escaped
 from api.request_id import request_id
 from api.strict_json import InvalidJsonError
@@ -114,6 +115,16 @@ def _of_rpc(error: RPCError) -> ProblemError:
     return _of_anything(error)
 
 
+def _of_payload_store(error: PayloadStoreError) -> ProblemError:
+    log.error("large payloads cannot be kept", error=str(error))  # what it says is for the operator
+    return ProblemError(
+        Kind.STORAGE_UNAVAILABLE,
+        "The place for payloads of over 256 kB is out of reach. Send the request again, with the same "
+        "Idempotency-Key if it starts a run.",
+        retry_after=5,
+    )
+
+
 def _of_anything(_: Exception) -> ProblemError:
     return ProblemError(Kind.INTERNAL, "An unexpected error; the log has it under this requestId.")
 
@@ -124,5 +135,6 @@ _TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     HTTPException: _of_http,
     RequestValidationError: _of_validation,
     RPCError: _of_rpc,
+    PayloadStoreError: _of_payload_store,
     Exception: _of_anything,
 }

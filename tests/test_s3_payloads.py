@@ -1,15 +1,12 @@
 """Large payloads in a bucket, against moto's S3 server: real HTTP, Temporal's own driver, the whole product."""
 
-import re
+import asyncio
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import StorageDriverRetrieveContext, StorageDriverStoreContext
@@ -18,66 +15,26 @@ from adapters.payload_bucket import opened_bucket
 from runtime.payloads import opened_storage
 from runtime.settings import Settings
 from runtime.startup import StartupError
-from tests.stack import ROOT, Stack, environment, free_port, make_settings, running_stack
+from tests.moto_server import BUCKET, S3, found_by_aws, moto
+from tests.stack import ROOT, Stack, environment, make_settings, running_stack
 from tests.test_startup import refused
 
-BUCKET = "sevenfold-payloads"
 LARGE = "x" * 1_000_000
-
-
-class S3:
-    """The server seen from outside: without a signature, and without the libraries that are under test."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.http = httpx.Client(base_url=url, trust_env=False)
-
-    def stored(self) -> list[str]:
-        return re.findall(r"<Key>(.*?)</Key>", self.http.get(f"/{BUCKET}").text)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    s3 = S3(f"http://127.0.0.1:{(port := free_port())}")
-    log = tmp_path_factory.mktemp("moto") / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [str(Path(sys.executable).parent / "moto_server"), "--host=127.0.0.1", f"--port={port}"],
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        until = time.monotonic() + 30
-        while True:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < until, log.read_text()
-            with suppress(httpx.TransportError):
-                s3.http.get("/moto-api/")
-                break
-            time.sleep(0.1)
+    with moto(tmp_path_factory.mktemp("moto")) as s3:
         yield s3
-    finally:
-        s3.http.close()
-        process.kill()
-        process.wait(10)
 
 
 @pytest.fixture
 def s3(server: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3:
     """An empty bucket, and the environment in which AWS's libraries find it; nothing of this machine's is read."""
+    server.store_as_of(0)
     server.http.post("/moto-api/reset").raise_for_status()
     server.http.put(f"/{BUCKET}").raise_for_status()
-    for name, value in {
-        "AWS_ENDPOINT_URL_S3": server.url,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-    }.items():
-        monkeypatch.setenv(name, value)
+    found_by_aws(server, monkeypatch, tmp_path)
     return server
 
 
@@ -120,8 +77,60 @@ async def test_what_was_stored_in_the_directory_is_read_after_the_switch(tmp_pat
         assert files(stack) == before
 
 
+async def test_the_schedule_removes_what_no_run_can_need_and_nothing_else(tmp_path: Path, s3: S3) -> None:
+    async with running_stack(tmp_path, payloads_s3_bucket=BUCKET, retention_days=1) as stack:
+        digest = f"d/sha256/{'0' * 64}"
+        s3.store_as_of(3.1)
+        await stack.query("e" * 1_000_000, agent="echo")
+        expired = s3.stored()
+        foreign = [
+            s3.put(key)
+            for key in (
+                f"v0/ns/default/wt/SomebodyElses/wi/w/ri/r/{digest}",
+                f"v0/ns/other/wt/SynchronousRequest/wi/w/ri/r/{digest}",
+                "v0/ns/default/wt/SynchronousRequest/notes.txt",
+                f"backup/v0/ns/default/wt/SynchronousRequest/wi/w/ri/r/{digest}",
+            )
+        ]
+        s3.store_as_of(2.9)
+        young = (await stack.query("y" * 1_000_000, agent="echo")).json()["queryId"]
+        kept = {key for key in s3.stored() if key not in expired}
+        assert expired
+        await stack.temporal.get_schedule_handle("sevenfold:PayloadCleanup").trigger()
+        async with asyncio.timeout(20):
+            while set(s3.stored()) & set(expired):
+                await asyncio.sleep(0.1)
+        assert set(s3.stored()) == kept
+        assert kept >= set(foreign)
+        run = await stack.run(young)
+        assert isinstance(run["result"], dict)
+        assert run["result"]["response"] == "y" * 1_000_000
+
+
+async def test_an_outage_of_the_bucket_is_said_by_what_needs_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with moto(tmp_path) as s3:
+        found_by_aws(s3, monkeypatch, tmp_path)
+        s3.http.put(f"/{BUCKET}").raise_for_status()
+        async with running_stack(tmp_path, payloads_s3_bucket=BUCKET) as stack:
+            known = (await stack.query(LARGE, agent="echo")).json()["queryId"]
+            s3.process.kill()
+            s3.process.wait(10)
+            for answer in (
+                await stack.query(LARGE, agent="echo"),
+                await stack.http.get(f"/api/agent/runs/{known}"),
+            ):
+                assert answer.status_code == 503, answer.text
+                assert answer.json()["type"] == "urn:sevenfold:problem:storage-unavailable"
+                assert int(answer.headers["Retry-After"]) > 0
+                assert BUCKET not in answer.text
+            small = await stack.query("small", agent="echo")
+            assert small.status_code == 200, "what fits into a history does not need the bucket"
+
+
 async def test_a_payload_that_is_stored_again_later_begins_a_new_lifetime(s3: S3) -> None:
-    # A lifecycle rule counts from the last write; versions show the writes.
+    # Its age counts from the last write; versions show the writes.
     s3.http.put(
         f"/{BUCKET}?versioning",
         content='<VersioningConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Status>Enabled</Status>'
