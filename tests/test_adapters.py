@@ -132,7 +132,7 @@ async def test_only_payloads_that_nobody_stored_for_long_are_removed(tmp_path: P
         if b"young" not in path.read_bytes():
             os.utime(path, (a_while_ago, a_while_ago))
     await directory.store(StorageDriverStoreContext(), payloads[2:])
-    assert directory.remove_older_than(500) == 1
+    assert await directory.remove_older_than(timedelta(seconds=500), "default") == 1
     assert await directory.retrieve(StorageDriverRetrieveContext(), claims[1:]) == payloads[1:]
     with pytest.raises(FileNotFoundError):
         await directory.retrieve(StorageDriverRetrieveContext(), claims[:1])
