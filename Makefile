@@ -43,7 +43,7 @@ bench: setup-dev
 lock: setup-dev
 	$(BIN)/python -m pip install --quiet uv
 	$(COMPILE) --extra embedded --extra build pyproject.toml -o requirements.lock
-	$(COMPILE) --extra dev --extra s3 -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(COMPILE) --extra dev --extra s3 --extra redis -c requirements.lock pyproject.toml -o requirements-dev.lock
 	$(COMPILE) --extra build -c requirements.lock pyproject.toml -o docker/requirements.lock
 
 clean:

@@ -13,6 +13,7 @@ from runtime.embedded import EmbeddedTemporal
 from runtime.namespace import ensure_retention, ensure_search_attributes
 from runtime.ports import bind
 from runtime.settings import Settings, uses_own_cluster
+from runtime.streams import opened_streams
 from runtime.temporal import connected
 from worker import load_registry, run_worker, running_worker
 
@@ -64,8 +65,9 @@ async def _dev(settings: Settings) -> None:
         if not uses_own_cluster():
             await ensure_retention(client, timedelta(days=settings.retention_days))
         await ensure_search_attributes(client)
-        await stack.enter_async_context(running_worker(client, settings, agents))
-        gateway = build_gateway(client, settings, config)
+        streams = await stack.enter_async_context(opened_streams(settings, client, local=True))
+        await stack.enter_async_context(running_worker(client, settings, agents, streams))
+        gateway = build_gateway(client, settings, config, streams)
         await serve(create_app(gateway), sock, settings, on_ready=lambda: _welcome(settings))
 
 

@@ -15,6 +15,7 @@ from activities.item_chunks import ItemChunks
 from activities.payload_upkeep import PayloadUpkeep
 from activities.run_control import RunControl
 from adapters.agents.registry import AgentLoadError, AgentRegistry, load_agents
+from adapters.streams.live import LiveStreams
 from contracts.config import SevenfoldConfig
 from contracts.runs import batch_queue
 from runtime.command import run
@@ -23,15 +24,17 @@ from runtime.namespace import ensure_search_attributes
 from runtime.schedules import ensure_daily
 from runtime.settings import Settings
 from runtime.startup import StartupError
+from runtime.streams import opened_streams
 from runtime.temporal import connected
 from workflows.asynchronous_queue import AsynchronousQueue
 from workflows.payload_upkeep import PayloadCleanup
 from workflows.polling import Polling
+from workflows.streaming import Streaming
 from workflows.synchronous import SynchronousRequest
 
 log = structlog.get_logger(__name__)
 
-WORKFLOWS = [SynchronousRequest, AsynchronousQueue, Polling, PayloadCleanup]
+WORKFLOWS = [SynchronousRequest, AsynchronousQueue, Polling, Streaming, PayloadCleanup]
 
 
 def load_registry(settings: Settings, config: SevenfoldConfig) -> AgentRegistry:
@@ -43,10 +46,13 @@ def load_registry(settings: Settings, config: SevenfoldConfig) -> AgentRegistry:
 
 
 @asynccontextmanager
-async def running_worker(client: Client, settings: Settings, agents: AgentRegistry) -> AsyncIterator[None]:
+async def running_worker(
+    client: Client, settings: Settings, agents: AgentRegistry, streams: LiveStreams
+) -> AsyncIterator[None]:
     """Workers that poll while the block runs, and drain for `settings.grace` at its end."""
     calls = AgentCalls(
         agents,
+        streams,
         opening=timedelta(seconds=settings.opening_seconds),
         max_calls=settings.max_concurrent_calls,
     )
@@ -96,7 +102,10 @@ async def run_worker(settings: Settings) -> None:
     agents = load_registry(settings, load_config(settings.config))
     async with connected(settings) as client:
         await ensure_search_attributes(client)
-        async with running_worker(client, settings, agents):
+        async with (
+            opened_streams(settings, client, local=True) as streams,
+            running_worker(client, settings, agents, streams),
+        ):
             log.info("worker polls", task_queue=settings.task_queue, agents=agents.names())
             await asyncio.Event().wait()
 

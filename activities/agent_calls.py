@@ -14,6 +14,8 @@ from temporalio import activity
 from activities.calls_in_flight import CallInFlight, CallsInFlight
 from activities.failures import application_error, as_agent_error
 from adapters.agents.registry import AgentRegistry
+from adapters.streams.live import LiveStreams
+from adapters.streams.publisher import StreamPublisher
 from contracts.agent import AgentRequest
 from contracts.calls import AgentCall, AgentOutcome, Opening
 from contracts.verdicts import AgentUnavailable
@@ -24,8 +26,9 @@ HEARTBEAT_SECONDS = 1.0
 class AgentCalls:
     """Holds the agents and the calls in flight of one worker process."""
 
-    def __init__(self, agents: AgentRegistry, *, opening: timedelta, max_calls: int) -> None:
+    def __init__(self, agents: AgentRegistry, streams: LiveStreams, *, opening: timedelta, max_calls: int) -> None:
         self._agents = agents
+        self._streams = streams
         self._opening = opening.total_seconds()
         self._calls = CallsInFlight(max_calls)
 
@@ -38,7 +41,7 @@ class AgentCalls:
         if self._opening == 0 or self._calls.full:
             return Opening()
         # A workflow task that could not be handed in is done again; its call may still be here.
-        running = self._calls.take(call.request.run_id) or self._start(call, call.request.attempt)
+        running = self._calls.take(call.request.run_id) or self._start(call, call.request.attempt, held=True)
         try:
             done, _ = await asyncio.wait({running.done}, timeout=self._opening)
         except asyncio.CancelledError:
@@ -56,7 +59,8 @@ class AgentCalls:
         Raises ApplicationError with a verdict as its type; its first detail is a RunError.
         """
         attempt = activity.info().attempt + call.prior_attempts
-        running = self._calls.take(call.request.run_id) or self._start(call, attempt)
+        running = self._calls.take(call.request.run_id) or self._start(call, attempt, held=False)
+        running.publisher.release()
         try:
             while not running.done.done():
                 activity.heartbeat(running.progress)
@@ -70,18 +74,22 @@ class AgentCalls:
         """Ends what no activity took over."""
         await self._calls.close()
 
-    def _start(self, call: AgentCall, attempt: int) -> CallInFlight:
+    def _start(self, call: AgentCall, attempt: int, *, held: bool) -> CallInFlight:
         agent = self._agents.get(call.agent)
         if agent is None:
             # Another worker may have it: workers and their configuration are rolled out one by one.
             unknown = AgentUnavailable(f"The worker that took this run has no agent named {call.agent}.")
             raise application_error(unknown, attempt)
         request: AgentRequest = call.request.model_copy(update={"attempt": attempt})
-        return self._calls.start(agent, request, call.deadline)
+        workflow_id = activity.info().workflow_id
+        assert workflow_id is not None, "started by a workflow"  # noqa: S101
+        publisher = StreamPublisher(self._streams, workflow_id, attempt, held=held, awaited=call.streamed)
+        return self._calls.start(agent, request, call.deadline, publisher)
 
 
 async def _outcome(running: CallInFlight) -> AgentOutcome:
     try:
-        return AgentOutcome(reply=await running.done, attempt=running.attempt)
+        reply = await running.done
+        return AgentOutcome(reply=reply, attempt=running.attempt, last_index=running.last_index)
     except Exception as error:
         raise application_error(as_agent_error(error), running.attempt) from error

@@ -3,11 +3,14 @@
 import asyncio
 from contextlib import suppress
 from datetime import datetime
+from typing import Protocol
 
 import structlog
 from pydantic_core import PydanticSerializationError
 
+from activities.spoken_text import SpokenText
 from contracts.agent import Agent, AgentContext, AgentRequest, Delta, Progress, Reply
+from contracts.streams import StreamClosedError, StreamLogError
 from contracts.verdicts import AgentRejected, AgentUnavailable
 
 log = structlog.get_logger(__name__)
@@ -21,34 +24,96 @@ ADOPTION_SECONDS = 5.0
 CLEANUP_SECONDS = 10.0
 
 
-class CallInFlight:
-    """One running call. `done` resolves to the agent's reply or raises its error."""
+class Publisher(Protocol):
+    """Where a call tells what its agent says; see `adapters.streams.publisher`."""
 
-    def __init__(self, agent: Agent, request: AgentRequest, deadline: datetime) -> None:
+    async def chunk(self, text: str) -> None: ...
+
+    async def progress(self, percent: float, note: str) -> None: ...
+
+    async def whole(self, text: str) -> None: ...
+
+    def release(self) -> None: ...
+
+    async def close(self) -> int: ...
+
+
+class _Unheard:
+    """For calls that nobody can follow: those for a job's single items."""
+
+    async def chunk(self, text: str) -> None:
+        pass
+
+    async def progress(self, percent: float, note: str) -> None:
+        pass
+
+    async def whole(self, text: str) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+    async def close(self) -> int:
+        return 0
+
+
+class CallInFlight:
+    """One running call. `done` resolves to the agent's reply or raises its error.
+
+    What the agent says meanwhile goes to `publisher`, if anybody may follow it; `last_index` is the last of it that
+    is kept.
+    """
+
+    def __init__(
+        self, agent: Agent, request: AgentRequest, deadline: datetime, publisher: Publisher | None = None
+    ) -> None:
         self.attempt = request.attempt
         self.progress: Progress | None = None
+        self.last_index = 0
+        self.publisher: Publisher = publisher or _Unheard()
         self._context = AgentContext(deadline=deadline)
         self.done = asyncio.create_task(self._drain(agent, request), name=f"agent call {request.run_id}")
         # Whoever awaits `done` gets its error; this only keeps asyncio from calling an abandoned one forgotten.
         self.done.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _drain(self, agent: Agent, request: AgentRequest) -> Reply:
-        spoken: list[str] = []
+        try:
+            reply = await self._listen(agent, request)
+        except BaseException:
+            with suppress(StreamLogError, StreamClosedError):  # what went wrong before tells more
+                await self.publisher.close()
+            raise
+        self.last_index = await self._closed()
+        return reply
+
+    async def _listen(self, agent: Agent, request: AgentRequest) -> Reply:
+        spoken = SpokenText()
         events = agent.run(request, self._context)
         try:
             async for event in events:
                 match event:
                     case Delta(text=text):
-                        spoken.append(text)
+                        if piece := spoken.hear(text):
+                            await self.publisher.chunk(piece)
                     case Progress():
                         self.progress = event
+                        await self.publisher.progress(event.percent, event.note)
                     case Reply():
-                        return _whole(event, spoken)
+                        whole = _whole(event, spoken.end())
+                        if whole.response and not spoken.anything:
+                            await self.publisher.whole(whole.response)
+                        return whole
         finally:
             aclose = getattr(events, "aclose", None)
             if aclose is not None:
                 await aclose()
         raise AgentUnavailable("The agent broke off before its reply.")
+
+    async def _closed(self) -> int:
+        try:
+            return await self.publisher.close()
+        except (StreamLogError, StreamClosedError) as error:
+            raise AgentUnavailable(str(error)) from error
 
     async def cancel(self) -> None:
         """Ends the call and waits for the agent's own cleanup, within bounds."""
@@ -58,11 +123,11 @@ class CallInFlight:
             await asyncio.wait({self.done}, timeout=CLEANUP_SECONDS)
 
 
-def _whole(reply: Reply, spoken: list[str]) -> Reply:
+def _whole(reply: Reply, spoken: str) -> Reply:
     """The reply, with what was streamed as its response unless it has one. Raises AgentRejected for a reply that
     cannot be written down: every attempt would fail on it, later and less clearly.
     """
-    whole: Reply = reply if reply.response else reply.model_copy(update={"response": "".join(spoken)})
+    whole: Reply = reply if reply.response else reply.model_copy(update={"response": spoken})
     try:
         whole.model_dump_json()
     except PydanticSerializationError as error:
@@ -85,9 +150,9 @@ class CallsInFlight:
         """Whether as many calls run as may run activities: then a new one waits its turn as an activity."""
         return self._running >= self._limit
 
-    def start(self, agent: Agent, request: AgentRequest, deadline: datetime) -> CallInFlight:
+    def start(self, agent: Agent, request: AgentRequest, deadline: datetime, publisher: Publisher) -> CallInFlight:
         """Begins a call. The caller awaits it, cancels it, or leaves it."""
-        call = CallInFlight(agent, request, deadline)
+        call = CallInFlight(agent, request, deadline, publisher)
         self._running += 1
         call.done.add_done_callback(self._count_down)
         return call

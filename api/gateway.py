@@ -1,13 +1,16 @@
 """What every door needs: the Temporal client and a few names. Handlers get it, and the tenant, as parameters."""
 
-from collections.abc import Collection, Mapping
+import asyncio
+from collections.abc import Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import Depends, Request
+from fastapi import Depends
+from starlette.requests import HTTPConnection
 from temporalio.client import Client
 
+from adapters.streams.live import LiveStreams
 from api.durations import Durations
 from api.watching import Watches
 from contracts.identity import DEFAULT_TENANT, workflow_id
@@ -28,7 +31,15 @@ class Gateway:
     # By agent: the tasks for which it takes a whole list.
     whole_lists: Mapping[str, Collection[str]]
     durations: Durations
+    streams: LiveStreams
     watches: Watches = field(default_factory=Watches)
+    _background: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Has it done after the request that wanted it is over."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def ui_link(self, tenant: str, run_id: str) -> str | None:
         """The run's page in the Temporal UI."""
@@ -39,8 +50,8 @@ class Gateway:
 
 
 # Dependencies are async, all of them: FastAPI runs a plain function in a thread, a detour of its own per request.
-async def _gateway(request: Request) -> Gateway:
-    gateway: Gateway = request.app.state.gateway
+async def _gateway(connection: HTTPConnection) -> Gateway:
+    gateway: Gateway = connection.app.state.gateway
     return gateway
 
 

@@ -10,10 +10,10 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from fastapi_swagger import patch_fastapi
-from starlette.types import ASGIApp
 from temporalio.client import Client
 
-from api import asynchronous_queue, health, polling, problem_handlers, runs, synchronous
+from adapters.streams.live import LiveStreams
+from api import asynchronous_queue, health, polling, problem_handlers, runs, streaming, synchronous
 from api.body_limit import BodyLimitMiddleware
 from api.durations import Durations
 from api.gateway import Gateway
@@ -24,6 +24,7 @@ from runtime.config_file import load_config
 from runtime.namespace import ensure_search_attributes
 from runtime.ports import bind
 from runtime.settings import Settings
+from runtime.streams import opened_streams
 from runtime.temporal import connected
 
 log = structlog.get_logger(__name__)
@@ -50,8 +51,8 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     problem_handlers.install(app)
     app.add_middleware(BodyLimitMiddleware, limit=MAX_BODY_BYTES)
-    for router in (synchronous.router, asynchronous_queue.router, polling.router, runs.router, health.router):
-        app.include_router(router)
+    for door in (synchronous, asynchronous_queue, polling, streaming, runs, health):
+        app.include_router(door.router)
     patch_fastapi(app)
     app.openapi = _with_problems(app.openapi)  # type: ignore[method-assign]
     return app
@@ -74,7 +75,7 @@ def _with_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], dict[
     return openapi
 
 
-def build_gateway(client: Client, settings: Settings, config: SevenfoldConfig) -> Gateway:
+def build_gateway(client: Client, settings: Settings, config: SevenfoldConfig, streams: LiveStreams) -> Gateway:
     """What the doors need, out of settings and configuration."""
     return Gateway(
         client=client,
@@ -83,6 +84,7 @@ def build_gateway(client: Client, settings: Settings, config: SevenfoldConfig) -
         default_agent=config.default_agent,
         ui_url=settings.ui_url,
         whole_lists={name: agent.whole_lists for name, agent in config.agents.items()},
+        streams=streams,
         durations=Durations(
             client,
             {name: agent.duration_estimate for name, agent in config.agents.items() if agent.duration_estimate},
@@ -98,8 +100,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(app: ASGIApp, sock: socket.socket, settings: Settings, *, on_ready: Callable[[], None]) -> None:
-    """Serves until it is cancelled, then lets running requests end within the grace period."""
+async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_ready: Callable[[], None]) -> None:
+    """Serves until it is cancelled, then lets running requests end within the grace period; open streams end at once,
+    and their readers go on elsewhere.
+    """
     config = uvicorn.Config(
         RequestIdMiddleware(app),
         log_config=None,
@@ -117,6 +121,7 @@ async def serve(app: ASGIApp, sock: socket.socket, settings: Settings, *, on_rea
         on_ready()
         await asyncio.shield(serving)
     except asyncio.CancelledError:
+        app.state.gateway.streams.stop()
         server.should_exit = True
         await serving
         raise
@@ -129,5 +134,6 @@ async def run_api(settings: Settings) -> None:
     with bind(settings.host, settings.port, "SEVENFOLD_PORT") as sock:
         async with connected(settings) as client:
             await ensure_search_attributes(client)
-            app = create_app(build_gateway(client, settings, config))
-            await serve(app, sock, settings, on_ready=lambda: log.info("api listens", port=settings.port))
+            async with opened_streams(settings, client, local=False) as streams:
+                app = create_app(build_gateway(client, settings, config, streams))
+                await serve(app, sock, settings, on_ready=lambda: log.info("api listens", port=settings.port))

@@ -58,8 +58,9 @@ class RunFailedError(Exception):
         self.error = error
 
 
-async def result_within(handle: WorkflowHandle[Any, RunResult], seconds: float) -> RunResult | None:
-    """The run's result, or None if there is none after that many seconds. Only the waiting is given up.
+async def result_within(handle: WorkflowHandle[Any, RunResult], seconds: float | None) -> RunResult | None:
+    """The run's result, or None if there is none after that many seconds (None: however long it takes). Only the
+    waiting is given up.
 
     Raises RunFailedError or RunCancelledError when the run ended so.
     """

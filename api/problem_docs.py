@@ -16,6 +16,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: _documented("The body is not JSON."),
     404: _documented("There is no such run."),
     409: _documented("The run was cancelled, or ended by an operator."),
+    410: _documented("What was asked for is not kept any more."),
     413: _documented("The body holds more than 10 MB."),
     415: _documented("The body is not sent as JSON."),
     422: _documented("The request does not fit; `errors` names the fields."),

@@ -43,6 +43,15 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(exception, _handler(translate))
 
 
+def problem_of(error: Exception) -> ProblemError:
+    """What an exception is to a client to whom an answer is already under way."""
+    translate = next(translate for kind, translate in _TRANSLATIONS.items() if isinstance(error, kind))
+    problem = translate(error)
+    if problem.kind is Kind.INTERNAL:
+        log.error("stream failed", exc_info=error)
+    return problem
+
+
 def _handler(translate: Callable[[Any], ProblemError]) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def handle(request: Request, error: Exception) -> Response:
         problem = translate(error)

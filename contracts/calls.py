@@ -7,19 +7,23 @@ from contracts.payload import Payload
 
 
 class AgentCall(Payload):
-    """One call to a named agent. `prior_attempts` counts those made before this activity was scheduled."""
+    """One call to a named agent. `prior_attempts` counts those made before this activity was scheduled, `streamed`
+    tells that somebody waits for what the agent says while it works.
+    """
 
     agent: str
     request: AgentRequest
     deadline: datetime
     prior_attempts: int = 0
+    streamed: bool = False
 
 
 class AgentOutcome(Payload):
-    """A finished call, and the number of the attempt that finished it."""
+    """A finished call, the number of the attempt that finished it, and the last index that its stream keeps."""
 
     reply: Reply
     attempt: int
+    last_index: int = 0
 
 
 class Opening(Payload):

@@ -49,6 +49,15 @@ class QueryRequest(StartOptions):
     context: JsonObject = Field(default={}, description="What the agent should know.")
 
 
+class StreamRequest(StartOptions):
+    """Pattern 6: a question whose answer is read while it is given."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_QUERY_EXAMPLE]})
+
+    query: str = Field(min_length=1, description="What the agent is asked.")
+    context: JsonObject = Field(default={}, description="What the agent should know.")
+
+
 class TaskRequest(StartOptions):
     """Pattern 5: work whose progress and result the client comes back for."""
 

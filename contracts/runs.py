@@ -13,14 +13,16 @@ class Pattern(StrEnum):
     SYNCHRONOUS = "synchronous"
     QUEUE = "queue"
     POLLING = "polling"
+    STREAMING = "streaming"
 
 
 WORKFLOW_TYPES = {
     Pattern.SYNCHRONOUS: "SynchronousRequest",
     Pattern.QUEUE: "AsynchronousQueue",
     Pattern.POLLING: "Polling",
+    Pattern.STREAMING: "Streaming",
 }
-ID_PREFIXES = {Pattern.SYNCHRONOUS: "qry", Pattern.QUEUE: "job", Pattern.POLLING: "task"}
+ID_PREFIXES = {Pattern.SYNCHRONOUS: "qry", Pattern.QUEUE: "job", Pattern.POLLING: "task", Pattern.STREAMING: "str"}
 
 
 def batch_queue(task_queue: str) -> str:
@@ -51,11 +53,14 @@ class RunInput(Payload):
 
 
 class RunResult(Payload):
-    """The one object that a pattern's workflow returns. `seconds` is from the run's start to its reply."""
+    """The one object that a pattern's workflow returns. `seconds` is from the run's start to its reply, `last_index`
+    the last of its stream that is kept (0: nothing is).
+    """
 
     reply: Reply
     seconds: Seconds
     attempts: int = 1
+    last_index: int = 0
 
 
 class RunError(Payload):

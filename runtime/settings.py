@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.startup import StartupError
@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     # Keeps large payloads in this S3 bucket instead of in the data directory; needs the extra `s3`. Credentials,
     # region and the endpoint of a server that is not Amazon's come from AWS's own variables (AWS_ENDPOINT_URL_S3, …).
     payloads_s3_bucket: Annotated[str, Field(min_length=1)] | None = None
+
+    # Keeps streams in this Redis (redis://…) instead of in the runs' histories; needs the extra `redis`.
+    redis_url: SecretStr | None = None
 
     # Base address of the Temporal UI, for the links in answers. The embedded server's is known.
     temporal_ui_url: str | None = None

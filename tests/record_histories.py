@@ -86,6 +86,29 @@ async def _queued_cancelled_by_signal(stack: Stack) -> str:
     return await _job(stack, "cancelled", agent="item", data={"items": ["slow"] * 2_000}, concurrency=60)
 
 
+async def _stream(stack: Stack, until: str = "completed", **body: object) -> str:
+    async with stack.http.stream("POST", "/api/agent/stream", json={"query": "hi", **body}) as answer:
+        run_id = answer.headers["X-Stream-Id"]
+        if until == "cancelled":
+            await asyncio.sleep(1)
+            await stack.temporal.get_workflow_handle(f"default:{run_id}").signal("cancel")
+        await answer.aread()
+    await stack.run_until(run_id, until)
+    return run_id
+
+
+async def _streamed(stack: Stack) -> str:
+    return await _stream(stack, agent="simulator", params={"seconds": 3, "steps": 60, "text": "word " * 60})
+
+
+async def _streamed_anew(stack: Stack) -> str:
+    return await _stream(stack, agent="simulator", params={"failures": 1, "failAt": 5, "steps": 10})
+
+
+async def _stream_cancelled_by_signal(stack: Stack) -> str:
+    return await _stream(stack, "cancelled", agent="careful", params={"seconds": 9})
+
+
 async def _cleaned_up(stack: Stack) -> str:
     run_id = new_id("run")
     await stack.temporal.execute_workflow(
@@ -107,6 +130,9 @@ SCENARIOS = {
     "queue_items": _queued_items,
     "queue_too_many_failures": _queued_too_many_failures,
     "queue_cancelled_by_signal": _queued_cancelled_by_signal,
+    "streaming_done": _streamed,
+    "streaming_anew": _streamed_anew,
+    "streaming_cancelled_by_signal": _stream_cancelled_by_signal,
     "payload_cleanup": _cleaned_up,
 }
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 from temporalio.client import Client
 
+from adapters.streams.live import LiveStreams
 from api.main import build_gateway, create_app, serve
 from contracts.config import SevenfoldConfig
 from runtime.config_file import load_config
@@ -23,6 +24,7 @@ from runtime.embedded import EmbeddedTemporal
 from runtime.namespace import ensure_retention, ensure_search_attributes
 from runtime.ports import bind
 from runtime.settings import Settings
+from runtime.streams import opened_streams
 from runtime.temporal import connected
 from worker import load_registry, running_worker
 
@@ -80,6 +82,7 @@ class Stack:
     temporal: Client
     http: httpx.AsyncClient
     server: EmbeddedTemporal
+    streams: LiveStreams
 
     async def query(
         self, query: str = "hi", *, headers: dict[str, str] | None = None, **body: object
@@ -112,11 +115,12 @@ async def running_stack(directory: Path, **changes: object) -> AsyncIterator[Sta
         await ensure_retention(client, timedelta(days=settings.retention_days))
         await ensure_search_attributes(client)
         agents = load_registry(settings, config)
-        await stack.enter_async_context(running_worker(client, settings, agents))
-        app = create_app(build_gateway(client, settings, config))
+        streams = await stack.enter_async_context(opened_streams(settings, client, local=True))
+        await stack.enter_async_context(running_worker(client, settings, agents, streams))
+        app = create_app(build_gateway(client, settings, config, streams))
         await stack.enter_async_context(served(app, sock, settings))
         http = await stack.enter_async_context(http_client(settings.port))
-        yield Stack(settings, config, client, http, server)
+        yield Stack(settings, config, client, http, server, streams)
 
 
 @asynccontextmanager

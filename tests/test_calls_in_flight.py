@@ -10,8 +10,10 @@ from temporalio.testing import ActivityEnvironment
 from activities.agent_calls import AgentCalls
 from activities.calls_in_flight import CallsInFlight
 from adapters.agents.registry import AgentRegistry
+from adapters.streams.publisher import StreamPublisher
 from contracts.agent import AgentContext, AgentEvent, AgentRequest, Progress, Reply
 from contracts.calls import AgentCall, Opening
+from tests.stack import Stack
 
 
 class Slow:
@@ -40,13 +42,15 @@ def call(run_id: str = "qry_x") -> AgentCall:
     )
 
 
-def calls_of(agent: Slow, *, opening: float = 0.05, max_calls: int = 10) -> AgentCalls:
-    return AgentCalls(AgentRegistry({"slow": agent}), opening=timedelta(seconds=opening), max_calls=max_calls)
+def calls_of(stack: Stack, agent: Slow, *, opening: float = 0.05, max_calls: int = 10) -> AgentCalls:
+    return AgentCalls(
+        AgentRegistry({"slow": agent}), stack.streams, opening=timedelta(seconds=opening), max_calls=max_calls
+    )
 
 
-async def test_an_opened_call_is_taken_over_not_started_anew() -> None:
+async def test_an_opened_call_is_taken_over_not_started_anew(stack: Stack) -> None:
     agent = Slow()
-    calls = calls_of(agent)
+    calls = calls_of(stack, agent)
     assert await ActivityEnvironment().run(calls.open_agent_call, call()) == Opening()
     heartbeats: list[object] = []
     environment = ActivityEnvironment()
@@ -58,27 +62,28 @@ async def test_an_opened_call_is_taken_over_not_started_anew() -> None:
     assert heartbeats[0] == Progress(percent=50)
 
 
-async def test_an_opening_that_is_done_again_finds_its_call() -> None:
+async def test_an_opening_that_is_done_again_finds_its_call(stack: Stack) -> None:
     agent = Slow()
-    calls = calls_of(agent)
+    calls = calls_of(stack, agent)
     for _ in range(3):
         assert await ActivityEnvironment().run(calls.open_agent_call, call()) == Opening()
     assert (await ActivityEnvironment().run(calls.call_agent, call())).reply.response == "done"
     assert agent.started == 1
 
 
-async def test_a_call_that_nobody_takes_over_is_ended() -> None:
+async def test_a_call_that_nobody_takes_over_is_ended(stack: Stack) -> None:
     agent = Slow()
     calls = CallsInFlight(10, adoption_seconds=0.1)
-    calls.leave("qry_x", calls.start(agent, call().request, call().deadline))
+    publisher = StreamPublisher(stack.streams, "default:qry_x", 1, held=True)
+    calls.leave("qry_x", calls.start(agent, call().request, call().deadline, publisher))
     await asyncio.sleep(0.3)
     assert agent.cancelled == 1
     assert calls.take("qry_x") is None
 
 
-async def test_without_room_a_call_is_not_opened() -> None:
+async def test_without_room_a_call_is_not_opened(stack: Stack) -> None:
     agent = Slow()
-    calls = calls_of(agent, max_calls=1)
+    calls = calls_of(stack, agent, max_calls=1)
     await ActivityEnvironment().run(calls.open_agent_call, call("qry_a"))
     assert await ActivityEnvironment().run(calls.open_agent_call, call("qry_b")) == Opening()
     assert agent.started == 1
@@ -87,17 +92,17 @@ async def test_without_room_a_call_is_not_opened() -> None:
     await calls.close()
 
 
-async def test_what_was_opened_ends_with_the_process() -> None:
+async def test_what_was_opened_ends_with_the_process(stack: Stack) -> None:
     agent = Slow()
-    calls = calls_of(agent)
+    calls = calls_of(stack, agent)
     await ActivityEnvironment().run(calls.open_agent_call, call())
     await calls.close()
     assert agent.cancelled == 1
 
 
-async def test_a_cancelled_activity_ends_the_call() -> None:
+async def test_a_cancelled_activity_ends_the_call(stack: Stack) -> None:
     agent = Slow()
-    calls = calls_of(agent)
+    calls = calls_of(stack, agent)
     environment = ActivityEnvironment()
     running = asyncio.create_task(environment.run(calls.call_agent, call()))
     await asyncio.sleep(0.1)

@@ -7,6 +7,7 @@ from typing import NoReturn, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
+from temporalio.contrib.workflow_streams import WorkflowStream
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 from activities.agent_calls import AgentCalls
@@ -30,19 +31,12 @@ _LONGEST_PAUSE_IN_TIME = timedelta(minutes=1)
 T = TypeVar("T")
 
 
-async def after_handlers(work: Awaitable[T]) -> T:
-    """The outcome of `work`, once no signal handler is under way: a `cancel` that is just being handed on must be
-    finished, or Temporal counts it as lost.
-
-    Not by `finally`: a run that is dropped with its worker is closed by GeneratorExit, and may not wait any more.
-    """
-    try:
-        outcome = await work
-    except (Exception, asyncio.CancelledError):
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        raise
-    await workflow.wait_condition(workflow.all_handlers_finished)
-    return outcome
+def _prompt_retries(prior_attempts: int = 0) -> RetryPolicy:
+    return RetryPolicy(
+        initial_interval=_FIRST_PAUSE,
+        maximum_interval=_LONGEST_PAUSE,
+        maximum_attempts=PROMPT_ATTEMPTS - prior_attempts,
+    )
 
 
 class AgentRun:
@@ -53,14 +47,34 @@ class AgentRun:
         self._summary = f"{run.agent}: {run.request.task}"
         self._started = workflow.info().start_time
         self._deadline = self._started + timedelta(seconds=run.timeout)
+        # What the agent says is signalled here as Workflow Streams do it: their stock client can follow any run.
+        self._stream = WorkflowStream()
         self._tell("is asked")
+
+    async def after_handlers(self, work: Awaitable[T]) -> T:
+        """The outcome of `work`, once no handler is under way: a `cancel` that is just being handed on must be
+        finished, or Temporal counts it as lost; those who follow the stream by stock clients are told that it ends.
+
+        Not by `finally`: a run that is dropped with its worker is closed by GeneratorExit, and may not wait any more.
+        """
+        try:
+            outcome = await work
+        except (Exception, asyncio.CancelledError):
+            await self._handlers_finished()
+            raise
+        await self._handlers_finished()
+        return outcome
+
+    async def _handlers_finished(self) -> None:
+        self._stream.detach_pollers()
+        await workflow.wait_condition(workflow.all_handlers_finished)
 
     async def answer_promptly(self) -> RunResult:
         """Opens the call within this workflow task; what takes longer goes on as an activity.
 
         Raises ApplicationError with a verdict as its type, or a cancellation.
         """
-        return await after_handlers(self._open_then_call())
+        return await self.after_handlers(self._open_then_call())
 
     async def _open_then_call(self) -> RunResult:
         self._check_deadline()
@@ -78,14 +92,7 @@ class AgentRun:
         except FailureError as error:
             prior_attempts = 1
             await self._pause_after(error)
-        return await self._call_until_answered(
-            RetryPolicy(
-                initial_interval=_FIRST_PAUSE,
-                maximum_interval=_LONGEST_PAUSE,
-                maximum_attempts=PROMPT_ATTEMPTS - prior_attempts,
-            ),
-            prior_attempts,
-        )
+        return await self._call_until_answered(_prompt_retries(prior_attempts), prior_attempts)
 
     async def answer_in_time(self) -> RunResult:
         """Calls by activity, again and again until the run's timeout: nobody holds a connection for it.
@@ -93,7 +100,14 @@ class AgentRun:
         Raises as `answer_promptly` does.
         """
         retries = RetryPolicy(initial_interval=_FIRST_PAUSE, maximum_interval=_LONGEST_PAUSE_IN_TIME)
-        return await after_handlers(self._call_until_answered(retries))
+        return await self.after_handlers(self._call_until_answered(retries))
+
+    async def answer_streaming(self) -> RunResult:
+        """Calls by activity, which tells what the agent says; its client waits, as for `answer_promptly`.
+
+        Raises as that does.
+        """
+        return await self.after_handlers(self._call_until_answered(_prompt_retries(), streamed=True))
 
     async def cancel(self) -> None:
         """Answers the `cancel` signal: asks Temporal to cancel this run."""
@@ -105,13 +119,15 @@ class AgentRun:
             schedule_to_close_timeout=timedelta(seconds=60),
         )
 
-    async def _call_until_answered(self, retries: RetryPolicy, prior_attempts: int = 0) -> RunResult:
+    async def _call_until_answered(
+        self, retries: RetryPolicy, prior_attempts: int = 0, *, streamed: bool = False
+    ) -> RunResult:
         self._check_deadline()
         self._tell("is at work")
         try:
             outcome = await workflow.execute_activity_method(
                 AgentCalls.call_agent,
-                self._call(prior_attempts),
+                self._call(prior_attempts, streamed=streamed),
                 summary=self._summary,
                 schedule_to_close_timeout=self._remaining(),
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
@@ -147,18 +163,24 @@ class AgentRun:
     def _remaining(self) -> timedelta:
         return max(self._deadline - workflow.now(), timedelta(milliseconds=1))
 
-    def _call(self, prior_attempts: int = 0) -> AgentCall:
+    def _call(self, prior_attempts: int = 0, *, streamed: bool = False) -> AgentCall:
         return AgentCall(
             agent=self._run.agent,
             request=self._run.request,
             deadline=self._deadline,
             prior_attempts=prior_attempts,
+            streamed=streamed,
         )
 
     def _result(self, outcome: AgentOutcome) -> RunResult:
         self._tell(f"has answered (attempt {outcome.attempt})")
         seconds = (workflow.now() - self._started).total_seconds()
-        return RunResult(reply=outcome.reply, seconds=max(0.0, seconds), attempts=outcome.attempt)
+        return RunResult(
+            reply=outcome.reply,
+            seconds=max(0.0, seconds),
+            attempts=outcome.attempt,
+            last_index=outcome.last_index,
+        )
 
     def _tell(self, what: str) -> None:
         """Writes the run's present state where the Temporal UI shows it."""

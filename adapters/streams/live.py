@@ -1,0 +1,167 @@
+"""The streams that this process writes or reads: one tail per run, however many readers it has."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from adapters.streams.tail import Tail
+from contracts.streams import StreamEnd, StreamLog, StreamLogError
+
+# Where a worker runs beside the door, a run's agent most likely speaks here; so long is it given to begin.
+_LOCAL_START_SECONDS = 0.3
+
+# Between the last word of an attempt and the end of its run there is a moment in which the log has no news.
+_END_SECONDS = 1.0
+
+_LOG_PAUSE_SECONDS = 0.5
+
+
+class LiveStream:
+    """One run's stream in this process. It is fed by the agent's own publisher if that is here, else from the log."""
+
+    def __init__(self, workflow_id: str, log: StreamLog, *, local: bool) -> None:
+        self.workflow_id = workflow_id
+        self.log = log
+        self.tail = Tail()
+        self.readers = 0
+        self.followed = False
+        self.complete = False
+        self.ended: asyncio.Task[StreamEnd] | None = None
+        self._local = local
+        self._publisher: object | None = None
+        self._published_at = 0.0
+        self._feeding: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody needs it."""
+        return self.readers == 0 and self._publisher is None
+
+    def attach(self, publisher: object) -> None:
+        """From now on this publisher feeds it."""
+        self._publisher = publisher
+        self._news.set()
+
+    def detach(self, publisher: object) -> None:
+        """The publisher has said its last."""
+        if self._publisher is publisher:
+            self._publisher = None
+            self._published_at = time.monotonic()
+            self._news.set()
+
+    def join(self, until_ended: Callable[[], Coroutine[Any, Any, StreamEnd]]) -> None:
+        """A reader comes. `until_ended` tells how the run ends; only the first reader's is used."""
+        self.readers += 1
+        self.followed = True
+        if self.ended is None:
+            self.ended = asyncio.create_task(until_ended())
+            self.ended.add_done_callback(lambda _: self._news.set())
+            self._feeding = asyncio.create_task(self._feed(self.ended))
+            self._feeding.add_done_callback(lambda _: self.tail.wake())
+
+    async def leave(self) -> None:
+        """A reader goes; after the last one nothing is read any more."""
+        self.readers -= 1
+        if self.readers == 0:
+            tasks = [task for task in (self.ended, self._feeding) if task]
+            self.ended = self._feeding = None
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def check(self) -> None:
+        """Raises what ended the feeding for good."""
+        if self._feeding is not None and self._feeding.done() and not self._feeding.cancelled():
+            self._feeding.result()
+
+    async def _feed(self, ended: asyncio.Task[StreamEnd]) -> None:
+        if self._local and self._publisher is None:
+            await self._news_within(_LOCAL_START_SECONDS)
+        position: Any = None
+        while not self.complete:
+            self._news.clear()
+            if self._publisher is not None:
+                await self._news.wait()
+            elif not ended.done() and time.monotonic() - self._published_at < _END_SECONDS:
+                await self._news_within(_END_SECONDS)
+            elif ended.done() and ended.result().last_index == self.tail.last_index:
+                self.complete = True
+            else:
+                position = await self._read_on(position, ended)
+
+    async def _read_on(self, position: Any, ended: asyncio.Task[StreamEnd]) -> Any:
+        final = ended.done()
+        reading = asyncio.ensure_future(self.log.read(self.workflow_id, position, wait=not final))
+        news = asyncio.ensure_future(self._news.wait())
+        try:
+            await asyncio.wait({reading} if final else {reading, news}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                return position
+            page = await reading
+        except StreamLogError:
+            await asyncio.sleep(_LOG_PAUSE_SECONDS)
+            return position
+        finally:
+            for task in (reading, news):
+                task.cancel()
+            with suppress(asyncio.CancelledError, StreamLogError):
+                await reading
+        for entry in page.entries:
+            self.tail.append(entry, confirmed=True)
+        self.complete = final and not page.more
+        return page.position
+
+    async def _news_within(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+
+
+class LiveStreams:
+    """All streams of this process, over one log. `local`: a worker runs here too."""
+
+    def __init__(self, log: StreamLog, *, local: bool) -> None:
+        self.log = log
+        self.writers = 0
+        self._local = local
+        self._streams: dict[str, LiveStream] = {}
+        self.stopping = asyncio.Event()
+
+    def of(self, workflow_id: str) -> LiveStream:
+        """The run's one stream here."""
+        stream = self._streams.get(workflow_id)
+        if stream is None:
+            stream = self._streams[workflow_id] = LiveStream(workflow_id, self.log, local=self._local)
+        return stream
+
+    def last_index(self, workflow_id: str) -> int:
+        """The last index that was told here."""
+        stream = self._streams.get(workflow_id)
+        return stream.tail.last_index if stream else 0
+
+    def forget(self, stream: LiveStream) -> None:
+        """Lets go of it unless somebody needs it."""
+        if stream.idle:
+            self._streams.pop(stream.workflow_id, None)
+
+    def stop(self) -> None:
+        """Has all readers end, so that they go on at another process."""
+        self.stopping.set()
+        for stream in self._streams.values():
+            stream.tail.wake()
+
+    @asynccontextmanager
+    async def joined(
+        self, workflow_id: str, until_ended: Callable[[], Coroutine[Any, Any, StreamEnd]]
+    ) -> AsyncIterator[LiveStream]:
+        """The run's stream, with one reader more while the block runs."""
+        stream = self.of(workflow_id)
+        stream.join(until_ended)
+        try:
+            yield stream
+        finally:
+            await stream.leave()
+            self.forget(stream)

@@ -1,0 +1,245 @@
+"""The agent's end of a stream: into the tail at once, into the log in batches behind it."""
+
+import asyncio
+import time
+from contextlib import suppress
+
+from adapters.streams.live import LiveStreams
+from contracts.streams import (
+    MOST_UNCONFIRMED,
+    RESET_STEP,
+    EntryKind,
+    StreamClosedError,
+    StreamEntry,
+    StreamLogError,
+)
+
+_MOST_UNCONFIRMED_BYTES = 2_000_000
+
+# A batch that is written without waiting for its time, and its limit.
+_FULL_BATCH = 200
+_FULL_BATCH_BYTES = 200_000
+
+# How long the end of a call waits for a log that does not answer.
+_CLOSING_SECONDS = 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+
+
+class StreamPublisher:
+    """One attempt's publisher.
+
+    A call that nobody is known to follow is `held` at first: nothing of it goes to the log before `release`, and one
+    that says more than the tail may hold meanwhile is not published at all (its result is all there is to read).
+    `awaited`: somebody waits for the first chunk, here or elsewhere.
+    """
+
+    def __init__(
+        self, streams: LiveStreams, workflow_id: str, attempt: int, *, held: bool = False, awaited: bool = False
+    ) -> None:
+        self._streams = streams
+        self._stream = streams.of(workflow_id)
+        self._stream.attach(self)
+        self._tail = self._stream.tail
+        self._writer = streams.log.writer(workflow_id)
+        self._attempt = attempt
+        self._held = held
+        self._awaited = awaited
+        self._given_up = False
+        self._begun: float | None = None
+        self._closing = False
+        self._news = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._written = asyncio.Event()
+        self._last_write = 0.0
+        self._writing: asyncio.Task[None] | None = None
+
+    async def chunk(self, text: str) -> None:
+        """Tells a piece of the response. Waits when the log is too far behind. Raises what `close` does."""
+        await self._begin()
+        while self._too_far_ahead() and not self._given_up:
+            if self._held and not self._stream.followed:
+                self._give_up()
+                return
+            self._urgent.set()
+            self._written.clear()
+            self._raise_if_broken()
+            await self._written.wait()
+        self._tell(StreamEntry.chunk(self._tail.last_index + 1, text))
+
+    async def progress(self, percent: float, note: str) -> None:
+        """Tells how far the work is; readers can do without any single one of these. Those of runs that nobody
+        follows are not kept: their heartbeats tell as much.
+        """
+        if not (self._awaited or self._stream.readers):
+            return
+        await self._begin()
+        if not self._too_far_ahead():
+            self._tell(StreamEntry.progress(self._tail.last_index, percent, note))
+
+    async def whole(self, text: str) -> None:
+        """The response of a call that said nothing before it. The result has it, and readers get it from there; only
+        those who may have heard an earlier attempt are told here, after the reset. Raises what `close` does.
+        """
+        if self._attempt > 1 and (self._tail.last_index or await self._kept_so_far()):
+            await self.chunk(text)
+
+    def release(self) -> None:
+        """From now on the log gets everything."""
+        self._held = False
+        if self._tail.unconfirmed_count and self._begun is not None:
+            self._write_on()
+
+    async def close(self) -> int:
+        """Says that nothing more comes; returns the last index that the log keeps, 0 if it keeps nothing.
+
+        Raises StreamLogError when the log cannot be written, StreamClosedError when this attempt is out of its time.
+        """
+        try:
+            if self._begun is None or self._given_up:
+                return 0
+            if self._held:  # the result says it all
+                return 0
+            self._closing = True
+            self._write_on()
+            self._news.set()
+            self._urgent.set()
+            await self._drained()
+            return self._tail.last_index
+        finally:
+            await self._end()
+
+    async def _drained(self) -> None:
+        if self._writing is None:
+            return
+        done, _ = await asyncio.wait({self._writing}, timeout=_CLOSING_SECONDS)
+        if not done:
+            raise StreamLogError("The log of the stream could not be written.")
+        self._writing.result()
+
+    async def _end(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+            with suppress(asyncio.CancelledError, StreamLogError, StreamClosedError):
+                await self._writing
+        if self._begun is not None:
+            self._streams.writers -= 1
+            self._begun = None
+        self._stream.detach(self)
+        self._streams.forget(self._stream)
+
+    async def _begin(self) -> None:
+        if self._begun is not None:
+            return
+        if self._attempt > 1:
+            kept = await self._kept_so_far()
+            if self._tail.last_index < kept:
+                self._tail.begin_after(kept)
+            self._tail.confirm_lost()
+        self._begun = time.monotonic()
+        self._streams.writers += 1
+        if self._attempt > 1:
+            self._tell(StreamEntry.reset(self._tail.last_index + RESET_STEP, self._attempt))
+
+    async def _kept_so_far(self) -> int:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await self._streams.log.last_index(self._stream.workflow_id)
+            except StreamLogError:
+                await asyncio.sleep(pause)
+                pause = min(_LONGEST_PAUSE, pause * 2)
+
+    def _tell(self, entry: StreamEntry) -> None:
+        if self._given_up:
+            return
+        self._tail.append(entry, confirmed=False)
+        self._news.set()
+        if self._full():
+            self._urgent.set()
+        if not self._held:
+            self._write_on()
+
+    def _give_up(self) -> None:
+        self._given_up = True
+        self._stream.detach(self)
+        self._streams.forget(self._stream)
+
+    def _too_far_ahead(self) -> bool:
+        return (
+            self._tail.unconfirmed_count >= MOST_UNCONFIRMED
+            or self._tail.unconfirmed_bytes >= _MOST_UNCONFIRMED_BYTES
+        )
+
+    def _full(self) -> bool:
+        return self._tail.unconfirmed_count >= _FULL_BATCH or self._tail.unconfirmed_bytes >= _FULL_BATCH_BYTES
+
+    def _raise_if_broken(self) -> None:
+        if self._writing is not None and self._writing.done():
+            self._writing.result()
+
+    def _write_on(self) -> None:
+        self._raise_if_broken()
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write(), name=f"stream of {self._stream.workflow_id}")
+            self._writing.add_done_callback(lambda _: self._written.set())
+
+    async def _write(self) -> None:
+        """Ends when the publisher closes and everything is kept."""
+        while True:
+            while not self._tail.unconfirmed_count:
+                if self._closing:
+                    return
+                self._news.clear()
+                await self._news.wait()
+            await self._until_its_time()
+            batch = _batch(self._tail.unconfirmed)
+            await self._append(_latest_progress_only(batch))
+            self._last_write = time.monotonic()
+            self._tail.confirm(batch)
+            self._written.set()
+
+    async def _until_its_time(self) -> None:
+        """A batch waits for its time, unless it is full or the last."""
+        if self._closing or self._full() or self._begun is None:
+            return
+        here = self._stream.readers > 0
+        now = time.monotonic()
+        if not self._last_write and self._awaited and not here:
+            return  # nobody waits for a first chunk
+        pause = self._streams.log.pause(
+            followed_here=here or not self._awaited, age=now - self._begun, writers=self._streams.writers
+        )
+        delay = (self._last_write or self._begun) + pause - now
+        self._urgent.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._urgent.wait()
+
+    async def _append(self, batch: list[StreamEntry]) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await self._writer.append(batch)
+            except StreamLogError:
+                await asyncio.sleep(pause)
+                pause = min(_LONGEST_PAUSE, pause * 2)
+            else:
+                return
+
+
+def _batch(entries: list[StreamEntry]) -> list[StreamEntry]:
+    size = 0
+    for count, entry in enumerate(entries[:_FULL_BATCH]):
+        size += entry.size
+        if size > _FULL_BATCH_BYTES and count:
+            return entries[:count]
+    return entries[:_FULL_BATCH]
+
+
+def _latest_progress_only(batch: list[StreamEntry]) -> list[StreamEntry]:
+    """One that was overtaken within the batch is news to nobody who reads it there."""
+    return [
+        entry
+        for entry, following in zip(batch, [*batch[1:], None], strict=True)
+        if entry.kind is not EntryKind.PROGRESS or following is None or following.kind is not EntryKind.PROGRESS
+    ]

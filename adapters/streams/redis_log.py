@@ -1,0 +1,113 @@
+"""The log of streams in Redis (7 or newer): a Redis Stream per run, for many hosts and thousands of readers.
+
+An entry holds a batch, and its id begins with the batch's last index. So Redis itself refuses what a writer out of
+its time still sends, and the last index is read without looking into any batch.
+"""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from adapters.streams.redis_news import RedisNews
+from adapters.streams.redis_writes import RedisWrites, Write
+from contracts.streams import StreamClosedError, StreamEntry, StreamLogError, StreamPage
+
+FIELD = b"entries"
+_PAGE = 50
+
+# A write costs little, and takes along what other streams have to write at the same moment.
+_PAUSE = 0.005
+_PAUSE_FOLLOWED_HERE = 0.25
+
+
+class RedisUnusableError(Exception):
+    """There is no Redis at the address, or it cannot serve. The message never holds the address, or its password."""
+
+
+@asynccontextmanager
+async def opened_redis_log(url: str, namespace: str, lifetime: float) -> AsyncIterator["RedisStreamLog"]:
+    """The log in a Redis that answered, for as long as the block runs. A stream is kept for `lifetime` seconds after
+    its last word. Raises RedisUnusableError.
+    """
+    try:
+        redis = Redis.from_url(url, socket_connect_timeout=5, socket_timeout=20, health_check_interval=30)
+    except ValueError as error:
+        raise RedisUnusableError(f"it is no address of a Redis, such as redis://127.0.0.1:6379/0 ({error})") from None
+    try:
+        try:
+            version = str((await redis.info("server"))["redis_version"])
+        except RedisError as error:
+            raise RedisUnusableError(f"Redis does not answer: {error}") from None
+        if int(version.partition(".")[0]) < 7:
+            raise RedisUnusableError(f"Redis {version} is too old; streams need Redis 7 or newer")
+        async with RedisNews(redis, FIELD) as news, RedisWrites(redis, round(lifetime)) as writes:
+            yield RedisStreamLog(redis, namespace, news, writes)
+    finally:
+        await redis.aclose()
+
+
+class RedisStreamLog:
+    """Keys are `sevenfold:stream:<namespace>:<workflow id>`."""
+
+    def __init__(self, redis: "Redis", namespace: str, news: RedisNews, writes: RedisWrites) -> None:
+        self._redis = redis
+        self._prefix = f"sevenfold:stream:{namespace}:"
+        self._news = news
+        self._writes = writes
+
+    def writer(self, workflow_id: str) -> "RedisStreamWriter":
+        """A writer for one attempt of the run."""
+        return RedisStreamWriter(self._prefix + workflow_id, self._writes)
+
+    def pause(self, *, followed_here: bool, age: float, writers: int) -> float:
+        """Seconds between two writes; see `contracts.streams.StreamLog`."""
+        return _PAUSE_FOLLOWED_HERE if followed_here else _PAUSE
+
+    async def read(self, workflow_id: str, position: bytes | None, *, wait: bool) -> StreamPage:
+        """The next batches; `position` is the id of the last one."""
+        key = self._prefix + workflow_id
+        try:
+            batches = [] if wait and self._news.follows(key, position) else await self._after(key, position)
+            if not batches and wait:
+                batches = await self._news.after(key, position)
+        except RedisError as error:
+            raise StreamLogError(f"Redis: {error}") from error
+        entries = [StreamEntry.of(body) for _, batch in batches for body in json.loads(batch)]
+        return StreamPage(entries, batches[-1][0] if batches else position, more=len(batches) == _PAGE)
+
+    async def last_index(self, workflow_id: str) -> int:
+        """The first part of the last entry's id."""
+        try:
+            found: Any = await self._redis.xrevrange(self._prefix + workflow_id, count=1)
+        except RedisError as error:
+            raise StreamLogError(f"Redis: {error}") from error
+        return int(found[0][0].partition(b"-")[0]) if found else 0
+
+    async def _after(self, key: str, position: bytes | None) -> list[tuple[bytes, bytes]]:
+        first = b"-" if position is None else b"(" + position
+        found: Any = await self._redis.xrange(key, min=first, count=_PAGE)
+        return [(identity, fields[FIELD]) for identity, fields in found]
+
+
+class RedisStreamWriter:
+    """Writes batches. One that is sent twice is kept twice, with the same indexes: readers take each but once."""
+
+    def __init__(self, key: str, writes: RedisWrites) -> None:
+        self._key = key
+        self._writes = writes
+
+    async def append(self, entries: Sequence[StreamEntry]) -> None:
+        """See `contracts.streams.StreamWriter`."""
+        batch = f"[{','.join(entry.text for entry in entries)}]".encode()
+        try:
+            await self._writes.done(Write(self._key, f"{entries[-1].index}-*", {FIELD: batch}))
+        except ResponseError as error:
+            if "equal or smaller" in str(error):
+                raise StreamClosedError("A later attempt writes this stream.") from error
+            raise StreamLogError(f"Redis: {error}") from error
+        except RedisError as error:
+            raise StreamLogError(f"Redis: {error}") from error

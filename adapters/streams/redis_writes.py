@@ -1,0 +1,74 @@
+"""Writes of many streams, sent together: what comes while a batch is under way is the next batch."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One entry for a Redis Stream."""
+
+    key: str
+    identity: str
+    fields: dict[Any, Any]
+
+
+class RedisWrites:
+    """Runs while the block does; `lifetime` is in seconds, from a stream's last entry on."""
+
+    def __init__(self, redis: "Redis", lifetime: int) -> None:
+        self._redis = redis
+        self._lifetime = lifetime
+        self._waiting: list[tuple[Write, asyncio.Future[None]]] = []
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def done(self, write: Write) -> None:
+        """Returns when Redis has it. Raises RedisError."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((write, future))
+        self._news.set()
+        await future
+
+    async def _run(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            batch, self._waiting = self._waiting, []
+            outcomes: list[Any]
+            try:
+                outcomes = await self._send([write for write, _ in batch])
+            except RedisError as error:
+                outcomes = [error] * len(batch)
+            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                if future.done():
+                    continue
+                if isinstance(outcome, Exception):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(None)
+
+    async def _send(self, writes: list[Write]) -> list[Any]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for write in writes:
+            pipeline.xadd(write.key, write.fields, id=write.identity)
+        for key in {write.key for write in writes}:
+            pipeline.expire(key, self._lifetime)
+        answers = await pipeline.execute(raise_on_error=False)
+        return list(answers[: len(writes)])

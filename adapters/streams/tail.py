@@ -1,0 +1,124 @@
+"""The tail of a stream in memory: what was told last, for all readers in this process at once."""
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from itertools import islice
+
+from contracts.streams import EntryKind, StreamEntry
+
+# What is kept beside what the log does not have yet: some ten seconds of a model's output. A reader who falls further
+# behind catches up from the log.
+_KEPT_ENTRIES = 256
+_KEPT_BYTES = 64_000
+
+
+class Tail:
+    """A bounded run of entries. Every entry has a sequence number of its own here, counted from 1; readers hold the
+    number of the last one they had, and nothing is kept per reader.
+    """
+
+    def __init__(self) -> None:
+        self._entries: deque[StreamEntry] = deque()
+        self._bytes = 0
+        self._progress: object = None
+        self._waiting: set[asyncio.Future[None]] = set()
+        self.sequence = 0
+        self.confirmed = 0
+        self.unconfirmed_bytes = 0
+        self.last_index = 0
+        # The index after which everything is here.
+        self.base = 0
+
+    @property
+    def before_first(self) -> int:
+        """The sequence number before the oldest entry that is still here."""
+        return self.sequence - len(self._entries)
+
+    @property
+    def unconfirmed(self) -> list[StreamEntry]:
+        """What the log does not have yet."""
+        return self.since(self.confirmed)
+
+    @property
+    def unconfirmed_count(self) -> int:
+        """How many those are."""
+        return self.sequence - self.confirmed
+
+    def begin_after(self, index: int) -> None:
+        """Nothing up to this index is here any more: whoever wants it has to ask the log."""
+        self._entries.clear()
+        self._bytes = self.unconfirmed_bytes = 0
+        self.sequence += 1  # so that every reader is behind
+        self.confirmed = self.sequence
+        self.base = self.last_index = index
+        self.wake()
+
+    def append(self, entry: StreamEntry, *, confirmed: bool) -> None:
+        """Adds what comes next; what is here already is left as it is."""
+        if entry.kind is EntryKind.PROGRESS:
+            if entry.index < self.last_index or entry.body == self._progress:
+                return
+            self._progress = entry.body
+        elif entry.index <= self.last_index:
+            return
+        else:
+            self.last_index = entry.index
+        self._entries.append(entry)
+        self._bytes += entry.size
+        self.sequence += 1
+        if confirmed:
+            self.confirmed = self.sequence
+        else:
+            self.unconfirmed_bytes += entry.size
+        self._evict()
+        self.wake()
+
+    def confirm(self, entries: list[StreamEntry]) -> None:
+        """The log has these now, the oldest of the unconfirmed."""
+        self.confirmed += len(entries)
+        self.unconfirmed_bytes -= sum(entry.size for entry in entries)
+        self._evict()
+
+    def confirm_lost(self) -> None:
+        """An attempt has ended; what it could not hand to the log is void, and stays for those who saw it."""
+        self.confirmed = self.sequence
+        self.unconfirmed_bytes = 0
+
+    def since(self, sequence: int, limit: int = _KEPT_ENTRIES * 4) -> list[StreamEntry]:
+        """The entries after a sequence number that is not before the oldest."""
+        skipped = sequence - self.before_first
+        if skipped * 2 < len(self._entries):
+            return list(islice(self._entries, skipped, skipped + limit))
+        newest = list(islice(reversed(self._entries), self.sequence - sequence))
+        return newest[::-1][:limit]
+
+    def _evict(self) -> None:
+        while (
+            len(self._entries) > _KEPT_ENTRIES or self._bytes > _KEPT_BYTES
+        ) and self.before_first < self.confirmed:
+            oldest = self._entries.popleft()
+            self._bytes -= oldest.size
+            self.base = oldest.index
+
+    def wake(self) -> None:
+        """Tells everybody who waits."""
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def changed(self, seconds: float) -> bool:
+        """Waits for the next change; False when there is none in time. Nothing may be awaited between looking at the
+        tail and calling this.
+        """
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await future
+                    return True
+            return False
+        finally:
+            self._waiting.discard(future)

@@ -1,0 +1,177 @@
+"""A run's stream as lines for its readers, whatever the wire: chunks, resets, progress, and one end."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from adapters.streams.reader import StreamGoneError, entries_after, kept_entries_after
+from api.gateway import API_PREFIX, Gateway
+from api.outcomes import RunCancelledError, RunFailedError, processing_time, result_within
+from api.problem_handlers import problem_of
+from api.problems import Kind, ProblemError, failed_run, invalid
+from api.request_id import request_id
+from api.runs_view import described
+from contracts.identity import workflow_id
+from contracts.runs import ID_PREFIXES, Pattern, RunResult, RunStatus
+from contracts.streams import MOST_UNCONFIRMED, RESET_STEP, EntryKind, StreamEnd, StreamEntry
+
+# Proxies cut what is silent for about 16 s.
+BEAT_SECONDS = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing a reader gets: JSON, the name of its event (None: a chunk or a reset), its index if it has one."""
+
+    text: str
+    event: str | None = None
+    index: int | None = None
+
+    @property
+    def as_object(self) -> str:
+        """The line where events have no names: a problem then stands under `error`; the others tell by their keys."""
+        return f'{{"error":{self.text}}}' if self.event == "error" else self.text
+
+
+@dataclass(frozen=True)
+class Following:
+    """A stream that can be read after an index."""
+
+    gateway: Gateway
+    tenant: str
+    run_id: str
+    after: int
+    end: StreamEnd | None
+
+    @property
+    def path(self) -> str:
+        """Where to go on reading."""
+        is_stream = self.run_id.startswith(ID_PREFIXES[Pattern.STREAMING] + "_")
+        return f"{API_PREFIX}/stream/{self.run_id}" if is_stream else f"{API_PREFIX}/runs/{self.run_id}/stream"
+
+    def cancel_soon(self) -> None:
+        """Cancels the run, for somebody who cannot wait for it."""
+        handle = self.gateway.client.get_workflow_handle(workflow_id(self.tenant, self.run_id))
+        self.gateway.in_background(handle.cancel())
+
+    async def lines(self) -> AsyncIterator[list[Line]]:
+        """What comes, as it comes, the end last; an empty list when there was nothing for a while.
+
+        Nothing is raised: what goes wrong is the end, as a problem.
+        """
+        index = self.after
+        try:
+            async for entries in self._entries():
+                index = entries[-1].index if entries else index
+                yield [_line(entry) for entry in entries]
+            if self.gateway.streams.stopping.is_set():
+                yield [Line('{"reconnect":true}', "reconnect")]
+                return
+            end = self.end or await self._until_ended()
+            yield [*_unkept(end, self.after, index), self._last(end)]
+        except StreamGoneError as gone:
+            yield [_problem(_gone(gone.index))]
+        except Exception as error:
+            yield [_problem(problem_of(error))]
+
+    def _entries(self) -> AsyncIterator[list[StreamEntry]]:
+        if self.end is None:
+            return self._live_entries()
+        return kept_entries_after(
+            self.gateway.streams.log, workflow_id(self.tenant, self.run_id), self.after, self.end.last_index or None
+        )
+
+    async def _live_entries(self) -> AsyncIterator[list[StreamEntry]]:
+        streams = self.gateway.streams
+        async with streams.joined(workflow_id(self.tenant, self.run_id), self._until_ended) as stream:
+            async for entries in entries_after(streams, stream, self.after, beat=BEAT_SECONDS):
+                yield entries
+
+    async def _until_ended(self) -> StreamEnd:
+        return await _ended(self.gateway, self.tenant, self.run_id)
+
+    def _last(self, end: StreamEnd) -> Line:
+        if end.error is not None:
+            return _problem(failed_run(self.run_id, end.error))
+        body: dict[str, Any] = {"chunk": "", "done": True, "status": end.status}
+        if end.result is not None:
+            reply = end.result.reply
+            body["confidence"] = reply.confidence
+            body["processingTime"] = processing_time(end.result.seconds)
+            if reply.usage is not None:
+                body["usage"] = reply.usage.model_dump(by_alias=True)
+        return Line(_json(body), "done")
+
+
+async def follow(
+    gateway: Gateway, tenant: str, run_id: str, after: int = 0, pointer: str = "query:after"
+) -> Following:
+    """A run's stream after an index. Raises the problem of a run that is not there, and of an index (it came at
+    `pointer`) that there has not been yet or whose followers are not kept any more.
+    """
+    description = await described(gateway, tenant, run_id)
+    end = await _ended(gateway, tenant, run_id) if description.close_time else None
+    if after or end:
+        await _check(gateway, workflow_id(tenant, run_id), after, end, pointer)
+    return Following(gateway, tenant, run_id, after, end)
+
+
+async def _check(gateway: Gateway, workflow: str, after: int, end: StreamEnd | None, pointer: str) -> None:
+    last = max(await gateway.streams.log.last_index(workflow), gateway.streams.last_index(workflow))
+    if end is None or end.last_index is None:
+        highest = last + MOST_UNCONFIRMED  # a crash may have taken what the reader saw
+    elif end.last_index:
+        highest = end.last_index
+        if last < highest:
+            raise _gone(last)
+    else:
+        highest = RESET_STEP + 1  # see _unkept
+    if after > highest:
+        raise invalid(pointer, f"there is no {after}; the last index so far is {last}")
+
+
+async def _ended(gateway: Gateway, tenant: str, run_id: str) -> StreamEnd:
+    handle = gateway.client.get_workflow_handle(workflow_id(tenant, run_id), result_type=RunResult)
+    try:
+        result = await result_within(handle, None)
+    except RunCancelledError:
+        return StreamEnd(RunStatus.CANCELLED)
+    except RunFailedError as failure:
+        return StreamEnd(RunStatus.FAILED, error=failure.error)
+    assert result is not None, "without a limit it is waited for"  # noqa: S101
+    return StreamEnd(RunStatus.COMPLETED, last_index=result.last_index, result=result)
+
+
+def _unkept(end: StreamEnd, after: int, index: int) -> list[Line]:
+    """The whole response of a run of which the log keeps nothing: it was over at once, and nobody followed it. A
+    reader who knows a part of it from its process's memory is told to begin anew.
+    """
+    if end.result is None or end.last_index or not end.result.reply.response or index > after:
+        return []
+    whole = end.result.reply.response
+    if after == 0:
+        return [_line(StreamEntry.chunk(1, whole))]
+    begun_anew = [StreamEntry.reset(RESET_STEP, end.result.attempts), StreamEntry.chunk(RESET_STEP + 1, whole)]
+    return [_line(entry) for entry in begun_anew if entry.index > after]
+
+
+def _line(entry: StreamEntry) -> Line:
+    if entry.kind is EntryKind.PROGRESS:
+        return Line(entry.text, "progress")
+    return Line(entry.text, index=entry.index)
+
+
+def _gone(index: int) -> ProblemError:
+    return ProblemError(
+        Kind.STREAM_GONE,
+        f"What came after index {index} is not kept any more. The run itself has the result, at {API_PREFIX}/runs.",
+    )
+
+
+def _problem(problem: ProblemError) -> Line:
+    return Line(problem.body(request_id()).model_dump_json(by_alias=True, exclude_none=True), "error")
+
+
+def _json(body: dict[str, Any]) -> str:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,201 @@
+"""Pattern 6, streaming: `POST /stream`, `GET /stream/{id}`, and any other run's stream at `GET /runs/{id}/stream`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
+
+from api.accepting import accepted
+from api.gateway import API_PREFIX, GatewayDep, TenantDep
+from api.idempotency import REPLAYED, IdempotencyKeyDep
+from api.problem_docs import PROBLEMS
+from api.problems import invalid, not_found
+from api.runs import RunId, cancel_run
+from api.runs_view import Run
+from api.starting import Start, start_run
+from api.stream_lines import Following, Line, follow
+from api.strict_json import StrictJsonRoute
+from contracts.requests import StreamRequest
+from contracts.runs import ID_PREFIXES, Pattern
+
+router = APIRouter(prefix=API_PREFIX, tags=["6 · streaming"], route_class=StrictJsonRoute)
+
+SSE, NDJSON = "text/event-stream", "application/x-ndjson"
+
+# How soon a browser comes back by itself, in milliseconds.
+_RETRY = 2_000
+
+# Proxies must neither keep a stream to themselves nor compress it.
+_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+
+_LARGEST_INDEX = 2**53
+
+_EXAMPLE = """data: {"chunk":"Based on the analysis","index":1}
+id: 1
+
+data: {"chunk":" of customer feedback","index":2}
+id: 2
+
+event: done
+data: {"chunk":"","done":true,"status":"completed","confidence":0.87,"processingTime":"2.3s"}
+
+"""
+
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The stream: chunks `{chunk, index}`; a reset `{reset, attempt, index}`, after which all that "
+        "was said before is void; the events `progress`, `done`, `error` (a problem) and `reconnect` (this process "
+        "stops: go on at `Location` with `Last-Event-ID`).",
+        "content": {
+            SSE: {"schema": {"type": "string"}, "example": _EXAMPLE},
+            NDJSON: {"schema": {"type": "string"}},
+        },
+    },
+    **PROBLEMS,
+}
+
+AcceptHeader = Annotated[str | None, Header(alias="accept", include_in_schema=False)]
+
+OnDisconnect = Annotated[
+    Literal["continue", "cancel"],
+    Query(alias="onDisconnect", description="What becomes of the run when this reader goes away before the end."),
+]
+
+
+async def _after(
+    after: Annotated[
+        int | None, Query(ge=0, le=_LARGEST_INDEX, description="The last index you have; 0 for everything.")
+    ] = None,
+    last_event_id: Annotated[
+        str | None, Header(description="The same, as browsers send it; it goes before `after`.")
+    ] = None,
+) -> tuple[int, str]:
+    if last_event_id is None:
+        return after or 0, "query:after"
+    if not (last_event_id.isascii() and last_event_id.isdigit() and int(last_event_id[:20]) <= _LARGEST_INDEX):
+        raise invalid("header:last-event-id", "must be an index that came as `id`")
+    return int(last_event_id), "header:last-event-id"
+
+
+AfterDep = Annotated[tuple[int, str], Depends(_after)]
+
+
+@router.post(
+    "/stream",
+    summary="Ask, and read the answer while it is given",
+    responses=_RESPONSES,
+)
+async def start_stream(
+    body: StreamRequest,
+    gateway: GatewayDep,
+    tenant: TenantDep,
+    key: IdempotencyKeyDep,
+    accept: AcceptHeader = None,
+    on_disconnect: OnDisconnect = "continue",
+) -> Response:
+    """As server-sent events, or as JSON lines with `Accept: application/x-ndjson`. A reader that is cut off goes on
+    at the `Location` of this answer with `Last-Event-ID`; the run does not mind, unless `onDisconnect=cancel`.
+    """
+    form = accepted(accept, (SSE, NDJSON))
+    start = Start(Pattern.STREAMING, tenant, body, task="query", key=key, query=body.query, context=body.context)
+    started = await start_run(gateway, start)
+    following = (
+        await follow(gateway, tenant, started.run_id)
+        if started.replayed
+        else Following(gateway, tenant, started.run_id, after=0, end=None)
+    )
+    return _streamed(following, form, on_disconnect, REPLAYED if started.replayed else {})
+
+
+@router.get("/stream/{stream_id}", summary="Go on reading a stream", responses=_RESPONSES)
+async def resume_stream(
+    stream_id: Annotated[str, Path(description="The `X-Stream-Id` of the start.")],
+    gateway: GatewayDep,
+    tenant: TenantDep,
+    after: AfterDep,
+    accept: AcceptHeader = None,
+    on_disconnect: OnDisconnect = "continue",
+) -> Response:
+    """From after the index that you have, at any process, while it runs or later."""
+    return await follow_run(_own(stream_id), gateway, tenant, after, accept, on_disconnect)
+
+
+@router.get("/runs/{run_id}/stream", summary="Follow a run", responses=_RESPONSES)
+async def follow_run(
+    run_id: RunId,
+    gateway: GatewayDep,
+    tenant: TenantDep,
+    after: AfterDep,
+    accept: AcceptHeader = None,
+    on_disconnect: OnDisconnect = "continue",
+) -> Response:
+    """What the run's agent says, whichever pattern it serves."""
+    form = accepted(accept, (SSE, NDJSON))
+    index, pointer = after
+    return _streamed(await follow(gateway, tenant, run_id, index, pointer), form, on_disconnect, {})
+
+
+@router.post(
+    "/stream/{stream_id}/cancel",
+    summary="Stop a stream",
+    status_code=202,
+    responses={200: {"model": Run, "description": "It had ended already."}, **PROBLEMS},
+)
+async def cancel_stream(
+    stream_id: Annotated[str, Path(description="The `X-Stream-Id` of the start.")],
+    gateway: GatewayDep,
+    tenant: TenantDep,
+    response: Response,
+) -> Run:
+    """Tells the agent to stop; every reader gets the end with the status `cancelled`."""
+    return await cancel_run(_own(stream_id), gateway, tenant, response)
+
+
+def _own(stream_id: str) -> str:
+    if not stream_id.startswith(ID_PREFIXES[Pattern.STREAMING] + "_"):
+        raise not_found("This stream")
+    return stream_id
+
+
+def _streamed(following: Following, form: str, on_disconnect: str, headers: dict[str, str]) -> Response:
+    pieces = (_as_sse if form == SSE else _as_ndjson)(following)
+    return StreamingResponse(
+        _watched(following, pieces, cancels=on_disconnect == "cancel"),
+        media_type=form,
+        headers={
+            "Location": following.path,
+            "X-Stream-Id": following.run_id,
+            **_HEADERS,
+            **headers,
+        },
+    )
+
+
+async def _watched(following: Following, pieces: AsyncIterator[bytes], *, cancels: bool) -> AsyncIterator[bytes]:
+    """The pieces; a reader who goes away in the middle takes the run along, if it said so."""
+    try:
+        async for piece in pieces:
+            yield piece
+    except (asyncio.CancelledError, GeneratorExit):
+        if cancels:
+            following.cancel_soon()
+        raise
+
+
+async def _as_sse(following: Following) -> AsyncIterator[bytes]:
+    yield format_sse_event(retry=_RETRY)
+    async for lines in following.lines():
+        yield b"".join(map(_event, lines)) or b": still here\n\n"
+
+
+def _event(line: Line) -> bytes:
+    identity = None if line.index is None else str(line.index)
+    return format_sse_event(data_str=line.text, event=line.event, id=identity)
+
+
+async def _as_ndjson(following: Following) -> AsyncIterator[bytes]:
+    async for lines in following.lines():
+        yield "".join(f"{line.as_object}\n" for line in lines).encode() or b'{"heartbeat":true}\n'

@@ -1,0 +1,134 @@
+"""A run's stream: what its agent says while it works, in order, and the log that keeps it.
+
+Chunks are numbered from 1; the number is the cursor with which a reader resumes. Readers may be shown an entry before
+the log has it, but never more than `MOST_UNCONFIRMED` ahead of it. What a crash took with it can so have had numbers
+up to that many above the log's last. A further attempt therefore begins `RESET_STEP` above the log's end: no number
+ever stands for two different chunks, and a reader who saw lost ones resumes before the reset like everybody else.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from contracts.runs import RunError, RunResult, RunStatus
+
+MOST_UNCONFIRMED = 500
+RESET_STEP = 1_000
+
+
+class EntryKind(StrEnum):
+    """What an entry tells."""
+
+    CHUNK = "chunk"
+    RESET = "reset"
+    PROGRESS = "progress"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEntry:
+    """One thing told. `body` is what readers get, `text` the same as JSON, made once for all of them.
+
+    A chunk and a reset have an index of their own; a progress has that of the entry before it.
+    """
+
+    index: int
+    kind: EntryKind
+    body: dict[str, Any]
+    text: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", json.dumps(self.body, ensure_ascii=False, separators=(",", ":")))
+
+    @classmethod
+    def chunk(cls, index: int, text: str) -> "StreamEntry":
+        """A piece of the response."""
+        return cls(index, EntryKind.CHUNK, {"chunk": text, "index": index})
+
+    @classmethod
+    def reset(cls, index: int, attempt: int) -> "StreamEntry":
+        """The agent begins anew: what was said before is void."""
+        return cls(index, EntryKind.RESET, {"reset": True, "attempt": attempt, "index": index})
+
+    @classmethod
+    def progress(cls, index: int, percent: float, note: str) -> "StreamEntry":
+        """How far the agent is, in whole percent."""
+        return cls(index, EntryKind.PROGRESS, {"progress": math.floor(percent), "note": note, "index": index})
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> "StreamEntry":
+        """An entry out of its body, as a log kept it."""
+        kind = next(kind for kind in EntryKind if kind in body)
+        return cls(body["index"], kind, body)
+
+    @property
+    def size(self) -> int:
+        """Roughly its bytes in memory and on the wire."""
+        return len(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """How a stream ends. `last_index` is the last that was kept, where the run knows it; 0 when nothing was."""
+
+    status: RunStatus
+    last_index: int | None = None
+    result: RunResult | None = None
+    error: RunError | None = None
+
+
+class StreamLogError(Exception):
+    """The log cannot be reached at the moment."""
+
+
+class StreamClosedError(Exception):
+    """The run has ended, or a later attempt writes its stream: this writer is out of its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPage:
+    """Entries in order; `position` is where to read on. Not `more`: there is nothing further at the moment."""
+
+    entries: list[StreamEntry]
+    position: Any
+    more: bool
+
+
+class StreamWriter(Protocol):
+    """One attempt's way into the log."""
+
+    async def append(self, entries: Sequence[StreamEntry]) -> None:
+        """Returns when they are kept. Asked again after a StreamLogError, it keeps them once.
+
+        Raises StreamLogError, StreamClosedError.
+        """
+        ...
+
+
+class StreamLog(Protocol):
+    """Where streams are kept, behind the memory of the process that runs the agent."""
+
+    def writer(self, workflow_id: str) -> StreamWriter:
+        """A writer for one attempt of the run."""
+        ...
+
+    def pause(self, *, followed_here: bool, age: float, writers: int) -> float:
+        """Seconds between two writes of a stream: fewer cost less, more of them serve readers elsewhere sooner.
+
+        `followed_here` tells whether this process has readers itself, `age` the seconds since the stream began,
+        `writers` how many streams the process writes.
+        """
+        ...
+
+    async def read(self, workflow_id: str, position: Any, *, wait: bool) -> StreamPage:
+        """Entries after `position` (None: from the start), oldest first; with `wait` it may wait for the next.
+
+        Raises StreamLogError.
+        """
+        ...
+
+    async def last_index(self, workflow_id: str) -> int:
+        """The index of the last chunk or reset that is kept, 0 if there is none. Raises StreamLogError."""
+        ...

@@ -1,0 +1,27 @@
+"""Pattern 6, streaming: what the agent says is read while it says it."""
+
+from temporalio import workflow
+
+from contracts.runs import RunInput, RunResult
+from workflows.agent_run import AgentRun
+
+
+@workflow.defn
+class Streaming:
+    """Calls an agent that is listened to. Its words come to this run as signals, in batches, and stay in its
+    history.
+    """
+
+    @workflow.init
+    def __init__(self, run: RunInput) -> None:
+        self._agent_run = AgentRun(run)
+
+    @workflow.run
+    async def run(self, run: RunInput) -> RunResult:
+        """Completes with the reply, fails with a verdict as the failure's type, or is cancelled."""
+        return await self._agent_run.answer_streaming()
+
+    @workflow.signal(description="Stops the run: the agent is told, and the run ends as Canceled.")
+    async def cancel(self) -> None:
+        """Sent by hand from the Temporal UI or CLI; takes no argument."""
+        await self._agent_run.cancel()
