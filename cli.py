@@ -1,11 +1,15 @@
 """The `sevenfold` command."""
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from typing import Annotated
 
+import structlog
 import typer
 
 from api.main import build_gateway, create_app, run_api, serve
+from contracts.config import SevenfoldConfig
 from runtime.command import run
 from runtime.config_file import load_config
 from runtime.data_dir import held
@@ -16,6 +20,8 @@ from runtime.settings import Settings, uses_own_cluster
 from runtime.streams import opened_streams
 from runtime.temporal import connected
 from worker import load_registry, run_worker, running_worker
+
+log = structlog.get_logger(__name__)
 
 app = typer.Typer(
     help="Sevenfold, an agent integration gateway: one agent, seven patterns, every one durable.",
@@ -35,9 +41,14 @@ def dev() -> None:
 
 
 @app.command()
-def api() -> None:
-    """Starts the API alone; as many as needed."""
-    run(run_api)
+def api(
+    with_worker: Annotated[
+        bool,
+        typer.Option("--with-worker", help="A worker in the same process: streams then pass through its memory."),
+    ] = False,
+) -> None:
+    """Starts the API; as many as needed."""
+    run(_api_with_worker if with_worker else run_api)
 
 
 @app.command()
@@ -52,23 +63,39 @@ def main() -> None:
 
 
 async def _dev(settings: Settings) -> None:
-    """The parts start in the order in which they need each other, and end in reverse."""
-    settings.check_exposure()
     config = load_config(settings.config).with_simulator()
+    await _together(settings, config, embedded=not uses_own_cluster(), on_ready=lambda: _welcome(settings))
+
+
+async def _api_with_worker(settings: Settings) -> None:
+    def listens() -> None:
+        log.info("api listens, worker polls", port=settings.port, task_queue=settings.task_queue)
+
+    await _together(settings, load_config(settings.config), embedded=False, on_ready=listens)
+
+
+async def _together(
+    settings: Settings, config: SevenfoldConfig, *, embedded: bool, on_ready: Callable[[], None]
+) -> None:
+    """API and worker in one process, with a Temporal server of their own if it is `embedded`.
+
+    The parts start in the order in which they need each other, and end in reverse.
+    """
+    settings.check_exposure()
     agents = load_registry(settings, config)
     async with AsyncExitStack() as stack:
         sock = stack.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
-        if not uses_own_cluster():
+        if embedded:
             stack.enter_context(held(settings.data_dir))
             await stack.enter_async_context(EmbeddedTemporal(settings))
         client = await stack.enter_async_context(connected(settings))
-        if not uses_own_cluster():
+        if embedded:
             await ensure_retention(client, timedelta(days=settings.retention_days))
         await ensure_search_attributes(client)
         streams = await stack.enter_async_context(opened_streams(settings, client, local=True))
         await stack.enter_async_context(running_worker(client, settings, agents, streams))
         gateway = build_gateway(client, settings, config, streams)
-        await serve(create_app(gateway), sock, settings, on_ready=lambda: _welcome(settings))
+        await serve(create_app(gateway), sock, settings, on_ready=on_ready)
 
 
 def _welcome(settings: Settings) -> None:

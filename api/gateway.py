@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 from urllib.parse import quote
 
+import structlog
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 from temporalio.client import Client
@@ -14,6 +15,8 @@ from adapters.streams.live import LiveStreams
 from api.durations import Durations
 from api.watching import Watches
 from contracts.identity import DEFAULT_TENANT, workflow_id
+
+log = structlog.get_logger(__name__)
 
 API_PREFIX = "/api/agent"
 
@@ -37,7 +40,7 @@ class Gateway:
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Has it done after the request that wanted it is over."""
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(_logged(work))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
@@ -47,6 +50,13 @@ class Gateway:
             return None
         run = quote(workflow_id(tenant, run_id), safe="")
         return f"{self.ui_url}/namespaces/{quote(self.client.namespace, safe='')}/workflows/{run}"
+
+
+async def _logged(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception as error:
+        log.warning("what a request left behind could not be done", error=str(error))
 
 
 # Dependencies are async, all of them: FastAPI runs a plain function in a thread, a detour of its own per request.

@@ -30,11 +30,16 @@ async def _idempotency_key(
         ),
     ] = None,
 ) -> str | None:
-    if idempotency_key is None:
+    return read_key(idempotency_key, "header:idempotency-key")
+
+
+def read_key(given: str | None, pointer: str) -> str | None:
+    """The key without its quotes. Raises the problem of one that is none."""
+    if given is None:
         return None
-    match = _KEY.fullmatch(idempotency_key.strip())
+    match = _KEY.fullmatch(given.strip())
     if match is None:
-        raise invalid("header:idempotency-key", "must be 1 to 255 printable ASCII characters, without spaces")
+        raise invalid(pointer, "must be 1 to 255 printable ASCII characters, without spaces")
     return match[1] or match[2]
 
 

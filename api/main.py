@@ -13,7 +13,7 @@ from fastapi_swagger import patch_fastapi
 from temporalio.client import Client
 
 from adapters.streams.live import LiveStreams
-from api import asynchronous_queue, health, polling, problem_handlers, runs, streaming, synchronous
+from api import asynchronous_queue, health, polling, problem_handlers, runs, stream_websocket, streaming, synchronous
 from api.body_limit import BodyLimitMiddleware
 from api.durations import Durations
 from api.gateway import Gateway
@@ -30,6 +30,9 @@ from runtime.temporal import connected
 log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 10_000_000
+
+# Proxies cut what is silent for about 16 s.
+_PING_SECONDS = 8.0
 
 _DESCRIPTION = """
 One AI agent, connected to any system in seven ways, every one of them a durable workflow.
@@ -51,7 +54,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     problem_handlers.install(app)
     app.add_middleware(BodyLimitMiddleware, limit=MAX_BODY_BYTES)
-    for door in (synchronous, asynchronous_queue, polling, streaming, runs, health):
+    for door in (synchronous, asynchronous_queue, polling, streaming, stream_websocket, runs, health):
         app.include_router(door.router)
     patch_fastapi(app)
     app.openapi = _with_problems(app.openapi)  # type: ignore[method-assign]
@@ -111,6 +114,9 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
         lifespan="off",
         http="httptools",
         server_header=False,
+        ws="websockets-sansio",
+        ws_max_size=MAX_BODY_BYTES,
+        ws_ping_interval=_PING_SECONDS,
         timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
     )
     server = _Server(config)
@@ -132,8 +138,7 @@ async def run_api(settings: Settings) -> None:
     settings.check_exposure()
     config = load_config(settings.config)
     with bind(settings.host, settings.port, "SEVENFOLD_PORT") as sock:
-        async with connected(settings) as client:
+        async with connected(settings) as client, opened_streams(settings, client, local=False) as streams:
             await ensure_search_attributes(client)
-            async with opened_streams(settings, client, local=False) as streams:
-                app = create_app(build_gateway(client, settings, config, streams))
-                await serve(app, sock, settings, on_ready=lambda: log.info("api listens", port=settings.port))
+            app = create_app(build_gateway(client, settings, config, streams))
+            await serve(app, sock, settings, on_ready=lambda: log.info("api listens", port=settings.port))

@@ -12,6 +12,7 @@ from api.problem_handlers import problem_of
 from api.problems import Kind, ProblemError, failed_run, invalid
 from api.request_id import request_id
 from api.runs_view import described
+from api.starting import Started
 from contracts.identity import workflow_id
 from contracts.runs import ID_PREFIXES, Pattern, RunResult, RunStatus
 from contracts.streams import MOST_UNCONFIRMED, RESET_STEP, EntryKind, StreamEnd, StreamEntry
@@ -22,11 +23,14 @@ BEAT_SECONDS = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One thing a reader gets: JSON, the name of its event (None: a chunk or a reset), its index if it has one."""
+    """One thing a reader gets: JSON, the name of its event (None: a chunk or a reset), its index if it has one, and
+    a problem's HTTP status.
+    """
 
     text: str
     event: str | None = None
     index: int | None = None
+    status: int | None = None
 
     @property
     def as_object(self) -> str:
@@ -43,6 +47,13 @@ class Following:
     run_id: str
     after: int
     end: StreamEnd | None
+
+    @classmethod
+    async def of(cls, gateway: Gateway, tenant: str, started: Started) -> "Following":
+        """The stream of a run that was started just now, or before with the same key."""
+        if started.replayed:
+            return await follow(gateway, tenant, started.run_id)
+        return cls(gateway, tenant, started.run_id, after=0, end=None)
 
     @property
     def path(self) -> str:
@@ -71,9 +82,9 @@ class Following:
             end = self.end or await self._until_ended()
             yield [*_unkept(end, self.after, index), self._last(end)]
         except StreamGoneError as gone:
-            yield [_problem(_gone(gone.index))]
+            yield [problem_line(_gone(gone.index))]
         except Exception as error:
-            yield [_problem(problem_of(error))]
+            yield [problem_line(problem_of(error))]
 
     def _entries(self) -> AsyncIterator[list[StreamEntry]]:
         if self.end is None:
@@ -93,7 +104,7 @@ class Following:
 
     def _last(self, end: StreamEnd) -> Line:
         if end.error is not None:
-            return _problem(failed_run(self.run_id, end.error))
+            return problem_line(failed_run(self.run_id, end.error))
         body: dict[str, Any] = {"chunk": "", "done": True, "status": end.status}
         if end.result is not None:
             reply = end.result.reply
@@ -169,8 +180,10 @@ def _gone(index: int) -> ProblemError:
     )
 
 
-def _problem(problem: ProblemError) -> Line:
-    return Line(problem.body(request_id()).model_dump_json(by_alias=True, exclude_none=True), "error")
+def problem_line(problem: ProblemError) -> Line:
+    """The end of a stream that went wrong."""
+    body = problem.body(request_id())
+    return Line(body.model_dump_json(by_alias=True, exclude_none=True), "error", status=body.status)
 
 
 def _json(body: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ _RETRY = 2_000
 # Proxies must neither keep a stream to themselves nor compress it.
 _HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
-_LARGEST_INDEX = 2**53
+LARGEST_INDEX = 2**53
 
 _EXAMPLE = """data: {"chunk":"Based on the analysis","index":1}
 id: 1
@@ -67,7 +67,7 @@ OnDisconnect = Annotated[
 
 async def _after(
     after: Annotated[
-        int | None, Query(ge=0, le=_LARGEST_INDEX, description="The last index you have; 0 for everything.")
+        int | None, Query(ge=0, le=LARGEST_INDEX, description="The last index you have; 0 for everything.")
     ] = None,
     last_event_id: Annotated[
         str | None, Header(description="The same, as browsers send it; it goes before `after`.")
@@ -75,7 +75,7 @@ async def _after(
 ) -> tuple[int, str]:
     if last_event_id is None:
         return after or 0, "query:after"
-    if not (last_event_id.isascii() and last_event_id.isdigit() and int(last_event_id[:20]) <= _LARGEST_INDEX):
+    if not (last_event_id.isascii() and last_event_id.isdigit() and int(last_event_id[:20]) <= LARGEST_INDEX):
         raise invalid("header:last-event-id", "must be an index that came as `id`")
     return int(last_event_id), "header:last-event-id"
 
@@ -102,11 +102,7 @@ async def start_stream(
     form = accepted(accept, (SSE, NDJSON))
     start = Start(Pattern.STREAMING, tenant, body, task="query", key=key, query=body.query, context=body.context)
     started = await start_run(gateway, start)
-    following = (
-        await follow(gateway, tenant, started.run_id)
-        if started.replayed
-        else Following(gateway, tenant, started.run_id, after=0, end=None)
-    )
+    following = await Following.of(gateway, tenant, started)
     return _streamed(following, form, on_disconnect, REPLAYED if started.replayed else {})
 
 

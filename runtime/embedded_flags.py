@@ -11,7 +11,9 @@ _DYNAMIC_CONFIG = {
     "history.visibilityProcessorMaxPollRPS": "2000",
     "matching.numTaskqueueReadPartitions": "1",
     "matching.numTaskqueueWritePartitions": "1",
-    # Readers of streams long-poll by Update.
+    # Everybody who waits for a run's end, or for its stream from elsewhere, holds a question open.
+    "frontend.namespaceCount": "20000",
+    # Stock clients of Workflow Streams follow a run by Updates.
     "history.maxInFlightUpdates": "1000",
     "history.maxTotalUpdates": "0",
     # One tenant's backlog must not hold up another's.

@@ -118,3 +118,31 @@ async def item(request: AgentRequest) -> dict[str, object]:
             await asyncio.sleep(0.1)
     others = {name: value for name, value in request.data.items() if not isinstance(value, list)}
     return {"item": one, **others}
+
+
+async def teller(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+    """Says the pieces in `params.say`, `params.pause` seconds apart."""
+    note(request, "started")
+    pieces = request.params["say"]
+    assert isinstance(pieces, list)
+    for piece in pieces:
+        await asyncio.sleep(float(str(request.params.get("pause", 0))))
+        yield Delta(text=str(piece))
+    yield Reply(confidence=1.0)
+
+
+async def torn(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+    """Cuts its characters in two, as an agent in JavaScript may."""
+    for piece in ("a\ud83d", "\ude00b", "\ud83d\ude00", "ü\ud83d", "\ude00"):
+        yield Delta(text=piece)
+    if request.params.get("unfinished"):
+        yield Delta(text="\ud83d")
+    yield Reply()
+
+
+async def whole_at_last(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+    """Says a part and breaks off; at the second attempt answers without having said anything."""
+    if request.attempt == 1:
+        yield Delta(text="a part that is void")
+        raise ConnectionResetError("in the middle")
+    yield Reply(response="the whole")

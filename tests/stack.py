@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -46,6 +46,9 @@ CONFIG = "\n".join(
             "silent",
             "garbled",
             "item",
+            "teller",
+            "torn",
+            "whole_at_last",
         )
     ]
 )
@@ -121,6 +124,19 @@ async def running_stack(directory: Path, **changes: object) -> AsyncIterator[Sta
         await stack.enter_async_context(served(app, sock, settings))
         http = await stack.enter_async_context(http_client(settings.port))
         yield Stack(settings, config, client, http, server, streams)
+
+
+@asynccontextmanager
+async def another_door(stack: Stack) -> AsyncIterator[Stack]:
+    """The same product behind another API, which has no worker beside it."""
+    settings = stack.settings.model_copy(update={"port": free_port()})
+    async with AsyncExitStack() as opened:
+        sock = opened.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
+        streams = await opened.enter_async_context(opened_streams(settings, stack.temporal, local=False))
+        app = create_app(build_gateway(stack.temporal, settings, stack.config, streams))
+        await opened.enter_async_context(served(app, sock, settings))
+        http = await opened.enter_async_context(http_client(settings.port))
+        yield replace(stack, settings=settings, http=http, streams=streams)
 
 
 @asynccontextmanager

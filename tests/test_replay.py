@@ -65,5 +65,8 @@ async def test_every_path_under_forced_replay(tmp_path: Path) -> None:
         "queue_items": "COMPLETED",
         "queue_too_many_failures": "FAILED",
         "queue_cancelled_by_signal": "CANCELED",
+        "streaming_done": "COMPLETED",
+        "streaming_anew": "COMPLETED",
+        "streaming_cancelled_by_signal": "CANCELED",
         "payload_cleanup": "COMPLETED",
     }

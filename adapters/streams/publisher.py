@@ -1,6 +1,7 @@
 """The agent's end of a stream: into the tail at once, into the log in batches behind it."""
 
 import asyncio
+import random
 import time
 from contextlib import suppress
 
@@ -209,7 +210,8 @@ class StreamPublisher:
         pause = self._streams.log.pause(
             followed_here=here or not self._awaited, age=now - self._begun, writers=self._streams.writers
         )
-        delay = (self._last_write or self._begun) + pause - now
+        # Streams that began together shall not all write at once.
+        delay = (self._last_write or self._begun) + pause * random.uniform(0.75, 1.25) - now
         self._urgent.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(delay):

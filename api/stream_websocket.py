@@ -1,0 +1,143 @@
+"""Pattern 6 over a WebSocket: `WS /stream/ws`.
+
+The first message starts a stream (the body of `POST /stream`, and `idempotencyKey` if wanted) or goes on with one
+(`{"streamId": "str_…", "after": 12}`); any run's id will do. The answer is `{"streamId", "location"}`, then come the
+lines of the stream as they are elsewhere, a problem under `error`. `{"cancel": true}` stops the run.
+
+Close codes: 1000 after the end, 1012 when this process stops (go on at another connection, after the last index),
+4000 + the problem's HTTP status after an `error`, such as 4404 for a run that is not there.
+"""
+
+import asyncio
+from contextlib import suppress
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from fastapi.exceptions import RequestValidationError
+from pydantic import Field, ValidationError
+from pydantic_core import from_json
+
+from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
+from api.idempotency import read_key
+from api.problem_handlers import problem_of
+from api.problems import Kind, ProblemError
+from api.starting import Start, start_run
+from api.stream_lines import Following, Line, follow, problem_line
+from api.streaming import LARGEST_INDEX, OnDisconnect
+from api.strict_json import InvalidJsonError
+from contracts.payload import WireRequest
+from contracts.requests import StreamRequest
+from contracts.runs import Pattern
+
+router = APIRouter(prefix=API_PREFIX)
+
+T = TypeVar("T", bound=WireRequest)
+
+_FIRST_MESSAGE_SECONDS = 10.0
+
+ENDED, RESTART, PROBLEM = 1000, 1012, 4000
+
+
+class _Resume(WireRequest):
+    stream_id: str
+    after: Annotated[int, Field(ge=0, le=LARGEST_INDEX)] = 0
+
+
+class _Begin(StreamRequest):
+    idempotency_key: str | None = None
+
+
+class _Stop(WireRequest):
+    cancel: bool
+
+
+@router.websocket("/stream/ws")
+async def stream_over_websocket(
+    socket: WebSocket, gateway: GatewayDep, tenant: TenantDep, on_disconnect: OnDisconnect = "continue"
+) -> None:
+    """See the module."""
+    await socket.accept()
+    with suppress(WebSocketDisconnect):
+        try:
+            following = await _first(socket, gateway, tenant)
+            await socket.send_text(f'{{"streamId":"{following.run_id}","location":"{following.path}"}}')
+        except WebSocketDisconnect:
+            raise
+        except Exception as error:
+            problem = problem_of(error)
+            await socket.send_text(problem_line(problem).as_object)
+            await socket.close(PROBLEM + problem.kind.status)
+            return
+        await _converse(socket, following, cancels=on_disconnect == "cancel")
+
+
+async def _first(socket: WebSocket, gateway: Gateway, tenant: str) -> Following:
+    try:
+        async with asyncio.timeout(_FIRST_MESSAGE_SECONDS):
+            message = await _message(socket)
+    except TimeoutError:
+        raise ProblemError(Kind.BAD_REQUEST, "The first message has to say what to start or to resume.") from None
+    if "streamId" in message:
+        resume = _read(_Resume, message)
+        return await follow(gateway, tenant, resume.stream_id, resume.after, "/after")
+    begin = _read(_Begin, message)
+    body = StreamRequest.model_validate({name: value for name, value in message.items() if name != "idempotencyKey"})
+    key = read_key(begin.idempotency_key, "/idempotencyKey")
+    start = Start(Pattern.STREAMING, tenant, body, task="query", key=key, query=body.query, context=body.context)
+    return await Following.of(gateway, tenant, await start_run(gateway, start))
+
+
+async def _converse(socket: WebSocket, following: Following, *, cancels: bool) -> None:
+    """Sends what comes and hears what the client says, until the stream is over or the client is gone."""
+    listening = asyncio.create_task(_listen(socket, following))
+    sending = asyncio.create_task(_send(socket, following))
+    try:
+        await asyncio.wait({listening, sending}, return_when=asyncio.FIRST_COMPLETED)
+        if sending.done() and not sending.cancelled() and sending.exception() is None:
+            await socket.close(sending.result())
+        elif cancels:
+            following.cancel_soon()
+    finally:
+        for task in (listening, sending):
+            task.cancel()
+        await asyncio.gather(listening, sending, return_exceptions=True)
+
+
+async def _send(socket: WebSocket, following: Following) -> int:
+    """All lines, to the end; returns the close code that belongs to it."""
+    last: Line | None = None
+    async for lines in following.lines():
+        for last in lines:
+            await socket.send_text(last.as_object)
+    if last is None or last.event == "done":
+        return ENDED
+    return RESTART if last.event == "reconnect" else PROBLEM + (last.status or 500)
+
+
+async def _listen(socket: WebSocket, following: Following) -> None:
+    while True:
+        try:
+            if _read(_Stop, await _message(socket)).cancel:
+                following.cancel_soon()
+        except (RequestValidationError, InvalidJsonError) as error:
+            await socket.send_text(problem_line(problem_of(error)).as_object)
+
+
+async def _message(socket: WebSocket) -> dict[str, Any]:
+    received = await socket.receive()
+    if received["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(received.get("code", 1000))
+    try:
+        message = from_json(received.get("text") or received.get("bytes") or b"", allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidJsonError(error) from None
+    if not isinstance(message, dict):
+        raise RequestValidationError([{"loc": ("body",), "msg": "must be an object", "type": "dict_type"}])
+    return message
+
+
+def _read(model: type[T], message: dict[str, Any]) -> T:
+    try:
+        return model.model_validate(message)
+    except ValidationError as error:
+        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from None

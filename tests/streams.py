@@ -1,0 +1,84 @@
+"""Reads streams as a client does, with a parser of the tests' own."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from tests.stack import Stack
+
+
+@dataclass(frozen=True)
+class Event:
+    """A server-sent event."""
+
+    name: str
+    data: dict[str, Any]
+    id: str | None
+
+    @property
+    def is_chunk(self) -> bool:
+        return self.name == "message" and "chunk" in self.data
+
+
+async def events(answer: httpx.Response) -> AsyncIterator[Event]:
+    """As the WHATWG describes it; comments and `retry` are left out."""
+    name, data, identity = "message", [], None
+    async for line in answer.aiter_lines():
+        if not line:
+            if data:
+                yield Event(name, json.loads("\n".join(data)), identity)
+            name, data, identity = "message", [], None
+        elif not line.startswith(":"):
+            field, _, value = line.partition(": ")
+            match field:
+                case "event":
+                    name = value
+                case "data":
+                    data.append(value)
+                case "id":
+                    identity = value
+
+
+async def started(stack: Stack, query: str = "hi", *, door: httpx.AsyncClient | None = None, **body: object) -> str:
+    """Starts a stream and leaves it; returns its id."""
+    http = door or stack.http
+    async with http.stream("POST", "/api/agent/stream", json={"query": query, **body}) as answer:
+        assert answer.status_code == 200, await answer.aread()
+        return answer.headers["X-Stream-Id"]
+
+
+async def read(
+    http: httpx.AsyncClient, stream_id: str, after: int = 0, *, chunks: int | None = None, **params: str
+) -> list[Event]:
+    """Everything after an index; with `chunks` until so many of them came, then the connection is cut."""
+    found: list[Event] = []
+    headers = {"Last-Event-ID": str(after)} if after else {}
+    url = f"/api/agent/stream/{stream_id}"
+    async with http.stream("GET", url, headers=headers, params=params) as answer:
+        assert answer.status_code == 200, await answer.aread()
+        async for event in events(answer):
+            found.append(event)
+            chunks = chunks - 1 if chunks is not None and event.is_chunk else chunks
+            if chunks == 0:
+                break
+    return found
+
+
+def text_of(found: list[Event]) -> str:
+    """What a reader has at the end: the chunks, from the last reset on."""
+    text = ""
+    for event in found:
+        if event.name == "message":
+            text = "" if event.data.get("reset") else text + event.data["chunk"]
+    return text
+
+
+def indexes(found: list[Event]) -> list[int]:
+    return [int(event.id) for event in found if event.id is not None]
+
+
+def last_index(found: list[Event]) -> int:
+    return indexes(found)[-1] if indexes(found) else 0
