@@ -14,6 +14,7 @@ from adapters.payload_stores import PayloadStoreError
 from api.problems import MEDIA_TYPE, FieldError, Kind, ProblemError, escaped
 from api.request_id import request_id
 from api.strict_json import InvalidJsonError
+from contracts.streams import StreamLogError
 
 log = structlog.get_logger(__name__)
 
@@ -134,6 +135,13 @@ def _of_payload_store(error: PayloadStoreError) -> ProblemError:
     )
 
 
+def _of_stream_log(error: StreamLogError) -> ProblemError:
+    log.error("the log of streams is out of reach", error=str(error))
+    return ProblemError(
+        Kind.STORAGE_UNAVAILABLE, "What streams have said is out of reach. The runs go on; try again.", retry_after=2
+    )
+
+
 def _of_anything(_: Exception) -> ProblemError:
     return ProblemError(Kind.INTERNAL, "An unexpected error; the log has it under this requestId.")
 
@@ -145,5 +153,6 @@ _TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     RequestValidationError: _of_validation,
     RPCError: _of_rpc,
     PayloadStoreError: _of_payload_store,
+    StreamLogError: _of_stream_log,
     Exception: _of_anything,
 }

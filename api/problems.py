@@ -34,7 +34,7 @@ class Kind(Enum):
     AGENT_RATE_LIMITED = ("agent-rate-limited", 503, "The agent asks for a pause")
     CIRCUIT_OPEN = ("circuit-open", 503, "The agent is known to be down")
     TEMPORAL_UNAVAILABLE = ("temporal-unavailable", 503, "Temporal cannot be reached")
-    STORAGE_UNAVAILABLE = ("storage-unavailable", 503, "Large payloads cannot be stored")
+    STORAGE_UNAVAILABLE = ("storage-unavailable", 503, "A store is out of reach")
     DEADLINE_EXCEEDED = ("deadline-exceeded", 504, "The run's time is over")
 
     def __init__(self, slug: str, status: int, title: str) -> None:

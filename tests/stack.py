@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import httpx
+from pydantic import SecretStr
 from temporalio.client import Client
 
 from adapters.streams.live import LiveStreams
@@ -185,20 +186,21 @@ class Sevenfold:
 def environment(settings: Settings, **more: str) -> dict[str, str]:
     """The variables under which a process has these settings."""
     values = {
-        f"SEVENFOLD_{name.upper()}": str(value) for name, value in settings.model_dump(exclude_none=True).items()
+        f"SEVENFOLD_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        for name, value in settings.model_dump(exclude_none=True).items()
     }
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("SEVENFOLD_", "TEMPORAL_"))}
     return {**kept, **values, "PYTHONPATH": str(ROOT), **more}
 
 
 @contextmanager
-def sevenfold(command: str, settings: Settings, **more: str) -> Iterator[Sevenfold]:
+def sevenfold(command: str, settings: Settings, *options: str, **more: str) -> Iterator[Sevenfold]:
     """Starts `sevenfold <command>`, or `python <file>.py`; ends it, whatever became of it."""
     bin_directory = Path(sys.executable).parent
     arguments = (
         [sys.executable, str(ROOT / command)]
         if command.endswith(".py")
-        else [str(bin_directory / "sevenfold"), command]
+        else [str(bin_directory / "sevenfold"), command, *options]
     )
     log = settings.config.parent / f"{command}-{free_port()}.log"
     with log.open("wb") as output:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from runtime.embedded import EmbeddedTemporal
+from tests.processes import EmbeddedTemporalOnly, until
 from tests.stack import Stack, children_of, http_client, make_settings, running_stack, sevenfold, until_ready
 
 
@@ -209,27 +209,6 @@ async def test_an_api_killed_between_start_and_answer_has_lost_nothing(tmp_path:
                 answer = await ask(http, wait=30, key="once", agent="careful", params={"seconds": 2})
                 assert answer.status_code == 200
                 assert answer.headers["Idempotency-Replayed"] == "true"
-
-
-class EmbeddedTemporalOnly:
-    """A Temporal server for processes that are told its address."""
-
-    def __init__(self, settings: Any) -> None:
-        settings.data_dir.mkdir(exist_ok=True)
-        self._server = EmbeddedTemporal(settings)
-
-    async def __aenter__(self) -> str:
-        await self._server.__aenter__()
-        return self._server.address
-
-    async def __aexit__(self, *error: Any) -> None:
-        await self._server.__aexit__(*error)
-
-
-async def until(condition: Any, seconds: float = 15) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.05)
 
 
 async def until_live(port: int) -> None:

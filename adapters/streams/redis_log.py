@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from adapters.streams.redis_news import RedisNews
@@ -34,7 +36,11 @@ async def opened_redis_log(url: str, namespace: str, lifetime: float) -> AsyncIt
     its last word. Raises RedisUnusableError.
     """
     try:
-        redis = Redis.from_url(url, socket_connect_timeout=5, socket_timeout=20, health_check_interval=30)
+        # What is asked again after a lost connection may have been done: an entry that is kept twice does no harm.
+        retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=3)
+        redis = Redis.from_url(
+            url, socket_connect_timeout=5, socket_timeout=20, health_check_interval=30, retry=retry
+        )
     except ValueError as error:
         raise RedisUnusableError(f"it is no address of a Redis, such as redis://127.0.0.1:6379/0 ({error})") from None
     try:

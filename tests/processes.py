@@ -1,0 +1,27 @@
+"""Sevenfold in several processes over one Temporal server."""
+
+import asyncio
+from typing import Any
+
+from runtime.embedded import EmbeddedTemporal
+
+
+class EmbeddedTemporalOnly:
+    """A Temporal server for processes that are told its address."""
+
+    def __init__(self, settings: Any) -> None:
+        settings.data_dir.mkdir(exist_ok=True)
+        self._server = EmbeddedTemporal(settings)
+
+    async def __aenter__(self) -> str:
+        await self._server.__aenter__()
+        return self._server.address
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._server.__aexit__(*error)
+
+
+async def until(condition: Any, seconds: float = 15) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.05)

@@ -1,0 +1,269 @@
+"""Streams whose processes are killed or stopped: the reader goes on elsewhere and has the whole text."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from runtime.settings import Settings
+from tests.processes import EmbeddedTemporalOnly, until
+from tests.redis_server import RedisServer, redis_server
+from tests.stack import (
+    ROOT,
+    Sevenfold,
+    Stack,
+    children_of,
+    environment,
+    free_port,
+    http_client,
+    make_settings,
+    running_stack,
+    sevenfold,
+    until_ready,
+)
+from tests.streams import Event, events, indexes, last_index, read, started, text_of
+from tests.test_startup import refused
+
+SAY = [f"word{number} " for number in range(1, 61)]
+WHOLE = "".join(SAY)
+
+
+@pytest.fixture(params=["temporal", "redis"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, object]]:
+    """The settings that make the log."""
+    if request.param == "temporal":
+        yield {}
+        return
+    with redis_server(tmp_path) as redis:
+        yield {"redis_url": redis.url}
+
+
+@dataclass
+class Processes:
+    """One Temporal server, and what is started on it."""
+
+    settings: Settings
+    address: str
+    stack: ExitStack
+
+    def start(self, command: str, *options: str) -> tuple[Sevenfold, int]:
+        settings = self.settings.model_copy(update={"port": free_port()})
+        running = self.stack.enter_context(sevenfold(command, settings, *options, TEMPORAL_ADDRESS=self.address))
+        return running, settings.port
+
+
+@pytest.fixture
+async def processes(tmp_path: Path, log: dict[str, object]) -> AsyncIterator[Processes]:
+    settings = make_settings(tmp_path, **log)
+    async with EmbeddedTemporalOnly(settings) as address:
+        with ExitStack() as stack:
+            yield Processes(settings, address, stack)
+
+
+def body(journal: Path, pause: float = 0.05) -> dict[str, Any]:
+    return {"query": "hi", "agent": "teller", "params": {"say": SAY, "pause": pause, "journal": str(journal)}}
+
+
+async def read_until_cut(http: httpx.AsyncClient, journal: Path, cut: Any) -> tuple[str, list[Event]]:
+    """Starts a stream; `cut()` is called after 20 chunks. Returns the id, and what was read when the connection broke
+    or ended.
+    """
+    found: list[Event] = []
+    async with http.stream("POST", "/api/agent/stream", json=body(journal)) as answer:
+        stream_id = answer.headers["X-Stream-Id"]
+        with suppress(httpx.TransportError):
+            async for event in events(answer):
+                found.append(event)
+                if len(indexes(found)) == 20 and cut is not None:
+                    cut, now = None, cut
+                    now()
+    return stream_id, found
+
+
+async def test_an_api_killed_in_mid_stream(processes: Processes, tmp_path: Path) -> None:
+    first, port = processes.start("api")
+    _, other_port = processes.start("api")
+    processes.start("worker")
+    await until_ready(port)
+    await until_ready(other_port)
+    async with http_client(port) as http, http_client(other_port) as other:
+        stream_id, found = await read_until_cut(http, tmp_path / "journal", first.kill)
+        assert 20 <= len(indexes(found)) < len(SAY)
+        found += await read(other, stream_id, last_index(found))
+    assert text_of(found) == WHOLE
+    assert indexes(found) == list(range(1, len(SAY) + 1))
+    assert len((tmp_path / "journal").read_text().splitlines()) == 1, "the agent was asked once"
+
+
+async def test_a_worker_killed_in_mid_stream(processes: Processes, tmp_path: Path) -> None:
+    _, port = processes.start("api")
+    worker, _ = processes.start("worker")
+    await until_ready(port)
+
+    def replace_worker() -> None:
+        worker.kill()
+        processes.start("worker")
+
+    async with http_client(port) as http:
+        stream_id, found = await read_until_cut(http, tmp_path / "journal", replace_worker)
+        assert [event.data["attempt"] for event in found if event.data.get("reset")] == [2]
+        assert found[-1].name == "done"
+        assert text_of(found) == WHOLE
+        assert text_of(await read(http, stream_id)) == WHOLE
+        assert text_of(await read(http, stream_id, 25)) == WHOLE
+
+
+async def test_a_door_with_its_worker_killed_in_mid_stream(processes: Processes, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    first, port = processes.start("api", "--with-worker")
+    second, other_port = processes.start("api", "--with-worker")
+    await until_ready(port)
+    await until_ready(other_port)
+    async with http_client(port) as http, http_client(other_port) as other:
+        stream_id, found = await read_until_cut(http, journal, first.kill)
+        assert journal.read_text() == f"{first.process.pid} 1 started\n", "it ran where the connection was"
+        found += await read(other, stream_id, last_index(found))
+    assert text_of(found) == WHOLE
+    assert [event.data["attempt"] for event in found if event.data.get("reset")] == [2]
+    assert indexes(found) == sorted(set(indexes(found)))
+    assert f"{second.process.pid} 2 started" in journal.read_text()
+
+
+async def test_a_door_that_is_told_to_stop_sends_its_readers_elsewhere(processes: Processes, tmp_path: Path) -> None:
+    first, port = processes.start("api")
+    _, other_port = processes.start("api")
+    processes.start("worker")
+    await until_ready(port)
+    await until_ready(other_port)
+    begun = time.monotonic()
+    async with http_client(port) as http, http_client(other_port) as other:
+        stream_id, found = await read_until_cut(
+            http, tmp_path / "journal", lambda: first.process.send_signal(signal.SIGTERM)
+        )
+        assert found.pop().name == "reconnect"
+        assert await asyncio.to_thread(first.process.wait, 10) == 0
+        assert time.monotonic() - begun < processes.settings.grace_seconds + 5
+        found += await read(other, stream_id, last_index(found))
+    assert text_of(found) == WHOLE
+    assert indexes(found) == list(range(1, len(SAY) + 1))
+
+
+async def test_everything_killed_and_started_again(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path)
+    async with http_client(settings.port) as http:
+        with sevenfold("dev", settings) as first:
+            await until_ready(settings.port, process=first)
+
+            def kill_all() -> None:
+                for pid in (*children_of(first.process.pid), first.process.pid):
+                    os.kill(pid, signal.SIGKILL)
+
+            stream_id, found = await read_until_cut(http, tmp_path / "journal", kill_all)
+            first.process.wait(10)
+        with sevenfold("dev", settings) as second:
+            await until_ready(settings.port, process=second)
+            found += await read(http, stream_id, last_index(found))
+            assert text_of(found) == WHOLE
+            assert text_of(await read(http, stream_id)) == WHOLE
+
+
+@pytest.fixture
+async def over_redis(tmp_path: Path) -> AsyncIterator[tuple[Stack, RedisServer]]:
+    with redis_server(tmp_path) as redis:
+        async with running_stack(tmp_path, redis_url=redis.url) as stack:
+            yield stack, redis
+
+
+async def test_redis_killed_in_mid_stream(over_redis: tuple[Stack, RedisServer], tmp_path: Path) -> None:
+    stack, redis = over_redis
+
+    def restart() -> None:
+        redis.kill()
+        asyncio.get_running_loop().call_later(1, redis.start)
+
+    _, found = await read_until_cut(stack.http, tmp_path / "journal", restart)
+    assert found[-1].name == "done"
+    assert text_of(found) == WHOLE
+    assert indexes(found) == list(range(1, len(SAY) + 1)), "memory bridged it"
+
+
+async def test_what_redis_lost_is_said(over_redis: tuple[Stack, RedisServer]) -> None:
+    stack, redis = over_redis
+    stream_id = await started(stack, agent="teller", params={"say": SAY})
+    await stack.run_until(stream_id, "completed")
+    redis.kill()
+    redis.start()
+    for after in (0, 30):
+        answer = await stack.http.get(f"/api/agent/stream/{stream_id}", params={"after": after})
+        assert answer.status_code == 410, answer.text
+        assert answer.json()["type"] == "urn:sevenfold:problem:stream-gone"
+    run = await stack.run(stream_id)
+    assert isinstance(run["result"], dict)
+    assert run["result"]["response"] == WHOLE
+
+
+async def test_a_redis_that_is_away_is_a_503(over_redis: tuple[Stack, RedisServer]) -> None:
+    stack, redis = over_redis
+    stream_id = await started(stack, agent="teller", params={"say": SAY})
+    await stack.run_until(stream_id, "completed")
+    redis.kill()
+    answer = await stack.http.get(f"/api/agent/stream/{stream_id}", params={"after": 3})
+    assert answer.status_code == 503, answer.text
+    assert int(answer.headers["Retry-After"]) > 0
+    redis.start()
+
+
+async def test_a_reader_that_stops_reading_holds_up_nobody(stack: Stack) -> None:
+    # 20 MB: more than sockets hold, and far more than a tail keeps
+    params = {"seconds": 1, "steps": 2_000, "size": 20_000_000 // 2}
+    stream_id = await started(stack, agent="simulator", params=params)
+    reader, writer = await asyncio.open_connection("127.0.0.1", stack.settings.port, limit=65_536)
+    writer.write(f"GET /api/agent/stream/{stream_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await reader.readuntil(b"\r\n\r\n")
+    begun = time.monotonic()
+    neighbour = await read(stack.http, stream_id)
+    assert len(text_of(neighbour)) == 10_000_000
+    assert (await stack.run_until(stream_id, "completed"))["attempt"] == 1
+    took = time.monotonic() - begun
+    assert took < 30
+    # he comes back to life, and misses nothing
+    raw = b""
+    async with asyncio.timeout(60):
+        while b"event: done" not in raw[-2_000:]:
+            raw += await reader.read(65_536)
+    writer.close()
+    ids = [int(line[4:]) for line in raw.split(b"\n") if line.startswith(b"id: ")]
+    assert ids == list(range(1, 2_001))
+    await until(lambda: stack.streams.last_index(f"default:{stream_id}") == 0)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://:secret-word@127.0.0.1:9/0", "does not answer"),
+        ("http://:secret-word@127.0.0.1/", "no address of a Redis"),
+        ("nonsense-secret-word", "no address of a Redis"),
+    ],
+)
+def test_a_redis_that_cannot_be_used_is_said_without_its_password(tmp_path: Path, url: str, expected: str) -> None:
+    settings = make_settings(tmp_path)
+    said = refused("dev", environment(settings, SEVENFOLD_REDIS_URL=url), tmp_path)
+    assert "SEVENFOLD_REDIS_URL" in said
+    assert expected in said
+    assert "secret-word" not in said
+
+
+def test_a_missing_extra_is_said_with_what_to_install(tmp_path: Path) -> None:
+    # As if the package were not there.
+    (tmp_path / "redis.py").write_text("raise ModuleNotFoundError(\"No module named 'redis'\")")
+    environ = environment(make_settings(tmp_path), SEVENFOLD_REDIS_URL="redis://127.0.0.1:9/0")
+    said = refused("dev", {**environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, tmp_path)
+    assert "extra `redis`" in said

@@ -1,0 +1,156 @@
+"""Pattern 6 over a WebSocket, with the `websockets` package as the client."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.agents import CLEANED_UP
+from tests.stack import Stack, running_stack
+from tests.streams import started
+
+SAY = [f"word{number} " for number in range(1, 31)]
+
+
+@asynccontextmanager
+async def opened(stack: Stack, first: object = None, query: str = "") -> AsyncIterator[ClientConnection]:
+    url = f"ws://127.0.0.1:{stack.settings.port}/api/agent/stream/ws{query}"
+    async with connect(url, proxy=None) as socket:
+        if first is not None:
+            await socket.send(first if isinstance(first, str | bytes) else json.dumps(first))
+        yield socket
+
+
+async def heard(socket: ClientConnection, most: int | None = None) -> tuple[list[dict[str, Any]], int | None]:
+    """The messages up to the close and its code, or the first few of them."""
+    messages: list[dict[str, Any]] = []
+    with suppress(ConnectionClosed):
+        async with asyncio.timeout(20):
+            while most is None or len(messages) < most:
+                messages.append(json.loads(await socket.recv()))
+    return messages, socket.close_code
+
+
+def tell(**params: object) -> dict[str, object]:
+    return {"query": "hi", "agent": "teller", "params": {"say": SAY, **params}}
+
+
+async def test_the_first_message_starts_a_stream(stack: Stack) -> None:
+    async with opened(stack, tell()) as socket:
+        (named, *lines), code = await heard(socket)
+    assert named == {"streamId": named["streamId"], "location": f"/api/agent/stream/{named['streamId']}"}
+    assert [line["chunk"] for line in lines] == [*SAY, ""]
+    assert [line["index"] for line in lines[:-1]] == list(range(1, 31))
+    assert lines[-1]["status"] == "completed"
+    assert code == 1000
+
+
+async def test_a_cut_stream_goes_on_over_another_connection(stack: Stack) -> None:
+    async with opened(stack, tell(pause=0.03)) as socket:
+        (named, *lines), _ = await heard(socket, 11)
+    async with opened(stack, {"streamId": named["streamId"], "after": lines[-1]["index"]}) as socket:
+        (again, *rest), code = await heard(socket)
+    assert again == named
+    assert [line["chunk"] for line in (*lines, *rest)] == [*SAY, ""]
+    assert code == 1000
+
+
+async def test_a_message_stops_the_run(stack: Stack) -> None:
+    async with opened(stack, {"query": "hi", "agent": "careful", "params": {"seconds": 20}}) as socket:
+        (named, _), _ = await heard(socket, 2)
+        await socket.send('{"cancel": true}')
+        lines, code = await heard(socket)
+    assert lines[-1] == {"chunk": "", "done": True, "status": "cancelled"}
+    assert code == 1000
+    assert named["streamId"] in CLEANED_UP
+
+
+async def test_going_away_cancels_only_if_that_was_said(stack: Stack) -> None:
+    body = {"query": "hi", "agent": "careful", "params": {"seconds": 3}}
+    ids = []
+    for query in ("", "?onDisconnect=cancel"):
+        async with opened(stack, body, query) as socket:
+            (named, _), _ = await heard(socket, 2)
+            ids.append(named["streamId"])
+    assert (await stack.run_until(ids[1], "cancelled", "completed"))["status"] == "cancelled"
+    assert (await stack.run_until(ids[0], "cancelled", "completed"))["status"] == "completed"
+
+
+async def test_the_same_key_is_the_same_stream(stack: Stack) -> None:
+    first = {**tell(), "idempotencyKey": "over-websocket"}
+    ids = []
+    for _ in range(2):
+        async with opened(stack, first) as socket:
+            (named, *lines), _ = await heard(socket)
+            assert [line["chunk"] for line in lines] == [*SAY, ""]
+            ids.append(named["streamId"])
+    assert ids[0] == ids[1]
+
+
+@pytest.mark.parametrize(
+    ("first", "code", "pointer"),
+    [
+        ("not json", 4400, None),
+        ("[1]", 4422, ""),
+        ('{"query": ""}', 4422, "/query"),
+        ('{"query": "hi", "qerry": 1}', 4422, "/qerry"),
+        ('{"query": "hi", "agent": "nobody"}', 4422, "/agent"),
+        ('{"query": "hi", "idempotencyKey": "with space"}', 4422, "/idempotencyKey"),
+        ('{"streamId": "str_aaaaaaaaaaaaaaaaaaaaaaaaaa"}', 4404, None),
+        ('{"streamId": "../../etc"}', 4404, None),
+        ('{"streamId": "str_x", "after": -1}', 4422, "/after"),
+        (b"\xff\xfe", 4400, None),
+    ],
+)
+async def test_a_first_message_that_does_not_fit(
+    stack: Stack, first: str | bytes, code: int, pointer: str | None
+) -> None:
+    async with opened(stack, first) as socket:
+        (message,), closed = await heard(socket)
+    assert closed == code, message
+    assert message["error"]["status"] == code - 4000
+    if pointer is not None:
+        assert message["error"]["errors"][0]["pointer"] == pointer
+
+
+async def test_an_index_from_the_future(stack: Stack) -> None:
+    stream_id = await started(stack, agent="teller", params={"say": SAY})
+    await stack.run_until(stream_id, "completed")
+    async with opened(stack, {"streamId": stream_id, "after": 31}) as socket:
+        (message,), code = await heard(socket)
+    assert code == 4422
+    assert message["error"]["errors"][0]["pointer"] == "/after"
+
+
+async def test_a_later_message_that_does_not_fit_is_answered_and_ends_nothing(stack: Stack) -> None:
+    async with opened(stack, tell(pause=0.05)) as socket:
+        await heard(socket, 2)
+        await socket.send("nonsense")
+        await socket.send('{"stop": true}')
+        lines, code = await heard(socket)
+    assert [line["error"]["status"] for line in lines if "error" in line] == [400, 422]
+    assert lines[-1]["status"] == "completed"
+    assert code == 1000
+
+
+async def test_a_failed_run_closes_with_its_problem(stack: Stack) -> None:
+    async with opened(stack, {"query": "hi", "agent": "hopeless"}) as socket:
+        (_, failed), code = await heard(socket)
+    assert failed["error"]["verdict"] == "AgentRejected"
+    assert code == 4502
+
+
+async def test_a_process_that_stops_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory = tmp_path_factory.mktemp("stopping")
+    async with running_stack(directory) as stack:
+        async with opened(stack, tell(pause=1)) as socket:
+            await heard(socket, 2)
+            stack.streams.stop()
+            lines, code = await heard(socket)
+        assert lines[-1] == {"reconnect": True}
+        assert code == 1012
