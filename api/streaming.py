@@ -44,13 +44,23 @@ data: {"chunk":"","done":true,"status":"completed","confidence":0.87,"processing
 
 """
 
+_EVENT_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "event": {"enum": ["message", "progress", "done", "error", "reconnect"]},
+        "id": {"type": "string", "pattern": "^[0-9]+$"},
+        "retry": {"type": "integer"},
+    },
+}
+
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The stream: chunks `{chunk, index}`; a reset `{reset, attempt, index}`, after which all that "
         "was said before is void; the events `progress`, `done`, `error` (a problem) and `reconnect` (this process "
         "stops: go on at `Location` with `Last-Event-ID`).",
         "content": {
-            SSE: {"schema": {"type": "string"}, "example": _EXAMPLE},
+            SSE: {"schema": _EVENT_SCHEMA, "example": _EXAMPLE},
             NDJSON: {"schema": {"type": "string"}},
         },
     },
