@@ -16,6 +16,7 @@ from temporalio.client import (
     WorkflowExecutionDescription,
 )
 
+from adapters.streams.live import LiveStreams
 from api.main import build_gateway, create_app
 from api.watching import View, Watch
 from runtime.ports import bind
@@ -190,7 +191,7 @@ async def test_a_storm_of_pollers_is_one_reader(stack: Stack) -> None:
     client = Client(
         stack.temporal.service_client, data_converter=stack.temporal.data_converter, interceptors=[counted]
     )
-    app = create_app(build_gateway(client, stack.settings, stack.config, stack.streams))
+    app = create_app(build_gateway(client, stack.settings, stack.config, LiveStreams(stack.streams.log, local=False)))
     with bind("127.0.0.1", 0, "SEVENFOLD_PORT") as sock:
         port = sock.getsockname()[1]
         async with served(app, sock, stack.settings), http_client(port) as http:
@@ -205,7 +206,8 @@ async def test_a_storm_of_pollers_is_one_reader(stack: Stack) -> None:
 
 async def test_without_a_worker_the_status_is_still_answered(stack: Stack) -> None:
     gateway = replace(
-        build_gateway(stack.temporal, stack.settings, stack.config, stack.streams), task_queue="nobody-polls-this"
+        build_gateway(stack.temporal, stack.settings, stack.config, LiveStreams(stack.streams.log, local=False)),
+        task_queue="nobody-polls-this",
     )
     with bind("127.0.0.1", 0, "SEVENFOLD_PORT") as sock:
         port = sock.getsockname()[1]

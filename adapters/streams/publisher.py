@@ -5,21 +5,17 @@ import random
 import time
 from contextlib import suppress
 
+from adapters.streams.batches import FULL_BATCH, FULL_BATCH_BYTES, first_batch, latest_progress_only
 from adapters.streams.live import LiveStreams
 from contracts.streams import (
     MOST_UNCONFIRMED,
     RESET_STEP,
-    EntryKind,
     StreamClosedError,
     StreamEntry,
     StreamLogError,
 )
 
 _MOST_UNCONFIRMED_BYTES = 2_000_000
-
-# A batch that is written without waiting for its time, and its limit.
-_FULL_BATCH = 200
-_FULL_BATCH_BYTES = 200_000
 
 # How long the end of a call waits for a log that does not answer.
 _CLOSING_SECONDS = 10.0
@@ -52,6 +48,7 @@ class StreamPublisher:
         self._urgent = asyncio.Event()
         self._written = asyncio.Event()
         self._last_write = 0.0
+        self._wrote = False
         self._writing: asyncio.Task[None] | None = None
 
     async def chunk(self, text: str) -> None:
@@ -98,7 +95,7 @@ class StreamPublisher:
         try:
             if self._begun is None or self._given_up:
                 return 0
-            if self._held:  # the result says it all
+            if not self._wanted:  # the result says it all
                 return 0
             self._closing = True
             self._write_on()
@@ -108,6 +105,11 @@ class StreamPublisher:
             return self._tail.last_index
         finally:
             await self._end()
+
+    @property
+    def _wanted(self) -> bool:
+        """Whether the log shall have it: somebody waits for it or follows it, or has done so."""
+        return not self._held and (self._awaited or self._wrote or self._stream.followed)
 
     async def _drained(self) -> None:
         if self._writing is None:
@@ -172,7 +174,7 @@ class StreamPublisher:
         )
 
     def _full(self) -> bool:
-        return self._tail.unconfirmed_count >= _FULL_BATCH or self._tail.unconfirmed_bytes >= _FULL_BATCH_BYTES
+        return self._tail.unconfirmed_count >= FULL_BATCH or self._tail.unconfirmed_bytes >= FULL_BATCH_BYTES
 
     def _raise_if_broken(self) -> None:
         if self._writing is not None and self._writing.done():
@@ -193,8 +195,9 @@ class StreamPublisher:
                 self._news.clear()
                 await self._news.wait()
             await self._until_its_time()
-            batch = _batch(self._tail.unconfirmed)
-            await self._append(_latest_progress_only(batch))
+            batch = first_batch(self._tail.unconfirmed)
+            self._wrote = True
+            await self._append(latest_progress_only(batch))
             self._last_write = time.monotonic()
             self._tail.confirm(batch)
             self._written.set()
@@ -227,21 +230,3 @@ class StreamPublisher:
                 pause = min(_LONGEST_PAUSE, pause * 2)
             else:
                 return
-
-
-def _batch(entries: list[StreamEntry]) -> list[StreamEntry]:
-    size = 0
-    for count, entry in enumerate(entries[:_FULL_BATCH]):
-        size += entry.size
-        if size > _FULL_BATCH_BYTES and count:
-            return entries[:count]
-    return entries[:_FULL_BATCH]
-
-
-def _latest_progress_only(batch: list[StreamEntry]) -> list[StreamEntry]:
-    """One that was overtaken within the batch is news to nobody who reads it there."""
-    return [
-        entry
-        for entry, following in zip(batch, [*batch[1:], None], strict=True)
-        if entry.kind is not EntryKind.PROGRESS or following is None or following.kind is not EntryKind.PROGRESS
-    ]
