@@ -46,6 +46,7 @@ class RunLinks(Payload):
     """Where to go on from a run: paths of this API, and the run's page in the Temporal UI if its address is known."""
 
     self: str
+    stream: str
     cancel: str
     temporal_ui: str | None
 
@@ -76,7 +77,9 @@ class Run(RunSummary):
 def links(gateway: Gateway, tenant: str, run_id: str) -> RunLinks:
     """A run's links."""
     path = f"{API_PREFIX}/runs/{run_id}"
-    return RunLinks(self=path, cancel=f"{path}/cancel", temporal_ui=gateway.ui_link(tenant, run_id))
+    return RunLinks(
+        self=path, stream=f"{path}/stream", cancel=f"{path}/cancel", temporal_ui=gateway.ui_link(tenant, run_id)
+    )
 
 
 def summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> RunSummary:

@@ -57,6 +57,7 @@ class LiveStream:
         self.readers += 1
         self.followed = True
         if self.ended is None:
+            self.complete = False
             self.ended = asyncio.create_task(until_ended())
             self.ended.add_done_callback(lambda _: self._news.set())
             self._feeding = asyncio.create_task(self._feed(self.ended))
