@@ -20,6 +20,7 @@ from contracts.config import SevenfoldConfig
 from contracts.runs import batch_queue
 from runtime.command import run
 from runtime.config_file import load_config
+from runtime.garbage import settle
 from runtime.namespace import ensure_search_attributes
 from runtime.schedules import ensure_daily
 from runtime.settings import Settings
@@ -106,6 +107,7 @@ async def run_worker(settings: Settings) -> None:
             opened_streams(settings, client, local=True) as streams,
             running_worker(client, settings, agents, streams),
         ):
+            settle()
             log.info("worker polls", task_queue=settings.task_queue, agents=agents.names())
             await asyncio.Event().wait()
 

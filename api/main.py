@@ -21,6 +21,7 @@ from api.problem_docs import PROBLEM_SCHEMA
 from api.request_id import RequestIdMiddleware
 from contracts.config import SevenfoldConfig
 from runtime.config_file import load_config
+from runtime.garbage import settle
 from runtime.namespace import ensure_search_attributes
 from runtime.ports import bind
 from runtime.settings import Settings
@@ -124,6 +125,7 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
     try:
         while not (server.started or serving.done()):  # noqa: ASYNC110  (uvicorn has no event for it)
             await asyncio.sleep(0.01)
+        settle()
         on_ready()
         await asyncio.shield(serving)
     except asyncio.CancelledError:

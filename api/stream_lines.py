@@ -38,6 +38,10 @@ class Line:
         return f'{{"error":{self.text}}}' if self.event == "error" else self.text
 
 
+# For what passes: this process stops, or something behind it is away. The reader shall come again.
+_RECONNECT = Line('{"reconnect":true}', "reconnect")
+
+
 @dataclass(frozen=True)
 class Following:
     """A stream that can be read after an index."""
@@ -77,14 +81,15 @@ class Following:
                 index = entries[-1].index if entries else index
                 yield [_line(entry) for entry in entries]
             if self.gateway.streams.stopping.is_set():
-                yield [Line('{"reconnect":true}', "reconnect")]
+                yield [_RECONNECT]
                 return
             end = self.end or await self._until_ended()
             yield [*_unkept(end, self.after, index), self._last(end)]
         except StreamGoneError as gone:
             yield [problem_line(_gone(gone.index))]
         except Exception as error:
-            yield [problem_line(problem_of(error))]
+            problem = problem_of(error)
+            yield [_RECONNECT if problem.retry_after is not None else problem_line(problem)]
 
     def _entries(self) -> AsyncIterator[list[StreamEntry]]:
         if self.end is None:

@@ -9,7 +9,7 @@ ever stands for two different chunks, and a reader who saw lost ones resumes bef
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -29,39 +29,36 @@ class EntryKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StreamEntry:
-    """One thing told. `body` is what readers get, `text` the same as JSON, made once for all of them.
+    """One thing told. `text` is the JSON that readers get and logs keep, made once for all of them.
 
     A chunk and a reset have an index of their own; a progress has that of the entry before it.
     """
 
     index: int
     kind: EntryKind
-    body: dict[str, Any]
-    text: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "text", json.dumps(self.body, ensure_ascii=False, separators=(",", ":")))
+    text: str
 
     @classmethod
     def chunk(cls, index: int, text: str) -> "StreamEntry":
         """A piece of the response."""
-        return cls(index, EntryKind.CHUNK, {"chunk": text, "index": index})
+        return cls(index, EntryKind.CHUNK, _json({"chunk": text, "index": index}))
 
     @classmethod
     def reset(cls, index: int, attempt: int) -> "StreamEntry":
         """The agent begins anew: what was said before is void."""
-        return cls(index, EntryKind.RESET, {"reset": True, "attempt": attempt, "index": index})
+        return cls(index, EntryKind.RESET, _json({"reset": True, "attempt": attempt, "index": index}))
 
     @classmethod
     def progress(cls, index: int, percent: float, note: str) -> "StreamEntry":
         """How far the agent is, in whole percent."""
-        return cls(index, EntryKind.PROGRESS, {"progress": math.floor(percent), "note": note, "index": index})
+        body = {"progress": math.floor(percent), "note": note, "index": index}
+        return cls(index, EntryKind.PROGRESS, _json(body))
 
     @classmethod
-    def of(cls, body: dict[str, Any]) -> "StreamEntry":
-        """An entry out of its body, as a log kept it."""
-        kind = next(kind for kind in EntryKind if kind in body)
-        return cls(body["index"], kind, body)
+    def of(cls, text: str) -> "StreamEntry":
+        """An entry as a log kept it."""
+        body = json.loads(text)
+        return cls(body["index"], next(kind for kind in EntryKind if kind in body), text)
 
     @property
     def size(self) -> int:
@@ -77,6 +74,10 @@ class StreamEnd:
     last_index: int | None = None
     result: RunResult | None = None
     error: RunError | None = None
+
+
+def _json(body: dict[str, Any]) -> str:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 
 class StreamLogError(Exception):

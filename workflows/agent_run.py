@@ -28,6 +28,10 @@ _LONGEST_PAUSE = timedelta(seconds=10)
 _LONGEST_PAUSE_IN_TIME = timedelta(minutes=1)
 
 
+# Entries of its stream that a run keeps in memory, for stock clients that follow it while it runs.
+_REMEMBERED = 100
+_OFFSET_QUERY = "__temporal_workflow_stream_offset"
+
 T = TypeVar("T")
 
 
@@ -124,6 +128,7 @@ class AgentRun:
     ) -> RunResult:
         self._check_deadline()
         self._tell("is at work")
+        forgetting = asyncio.create_task(self._forget_what_was_told())
         try:
             outcome = await workflow.execute_activity_method(
                 AgentCalls.call_agent,
@@ -136,7 +141,19 @@ class AgentRun:
             )
         except ActivityError as error:
             self._raise_told(error)
+        finally:
+            forgetting.cancel()
         return self._result(outcome)
+
+    async def _forget_what_was_told(self) -> None:
+        """Keeps the worker's memory of this run small: the history has it all, and our readers read that."""
+        told = workflow.get_query_handler(_OFFSET_QUERY)
+        assert told is not None, "WorkflowStream registers it"  # noqa: S101
+        forgotten = 0
+        while True:
+            await workflow.wait_condition(lambda: told() - forgotten > 2 * _REMEMBERED)  # noqa: B023
+            forgotten = told() - _REMEMBERED
+            self._stream.truncate(forgotten)
 
     async def _pause_after(self, error: FailureError) -> None:
         """Waits before the second attempt, unless there shall be none."""

@@ -17,9 +17,12 @@ from contracts.streams import (
 
 _MOST_UNCONFIRMED_BYTES = 2_000_000
 
-# How long the end of a call waits for a log that does not answer.
-_CLOSING_SECONDS = 10.0
+# How long the end of a call waits for a log that does not answer, before the whole call is in vain.
+_CLOSING_SECONDS = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+
+# An agent may tell its progress as often as it likes; readers are told the latest, this often.
+_PROGRESS_SECONDS = 0.25
 
 
 class StreamPublisher:
@@ -47,6 +50,8 @@ class StreamPublisher:
         self._news = asyncio.Event()
         self._urgent = asyncio.Event()
         self._written = asyncio.Event()
+        self._progress: tuple[float, str] | None = None
+        self._progress_at = 0.0
         self._last_write = 0.0
         self._wrote = False
         self._writing: asyncio.Task[None] | None = None
@@ -71,8 +76,14 @@ class StreamPublisher:
         if not (self._awaited or self._stream.readers):
             return
         await self._begin()
-        if not self._too_far_ahead():
-            self._tell(StreamEntry.progress(self._tail.last_index, percent, note))
+        self._progress = percent, note
+        if time.monotonic() - self._progress_at >= _PROGRESS_SECONDS:
+            self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        if self._progress is not None and not self._too_far_ahead():
+            self._tell(StreamEntry.progress(self._tail.last_index, *self._progress))
+            self._progress, self._progress_at = None, time.monotonic()
 
     async def whole(self, text: str) -> None:
         """The response of a call that said nothing before it. The result has it, and readers get it from there; only
@@ -97,6 +108,7 @@ class StreamPublisher:
                 return 0
             if not self._wanted:  # the result says it all
                 return 0
+            self._tell_progress()
             self._closing = True
             self._write_on()
             self._news.set()

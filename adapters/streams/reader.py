@@ -34,7 +34,10 @@ async def entries_after(
         if sequence is None or sequence < tail.before_first:
             if cursor.index < tail.base:
                 sequence = None
-                yield cursor.take(await catching_up.next_entries(beat))
+                if found := await catching_up.next_entries(beat):
+                    yield cursor.take(found)
+                elif not await tail.changed(_LOG_PAUSE_SECONDS):
+                    yield []
                 continue
             sequence = tail.before_first
         if found := tail.since(sequence):
@@ -108,7 +111,7 @@ class _CatchingUp:
         """The next entries of the log; none if there are none within `beat` seconds."""
         try:
             async with asyncio.timeout(beat):
-                page = await self._stream.log.read(self._stream.workflow_id, self._position, wait=True)
+                page = await self._stream.log.read(self._stream.workflow_id, self._position, wait=False)
         except TimeoutError:
             return []
         except StreamLogError:

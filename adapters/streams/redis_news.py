@@ -71,6 +71,9 @@ class RedisNews:
         """Waits for the entries after a position, which is the newest there is. Raises RedisError."""
         if not self.follows(key, position):
             start = position or _START
+            if (other := self._followed.get(key)) is not None:  # there is one follower of a run here, by design
+                other.error = RedisError("followed from another place")
+                other.news.set()
             self._followed[key] = _Followed(given=start, read=start)
             await self._interrupt()
         followed = self._followed[key]

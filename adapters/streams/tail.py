@@ -7,9 +7,9 @@ from itertools import islice
 
 from contracts.streams import EntryKind, StreamEntry
 
-# What is kept beside what the log does not have yet: some ten seconds of a model's output. A reader who falls further
+# What is kept beside what the log does not have yet: some seconds of a model's output. A reader who falls further
 # behind catches up from the log.
-_KEPT_ENTRIES = 256
+_KEPT_ENTRIES = 128
 _KEPT_BYTES = 64_000
 
 
@@ -21,7 +21,7 @@ class Tail:
     def __init__(self) -> None:
         self._entries: deque[StreamEntry] = deque()
         self._bytes = 0
-        self._progress: object = None
+        self._progress = ""
         self._waiting: set[asyncio.Future[None]] = set()
         self.sequence = 0
         self.confirmed = 0
@@ -57,9 +57,9 @@ class Tail:
     def append(self, entry: StreamEntry, *, confirmed: bool) -> None:
         """Adds what comes next; what is here already is left as it is."""
         if entry.kind is EntryKind.PROGRESS:
-            if entry.index < self.last_index or entry.body == self._progress:
+            if entry.index < self.last_index or entry.text == self._progress:
                 return
-            self._progress = entry.body
+            self._progress = entry.text
         elif entry.index <= self.last_index:
             return
         else:
@@ -85,7 +85,7 @@ class Tail:
         self.confirmed = self.sequence
         self.unconfirmed_bytes = 0
 
-    def since(self, sequence: int, limit: int = _KEPT_ENTRIES * 4) -> list[StreamEntry]:
+    def since(self, sequence: int, limit: int = 1_000) -> list[StreamEntry]:
         """The entries after a sequence number that is not before the oldest."""
         skipped = sequence - self.before_first
         if skipped * 2 < len(self._entries):

@@ -6,7 +6,6 @@ run has ended, adds nothing to the history, and is faster (docs/decisions.md, "R
 """
 
 import base64
-import json
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -24,6 +23,8 @@ from contracts.streams import StreamClosedError, StreamEntry, StreamLogError, St
 
 TOPIC = "stream"
 _PUBLISH_SIGNAL = "__temporal_workflow_stream_publish"
+
+_JSON = {"encoding": b"json/plain"}
 
 _PAGE_EVENTS = 200
 
@@ -106,7 +107,7 @@ class TemporalStreamLog:
 def _entry(data: str) -> StreamEntry:
     # as `PublishEntry` documents it: a serialized payload in base64
     payload = Payload.FromString(base64.b64decode(data))
-    return StreamEntry.of(json.loads(payload.data))
+    return StreamEntry.of(payload.data.decode())
 
 
 class TemporalStreamWriter:
@@ -121,7 +122,7 @@ class TemporalStreamWriter:
         """See `contracts.streams.StreamWriter`."""
         if entries is not self._sent:  # the stock client keeps what it could not send
             for entry in entries:
-                self._topic.publish(entry.body)
+                self._topic.publish(Payload(metadata=_JSON, data=entry.text.encode()))
             self._sent = entries
         try:
             await self._stream.flush()
