@@ -19,10 +19,11 @@ from bench.long_polls import LONG_POLLS
 from bench.processes import REPOSITORY
 from bench.report import around_tables, circumstances, requests_table, rewrite, suites_table, targets_table
 from bench.sevenfold import Ports
+from bench.streams import STREAMS, STREAMS_APART, STREAMS_REDIS
 from bench.suite import Suite, run_suites
 
 DOCUMENT = REPOSITORY / "docs" / "performance.md"
-SUITES = [THROUGHPUT, AGAINST_LOOP, ACCEPTING, LONG_POLLS, QUERY_BESIDE_JOB]
+SUITES = [THROUGHPUT, AGAINST_LOOP, ACCEPTING, LONG_POLLS, QUERY_BESIDE_JOB, STREAMS, STREAMS_APART, STREAMS_REDIS]
 QUICK = Plan(rounds=2, calls=20, seconds=2)
 LIMIT = 40 * 60  # seconds: a benchmark that hangs ends all the same
 
@@ -40,7 +41,7 @@ def main() -> None:
         parser.error("--write is for whole runs, without --quick, --only and --address")
     if arguments.write:
         try:
-            around_tables(DOCUMENT)  # before ten minutes are spent on figures that have no place to go
+            around_tables(DOCUMENT)  # before twenty minutes are spent on figures that have no place to go
         except ValueError as error:
             parser.error(str(error))
     plan = QUICK if arguments.quick else Plan()

@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
-from contracts.agent import AgentEvent, Progress, Reply
+from contracts.agent import AgentEvent, Delta, Progress, Reply
 
 TICKS = 10
+CHUNKS_A_SECOND = 20
 
 
 async def instant(request: Any) -> str:
@@ -33,3 +35,27 @@ async def ticking(request: Any) -> AsyncIterator[AgentEvent]:
         await asyncio.sleep(1)
         yield Progress(percent=100 * tick / TICKS, note=repr(time.time()))
     yield Reply(response="ok")
+
+
+async def speaking(request: Any) -> AsyncIterator[AgentEvent]:
+    """Speak at once, and then 20 times a second; every chunk is the moment it was spoken, so that whoever reads it
+    knows how late. `params` say how many `chunks`, and in which `journal` it is noted when the agent was cancelled,
+    and as what (`mark`).
+    """
+    start = time.monotonic()
+    try:
+        for number in range(request.params["chunks"]):
+            # Until a moment, not for a span: being late once shall not make the whole stream slower.
+            await asyncio.sleep(max(0.0, start + number / CHUNKS_A_SECOND - time.monotonic()))
+            yield Delta(text=f"{time.time():.6f} ")
+    except (asyncio.CancelledError, GeneratorExit):  # the latter if it was just being listened to
+        now = time.time()
+        if journal := request.params.get("journal"):
+            await asyncio.to_thread(_note, journal, f"{request.params['mark']} {now}\n")
+        raise
+    yield Reply()
+
+
+def _note(journal: str, line: str) -> None:
+    with Path(journal).open("a") as lines:
+        lines.write(line)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.harness import Say, rate, reason
 from bench.processes import family
-from bench.sevenfold import Ports, Sevenfold, run_sevenfold
+from bench.sevenfold import Ports, run_sevenfold
 
 REST = 5.0  # seconds without a request before memory counts as idle
 
@@ -50,7 +50,7 @@ async def measure_footprint(work: Path, starts: int, load_seconds: float, say: S
             async with run_sevenfold(work, empty, Ports.free()) as sevenfold:
                 footprint.first_starts.append(sevenfold.seconds)
                 await asyncio.sleep(REST)
-                footprint.idle.append(_memory(sevenfold))
+                footprint.idle.append(memory(sevenfold.child.pid))
             shutil.rmtree(empty, ignore_errors=True)
             async with run_sevenfold(work, used, Ports.free()) as sevenfold:
                 footprint.later_starts.append(sevenfold.seconds)
@@ -69,16 +69,16 @@ async def _load(work: Path, data: Path, seconds: float) -> Memory:
     async with run_sevenfold(work, data, Ports.free()) as sevenfold:
         await rate(sevenfold.query, 50, seconds)
         await asyncio.sleep(REST)
-        return _memory(sevenfold)
+        return memory(sevenfold.child.pid)
 
 
-def _memory(sevenfold: Sevenfold) -> Memory:
-    """Sum over Sevenfold's process and its descendants, the Temporal server apart."""
+def memory(pid: int) -> Memory:
+    """Sum over a process and its descendants, the Temporal server apart."""
     if not Path("/proc/self/smaps_rollup").exists():
         raise RuntimeError("memory needs Linux's /proc/<pid>/smaps_rollup")
     totals = {"Rss:": 0, "Pss:": 0}
-    for pid in family(sevenfold.child.pid):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+    for each in family(pid):
+        for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():
             name, *rest = line.split()
             if name in totals:
                 totals[name] += int(rest[0]) * 1024

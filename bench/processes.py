@@ -89,19 +89,21 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def family(pid: int) -> list[int]:
-    """Return a process and its descendants, the Temporal server apart: it is not ours to judge."""
+def family(pid: int, *, with_server: bool = False) -> list[int]:
+    """Return a process and its descendants, the Temporal server mostly apart: it is not ours to judge."""
     server = (BIN / "temporal").resolve()
-    if Path(f"/proc/{pid}/exe").resolve() == server:
+    if not with_server and Path(f"/proc/{pid}/exe").resolve() == server:
         return []
-    children = Path(f"/proc/{pid}/task").glob("*/children")
-    return [pid, *(each for file in children for child in file.read_text().split() for each in family(int(child)))]
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for file in files for child in file.read_text().split()]
+    return [pid, *(each for child in children for each in family(child, with_server=with_server))]
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process and its descendants, the Temporal server apart, have used."""
+def cpu_seconds(pid: int, *, with_server: bool = False) -> float:
+    """Return the processor time that a process and its descendants, the Temporal server mostly apart, have used."""
     # After the name in brackets, which may hold spaces, the 12th and 13th field are user and system time.
-    times = (Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[11:13] for each in family(pid))
+    stats = (Path(f"/proc/{each}/stat") for each in family(pid, with_server=with_server))
+    times = (stat.read_text().rpartition(")")[2].split()[11:13] for stat in stats)
     return sum(int(user) + int(system) for user, system in times) / os.sysconf("SC_CLK_TCK")
 
 

@@ -1,4 +1,4 @@
-"""Sevenfold itself as a child process: `sevenfold dev` on free ports with the benchmark's agents."""
+"""Sevenfold itself as child processes: `dev` on free ports with the benchmark's agents, or worker and API apart."""
 
 import contextlib
 import time
@@ -27,6 +27,10 @@ target = "bench.agents:fifty"
 [agents.ticking]
 kind = "python"
 target = "bench.agents:ticking"
+
+[agents.speaking]
+kind = "python"
+target = "bench.agents:speaking"
 """
 BODY = b'{"query": "hi"}'
 
@@ -67,15 +71,10 @@ async def run_sevenfold(
     work: Path, data: Path, ports: Ports, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[Sevenfold]:
     """Start `sevenfold dev` with its files in `data`, wait until it is ready, and stop it at the end."""
-    config = work / "sevenfold.toml"
-    config.write_text(CONFIG)
     environment = {
-        "SEVENFOLD_PORT": str(ports.http),
+        **_environment(work, ports.http, data),
         "SEVENFOLD_TEMPORAL_PORT": str(ports.temporal),
         "SEVENFOLD_TEMPORAL_UI_PORT": str(ports.ui),
-        "SEVENFOLD_DATA_DIR": str(data),
-        "SEVENFOLD_CONFIG": str(config),
-        "PYTHONPATH": str(REPOSITORY),  # the installed command does not look for agents in the repository
         **(settings or {}),
     }
     log = work / f"sevenfold-{ports.http}.log"
@@ -89,3 +88,51 @@ async def run_sevenfold(
     finally:
         await sevenfold.door.close()
         await child.stop(patience=40)
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A worker and an API that share nothing but the Temporal server (and a Redis, if they were told of one)."""
+
+    worker: Child
+    api: Child
+    port: int
+
+
+@contextlib.asynccontextmanager
+async def run_apart(
+    work: Path, sevenfold: Sevenfold, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Apart]:
+    """Start `sevenfold worker` and `sevenfold api` on the server of a `sevenfold dev`, beside its own two."""
+    (port,) = free_ports(1)
+    environment = {
+        **_environment(work, port, work / f"apart-{port}"),
+        "TEMPORAL_ADDRESS": f"127.0.0.1:{sevenfold.ports.temporal}",
+        "SEVENFOLD_TASK_QUEUE": f"bench-{port}",
+        **(settings or {}),
+    }
+    children: list[Child] = []
+    door = Door(port)
+    try:
+        for command in ("worker", "api"):
+            log = work / f"{command}-{port}.log"
+            children.append(Child([BIN / "sevenfold", command], log=log, environment=environment, cwd=REPOSITORY))
+        apart = Apart(*children, port)
+        for child in children:
+            await until(lambda: door.get("/health/ready"), 60, "sevenfold worker with sevenfold api", child)
+        yield apart
+    finally:
+        await door.close()
+        for child in reversed(children):
+            await child.stop(patience=40)
+
+
+def _environment(work: Path, port: int, data: Path) -> dict[str, str]:
+    config = work / "sevenfold.toml"
+    config.write_text(CONFIG)
+    return {
+        "SEVENFOLD_PORT": str(port),
+        "SEVENFOLD_DATA_DIR": str(data),
+        "SEVENFOLD_CONFIG": str(config),
+        "PYTHONPATH": str(REPOSITORY),  # the installed command does not look for agents in the repository
+    }

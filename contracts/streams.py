@@ -55,10 +55,9 @@ class StreamEntry:
         return cls(index, EntryKind.PROGRESS, _json(body))
 
     @classmethod
-    def of(cls, text: str) -> "StreamEntry":
+    def of(cls, body: dict[str, Any]) -> "StreamEntry":
         """An entry as a log kept it."""
-        body = json.loads(text)
-        return cls(body["index"], next(kind for kind in EntryKind if kind in body), text)
+        return cls(body["index"], next(kind for kind in EntryKind if kind in body), _json(body))
 
     @property
     def size(self) -> int:

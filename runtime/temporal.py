@@ -2,18 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from pydantic import ValidationError
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.converter import ExternalStorage
+from temporalio.converter import DataConverter, ExternalStorage
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.plugin import SimplePlugin
 from temporalio.service import GrpcCompression, RPCError
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from runtime.embedded import HOST
+from runtime.payload_converter import SharedPydanticConverter
 from runtime.payloads import opened_storage
 from runtime.sdk import sdk_runtime
 from runtime.settings import Settings, uses_own_cluster
@@ -28,7 +27,7 @@ def plugin(storage: ExternalStorage) -> SimplePlugin:
     """The data converter, sandbox and failure types, the same wherever workflows are started, run or replayed."""
     return SimplePlugin(
         "sevenfold",
-        data_converter=replace(pydantic_data_converter, external_storage=storage),
+        data_converter=DataConverter(payload_converter_class=SharedPydanticConverter, external_storage=storage),
         workflow_runner=SandboxedWorkflowRunner(
             restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
         ),

@@ -314,6 +314,6 @@ async def test_the_stock_client_of_workflow_streams_reads_along(stack: Stack) ->
     stream_id = await started(stack, agent="teller", params={"say": FIFTY, "pause": 0.02})
     client = WorkflowStreamClient.create(stack.temporal, f"default:{stream_id}")
     async with asyncio.timeout(15):
-        told = [item.data async for item in client.subscribe(["stream"], result_type=dict)]
-    assert "".join(entry["chunk"] for entry in told) == WHOLE
+        batches = [item.data async for item in client.subscribe(["stream"], result_type=list)]
+    assert "".join(entry["chunk"] for batch in batches for entry in batch) == WHOLE
     await stack.run_until(stream_id, "completed")

@@ -28,8 +28,8 @@ _LONGEST_PAUSE = timedelta(seconds=10)
 _LONGEST_PAUSE_IN_TIME = timedelta(minutes=1)
 
 
-# Entries of its stream that a run keeps in memory, for stock clients that follow it while it runs.
-_REMEMBERED = 100
+# Batches of its stream that a run keeps in memory, for stock clients that follow it while it runs.
+_REMEMBERED = 20
 _OFFSET_QUERY = "__temporal_workflow_stream_offset"
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from contracts.streams import EntryKind, StreamEntry
 
 # What is kept beside what the log does not have yet: some seconds of a model's output. A reader who falls further
 # behind catches up from the log.
-_KEPT_ENTRIES = 128
+_KEPT_ENTRIES = 64
 _KEPT_BYTES = 64_000
 
 

@@ -1,0 +1,80 @@
+"""Loads a server with streams, and tells how late their chunks came and what that cost."""
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.agents import CHUNKS_A_SECOND
+from bench.footprint import memory
+from bench.harness import busy_share
+from bench.processes import REPOSITORY, Child, cpu_seconds
+from bench.stream_readers import Heard
+
+OPEN = 15  # seconds for which all streams of a load are open together
+SLACK = 3  # seconds: how long the last one to be asked for may take until its first chunk
+LIMIT = 90.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """Streams that were open at the same time. Process by process, `cpu` is what was used in ms a second, `rss` the
+    memory at the end in MB. `busy` is the whole machine's share, `others` that of programs that are none of ours.
+    """
+
+    streams: list[Heard]
+    delays: list[float]
+    cpu: list[float]
+    rss: list[float]
+    busy: float
+    others: float
+
+    def percentile(self, percent: int) -> float:
+        """Return by how many ms the chunks came late, of those that came while all streams were open."""
+        return statistics.quantiles(self.delays, n=100, method="inclusive")[percent - 1] * 1000
+
+
+async def read(port: int, work: Path, streams: int, chunks: int, *more: str) -> list[Heard]:
+    """Have so many streams read, one after the other unless `more` says otherwise."""
+    log = work / f"streams-{uuid.uuid4().hex[:8]}.log"
+    argv = [sys.executable, "-m", "bench.stream_readers", str(port), "--streams", str(streams)]
+    argv += ["--chunks", str(chunks), "--limit", str(LIMIT), *more]
+    readers = Child(argv, log=log, cwd=REPOSITORY)
+    try:
+        await readers.wait(LIMIT + 30)
+    finally:
+        await readers.stop()
+    return [Heard(**stream) for stream in json.loads(log.read_text())]
+
+
+async def load(port: int, work: Path, pids: Sequence[int], streams: int, over: float) -> Load:
+    """Read so many streams that are started over a time; raise `RuntimeError` if they were not open together."""
+    chunks = round((over + SLACK + OPEN) * CHUNKS_A_SECOND)
+    reading = asyncio.create_task(read(port, work, streams, chunks, "--over", str(over)))
+    try:
+        await asyncio.sleep(over + SLACK)
+        before, all_before = [cpu_seconds(pid) for pid in pids], cpu_seconds(os.getpid(), with_server=True)
+        seconds = OPEN - SLACK
+        busy = await busy_share(seconds)
+        cpu = [(cpu_seconds(pid) - used) / seconds * 1000 for pid, used in zip(pids, before, strict=True)]
+        all_ours = (cpu_seconds(os.getpid(), with_server=True) - all_before) / seconds / (os.cpu_count() or 1)
+        rss = [memory(pid).rss for pid in pids]
+        heard = await reading
+    finally:
+        reading.cancel()
+    if any(len(stream.chunks) != chunks for stream in heard):
+        raise RuntimeError(f"of {chunks} chunks came {min(len(stream.chunks) for stream in heard)}")
+    return Load(heard, _delays(heard), cpu, rss, busy, max(0.0, busy - all_ours))
+
+
+def _delays(streams: Sequence[Heard]) -> list[float]:
+    begun = max(stream.chunks[0][1] for stream in streams)
+    over = min(stream.chunks[-1][0] for stream in streams)
+    if over - begun < OPEN:
+        raise RuntimeError(f"all streams were open for {over - begun:.1f} s together, not for {OPEN}")
+    return [seen - spoken for stream in streams for spoken, seen in stream.chunks if begun <= spoken < begun + OPEN]
