@@ -1,9 +1,9 @@
 """The log of a stream in its own run: written by Temporal's Workflow Streams, read from the history.
 
-Each item is a batch, a list of entries: as items of their own they made half of what an open stream weighs. The stock
-client of `temporalio.contrib.workflow_streams` can follow such a run too. Our readers do not ask the workflow, as that
-client does: they wait for the history's next event. That needs no worker, works the same after the run has ended,
-adds nothing to the history, and is faster (docs/decisions.md, "Reading a stream").
+Each item is a batch, a list of entries: as items of their own they made half of what an open stream weighs. The
+stock client of `temporalio.contrib.workflow_streams` can follow such a run too. Our readers do not ask the workflow,
+as that client does: they wait for the history's next event. That needs no worker, works the same after the run has
+ended, adds nothing to the history, and is faster (docs/decisions.md, "Reading a stream").
 """
 
 import base64
