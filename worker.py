@@ -86,8 +86,9 @@ def _worker(client: Client, settings: Settings, task_queue: str, activities: lis
         workflows=WORKFLOWS,
         activities=activities,
         max_cached_workflows=settings.max_cached_workflows,
-        # An opened call holds a workflow task for its first moments, so there must be as many of those.
-        max_concurrent_workflow_tasks=settings.max_concurrent_calls,
+        # An opened call holds a workflow task for its first moments, so there must be as many of those. With a single
+        # slot the polls for new runs and for cached ones would take turns.
+        max_concurrent_workflow_tasks=max(2, settings.max_concurrent_calls),
         max_concurrent_local_activities=settings.max_concurrent_calls,
         max_concurrent_activities=settings.max_concurrent_calls,
         # A cancellation that was not pushed is found at the next heartbeat.

@@ -89,7 +89,7 @@ def suites_table(suites: list[Suite]) -> list[str]:
             rows += [_suite_row(aim, suite.of(aim)) for aim in suite.aims]
         if suite.not_run:
             rows.append([suite.key, f"not run: {suite.not_run}", "", ""])
-    return _table(["Jobs and tasks", "got", "target", ""], rows)
+    return _table(["Jobs, tasks and streams", "got", "target", ""], rows)
 
 
 def _suite_row(aim: Aim, values: list[float]) -> list[str]:

@@ -137,6 +137,21 @@ async def test_a_door_with_its_worker_killed_in_mid_stream(processes: Processes,
     assert f"{second.process.pid} 2 started" in journal.read_text()
 
 
+async def test_where_there_is_no_room_beside_the_door_another_worker_streams(
+    processes: Processes, tmp_path: Path
+) -> None:
+    processes.settings = processes.settings.model_copy(update={"max_concurrent_calls": 1})
+    journal = tmp_path / "journal"
+    door, port = processes.start("api", "--with-worker")
+    worker, _ = processes.start("worker")
+    await until_ready(port)
+    async with http_client(port) as http:
+        both = await asyncio.gather(*(read_until_cut(http, journal, None) for _ in range(2)))
+    assert [text_of(found) for _, found in both] == [WHOLE, WHOLE]
+    pids = {int(line.split()[0]) for line in journal.read_text().splitlines()}
+    assert pids == {door.process.pid, worker.process.pid}
+
+
 async def test_a_door_that_is_told_to_stop_sends_its_readers_elsewhere(processes: Processes, tmp_path: Path) -> None:
     first, port = processes.start("api")
     _, other_port = processes.start("api")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 
 import httpx
@@ -282,6 +283,17 @@ async def test_five_thousand_chunks(streams: Stack) -> None:
     assert indexes(kept) == list(range(2_501, 5_001))
     description = await streams.temporal.get_workflow_handle(f"default:{stream_id}").describe()
     assert description.history_length < 300
+
+
+async def test_silence_is_broken_every_few_seconds(stack: Stack) -> None:
+    body = {"query": "hi", "agent": "teller", "params": {"say": ["at last"], "pause": 9}}
+    begun, comments = time.monotonic(), []
+    async with stack.http.stream("POST", "/api/agent/stream", json=body) as answer:
+        async for line in answer.aiter_lines():
+            if line.startswith(":"):
+                comments.append(time.monotonic() - begun)
+    assert len(comments) == 1
+    assert comments[0] < 10
 
 
 async def test_any_run_can_be_followed(streams: Stack) -> None:
