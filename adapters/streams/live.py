@@ -16,6 +16,7 @@ _LOCAL_START_SECONDS = 0.3
 _END_SECONDS = 1.0
 
 _LOG_PAUSE_SECONDS = 0.5
+_ASKED_ANEW_SECONDS = 5.0
 
 
 class LiveStream:
@@ -75,7 +76,9 @@ class LiveStream:
 
     def check(self) -> None:
         """Raises what ended the feeding for good."""
-        if self._feeding is not None and self._feeding.done() and not self._feeding.cancelled():
+        if self._feeding is not None and self._feeding.done() and not self.complete:
+            if self._feeding.cancelled():
+                raise StreamLogError("the stream is not fed any more")
             self._feeding.result()
 
     async def _feed(self, ended: asyncio.Task[StreamEnd]) -> None:
@@ -98,7 +101,12 @@ class LiveStream:
         reading = asyncio.ensure_future(self.log.read(self.workflow_id, position, wait=not final))
         news = asyncio.ensure_future(self._news.wait())
         try:
-            await asyncio.wait({reading} if final else {reading, news}, return_when=asyncio.FIRST_COMPLETED)
+            # Asked anew now and then, whatever a log may have forgotten to tell.
+            await asyncio.wait(
+                {reading} if final else {reading, news},
+                timeout=_ASKED_ANEW_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             if not reading.done():
                 return position
             page = await reading
@@ -145,8 +153,8 @@ class LiveStreams:
 
     def forget(self, stream: LiveStream) -> None:
         """Lets go of it unless somebody needs it."""
-        if stream.idle:
-            self._streams.pop(stream.workflow_id, None)
+        if stream.idle and self._streams.get(stream.workflow_id) is stream:
+            del self._streams[stream.workflow_id]
 
     def stop(self) -> None:
         """Has all readers end, so that they go on at another process."""

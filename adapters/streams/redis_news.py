@@ -32,6 +32,7 @@ class _Followed:
     batches: Batches = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     error: RedisError | None = None
+    waiters: int = 0
     asked_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -78,16 +79,21 @@ class RedisNews:
             await self._interrupt()
         followed = self._followed[key]
         followed.asked_at = time.monotonic()
+        followed.waiters += 1
         try:
             await followed.news.wait()
         except asyncio.CancelledError:
-            self._drop(key, followed)
+            if followed.waiters == 1:  # else somebody else has taken its place already
+                self._drop(key, followed)
             raise
+        finally:
+            followed.waiters -= 1
         if followed.error is not None:
             self._drop(key, followed)
             raise followed.error
         batches, followed.batches = followed.batches, []
-        followed.given = batches[-1][0]
+        if batches:
+            followed.given = batches[-1][0]
         followed.news.clear()
         self._more.set()
         return batches
@@ -117,7 +123,7 @@ class RedisNews:
     async def _read(self, connection: "Redis") -> None:
         idle = time.monotonic() - _IDLE_SECONDS
         for key, followed in list(self._followed.items()):
-            if followed.asked_at < idle and followed.batches:
+            if followed.asked_at < idle and not followed.waiters:
                 self._drop(key, followed)
         wanted: dict[Any, Any] = {key: followed.read for key, followed in self._followed.items() if followed.wanted}
         if not wanted:
