@@ -26,11 +26,9 @@ async def with_redis(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
             yield running
 
 
-@pytest.fixture(scope="module", params=["temporal", "temporal, elsewhere", "redis"])
+@pytest.fixture(scope="module", params=["temporal", "temporal, elsewhere", "redis", "redis, elsewhere"])
 async def streams(request: pytest.FixtureRequest, stack: Stack, with_redis: Stack) -> AsyncIterator[Stack]:
-    """The product with each log, and its door once beside the worker and once in a place that has the log alone (for
-    Redis tests/test_stream_faults.py has that, with real processes).
-    """
+    """The product with each log, and its door once beside the worker and once in a place that has the log alone."""
     log, _, elsewhere = request.param.partition(", ")
     running = stack if log == "temporal" else with_redis
     if not elsewhere:

@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from adapters.streams.redis_client import asked, in_background
 from adapters.streams.redis_news import RedisNews
 from adapters.streams.redis_writes import RedisWrites, Write
 from contracts.streams import StreamClosedError, StreamEntry, StreamLogError, StreamPage
@@ -50,7 +51,8 @@ async def opened_redis_log(url: str, namespace: str, lifetime: float) -> AsyncIt
             raise RedisUnusableError(f"Redis does not answer: {error}") from None
         if int(version.partition(".")[0]) < 7:
             raise RedisUnusableError(f"Redis {version} is too old; streams need Redis 7 or newer")
-        async with RedisNews(redis, FIELD) as news, RedisWrites(redis, round(lifetime)) as writes:
+        news, writes = RedisNews(redis, FIELD), RedisWrites(redis, round(lifetime))
+        async with in_background(news.run()), in_background(writes.run()):
             yield RedisStreamLog(redis, namespace, news, writes)
     finally:
         await redis.aclose()
@@ -88,14 +90,14 @@ class RedisStreamLog:
     async def last_index(self, workflow_id: str) -> int:
         """The first part of the last entry's id."""
         try:
-            found: Any = await self._redis.xrevrange(self._prefix + workflow_id, count=1)
+            found: Any = await asked(self._redis.xrevrange(self._prefix + workflow_id, count=1))
         except RedisError as error:
             raise StreamLogError(f"Redis: {error}") from error
         return int(found[0][0].partition(b"-")[0]) if found else 0
 
     async def _after(self, key: str, position: bytes | None) -> list[tuple[bytes, bytes]]:
         first = b"-" if position is None else b"(" + position
-        found: Any = await self._redis.xrange(key, min=first, count=_PAGE)
+        found: Any = await asked(self._redis.xrange(key, min=first, count=_PAGE))
         return [(identity, fields[FIELD]) for identity, fields in found]
 
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from adapters.streams.redis_client import asked
 
 Batches = list[tuple[bytes, bytes]]
 
@@ -42,7 +42,7 @@ class _Followed:
 
 
 class RedisNews:
-    """Runs while the block does."""
+    """What comes in the streams that are waited for, as long as `run` does."""
 
     def __init__(self, redis: "Redis", name: bytes) -> None:
         self._redis = redis
@@ -51,17 +51,6 @@ class RedisNews:
         self._more = asyncio.Event()
         self._client_id = 0
         self._blocked = False
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
-        return self
-
-    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
 
     def follows(self, key: str, position: bytes | None) -> bool:
         """Whether the stream is waited for from that position on."""
@@ -70,17 +59,18 @@ class RedisNews:
 
     async def after(self, key: str, position: bytes | None) -> Batches:
         """Waits for the entries after a position, which is the newest there is. Raises RedisError."""
-        if not self.follows(key, position):
-            start = position or _START
-            if (other := self._followed.get(key)) is not None:  # there is one follower of a run here, by design
-                other.error = RedisError("followed from another place")
-                other.news.set()
-            self._followed[key] = _Followed(given=start, read=start)
-            await self._interrupt()
-        followed = self._followed[key]
+        start = position or _START
+        followed = self._followed.get(key)
+        if anew := followed is None or followed.given != start:
+            if followed is not None:  # there is one follower of a run here, by design
+                followed.error = RedisError("followed from another place")
+                followed.news.set()
+            followed = self._followed[key] = _Followed(given=start, read=start)
         followed.asked_at = time.monotonic()
         followed.waiters += 1
         try:
+            if anew:
+                await self._interrupt()
             await followed.news.wait()
         except asyncio.CancelledError:
             if followed.waiters == 1:  # else somebody else has taken its place already
@@ -105,13 +95,14 @@ class RedisNews:
     async def _interrupt(self) -> None:
         self._more.set()
         if self._blocked:
-            await self._redis.client_unblock(self._client_id)
+            await asked(self._redis.client_unblock(self._client_id))
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Asks Redis for news until it is cancelled."""
         async with self._redis.client() as connection:
             while True:
                 try:
-                    self._client_id = await connection.client_id()
+                    self._client_id = await asked(connection.client_id())
                     while True:
                         await self._read(connection)
                 except RedisError as error:
@@ -132,7 +123,7 @@ class RedisNews:
             return
         self._blocked = True
         try:
-            answer: Any = await connection.xread(wanted, count=_PAGE, block=_BLOCK_MILLISECONDS)
+            answer: Any = await asked(connection.xread(wanted, count=_PAGE, block=_BLOCK_MILLISECONDS))
         finally:
             self._blocked = False
         for key, messages in answer.items() if isinstance(answer, dict) else answer or []:

@@ -1,13 +1,13 @@
 """Writes of many streams, sent together: what comes while a batch is under way is the next batch."""
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from adapters.streams.redis_client import asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,24 +20,13 @@ class Write:
 
 
 class RedisWrites:
-    """Runs while the block does; `lifetime` is in seconds, from a stream's last entry on."""
+    """Writes as long as `run` runs; `lifetime` is in seconds, from a stream's last entry on."""
 
     def __init__(self, redis: "Redis", lifetime: int) -> None:
         self._redis = redis
         self._lifetime = lifetime
         self._waiting: list[tuple[Write, asyncio.Future[None]]] = []
         self._news = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
-        return self
-
-    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
 
     async def done(self, write: Write) -> None:
         """Returns when Redis has it. Raises RedisError."""
@@ -46,7 +35,8 @@ class RedisWrites:
         self._news.set()
         await future
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Sends what waits until it is cancelled."""
         while True:
             await self._news.wait()
             self._news.clear()
@@ -70,5 +60,5 @@ class RedisWrites:
             pipeline.xadd(write.key, write.fields, id=write.identity)
         for key in {write.key for write in writes}:
             pipeline.expire(key, self._lifetime)
-        answers = await pipeline.execute(raise_on_error=False)
+        answers = await asked(pipeline.execute(raise_on_error=False))
         return list(answers[: len(writes)])

@@ -1,0 +1,30 @@
+"""What the client library of Redis does to those who are told to end."""
+
+import asyncio
+import random
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from adapters.streams.redis_client import asked
+from tests.redis_server import redis_server
+
+
+async def test_a_question_that_is_cancelled_ends_whenever_that_comes(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        async with Redis.from_url(server.url) as redis:
+            await redis.xadd("stream", {"entries": "x" * 1_000})
+
+            async def ask() -> None:
+                await asked(redis.xrange("stream"))
+
+            ended = cancelled = 0
+            for _ in range(100):
+                tasks = [asyncio.create_task(ask()) for _ in range(10)]
+                await asyncio.sleep(random.random() * 0.01)
+                told = [task for task in tasks if task.cancel()]
+                await asyncio.wait(tasks)
+                cancelled += sum(task.cancelled() for task in told)
+                ended += len(told)
+            assert cancelled == ended
+            assert ended
