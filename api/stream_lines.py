@@ -1,8 +1,9 @@
 """A run's stream as lines for its readers, whatever the wire: chunks, resets, progress, and one end."""
 
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from adapters.streams.reader import StreamGoneError, entries_after, kept_entries_after
@@ -12,8 +13,9 @@ from api.problem_handlers import problem_of
 from api.problems import Kind, ProblemError, failed_run, invalid
 from api.request_id import request_id
 from api.runs_view import described
-from api.starting import Started
+from api.starting import Start, start_run
 from contracts.identity import workflow_id
+from contracts.requests import StreamRequest
 from contracts.runs import ID_PREFIXES, Pattern, RunResult, RunStatus
 from contracts.streams import MOST_UNCONFIRMED, RESET_STEP, EntryKind, StreamEnd, StreamEntry
 
@@ -49,15 +51,18 @@ class Following:
     gateway: Gateway
     tenant: str
     run_id: str
-    after: int
-    end: StreamEnd | None
+    after: int = 0
+    end: StreamEnd | None = None
+    replayed: bool = False
 
     @classmethod
-    async def of(cls, gateway: Gateway, tenant: str, started: Started) -> "Following":
-        """The stream of a run that was started just now, or before with the same key."""
+    async def of(cls, gateway: Gateway, tenant: str, body: StreamRequest, key: str | None) -> "Following":
+        """The stream that is started now, or that was before with the same key."""
+        start = Start(Pattern.STREAMING, tenant, body, task="query", key=key, query=body.query, context=body.context)
+        started = await start_run(gateway, start)
         if started.replayed:
-            return await follow(gateway, tenant, started.run_id)
-        return cls(gateway, tenant, started.run_id, after=0, end=None)
+            return replace(await follow(gateway, tenant, started.run_id), replayed=True)
+        return cls(gateway, tenant, started.run_id)
 
     @property
     def path(self) -> str:
@@ -77,13 +82,14 @@ class Following:
         """
         index = self.after
         try:
-            async for entries in self._entries():
-                index = entries[-1].index if entries else index
-                yield [_line(entry) for entry in entries]
-            if self.gateway.streams.stopping.is_set():
-                yield [_RECONNECT]
-                return
-            end = self.end or await self._until_ended()
+            async with self._opened() as (pages, end_of):
+                async for entries in pages:
+                    index = entries[-1].index if entries else index
+                    yield [_line(entry) for entry in entries]
+                if self.gateway.streams.stopping.is_set():
+                    yield [_RECONNECT]
+                    return
+                end = end_of()
             yield [*_unkept(end, self.after, index), self._last(end)]
         except StreamGoneError as gone:
             yield [problem_line(_gone(gone.index))]
@@ -91,21 +97,15 @@ class Following:
             problem = problem_of(error)
             yield [_RECONNECT if problem.retry_after is not None else problem_line(problem)]
 
-    def _entries(self) -> AsyncIterator[list[StreamEntry]]:
-        if self.end is None:
-            return self._live_entries()
-        return kept_entries_after(
-            self.gateway.streams.log, workflow_id(self.tenant, self.run_id), self.after, self.end.last_index or None
-        )
-
-    async def _live_entries(self) -> AsyncIterator[list[StreamEntry]]:
-        streams = self.gateway.streams
-        async with streams.joined(workflow_id(self.tenant, self.run_id), self._until_ended) as stream:
-            async for entries in entries_after(streams, stream, self.after, beat=BEAT_SECONDS):
-                yield entries
-
-    async def _until_ended(self) -> StreamEnd:
-        return await _ended(self.gateway, self.tenant, self.run_id)
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[tuple[AsyncIterator[list[StreamEntry]], Callable[[], StreamEnd]]]:
+        """What there is to read, and how it ended, once that is read."""
+        streams, workflow, end = self.gateway.streams, workflow_id(self.tenant, self.run_id), self.end
+        if end is not None:
+            yield kept_entries_after(streams.log, workflow, self.after, end.last_index or None), lambda: end
+            return
+        async with streams.joined(workflow, lambda: _ended(self.gateway, self.tenant, self.run_id)) as stream:
+            yield entries_after(streams, stream, self.after, beat=BEAT_SECONDS), stream.end
 
     def _last(self, end: StreamEnd) -> Line:
         if end.error is not None:

@@ -21,13 +21,11 @@ from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.idempotency import read_key
 from api.problem_handlers import problem_of
 from api.problems import Kind, ProblemError
-from api.starting import Start, start_run
 from api.stream_lines import Following, Line, follow, problem_line
 from api.streaming import LARGEST_INDEX, OnDisconnect
 from api.strict_json import InvalidJsonError
 from contracts.payload import WireRequest
 from contracts.requests import StreamRequest
-from contracts.runs import Pattern
 
 router = APIRouter(prefix=API_PREFIX)
 
@@ -82,9 +80,7 @@ async def _first(socket: WebSocket, gateway: Gateway, tenant: str) -> Following:
         return await follow(gateway, tenant, resume.stream_id, resume.after, "/after")
     begin = _read(_Begin, message)
     body = StreamRequest.model_validate({name: value for name, value in message.items() if name != "idempotencyKey"})
-    key = read_key(begin.idempotency_key, "/idempotencyKey")
-    start = Start(Pattern.STREAMING, tenant, body, task="query", key=key, query=body.query, context=body.context)
-    return await Following.of(gateway, tenant, await start_run(gateway, start))
+    return await Following.of(gateway, tenant, body, read_key(begin.idempotency_key, "/idempotencyKey"))
 
 
 async def _converse(socket: WebSocket, following: Following, *, cancels: bool) -> None:

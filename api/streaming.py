@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
@@ -15,7 +16,6 @@ from api.problem_docs import PROBLEMS
 from api.problems import invalid, not_found
 from api.runs import RunId, cancel_run
 from api.runs_view import Run
-from api.starting import Start, start_run
 from api.stream_lines import Following, Line, follow
 from api.strict_json import StrictJsonRoute
 from contracts.requests import StreamRequest
@@ -67,12 +67,27 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     **PROBLEMS,
 }
 
-AcceptHeader = Annotated[str | None, Header(alias="accept", include_in_schema=False)]
-
 OnDisconnect = Annotated[
     Literal["continue", "cancel"],
     Query(alias="onDisconnect", description="What becomes of the run when this reader goes away before the end."),
 ]
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """How a reader wants its stream: the media type, and whether the run ends with the connection."""
+
+    form: str
+    cancels: bool
+
+
+async def _wish(
+    accept: Annotated[str | None, Header(include_in_schema=False)] = None, on_disconnect: OnDisconnect = "continue"
+) -> _Wish:
+    return _Wish(accepted(accept, (SSE, NDJSON)), on_disconnect == "cancel")
+
+
+WishDep = Annotated[_Wish, Depends(_wish)]
 
 
 async def _after(
@@ -103,17 +118,12 @@ async def start_stream(
     gateway: GatewayDep,
     tenant: TenantDep,
     key: IdempotencyKeyDep,
-    accept: AcceptHeader = None,
-    on_disconnect: OnDisconnect = "continue",
+    wish: WishDep,
 ) -> Response:
     """As server-sent events, or as JSON lines with `Accept: application/x-ndjson`. A reader that is cut off goes on
     at the `Location` of this answer with `Last-Event-ID`; the run does not mind, unless `onDisconnect=cancel`.
     """
-    form = accepted(accept, (SSE, NDJSON))
-    start = Start(Pattern.STREAMING, tenant, body, task="query", key=key, query=body.query, context=body.context)
-    started = await start_run(gateway, start)
-    following = await Following.of(gateway, tenant, started)
-    return _streamed(following, form, on_disconnect, REPLAYED if started.replayed else {})
+    return _streamed(await Following.of(gateway, tenant, body, key), wish)
 
 
 @router.get("/stream/{stream_id}", summary="Go on reading a stream", responses=_RESPONSES)
@@ -122,11 +132,10 @@ async def resume_stream(
     gateway: GatewayDep,
     tenant: TenantDep,
     after: AfterDep,
-    accept: AcceptHeader = None,
-    on_disconnect: OnDisconnect = "continue",
+    wish: WishDep,
 ) -> Response:
     """From after the index that you have, at any process, while it runs or later."""
-    return await follow_run(_own(stream_id), gateway, tenant, after, accept, on_disconnect)
+    return await follow_run(_own(stream_id), gateway, tenant, after, wish)
 
 
 @router.get("/runs/{run_id}/stream", summary="Follow a run", responses=_RESPONSES)
@@ -135,13 +144,11 @@ async def follow_run(
     gateway: GatewayDep,
     tenant: TenantDep,
     after: AfterDep,
-    accept: AcceptHeader = None,
-    on_disconnect: OnDisconnect = "continue",
+    wish: WishDep,
 ) -> Response:
     """What the run's agent says, whichever pattern it serves."""
-    form = accepted(accept, (SSE, NDJSON))
     index, pointer = after
-    return _streamed(await follow(gateway, tenant, run_id, index, pointer), form, on_disconnect, {})
+    return _streamed(await follow(gateway, tenant, run_id, index, pointer), wish)
 
 
 @router.post(
@@ -166,17 +173,13 @@ def _own(stream_id: str) -> str:
     return stream_id
 
 
-def _streamed(following: Following, form: str, on_disconnect: str, headers: dict[str, str]) -> Response:
-    pieces = (_as_sse if form == SSE else _as_ndjson)(following)
+def _streamed(following: Following, wish: _Wish) -> Response:
+    pieces = (_as_sse if wish.form == SSE else _as_ndjson)(following)
+    replayed = REPLAYED if following.replayed else {}
     return StreamingResponse(
-        _watched(following, pieces, cancels=on_disconnect == "cancel"),
-        media_type=form,
-        headers={
-            "Location": following.path,
-            "X-Stream-Id": following.run_id,
-            **_HEADERS,
-            **headers,
-        },
+        _watched(following, pieces, cancels=wish.cancels),
+        media_type=wish.form,
+        headers={"Location": following.path, "X-Stream-Id": following.run_id, **_HEADERS, **replayed},
     )
 
 

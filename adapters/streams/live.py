@@ -74,6 +74,11 @@ class LiveStream:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def end(self) -> StreamEnd:
+        """How the run ended, of a stream that is complete."""
+        assert self.ended is not None, "it is complete for as long as somebody reads it"  # noqa: S101
+        return self.ended.result()
+
     def check(self) -> None:
         """Raises what ended the feeding for good."""
         if self._feeding is not None and self._feeding.done() and not self.complete:

@@ -44,8 +44,8 @@ async def entries_after(
             sequence += len(found)
             if fresh := cursor.take(found):
                 yield fresh
-        elif stream.complete and stream.ended is not None:
-            cursor.check_end(stream.ended.result().last_index)
+        elif stream.complete:
+            cursor.check_end(stream.end().last_index)
             return
         else:
             stream.check()
