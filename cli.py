@@ -8,6 +8,7 @@ from typing import Annotated
 import structlog
 import typer
 
+from adapters.webhooks.verify_command import verify_webhook
 from api.main import build_gateway, create_app, run_api, serve
 from contracts.config import SevenfoldConfig
 from runtime.command import run
@@ -55,6 +56,9 @@ def api(
 def worker() -> None:
     """Starts a worker alone; as many as needed."""
     run(run_worker)
+
+
+app.command()(verify_webhook)
 
 
 def main() -> None:

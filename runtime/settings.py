@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     # Keeps streams in this Redis (redis://…) instead of in the runs' histories; needs the extra `redis`.
     redis_url: SecretStr | None = None
 
+    # Seals webhook secrets before they enter a history: base64 of 32 bytes. Several are separated by commas; the
+    # first seals, all open. Without it a key is made in the data directory, but none where TEMPORAL_ADDRESS is set.
+    secret_key: SecretStr | None = None
+
     # Base address of the Temporal UI, for the links in answers. The embedded server's is known.
     temporal_ui_url: str | None = None
 

@@ -163,10 +163,11 @@ def summarize_text(request: AgentRequest) -> Reply:
 
 
 def analyze_document(request: AgentRequest) -> Reply:
-    """The title, size, summary, key terms and mood of one document."""
+    """The title, size, summary, key terms and mood of one document, and what its reader said of it."""
     scope = Scope.of(request)
     text = _required_text(scope).text
     title, body = _title(scope.inside("document"), text)
+    known = _known(scope.inside("document"))
     found = sentences(body)
     sentiment = judge(found)
     count = len(words(body))
@@ -174,6 +175,7 @@ def analyze_document(request: AgentRequest) -> Reply:
     terms = key_terms(found)
     data: JsonObject = {
         "title": title,
+        **known,
         "words": count,
         "sentences": len(found),
         "characters": len(text),
@@ -183,17 +185,37 @@ def analyze_document(request: AgentRequest) -> Reply:
         "sentiment": sentiment.as_json(),
     }
     return Reply(
-        response=_tell_document(title, count, found, terms, sentiment, summary),
+        response=_tell_document(title, known, count, found, terms, sentiment, summary),
         confidence=sentiment.confidence,
         data=data,
     )
 
 
+def _known(document: Scope) -> JsonObject:
+    """Of `contentType`, `pages`, `unreadPages` and `truncated` those that came with the document."""
+    counts = {name: int(document.number(name) or 0) for name in ("pages", "unreadPages")}
+    known: JsonObject = {name: count for name, count in counts.items() if count > 0}
+    content_type = document.word("contentType")
+    if content_type is not None:
+        known["contentType"] = content_type
+    return {**known, "truncated": True} if _value(document, "truncated") is True else known
+
+
 def _tell_document(
-    title: str | None, count: int, found: Sequence[str], terms: Sequence[str], sentiment: Sentiment, summary: str
+    title: str | None,
+    known: JsonObject,
+    count: int,
+    found: Sequence[str],
+    terms: Sequence[str],
+    sentiment: Sentiment,
+    summary: str,
 ) -> str:
     name = f"“{title}”" if title else "The document"
-    parts = [f"{name}: {quantity(count, 'word')} in {quantity(len(found), 'sentence')}."]
+    pages = known.get("pages")
+    size = f"{quantity(pages, 'page')}, " if isinstance(pages, int) else ""
+    parts = [f"{name}: {size}{quantity(count, 'word')} in {quantity(len(found), 'sentence')}."]
+    if known.keys() & {"unreadPages", "truncated"}:
+        parts.append("Not all of it was read.")
     if terms:
         parts.append(f"It is about {enumerate_words(terms[:5])}.")
     if sentiment.label != UNKNOWN:

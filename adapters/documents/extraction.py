@@ -1,0 +1,138 @@
+"""Text from documents, each read by a process of its own that is held to limits and cannot harm this one."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from adapters.documents import plain
+from adapters.documents.limits import Extracted, Limits, damaged
+from adapters.documents.sniffing import Kind, Sniffed, sniff
+from contracts.document_errors import DocumentError, DocumentFault
+from contracts.documents import DocumentText
+
+DEFAULT_LIMITS = Limits()
+
+# Decoding this takes a millisecond; a process takes 40 to start.
+_NO_PROCESS_UP_TO = 64_000
+
+# Ways for a process to end that are no document's doing: somebody killed it, or the machine ran out of memory.
+_KILLED = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
+
+
+class DocumentReader:
+    """Reads PDF, HTML and plain text, `at_once` documents at the same time (as many as there are processors).
+
+    The others wait, and their time does not run yet.
+    """
+
+    def __init__(self, limits: Limits = DEFAULT_LIMITS, at_once: int | None = None) -> None:
+        self._limits = limits
+        self._places = asyncio.Semaphore(at_once or os.cpu_count() or 1)
+
+    async def extract(
+        self,
+        data: bytes,
+        *,
+        content_type: str | None = None,
+        name: str | None = None,
+        title: str | None = None,
+    ) -> DocumentText:
+        """The text of a file, by its bytes, the declared media type and the file name; a given title goes first.
+
+        Raises DocumentError for a document that cannot be read, now or ever; OSError if reading it was impossible
+        just now. Nothing is left running after a cancellation.
+        """
+        self._check_size(data)
+        sniffed = sniff(data, content_type, name)
+        if sniffed.kind is Kind.PLAIN and len(data) <= _NO_PROCESS_UP_TO:
+            found = plain.extract(data, sniffed.charset, self._limits)
+        else:
+            async with self._places:
+                found = _understood(*await self._in_a_process(data, sniffed))
+        if not found.text:
+            raise _without_text(sniffed.kind)
+        return DocumentText(
+            text=found.text,
+            content_type=sniffed.media_type,
+            title=title or found.title,
+            pages=found.pages,
+            unread_pages=found.unread_pages,
+            truncated=found.truncated,
+        )
+
+    def _check_size(self, data: bytes) -> None:
+        if not data:
+            raise DocumentError(
+                DocumentFault.EMPTY,
+                "The document is an empty file. Check what its address answers, or send its text.",
+            )
+        if len(data) > self._limits.input_bytes:
+            raise DocumentError(
+                DocumentFault.TOO_LARGE,
+                f"The document has more than {self._limits.input_bytes / 1_000_000:g} MB. Send its text, or the "
+                "document in parts.",
+            )
+
+    async def _in_a_process(self, data: bytes, sniffed: Sniffed) -> tuple[int, bytes]:
+        """The exit code and the answer."""
+        order = {"kind": sniffed.kind, "charset": sniffed.charset, "limits": asdict(self._limits)}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-B", "-X", "utf8", "-W", "ignore", "-m", "adapters.documents.child"),
+            json.dumps(order),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=_environment(),
+            # Ctrl-C in a terminal goes to the whole group; we end our children ourselves.
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                answer, _ = await process.communicate(data)
+        except TimeoutError:
+            raise _too_slow() from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                # Not only wait(): that may never return while there is output which nobody has read.
+                await process.communicate()
+        assert process.returncode is not None  # noqa: S101  (communicate waits for the end)
+        return process.returncode, answer
+
+
+def _environment() -> dict[str, str]:
+    """No more than what it takes to find the same modules: no secrets for a process that strangers keep busy."""
+    paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
+    libraries = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    return {"PYTHONPATH": paths, **libraries}
+
+
+def _understood(code: int, answer: bytes) -> Extracted:
+    if code == -signal.SIGXCPU:
+        raise _too_slow()
+    if code in _KILLED or code > 0:
+        raise ChildProcessError(f"a document's process ended with code {code}")
+    if code < 0:  # it crashed, and would again
+        raise damaged()
+    fields = json.loads(answer)
+    if "fault" in fields:
+        raise DocumentError(DocumentFault(fields["fault"]), fields["detail"])
+    return Extracted(**fields)
+
+
+def _too_slow() -> DocumentError:
+    return DocumentError(
+        DocumentFault.TOO_SLOW, "The document takes too long to read. Send its text, or the document in parts."
+    )
+
+
+def _without_text(kind: Kind) -> DocumentError:
+    detail = (
+        "The PDF holds no text: its pages may be scanned images. Send it after text recognition (OCR)."
+        if kind is Kind.PDF
+        else "The document holds no text: what it shows may be made by scripts or images. Send the text itself."
+    )
+    return DocumentError(DocumentFault.EMPTY, detail)

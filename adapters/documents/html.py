@@ -1,0 +1,115 @@
+"""HTML: the title and the text that a reader of the page sees."""
+
+import re
+from html.parser import HTMLParser
+
+from adapters.documents.limits import Extracted, Limits
+from adapters.documents.plain import decode, shortened, tidied, titled
+
+# Elements whose content is not shown, or is no text. (`noscript` is for readers like this one, and stays.)
+_HIDDEN = frozenset({"script", "style", "template", "svg", "math", "iframe", "object", "canvas", "audio", "video"})
+_BLOCKS = re.compile(
+    r"address|article|aside|blockquote|body|caption|center|dd|details|dialog|div|dl|dt|fieldset|figcaption|figure|"
+    r"footer|form|h1|h2|h3|h4|h5|h6|header|hr|legend|main|menu|nav|ol|option|p|pre|section|select|summary|table|"
+    r"tbody|textarea|tfoot|thead|title|ul"
+)
+_LINES = frozenset({"br", "li", "tr"})
+_CELLS = frozenset({"td", "th"})
+
+_SPACES = re.compile(r"[ \t\n\r\f]+")
+# Where a page names its character set: it must be early, and the words there are ASCII whatever the rest is.
+_DECLARED_WITHIN = 2_048
+_DECLARED = re.compile(
+    rb"<(?:meta\s[^>]{0,300}?charset|\?xml\s[^>]{0,100}?encoding)\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE
+)
+
+
+def extract(data: bytes, charset: str | None, limits: Limits) -> Extracted:
+    """The visible text: a blank line around blocks, a hyphen before list items."""
+    page = _Page(limits.characters)
+    try:
+        page.feed(decode(data, charset or _declared(data)))
+        page.close()
+    except _Enough:
+        pass
+    text = tidied("\n".join(" ".join(line.split()) for line in "".join(page.pieces).splitlines()))
+    found = shortened(text, limits.characters)
+    return found._replace(title=titled("".join(page.title)), truncated=found.truncated or page.full)
+
+
+def _declared(data: bytes) -> str | None:
+    found = _DECLARED.search(data[:_DECLARED_WITHIN])
+    charset = found[1].decode("ascii") if found else None
+    # A page that could be read so far is not UTF-16, whatever it says.
+    return None if charset and charset.lower().startswith("utf-16") else charset
+
+
+def _is_block(tag: str) -> bool:
+    return _BLOCKS.fullmatch(tag) is not None
+
+
+class _Enough(Exception):  # noqa: N818  (no error)
+    """The page has said as much as is kept of one."""
+
+
+class _Page(HTMLParser):
+    """Collects the pieces of a page's text. What it remembers does not grow with the depth of the page's elements."""
+
+    def __init__(self, characters: int) -> None:
+        super().__init__(convert_charrefs=True)
+        self.pieces: list[str] = []
+        self.title: list[str] = []
+        self.full = False
+        self._room = characters
+        # The hidden element we are in, and how many of its own name stand open.
+        self._hidden = ""
+        self._depth = 0
+        self._in_title = False
+        self._preformatted = 0
+        self._bullet = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if self._hidden:
+            self._depth += tag == self._hidden
+        elif tag in _HIDDEN:
+            self._hidden, self._depth = tag, 1
+        else:
+            self._preformatted += tag == "pre"
+            self._in_title = tag == "title" and not self.title
+            self._bullet = tag == "li" or (self._bullet and _is_block(tag))
+            self._break(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._hidden:
+            self._depth -= tag == self._hidden
+            self._hidden = self._hidden if self._depth else ""
+            return
+        if tag == "pre":
+            self._preformatted = max(0, self._preformatted - 1)
+        self._in_title = False
+        self._bullet = self._bullet and tag != "li"
+        self._break(tag)
+
+    def handle_data(self, data: str) -> None:
+        if self._hidden:
+            return
+        text = data if self._preformatted else _SPACES.sub(" ", data)
+        if self._in_title:
+            self.title.append(text)
+            return
+        if self._bullet and not text.isspace():
+            self.pieces.append("- ")
+            self._bullet = False
+        self.pieces.append(text)
+        self._room -= len(text)
+        if self._room < 0:
+            self.full = True
+            raise _Enough
+
+    def _break(self, tag: str) -> None:
+        if _is_block(tag) and not self._bullet:
+            self.pieces.append("\n\n")
+        elif tag in _LINES:
+            self.pieces.append("\n")
+        elif tag in _CELLS:
+            self.pieces.append(" ")

@@ -1,0 +1,107 @@
+"""What kind of document some bytes are: by what they begin with, then by what their sender says."""
+
+import re
+from enum import StrEnum
+from pathlib import PurePath
+from typing import NamedTuple
+
+from contracts.document_errors import DocumentError, DocumentFault
+
+
+class Kind(StrEnum):
+    """A reader's name; by it the module that reads is found."""
+
+    PDF = "pdf"
+    HTML = "html"
+    PLAIN = "plain"
+
+
+class Sniffed(NamedTuple):
+    """The reader, the media type without parameters, and the character set that was declared, if any."""
+
+    kind: Kind
+    media_type: str
+    charset: str | None
+
+
+# Readers of PDF take a header that begins within so many bytes; a page's comments may come before its first element.
+_PDF_WITHIN = 1_024
+_HTML_WITHIN = 2_048
+_HTML_START = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--.{0,1000}?-->\s*)?"
+    rb"<(?:!doctype\s+html|html|head|title|body)[\s>]",
+    re.IGNORECASE | re.DOTALL,
+)
+_CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([\w.:-]{1,40})", re.IGNORECASE)
+
+# What people try to send, by the bytes it begins with.
+_FOREIGN = {
+    b"PK\x03\x04": "a ZIP archive, as Word, Excel, PowerPoint, OpenDocument and EPUB files are",
+    b"\xd0\xcf\x11\xe0": "an old Office file",
+    b"{\\rtf": "an RTF file",
+    b"%!PS": "a PostScript file",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"II*\x00": "a TIFF image",
+    b"MM\x00*": "a TIFF image",
+    b"\x1f\x8b": "a gzip archive",
+}
+# What servers and clients say when they do not know.
+_GENERIC = frozenset(
+    {
+        "",
+        "application/octet-stream",
+        "binary/octet-stream",
+        "application/download",
+        "application/x-download",
+        "application/force-download",
+    }
+)
+_HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
+_PDF_TYPES = frozenset({"application/pdf", "application/x-pdf"})
+_PLAIN_TYPES = re.compile(r"text/.+|application/(?:.+\+)?(?:json|xml|yaml)|application/(?:x-yaml|x-ndjson|jsonl)")
+_HTML_SUFFIXES = frozenset({".html", ".htm", ".xhtml"})
+
+
+def sniff(data: bytes, content_type: str | None, name: str | None) -> Sniffed:
+    """The kind of `data`. Raises DocumentError for one that nobody here reads.
+
+    Bytes are believed before words: files are declared wrongly every day, and a PDF always says that it is one.
+    """
+    declared = (content_type or "").partition(";")[0].strip().lower()
+    charset = _CHARSET.search(content_type or "")
+    if b"%PDF-" in data[:_PDF_WITHIN] and not _looks_like_html(data):
+        return Sniffed(Kind.PDF, "application/pdf", None)
+    foreign = next((what for start, what in _FOREIGN.items() if data.startswith(start)), None)
+    if foreign is not None:
+        raise _unsupported(f"The document is {foreign}")
+    if declared in _PDF_TYPES:
+        raise DocumentError(
+            DocumentFault.BROKEN,
+            "The document is declared as a PDF and is none: perhaps an error page was sent in its place. "
+            "Check what its address answers, or what was encoded.",
+        )
+    kind, media_type = _of_text(data, declared, name)
+    return Sniffed(kind, media_type, charset[1] if charset else None)
+
+
+def _of_text(data: bytes, declared: str, name: str | None) -> tuple[Kind, str]:
+    if declared in _HTML_TYPES:
+        return Kind.HTML, declared
+    if declared in _GENERIC:
+        html = _looks_like_html(data) or PurePath(name or "").suffix.lower() in _HTML_SUFFIXES
+        return (Kind.HTML, "text/html") if html else (Kind.PLAIN, "text/plain")
+    if _PLAIN_TYPES.fullmatch(declared):
+        return Kind.PLAIN, declared
+    raise _unsupported(f"The document is declared as {declared[:100]}")
+
+
+def _looks_like_html(data: bytes) -> bool:
+    return _HTML_START.match(data[:_HTML_WITHIN]) is not None
+
+
+def _unsupported(fact: str) -> DocumentError:
+    return DocumentError(
+        DocumentFault.UNSUPPORTED_TYPE, f"{fact}, which cannot be read here. Send a PDF, an HTML page or plain text."
+    )

@@ -1,0 +1,185 @@
+"""Reading answers of strangers, within bounds of bytes and of time."""
+
+import asyncio
+import zlib
+from dataclasses import dataclass
+
+import httpx
+
+from adapters.outbound.addresses import UnsafeUrlError
+from adapters.outbound.connections import UnresolvableError
+from adapters.outbound.guarded_http import LOCATION
+from adapters.outbound.urls import check_url
+
+_GZIP = ("gzip", "x-gzip")
+_LATER = frozenset({408, 425, 429})
+_LONGEST_CONTENT_TYPE = 200
+
+
+class TooLargeError(Exception):
+    """The answer is larger than asked for. The message is safe to show."""
+
+
+class FetchError(Exception):
+    """The document could not be had. The message tells a user why; nothing of the URL but its host is in it.
+
+    `temporary`: a later attempt may succeed.
+    """
+
+    def __init__(self, message: str, *, temporary: bool) -> None:
+        super().__init__(message)
+        self.temporary = temporary
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A document. `content_type` as its host gave it or empty; `url` is where it was, its query included."""
+
+    data: bytes
+    content_type: str
+    url: str
+
+
+async def read_at_most(response: httpx.Response, limit: int) -> bytes:
+    """The whole body of a streamed answer, unpacked, of at most `limit` bytes.
+
+    Raises TooLargeError, httpx.DecodingError and httpx.TransportError.
+    """
+    too_large = TooLargeError(f"The answer is larger than {limit} bytes.")
+    announced = response.headers.get("Content-Length", "")
+    if announced.isdecimal() and int(announced) > _most_packed(limit):
+        raise too_large
+    data, whole = await _beginning(response, limit)
+    if not whole:
+        raise too_large
+    return data
+
+
+async def read_prefix(response: httpx.Response, limit: int) -> bytes:
+    """The first `limit` bytes of a streamed answer's body, unpacked; the rest is not read, and the answer closed.
+
+    What cannot be unpacked counts as empty. Raises httpx.TransportError.
+    """
+    try:
+        data, _ = await _beginning(response, limit)
+    except httpx.DecodingError:
+        data = b""
+    await response.aclose()
+    return data
+
+
+async def fetch(
+    client: httpx.AsyncClient, url: str, *, limit: int, seconds: float, allow_loopback: bool, hops: int = 3
+) -> Fetched:
+    """The document at a URL, of at most `limit` bytes, within `seconds`, after at most `hops` redirects.
+
+    `client` is a guarded one. Raises FetchError.
+    """
+    # `from None`: an httpx error holds the request, and with it the URL's secrets
+    try:
+        async with asyncio.timeout(seconds):
+            return await _follow(client, url, limit, hops, allow_loopback=allow_loopback)
+    except (TimeoutError, httpx.TimeoutException):
+        raise FetchError(
+            "The document did not arrive in time. Try later, or a faster host.", temporary=True
+        ) from None
+    except UnsafeUrlError as error:
+        raise FetchError(str(error), temporary=False) from None
+    except TooLargeError:
+        raise FetchError(
+            f"The document is larger than {limit} bytes. Give a smaller one, or a part of it.", temporary=False
+        ) from None
+    except UnresolvableError:
+        raise FetchError(
+            "The host name of the document's URL could not be resolved. Check its spelling.", temporary=True
+        ) from None
+    except httpx.DecodingError:
+        raise FetchError(
+            "The document's host sent it in a content coding other than gzip, or damaged. Have it sent as it is.",
+            temporary=False,
+        ) from None
+    except httpx.TransportError:
+        raise FetchError(
+            "The connection to the document's host failed. Check that it can be reached by https from the internet.",
+            temporary=True,
+        ) from None
+
+
+async def _follow(client: httpx.AsyncClient, url: str, limit: int, hops: int, *, allow_loopback: bool) -> Fetched:
+    for _ in range(hops + 1):
+        here = check_url(url, allow_loopback=allow_loopback)
+        async with client.stream("GET", here) as response:
+            location = response.extensions[LOCATION]
+            if not (response.is_redirect and location):
+                return await _document(response, limit)
+        url = _joined(here, location)
+    raise FetchError(
+        f"The document's URL redirected more often than allowed ({hops}). Give the one at the end.", temporary=False
+    )
+
+
+async def _document(response: httpx.Response, limit: int) -> Fetched:
+    status = response.status_code
+    if not response.is_success:
+        temporary = status >= 500 or status in _LATER
+        advice = "Try later." if temporary else "Check that anyone can read it there without signing in."
+        raise FetchError(f"{response.url.host} answered {status} for the document. {advice}", temporary=temporary)
+    data = await read_at_most(response, limit)
+    content_type = response.headers.get("Content-Type", "")[:_LONGEST_CONTENT_TYPE]
+    return Fetched(data=data, content_type=content_type, url=str(response.url))
+
+
+def _joined(base: httpx.URL, location: str) -> str:
+    try:
+        return str(base.join(location))
+    except (httpx.InvalidURL, ValueError):
+        raise FetchError(
+            "The document's URL redirected to something that is not a URL. Give the one at the end.", temporary=False
+        ) from None
+
+
+async def _beginning(response: httpx.Response, limit: int) -> tuple[bytes, bool]:
+    """The first `limit` bytes, unpacked, and whether that was all."""
+    unpacking = _Unpacking(response)
+    found = bytearray()
+    async for piece in response.aiter_raw():
+        found += unpacking.take(piece, limit + 1 - len(found))
+        # packed bytes count as well: they can be many and unpack to nothing
+        if len(found) > limit or response.num_bytes_downloaded > _most_packed(limit):
+            return bytes(found[:limit]), False
+    if response.num_bytes_downloaded:
+        unpacking.check_end()
+    return bytes(found), True
+
+
+def _most_packed(limit: int) -> int:
+    # what gzip adds to data that it cannot shrink is far less
+    return limit + limit // 1000 + 1024
+
+
+class _Unpacking:
+    """Undoes an answer's gzip, never further than asked for.
+
+    httpx would unpack whole pieces, and codings within codings: gigabytes can lie in the 64 kB that it reads.
+    """
+
+    def __init__(self, response: httpx.Response) -> None:
+        coding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if coding not in ("", "identity", *_GZIP):
+            raise httpx.DecodingError("a content coding other than gzip", request=response.request)
+        self._request = response.request
+        self._inflating = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS) if coding in _GZIP else None
+
+    def take(self, piece: bytes, most: int) -> bytes:
+        """The next bytes, at most so many (1 or more); those beyond are lost."""
+        if self._inflating is None:
+            return piece[:most]
+        try:
+            return self._inflating.decompress(piece, most)
+        except zlib.error:
+            raise httpx.DecodingError("not gzip", request=self._request) from None
+
+    def check_end(self) -> None:
+        """Raises httpx.DecodingError if more should have come, or something came after the end."""
+        if self._inflating is not None and (not self._inflating.eof or self._inflating.unused_data):
+            raise httpx.DecodingError("gzip, cut short or gone on with", request=self._request)

@@ -1,0 +1,88 @@
+"""Connections to hosts that users named: looked up once, judged, and made to the very address that was judged."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import httpcore
+import httpx
+
+from adapters.outbound.addresses import UnsafeUrlError, is_allowed
+from adapters.outbound.urls import literal_address
+
+Addresses = Sequence[IPv4Address | IPv6Address]
+
+# From a host name and a port to all addresses that it has, the best first. Raises OSError if it has none.
+Resolve = Callable[[str, int], Awaitable[Addresses]]
+
+# Big sites give eight addresses or so; more are a means to have the gateway knock at many doors.
+_MOST_TRIED = 8
+
+
+class UnresolvableError(httpx.ConnectError):
+    """The host name has no address, or no name server says so in time."""
+
+
+async def resolve_by_system(host: str, port: int) -> Addresses:
+    """The addresses that this machine knows for a host name. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [ip_address(sockaddr[0]) for *_, sockaddr in found]
+
+
+class GuardedConnections(httpcore.AnyIOBackend):
+    """Connects to public addresses only. TLS is none of its business: there the host name stays what it was."""
+
+    def __init__(self, resolve: Resolve, *, allow_loopback: bool) -> None:
+        self._resolve = resolve
+        self._allow_loopback = allow_loopback
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """A stream to the first of the host's addresses that answers; each has its share of the `timeout` (seconds).
+
+        Raises UnsafeUrlError if any of them is not allowed, UnresolvableError, httpcore.ConnectError and
+        httpcore.ConnectTimeout.
+        """
+        *others, last = await self._checked(host, port)
+        share = None if timeout is None else timeout / (len(others) + 1)
+        for address in others:
+            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return await super().connect_tcp(str(address), port, share, local_address, socket_options)
+        return await super().connect_tcp(str(last), port, share, local_address, socket_options)
+
+    async def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Raises UnsafeUrlError."""
+        raise UnsafeUrlError("Unix sockets are not called. Give the URL of a public host.")
+
+    async def _checked(self, host: str, port: int) -> Addresses:
+        literal = literal_address(host)
+        addresses = await self._addresses(host, port) if literal is None else [literal]
+        # One bad answer is enough: whoever mixes them hopes that the good one is judged and the bad one used.
+        if not all(is_allowed(address, allow_loopback=self._allow_loopback) for address in addresses):
+            raise UnsafeUrlError(
+                "The URL's host has an address that is not on the public internet; such are not called. "
+                "Give the URL of a public host."
+            )
+        return addresses[:_MOST_TRIED]
+
+    async def _addresses(self, host: str, port: int) -> Addresses:
+        try:
+            addresses = await self._resolve(host, port)
+        except OSError as error:
+            raise UnresolvableError("The host name could not be resolved.") from error
+        if not addresses:
+            raise UnresolvableError("The host name has no address.")
+        return addresses
