@@ -11,12 +11,12 @@ from api.estimates import in_words, job_seconds
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.idempotency import REPLAYED, IdempotencyKeyDep
 from api.job_items import counts, results_from
-from api.outcomes import Answer
 from api.problem_docs import PROBLEMS
 from api.problems import escaped, invalid, not_found
 from api.runs_view import Run, described, whole_run
 from api.starting import Start, known_agent, start_run
 from api.strict_json import StrictJsonRoute
+from contracts.answers import Answer
 from contracts.jobs import FAN_OUT_KEYS, Counts, FanOut, ItemResult, JobRequest
 from contracts.payload import JsonObject, Payload
 from contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus

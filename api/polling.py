@@ -10,13 +10,13 @@ from pydantic import Field
 from api.durations import Work
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.idempotency import REPLAYED, IdempotencyKeyDep
-from api.outcomes import Answer
 from api.problem_docs import PROBLEMS
 from api.problems import not_found
 from api.runs_view import Run, described, whole_run
 from api.starting import Start, start_run
 from api.strict_json import StrictJsonRoute
 from api.watching import View
+from contracts.answers import Answer
 from contracts.payload import Payload
 from contracts.requests import TaskRequest
 from contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus

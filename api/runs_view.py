@@ -14,11 +14,12 @@ from temporalio.client import (
 from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
+from adapters.run_outcomes import RunFailedError, how_it_ended
 from api.gateway import API_PREFIX, Gateway
 from api.job_items import counts
-from api.outcomes import Answer, RunFailedError, how_it_ended
 from api.problems import not_found
 from contracts.agent import Progress
+from contracts.answers import Answer
 from contracts.identity import is_public_id, public_id, workflow_id
 from contracts.payload import JsonObject, Payload
 from contracts.runs import WORKFLOW_TYPES, Pattern, RunError, RunResult, RunStatus

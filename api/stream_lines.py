@@ -6,14 +6,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from adapters.run_outcomes import RunCancelledError, RunFailedError, result_within
 from adapters.streams.reader import StreamGoneError, entries_after, kept_entries_after
 from api.gateway import API_PREFIX, Gateway
-from api.outcomes import RunCancelledError, RunFailedError, processing_time, result_within
 from api.problem_handlers import problem_of
 from api.problems import Kind, ProblemError, failed_run, invalid
 from api.request_id import request_id
 from api.runs_view import described
 from api.starting import Start, start_run
+from contracts.answers import processing_time
 from contracts.identity import workflow_id
 from contracts.requests import StreamRequest
 from contracts.runs import ID_PREFIXES, Pattern, RunResult, RunStatus

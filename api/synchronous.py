@@ -6,20 +6,23 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from adapters.run_outcomes import RunCancelledError, RunFailedError, result_within
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.idempotency import REPLAYED, IdempotencyKeyDep
-from api.outcomes import Answer, RunCancelledError, RunFailedError, result_within, retry_after
 from api.preferences import Patience, PatienceDep
 from api.problem_docs import PROBLEMS
 from api.problems import Kind, ProblemError, failed_run
 from api.runs_view import RunLinks, links
 from api.starting import Start, Started, start_run
 from api.strict_json import StrictJsonRoute
+from contracts.answers import Answer
 from contracts.payload import JsonObject, Payload
 from contracts.requests import QueryRequest
 from contracts.runs import Pattern, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["1 · synchronous"], route_class=StrictJsonRoute)
+
+_LONGEST_RETRY_AFTER = 30.0  # seconds
 
 _ANSWER_EXAMPLE: dict[str, Any] = {
     "response": "Customer shows signs of churn risk...",
@@ -112,7 +115,8 @@ def _promise(
 ) -> Response:
     to = links(gateway, tenant, started.run_id)
     promise = QueryPromise(query_id=started.run_id, status=RunStatus.PROCESSING, links=to)
-    seconds = math.ceil(retry_after(waited).total_seconds())
+    # when to look again: after as long again
+    seconds = math.ceil(min(_LONGEST_RETRY_AFTER, max(1.0, waited)))
     return _json(
         202,
         promise.model_dump_json(by_alias=True),

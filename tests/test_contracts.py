@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.outcomes import processing_time
 from api.preferences import DEFAULT_WAIT, read_preference
+from contracts.answers import processing_time
 from contracts.identity import is_public_id, keyed_id, new_id, public_id, workflow_id
 from contracts.verdicts import AgentError, Verdict
 

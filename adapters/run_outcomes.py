@@ -2,48 +2,17 @@
 
 import asyncio
 import builtins
-from datetime import timedelta
 from typing import Any
 
-from pydantic import Field
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError, TimeoutError
 from temporalio.service import RPCError, RPCStatusCode
 
-from contracts.agent import Confidence, Usage
-from contracts.payload import JsonObject, Payload
 from contracts.runs import RunError, RunResult
 from contracts.verdicts import Verdict
 
 # A server that restarts is waited for; one that stays away is found out by the next request.
 _PAUSE_AFTER_LOST_CONNECTION = 0.5
-
-
-class Answer(Payload):
-    """What an agent answered, as clients see it."""
-
-    response: str
-    confidence: Confidence | None
-    processing_time: str = Field(description="From the start of the run to the reply.", examples=["2.3s"])
-    data: JsonObject | None = None
-    usage: Usage | None = None
-
-    @classmethod
-    def of(cls, result: RunResult) -> "Answer":
-        """The wire's form of a run's result."""
-        reply = result.reply
-        return cls(
-            response=reply.response,
-            confidence=reply.confidence,
-            processing_time=processing_time(result.seconds),
-            data=reply.data,
-            usage=reply.usage,
-        )
-
-
-def processing_time(seconds: float) -> str:
-    """`"2.3s"`; below a second in milliseconds' detail: `"0.017s"`."""
-    return f"{seconds:.1f}s" if seconds >= 1 else f"{seconds:.3f}s"
 
 
 class RunCancelledError(Exception):
@@ -92,8 +61,3 @@ def how_it_ended(error: WorkflowFailureError) -> RunFailedError | RunCancelledEr
         case ApplicationError(details=(detail, *_)) if isinstance(detail, dict):
             return RunFailedError(RunError.model_validate(detail))
     return RunFailedError(RunError(verdict=Verdict.INTERNAL, detail="The run failed; the Temporal UI says why."))
-
-
-def retry_after(waited: float) -> timedelta:
-    """When to look again at a run that has already taken so long: as long again, from 1 s to 30 s."""
-    return timedelta(seconds=min(30.0, max(1.0, waited)))
