@@ -11,18 +11,26 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.agent_calls import AgentCalls
+from activities.documents import Documents
 from activities.item_chunks import ItemChunks
 from activities.payload_upkeep import PayloadUpkeep
 from activities.run_control import RunControl
+from activities.webhook_attempts import WebhookAttempts
+from activities.webhook_receivers import Receivers
 from adapters.agents.registry import AgentLoadError, AgentRegistry, load_agents
+from adapters.documents.source import FETCH_SECONDS, DocumentSource
+from adapters.outbound.guarded_http import guarded_client
 from adapters.streams.live import LiveStreams
+from adapters.webhooks.posting import TIMEOUT_SECONDS, WebhookPoster
 from contracts.config import SevenfoldConfig
 from contracts.runs import batch_queue
+from contracts.webhooks import webhook_queue
 from runtime.command import run
 from runtime.config_file import load_config
 from runtime.garbage import settle
 from runtime.namespace import ensure_search_attributes
 from runtime.schedules import ensure_daily
+from runtime.secret_key import load_sealer
 from runtime.settings import Settings
 from runtime.startup import StartupError
 from runtime.streams import opened_streams
@@ -32,10 +40,21 @@ from workflows.payload_upkeep import PayloadCleanup
 from workflows.polling import Polling
 from workflows.streaming import Streaming
 from workflows.synchronous import SynchronousRequest
+from workflows.webhook_callback import WebhookCallback
+from workflows.webhook_delivery import WebhookDelivery
+from workflows.webhook_receiver import WebhookReceiver
 
 log = structlog.get_logger(__name__)
 
-WORKFLOWS = [SynchronousRequest, AsynchronousQueue, Polling, Streaming, PayloadCleanup]
+PATTERNS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Polling, Streaming, PayloadCleanup]
+DELIVERIES = [WebhookDelivery, WebhookReceiver]
+WORKFLOWS = [*PATTERNS, *DELIVERIES]
+
+# Deliveries wait for hours: replaying the few steps of one costs less than keeping all of them in memory.
+_CACHED_DELIVERIES = 100
+_DELIVERIES_AT_ONCE = 100
+
+Activities = list[Callable[..., Any]]
 
 
 def load_registry(settings: Settings, config: SevenfoldConfig) -> AgentRegistry:
@@ -61,29 +80,40 @@ async def running_worker(
     upkeep = PayloadUpkeep(client)
     await ensure_daily(client, PayloadCleanup.__name__, settings.task_queue)
     chunks = ItemChunks(agents, client)
-    activities: list[Callable[..., Any]] = [
-        calls.open_agent_call,
-        calls.call_agent,
-        chunks.process_chunk,
-        control.request_cancellation,
-        upkeep.remove_expired_payloads,
-    ]
+    receivers = Receivers(client)
+    loopback = settings.allow_loopback_urls
     try:
-        # Long work has a queue, and so slots, of its own: it never stands before what somebody waits for.
         async with (
-            _worker(client, settings, settings.task_queue, activities),
-            _worker(client, settings, batch_queue(settings.task_queue), activities),
+            guarded_client(allow_loopback=loopback, timeout=FETCH_SECONDS) as documents_http,
+            guarded_client(allow_loopback=loopback, timeout=TIMEOUT_SECONDS) as webhooks_http,
         ):
-            yield
+            documents = Documents(DocumentSource(documents_http, allow_loopback=loopback))
+            attempts = WebhookAttempts(client, WebhookPoster(webhooks_http), load_sealer(settings), receivers)
+            activities: Activities = [
+                calls.open_agent_call,
+                calls.call_agent,
+                chunks.process_chunk,
+                control.request_cancellation,
+                upkeep.remove_expired_payloads,
+                documents.read_document,
+            ]
+            # Long work has a queue, and so slots, of its own: it never stands before what somebody waits for. So have
+            # deliveries: receivers that hang hold up each other at most.
+            async with (
+                _worker(client, settings, settings.task_queue, activities),
+                _worker(client, settings, batch_queue(settings.task_queue), activities),
+                _deliverer(client, settings, [attempts.attempt_delivery, receivers.report_receiver]),
+            ):
+                yield
     finally:
         await calls.close()
 
 
-def _worker(client: Client, settings: Settings, task_queue: str, activities: list[Callable[..., Any]]) -> Worker:
+def _worker(client: Client, settings: Settings, task_queue: str, activities: Activities) -> Worker:
     return Worker(
         client,
         task_queue=task_queue,
-        workflows=WORKFLOWS,
+        workflows=PATTERNS,
         activities=activities,
         max_cached_workflows=settings.max_cached_workflows,
         # An opened call holds a workflow task for its first moments, so there must be as many of those. With a single
@@ -94,6 +124,19 @@ def _worker(client: Client, settings: Settings, task_queue: str, activities: lis
         # A cancellation that was not pushed is found at the next heartbeat.
         max_heartbeat_throttle_interval=timedelta(seconds=1),
         # How long a dead worker's cached runs wait for it before any other may take them.
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=5),
+        graceful_shutdown_timeout=settings.grace,
+    )
+
+
+def _deliverer(client: Client, settings: Settings, activities: Activities) -> Worker:
+    return Worker(
+        client,
+        task_queue=webhook_queue(settings.task_queue),
+        workflows=DELIVERIES,
+        activities=activities,
+        max_cached_workflows=min(_CACHED_DELIVERIES, settings.max_cached_workflows),
+        max_concurrent_activities=_DELIVERIES_AT_ONCE,
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=5),
         graceful_shutdown_timeout=settings.grace,
     )

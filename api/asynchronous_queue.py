@@ -16,7 +16,6 @@ from api.problems import escaped, invalid, not_found
 from api.runs_view import Run, described, whole_run
 from api.starting import Start, known_agent, start_run
 from api.strict_json import StrictJsonRoute
-from contracts.answers import Answer
 from contracts.jobs import FAN_OUT_KEYS, Counts, FanOut, ItemResult, JobRequest
 from contracts.payload import JsonObject, Payload
 from contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
@@ -120,7 +119,7 @@ async def read_job(job_id: JobId, gateway: GatewayDep, tenant: TenantDep) -> Job
     progress = _whole_progress(run) if total is None else await _items_progress(gateway, description, run, total)
     result = None
     if run.result is not None:
-        result = await _items_result(gateway, description, run, total) if total else _whole_result(run.result)
+        result = await _items_result(gateway, description, run, total) if total else run.result.said
     return JobState(job_id=run.id, status=run.status, progress=progress, result=result, error=run.error)
 
 
@@ -145,15 +144,10 @@ async def _items_progress(
     return JobProgress(completed=ended.completed, failed=ended.failed, total=total, percent=percent)
 
 
-def _whole_result(answer: Answer) -> JsonObject:
-    """What the agent structured, else what it said."""
-    return answer.data if answer.data is not None else {"response": answer.response, "confidence": answer.confidence}
-
-
 async def _items_result(
     gateway: Gateway, description: WorkflowExecutionDescription, run: Run, total: int
 ) -> JsonObject:
-    result: dict[str, Any] = {**_whole_result(run.result)} if run.result else {}
+    result: dict[str, Any] = {**run.result.said} if run.result else {}
     result["results"] = f"{API_PREFIX}/jobs/{run.id}/results"
     if total <= _INLINE_ITEMS:
         items = await results_from(gateway, description, 0, total)

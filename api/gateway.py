@@ -1,7 +1,7 @@
 """What every door needs: the Temporal client and a few names. Handlers get it, and the tenant, as parameters."""
 
 import asyncio
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -11,6 +11,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 from temporalio.client import Client
 
+from adapters.sealing import Sealer
 from adapters.streams.live import LiveStreams
 from api.durations import Durations
 from api.watching import Watches
@@ -19,6 +20,15 @@ from contracts.identity import DEFAULT_TENANT, workflow_id
 log = structlog.get_logger(__name__)
 
 API_PREFIX = "/api/agent"
+
+
+@dataclass(frozen=True)
+class WebhookTerms:
+    """How webhooks are taken: `schedule` is the pause before each attempt in seconds; without a sealer none are."""
+
+    sealer: Sealer | None
+    schedule: Sequence[float]
+    allow_loopback: bool
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,7 @@ class Gateway:
     whole_lists: Mapping[str, Collection[str]]
     durations: Durations
     streams: LiveStreams
+    webhooks: WebhookTerms
     watches: Watches = field(default_factory=Watches)
     _background: set[asyncio.Task[None]] = field(default_factory=set)
 

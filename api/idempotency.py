@@ -47,6 +47,6 @@ IdempotencyKeyDep = Annotated[str | None, Depends(_idempotency_key)]
 
 
 def fingerprint(body: WireRequest) -> str:
-    """What a body says, whatever its white space and the order of its keys."""
+    """What a body says, whatever its white space and the order of its keys. Its secrets are no part of it."""
     said = json.dumps(body.model_dump(mode="json", exclude_unset=True), sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()

@@ -13,10 +13,21 @@ from fastapi_swagger import patch_fastapi
 from temporalio.client import Client
 
 from adapters.streams.live import LiveStreams
-from api import asynchronous_queue, health, polling, problem_handlers, runs, stream_websocket, streaming, synchronous
+from api import (
+    asynchronous_queue,
+    health,
+    polling,
+    problem_handlers,
+    runs,
+    stream_websocket,
+    streaming,
+    synchronous,
+    webhook_callback,
+    webhooks,
+)
 from api.body_limit import BodyLimitMiddleware
 from api.durations import Durations
-from api.gateway import Gateway
+from api.gateway import Gateway, WebhookTerms
 from api.problem_docs import PROBLEM_SCHEMA
 from api.request_id import RequestIdMiddleware
 from contracts.config import SevenfoldConfig
@@ -24,6 +35,7 @@ from runtime.config_file import load_config
 from runtime.garbage import settle
 from runtime.namespace import ensure_search_attributes
 from runtime.ports import bind
+from runtime.secret_key import load_sealer
 from runtime.settings import Settings
 from runtime.streams import opened_streams
 from runtime.temporal import connected
@@ -55,7 +67,17 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     problem_handlers.install(app)
     app.add_middleware(BodyLimitMiddleware, limit=MAX_BODY_BYTES)
-    for door in (synchronous, asynchronous_queue, polling, streaming, stream_websocket, runs, health):
+    for door in (
+        synchronous,
+        asynchronous_queue,
+        webhook_callback,
+        polling,
+        streaming,
+        stream_websocket,
+        runs,
+        webhooks,
+        health,
+    ):
         app.include_router(door.router)
     patch_fastapi(app)
     app.openapi = _with_problems(app.openapi)  # type: ignore[method-assign]
@@ -89,6 +111,9 @@ def build_gateway(client: Client, settings: Settings, config: SevenfoldConfig, s
         ui_url=settings.ui_url,
         whole_lists={name: agent.whole_lists for name, agent in config.agents.items()},
         streams=streams,
+        webhooks=WebhookTerms(
+            load_sealer(settings), settings.webhook_schedule, allow_loopback=settings.allow_loopback_urls
+        ),
         durations=Durations(
             client,
             {name: agent.duration_estimate for name, agent in config.agents.items() if agent.duration_estimate},

@@ -33,6 +33,7 @@ class Kind(Enum):
     AGENT_UNAVAILABLE = ("agent-unavailable", 502, "The agent did not answer")
     AGENT_RATE_LIMITED = ("agent-rate-limited", 503, "The agent asks for a pause")
     CIRCUIT_OPEN = ("circuit-open", 503, "The agent is known to be down")
+    DOCUMENT_UNAVAILABLE = ("document-unavailable", 502, "The document could not be fetched")
     TEMPORAL_UNAVAILABLE = ("temporal-unavailable", 503, "Temporal cannot be reached")
     STORAGE_UNAVAILABLE = ("storage-unavailable", 503, "A store is out of reach")
     DEADLINE_EXCEEDED = ("deadline-exceeded", 504, "The run's time is over")
@@ -48,6 +49,8 @@ _KIND_OF_VERDICT = {
     Verdict.AGENT_RATE_LIMITED: Kind.AGENT_RATE_LIMITED,
     Verdict.AGENT_REJECTED: Kind.AGENT_REJECTED,
     Verdict.CIRCUIT_OPEN: Kind.CIRCUIT_OPEN,
+    Verdict.DOCUMENT_UNAVAILABLE: Kind.DOCUMENT_UNAVAILABLE,
+    Verdict.DOCUMENT_UNREADABLE: Kind.INVALID,
     Verdict.DEADLINE_EXCEEDED: Kind.DEADLINE_EXCEEDED,
     Verdict.TOO_MANY_FAILURES: Kind.AGENT_REJECTED,
     Verdict.TERMINATED: Kind.TERMINATED,

@@ -1,17 +1,15 @@
 """Any pattern's runs: list, read, cancel."""
 
 import asyncio
-import re
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import BeforeValidator
 from temporalio.client import WorkflowExecution
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.cursors import read_cursor, write_cursor
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
+from api.moments import Moment, in_query
 from api.problem_docs import PROBLEMS
 from api.runs_view import Run, RunSummary, described, summary, whole_run
 from api.strict_json import StrictJsonRoute
@@ -31,16 +29,6 @@ _EXECUTION_STATUSES = {
 }
 
 RunId = Annotated[str, Path(description="A run's id, such as `qry_…`.")]
-
-
-def _rfc3339(text: str) -> str:
-    # pydantic takes a bare number as seconds since 1970, which nobody means here
-    if not re.match(r"\d{4}-\d\d-\d\d", text):
-        raise ValueError("must be a time such as 2026-11-22T10:00:00Z")
-    return text
-
-
-Moment = Annotated[datetime, BeforeValidator(_rfc3339), Query(description="RFC 3339; UTC unless it says otherwise.")]
 
 
 class RunPage(Payload):
@@ -79,9 +67,9 @@ async def list_runs(
     if task:
         conditions.append(f"Task = '{task}'")
     if created_after:
-        conditions.append(f"StartTime >= '{_utc(created_after)}'")
+        conditions.append(f"StartTime >= '{in_query(created_after)}'")
     if created_before:
-        conditions.append(f"StartTime < '{_utc(created_before)}'")
+        conditions.append(f"StartTime < '{in_query(created_before)}'")
     query = " AND ".join(conditions)
     page = gateway.client.list_workflows(query, page_size=limit, next_page_token=read_cursor(cursor, query))
     await page.fetch_next_page()
@@ -90,11 +78,6 @@ async def list_runs(
         items=[item for item in items if status in (None, item.status)],
         next_cursor=write_cursor(page.next_page_token, query),
     )
-
-
-def _utc(moment: datetime) -> str:
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).isoformat()
 
 
 async def _summaries(gateway: Gateway, tenant: str, executions: list[WorkflowExecution]) -> list[RunSummary]:

@@ -15,6 +15,7 @@ from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.run_outcomes import RunFailedError, how_it_ended
+from api.deliveries_view import RunWebhook, run_webhook
 from api.gateway import API_PREFIX, Gateway
 from api.job_items import counts
 from api.problems import not_found
@@ -23,6 +24,7 @@ from contracts.answers import Answer
 from contracts.identity import is_public_id, public_id, workflow_id
 from contracts.payload import JsonObject, Payload
 from contracts.runs import WORKFLOW_TYPES, Pattern, RunError, RunResult, RunStatus
+from contracts.webhooks import WEBHOOK
 
 _PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
 _AGENT = SearchAttributeKey.for_keyword("Agent")
@@ -73,6 +75,7 @@ class Run(RunSummary):
     metadata: JsonObject
     result: Answer | None
     error: RunError | None
+    webhook: RunWebhook | None = Field(description="How far its delivery is; null for a run without a webhook.")
 
 
 def links(gateway: Gateway, tenant: str, run_id: str) -> RunLinks:
@@ -129,6 +132,7 @@ async def whole_run(gateway: Gateway, tenant: str, description: WorkflowExecutio
         metadata=memo.get("metadata", {}),
         result=Answer.of(result) if result else None,
         error=error,
+        webhook=await run_webhook(gateway, description.id) if WEBHOOK in memo else None,
     )
 
 

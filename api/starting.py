@@ -17,20 +17,24 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from api.gateway import Gateway
 from api.idempotency import fingerprint
 from api.problems import Kind, ProblemError, invalid
+from api.webhook_requests import webhook_of
 from contracts.agent import AgentRequest
+from contracts.analysis import AnalysisInput
+from contracts.documents import Document
 from contracts.identity import keyed_id, new_id, workflow_id
 from contracts.jobs import FanOut, JobInput
 from contracts.payload import JsonObject
 from contracts.requests import StartOptions
 from contracts.runs import (
     ID_PREFIXES,
-    SEARCH_ATTRIBUTES,
+    RUN_ATTRIBUTES,
     WORKFLOW_TYPES,
     Pattern,
     RunInput,
     RunResult,
     batch_queue,
 )
+from contracts.webhooks import WEBHOOK, Webhook
 
 _SUMMARY_LENGTH = 160
 
@@ -48,6 +52,7 @@ class Start:
     context: JsonObject = field(default_factory=dict)
     data: JsonObject = field(default_factory=dict)
     fan_out: FanOut | None = None
+    document: Document | None = None
 
 
 @dataclass(frozen=True)
@@ -87,15 +92,16 @@ async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: st
     body = start.body
     is_job = start.pattern is Pattern.QUEUE
     total = {"total": len(start.fan_out.items)} if start.fan_out else {}
+    called_back = {WEBHOOK: True} if body.webhook_url else {}
     handle: WorkflowHandle[Any, RunResult] = await gateway.client.start_workflow(
         WORKFLOW_TYPES[start.pattern],
-        _input(start, agent, run_id),
+        _input(start, agent, run_id, webhook_of(gateway, start.tenant, run_id, body)),
         id=workflow_id(start.tenant, run_id),
         task_queue=batch_queue(gateway.task_queue) if is_job else gateway.task_queue,
         result_type=RunResult,
         id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
         id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-        memo={"fingerprint": fingerprint(body), "metadata": body.metadata, **total},
+        memo={"fingerprint": fingerprint(body), "metadata": body.metadata, **total, **called_back},
         search_attributes=_search_attributes(start, agent),
         static_summary=_summary(start, agent),
         priority=Priority(priority_key=body.priority, fairness_key=start.tenant),
@@ -106,7 +112,7 @@ async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: st
     return handle
 
 
-def _input(start: Start, agent: str, run_id: str) -> RunInput:
+def _input(start: Start, agent: str, run_id: str, webhook: Webhook | None) -> RunInput:
     request = AgentRequest(
         run_id=run_id,
         task=start.task,
@@ -116,9 +122,12 @@ def _input(start: Start, agent: str, run_id: str) -> RunInput:
         params=start.body.params,
         metadata=start.body.metadata,
     )
+    run = RunInput(agent=agent, request=request, timeout=start.body.timeout, webhook=webhook)
     if start.pattern is Pattern.QUEUE:
-        return JobInput(agent=agent, request=request, timeout=start.body.timeout, fan_out=start.fan_out)
-    return RunInput(agent=agent, request=request, timeout=start.body.timeout)
+        return JobInput(**dict(run), fan_out=start.fan_out)
+    if start.document is not None:
+        return AnalysisInput(**dict(run), document=start.document)
+    return run
 
 
 def _search_attributes(start: Start, agent: str) -> TypedSearchAttributes:
@@ -126,7 +135,7 @@ def _search_attributes(start: Start, agent: str) -> TypedSearchAttributes:
     return TypedSearchAttributes(
         [
             SearchAttributePair(SearchAttributeKey.for_keyword(name), str(value))
-            for name, value in zip(SEARCH_ATTRIBUTES, values, strict=True)
+            for name, value in zip(RUN_ATTRIBUTES, values, strict=True)
         ]
     )
 

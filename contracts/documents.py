@@ -65,7 +65,10 @@ class DocumentByText(WireRequest):
 class DocumentByBytes(WireRequest):
     """A document that is sent as a file's bytes."""
 
-    base64: str = Field(description="The file in base64, at most 20 MB of it; whitespace does not matter.")
+    base64: str = Field(
+        description="The file in base64; whitespace does not matter. A request holds 10 MB, so 7 MB of file: give a "
+        "larger one by its address."
+    )
     content_type: str | None = Field(
         default=None, max_length=200, description="Its media type; told from the bytes if absent."
     )

@@ -11,6 +11,8 @@ import secrets
 
 DEFAULT_TENANT = "default"
 
+DELIVERY_PREFIX = "whk"
+
 _PUBLIC_ID = re.compile(r"[a-z]{3,4}_[a-z2-7]{26}")
 
 
@@ -37,6 +39,11 @@ def is_public_id(text: str) -> bool:
 def workflow_id(tenant: str, public_id: str) -> str:
     """The Temporal workflow id of a tenant's run."""
     return f"{tenant}:{public_id}"
+
+
+def tenant_of(workflow_id: str) -> str:
+    """Whose workflow it is."""
+    return workflow_id.partition(":")[0]
 
 
 def public_id(workflow_id: str) -> str:

@@ -31,7 +31,7 @@ class JobRequest(StartOptions):
     max_failures: int | None = Field(
         default=None, ge=0, description="More failed items than these end the job; any number may fail if absent."
     )
-    timeout: Annotated[float, Field(gt=0, le=_DAY, allow_inf_nan=False)] = Field(
+    timeout: Annotated[float, Field(ge=0.5, le=_DAY, allow_inf_nan=False)] = Field(
         default=_DAY, description="Deadline of the whole job, in seconds."
     )
 

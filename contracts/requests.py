@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from contracts.config import AgentName
 from contracts.payload import JsonObject, WireRequest
@@ -14,16 +14,41 @@ TaskName = Annotated[
 ]
 
 
+WebhookUrl = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=2_048,
+        description="Where the run's end is posted to, whatever it is: an https address that the internet reaches.",
+        examples=["https://client.com/webhooks/ai-results"],
+    ),
+]
+WebhookSecret = Annotated[
+    SecretStr,
+    Field(
+        min_length=1,
+        max_length=256,
+        description="Signs what is posted. `whsec_` and 24 to 64 bytes in base64 are best; kept sealed.",
+    ),
+]
+
+
 class StartOptions(WireRequest):
     """What every start accepts beside the pattern's own fields."""
 
     agent: AgentName | None = Field(default=None, description="The agent's name; the configured default if absent.")
     params: JsonObject = Field(default={}, description="Options for the agent.")
-    timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
+    timeout: Annotated[float, Field(ge=0.5, le=86_400, allow_inf_nan=False)] = Field(
         default=300.0, description="Deadline of the whole run, in seconds."
     )
     priority: int = Field(default=3, ge=1, le=5, description="1 is served first, 5 last.")
     metadata: JsonObject = Field(default={}, description="Yours; echoed back. At most 8 kB as JSON.")
+
+    webhook_url: WebhookUrl | None = None
+    webhook_secret: WebhookSecret | None = None
+    previous_webhook_secret: WebhookSecret | None = Field(
+        default=None, description="The one before, while receivers change over: both sign."
+    )
 
     @field_validator("metadata")
     @classmethod

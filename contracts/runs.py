@@ -5,6 +5,7 @@ from enum import StrEnum
 from contracts.agent import AgentRequest, Reply
 from contracts.payload import Payload, Seconds
 from contracts.verdicts import Verdict
+from contracts.webhooks import DELIVERY_ATTRIBUTES, Webhook
 
 
 class Pattern(StrEnum):
@@ -14,6 +15,7 @@ class Pattern(StrEnum):
     QUEUE = "queue"
     POLLING = "polling"
     STREAMING = "streaming"
+    WEBHOOK = "webhook"
 
 
 WORKFLOW_TYPES = {
@@ -21,8 +23,16 @@ WORKFLOW_TYPES = {
     Pattern.QUEUE: "AsynchronousQueue",
     Pattern.POLLING: "Polling",
     Pattern.STREAMING: "Streaming",
+    Pattern.WEBHOOK: "WebhookCallback",
 }
-ID_PREFIXES = {Pattern.SYNCHRONOUS: "qry", Pattern.QUEUE: "job", Pattern.POLLING: "task", Pattern.STREAMING: "str"}
+# A document that is analyzed is a task like any other: it can be polled for too.
+ID_PREFIXES = {
+    Pattern.SYNCHRONOUS: "qry",
+    Pattern.QUEUE: "job",
+    Pattern.POLLING: "task",
+    Pattern.STREAMING: "str",
+    Pattern.WEBHOOK: "task",
+}
 
 
 def batch_queue(task_queue: str) -> str:
@@ -31,7 +41,8 @@ def batch_queue(task_queue: str) -> str:
 
 
 # What a person reads and filters by in the Temporal UI, and `GET /runs` in visibility.
-SEARCH_ATTRIBUTES = ("Pattern", "Agent", "Task", "Tenant")
+RUN_ATTRIBUTES = ("Pattern", "Agent", "Task", "Tenant")
+SEARCH_ATTRIBUTES = (*RUN_ATTRIBUTES, *DELIVERY_ATTRIBUTES)
 
 
 class RunStatus(StrEnum):
@@ -50,6 +61,7 @@ class RunInput(Payload):
     agent: str
     request: AgentRequest
     timeout: Seconds
+    webhook: Webhook | None = None
 
 
 class RunResult(Payload):

@@ -14,6 +14,8 @@ class Verdict(StrEnum):
     AGENT_RATE_LIMITED = "AgentRateLimited"
     AGENT_REJECTED = "AgentRejected"
     CIRCUIT_OPEN = "CircuitOpen"
+    DOCUMENT_UNAVAILABLE = "DocumentUnavailable"
+    DOCUMENT_UNREADABLE = "DocumentUnreadable"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     TOO_MANY_FAILURES = "TooManyFailures"
     TERMINATED = "Terminated"
@@ -22,7 +24,15 @@ class Verdict(StrEnum):
     @property
     def retryable(self) -> bool:
         """Whether another attempt of the same call may end better."""
-        return self in (Verdict.AGENT_UNAVAILABLE, Verdict.AGENT_RATE_LIMITED, Verdict.CIRCUIT_OPEN)
+        return self in _RETRYABLE
+
+
+_RETRYABLE = (
+    Verdict.AGENT_UNAVAILABLE,
+    Verdict.AGENT_RATE_LIMITED,
+    Verdict.CIRCUIT_OPEN,
+    Verdict.DOCUMENT_UNAVAILABLE,
+)
 
 
 class AgentError(Exception):
@@ -59,3 +69,15 @@ class AgentRejected(AgentError):  # noqa: N818
     """The agent will never do this. With a `pointer` the request is at fault, else the agent."""
 
     verdict = Verdict.AGENT_REJECTED
+
+
+class DocumentUnavailable(AgentError):  # noqa: N818
+    """The document could not be fetched: the next attempt may work."""
+
+    verdict = Verdict.DOCUMENT_UNAVAILABLE
+
+
+class DocumentUnreadable(AgentError):  # noqa: N818
+    """No agent will ever get a text out of this document."""
+
+    verdict = Verdict.DOCUMENT_UNREADABLE

@@ -7,9 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from contracts.webhooks import SCHEDULE
 from runtime.startup import StartupError
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -20,6 +21,16 @@ def _one_word(name: str) -> str:
     if not re.fullmatch(r"[\w.:/-]{1,200}", name):
         raise ValueError("must be of letters, digits and . : / _ -")
     return name
+
+
+def _seconds(text: object) -> object:
+    """Reads `0,5,300`."""
+    if not isinstance(text, str):
+        return text
+    parts = text.split(",")
+    if len(parts) > 50 or not all(re.fullmatch(r"\s*\d{1,7}(\.\d{1,3})?\s*", part) for part in parts):
+        raise ValueError("must be up to 50 pauses in seconds, such as 0,5,300")
+    return tuple(map(float, parts))
 
 
 class Settings(BaseSettings):
@@ -48,6 +59,12 @@ class Settings(BaseSettings):
     # Seals webhook secrets before they enter a history: base64 of 32 bytes. Several are separated by commas; the
     # first seals, all open. Without it a key is made in the data directory, but none where TEMPORAL_ADDRESS is set.
     secret_key: SecretStr | None = None
+
+    # Lets webhooks and documents be on this machine, in plain http too: for development and tests.
+    allow_loopback_urls: bool = False
+
+    # The pause before each attempt to deliver a webhook, in seconds.
+    webhook_schedule: Annotated[tuple[float, ...], NoDecode, BeforeValidator(_seconds)] = SCHEDULE
 
     # Base address of the Temporal UI, for the links in answers. The embedded server's is known.
     temporal_ui_url: str | None = None

@@ -6,9 +6,14 @@ code is what it is there to prove.
 
 import asyncio
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
-from contracts.identity import new_id
+from temporalio.client import WorkflowFailureError
+
+from contracts.identity import new_id, public_id
+from contracts.webhooks import delivery_of
+from tests.receivers import SECRET, Answer, running_receiver
 from tests.stack import Stack, running_stack
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -117,6 +122,52 @@ async def _cleaned_up(stack: Stack) -> str:
     return run_id
 
 
+async def _told(stack: Stack, until: str, answers: list[Answer], **document: object) -> tuple[str, str]:
+    """A run that was told to a receiver; its id and the delivery's."""
+    async with running_receiver(answers) as receiver:
+        body = {"webhookUrl": receiver.url(), "webhookSecret": SECRET, "document": "A good text.", **document}
+        task = (await stack.http.post("/api/agent/analyze", json=body)).json()["taskId"]
+        delivery_id = public_id(delivery_of(f"default:{task}"))
+        async with asyncio.timeout(20):
+            while (await stack.run(task))["webhook"]["state"] != until:  # type: ignore[index]
+                await asyncio.sleep(0.05)
+    return task, delivery_id
+
+
+async def _analyzed(stack: Stack) -> str:
+    return (await _told(stack, "delivered", [204]))[0]
+
+
+async def _unreadable(stack: Stack) -> str:
+    return (await _told(stack, "delivered", [204], document={"base64": "JVBERi0xLjQK"}))[0]
+
+
+async def _delivered(stack: Stack) -> str:
+    return (await _told(stack, "delivered", [500, 503]))[1]
+
+
+async def _exhausted(stack: Stack) -> str:
+    return (await _told(stack, "exhausted", [500] * 3))[1]
+
+
+async def _redelivered(stack: Stack) -> str:
+    _, delivery_id = await _told(stack, "exhausted", [410])
+    answer = await stack.http.post(f"/api/agent/webhooks/deliveries/{delivery_id}/redeliver")
+    assert answer.status_code == 202
+    with suppress(WorkflowFailureError):  # its receiver is gone
+        await stack.temporal.get_workflow_handle(f"default:{delivery_id}").result()
+    return delivery_id
+
+
+async def _failing_receiver(stack: Stack) -> str:
+    await _told(stack, "exhausted", [500] * 3)
+    handle = stack.temporal.get_workflow_handle("default:receiver:127.0.0.1")
+    assert await handle.execute_update("admit", result_type=bool)
+    await handle.signal("answered")
+    await handle.result()
+    return "receiver:127.0.0.1"
+
+
 SCENARIOS = {
     "synchronous_prompt": _prompt,
     "synchronous_handed_over": _handed_over,
@@ -133,6 +184,12 @@ SCENARIOS = {
     "streaming_done": _streamed,
     "streaming_anew": _streamed_anew,
     "streaming_cancelled_by_signal": _stream_cancelled_by_signal,
+    "webhook_done": _analyzed,
+    "webhook_unreadable": _unreadable,
+    "delivery_retried": _delivered,
+    "delivery_exhausted": _exhausted,
+    "delivery_redelivered": _redelivered,
+    "receiver_failing": _failing_receiver,
     "payload_cleanup": _cleaned_up,
 }
 

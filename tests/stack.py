@@ -72,6 +72,8 @@ def make_settings(directory: Path, **changes: object) -> Settings:
         "data_dir": directory / "data",
         "config": config,
         "grace_seconds": 2,
+        "allow_loopback_urls": True,
+        "webhook_schedule": (0, 0.2, 0.4),
         **changes,
     }
     return Settings(**values)  # type: ignore[arg-type]
@@ -186,11 +188,18 @@ class Sevenfold:
 def environment(settings: Settings, **more: str) -> dict[str, str]:
     """The variables under which a process has these settings."""
     values = {
-        f"SEVENFOLD_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-        for name, value in settings.model_dump(exclude_none=True).items()
+        f"SEVENFOLD_{name.upper()}": _written(value)
+        for name, value in settings.model_dump().items()
+        if value is not None
     }
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("SEVENFOLD_", "TEMPORAL_"))}
     return {**kept, **values, "PYTHONPATH": str(ROOT), **more}
+
+
+def _written(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 @contextmanager

@@ -25,7 +25,10 @@ def test_every_path_has_a_history() -> None:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_a_committed_history_replays(tmp_path: Path, name: str) -> None:
-    history = WorkflowHistory.from_json(f"default:{name}", (HISTORIES / f"{name}.json").read_text())
+    raw = (HISTORIES / f"{name}.json").read_text()
+    # under its own id, of which those of its children are made
+    started = json.loads(raw)["events"][0]["workflowExecutionStartedEventAttributes"]
+    history = WorkflowHistory.from_json(started["workflowId"], raw)
     replayer = Replayer(workflows=WORKFLOWS, plugins=[plugin(directory_storage(make_settings(tmp_path)))])
     await replayer.replay_workflow(history)
 
@@ -68,5 +71,11 @@ async def test_every_path_under_forced_replay(tmp_path: Path) -> None:
         "streaming_done": "COMPLETED",
         "streaming_anew": "COMPLETED",
         "streaming_cancelled_by_signal": "CANCELED",
+        "webhook_done": "COMPLETED",
+        "webhook_unreadable": "FAILED",
+        "delivery_retried": "COMPLETED",
+        "delivery_exhausted": "FAILED",
+        "delivery_redelivered": "FAILED",
+        "receiver_failing": "COMPLETED",
         "payload_cleanup": "COMPLETED",
     }

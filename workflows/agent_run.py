@@ -13,8 +13,10 @@ from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exce
 from activities.agent_calls import AgentCalls
 from activities.run_control import RunControl
 from contracts.calls import AgentCall, AgentOutcome, CancelRequest
+from contracts.payload import JsonObject
 from contracts.runs import RunError, RunInput, RunResult
 from workflows.failures import deadline_exceeded, failure_of, run_error
+from workflows.webhook_delivery import start_delivery
 
 # A worker that died is noticed after this; heartbeats come every second.
 HEARTBEAT_TIMEOUT = timedelta(seconds=10)
@@ -31,6 +33,9 @@ _LONGEST_PAUSE_IN_TIME = timedelta(minutes=1)
 # Batches of its stream that a run keeps in memory, for stock clients that follow it while it runs.
 _REMEMBERED = 20
 _OFFSET_QUERY = "__temporal_workflow_stream_offset"
+
+# For a client that comes back, or is called back.
+PATIENT_RETRIES = RetryPolicy(initial_interval=_FIRST_PAUSE, maximum_interval=_LONGEST_PAUSE_IN_TIME)
 
 T = TypeVar("T")
 
@@ -51,25 +56,29 @@ class AgentRun:
         self._summary = f"{run.agent}: {run.request.task}"
         self._started = workflow.info().start_time
         self._deadline = self._started + timedelta(seconds=run.timeout)
+        self._request = run.request
         # What the agent says is signalled here as Workflow Streams do it: their stock client can follow any run.
         self._stream = WorkflowStream()
         self._tell("is asked")
 
-    async def after_handlers(self, work: Awaitable[T]) -> T:
-        """The outcome of `work`, once no handler is under way: a `cancel` that is just being handed on must be
-        finished, or Temporal counts it as lost; those who follow the stream by stock clients are told that it ends.
+    async def told(self, work: Awaitable[T]) -> T:
+        """The outcome of `work`, once its delivery to the run's webhook has begun, and no handler is under way: a
+        `cancel` that is just being handed on must be finished, or Temporal counts it as lost; those who follow the
+        stream by stock clients are told that it ends.
 
         Not by `finally`: a run that is dropped with its worker is closed by GeneratorExit, and may not wait any more.
         """
         try:
             outcome = await work
         except (Exception, asyncio.CancelledError):
-            await self._handlers_finished()
+            await self._over()
             raise
-        await self._handlers_finished()
+        await self._over()
         return outcome
 
-    async def _handlers_finished(self) -> None:
+    async def _over(self) -> None:
+        if self._run.webhook is not None:
+            await start_delivery(self._run.webhook)
         self._stream.detach_pollers()
         await workflow.wait_condition(workflow.all_handlers_finished)
 
@@ -78,7 +87,7 @@ class AgentRun:
 
         Raises ApplicationError with a verdict as its type, or a cancellation.
         """
-        return await self.after_handlers(self._open_then_call())
+        return await self.told(self._open_then_call())
 
     async def _open_then_call(self) -> RunResult:
         self._check_deadline()
@@ -103,15 +112,26 @@ class AgentRun:
 
         Raises as `answer_promptly` does.
         """
-        retries = RetryPolicy(initial_interval=_FIRST_PAUSE, maximum_interval=_LONGEST_PAUSE_IN_TIME)
-        return await self.after_handlers(self._call_until_answered(retries))
+        return await self.told(self._call_until_answered(PATIENT_RETRIES))
+
+    async def answer_about(self, data: Awaitable[JsonObject]) -> RunResult:
+        """As `answer_in_time`, with more `data` for the agent that has to be had first, by an activity."""
+        return await self.told(self._have_then_call(data))
+
+    async def _have_then_call(self, data: Awaitable[JsonObject]) -> RunResult:
+        try:
+            found = await data
+        except ActivityError as error:
+            self._raise_told(error)
+        self._request = self._request.model_copy(update={"data": {**self._request.data, **found}})
+        return await self._call_until_answered(PATIENT_RETRIES)
 
     async def answer_streaming(self) -> RunResult:
         """Calls by activity, which tells what the agent says; its client waits, as for `answer_promptly`.
 
         Raises as that does.
         """
-        return await self.after_handlers(self._call_until_answered(_prompt_retries(), streamed=True))
+        return await self.told(self._call_until_answered(_prompt_retries(), streamed=True))
 
     async def cancel(self) -> None:
         """Answers the `cancel` signal: asks Temporal to cancel this run."""
@@ -183,7 +203,7 @@ class AgentRun:
     def _call(self, prior_attempts: int = 0, *, streamed: bool = False) -> AgentCall:
         return AgentCall(
             agent=self._run.agent,
-            request=self._run.request,
+            request=self._request,
             deadline=self._deadline,
             prior_attempts=prior_attempts,
             streamed=streamed,

@@ -22,7 +22,7 @@ class AsynchronousQueue:
         """Completes with the reply, or with counts of items; fails with a verdict, or is cancelled."""
         if job.fan_out is None:
             return await self._agent_run.answer_in_time()
-        counts = await self._agent_run.after_handlers(ItemFanOut(job, job.fan_out).work())
+        counts = await self._agent_run.told(ItemFanOut(job, job.fan_out).work())
         total = len(job.fan_out.items)
         failed = f", {counts.failed} failed" if counts.failed else ""
         reply = Reply(

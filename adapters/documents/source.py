@@ -1,0 +1,53 @@
+"""The text of a document in any form in which a client may send one."""
+
+import httpx
+
+from adapters.documents.extraction import DocumentReader
+from adapters.outbound.bounded import FetchError, fetch
+from contracts.document_errors import DocumentError
+from contracts.documents import (
+    MAX_DOCUMENT_BYTES,
+    Document,
+    DocumentBytes,
+    DocumentByUrl,
+    DocumentText,
+    decode_inline,
+)
+from contracts.verdicts import DocumentUnavailable, DocumentUnreadable
+
+FETCH_SECONDS = 30.0
+_POINTER = "/document"
+
+
+class DocumentSource:
+    """Fetches by a guarded client (adapters.outbound), and reads in processes of their own."""
+
+    def __init__(self, client: httpx.AsyncClient, *, allow_loopback: bool) -> None:
+        self._client = client
+        self._allow_loopback = allow_loopback
+        self._reader = DocumentReader()
+
+    async def text_of(self, document: Document) -> DocumentText:
+        """What an agent gets of it. Raises DocumentUnavailable or DocumentUnreadable."""
+        try:
+            sent = await self._fetched(document) if isinstance(document, DocumentByUrl) else decode_inline(document)
+            return await self._reader.extract(
+                sent.data, content_type=sent.content_type, name=sent.name, title=sent.title
+            )
+        except FetchError as error:
+            verdict = DocumentUnavailable if error.temporary else DocumentUnreadable
+            raise verdict(str(error), pointer=_POINTER) from None
+        except DocumentError as error:
+            raise DocumentUnreadable(error.detail, pointer=_POINTER) from None
+        except OSError as error:  # its process did not start, or was killed
+            raise DocumentUnavailable("The document's reading was broken off.", pointer=_POINTER) from error
+
+    async def _fetched(self, document: DocumentByUrl) -> DocumentBytes:
+        found = await fetch(
+            self._client,
+            document.url,
+            limit=MAX_DOCUMENT_BYTES,
+            seconds=FETCH_SECONDS,
+            allow_loopback=self._allow_loopback,
+        )
+        return DocumentBytes(found.data, found.content_type or None, None, None)

@@ -1,0 +1,95 @@
+"""One POST to a receiver, bounded in time and in what is read of its answer."""
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from adapters.outbound.addresses import UnsafeUrlError
+from adapters.outbound.bounded import read_prefix
+from adapters.outbound.connections import UnresolvableError
+from contracts.webhooks import Attempt, AttemptOutcome, AttemptVerdict
+
+# For an exchange as a whole.
+TIMEOUT_SECONDS = 15.0
+
+_ANSWER_BYTES = 1_000
+_LONGEST_PAUSE = 86_400.0
+_PAUSING = (429, 503)
+_GONE = 410
+
+
+class WebhookPoster:
+    """Posts by a guarded client (adapters.outbound), whose timeout should be TIMEOUT_SECONDS."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> AttemptOutcome:
+        """What came of it; nothing is raised, whatever the receiver does."""
+        at, begun = datetime.now(UTC), time.monotonic()
+        status: int | None = None
+        answer, reason, pause = "", "", 0.0
+        verdict = AttemptVerdict.FAILED
+        try:
+            async with self._client.stream(
+                "POST", url, content=body, headers={"Content-Type": "application/json", **headers}
+            ) as response:
+                status = response.status_code
+                verdict, reason = _judged(response)
+                pause = _retry_after(response)
+                # its word counts already, however it goes on
+                with suppress(httpx.TransportError):
+                    answer = (await read_prefix(response, _ANSWER_BYTES)).decode(errors="replace")
+        except UnsafeUrlError as error:
+            verdict, reason = AttemptVerdict.FINAL, str(error)
+        except httpx.TransportError as error:
+            if status is None:
+                reason = _told(error)
+        attempt = Attempt(
+            at=at,
+            status=status,
+            error=reason if status is None else None,
+            milliseconds=round((time.monotonic() - begun) * 1000),
+            answer=answer,
+        )
+        return AttemptOutcome(verdict=verdict, attempt=attempt, reason=reason, retry_after=pause)
+
+
+def _judged(response: httpx.Response) -> tuple[AttemptVerdict, str]:
+    status = response.status_code
+    if response.is_success:
+        return AttemptVerdict.DELIVERED, ""
+    if status == _GONE:
+        return AttemptVerdict.FINAL, "The receiver answered 410: it wants no more."
+    if response.is_redirect:
+        return AttemptVerdict.FAILED, f"The receiver answered {status}; redirects are not followed."
+    return AttemptVerdict.FAILED, f"The receiver answered {status}."
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds, at most a day; 0 where none were asked for."""
+    said = response.headers.get("Retry-After", "").strip()
+    if response.status_code not in _PAUSING or not said:
+        return 0.0
+    try:
+        seconds = (
+            float(said) if said.isdecimal() else (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
+        )
+    except (ValueError, TypeError, OverflowError):  # TypeError: a date without a zone
+        return 0.0
+    return min(_LONGEST_PAUSE, max(0.0, seconds))
+
+
+def _told(error: httpx.TransportError) -> str:
+    """Not httpx's own words: they may hold the URL."""
+    if isinstance(error, UnresolvableError):
+        return "The receiver's host name could not be resolved."
+    if isinstance(error, httpx.TimeoutException):
+        return f"The receiver did not answer within {TIMEOUT_SECONDS:g} s."
+    if isinstance(error, httpx.ConnectError):
+        return "No connection to the receiver could be made."
+    return "The connection to the receiver broke off."

@@ -1,0 +1,38 @@
+"""Pattern 4, webhook callback: `POST /analyze`. The task can be polled for at `GET /tasks/{id}` too."""
+
+from fastapi import APIRouter, Response
+
+from adapters.outbound.addresses import UnsafeUrlError
+from adapters.outbound.urls import check_url
+from api.gateway import API_PREFIX, GatewayDep, TenantDep
+from api.idempotency import REPLAYED, IdempotencyKeyDep
+from api.polling import TaskAccepted
+from api.problem_docs import PROBLEMS
+from api.problems import invalid
+from api.starting import Start, start_run
+from api.strict_json import StrictJsonRoute
+from contracts.analysis import AnalyzeRequest
+from contracts.documents import DocumentByUrl
+from contracts.runs import Pattern, RunStatus
+
+router = APIRouter(prefix=API_PREFIX, tags=["4 · webhook callback"], route_class=StrictJsonRoute)
+
+
+@router.post("/analyze", summary="Analyze a document and be called back", status_code=202, responses=PROBLEMS)
+async def analyze(
+    body: AnalyzeRequest, gateway: GatewayDep, tenant: TenantDep, key: IdempotencyKeyDep, response: Response
+) -> TaskAccepted:
+    """Answers at once; `{taskId, status, result}` (or `error`) is posted to `webhookUrl` when the run has ended,
+    signed, and again for three days until the receiver takes it.
+    """
+    if isinstance(body.document, DocumentByUrl):
+        try:
+            check_url(body.document.url, allow_loopback=gateway.webhooks.allow_loopback)
+        except UnsafeUrlError as error:
+            raise invalid("/document", str(error)) from None
+    start = Start(Pattern.WEBHOOK, tenant, body, task=body.task, key=key, document=body.document)
+    started = await start_run(gateway, start)
+    response.headers["Location"] = f"{API_PREFIX}/tasks/{started.run_id}"
+    if started.replayed:
+        response.headers.update(REPLAYED)
+    return TaskAccepted(task_id=started.run_id, status=RunStatus.PROCESSING)

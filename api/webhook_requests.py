@@ -1,0 +1,40 @@
+"""`webhookUrl` and its secrets, as every start takes them."""
+
+import json
+
+from adapters.outbound.addresses import UnsafeUrlError
+from adapters.outbound.urls import check_url
+from api.gateway import Gateway
+from api.problems import invalid
+from contracts.identity import workflow_id
+from contracts.requests import StartOptions
+from contracts.webhooks import Webhook, webhook_queue
+
+
+def webhook_of(gateway: Gateway, tenant: str, run_id: str, body: StartOptions) -> Webhook | None:
+    """The run's webhook with its secrets sealed, if it has one. Raises the problem of one that cannot be."""
+    secrets = [body.webhook_secret, body.previous_webhook_secret]
+    if body.webhook_url is None:
+        if any(secrets):
+            raise invalid("/webhookUrl", "is missing: there is a secret, and nothing to sign")
+        return None
+    if body.webhook_secret is None:
+        raise invalid("/webhookSecret", "is missing: receivers verify by it who posts")
+    terms = gateway.webhooks
+    try:
+        host = check_url(body.webhook_url, allow_loopback=terms.allow_loopback).host
+    except UnsafeUrlError as error:
+        raise invalid("/webhookUrl", str(error)) from None
+    if terms.sealer is None:
+        raise invalid(
+            "/webhookSecret",
+            "cannot be kept: this gateway has no key to seal it with. Its operator has to set SEVENFOLD_SECRET_KEY.",
+        )
+    known = json.dumps([secret.get_secret_value() for secret in secrets if secret is not None])
+    return Webhook(
+        url=body.webhook_url,
+        host=host,
+        sealed_secrets=terms.sealer.seal(known, context=workflow_id(tenant, run_id)),
+        schedule=list(terms.schedule),
+        task_queue=webhook_queue(gateway.task_queue),
+    )

@@ -1,0 +1,201 @@
+"""The log of webhooks: `GET /webhooks/deliveries`, and having them delivered again. Dead letters are `exhausted`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BeforeValidator
+from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from api.cursors import read_cursor, write_cursor
+from api.deliveries_view import (
+    DeliveryDetail,
+    DeliverySummary,
+    described_delivery,
+    find_delivery,
+    log_of,
+    state_of,
+    summary,
+    whole_delivery,
+)
+from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
+from api.moments import Moment, in_query, rfc3339
+from api.problem_docs import PROBLEMS
+from api.strict_json import StrictJsonRoute
+from contracts.identity import public_id
+from contracts.payload import Payload, WireRequest
+from contracts.webhooks import LOG, Delivery, DeliveryLog, DeliveryState
+from workflows.webhook_delivery import delivery_attributes
+
+router = APIRouter(prefix=API_PREFIX, tags=["webhooks"], route_class=StrictJsonRoute)
+
+_CONDITIONS = {
+    DeliveryState.PENDING: "DeliveryState = 'pending' AND ExecutionStatus = 'Running'",
+    DeliveryState.RETRYING: "DeliveryState = 'retrying' AND ExecutionStatus = 'Running'",
+    DeliveryState.DELIVERED: "DeliveryState = 'delivered'",
+    DeliveryState.EXHAUSTED: "DeliveryState = 'exhausted'",
+    DeliveryState.CANCELLED: "ExecutionStatus IN ('Canceled', 'Terminated')",
+}
+_AT_ONCE = 8
+
+# One request has at most so many delivered again; the next goes on.
+_MOST_REDELIVERED = 1_000
+
+DeliveryId = Annotated[str, Path(description="A delivery's id, such as `whk_…`.")]
+
+
+class DeliveryPage(Payload):
+    """A page of deliveries. `nextCursor` is null on the last page."""
+
+    items: list[DeliverySummary]
+    next_cursor: str | None
+
+
+class RedeliverRequest(WireRequest):
+    """Which deliveries to have delivered again."""
+
+    since: Annotated[datetime, BeforeValidator(rfc3339)]
+    state: DeliveryState = DeliveryState.EXHAUSTED
+
+
+class Redelivered(Payload):
+    """How many deliveries began again; `more`: ask once more for the rest."""
+
+    redelivered: int
+    more: bool
+
+
+@router.get("/webhooks/deliveries", summary="List deliveries", responses=PROBLEMS)
+async def list_deliveries(
+    gateway: GatewayDep,
+    tenant: TenantDep,
+    state: DeliveryState | None = None,
+    run: Annotated[str | None, Query(pattern=r"^[a-z0-9_]{1,40}$", description="A run's id.")] = None,
+    host: Annotated[
+        str | None, Query(pattern=r"^[A-Za-z0-9._:-]+$", max_length=253, description="The host of webhooks' URLs.")
+    ] = None,
+    since: Moment | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: str | None = None,
+) -> DeliveryPage:
+    """The latest first. A page may hold fewer than `limit` items and still have a next one."""
+    query = _query(tenant, state, run, host, since)
+    page = gateway.client.list_workflows(query, page_size=limit, next_page_token=read_cursor(cursor, query))
+    await page.fetch_next_page()
+    present = await _present(gateway, list(page.current_page or []), state)
+    return DeliveryPage(
+        items=[summary(gateway, tenant, execution, await log_of(execution)) for execution in present],
+        next_cursor=write_cursor(page.next_page_token, query),
+    )
+
+
+# Before the address of one delivery, which would take `redeliver` for an id.
+@router.post("/webhooks/deliveries/redeliver", summary="Deliver many again", status_code=202, responses=PROBLEMS)
+async def redeliver_many(body: RedeliverRequest, gateway: GatewayDep, tenant: TenantDep) -> Redelivered:
+    """Those that were begun `since` and are in that `state` now: the dead letters, unless you say otherwise."""
+    query = _query(tenant, body.state, None, None, body.since)
+    redelivered, seen = 0, 0
+    async for page in _pages(gateway, query):
+        if seen >= _MOST_REDELIVERED:
+            return Redelivered(redelivered=redelivered, more=True)
+        seen += len(page)
+        ended = [one for one in await _present(gateway, page, body.state) if one.close_time is not None]
+        begun = await asyncio.gather(*(_begin_anew(gateway, tenant, execution) for execution in ended))
+        redelivered += sum(begun)
+    return Redelivered(redelivered=redelivered, more=False)
+
+
+@router.get("/webhooks/deliveries/{delivery_id}", summary="Read a delivery", responses=PROBLEMS)
+async def read_delivery(delivery_id: DeliveryId, gateway: GatewayDep, tenant: TenantDep) -> DeliveryDetail:
+    """With every attempt."""
+    return await whole_delivery(gateway, tenant, await described_delivery(gateway, tenant, delivery_id))
+
+
+@router.post(
+    "/webhooks/deliveries/{delivery_id}/redeliver", summary="Deliver again", status_code=202, responses=PROBLEMS
+)
+async def redeliver(delivery_id: DeliveryId, gateway: GatewayDep, tenant: TenantDep) -> DeliveryDetail:
+    """At once, with the same `webhook-id`. One that still runs makes an attempt now and then goes on as it would;
+    one that has ended begins its schedule anew.
+    """
+    description = await described_delivery(gateway, tenant, delivery_id)
+    if description.close_time is None or not await _begin_anew(gateway, tenant, description):
+        await gateway.client.get_workflow_handle(description.id).signal("deliver_now")
+    return await whole_delivery(gateway, tenant, await described_delivery(gateway, tenant, delivery_id))
+
+
+def _query(
+    tenant: str, state: DeliveryState | None, run: str | None, host: str | None, since: datetime | None
+) -> str:
+    conditions = ["WorkflowType = 'WebhookDelivery'", f"Tenant = '{tenant}'"]
+    if state:
+        conditions.append(_CONDITIONS[state])
+    if run:
+        conditions.append(f"SourceRun = '{run}'")
+    if host:
+        conditions.append(f"UrlHost = '{host}'")
+    if since:
+        conditions.append(f"StartTime >= '{in_query(since)}'")
+    return " AND ".join(conditions)
+
+
+async def _pages(gateway: Gateway, query: str) -> AsyncIterator[list[WorkflowExecution]]:
+    found = gateway.client.list_workflows(query, page_size=100)
+    while True:
+        await found.fetch_next_page()
+        yield list(found.current_page or [])
+        if not found.next_page_token:
+            return
+
+
+async def _present(
+    gateway: Gateway, executions: list[WorkflowExecution], state: DeliveryState | None
+) -> list[WorkflowExecutionDescription]:
+    """Those that are still so: visibility lags, and lists a delivery once for each time that it began anew."""
+    few_at_once = asyncio.Semaphore(_AT_ONCE)
+
+    async def look(execution: WorkflowExecution) -> WorkflowExecutionDescription | None:
+        async with few_at_once:
+            return await find_delivery(gateway, execution.id)
+
+    latest = await asyncio.gather(*map(look, executions))
+    return [
+        now
+        for now, listed in zip(latest, executions, strict=True)
+        if now is not None and now.run_id == listed.run_id and state in (None, state_of(now))
+    ]
+
+
+async def _begin_anew(gateway: Gateway, tenant: str, ended: WorkflowExecutionDescription) -> bool:
+    """Starts a delivery that has ended once more; False if somebody else has just done so."""
+    earlier = await _begun_with(gateway, ended)
+    log = DeliveryLog(attempts=(await log_of(ended)).attempts)
+    try:
+        await gateway.client.start_workflow(
+            "WebhookDelivery",
+            Delivery(run=earlier.run, webhook=earlier.webhook, earlier=log.attempts, by_hand=True),
+            id=ended.id,
+            task_queue=earlier.webhook.task_queue,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            search_attributes=delivery_attributes(tenant, earlier.webhook, earlier.run),
+            memo={LOG: log},
+            static_summary=f"{public_id(earlier.run)} to {earlier.webhook.host}, again",
+        )
+    except WorkflowAlreadyStartedError:
+        return False
+    return True
+
+
+async def _begun_with(gateway: Gateway, ended: WorkflowExecutionDescription) -> Delivery:
+    """What it began with stands in the first event of its history."""
+    handle = gateway.client.get_workflow_handle(ended.id, run_id=ended.run_id)
+    async for event in handle.fetch_history_events(page_size=1):
+        payloads = event.workflow_execution_started_event_attributes.input.payloads
+        begun: list[Delivery] = await gateway.client.data_converter.decode(payloads, [Delivery])
+        return begun[0]
+    raise RuntimeError(f"the history of {ended.id} is empty")

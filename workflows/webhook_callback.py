@@ -1,0 +1,41 @@
+"""Pattern 4, webhook callback: a document is analyzed, and its sender is called back."""
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+from activities.documents import Documents
+from contracts.analysis import AnalysisInput, DocumentOrder
+from contracts.payload import JsonObject
+from contracts.runs import RunResult
+from workflows.agent_run import HEARTBEAT_TIMEOUT, PATIENT_RETRIES, AgentRun
+
+
+@workflow.defn
+class WebhookCallback:
+    """Reads the document, and asks the agent about it; the end goes to the webhook, whatever it is."""
+
+    @workflow.init
+    def __init__(self, analysis: AnalysisInput) -> None:
+        self._agent_run = AgentRun(analysis)
+
+    @workflow.run
+    async def run(self, analysis: AnalysisInput) -> RunResult:
+        """Completes with the reply, fails with a verdict as the failure's type, or is cancelled."""
+        return await self._agent_run.answer_about(self._document(analysis))
+
+    @workflow.signal(description="Stops the run: the agent is told, and the run ends as Canceled.")
+    async def cancel(self) -> None:
+        """Sent by hand from the Temporal UI or CLI; takes no argument."""
+        await self._agent_run.cancel()
+
+    async def _document(self, analysis: AnalysisInput) -> JsonObject:
+        text = await workflow.execute_activity_method(
+            Documents.read_document,
+            DocumentOrder(document=analysis.document),
+            schedule_to_close_timeout=timedelta(seconds=analysis.timeout),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=PATIENT_RETRIES,
+            summary="reads the document",
+        )
+        return {"document": text.model_dump(mode="json", by_alias=True)}

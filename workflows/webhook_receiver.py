@@ -1,0 +1,83 @@
+"""A receiver that fails: for how long, and whether it is spared new deliveries."""
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+from contracts.webhooks import RECEIVER_STATE, ReceiverState
+
+# Sustained failure: so many failures, over so long, and nothing but failures.
+_FAILURES = 5
+_SUSTAINED = timedelta(hours=12)
+
+_PROBED_EVERY = timedelta(hours=1)
+
+# Longer than any pause of the schedule: nobody tries it any more.
+_FORGOTTEN_AFTER = timedelta(hours=48)
+
+
+@workflow.defn
+class WebhookReceiver:
+    """Begins with a host's first failed delivery of a tenant, and ends when it takes one or nobody tries it any more.
+
+    While it is `paused`, as its memo tells, new deliveries are dead letters at once but for one in an hour.
+    """
+
+    @workflow.init
+    def __init__(self, state: ReceiverState) -> None:
+        self._state = state
+        self._told = 0
+        self._answered = False
+
+    @workflow.run
+    async def run(self, state: ReceiverState) -> None:
+        """Waits for news."""
+        while not self._answered:
+            told = self._told
+            try:
+                await workflow.wait_condition(
+                    lambda: self._answered or self._told != told,  # noqa: B023
+                    timeout=_FORGOTTEN_AFTER,
+                )
+            except TimeoutError:
+                break
+            if workflow.info().is_continue_as_new_suggested() and not self._answered:
+                await workflow.wait_condition(workflow.all_handlers_finished)
+                workflow.continue_as_new(self._state)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+
+    @workflow.signal(description="A delivery failed.")
+    def failed(self) -> None:
+        """Sent after every attempt that failed."""
+        before, now = self._state, workflow.now()
+        since = before.failing_since or now
+        failures = min(before.failures + 1, _FAILURES)
+        paused = before.paused or (failures == _FAILURES and now - since >= _SUSTAINED)
+        self._state = before.model_copy(update={"failing_since": since, "failures": failures, "paused": paused})
+        if paused != before.paused or before.failing_since is None:
+            self._show()
+        self._told += 1
+
+    @workflow.signal(description="Forgets its failures: deliveries go on.")
+    def answered(self) -> None:
+        """Sent when it took a delivery; also by hand, to have it tried again."""
+        self._answered = True
+
+    @workflow.update(description="Whether a new delivery may be tried now: one in an hour while it is paused.")
+    def admit(self) -> bool:
+        """Counts the one that is admitted."""
+        now = workflow.now()
+        probed_at = self._state.probed_at
+        if not self._state.paused or self._answered:
+            return True
+        if probed_at is not None and now - probed_at < _PROBED_EVERY:
+            return False
+        self._state = self._state.model_copy(update={"probed_at": now})
+        return True
+
+    def _show(self) -> None:
+        workflow.upsert_memo({RECEIVER_STATE: self._state})
+        workflow.set_current_details(
+            f"Has failed every delivery since {self._state.failing_since:%Y-%m-%d %H:%M} UTC."
+            + (" **Paused**: one an hour is tried." if self._state.paused else "")
+        )
