@@ -30,7 +30,7 @@ system-packages:
 	@sh tests/system_packages.sh redis-server chromium
 
 test: setup-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup-dev
 	$(BIN)/ruff check .

@@ -49,7 +49,8 @@ def test_processing_times_read_as_in_the_article() -> None:
     assert [processing_time(seconds) for seconds in (2.3, 0.017, 0, 61.04)] == ["2.3s", "0.017s", "0.000s", "61.0s"]
 
 
-def test_every_verdict_that_an_agent_gives_has_one_class() -> None:
+def test_every_verdict_of_a_call_has_one_class() -> None:
     verdicts = [kind.verdict for kind in AgentError.__subclasses__()]
     assert len(set(verdicts)) == len(verdicts)
-    assert {v for v in Verdict if v.retryable} | {Verdict.AGENT_REJECTED} == set(verdicts)
+    final = {Verdict.AGENT_REJECTED, Verdict.DOCUMENT_UNREADABLE}
+    assert {v for v in Verdict if v.retryable} | final == set(verdicts)
