@@ -1,0 +1,185 @@
+"""Three days of deliveries, in seconds: the schedule, what puts it off, and receivers that fail for long."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.service import RPCError
+
+from api.deliveries_view import state_of
+from contracts.webhooks import RECEIVER_STATE, SCHEDULE, DeliveryState, ReceiverState
+from tests.receivers import Answer, simple
+from tests.time_skipping import Days, days
+
+RECEIVER = "default:receiver:127.0.0.1"
+
+
+@pytest.fixture
+async def time(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Days]:
+    async with days(tmp_path_factory.mktemp("days")) as running:
+        yield running
+
+
+async def timers(time: Days, delivery: str) -> list[float]:
+    """Seconds of the timers in its history."""
+    history = await time.environment.client.get_workflow_handle(delivery).fetch_history()
+    started = (event.timer_started_event_attributes for event in history.events if event.event_type == 17)
+    return [timer.start_to_fire_timeout.ToTimedelta().total_seconds() for timer in started]
+
+
+async def posts(time: Days, count: int) -> None:
+    await time.receiver.received("/", count)
+    await asyncio.sleep(0.3)  # what it answered is written down
+
+
+async def receiver_state(time: Days) -> ReceiverState | None:
+    """None when nothing is remembered of it."""
+    try:
+        description = await time.environment.client.get_workflow_handle(RECEIVER).describe()
+    except RPCError:
+        return None
+    if description.status is not WorkflowExecutionStatus.RUNNING:
+        return None
+    state: ReceiverState = await description.memo_value(RECEIVER_STATE, type_hint=ReceiverState)
+    return state
+
+
+async def test_the_whole_schedule(time: Days) -> None:
+    time.receiver.by_path["/"] = 500
+    delivery = await time.delivered()
+    for attempt in range(1, 10):
+        await posts(time, attempt)
+        await time.skip_to_next_attempt(delivery)
+    await posts(time, 10)
+    description, log = await time.described(delivery)
+    assert description.status is WorkflowExecutionStatus.FAILED
+    assert state_of(description) is DeliveryState.EXHAUSTED
+    assert log.reason == "Every attempt of the schedule failed. The last: The receiver answered 500."
+    assert [attempt.status for attempt in log.attempts] == [500] * 10
+    waited = await timers(time, delivery)
+    assert all(pause <= seconds <= pause * 1.1 for pause, seconds in zip(SCHEDULE[1:], waited, strict=True))
+    assert sum(SCHEDULE) == timedelta(hours=75, minutes=35, seconds=5).total_seconds()
+    assert len({post.id for post in time.receiver.posts}) == 1
+    for post in time.receiver.posts:
+        post.check()
+
+
+@pytest.mark.parametrize(
+    ("answer", "least", "most"),
+    [
+        (simple(429, ("retry-after", "7200")), 7_200, 7_920),
+        (simple(503, ("retry-after", "604800")), 86_400, 95_040),
+        (simple(429, ("retry-after", "1")), 5, 5.5),
+        (simple(429, ("retry-after", "soon")), 5, 5.5),
+        (simple(500, ("retry-after", "7200")), 5, 5.5),
+    ],
+)
+async def test_what_a_receiver_asks_for(time: Days, answer: Answer, least: float, most: float) -> None:
+    time.receiver.answers = [answer]
+    delivery = await time.delivered()
+    await posts(time, 1)
+    await time.skip_to_next_attempt(delivery)
+    await posts(time, 2)
+    (waited,) = await timers(time, delivery)
+    assert least <= waited <= most
+    description, log = await time.described(delivery)
+    assert state_of(description) is DeliveryState.DELIVERED
+    assert len(log.attempts) == 2
+
+
+async def test_a_date_to_come_back_at(time: Days) -> None:
+    at = datetime.now(UTC) + timedelta(hours=3)
+    time.receiver.answers = [simple(503, ("retry-after", format_datetime(at, usegmt=True)))]
+    delivery = await time.delivered()
+    await posts(time, 1)
+    (waited,) = await timers(time, delivery)
+    assert 3 * 3600 - 10 < waited <= 3 * 3600 * 1.1
+
+
+async def test_an_attempt_by_hand_uses_up_nothing(time: Days) -> None:
+    time.receiver.by_path["/"] = 500
+    delivery = await time.delivered((0, 3600, 7200))
+    await posts(time, 1)
+    await time.environment.client.get_workflow_handle(delivery).signal("deliver_now")
+    await posts(time, 2)
+    await time.skip_to_next_attempt(delivery)
+    await posts(time, 3)
+    time.receiver.by_path["/"] = 204
+    await time.skip_to_next_attempt(delivery)
+    await posts(time, 4)
+    description, log = await time.described(delivery)
+    assert state_of(description) is DeliveryState.DELIVERED
+    assert [attempt.by_hand for attempt in log.attempts] == [False, True, False, False]
+
+
+async def test_a_delivery_that_is_cancelled(time: Days) -> None:
+    time.receiver.by_path["/"] = 500
+    delivery = await time.delivered()
+    await posts(time, 1)
+    handle = time.environment.client.get_workflow_handle(delivery)
+    await handle.cancel()
+    with pytest.raises(WorkflowFailureError):
+        await handle.result()
+    description, log = await time.described(delivery)
+    assert state_of(description) is DeliveryState.CANCELLED
+    assert log.next_attempt_at is None
+
+
+async def fail_for_half_a_day(time: Days) -> None:
+    """Six attempts in thirteen hours, all in vain."""
+    time.receiver.by_path["/"] = 500
+    delivery = await time.delivered((0, 5, 300, 1_800, 7_200, 36_000, 360_000))
+    for attempt in range(1, 7):
+        await posts(time, attempt)
+        state = await receiver_state(time)
+        assert state is not None
+        assert state.paused == (attempt == 6)
+        if attempt < 6:
+            await time.skip_to_next_attempt(delivery)
+
+
+async def test_a_receiver_that_fails_for_long_is_paused_and_reopened(time: Days) -> None:
+    await fail_for_half_a_day(time)
+    probe = await time.delivered()  # one an hour is tried
+    await posts(time, 7)
+    spared = [await time.delivered() for _ in range(3)]
+    await asyncio.sleep(1)
+    assert len(time.receiver.posts) == 7
+    for delivery in spared:
+        description, log = await time.described(delivery)
+        assert state_of(description) is DeliveryState.EXHAUSTED
+        assert "paused" in str(log.reason)
+        assert log.attempts == []
+    assert state_of((await time.described(probe))[0]) is DeliveryState.RETRYING
+    time.receiver.by_path["/"] = 204
+    await time.skip_to_next_attempt(probe)
+    await posts(time, 8)
+    async with asyncio.timeout(10):
+        while await receiver_state(time) is not None:
+            await asyncio.sleep(0.1)
+    assert state_of((await time.described(probe))[0]) is DeliveryState.DELIVERED
+    open_again = await time.delivered()
+    await posts(time, 9)
+    assert state_of((await time.described(open_again))[0]) is DeliveryState.DELIVERED
+
+
+async def test_a_receiver_that_nobody_tries_is_forgotten(time: Days) -> None:
+    time.receiver.by_path["/"] = 500
+    await time.delivered((0, 360_000))
+    await posts(time, 1)
+    assert await receiver_state(time) is not None
+    await time.skip(hours=49)
+    assert await receiver_state(time) is None
+
+
+async def test_many_failures_in_an_hour_do_not_pause_it(time: Days) -> None:
+    time.receiver.by_path["/"] = 500
+    for _ in range(6):
+        await time.delivered((0,))
+    await posts(time, 6)
+    state = await receiver_state(time)
+    assert state is not None
+    assert not state.paused

@@ -1,0 +1,110 @@
+"""Deliveries under a Temporal server whose time can be skipped: days in seconds."""
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.client import WorkflowExecutionDescription
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from activities.agent_calls import AgentCalls
+from activities.webhook_attempts import WebhookAttempts
+from activities.webhook_receivers import Receivers
+from adapters.outbound.guarded_http import guarded_client
+from adapters.sealing import Sealer
+from adapters.streams.live import LiveStreams
+from adapters.streams.temporal_log import TemporalStreamLog
+from adapters.webhooks.posting import TIMEOUT_SECONDS, WebhookPoster
+from contracts.agent import AgentRequest
+from contracts.runs import SEARCH_ATTRIBUTES, RunInput
+from contracts.webhooks import LOG, SCHEDULE, DeliveryLog, Webhook, delivery_of
+from runtime.config_file import load_config
+from runtime.payloads import directory_storage
+from runtime.temporal import plugin
+from tests.receivers import SECRET, Receiver, running_receiver
+from tests.stack import make_settings
+from worker import DELIVERIES, load_registry
+from workflows.polling import Polling
+
+_SERVER = Path(sys.executable).parent / "temporal-test-server"
+_SEALER = Sealer([bytes(32)])
+_NUMBERS = count()
+
+
+@dataclass
+class Days:
+    """A receiver, and a gateway's worker whose clock is set forward by `skip`."""
+
+    environment: WorkflowEnvironment
+    receiver: Receiver
+
+    async def skip(self, **span: float) -> None:
+        await self.environment.sleep(timedelta(**span))
+
+    async def skip_to_next_attempt(self, delivery: str) -> None:
+        """No further: skipping stalls in this server while an attempt is made."""
+        _, log = await self.described(delivery)
+        assert log.next_attempt_at is not None
+        await self.environment.sleep(log.next_attempt_at - await self.environment.get_current_time())
+
+    async def delivered(self, schedule: tuple[float, ...] = SCHEDULE) -> str:
+        """Has a run ended that is to be told; the workflow id of its delivery."""
+        run = f"default:task_{next(_NUMBERS):026d}".replace("0", "a").replace("1", "b")
+        webhook = Webhook(
+            url=self.receiver.url(),
+            host="127.0.0.1",
+            sealed_secrets=_SEALER.seal(json.dumps([SECRET]), context=run),
+            schedule=list(schedule),
+            task_queue="webhooks",
+        )
+        request = AgentRequest(run_id=run.partition(":")[2], task="x", query="hi")
+        ended = RunInput(agent="echo", request=request, timeout=60, webhook=webhook)
+        await self.environment.client.execute_workflow(Polling.run, ended, id=run, task_queue="runs")
+        return delivery_of(run)
+
+    async def described(self, delivery: str) -> tuple[WorkflowExecutionDescription, DeliveryLog]:
+        description = await self.environment.client.get_workflow_handle(delivery).describe()
+        return description, await description.memo_value(LOG, type_hint=DeliveryLog)
+
+
+@asynccontextmanager
+async def days(directory: Path) -> AsyncIterator[Days]:
+    """The parts of a worker that a run and its delivery need."""
+    settings = make_settings(directory)
+    async with AsyncExitStack() as opened:
+        environment = await opened.enter_async_context(
+            await WorkflowEnvironment.start_time_skipping(
+                test_server_existing_path=str(_SERVER), plugins=[plugin(directory_storage(settings))]
+            )
+        )
+        client = environment.client
+        keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+        await client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(
+                namespace=client.namespace, search_attributes=dict.fromkeys(SEARCH_ATTRIBUTES, keyword)
+            )
+        )
+        receiver = await opened.enter_async_context(running_receiver())
+        http = await opened.enter_async_context(guarded_client(allow_loopback=True, timeout=TIMEOUT_SECONDS))
+        receivers = Receivers(client)
+        attempts = WebhookAttempts(client, WebhookPoster(http), _SEALER, receivers)
+        streams = LiveStreams(TemporalStreamLog(client), local=True)
+        registry = load_registry(settings, load_config(settings.config))
+        calls = AgentCalls(registry, streams, opening=timedelta(seconds=0.5), max_calls=10)
+        opened.push_async_callback(calls.close)
+        activities = [attempts.attempt_delivery, receivers.report_receiver]
+        await opened.enter_async_context(
+            Worker(client, task_queue="webhooks", workflows=DELIVERIES, activities=activities)
+        )
+        await opened.enter_async_context(
+            Worker(client, task_queue="runs", workflows=[Polling], activities=[calls.call_agent])
+        )
+        yield Days(environment, receiver)
