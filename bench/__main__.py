@@ -21,9 +21,11 @@ from bench.report import around_tables, circumstances, requests_table, rewrite, 
 from bench.sevenfold import Ports
 from bench.streams import STREAMS, STREAMS_APART, STREAMS_REDIS
 from bench.suite import Suite, run_suites
+from bench.webhooks import WEBHOOKS
 
 DOCUMENT = REPOSITORY / "docs" / "performance.md"
-SUITES = [THROUGHPUT, AGAINST_LOOP, ACCEPTING, LONG_POLLS, QUERY_BESIDE_JOB, STREAMS, STREAMS_APART, STREAMS_REDIS]
+SUITES = [THROUGHPUT, AGAINST_LOOP, ACCEPTING, LONG_POLLS, QUERY_BESIDE_JOB]
+SUITES += [STREAMS, STREAMS_APART, STREAMS_REDIS, WEBHOOKS]
 QUICK = Plan(rounds=2, calls=20, seconds=2)
 LIMIT = 40 * 60  # seconds: a benchmark that hangs ends all the same
 

@@ -56,6 +56,11 @@ async def speaking(request: Any) -> AsyncIterator[AgentEvent]:
     yield Reply()
 
 
+async def telling(request: Any) -> AsyncIterator[AgentEvent]:
+    """Answer at once with the moment of that, so that whoever is told knows how late."""
+    yield Reply(response="ok", data={"done": time.time()})
+
+
 def _note(journal: str, line: str) -> None:
     with Path(journal).open("a") as lines:
         lines.write(line)

@@ -22,6 +22,7 @@ from temporalio.client import Client
 from temporalio.service import GrpcCompression
 from temporalio.worker import Worker
 
+from bench.bare_callback import BareCallback, call_back, work
 from bench.bare_workflow import Bare, BareLocal, answer
 from bench.processes import REPOSITORY, Child, until
 
@@ -89,7 +90,8 @@ async def _connect(address: str, variant: Variant) -> Client:
 
 
 def _worker(client: Client, queue: str) -> Worker:
-    return Worker(client, task_queue=queue, workflows=[Bare, BareLocal], activities=[answer])
+    workflows = [Bare, BareLocal, BareCallback]
+    return Worker(client, task_queue=queue, workflows=workflows, activities=[answer, work, call_back])
 
 
 async def _serve(address: str, queue: str) -> None:

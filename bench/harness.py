@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import os
 import statistics
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from bench.processes import cpu_seconds
 
 Call = Callable[[], Awaitable[None]]
 Say = Callable[[str], None]
@@ -149,6 +152,14 @@ async def busy_share(seconds: float) -> float:
     await asyncio.sleep(seconds)
     idle, total = (after - earlier for after, earlier in zip(_cpu_times(), before, strict=True))
     return 1 - idle / total if total else 0.0
+
+
+async def shares(seconds: float) -> tuple[float, float]:
+    """Return the share of all cores that was busy, and the part of it with programs that are none of ours."""
+    before = cpu_seconds(os.getpid(), with_server=True)
+    busy = await busy_share(seconds)
+    ours = (cpu_seconds(os.getpid(), with_server=True) - before) / seconds / (os.cpu_count() or 1)
+    return busy, max(0.0, busy - ours)
 
 
 def _cpu_times() -> tuple[int, int]:

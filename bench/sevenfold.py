@@ -31,6 +31,10 @@ target = "bench.agents:ticking"
 [agents.speaking]
 kind = "python"
 target = "bench.agents:speaking"
+
+[agents.telling]
+kind = "python"
+target = "bench.agents:telling"
 """
 BODY = b'{"query": "hi"}'
 

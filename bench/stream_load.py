@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import statistics
 import sys
 import uuid
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from bench.agents import CHUNKS_A_SECOND
 from bench.footprint import memory
-from bench.harness import busy_share
+from bench.harness import shares
 from bench.processes import REPOSITORY, Child, cpu_seconds
 from bench.stream_readers import Heard
 
@@ -58,18 +57,17 @@ async def load(port: int, work: Path, pids: Sequence[int], streams: int, over: f
     reading = asyncio.create_task(read(port, work, streams, chunks, "--over", str(over)))
     try:
         await asyncio.sleep(over + SLACK)
-        before, all_before = [cpu_seconds(pid) for pid in pids], cpu_seconds(os.getpid(), with_server=True)
+        before = [cpu_seconds(pid) for pid in pids]
         seconds = OPEN - SLACK
-        busy = await busy_share(seconds)
+        busy, others = await shares(seconds)
         cpu = [(cpu_seconds(pid) - used) / seconds * 1000 for pid, used in zip(pids, before, strict=True)]
-        all_ours = (cpu_seconds(os.getpid(), with_server=True) - all_before) / seconds / (os.cpu_count() or 1)
         rss = [memory(pid).rss for pid in pids]
         heard = await reading
     finally:
         reading.cancel()
     if any(len(stream.chunks) != chunks for stream in heard):
         raise RuntimeError(f"of {chunks} chunks came {min(len(stream.chunks) for stream in heard)}")
-    return Load(heard, _delays(heard), cpu, rss, busy, max(0.0, busy - all_ours))
+    return Load(heard, _delays(heard), cpu, rss, busy, others)
 
 
 def _delays(streams: Sequence[Heard]) -> list[float]:

@@ -1,7 +1,7 @@
 """What a suite is: one Sevenfold of its own, loaded in some way a few times over, and figures with their targets."""
 
 import statistics
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,11 +24,12 @@ class Aim:
 
 @dataclass
 class Suite:
-    """A way to load Sevenfold. `round` gives one figure for each of `aims`, in their order."""
+    """A way to load Sevenfold, with `settings` of its own. `round` gives one figure for each of `aims`, in order."""
 
     key: str
     aims: list[Aim]
     round: Callable[[Sevenfold, Path], Awaitable[list[float]]]
+    settings: Mapping[str, str] = field(default_factory=dict)
     figures: list[list[float]] = field(default_factory=list)
     not_run: str | None = None
 
@@ -45,7 +46,7 @@ async def run_suites(suites: list[Suite], work: Path, rounds: int, say: Say) -> 
     """
     for suite in suites:
         try:
-            async with run_sevenfold(work, work / suite.key, Ports.free()) as sevenfold:
+            async with run_sevenfold(work, work / suite.key, Ports.free(), suite.settings) as sevenfold:
                 for _ in range(5):
                     await sevenfold.query()
                 for number in range(min(rounds, ROUNDS)):
