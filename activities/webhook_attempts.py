@@ -66,9 +66,10 @@ class WebhookAttempts:
         return outcome.model_copy(update={"ailing": standing is Standing.AILING})
 
     async def _standing(self, order: AttemptOrder) -> Standing:
-        if order.by_hand or not order.first:
+        if not order.first:
             return Standing.WELL
-        return await self._receivers.standing(tenant_of(order.run), order.webhook.host)
+        standing = await self._receivers.standing(tenant_of(order.run), order.webhook.host)
+        return Standing.AILING if standing is Standing.PAUSED and order.by_hand else standing
 
     async def _body(self, run: str) -> bytes | None:
         handle = self._client.get_workflow_handle(run, result_type=RunResult)

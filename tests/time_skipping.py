@@ -1,5 +1,6 @@
 """Deliveries under a Temporal server whose time can be skipped: days in seconds."""
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -69,6 +70,12 @@ class Days:
         ended = RunInput(agent="echo", request=request, timeout=60, webhook=webhook)
         await self.environment.client.execute_workflow(Polling.run, ended, id=run, task_queue="runs")
         return delivery_of(run)
+
+    async def attempted(self, delivery: str, count: int) -> None:
+        """Waits until so many attempts are in its log, and the receiver's is told of the last."""
+        async with asyncio.timeout(30):
+            while len((await self.described(delivery))[1].attempts) < count:
+                await asyncio.sleep(0.05)
 
     async def described(self, delivery: str) -> tuple[WorkflowExecutionDescription, DeliveryLog]:
         description = await self.environment.client.get_workflow_handle(delivery).describe()

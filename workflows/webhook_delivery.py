@@ -56,6 +56,7 @@ class WebhookDelivery:
         self._log = DeliveryLog(attempts=delivery.earlier)
         self._asked_for = False
         self._made = 0
+        self._ailing = False
 
     @workflow.run
     async def run(self, delivery: Delivery) -> DeliveryLog:
@@ -120,9 +121,11 @@ class WebhookDelivery:
             made: Attempt = outcome.attempt.model_copy(update={"by_hand": by_hand})
             attempts = [*self._log.attempts, made][-_REMEMBERED:]
             self._log = DeliveryLog(attempts=attempts)
-            answered = outcome.verdict is AttemptVerdict.DELIVERED
-            if outcome.verdict is AttemptVerdict.FAILED or (answered and (outcome.ailing or self._made > 1)):
-                await self._report(answered=answered)
+            failed = outcome.verdict is AttemptVerdict.FAILED
+            # A single hiccup is not worth remembering: a third of all attempts may be one.
+            self._ailing = self._ailing or outcome.ailing or (failed and self._made > 1)
+            if self._ailing and outcome.verdict is not AttemptVerdict.FINAL:
+                await self._report(answered=not failed)
         return outcome
 
     async def _report(self, *, answered: bool) -> None:
