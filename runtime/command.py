@@ -19,5 +19,5 @@ def run(command: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
         asyncio.run(until_stopped(command(settings)))
     except StartupError as error:
         sys.stderr.write(f"Sevenfold cannot start.\n{error}\n")
-        raise SystemExit(2) from None
-    leave()
+        leave(2)
+    leave(0)

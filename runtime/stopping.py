@@ -37,8 +37,8 @@ async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
             raise
 
 
-def leave() -> NoReturn:
-    """Ends the process successfully, now that all is closed.
+def leave(code: int) -> NoReturn:
+    """Ends the process with that exit code, now that all is closed.
 
     Without the interpreter's own teardown: the SDK's threads outlive its last client, and one that touches
     Python in that moment crashes the process (5 of 29 stops of a worker ended with a segmentation fault).
@@ -46,4 +46,4 @@ def leave() -> NoReturn:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
