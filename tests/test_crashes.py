@@ -199,14 +199,15 @@ async def test_an_api_killed_between_start_and_answer_has_lost_nothing(tmp_path:
         with sevenfold("worker", settings, TEMPORAL_ADDRESS=address):
             with sevenfold("api", settings, TEMPORAL_ADDRESS=address) as api:
                 await until_ready(settings.port)
-                waiting = asyncio.create_task(ask(http, wait=30, key="once", agent="careful", params={"seconds": 2}))
+                waiting = asyncio.create_task(ask(http, wait=30, key="once", agent="careful", params={"seconds": 4}))
                 await asyncio.sleep(1)
                 api.kill()
                 with pytest.raises(httpx.TransportError):
-                    await waiting
+                    early = await waiting
+                    pytest.fail(f"it had answered before it was killed: {early.status_code} {early.text}")
             with sevenfold("api", settings, TEMPORAL_ADDRESS=address):
                 await until_ready(settings.port)
-                answer = await ask(http, wait=30, key="once", agent="careful", params={"seconds": 2})
+                answer = await ask(http, wait=30, key="once", agent="careful", params={"seconds": 4})
                 assert answer.status_code == 200
                 assert answer.headers["Idempotency-Replayed"] == "true"
 

@@ -180,7 +180,7 @@ async def test_a_receiver_that_nobody_tries_is_forgotten(time: Days) -> None:
 async def test_many_failures_in_an_hour_do_not_pause_it(time: Days) -> None:
     time.receiver.by_path["/"] = 500
     for _ in range(6):
-        delivery = await time.delivered((0, 5))
+        delivery = await time.delivered((0, 1))
         await time.attempted(delivery, 1)
         await time.skip_to_next_attempt(delivery)
         await time.attempted(delivery, 2)
