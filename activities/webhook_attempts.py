@@ -13,12 +13,12 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.heartbeats import heartbeating
 from activities.webhook_receivers import Receivers, Standing
-from adapters.run_outcomes import RunCancelledError, RunFailedError, result_within
+from adapters.run_outcomes import end_of
 from adapters.sealing import Sealer, SealError
 from adapters.webhooks.signatures import signed_headers
 from contracts.answers import told_webhook
 from contracts.identity import public_id, tenant_of
-from contracts.runs import RunResult, RunStatus
+from contracts.runs import RunResult
 from contracts.webhooks import Attempt, AttemptOrder, AttemptOutcome, AttemptVerdict, delivery_of
 
 _NO_KEY = (
@@ -56,7 +56,7 @@ class WebhookAttempts:
             if body is None:
                 return AttemptOutcome(verdict=AttemptVerdict.FINAL, attempt=None, reason=_GONE)
             if standing is Standing.PAUSED:
-                return AttemptOutcome(verdict=AttemptVerdict.FINAL, attempt=None, reason=_PAUSED, ailing=True)
+                return AttemptOutcome(verdict=AttemptVerdict.FINAL, attempt=None, reason=_PAUSED)
             try:
                 secrets = self._secrets(order)
             except SealError as error:
@@ -73,18 +73,12 @@ class WebhookAttempts:
 
     async def _body(self, run: str) -> bytes | None:
         handle = self._client.get_workflow_handle(run, result_type=RunResult)
-        result, error, status = None, None, RunStatus.COMPLETED
         try:
-            result = await result_within(handle, None)
-        except RunFailedError as failure:
-            error, status = failure.error, RunStatus.FAILED
-        except RunCancelledError:
-            status = RunStatus.CANCELLED
+            told = told_webhook(public_id(run), await end_of(handle))
         except RPCError as failure:
             if failure.status != RPCStatusCode.NOT_FOUND:
                 raise
             return None
-        told = told_webhook(public_id(run), status, result, error)
         return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
 
     def _secrets(self, order: AttemptOrder) -> list[str]:

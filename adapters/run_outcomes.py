@@ -8,7 +8,7 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError, TimeoutError
 from temporalio.service import RPCError, RPCStatusCode
 
-from contracts.runs import RunError, RunResult
+from contracts.runs import RunEnd, RunError, RunResult, RunStatus
 from contracts.verdicts import Verdict
 
 # A server that restarts is waited for; one that stays away is found out by the next request.
@@ -46,6 +46,16 @@ async def result_within(handle: WorkflowHandle[Any, RunResult], seconds: float |
         return None
     except WorkflowFailureError as error:
         raise how_it_ended(error) from error
+
+
+async def end_of(handle: WorkflowHandle[Any, RunResult]) -> RunEnd:
+    """How the run ended, however long it takes until then. Raises RPCError where there is no such run."""
+    try:
+        return RunEnd(RunStatus.COMPLETED, result=await result_within(handle, None))
+    except RunCancelledError:
+        return RunEnd(RunStatus.CANCELLED)
+    except RunFailedError as failure:
+        return RunEnd(RunStatus.FAILED, error=failure.error)
 
 
 def how_it_ended(error: WorkflowFailureError) -> RunFailedError | RunCancelledError:

@@ -5,9 +5,9 @@ from datetime import datetime
 from pydantic import Field
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import SearchAttributeKey
-from temporalio.service import RPCError, RPCStatusCode
 
 from api.gateway import API_PREFIX, Gateway
+from api.listing import find_execution
 from api.problems import not_found
 from contracts.identity import DELIVERY_PREFIX, is_public_id, public_id, workflow_id
 from contracts.payload import Payload
@@ -56,20 +56,10 @@ class DeliveryDetail(DeliverySummary):
     log: list[Attempt]
 
 
-async def find_delivery(gateway: Gateway, delivery: str) -> WorkflowExecutionDescription | None:
-    """What Temporal knows of a delivery now, by its workflow id."""
-    try:
-        return await gateway.client.get_workflow_handle(delivery).describe()
-    except RPCError as error:
-        if error.status != RPCStatusCode.NOT_FOUND:
-            raise
-        return None
-
-
 async def described_delivery(gateway: Gateway, tenant: str, delivery_id: str) -> WorkflowExecutionDescription:
     """What Temporal knows of a delivery now. Raises the problem of one that is not there."""
     if is_public_id(delivery_id) and delivery_id.startswith(f"{DELIVERY_PREFIX}_"):
-        found = await find_delivery(gateway, workflow_id(tenant, delivery_id))
+        found = await find_execution(gateway, workflow_id(tenant, delivery_id))
         if found is not None:
             return found
     raise not_found("This delivery")
@@ -78,14 +68,10 @@ async def described_delivery(gateway: Gateway, tenant: str, delivery_id: str) ->
 async def run_webhook(gateway: Gateway, run: str) -> RunWebhook:
     """The webhook of a run that has one, by the run's workflow id; its delivery begins when the run has ended."""
     delivery = delivery_of(run)
-    found = await find_delivery(gateway, delivery)
-    if found is None:
-        return RunWebhook(
-            state=DeliveryState.PENDING, attempts=0, delivery_id=public_id(delivery), next_attempt_at=None
-        )
-    log = await log_of(found)
+    found = await find_execution(gateway, delivery)
+    log = await log_of(found) if found else DeliveryLog()
     return RunWebhook(
-        state=state_of(found),
+        state=state_of(found) if found else DeliveryState.PENDING,
         attempts=len(log.attempts),
         delivery_id=public_id(delivery),
         next_attempt_at=log.next_attempt_at,

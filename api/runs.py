@@ -1,14 +1,14 @@
 """Any pattern's runs: list, read, cancel."""
 
-import asyncio
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 from temporalio.client import WorkflowExecution
 from temporalio.service import RPCError, RPCStatusCode
 
-from api.cursors import read_cursor, write_cursor
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
+from api.listing import few_at_once, find_execution, list_page
 from api.moments import Moment, in_query
 from api.problem_docs import PROBLEMS
 from api.runs_view import Run, RunSummary, described, summary, whole_run
@@ -71,30 +71,19 @@ async def list_runs(
     if created_before:
         conditions.append(f"StartTime < '{in_query(created_before)}'")
     query = " AND ".join(conditions)
-    page = gateway.client.list_workflows(query, page_size=limit, next_page_token=read_cursor(cursor, query))
-    await page.fetch_next_page()
-    items = await _summaries(gateway, tenant, list(page.current_page or []))
+    listed, next_cursor = await list_page(gateway, query, limit, cursor)
+    items = await few_at_once(partial(_summary, gateway, tenant), listed)
     return RunPage(
         items=[item for item in items if status in (None, item.status)],
-        next_cursor=write_cursor(page.next_page_token, query),
+        next_cursor=next_cursor,
     )
 
 
-async def _summaries(gateway: Gateway, tenant: str, executions: list[WorkflowExecution]) -> list[RunSummary]:
+async def _summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> RunSummary:
     """Visibility lags and does not know `queued`: what it takes for open is looked at once more."""
-    few_at_once = asyncio.Semaphore(8)
-
-    async def one(execution: WorkflowExecution) -> RunSummary:
-        if execution.close_time is None:
-            async with few_at_once:
-                try:
-                    execution = await gateway.client.get_workflow_handle(execution.id).describe()
-                except RPCError as error:
-                    if error.status != RPCStatusCode.NOT_FOUND:
-                        raise
-        return summary(gateway, tenant, execution)
-
-    return list(await asyncio.gather(*map(one, executions)))
+    if execution.close_time is None:
+        execution = await find_execution(gateway, execution.id) or execution
+    return summary(gateway, tenant, execution)
 
 
 @router.get("/runs/{run_id}", summary="Read a run", responses=PROBLEMS)

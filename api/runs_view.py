@@ -12,12 +12,12 @@ from temporalio.client import (
     WorkflowFailureError,
 )
 from temporalio.common import SearchAttributeKey
-from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.run_outcomes import RunFailedError, how_it_ended
 from api.deliveries_view import RunWebhook, run_webhook
 from api.gateway import API_PREFIX, Gateway
 from api.job_items import counts
+from api.listing import find_execution
 from api.problems import not_found
 from contracts.agent import Progress
 from contracts.answers import Answer
@@ -174,9 +174,7 @@ async def _ending(gateway: Gateway, tenant: str, run_id: str) -> tuple[RunResult
 async def described(gateway: Gateway, tenant: str, run_id: str) -> WorkflowExecutionDescription:
     """What Temporal knows of a run now. Raises the problem of one that is not there."""
     if is_public_id(run_id):
-        try:
-            return await gateway.client.get_workflow_handle(workflow_id(tenant, run_id)).describe()
-        except RPCError as error:
-            if error.status != RPCStatusCode.NOT_FOUND:
-                raise
+        found = await find_execution(gateway, workflow_id(tenant, run_id))
+        if found is not None:
+            return found
     raise not_found("This run")

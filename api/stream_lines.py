@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from adapters.run_outcomes import RunCancelledError, RunFailedError, result_within
+from adapters.run_outcomes import end_of
 from adapters.streams.reader import StreamGoneError, entries_after, kept_entries_after
 from api.gateway import API_PREFIX, Gateway
 from api.problem_handlers import problem_of
@@ -17,8 +17,8 @@ from api.starting import Start, start_run
 from contracts.answers import processing_time
 from contracts.identity import workflow_id
 from contracts.requests import StreamRequest
-from contracts.runs import ID_PREFIXES, Pattern, RunResult, RunStatus
-from contracts.streams import MOST_UNCONFIRMED, RESET_STEP, EntryKind, StreamEnd, StreamEntry
+from contracts.runs import ID_PREFIXES, Pattern, RunEnd, RunResult
+from contracts.streams import MOST_UNCONFIRMED, RESET_STEP, EntryKind, StreamEntry
 
 # Proxies cut what is silent for about 16 s.
 BEAT_SECONDS = 8.0
@@ -53,7 +53,7 @@ class Following:
     tenant: str
     run_id: str
     after: int = 0
-    end: StreamEnd | None = None
+    end: RunEnd | None = None
     replayed: bool = False
 
     @classmethod
@@ -99,7 +99,7 @@ class Following:
             yield [_RECONNECT if problem.retry_after is not None else problem_line(problem)]
 
     @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[tuple[AsyncIterator[list[StreamEntry]], Callable[[], StreamEnd]]]:
+    async def _opened(self) -> AsyncIterator[tuple[AsyncIterator[list[StreamEntry]], Callable[[], RunEnd]]]:
         """What there is to read, and how it ended, once that is read."""
         streams, workflow, end = self.gateway.streams, workflow_id(self.tenant, self.run_id), self.end
         if end is not None:
@@ -108,7 +108,7 @@ class Following:
         async with streams.joined(workflow, lambda: _ended(self.gateway, self.tenant, self.run_id)) as stream:
             yield entries_after(streams, stream, self.after, beat=BEAT_SECONDS), stream.end
 
-    def _last(self, end: StreamEnd) -> Line:
+    def _last(self, end: RunEnd) -> Line:
         if end.error is not None:
             return problem_line(failed_run(self.run_id, end.error))
         body: dict[str, Any] = {"chunk": "", "done": True, "status": end.status}
@@ -134,7 +134,7 @@ async def follow(
     return Following(gateway, tenant, run_id, after, end)
 
 
-async def _check(gateway: Gateway, workflow: str, after: int, end: StreamEnd | None, pointer: str) -> None:
+async def _check(gateway: Gateway, workflow: str, after: int, end: RunEnd | None, pointer: str) -> None:
     last = max(await gateway.streams.log.last_index(workflow), gateway.streams.last_index(workflow))
     if end is None or end.last_index is None:
         highest = last + MOST_UNCONFIRMED  # a crash may have taken what the reader saw
@@ -148,19 +148,11 @@ async def _check(gateway: Gateway, workflow: str, after: int, end: StreamEnd | N
         raise invalid(pointer, f"there is no {after}; the last index so far is {last}")
 
 
-async def _ended(gateway: Gateway, tenant: str, run_id: str) -> StreamEnd:
-    handle = gateway.client.get_workflow_handle(workflow_id(tenant, run_id), result_type=RunResult)
-    try:
-        result = await result_within(handle, None)
-    except RunCancelledError:
-        return StreamEnd(RunStatus.CANCELLED)
-    except RunFailedError as failure:
-        return StreamEnd(RunStatus.FAILED, error=failure.error)
-    assert result is not None, "without a limit it is waited for"  # noqa: S101
-    return StreamEnd(RunStatus.COMPLETED, last_index=result.last_index, result=result)
+async def _ended(gateway: Gateway, tenant: str, run_id: str) -> RunEnd:
+    return await end_of(gateway.client.get_workflow_handle(workflow_id(tenant, run_id), result_type=RunResult))
 
 
-def _unkept(end: StreamEnd, after: int, index: int) -> list[Line]:
+def _unkept(end: RunEnd, after: int, index: int) -> list[Line]:
     """The whole response of a run of which the log keeps nothing: it was over at once, and nobody followed it. A
     reader who knows a part of it from its process's memory is told to begin anew.
     """

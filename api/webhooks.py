@@ -1,8 +1,7 @@
 """The log of webhooks: `GET /webhooks/deliveries`, and having them delivered again. Dead letters are `exhausted`."""
 
-import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -11,18 +10,17 @@ from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from api.cursors import read_cursor, write_cursor
 from api.deliveries_view import (
     DeliveryDetail,
     DeliverySummary,
     described_delivery,
-    find_delivery,
     log_of,
     state_of,
     summary,
     whole_delivery,
 )
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
+from api.listing import few_at_once, find_execution, list_page
 from api.moments import Moment, in_query, rfc3339
 from api.problem_docs import PROBLEMS
 from api.strict_json import StrictJsonRoute
@@ -40,10 +38,9 @@ _CONDITIONS = {
     DeliveryState.EXHAUSTED: "DeliveryState = 'exhausted'",
     DeliveryState.CANCELLED: "ExecutionStatus IN ('Canceled', 'Terminated')",
 }
-_AT_ONCE = 8
-
 # One request has at most so many delivered again; the next goes on.
 _MOST_REDELIVERED = 1_000
+_PAGE = 100
 
 DeliveryId = Annotated[str, Path(description="A delivery's id, such as `whk_…`.")]
 
@@ -84,12 +81,11 @@ async def list_deliveries(
 ) -> DeliveryPage:
     """The latest first. A page may hold fewer than `limit` items and still have a next one."""
     query = _query(tenant, state, run, host, since)
-    page = gateway.client.list_workflows(query, page_size=limit, next_page_token=read_cursor(cursor, query))
-    await page.fetch_next_page()
-    present = await _present(gateway, list(page.current_page or []), state)
+    listed, next_cursor = await list_page(gateway, query, limit, cursor)
+    present = await _present(gateway, listed, state)
     return DeliveryPage(
         items=[summary(gateway, tenant, execution, await log_of(execution)) for execution in present],
-        next_cursor=write_cursor(page.next_page_token, query),
+        next_cursor=next_cursor,
     )
 
 
@@ -98,15 +94,15 @@ async def list_deliveries(
 async def redeliver_many(body: RedeliverRequest, gateway: GatewayDep, tenant: TenantDep) -> Redelivered:
     """Those that were begun `since` and are in that `state` now: the dead letters, unless you say otherwise."""
     query = _query(tenant, body.state, None, None, body.since)
-    redelivered, seen = 0, 0
-    async for page in _pages(gateway, query):
-        if seen >= _MOST_REDELIVERED:
-            return Redelivered(redelivered=redelivered, more=True)
-        seen += len(page)
-        ended = [one for one in await _present(gateway, page, body.state) if one.close_time is not None]
-        begun = await asyncio.gather(*(_begin_anew(gateway, tenant, execution) for execution in ended))
-        redelivered += sum(begun)
-    return Redelivered(redelivered=redelivered, more=False)
+    redelivered, seen, cursor = 0, 0, None
+    while seen < _MOST_REDELIVERED:
+        listed, cursor = await list_page(gateway, query, _PAGE, cursor)
+        seen += len(listed)
+        ended = [one for one in await _present(gateway, listed, body.state) if one.close_time is not None]
+        redelivered += sum(await few_at_once(partial(_begin_anew, gateway, tenant), ended))
+        if cursor is None:
+            break
+    return Redelivered(redelivered=redelivered, more=cursor is not None)
 
 
 @router.get("/webhooks/deliveries/{delivery_id}", summary="Read a delivery", responses=PROBLEMS)
@@ -143,26 +139,11 @@ def _query(
     return " AND ".join(conditions)
 
 
-async def _pages(gateway: Gateway, query: str) -> AsyncIterator[list[WorkflowExecution]]:
-    found = gateway.client.list_workflows(query, page_size=100)
-    while True:
-        await found.fetch_next_page()
-        yield list(found.current_page or [])
-        if not found.next_page_token:
-            return
-
-
 async def _present(
     gateway: Gateway, executions: list[WorkflowExecution], state: DeliveryState | None
 ) -> list[WorkflowExecutionDescription]:
     """Those that are still so: visibility lags, and lists a delivery once for each time that it began anew."""
-    few_at_once = asyncio.Semaphore(_AT_ONCE)
-
-    async def look(execution: WorkflowExecution) -> WorkflowExecutionDescription | None:
-        async with few_at_once:
-            return await find_delivery(gateway, execution.id)
-
-    latest = await asyncio.gather(*map(look, executions))
+    latest = await few_at_once(partial(find_execution, gateway), (execution.id for execution in executions))
     return [
         now
         for now, listed in zip(latest, executions, strict=True)

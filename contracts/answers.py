@@ -6,7 +6,7 @@ from pydantic import Field
 
 from contracts.agent import Confidence, Usage
 from contracts.payload import JsonObject, Payload
-from contracts.runs import ID_PREFIXES, Pattern, RunError, RunResult, RunStatus
+from contracts.runs import ID_PREFIXES, Pattern, RunEnd, RunResult
 
 _ID_NAMES = {
     Pattern.SYNCHRONOUS: "queryId",
@@ -48,14 +48,14 @@ def processing_time(seconds: float) -> str:
     return f"{seconds:.1f}s" if seconds >= 1 else f"{seconds:.3f}s"
 
 
-def told_webhook(run_id: str, status: RunStatus, result: RunResult | None, error: RunError | None) -> dict[str, Any]:
+def told_webhook(run_id: str, end: RunEnd) -> dict[str, Any]:
     """What is posted when a run has ended: `{taskId, status, result}`, or `error` in place of `result`."""
     pattern = next(one for one, prefix in ID_PREFIXES.items() if run_id.startswith(f"{prefix}_"))
-    body: dict[str, Any] = {_ID_NAMES[pattern]: run_id, "status": status}
-    if result is not None:
-        answer = Answer.of(result)
+    body: dict[str, Any] = {_ID_NAMES[pattern]: run_id, "status": end.status}
+    if end.result is not None:
+        answer = Answer.of(end.result)
         is_job = pattern is Pattern.QUEUE
         body["result"] = answer.said if is_job else answer.model_dump(mode="json", by_alias=True, exclude_none=True)
-    if error is not None:
-        body["error"] = error.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if end.error is not None:
+        body["error"] = end.error.model_dump(mode="json", by_alias=True, exclude_none=True)
     return body

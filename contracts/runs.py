@@ -1,5 +1,6 @@
 """A run: one execution of a pattern, as its workflow takes it and returns it."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from contracts.agent import AgentRequest, Reply
@@ -83,3 +84,17 @@ class RunError(Payload):
     attempts: int = 1
     retry_after: Seconds | None = None
     pointer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """How a run ended: with a result, with an error, or with neither when it was cancelled."""
+
+    status: RunStatus
+    result: RunResult | None = None
+    error: RunError | None = None
+
+    @property
+    def last_index(self) -> int | None:
+        """The last index that its stream keeps, where the run knows it; 0 when nothing was kept."""
+        return self.result.last_index if self.result else None

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from contracts.runs import RunError, RunResult, RunStatus
-
 MOST_UNCONFIRMED = 500
 RESET_STEP = 1_000
 
@@ -63,16 +61,6 @@ class StreamEntry:
     def size(self) -> int:
         """Roughly its bytes in memory and on the wire."""
         return len(self.text)
-
-
-@dataclass(frozen=True, slots=True)
-class StreamEnd:
-    """How a stream ends. `last_index` is the last that was kept, where the run knows it; 0 when nothing was."""
-
-    status: RunStatus
-    last_index: int | None = None
-    result: RunResult | None = None
-    error: RunError | None = None
 
 
 def _json(body: dict[str, Any]) -> str:

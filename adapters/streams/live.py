@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from adapters.streams.tail import Tail
-from contracts.streams import StreamEnd, StreamLog, StreamLogError
+from contracts.runs import RunEnd
+from contracts.streams import StreamLog, StreamLogError
 
 # Where a worker runs beside the door, a run's agent most likely speaks here; so long is it given to begin.
 _LOCAL_START_SECONDS = 0.3
@@ -29,7 +30,7 @@ class LiveStream:
         self.readers = 0
         self.followed = False
         self.complete = False
-        self.ended: asyncio.Task[StreamEnd] | None = None
+        self.ended: asyncio.Task[RunEnd] | None = None
         self._local = local
         self._publisher: object | None = None
         self._published_at = 0.0
@@ -53,7 +54,7 @@ class LiveStream:
             self._published_at = time.monotonic()
             self._news.set()
 
-    def join(self, until_ended: Callable[[], Coroutine[Any, Any, StreamEnd]]) -> None:
+    def join(self, until_ended: Callable[[], Coroutine[Any, Any, RunEnd]]) -> None:
         """A reader comes. `until_ended` tells how the run ends; only the first reader's is used."""
         self.readers += 1
         self.followed = True
@@ -74,7 +75,7 @@ class LiveStream:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def end(self) -> StreamEnd:
+    def end(self) -> RunEnd:
         """How the run ended, of a stream that is complete."""
         assert self.ended is not None, "it is complete for as long as somebody reads it"  # noqa: S101
         return self.ended.result()
@@ -86,7 +87,7 @@ class LiveStream:
                 raise StreamLogError("the stream is not fed any more")
             self._feeding.result()
 
-    async def _feed(self, ended: asyncio.Task[StreamEnd]) -> None:
+    async def _feed(self, ended: asyncio.Task[RunEnd]) -> None:
         if self._local and self._publisher is None:
             await self._news_within(_LOCAL_START_SECONDS)
         position: Any = None
@@ -101,7 +102,7 @@ class LiveStream:
             else:
                 position = await self._read_on(position, ended)
 
-    async def _read_on(self, position: Any, ended: asyncio.Task[StreamEnd]) -> Any:
+    async def _read_on(self, position: Any, ended: asyncio.Task[RunEnd]) -> Any:
         final = ended.done()
         reading = asyncio.ensure_future(self.log.read(self.workflow_id, position, wait=not final))
         news = asyncio.ensure_future(self._news.wait())
@@ -169,7 +170,7 @@ class LiveStreams:
 
     @asynccontextmanager
     async def joined(
-        self, workflow_id: str, until_ended: Callable[[], Coroutine[Any, Any, StreamEnd]]
+        self, workflow_id: str, until_ended: Callable[[], Coroutine[Any, Any, RunEnd]]
     ) -> AsyncIterator[LiveStream]:
         """The run's stream, with one reader more while the block runs."""
         stream = self.of(workflow_id)
