@@ -3,7 +3,7 @@
 from enum import Enum
 
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFailedError
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -36,11 +36,15 @@ class Receivers:
             )
             if not state.paused:
                 return Standing.AILING
-            return Standing.AILING if await handle.execute_update("admit", result_type=bool) else Standing.PAUSED
+            # The same question when this activity is repeated: a probe whose worker died is still the one in an hour.
+            await handle.execute_update("admit", id=activity.info().workflow_run_id)
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
             return Standing.WELL
+        except WorkflowUpdateFailedError:
+            return Standing.PAUSED
+        return Standing.AILING
 
     @activity.defn
     async def report_receiver(self, news: ReceiverNews) -> None:

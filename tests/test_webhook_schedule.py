@@ -7,14 +7,16 @@ from email.utils import format_datetime
 
 import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError
 
 from api.deliveries_view import state_of
 from contracts.webhooks import RECEIVER_STATE, SCHEDULE, DeliveryState, ReceiverState
-from tests.receivers import Answer, simple
+from tests.receivers import Answer, hangs, simple
 from tests.time_skipping import Days, days
 
 RECEIVER = "default:receiver:127.0.0.1"
+DELIVERY_STATE = SearchAttributeKey.for_keyword("DeliveryState")
 
 
 @pytest.fixture
@@ -108,6 +110,39 @@ async def test_an_attempt_by_hand_uses_up_nothing(time: Days) -> None:
     description, log = await time.described(delivery)
     assert state_of(description) is DeliveryState.DELIVERED
     assert [attempt.by_hand for attempt in log.attempts] == [False, True, False, False]
+
+
+async def test_what_a_receiver_asks_for_by_an_attempt_by_hand(time: Days) -> None:
+    time.receiver.answers = [500, simple(503, ("retry-after", "10800"))]
+    delivery = await time.delivered((0, 3600))
+    await time.attempted(delivery, 1)
+    await time.environment.client.get_workflow_handle(delivery).signal("deliver_now")
+    await time.attempted(delivery, 2)
+    _, log = await time.described(delivery)
+    assert log.next_attempt_at is not None
+    assert (log.next_attempt_at - log.attempts[-1].at).total_seconds() >= 10_800
+    await time.skip_to_next_attempt(delivery)
+    await time.attempted(delivery, 3)
+    assert state_of((await time.described(delivery))[0]) is DeliveryState.DELIVERED
+
+
+async def test_a_delivery_that_is_cancelled_while_it_posts(time: Days) -> None:
+    time.receiver.answers = [500, hangs]
+    delivery = await time.delivered()
+    await time.attempted(delivery, 1)
+    handle = time.environment.client.get_workflow_handle(delivery)
+    await handle.signal("deliver_now")
+    async with asyncio.timeout(10):
+        while len(time.receiver.posts) < 2:
+            await asyncio.sleep(0.05)
+    await handle.cancel()
+    with pytest.raises(WorkflowFailureError):
+        await handle.result()
+    description, log = await time.described(delivery)
+    assert description.status is WorkflowExecutionStatus.CANCELED
+    assert description.typed_search_attributes[DELIVERY_STATE] == DeliveryState.CANCELLED
+    assert log.next_attempt_at is None
+    assert len(time.receiver.posts) == 2
 
 
 async def test_a_delivery_that_is_cancelled(time: Days) -> None:

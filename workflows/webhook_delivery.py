@@ -12,7 +12,7 @@ from temporalio.common import (
     TypedSearchAttributes,
     WorkflowIDReusePolicy,
 )
-from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError, is_cancelled_exception
 
 from activities.webhook_attempts import WebhookAttempts
 from activities.webhook_receivers import Receivers
@@ -63,8 +63,9 @@ class WebhookDelivery:
         """The log of all attempts."""
         try:
             reason = await self._deliver()
-        except asyncio.CancelledError:
-            self._tell(DeliveryState.CANCELLED, reason="It was cancelled by hand.")
+        except (asyncio.CancelledError, ActivityError) as error:
+            if is_cancelled_exception(error):
+                self._tell(DeliveryState.CANCELLED, reason="It was cancelled by hand.")
             raise
         if reason is None:
             self._tell(DeliveryState.DELIVERED)
@@ -92,6 +93,7 @@ class WebhookDelivery:
                     return None
                 if outcome.verdict is AttemptVerdict.FINAL:
                     return outcome.reason
+                due = max(due, workflow.now() + timedelta(seconds=outcome.retry_after))
         assert outcome is not None, "a schedule has an attempt"  # noqa: S101
         return f"Every attempt of the schedule failed. The last: {outcome.reason}"
 
@@ -130,7 +132,7 @@ class WebhookDelivery:
 
     async def _report(self, *, answered: bool) -> None:
         news = ReceiverNews(tenant=tenant_of(self._delivery.run), host=self._delivery.webhook.host, answered=answered)
-        with suppress(ActivityError):  # whether it is paused is not worth a delivery
+        try:
             await workflow.execute_activity_method(
                 Receivers.report_receiver,
                 news,
@@ -138,6 +140,10 @@ class WebhookDelivery:
                 schedule_to_close_timeout=timedelta(minutes=10),
                 summary="tells how the receiver does",
             )
+        except ActivityError as error:
+            # Whether it is paused is not worth a delivery. One that was taken is not cancelled any more.
+            if is_cancelled_exception(error) and not answered:
+                raise
 
     def _tell(
         self, state: DeliveryState, *, next_attempt_at: datetime | None = None, reason: str | None = None

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.exceptions import ApplicationError
 
 from contracts.webhooks import RECEIVER_STATE, ReceiverState
 
@@ -32,6 +33,8 @@ class WebhookReceiver:
     @workflow.run
     async def run(self, state: ReceiverState) -> None:
         """Waits for news."""
+        if state.failing_since is not None:
+            self._show()
         while not self._answered:
             told = self._told
             try:
@@ -43,7 +46,8 @@ class WebhookReceiver:
                 break
             if workflow.info().is_continue_as_new_suggested() and not self._answered:
                 await workflow.wait_condition(workflow.all_handlers_finished)
-                workflow.continue_as_new(self._state)
+                # what a memo was changed to does not go on by itself
+                workflow.continue_as_new(self._state, memo={RECEIVER_STATE: self._state})
         await workflow.wait_condition(workflow.all_handlers_finished)
 
     @workflow.signal(description="A delivery failed.")
@@ -63,17 +67,20 @@ class WebhookReceiver:
         """Sent when it took a delivery; also by hand, to have it tried again."""
         self._answered = True
 
-    @workflow.update(description="Whether a new delivery may be tried now: one in an hour while it is paused.")
-    def admit(self) -> bool:
-        """Counts the one that is admitted."""
-        now = workflow.now()
+    @workflow.update(description="Lets a new delivery be tried now: one in an hour while it is paused.")
+    def admit(self) -> None:
+        """Counts the one that is admitted. Under the same update id the same delivery is admitted again."""
+        if self._state.paused:
+            self._state = self._state.model_copy(update={"probed_at": workflow.now()})
+
+    @admit.validator
+    def _may_be_tried(self) -> None:
+        # A refusal by the validator leaves nothing in the history, however many ask.
         probed_at = self._state.probed_at
-        if not self._state.paused or self._answered:
-            return True
-        if probed_at is not None and now - probed_at < _PROBED_EVERY:
-            return False
-        self._state = self._state.model_copy(update={"probed_at": now})
-        return True
+        if not self._state.paused or self._answered or probed_at is None:
+            return
+        if workflow.now() - probed_at < _PROBED_EVERY:
+            raise ApplicationError("One delivery in an hour is tried, and that one was.", type="ReceiverPaused")
 
     def _show(self) -> None:
         workflow.upsert_memo({RECEIVER_STATE: self._state})
