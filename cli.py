@@ -15,6 +15,7 @@ from runtime.command import run
 from runtime.config_file import load_config
 from runtime.data_dir import held
 from runtime.embedded import EmbeddedTemporal
+from runtime.events import event_intake
 from runtime.namespace import ensure_retention, ensure_search_attributes
 from runtime.ports import bind
 from runtime.settings import Settings, uses_own_cluster
@@ -97,8 +98,9 @@ async def _together(
             await ensure_retention(client, timedelta(days=settings.retention_days))
         await ensure_search_attributes(client)
         streams = await stack.enter_async_context(opened_streams(settings, client, local=True))
-        await stack.enter_async_context(running_worker(client, settings, agents, streams))
-        gateway = build_gateway(client, settings, config, streams)
+        events = event_intake(client, settings, config)
+        await stack.enter_async_context(running_worker(client, settings, config, agents, streams, events))
+        gateway = build_gateway(client, settings, config, streams, events)
         await serve(create_app(gateway), sock, settings, on_ready=on_ready)
 
 

@@ -12,6 +12,8 @@ from temporalio.worker import Worker
 
 from activities.agent_calls import AgentCalls
 from activities.documents import Documents
+from activities.event_dispatch import EventDispatch
+from activities.event_publication import EventPublication
 from activities.item_chunks import ItemChunks
 from activities.payload_upkeep import PayloadUpkeep
 from activities.run_control import RunControl
@@ -19,14 +21,17 @@ from activities.webhook_attempts import WebhookAttempts
 from activities.webhook_receivers import Receivers
 from adapters.agents.registry import AgentLoadError, AgentRegistry, load_agents
 from adapters.documents.source import FETCH_SECONDS, DocumentSource
+from adapters.events.intake import EventIntake
 from adapters.outbound.guarded_http import guarded_client
 from adapters.streams.live import LiveStreams
 from adapters.webhooks.posting import TIMEOUT_SECONDS, WebhookPoster
 from contracts.config import SevenfoldConfig
+from contracts.events import event_queue
 from contracts.runs import batch_queue
 from contracts.webhooks import webhook_queue
 from runtime.command import run
 from runtime.config_file import load_config
+from runtime.events import event_intake
 from runtime.garbage import settle
 from runtime.namespace import ensure_search_attributes
 from runtime.schedules import ensure_daily
@@ -36,9 +41,14 @@ from runtime.startup import StartupError
 from runtime.streams import opened_streams
 from runtime.temporal import connected
 from workflows.asynchronous_queue import AsynchronousQueue
+from workflows.event_driven import EventDriven
+from workflows.event_lane import EventLane
+from workflows.event_reaction import EventReaction
 from workflows.payload_upkeep import PayloadCleanup
 from workflows.polling import Polling
+from workflows.rejected_event import RejectedEvent
 from workflows.streaming import Streaming
+from workflows.subscription_registry import SubscriptionRegistry
 from workflows.synchronous import SynchronousRequest
 from workflows.webhook_callback import WebhookCallback
 from workflows.webhook_delivery import WebhookDelivery
@@ -48,7 +58,8 @@ log = structlog.get_logger(__name__)
 
 PATTERNS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Polling, Streaming, PayloadCleanup]
 DELIVERIES = [WebhookDelivery, WebhookReceiver]
-WORKFLOWS = [*PATTERNS, *DELIVERIES]
+EVENTS = [EventDriven, EventReaction, EventLane, RejectedEvent, SubscriptionRegistry]
+WORKFLOWS = [*PATTERNS, *DELIVERIES, *EVENTS]
 
 # Deliveries wait for hours: replaying the few steps of one costs less than keeping all of them in memory.
 _CACHED_DELIVERIES = 100
@@ -67,7 +78,12 @@ def load_registry(settings: Settings, config: SevenfoldConfig) -> AgentRegistry:
 
 @asynccontextmanager
 async def running_worker(
-    client: Client, settings: Settings, agents: AgentRegistry, streams: LiveStreams
+    client: Client,
+    settings: Settings,
+    config: SevenfoldConfig,
+    agents: AgentRegistry,
+    streams: LiveStreams,
+    events: EventIntake,
 ) -> AsyncIterator[None]:
     """Workers that poll while the block runs, and drain for `settings.grace` at its end."""
     calls = AgentCalls(
@@ -81,6 +97,17 @@ async def running_worker(
     await ensure_daily(client, PayloadCleanup.__name__, settings.task_queue)
     chunks = ItemChunks(agents, client)
     receivers = Receivers(client)
+    sealer = load_sealer(settings)
+    dispatch = EventDispatch(
+        client,
+        settings.task_queue,
+        events.book,
+        config.brokers,
+        sealer,
+        settings.webhook_schedule,
+        settings.event_budget,
+    )
+    publication = EventPublication(events)
     loopback = settings.allow_loopback_urls
     try:
         async with (
@@ -88,7 +115,7 @@ async def running_worker(
             guarded_client(allow_loopback=loopback, timeout=TIMEOUT_SECONDS) as webhooks_http,
         ):
             documents = Documents(DocumentSource(documents_http, allow_loopback=loopback))
-            attempts = WebhookAttempts(client, WebhookPoster(webhooks_http), load_sealer(settings), receivers)
+            attempts = WebhookAttempts(client, WebhookPoster(webhooks_http), sealer, receivers)
             activities: Activities = [
                 calls.open_agent_call,
                 calls.call_agent,
@@ -97,11 +124,22 @@ async def running_worker(
                 upkeep.remove_expired_payloads,
                 documents.read_document,
             ]
+            reactions: Activities = [
+                calls.open_agent_call,
+                calls.call_agent,
+                control.request_cancellation,
+                dispatch.dispatch_event,
+                dispatch.start_reaction,
+                dispatch.enter_lane,
+                dispatch.signal,
+                publication.publish_events,
+            ]
             # Long work has a queue, and so slots, of its own: it never stands before what somebody waits for. So have
-            # deliveries: receivers that hang hold up each other at most.
+            # events, of which there may be a flood, and deliveries: receivers that hang hold up each other at most.
             async with (
-                _worker(client, settings, settings.task_queue, activities),
-                _worker(client, settings, batch_queue(settings.task_queue), activities),
+                _worker(client, settings, settings.task_queue, PATTERNS, activities),
+                _worker(client, settings, batch_queue(settings.task_queue), PATTERNS, activities),
+                _worker(client, settings, event_queue(settings.task_queue), EVENTS, reactions),
                 _deliverer(client, settings, [attempts.attempt_delivery, receivers.report_receiver]),
             ):
                 yield
@@ -109,11 +147,13 @@ async def running_worker(
         await calls.close()
 
 
-def _worker(client: Client, settings: Settings, task_queue: str, activities: Activities) -> Worker:
+def _worker(
+    client: Client, settings: Settings, task_queue: str, workflows: list[type], activities: Activities
+) -> Worker:
     return Worker(
         client,
         task_queue=task_queue,
-        workflows=PATTERNS,
+        workflows=workflows,
         activities=activities,
         max_cached_workflows=settings.max_cached_workflows,
         # An opened call holds a workflow task for its first moments, so there must be as many of those. With a single
@@ -144,12 +184,14 @@ def _deliverer(client: Client, settings: Settings, activities: Activities) -> Wo
 
 async def run_worker(settings: Settings) -> None:
     """Runs until it is cancelled."""
-    agents = load_registry(settings, load_config(settings.config))
+    config = load_config(settings.config)
+    agents = load_registry(settings, config)
     async with connected(settings) as client:
         await ensure_search_attributes(client)
+        events = event_intake(client, settings, config)
         async with (
             opened_streams(settings, client, local=True) as streams,
-            running_worker(client, settings, agents, streams),
+            running_worker(client, settings, config, agents, streams, events),
         ):
             settle()
             log.info("worker polls", task_queue=settings.task_queue, agents=agents.names())

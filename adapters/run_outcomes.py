@@ -1,10 +1,17 @@
-"""Waits for a run, and reads how it ended."""
+"""What Temporal knows of a run: where it stands, and how it ended."""
 
 import asyncio
 import builtins
-from typing import Any
+from typing import Any, TypeVar
 
-from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.client import (
+    Client,
+    WorkflowExecution,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+)
 from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError, TimeoutError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -13,6 +20,24 @@ from contracts.verdicts import Verdict
 
 # A server that restarts is waited for; one that stays away is found out by the next request.
 _PAUSE_AFTER_LOST_CONNECTION = 0.5
+
+
+# Open runs are `processing` as far as a list knows; `describe` tells which of them no worker has taken yet.
+_STATUS_OF_EXECUTION = {
+    WorkflowExecutionStatus.RUNNING: RunStatus.PROCESSING,
+    WorkflowExecutionStatus.CONTINUED_AS_NEW: RunStatus.PROCESSING,
+    WorkflowExecutionStatus.COMPLETED: RunStatus.COMPLETED,
+    WorkflowExecutionStatus.FAILED: RunStatus.FAILED,
+    WorkflowExecutionStatus.TERMINATED: RunStatus.FAILED,
+    WorkflowExecutionStatus.TIMED_OUT: RunStatus.FAILED,
+    WorkflowExecutionStatus.CANCELED: RunStatus.CANCELLED,
+}
+
+# A history of the start and one scheduled task: nobody has begun to work on it.
+_UNTOUCHED_HISTORY = 2
+
+
+T = TypeVar("T")
 
 
 class RunCancelledError(Exception):
@@ -71,3 +96,38 @@ def how_it_ended(error: WorkflowFailureError) -> RunFailedError | RunCancelledEr
         case ApplicationError(details=(detail, *_)) if isinstance(detail, dict):
             return RunFailedError(RunError.model_validate(detail))
     return RunFailedError(RunError(verdict=Verdict.INTERNAL, detail="The run failed; the Temporal UI says why."))
+
+
+async def ended_run(
+    client: Client, workflow: str, result_type: type[RunResult] = RunResult
+) -> tuple[RunResult | None, RunError | None]:
+    """The result or error of a run that has ended, by its workflow id."""
+    handle = client.get_workflow_handle(workflow, result_type=result_type)
+    try:
+        return await handle.result(), None
+    except WorkflowFailureError as failure:
+        ended = how_it_ended(failure)
+        return None, ended.error if isinstance(ended, RunFailedError) else None
+
+
+def status_of(execution: WorkflowExecution) -> RunStatus:
+    """The status word for what Temporal says; only a description tells `queued` from `processing`."""
+    status = _STATUS_OF_EXECUTION.get(execution.status or WorkflowExecutionStatus.RUNNING, RunStatus.PROCESSING)
+    if (
+        status is RunStatus.PROCESSING
+        and isinstance(execution, WorkflowExecutionDescription)
+        and execution.history_length <= _UNTOUCHED_HISTORY
+        and not execution.raw_description.pending_workflow_task.HasField("started_time")
+    ):
+        return RunStatus.QUEUED
+    return status
+
+
+async def begun_with(client: Client, execution: WorkflowExecution, input_type: type[T]) -> T:
+    """The input of a workflow, which stands in the first event of its history."""
+    handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
+    async for event in handle.fetch_history_events(page_size=1):
+        payloads = event.workflow_execution_started_event_attributes.input.payloads
+        begun: list[T] = await client.data_converter.decode(payloads, [input_type])
+        return begun[0]
+    raise RuntimeError(f"the history of {execution.id} is empty")

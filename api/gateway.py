@@ -11,6 +11,8 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 from temporalio.client import Client
 
+from adapters.events.feed import EventFeed
+from adapters.events.intake import EventIntake
 from adapters.sealing import Sealer
 from adapters.streams.live import LiveStreams
 from api.durations import Durations
@@ -46,6 +48,8 @@ class Gateway:
     durations: Durations
     streams: LiveStreams
     webhooks: WebhookTerms
+    events: EventIntake
+    feed: EventFeed
     watches: Watches = field(default_factory=Watches)
     _background: set[asyncio.Task[None]] = field(default_factory=set)
 

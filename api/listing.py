@@ -1,19 +1,14 @@
 """What Temporal knows of executions: of one by its id, and page by page of those that a query finds."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from collections.abc import Iterable
+from functools import partial
 
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
 from temporalio.service import RPCError, RPCStatusCode
 
+from adapters.concurrency import few_at_once
 from api.cursors import read_cursor, write_cursor
 from api.gateway import Gateway
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-_AT_ONCE = 8
 
 
 async def find_execution(gateway: Gateway, workflow: str) -> WorkflowExecutionDescription | None:
@@ -35,12 +30,12 @@ async def list_page(
     return list(page.current_page or []), write_cursor(page.next_page_token, query)
 
 
-async def few_at_once(work: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[R]:
-    """The outcomes in the order of the items; Temporal is asked for eight of them at a time."""
-    places = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(item: T) -> R:
-        async with places:
-            return await work(item)
-
-    return list(await asyncio.gather(*map(one, items)))
+async def still_latest(
+    gateway: Gateway, executions: Iterable[WorkflowExecution]
+) -> list[WorkflowExecutionDescription]:
+    """Those that are the latest under their ids, as they are now: visibility lags, and lists a workflow once for each
+    time that it began anew.
+    """
+    listed = list(executions)
+    latest = await few_at_once(partial(find_execution, gateway), (execution.id for execution in listed))
+    return [now for now, then in zip(latest, listed, strict=True) if now is not None and now.run_id == then.run_id]

@@ -12,15 +12,22 @@ from fastapi import FastAPI
 from fastapi_swagger import patch_fastapi
 from temporalio.client import Client
 
+from adapters.events.feed import EventFeed
+from adapters.events.intake import EventIntake
 from adapters.streams.live import LiveStreams
 from api import (
     asynchronous_queue,
+    dead_letters,
+    event_stream,
+    eventbridge,
+    events,
     health,
     polling,
     problem_handlers,
     runs,
     stream_websocket,
     streaming,
+    subscriptions,
     synchronous,
     webhook_callback,
     webhooks,
@@ -32,6 +39,7 @@ from api.problem_docs import PROBLEM_SCHEMA
 from api.request_id import RequestIdMiddleware
 from contracts.config import SevenfoldConfig
 from runtime.config_file import load_config
+from runtime.events import event_intake
 from runtime.garbage import settle
 from runtime.namespace import ensure_search_attributes
 from runtime.ports import bind
@@ -70,6 +78,12 @@ def create_app(gateway: Gateway) -> FastAPI:
     for door in (
         synchronous,
         asynchronous_queue,
+        # before the address of one event, which would take their names for ids
+        event_stream,
+        eventbridge,
+        events,
+        subscriptions,
+        dead_letters,
         webhook_callback,
         polling,
         streaming,
@@ -101,7 +115,9 @@ def _with_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], dict[
     return openapi
 
 
-def build_gateway(client: Client, settings: Settings, config: SevenfoldConfig, streams: LiveStreams) -> Gateway:
+def build_gateway(
+    client: Client, settings: Settings, config: SevenfoldConfig, streams: LiveStreams, events: EventIntake
+) -> Gateway:
     """What the doors need, out of settings and configuration."""
     return Gateway(
         client=client,
@@ -111,6 +127,8 @@ def build_gateway(client: Client, settings: Settings, config: SevenfoldConfig, s
         ui_url=settings.ui_url,
         whole_lists={name: agent.whole_lists for name, agent in config.agents.items()},
         streams=streams,
+        events=events,
+        feed=EventFeed(client),
         webhooks=WebhookTerms(
             load_sealer(settings), settings.webhook_schedule, allow_loopback=settings.allow_loopback_urls
         ),
@@ -167,5 +185,5 @@ async def run_api(settings: Settings) -> None:
     with bind(settings.host, settings.port, "SEVENFOLD_PORT") as sock:
         async with connected(settings) as client, opened_streams(settings, client, local=False) as streams:
             await ensure_search_attributes(client)
-            app = create_app(build_gateway(client, settings, config, streams))
+            app = create_app(build_gateway(client, settings, config, streams, event_intake(client, settings, config)))
             await serve(app, sock, settings, on_ready=lambda: log.info("api listens", port=settings.port))

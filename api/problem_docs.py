@@ -15,7 +15,7 @@ def _documented(description: str) -> dict[str, Any]:
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: _documented("The body is not JSON."),
     404: _documented("There is no such run."),
-    409: _documented("The run was cancelled, or ended by an operator."),
+    409: _documented("The run was cancelled, or ended by an operator; an id or a name is taken."),
     410: _documented("What was asked for is not kept any more."),
     413: _documented("The body holds more than 10 MB."),
     415: _documented("The body is not sent as JSON."),

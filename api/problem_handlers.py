@@ -8,6 +8,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.payload_stores import PayloadStoreError
@@ -58,9 +59,21 @@ def _handler(translate: Callable[[Any], ProblemError]) -> Callable[[Request, Exc
         problem = translate(error)
         if problem.kind is Kind.INTERNAL:
             log.error("request failed", path=request.url.path, exc_info=error)
+        if problem.kind is Kind.METHOD_NOT_ALLOWED:
+            problem.headers["Allow"] = _methods_at(request)
         return render(problem)
 
     return handle
+
+
+def _methods_at(request: Request) -> str:
+    """All methods of an address. (Starlette names those of the first route that has it.)"""
+    allowed: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            allowed |= getattr(route, "methods", None) or set()
+    return ", ".join(sorted(allowed))
 
 
 def render(problem: ProblemError) -> Response:

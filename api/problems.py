@@ -23,6 +23,12 @@ class Kind(Enum):
     NOT_ACCEPTABLE = ("not-acceptable", 406, "Nothing that this client accepts is offered here")
     CANCELLED = ("run-cancelled", 409, "The run was cancelled")
     TERMINATED = ("run-terminated", 409, "The run was ended by an operator")
+    EVENT_CONFLICT = ("event-conflict", 409, "The event's id belongs to another event")
+    EVENT_REFUSED = ("event-refused", 409, "The event was not passed on")
+    SUBSCRIPTION_EXISTS = ("subscription-exists", 409, "There is a subscription of that name")
+    SUBSCRIPTION_FIXED = ("subscription-fixed", 409, "The subscription stands in the configuration")
+    SUBSCRIPTIONS_FULL = ("subscriptions-full", 409, "There is no room for more subscriptions")
+    DEAD_LETTER_FINAL = ("dead-letter-final", 409, "The dead letter cannot be driven again")
     STREAM_GONE = ("stream-gone", 410, "A part of the stream is gone")
     TOO_LARGE = ("too-large", 413, "The request is too large")
     UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", 415, "The body is of a type that is not taken here")
@@ -52,6 +58,7 @@ _KIND_OF_VERDICT = {
     Verdict.DOCUMENT_UNAVAILABLE: Kind.DOCUMENT_UNAVAILABLE,
     Verdict.DOCUMENT_UNREADABLE: Kind.INVALID,
     Verdict.DEADLINE_EXCEEDED: Kind.DEADLINE_EXCEEDED,
+    Verdict.EVENT_REFUSED: Kind.EVENT_REFUSED,
     Verdict.TOO_MANY_FAILURES: Kind.AGENT_REJECTED,
     Verdict.TERMINATED: Kind.TERMINATED,
     Verdict.INTERNAL: Kind.INTERNAL,

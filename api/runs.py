@@ -7,13 +7,14 @@ from fastapi import APIRouter, Path, Query, Response
 from temporalio.client import WorkflowExecution
 from temporalio.service import RPCError, RPCStatusCode
 
+from adapters.concurrency import few_at_once
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
-from api.listing import few_at_once, find_execution, list_page
+from api.listing import find_execution, list_page
 from api.moments import Moment, in_query
 from api.problem_docs import PROBLEMS
 from api.runs_view import Run, RunSummary, described, summary, whole_run
 from api.strict_json import StrictJsonRoute
-from contracts.config import AgentName
+from contracts.agent import AgentName
 from contracts.identity import workflow_id
 from contracts.payload import Payload
 from contracts.runs import WORKFLOW_TYPES, Pattern, RunStatus

@@ -5,15 +5,10 @@ from typing import Any
 
 from pydantic import Field
 from temporalio.api.enums.v1 import PendingActivityState
-from temporalio.client import (
-    WorkflowExecution,
-    WorkflowExecutionDescription,
-    WorkflowExecutionStatus,
-    WorkflowFailureError,
-)
+from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
 from temporalio.common import SearchAttributeKey
 
-from adapters.run_outcomes import RunFailedError, how_it_ended
+from adapters.run_outcomes import ended_run, status_of
 from api.deliveries_view import RunWebhook, run_webhook
 from api.gateway import API_PREFIX, Gateway
 from api.job_items import counts
@@ -29,20 +24,6 @@ from contracts.webhooks import WEBHOOK
 _PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
 _AGENT = SearchAttributeKey.for_keyword("Agent")
 _TASK = SearchAttributeKey.for_keyword("Task")
-
-# Open runs are `processing` as far as a list knows; `describe` tells which of them no worker has taken yet.
-STATUS_OF_EXECUTION = {
-    WorkflowExecutionStatus.RUNNING: RunStatus.PROCESSING,
-    WorkflowExecutionStatus.CONTINUED_AS_NEW: RunStatus.PROCESSING,
-    WorkflowExecutionStatus.COMPLETED: RunStatus.COMPLETED,
-    WorkflowExecutionStatus.FAILED: RunStatus.FAILED,
-    WorkflowExecutionStatus.TERMINATED: RunStatus.FAILED,
-    WorkflowExecutionStatus.TIMED_OUT: RunStatus.FAILED,
-    WorkflowExecutionStatus.CANCELED: RunStatus.CANCELLED,
-}
-
-# A history of the start and one scheduled task: nobody has begun to work on it.
-_UNTOUCHED_HISTORY = 2
 
 
 class RunLinks(Payload):
@@ -95,23 +76,11 @@ def summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> RunS
         pattern=_PATTERN_OF_TYPE[execution.workflow_type],
         agent=attributes.get(_AGENT, ""),
         task=attributes.get(_TASK, ""),
-        status=_status(execution),
+        status=status_of(execution),
         created_at=execution.start_time,
         closed_at=execution.close_time,
         links=links(gateway, tenant, run_id),
     )
-
-
-def _status(execution: WorkflowExecution) -> RunStatus:
-    status = STATUS_OF_EXECUTION.get(execution.status or WorkflowExecutionStatus.RUNNING, RunStatus.PROCESSING)
-    if (
-        status is RunStatus.PROCESSING
-        and isinstance(execution, WorkflowExecutionDescription)
-        and execution.history_length <= _UNTOUCHED_HISTORY
-        and not execution.raw_description.pending_workflow_task.HasField("started_time")
-    ):
-        return RunStatus.QUEUED
-    return status
 
 
 async def whole_run(gateway: Gateway, tenant: str, description: WorkflowExecutionDescription) -> Run:
@@ -124,7 +93,7 @@ async def whole_run(gateway: Gateway, tenant: str, description: WorkflowExecutio
     result: RunResult | None = None
     error: RunError | None = None
     if head.status in (RunStatus.COMPLETED, RunStatus.FAILED):
-        result, error = await _ending(gateway, tenant, head.id)
+        result, error = await ended_run(gateway.client, description.id)
     return Run(
         **dict(head),
         progress=progress,
@@ -160,15 +129,6 @@ async def _items_in_progress(
     ended = await counts(gateway, description)
     done = ended.completed + ended.failed
     return Progress(percent=100 * done / total, note=f"{done} of {total} items")
-
-
-async def _ending(gateway: Gateway, tenant: str, run_id: str) -> tuple[RunResult | None, RunError | None]:
-    handle = gateway.client.get_workflow_handle(workflow_id(tenant, run_id), result_type=RunResult)
-    try:
-        return await handle.result(), None
-    except WorkflowFailureError as failure:
-        ended = how_it_ended(failure)
-        return None, ended.error if isinstance(ended, RunFailedError) else None
 
 
 async def described(gateway: Gateway, tenant: str, run_id: str) -> WorkflowExecutionDescription:

@@ -9,6 +9,7 @@ from typing import Any
 from adapters.run_outcomes import end_of
 from adapters.streams.reader import StreamGoneError, entries_after, kept_entries_after
 from api.gateway import API_PREFIX, Gateway
+from api.long_answers import BEAT_SECONDS
 from api.problem_handlers import problem_of
 from api.problems import Kind, ProblemError, failed_run, invalid
 from api.request_id import request_id
@@ -19,9 +20,6 @@ from contracts.identity import workflow_id
 from contracts.requests import StreamRequest
 from contracts.runs import ID_PREFIXES, Pattern, RunEnd, RunResult
 from contracts.streams import MOST_UNCONFIRMED, RESET_STEP, EntryKind, StreamEntry
-
-# Proxies cut what is silent for about 16 s.
-BEAT_SECONDS = 8.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from fastapi.sse import format_sse_event
 from api.accepting import accepted
 from api.gateway import API_PREFIX, GatewayDep, TenantDep
 from api.idempotency import REPLAYED, IdempotencyKeyDep
+from api.long_answers import RETRY, STREAM_HEADERS
 from api.problem_docs import PROBLEMS
 from api.problems import invalid, not_found
 from api.runs import RunId, cancel_run
@@ -24,12 +25,6 @@ from contracts.runs import ID_PREFIXES, Pattern
 router = APIRouter(prefix=API_PREFIX, tags=["6 · streaming"], route_class=StrictJsonRoute)
 
 SSE, NDJSON = "text/event-stream", "application/x-ndjson"
-
-# How soon a browser comes back by itself, in milliseconds.
-_RETRY = 2_000
-
-# Proxies must neither keep a stream to themselves nor compress it.
-_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
 LARGEST_INDEX = 2**53
 
@@ -179,7 +174,7 @@ def _streamed(following: Following, wish: _Wish) -> Response:
     return StreamingResponse(
         _watched(following, pieces, cancels=wish.cancels),
         media_type=wish.form,
-        headers={"Location": following.path, "X-Stream-Id": following.run_id, **_HEADERS, **replayed},
+        headers={"Location": following.path, "X-Stream-Id": following.run_id, **STREAM_HEADERS, **replayed},
     )
 
 
@@ -195,7 +190,7 @@ async def _watched(following: Following, pieces: AsyncIterator[bytes], *, cancel
 
 
 async def _as_sse(following: Following) -> AsyncIterator[bytes]:
-    yield format_sse_event(retry=_RETRY)
+    yield format_sse_event(retry=RETRY)
     async for lines in following.lines():
         yield b"".join(map(_event, lines)) or b": still here\n\n"
 

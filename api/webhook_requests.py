@@ -4,6 +4,7 @@ import json
 
 from adapters.outbound.addresses import UnsafeUrlError
 from adapters.outbound.urls import check_url
+from adapters.sealing import Sealer
 from api.gateway import Gateway
 from api.problems import invalid
 from contracts.identity import workflow_id
@@ -20,9 +21,22 @@ def webhook_of(gateway: Gateway, tenant: str, run_id: str, body: StartOptions) -
         return None
     if body.webhook_secret is None:
         raise invalid("/webhookSecret", "is missing: receivers verify by it who posts")
+    host, sealer = checked_webhook(gateway, body.webhook_url)
+    known = json.dumps([secret.get_secret_value() for secret in secrets if secret is not None])
+    return Webhook(
+        url=body.webhook_url,
+        host=host,
+        sealed_secrets=sealer.seal(known, context=workflow_id(tenant, run_id)),
+        schedule=list(gateway.webhooks.schedule),
+        task_queue=webhook_queue(gateway.task_queue),
+    )
+
+
+def checked_webhook(gateway: Gateway, url: str) -> tuple[str, Sealer]:
+    """The URL's host, and what seals the secret. Raises the problem of a URL that may not be, or of a missing key."""
     terms = gateway.webhooks
     try:
-        host = check_url(body.webhook_url, allow_loopback=terms.allow_loopback).host
+        host = check_url(url, allow_loopback=terms.allow_loopback).host
     except UnsafeUrlError as error:
         raise invalid("/webhookUrl", str(error)) from None
     if terms.sealer is None:
@@ -30,11 +44,4 @@ def webhook_of(gateway: Gateway, tenant: str, run_id: str, body: StartOptions) -
             "/webhookSecret",
             "cannot be kept: this gateway has no key to seal it with. Its operator has to set SEVENFOLD_SECRET_KEY.",
         )
-    known = json.dumps([secret.get_secret_value() for secret in secrets if secret is not None])
-    return Webhook(
-        url=body.webhook_url,
-        host=host,
-        sealed_secrets=terms.sealer.seal(known, context=workflow_id(tenant, run_id)),
-        schedule=list(terms.schedule),
-        task_queue=webhook_queue(gateway.task_queue),
-    )
+    return host, terms.sealer

@@ -10,6 +10,8 @@ from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
+from adapters.concurrency import few_at_once
+from adapters.run_outcomes import begun_with
 from api.deliveries_view import (
     DeliveryDetail,
     DeliverySummary,
@@ -20,7 +22,7 @@ from api.deliveries_view import (
     whole_delivery,
 )
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
-from api.listing import few_at_once, find_execution, list_page
+from api.listing import list_page, still_latest
 from api.moments import Moment, in_query, rfc3339
 from api.problem_docs import PROBLEMS
 from api.strict_json import StrictJsonRoute
@@ -142,18 +144,13 @@ def _query(
 async def _present(
     gateway: Gateway, executions: list[WorkflowExecution], state: DeliveryState | None
 ) -> list[WorkflowExecutionDescription]:
-    """Those that are still so: visibility lags, and lists a delivery once for each time that it began anew."""
-    latest = await few_at_once(partial(find_execution, gateway), (execution.id for execution in executions))
-    return [
-        now
-        for now, listed in zip(latest, executions, strict=True)
-        if now is not None and now.run_id == listed.run_id and state in (None, state_of(now))
-    ]
+    """Those that are still so."""
+    return [now for now in await still_latest(gateway, executions) if state in (None, state_of(now))]
 
 
 async def _begin_anew(gateway: Gateway, tenant: str, ended: WorkflowExecutionDescription) -> bool:
     """Starts a delivery that has ended once more; False if somebody else has just done so."""
-    earlier = await _begun_with(gateway, ended)
+    earlier = await begun_with(gateway.client, ended, Delivery)
     log = DeliveryLog(attempts=(await log_of(ended)).attempts)
     try:
         await gateway.client.start_workflow(
@@ -170,13 +167,3 @@ async def _begin_anew(gateway: Gateway, tenant: str, ended: WorkflowExecutionDes
     except WorkflowAlreadyStartedError:
         return False
     return True
-
-
-async def _begun_with(gateway: Gateway, ended: WorkflowExecutionDescription) -> Delivery:
-    """What it began with stands in the first event of its history."""
-    handle = gateway.client.get_workflow_handle(ended.id, run_id=ended.run_id)
-    async for event in handle.fetch_history_events(page_size=1):
-        payloads = event.workflow_execution_started_event_attributes.input.payloads
-        begun: list[Delivery] = await gateway.client.data_converter.decode(payloads, [Delivery])
-        return begun[0]
-    raise RuntimeError(f"the history of {ended.id} is empty")

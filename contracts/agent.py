@@ -10,6 +10,8 @@ from pydantic import Field
 
 from contracts.payload import JsonObject, Payload
 
+AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Confidence = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 

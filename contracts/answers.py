@@ -13,6 +13,7 @@ _ID_NAMES = {
     Pattern.QUEUE: "jobId",
     Pattern.POLLING: "taskId",
     Pattern.STREAMING: "streamId",
+    Pattern.REACTION: "reactionId",
 }
 
 

@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+from contracts.agent import AgentName
+from contracts.event_filters import EventFilter
+from contracts.subscriptions import SubscriptionConfig
 
 
 class _Section(BaseModel):
@@ -52,11 +54,48 @@ class SimulatorAgentConfig(_AgentSection):
 AgentConfig = Annotated[PythonAgentConfig | BuiltinAgentConfig | SimulatorAgentConfig, Field(discriminator="kind")]
 
 
+class ConsumeConfig(_Section):
+    """Where a broker's events come from: a RabbitMQ queue, a NATS subject, a Redis stream, a Kafka topic. `group`
+    names those who share them; `concurrency` is how many are under way at once.
+    """
+
+    source: str = Field(alias="from", min_length=1, max_length=200)
+    group: str = Field(default="sevenfold", pattern=r"^[A-Za-z0-9_-]{1,100}$")
+    concurrency: int = Field(default=20, ge=1, le=1_000)
+
+
+class PublishConfig(_Section):
+    """Which events go out, and to where: a RabbitMQ routing key (or exchange/key), a NATS subject, a Redis stream, a
+    Kafka topic.
+    """
+
+    filter: EventFilter
+    to: str = Field(min_length=1, max_length=200)
+
+
+class BrokerConfig(_Section):
+    """A broker outside. Its address may hold a password, and then belongs into the variable that `url_env` names."""
+
+    kind: Literal["rabbitmq", "nats", "redis", "kafka"]
+    url: str | None = Field(default=None, min_length=1)
+    url_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    consume: list[ConsumeConfig] = []
+    publish: list[PublishConfig] = []
+
+    @model_validator(mode="after")
+    def _one_address(self) -> "BrokerConfig":
+        if (self.url is None) == (self.url_env is None):
+            raise ValueError("takes either url or url_env")
+        return self
+
+
 class SevenfoldConfig(_Section):
     """The whole file. Without one, the `builtin` agent is all there is."""
 
     default_agent: str = "builtin"
     agents: dict[AgentName, AgentConfig] = {}
+    subscriptions: list[SubscriptionConfig] = []
+    brokers: dict[AgentName, BrokerConfig] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -70,6 +109,19 @@ class SevenfoldConfig(_Section):
         if self.default_agent not in self.agents:
             known = ", ".join(sorted(self.agents))
             raise ValueError(f'default_agent = "{self.default_agent}" is not among the agents: {known}')
+        return self
+
+    @model_validator(mode="after")
+    def _subscriptions_fit(self) -> "SevenfoldConfig":
+        names = [subscription.name for subscription in self.subscriptions]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"there are {names.count(name)} subscriptions named {name}")
+        for subscription in self.subscriptions:
+            agent = subscription.agent or self.default_agent
+            if agent not in self.agents and agent != "simulator":
+                known = ", ".join(sorted(self.agents))
+                raise ValueError(f"subscription {subscription.name}: there is no agent {agent}; there are: {known}")
         return self
 
     def with_simulator(self) -> "SevenfoldConfig":

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
-from contracts.config import AgentName
+from contracts.agent import AgentName
 from contracts.payload import JsonObject, WireRequest
 
 _METADATA_LIMIT = 8_192

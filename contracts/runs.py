@@ -17,6 +17,9 @@ class Pattern(StrEnum):
     POLLING = "polling"
     STREAMING = "streaming"
     WEBHOOK = "webhook"
+    EVENT = "event"
+    # An event's reactions are runs of agents themselves.
+    REACTION = "reaction"
 
 
 WORKFLOW_TYPES = {
@@ -25,6 +28,8 @@ WORKFLOW_TYPES = {
     Pattern.POLLING: "Polling",
     Pattern.STREAMING: "Streaming",
     Pattern.WEBHOOK: "WebhookCallback",
+    Pattern.EVENT: "EventDriven",
+    Pattern.REACTION: "EventReaction",
 }
 # A document that is analyzed is a task like any other: it can be polled for too.
 ID_PREFIXES = {
@@ -33,6 +38,8 @@ ID_PREFIXES = {
     Pattern.POLLING: "task",
     Pattern.STREAMING: "str",
     Pattern.WEBHOOK: "task",
+    Pattern.EVENT: "evt",
+    Pattern.REACTION: "rea",
 }
 
 
@@ -43,7 +50,9 @@ def batch_queue(task_queue: str) -> str:
 
 # What a person reads and filters by in the Temporal UI, and `GET /runs` in visibility.
 RUN_ATTRIBUTES = ("Pattern", "Agent", "Task", "Tenant")
-SEARCH_ATTRIBUTES = (*RUN_ATTRIBUTES, *DELIVERY_ATTRIBUTES)
+# What events are found by: `GET /events` and the budget of a correlation.
+EVENT_ATTRIBUTES = ("EventSource", "CorrelationId")
+SEARCH_ATTRIBUTES = (*RUN_ATTRIBUTES, *DELIVERY_ATTRIBUTES, *EVENT_ATTRIBUTES)
 
 
 class RunStatus(StrEnum):

@@ -17,6 +17,7 @@ class Verdict(StrEnum):
     DOCUMENT_UNAVAILABLE = "DocumentUnavailable"
     DOCUMENT_UNREADABLE = "DocumentUnreadable"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    EVENT_REFUSED = "EventRefused"
     TOO_MANY_FAILURES = "TooManyFailures"
     TERMINATED = "Terminated"
     INTERNAL = "Internal"

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     # The pause before each attempt to deliver a webhook, in seconds.
     webhook_schedule: Annotated[tuple[float, ...], NoDecode, BeforeValidator(_seconds)] = SCHEDULE
 
+    # So many events may follow from each other in all, one having led to several: more of them are dead letters.
+    event_budget: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+
     # Base address of the Temporal UI, for the links in answers. The embedded server's is known.
     temporal_ui_url: str | None = None
 

@@ -8,7 +8,7 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter, ExternalStorage
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.plugin import SimplePlugin
-from temporalio.service import GrpcCompression, RPCError
+from temporalio.service import GrpcCompression, PayloadLimitsConfig, RPCError
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from runtime.embedded import HOST
@@ -21,6 +21,10 @@ from runtime.startup import StartupError
 # The sandbox loads a workflow's modules anew for every run, unless they are passed through. Ours are free of
 # side effects and of mutable module state, so nothing is lost: 64/s became 77/s (docs/decisions.md).
 _PASSED_THROUGH = ("contracts", "workflows", "activities", "adapters")
+
+# What lists show stands in memos: metadata, logs of deliveries, small events. Each is bounded where it is made; the
+# SDK would warn of every one over 2 kB.
+_PAYLOAD_LIMITS = PayloadLimitsConfig(memo_warn_size=0)
 
 
 def plugin(storage: ExternalStorage) -> SimplePlugin:
@@ -55,6 +59,7 @@ async def _connect(settings: Settings, storage: ExternalStorage) -> Client:
             **config,
             plugins=[plugin(storage)],
             runtime=sdk_runtime(),
+            payload_limits=_PAYLOAD_LIMITS,
             grpc_compression=GrpcCompression.NONE if loopback else GrpcCompression.GZIP,
         )
     except (RPCError, RuntimeError) as error:

@@ -146,3 +146,30 @@ async def whole_at_last(request: AgentRequest, context: AgentContext) -> AsyncIt
         yield Delta(text="a part that is void")
         raise ConnectionResetError("in the middle")
     yield Reply(response="the whole")
+
+
+async def deriver(request: AgentRequest) -> dict[str, object]:
+    """Derives the events that `params.events` says."""
+    note(request, "called")
+    return {"response": "derived", "data": {"events": request.params.get("events")}}
+
+
+# What `witness` saw, in order: the subscription's `params.who`, the event's data, and when.
+SEEN: list[tuple[str, dict[str, object], float, float]] = []
+
+
+async def witness(request: AgentRequest) -> dict[str, object]:
+    """Takes `params.seconds`, and remembers what it was told."""
+    began = time.monotonic()
+    await asyncio.sleep(float(str(request.params.get("seconds", 0))))
+    SEEN.append((str(request.params.get("who", "")), dict(request.data), began, time.monotonic()))
+    note(request, f"{request.data.get('key')}:{request.data.get('n')}")
+    return {"response": "seen", "data": {"seen": request.data, "event": request.context["event"]}}
+
+
+async def choosy(request: AgentRequest) -> str:
+    """Refuses for good what says `poison`, unless it was mended meanwhile: a file that `params.mended` names."""
+    mended = request.params.get("mended")
+    if request.data.get("poison") and not (isinstance(mended, str) and Path(mended).exists()):
+        raise AgentRejected("This event is poison.")
+    return "fine"

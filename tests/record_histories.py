@@ -11,8 +11,10 @@ from pathlib import Path
 
 from temporalio.client import WorkflowFailureError
 
+from contracts.events import lane_of, reaction_id
 from contracts.identity import new_id, public_id
 from contracts.webhooks import delivery_of
+from tests.event_help import EVENTS, LETTERS, event, published, subscribed, tree
 from tests.receivers import SECRET, Answer, running_receiver
 from tests.stack import Stack, running_stack
 
@@ -168,6 +170,77 @@ async def _failing_receiver(stack: Stack) -> str:
     return "receiver:127.0.0.1"
 
 
+async def _event(stack: Stack, name: str, until: str = "completed", agent: str = "echo", **terms: object) -> str:
+    """An event of a type of its own that one subscription is for; its id, once its reaction is so."""
+    await subscribed(stack, name, f"h.{name}", agent, **terms)
+    event_id = await published(stack.http, event(f"h.{name}", {"key": "k", "poison": True}))
+    async with asyncio.timeout(20):
+        while not (
+            (found := await tree(stack.http, event_id))["reactions"] and found["reactions"][0]["status"] == until
+        ):
+            await asyncio.sleep(0.05)
+    return event_id
+
+
+async def _dispatched(stack: Stack) -> str:
+    return await _event(stack, "dispatched", publishes="h.derived")
+
+
+async def _dispatched_in_turn(stack: Stack) -> str:
+    return await _event(stack, "in-turn", orderBy="data.key", concurrency=2)
+
+
+async def _event_refused(stack: Stack) -> str:
+    event_id = await published(stack.http, event("h.refused", hops=17))
+    await stack.run_until(event_id, "failed")
+    return event_id
+
+
+async def _event_cancelled_by_signal(stack: Stack) -> str:
+    inside = await _event(stack, "held-up", "processing", "careful", params={"seconds": 60}, orderBy="data.key")
+    waits = await published(stack.http, event("h.held-up", {"key": "k"}))
+    await asyncio.sleep(0.5)
+    await stack.temporal.get_workflow_handle(f"default:{waits}").signal("cancel")
+    await stack.run_until(waits, "cancelled")
+    await stack.http.post(f"/api/agent/runs/{reaction_id('default', inside, 'held-up')}/cancel")
+    return waits
+
+
+async def _reacted(stack: Stack) -> str:
+    return reaction_id(
+        "default", await _event(stack, "reacted", publishes="h.derived", orderBy="data.key"), "reacted"
+    )
+
+
+async def _reaction_failed(stack: Stack) -> str:
+    return reaction_id("default", await _event(stack, "poisoned", "failed", "choosy", orderBy="data.key"), "poisoned")
+
+
+async def _lane(stack: Stack) -> str:
+    for _ in range(3):
+        await _event(stack, "lane", orderBy="data.key")
+    lane = lane_of("default", "lane", "=k")
+    await stack.temporal.get_workflow_handle(lane).result()
+    return lane.removeprefix("default:")
+
+
+async def _rejected(stack: Stack) -> str:
+    said = event("h.rejected", 1)
+    await published(stack.http, said)
+    await stack.http.post(EVENTS, json={**said, "data": 2})
+    async with asyncio.timeout(10):
+        while not (letters := (await stack.http.get(LETTERS, params={"kind": "rejected"})).json()["items"]):
+            await asyncio.sleep(0.05)
+    return str(letters[0]["id"])
+
+
+async def _registry(stack: Stack) -> str:
+    await subscribed(stack, "passing", "h.passing")
+    await stack.http.delete("/api/agent/subscriptions/passing")
+    await stack.http.delete("/api/agent/subscriptions/passing")
+    return "subscriptions"
+
+
 SCENARIOS = {
     "synchronous_prompt": _prompt,
     "synchronous_handed_over": _handed_over,
@@ -190,6 +263,15 @@ SCENARIOS = {
     "delivery_exhausted": _exhausted,
     "delivery_redelivered": _redelivered,
     "receiver_failing": _failing_receiver,
+    "event_dispatched": _dispatched,
+    "event_dispatched_in_turn": _dispatched_in_turn,
+    "event_refused": _event_refused,
+    "event_cancelled_by_signal": _event_cancelled_by_signal,
+    "reaction_published": _reacted,
+    "reaction_failed": _reaction_failed,
+    "event_lane": _lane,
+    "event_rejected": _rejected,
+    "subscription_registry": _registry,
     "payload_cleanup": _cleaned_up,
 }
 

@@ -17,11 +17,13 @@ from pydantic import SecretStr
 from temporalio.client import Client
 
 from adapters.streams.live import LiveStreams
+from api.gateway import Gateway
 from api.main import build_gateway, create_app, serve
 from contracts.config import SevenfoldConfig
 from runtime.config_file import load_config
 from runtime.data_dir import held
 from runtime.embedded import EmbeddedTemporal
+from runtime.events import event_intake
 from runtime.namespace import ensure_retention, ensure_search_attributes
 from runtime.ports import bind
 from runtime.settings import Settings
@@ -50,6 +52,9 @@ CONFIG = "\n".join(
             "teller",
             "torn",
             "whole_at_last",
+            "deriver",
+            "witness",
+            "choosy",
         )
     ]
 )
@@ -61,10 +66,10 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def make_settings(directory: Path, **changes: object) -> Settings:
-    """Settings on free ports, with the tests' agents."""
+def make_settings(directory: Path, *, more_config: str = "", **changes: object) -> Settings:
+    """Settings on free ports, with the tests' agents and what a test's own configuration says beside them."""
     config = directory / "sevenfold.toml"
-    config.write_text(CONFIG, encoding="utf-8")
+    config.write_text(f"{CONFIG}\n{more_config}", encoding="utf-8")
     values: dict[str, object] = {
         "port": free_port(),
         "temporal_port": free_port(),
@@ -109,9 +114,9 @@ class Stack:
 
 
 @asynccontextmanager
-async def running_stack(directory: Path, **changes: object) -> AsyncIterator[Stack]:
+async def running_stack(directory: Path, *, more_config: str = "", **changes: object) -> AsyncIterator[Stack]:
     """What `sevenfold dev` composes, in this process."""
-    settings = make_settings(directory, **changes)
+    settings = make_settings(directory, more_config=more_config, **changes)
     config = load_config(settings.config)
     async with AsyncExitStack() as stack:
         sock = stack.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
@@ -122,11 +127,19 @@ async def running_stack(directory: Path, **changes: object) -> AsyncIterator[Sta
         await ensure_search_attributes(client)
         agents = load_registry(settings, config)
         streams = await stack.enter_async_context(opened_streams(settings, client, local=True))
-        await stack.enter_async_context(running_worker(client, settings, agents, streams))
-        app = create_app(build_gateway(client, settings, config, streams))
+        events = event_intake(client, settings, config)
+        await stack.enter_async_context(running_worker(client, settings, config, agents, streams, events))
+        app = create_app(build_gateway(client, settings, config, streams, events))
         await stack.enter_async_context(served(app, sock, settings))
         http = await stack.enter_async_context(http_client(settings.port))
         yield Stack(settings, config, client, http, server, streams)
+
+
+def gateway_of(stack: Stack, client: Client) -> Gateway:
+    """What another door over the same product is built of."""
+    streams = LiveStreams(stack.streams.log, local=False)
+    events = event_intake(client, stack.settings, stack.config)
+    return build_gateway(client, stack.settings, stack.config, streams, events)
 
 
 @asynccontextmanager
@@ -136,7 +149,8 @@ async def another_door(stack: Stack) -> AsyncIterator[Stack]:
     async with AsyncExitStack() as opened:
         sock = opened.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
         streams = await opened.enter_async_context(opened_streams(settings, stack.temporal, local=False))
-        app = create_app(build_gateway(stack.temporal, settings, stack.config, streams))
+        events = event_intake(stack.temporal, settings, stack.config)
+        app = create_app(build_gateway(stack.temporal, settings, stack.config, streams, events))
         await opened.enter_async_context(served(app, sock, settings))
         http = await opened.enter_async_context(http_client(settings.port))
         yield replace(stack, settings=settings, http=http, streams=streams)

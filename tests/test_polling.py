@@ -16,11 +16,10 @@ from temporalio.client import (
     WorkflowExecutionDescription,
 )
 
-from adapters.streams.live import LiveStreams
-from api.main import build_gateway, create_app
+from api.main import create_app
 from api.watching import View, Watch
 from runtime.ports import bind
-from tests.stack import Stack, http_client, served
+from tests.stack import Stack, gateway_of, http_client, served
 
 TASKS = "/api/agent/tasks"
 
@@ -191,7 +190,7 @@ async def test_a_storm_of_pollers_is_one_reader(stack: Stack) -> None:
     client = Client(
         stack.temporal.service_client, data_converter=stack.temporal.data_converter, interceptors=[counted]
     )
-    app = create_app(build_gateway(client, stack.settings, stack.config, LiveStreams(stack.streams.log, local=False)))
+    app = create_app(gateway_of(stack, client))
     with bind("127.0.0.1", 0, "SEVENFOLD_PORT") as sock:
         port = sock.getsockname()[1]
         async with served(app, sock, stack.settings), http_client(port) as http:
@@ -206,7 +205,7 @@ async def test_a_storm_of_pollers_is_one_reader(stack: Stack) -> None:
 
 async def test_without_a_worker_the_status_is_still_answered(stack: Stack) -> None:
     gateway = replace(
-        build_gateway(stack.temporal, stack.settings, stack.config, LiveStreams(stack.streams.log, local=False)),
+        gateway_of(stack, stack.temporal),
         task_queue="nobody-polls-this",
     )
     with bind("127.0.0.1", 0, "SEVENFOLD_PORT") as sock:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from datetime import timedelta
 from typing import NoReturn, TypeVar
 
@@ -40,11 +41,9 @@ PATIENT_RETRIES = RetryPolicy(initial_interval=_FIRST_PAUSE, maximum_interval=_L
 T = TypeVar("T")
 
 
-def _prompt_retries(prior_attempts: int = 0) -> RetryPolicy:
+def _prompt_retries() -> RetryPolicy:
     return RetryPolicy(
-        initial_interval=_FIRST_PAUSE,
-        maximum_interval=_LONGEST_PAUSE,
-        maximum_attempts=PROMPT_ATTEMPTS - prior_attempts,
+        initial_interval=_FIRST_PAUSE, maximum_interval=_LONGEST_PAUSE, maximum_attempts=PROMPT_ATTEMPTS
     )
 
 
@@ -87,9 +86,18 @@ class AgentRun:
 
         Raises ApplicationError with a verdict as its type, or a cancellation.
         """
-        return await self.told(self._open_then_call())
+        return await self.told(self._open_then_call(_prompt_retries()))
 
-    async def _open_then_call(self) -> RunResult:
+    async def answered(self, attempts: int) -> RunResult:
+        """Opens the call as `answer_promptly` does, for one who has the patience of so many attempts; what has to be
+        done before the run is over is left to the caller, who awaits it by `told`.
+        """
+        patient = RetryPolicy(
+            initial_interval=_FIRST_PAUSE, maximum_interval=_LONGEST_PAUSE_IN_TIME, maximum_attempts=attempts
+        )
+        return await self._open_then_call(patient)
+
+    async def _open_then_call(self, retries: RetryPolicy) -> RunResult:
         self._check_deadline()
         prior_attempts = 0
         try:
@@ -104,8 +112,11 @@ class AgentRun:
                 return self._result(opening.outcome)
         except FailureError as error:
             prior_attempts = 1
+            if retries.maximum_attempts == 1:
+                self._raise_told(error)
             await self._pause_after(error)
-        return await self._call_until_answered(_prompt_retries(prior_attempts), prior_attempts)
+            retries = replace(retries, maximum_attempts=retries.maximum_attempts - 1)
+        return await self._call_until_answered(retries, prior_attempts)
 
     async def answer_in_time(self) -> RunResult:
         """Calls by activity, again and again until the run's timeout: nobody holds a connection for it.

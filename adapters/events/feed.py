@@ -1,0 +1,149 @@
+"""What happens among events, as it happens: one reader of visibility for all who watch at this process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from temporalio.client import Client, WorkflowExecution
+from temporalio.common import SearchAttributeKey
+from temporalio.service import RPCError
+
+from adapters.concurrency import few_at_once
+from adapters.events.stored import whole_event
+from adapters.run_outcomes import ended_run, status_of
+from contracts.answers import Answer
+from contracts.events import CAUSE, ReactionCause
+from contracts.identity import public_id
+from contracts.runs import RunStatus
+
+_PAUSE_SECONDS = 0.4
+
+# Visibility lags: what it shows late is still found if it is no later than this.
+OVERLAP = timedelta(seconds=5)
+
+# A reader that is so far behind has to come back, and goes on from where it was.
+_MOST_UNREAD = 2_000
+
+_CORRELATION = SearchAttributeKey.for_keyword("CorrelationId")
+_SOURCE_RUN = SearchAttributeKey.for_keyword("SourceRun")
+
+
+@dataclass(frozen=True)
+class Happening:
+    """An event that was accepted, or a reaction that has ended. `type` and `source` are the event's in question."""
+
+    kind: str
+    id: str
+    at: datetime
+    type: str
+    source: str
+    correlation: str
+    subscription: str | None
+    body: dict[str, Any]
+
+
+@dataclass
+class _Watch:
+    readers: set[asyncio.Queue[Happening]] = field(default_factory=set)
+    following: asyncio.Task[None] | None = None
+
+
+class EventFeed:
+    """Asks Temporal's visibility while somebody watches, and not otherwise."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._watches: dict[str, _Watch] = {}
+
+    @asynccontextmanager
+    async def joined(self, tenant: str) -> AsyncIterator[asyncio.Queue[Happening]]:
+        """What happens from now on. A queue that has run over is full, and gets nothing more."""
+        watch = self._watches.setdefault(tenant, _Watch())
+        queue: asyncio.Queue[Happening] = asyncio.Queue(_MOST_UNREAD)
+        watch.readers.add(queue)
+        if watch.following is None or watch.following.done():
+            watch.following = asyncio.create_task(self._follow(tenant, watch))
+        try:
+            yield queue
+        finally:
+            watch.readers.discard(queue)
+
+    async def since(self, tenant: str, moment: datetime) -> list[Happening]:
+        """All that happened from then on, in order, as far as visibility has it."""
+        begun = await self._listed(tenant, "EventDriven", "StartTime", moment)
+        ended = await self._listed(tenant, "EventReaction", "CloseTime", moment)
+        return await self._happenings([*begun, *ended])
+
+    async def _follow(self, tenant: str, watch: _Watch) -> None:
+        """Reads on for as long as somebody watches; a Temporal that is away for a moment is asked again."""
+        moment = datetime.now(UTC)
+        told: dict[str, datetime] = {}
+        while watch.readers:
+            asked_at = datetime.now(UTC)
+            with suppress(RPCError):
+                listed = [
+                    *await self._listed(tenant, "EventDriven", "StartTime", moment - OVERLAP),
+                    *await self._listed(tenant, "EventReaction", "CloseTime", moment - OVERLAP),
+                ]
+                for happening in await self._happenings([one for one in listed if one.run_id not in told]):
+                    for queue in watch.readers:
+                        with suppress(asyncio.QueueFull):
+                            queue.put_nowait(happening)
+                told |= {one.run_id: asked_at for one in listed}
+                told = {run: at for run, at in told.items() if asked_at - at < 4 * OVERLAP}
+                moment = asked_at
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _listed(self, tenant: str, workflow_type: str, when: str, moment: datetime) -> list[WorkflowExecution]:
+        query = f"WorkflowType = '{workflow_type}' AND Tenant = '{tenant}' AND {when} >= '{moment.isoformat()}'"
+        return [execution async for execution in self._client.list_workflows(query)]
+
+    async def _happenings(self, executions: list[WorkflowExecution]) -> list[Happening]:
+        return sorted(await few_at_once(self._happening, executions), key=lambda happening: happening.at)
+
+    async def _happening(self, execution: WorkflowExecution) -> Happening:
+        if execution.workflow_type == "EventDriven":
+            return await self._accepted(execution)
+        return await self._reacted(execution)
+
+    async def _accepted(self, execution: WorkflowExecution) -> Happening:
+        event = await whole_event(self._client, execution)
+        return Happening(
+            kind="event",
+            id=public_id(execution.id),
+            at=execution.start_time,
+            type=event.type,
+            source=event.source,
+            correlation=execution.typed_search_attributes.get(_CORRELATION, ""),
+            subscription=None,
+            body=event.as_json(),
+        )
+
+    async def _reacted(self, execution: WorkflowExecution) -> Happening:
+        cause: ReactionCause = await execution.memo_value(CAUSE, type_hint=ReactionCause)
+        status = status_of(execution)
+        body: dict[str, Any] = {
+            "id": public_id(execution.id),
+            "subscription": cause.subscription,
+            "eventId": execution.typed_search_attributes.get(_SOURCE_RUN, ""),
+            "status": status,
+        }
+        if status in (RunStatus.COMPLETED, RunStatus.FAILED):
+            result, error = await ended_run(self._client, execution.id)
+            if result:
+                body["result"] = Answer.of(result).model_dump(mode="json", by_alias=True, exclude_none=True)
+            if error:
+                body["error"] = error.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return Happening(
+            kind="reaction",
+            id=public_id(execution.id),
+            at=execution.close_time or execution.start_time,
+            type=cause.type,
+            source=cause.source,
+            correlation=execution.typed_search_attributes.get(_CORRELATION, ""),
+            subscription=cause.subscription,
+            body=body,
+        )

@@ -1,0 +1,50 @@
+"""The subscriptions that hold now: those of `sevenfold.toml`, and those that the API keeps in a workflow."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from contracts.identity import DEFAULT_TENANT
+from contracts.subscriptions import REGISTRY_STATE, RegistryState, Subscription, registry_of
+
+# A change acts everywhere within a second; while no event comes in, nobody asks.
+_FRESH_SECONDS = 0.5
+
+
+class SubscriptionBook:
+    """One process's view, at most half a second old."""
+
+    def __init__(self, client: Client, configured: Iterable[Subscription]) -> None:
+        self.configured = {subscription.name: subscription for subscription in configured}
+        self._client = client
+        self._kept: dict[str, tuple[float, list[Subscription]]] = {}
+        self._reading: dict[str, asyncio.Lock] = {}
+
+    async def of(self, tenant: str) -> list[Subscription]:
+        """A tenant's subscriptions in the order of their names. Raises RPCError when Temporal is away."""
+        async with self._reading.setdefault(tenant, asyncio.Lock()):
+            read_at, subscriptions = self._kept.get(tenant, (-_FRESH_SECONDS, []))
+            if time.monotonic() - read_at < _FRESH_SECONDS:
+                return subscriptions
+            begun = time.monotonic()
+            present = {**(await self.kept(tenant)).subscriptions, **self._configured_for(tenant)}
+            subscriptions = [present[name] for name in sorted(present)]
+            self._kept[tenant] = (begun, subscriptions)
+            return subscriptions
+
+    async def kept(self, tenant: str) -> RegistryState:
+        """Those that the API keeps, as they are this moment."""
+        try:
+            description = await self._client.get_workflow_handle(registry_of(tenant)).describe()
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            return RegistryState()
+        state: RegistryState = await description.memo_value(REGISTRY_STATE, RegistryState(), type_hint=RegistryState)
+        return state
+
+    def _configured_for(self, tenant: str) -> dict[str, Subscription]:
+        return self.configured if tenant == DEFAULT_TENANT else {}

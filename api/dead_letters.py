@@ -1,0 +1,199 @@
+"""Dead letters of events: what was not accepted, what was not passed on, and reactions that failed for good."""
+
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BeforeValidator, Field
+from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from adapters.concurrency import few_at_once
+from adapters.run_outcomes import begun_with, ended_run
+from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
+from api.listing import find_execution, list_page, still_latest
+from api.moments import Moment, in_query, rfc3339
+from api.problem_docs import PROBLEMS
+from api.problems import Kind, ProblemError, not_found
+from api.strict_json import StrictJsonRoute
+from contracts.events import REJECTED_PREFIX, REJECTION, EventInput, ReactionInput, Rejection, event_queue
+from contracts.identity import is_public_id, public_id, workflow_id
+from contracts.payload import Payload, WireRequest
+from contracts.runs import ID_PREFIXES, Pattern, RunResult
+
+router = APIRouter(prefix=API_PREFIX, tags=["3 · event-driven"], route_class=StrictJsonRoute)
+
+_MOST_REDRIVEN = 1_000
+_PAGE = 100
+
+
+class LetterKind(StrEnum):
+    """`rejected`: it was never accepted. `event`: it was refused, or not taken by a broker. `reaction`: its agent
+    failed for good.
+    """
+
+    REJECTED = "rejected"
+    EVENT = "event"
+    REACTION = "reaction"
+
+
+_TYPES = {
+    LetterKind.REJECTED: "RejectedEvent",
+    LetterKind.EVENT: "EventDriven",
+    LetterKind.REACTION: "EventReaction",
+}
+_KIND_OF_TYPE = {workflow_type: kind for kind, workflow_type in _TYPES.items()}
+_DEAD = "('Failed', 'TimedOut', 'Terminated')"
+_PREFIXES = (REJECTED_PREFIX, ID_PREFIXES[Pattern.EVENT], ID_PREFIXES[Pattern.REACTION])
+
+
+class DeadLetter(Payload):
+    """What is dead, and why."""
+
+    id: str
+    kind: LetterKind
+    reason: str
+    via: str | None = Field(default=None, description="For what was rejected: `http`, or a broker's name.")
+    at: datetime
+    temporal_ui: str | None
+
+
+class DeadLetterPage(Payload):
+    """A page of dead letters, the latest first. `nextCursor` is null on the last page."""
+
+    items: list[DeadLetter]
+    next_cursor: str | None
+
+
+class RedriveRequest(WireRequest):
+    """Which dead letters to drive again: those of reactions, unless it says otherwise."""
+
+    since: Annotated[datetime, BeforeValidator(rfc3339)]
+    kind: LetterKind = LetterKind.REACTION
+
+
+class Redriven(Payload):
+    """How many began again; `more`: ask once more for the rest."""
+
+    redriven: int
+    more: bool
+
+
+LetterId = Annotated[str, Path(description="A dead letter's id: `rej_…`, `evt_…` or `rea_…`.")]
+
+
+@router.get("/dead-letters", summary="List dead letters", responses=PROBLEMS)
+async def list_dead_letters(
+    gateway: GatewayDep,
+    tenant: TenantDep,
+    kind: LetterKind | None = None,
+    since: Moment | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: str | None = None,
+) -> DeadLetterPage:
+    """A page may hold fewer than `limit` items and still have a next one: what was driven again is no dead letter."""
+    listed, next_cursor = await list_page(gateway, _query(tenant, kind, since), limit, cursor)
+    present = await still_latest(gateway, listed)
+    return DeadLetterPage(
+        items=await few_at_once(partial(_letter, gateway, tenant), present), next_cursor=next_cursor
+    )
+
+
+@router.post("/dead-letters/redrive", summary="Drive many again", status_code=202, responses=PROBLEMS)
+async def redrive_many(body: RedriveRequest, gateway: GatewayDep, tenant: TenantDep) -> Redriven:
+    """Those that were begun `since`, and are dead now."""
+    redriven, seen, cursor = 0, 0, None
+    while seen < _MOST_REDRIVEN:
+        listed, cursor = await list_page(gateway, _query(tenant, body.kind, body.since), _PAGE, cursor)
+        seen += len(listed)
+        present = await still_latest(gateway, listed)
+        redriven += sum(await few_at_once(partial(_drive, gateway), present))
+        if cursor is None:
+            break
+    return Redriven(redriven=redriven, more=cursor is not None)
+
+
+@router.get("/dead-letters/{letter_id}", summary="Read a dead letter", responses=PROBLEMS)
+async def read_dead_letter(letter_id: LetterId, gateway: GatewayDep, tenant: TenantDep) -> DeadLetter:
+    """Why it is one. What came stands in the Temporal UI, as the workflow's input."""
+    return await _letter(gateway, tenant, await _dead(gateway, tenant, letter_id))
+
+
+@router.post("/dead-letters/{letter_id}/redrive", summary="Drive again", status_code=202, responses=PROBLEMS)
+async def redrive(letter_id: LetterId, gateway: GatewayDep, tenant: TenantDep) -> DeadLetter:
+    """Under the same id: what it publishes has the ids that it would have had."""
+    letter = await _dead(gateway, tenant, letter_id)
+    before = await _letter(gateway, tenant, letter)
+    if before.kind is LetterKind.REJECTED:
+        raise ProblemError(
+            Kind.DEAD_LETTER_FINAL, f"It was never an event of its own: {before.reason} Send it anew, mended."
+        )
+    await _drive(gateway, letter)
+    return before
+
+
+def _query(tenant: str, kind: LetterKind | None, since: datetime | None) -> str:
+    types = ", ".join(f"'{_TYPES[one]}'" for one in ([kind] if kind else LetterKind))
+    query = f"WorkflowType IN ({types}) AND Tenant = '{tenant}' AND ExecutionStatus IN {_DEAD}"
+    return f"{query} AND StartTime >= '{in_query(since)}'" if since else query
+
+
+async def _dead(gateway: Gateway, tenant: str, letter_id: str) -> WorkflowExecutionDescription:
+    if is_public_id(letter_id) and letter_id.partition("_")[0] in _PREFIXES:
+        found = await find_execution(gateway, workflow_id(tenant, letter_id))
+        if (
+            found is not None
+            and found.status is not None
+            and found.status.name in ("FAILED", "TIMED_OUT", "TERMINATED")
+        ):
+            return found
+    raise not_found("This dead letter")
+
+
+async def _letter(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> DeadLetter:
+    kind = _KIND_OF_TYPE[execution.workflow_type]
+    letter = public_id(execution.id)
+    rejection: Rejection | None = None
+    if kind is LetterKind.REJECTED:
+        rejection = await execution.memo_value(REJECTION, type_hint=Rejection)
+    reason = rejection.reason if rejection else await _reason(gateway, execution)
+    return DeadLetter(
+        id=letter,
+        kind=kind,
+        reason=reason,
+        via=rejection.via if rejection else None,
+        at=execution.close_time or execution.start_time,
+        temporal_ui=gateway.ui_link(tenant, letter),
+    )
+
+
+async def _reason(gateway: Gateway, execution: WorkflowExecution) -> str:
+    _, error = await ended_run(gateway.client, execution.id)
+    return f"{error.verdict}: {error.detail}" if error else "It ended without a word; the Temporal UI says more."
+
+
+async def _drive(gateway: Gateway, dead: WorkflowExecutionDescription) -> bool:
+    """Starts it once more with what it began with; False where it cannot be, or somebody else has just done so."""
+    kind = _KIND_OF_TYPE[dead.workflow_type]
+    if kind is LetterKind.REJECTED:
+        return False
+    input_type: type[Payload] = EventInput if kind is LetterKind.EVENT else ReactionInput
+    try:
+        await gateway.client.start_workflow(
+            dead.workflow_type,
+            await begun_with(gateway.client, dead, input_type),
+            id=dead.id,
+            task_queue=event_queue(gateway.task_queue),
+            result_type=RunResult,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            memo=await dead.memo(),
+            search_attributes=dead.typed_search_attributes,
+            static_summary="driven again",
+        )
+    except WorkflowAlreadyStartedError:
+        return False
+    return True

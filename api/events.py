@@ -1,0 +1,198 @@
+"""Pattern 3, event-driven: `POST /events`, what has come in, what it caused, and having it again."""
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import Field
+from temporalio.client import WorkflowExecution
+
+from adapters.concurrency import few_at_once
+from adapters.events.intake import Accepted
+from adapters.events.stored import whole_event
+from api.event_requests import BATCH, STRUCTURED, events_of, refused
+from api.events_view import EventDetail, EventSummary, event_tree, known_event, summary
+from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
+from api.idempotency import REPLAYED, IdempotencyKeyDep
+from api.listing import find_execution, list_page
+from api.moments import Moment, in_query
+from api.problem_docs import PROBLEMS
+from api.problems import Kind, ProblemError
+from api.strict_json import StrictJsonRoute
+from contracts.cloudevents import CloudEvent, EventRefusedError
+from contracts.events import HTTP, REPLAY, Acceptance, indexed
+from contracts.identity import keyed_id, new_id
+from contracts.payload import Payload
+
+router = APIRouter(prefix=API_PREFIX, tags=["3 · event-driven"], route_class=StrictJsonRoute)
+
+EventId = Annotated[str, Path(description="An event's id here, such as `evt_…`.")]
+
+_EXAMPLE = {
+    "specversion": "1.0",
+    "id": "c-12345",
+    "source": "/shop/customers",
+    "type": "customer.created",
+    "data": {"id": "12345", "name": "Ada Lovelace", "email": "ada@analytical.example"},
+}
+_EVENT_SCHEMA = {**CloudEvent.model_json_schema(), "examples": [_EXAMPLE]}
+_EVENT_SCHEMA.pop("$defs")
+_EVENT_SCHEMA["properties"]["data"] = {"description": "Any JSON."}
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "A CloudEvent, a batch of them, or any data with the attributes as `ce-` headers.",
+        "content": {
+            STRUCTURED: {"schema": _EVENT_SCHEMA},
+            BATCH: {"schema": {"type": "array", "items": _EVENT_SCHEMA, "examples": [[_EXAMPLE]]}},
+            "application/json": {"schema": _EVENT_SCHEMA},
+        },
+    }
+}
+
+
+class AcceptedItem(Payload):
+    """What became of an event. `id` is the event's id here, `eventId` its own."""
+
+    status: str = Field(description="`accepted`, `duplicate` or `rejected`.")
+    id: str | None = None
+    event_id: str | None = None
+    source: str | None = None
+    detail: str | None = Field(default=None, description="Why it was rejected.")
+
+
+class EventsAccepted(Payload):
+    """What became of each event, in the order in which they came."""
+
+    items: list[AcceptedItem]
+    accepted: int
+    duplicate: int
+    rejected: int
+
+
+class EventPage(Payload):
+    """A page of events, the latest first. `nextCursor` is null on the last page."""
+
+    items: list[EventSummary]
+    next_cursor: str | None
+
+
+@router.post(
+    "/events",
+    summary="Publish events",
+    status_code=202,
+    response_model_exclude_none=True,
+    responses=PROBLEMS,
+    openapi_extra=_BODY,
+)
+async def publish(request: Request, gateway: GatewayDep, tenant: TenantDep, response: Response) -> EventsAccepted:
+    """Answers once all of them are in Temporal. An event's source and id are its idempotency key: the same event
+    again, by whatever way, is a `duplicate` and drives nothing.
+    """
+    batch = await events_of(request)
+    if batch.single:
+        (only,) = batch.items
+        if isinstance(only, EventRefusedError):
+            raise refused(only)
+        return await accept_one(gateway, tenant, only, response)
+    events = [item for item in batch.items if isinstance(item, CloudEvent)]
+    accepted = iter(await gateway.events.accept_all(tenant, events, HTTP))
+    return _counted(
+        [
+            _item(item, next(accepted))
+            if isinstance(item, CloudEvent)
+            else AcceptedItem(status="rejected", detail=f"This is no CloudEvent: {item}.")
+            for item in batch.items
+        ]
+    )
+
+
+async def accept_one(gateway: Gateway, tenant: str, event: CloudEvent, response: Response) -> EventsAccepted:
+    """The answer to a single event. Raises the problem of one whose id belongs to another."""
+    accepted = await gateway.events.accept(tenant, event, HTTP)
+    item = _item(event, accepted)
+    if accepted.outcome is Acceptance.CONFLICT:
+        raise ProblemError(Kind.EVENT_CONFLICT, item.detail or "", run_id=item.id)
+    response.headers["Location"] = f"{API_PREFIX}/events/{item.id}"
+    return _counted([item])
+
+
+def _counted(items: list[AcceptedItem]) -> EventsAccepted:
+    accepted, duplicate, rejected = (
+        sum(item.status == status for item in items) for status in ("accepted", "duplicate", "rejected")
+    )
+    return EventsAccepted(items=items, accepted=accepted, duplicate=duplicate, rejected=rejected)
+
+
+def _item(event: CloudEvent, accepted: Accepted) -> AcceptedItem:
+    known = {"id": accepted.event_id, "event_id": event.id, "source": event.source}
+    if accepted.outcome is Acceptance.CONFLICT:
+        detail = "Another event with this source and id was accepted before. Give every event an id of its own."
+        return AcceptedItem(status="rejected", detail=detail, **known)
+    return AcceptedItem(status=accepted.outcome, **known)
+
+
+_Text = Annotated[str | None, Query(max_length=1_024, pattern=r"^[^\x00-\x1f]+$")]
+
+
+@router.get("/events", summary="List events", responses=PROBLEMS)
+async def list_events(
+    gateway: GatewayDep,
+    tenant: TenantDep,
+    event_type: Annotated[_Text, Query(alias="type")] = None,
+    source: _Text = None,
+    correlation: _Text = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: str | None = None,
+) -> EventPage:
+    """What Temporal's visibility knows, a moment late."""
+    query = events_query(tenant, event_type, source, correlation)
+    if since:
+        query += f" AND StartTime >= '{in_query(since)}'"
+    if until:
+        query += f" AND StartTime < '{in_query(until)}'"
+    listed, next_cursor = await list_page(gateway, query, limit, cursor)
+    return EventPage(items=await few_at_once(partial(_summary, gateway, tenant), listed), next_cursor=next_cursor)
+
+
+def events_query(tenant: str, event_type: str | None, source: str | None, correlation: str | None) -> str:
+    """The condition on events, for visibility."""
+    conditions = ["WorkflowType = 'EventDriven'", f"Tenant = '{tenant}'"]
+    for attribute, value in (("Task", event_type), ("EventSource", source), ("CorrelationId", correlation)):
+        if value:
+            conditions.append(f"{attribute} = '{indexed(value)}'")
+    return " AND ".join(conditions)
+
+
+async def _summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> EventSummary:
+    if execution.close_time is None:  # visibility lags
+        execution = await find_execution(gateway, execution.id) or execution
+    return await summary(gateway, tenant, execution)
+
+
+@router.get("/events/{event_id}", summary="Read an event and what it caused", responses=PROBLEMS)
+async def read_event(event_id: EventId, gateway: GatewayDep, tenant: TenantDep) -> EventDetail:
+    """As a tree: its reactions, the events that they published, the reactions to those, and so on."""
+    return await event_tree(gateway, tenant, await known_event(gateway, tenant, event_id))
+
+
+@router.post("/events/{event_id}/replay", summary="Replay an event", status_code=202, responses=PROBLEMS)
+async def replay_event(
+    event_id: EventId, gateway: GatewayDep, tenant: TenantDep, key: IdempotencyKeyDep, response: Response
+) -> EventSummary:
+    """As an event of its own, with a new id and `replayof`, which everything that follows from it carries too: nobody
+    has to take it for live.
+    """
+    event = await whole_event(gateway.client, await known_event(gateway, tenant, event_id))
+    again = keyed_id("rpl", tenant, event_id, key) if key else new_id("rpl")
+    replayed = CloudEvent.model_validate(
+        {**event.as_json(), "id": f"{event.id[:200]}~{again}", "replayof": event.attribute("replayof") or event.id}
+        | ({} if event.attribute("correlationid") is None else {"correlationid": again})
+    )
+    accepted = await gateway.events.accept(tenant, replayed, REPLAY)
+    response.headers["Location"] = f"{API_PREFIX}/events/{accepted.event_id}"
+    if accepted.outcome is not Acceptance.ACCEPTED:
+        response.headers.update(REPLAYED)
+    return await summary(gateway, tenant, await known_event(gateway, tenant, accepted.event_id))

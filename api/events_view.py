@@ -1,0 +1,151 @@
+"""An event as the wire shows it, with what it caused, read from what Temporal knows."""
+
+from datetime import datetime
+from typing import Any
+
+from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
+
+from adapters.concurrency import few_at_once
+from adapters.events.stored import head_of, whole_event
+from adapters.run_outcomes import ended_run, status_of
+from api.gateway import API_PREFIX, Gateway
+from api.listing import find_execution
+from api.problems import not_found
+from api.runs_view import RunSummary
+from api.runs_view import summary as run_summary
+from contracts.events import DISPATCH, DispatchHead, OutboundRoute, ReactionResult
+from contracts.identity import is_public_id, public_id, workflow_id
+from contracts.payload import Payload
+from contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
+
+# So many events of a tree are read; the rest is named, and can be asked for by its own id.
+_MOST_IN_A_TREE = 200
+
+
+class EventLinks(Payload):
+    """Where to go on from an event."""
+
+    self: str
+    replay: str
+    temporal_ui: str | None
+
+
+class EventSummary(Payload):
+    """An event in a list. Data of more than 4 kB stands in the event on its own only."""
+
+    id: str
+    event: dict[str, Any]
+    via: str
+    status: RunStatus
+    received_at: datetime
+    closed_at: datetime | None
+    links: EventLinks
+
+
+class ReactionView(RunSummary):
+    """A subscription's reaction, and the events that it published."""
+
+    subscription: str
+    error: RunError | None
+    published: list["EventNode"]
+
+
+class EventNode(Payload):
+    """An event in a tree. `whole` is false where the tree was cut: ask for this event's own."""
+
+    id: str
+    event_id: str
+    type: str
+    status: RunStatus
+    reactions: list[ReactionView]
+    whole: bool = True
+
+
+class EventDetail(EventSummary):
+    """An event on its own, with all its data and what it caused."""
+
+    error: RunError | None
+    routes: list[OutboundRoute]
+    reactions: list[ReactionView]
+
+
+async def known_event(gateway: Gateway, tenant: str, event_id: str) -> WorkflowExecutionDescription:
+    """What Temporal knows of an event now. Raises the problem of one that is not there."""
+    if is_public_id(event_id) and event_id.startswith(f"{ID_PREFIXES[Pattern.EVENT]}_"):
+        found = await find_execution(gateway, workflow_id(tenant, event_id))
+        if found is not None:
+            return found
+    raise not_found("This event")
+
+
+async def summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> EventSummary:
+    """An event as far as visibility or a description tells it."""
+    head = await head_of(execution)
+    event_id = public_id(execution.id)
+    path = f"{API_PREFIX}/events/{event_id}"
+    return EventSummary(
+        id=event_id,
+        event=head.event.as_json(),
+        via=head.via,
+        status=status_of(execution),
+        received_at=execution.start_time,
+        closed_at=execution.close_time,
+        links=EventLinks(self=path, replay=f"{path}/replay", temporal_ui=gateway.ui_link(tenant, event_id)),
+    )
+
+
+async def event_tree(gateway: Gateway, tenant: str, root: WorkflowExecutionDescription) -> EventDetail:
+    """An event and all that followed from it."""
+    tree = _Tree(gateway, tenant)
+    head = await summary(gateway, tenant, root)
+    dispatch = await _dispatch(root)
+    error = (await ended_run(gateway.client, root.id))[1] if head.status is RunStatus.FAILED else None
+    return EventDetail(
+        **{**dict(head), "event": (await whole_event(gateway.client, root)).as_json()},
+        error=error,
+        routes=dispatch.routes,
+        reactions=await tree.reactions(dispatch),
+    )
+
+
+async def _dispatch(execution: WorkflowExecution) -> DispatchHead:
+    """What an event called for; nothing until it was matched, which takes a moment."""
+    dispatch: DispatchHead = await execution.memo_value(DISPATCH, DispatchHead(), type_hint=DispatchHead)
+    return dispatch
+
+
+class _Tree:
+    """Reads on from event to event, for as long as there is room. A circle ends: no event is read twice."""
+
+    def __init__(self, gateway: Gateway, tenant: str) -> None:
+        self._gateway = gateway
+        self._tenant = tenant
+        self._read: set[str] = set()
+
+    async def reactions(self, dispatch: DispatchHead) -> list[ReactionView]:
+        """Those that have begun, by subscription."""
+        found = await few_at_once(self._reaction, sorted(dispatch.reactions.items()))
+        return [reaction for reaction in found if reaction is not None]
+
+    async def _reaction(self, named: tuple[str, str]) -> ReactionView | None:
+        subscription, reaction = named
+        description = await find_execution(self._gateway, workflow_id(self._tenant, reaction))
+        if description is None:
+            return None  # it waits for its turn
+        head = run_summary(self._gateway, self._tenant, description)
+        result, error = None, None
+        if head.status in (RunStatus.COMPLETED, RunStatus.FAILED):
+            result, error = await ended_run(self._gateway.client, description.id, ReactionResult)
+        published = result.published if isinstance(result, ReactionResult) else []
+        nodes = await few_at_once(self._node, [(one.event_id, one.id, one.type) for one in published])
+        return ReactionView(**dict(head), subscription=subscription, error=error, published=nodes)
+
+    async def _node(self, published: tuple[str, str, str]) -> EventNode:
+        event_id, own_id, event_type = published
+        known = {"id": event_id, "event_id": own_id, "type": event_type}
+        description = await find_execution(self._gateway, workflow_id(self._tenant, event_id))
+        status = status_of(description) if description else RunStatus.PROCESSING
+        if description is None or event_id in self._read or len(self._read) >= _MOST_IN_A_TREE:
+            return EventNode(**known, status=status, reactions=[], whole=False)
+        self._read.add(event_id)
+        return EventNode(**known, status=status, reactions=await self.reactions(await _dispatch(description)))

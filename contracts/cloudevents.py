@@ -1,0 +1,200 @@
+"""CloudEvents 1.0 (https://github.com/cloudevents/spec), read strictly: what lacks an id is refused."""
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from datetime import datetime
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic_core import from_json
+
+SPEC_VERSION = "1.0"
+
+# Of an event as JSON, in bytes. The specification has 64 kB travel everywhere.
+MOST_EVENT_BYTES = 1_000_000
+
+_CORE = frozenset(
+    ("specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "data", "data_base64")
+)
+_EXTENSION_NAME = re.compile(r"[a-z0-9]{1,40}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_INTEGER_LIMIT = 2**31
+_JSON_TYPE = re.compile(r"[^/;\s]+/(?:[^/;\s]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
+
+
+def _attribute(text: object) -> object:
+    if isinstance(text, str) and _CONTROL.search(text):
+        raise ValueError("must not hold control characters")
+    return text
+
+
+def _moment(text: object) -> object:
+    # pydantic takes a bare number as seconds since 1970, which the specification does not
+    if isinstance(text, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", text):
+        raise ValueError("must be a time such as 2026-11-22T10:00:00Z")
+    if not isinstance(text, str | datetime):
+        raise ValueError("must be a string with a time such as 2026-11-22T10:00:00Z")
+    return text
+
+
+def _uri_reference(text: object) -> object:
+    if isinstance(text, str):
+        if not text.strip() or re.search(r"\s", text):
+            raise ValueError("must be a URI or a URI reference, without white space")
+        try:
+            urlsplit(text)
+        except ValueError as error:
+            raise ValueError(f"is no URI: {error}") from None
+    return text
+
+
+_String = Annotated[str, BeforeValidator(_attribute)]
+_Word = Annotated[_String, Field(min_length=1, max_length=256)]
+_Uri = Annotated[_String, BeforeValidator(_uri_reference), Field(min_length=1, max_length=1_024)]
+
+
+class CloudEvent(BaseModel):
+    """One event. Extension attributes stand beside the others, as in the JSON format.
+
+    `data` is what JSON or text holds, `data_base64` anything else; never both.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    specversion: Annotated[str, Field(pattern=r"^1\.0$")]
+    id: _Word
+    source: _Uri
+    type: _Word
+    subject: Annotated[_String, Field(min_length=1, max_length=1_024)] | None = None
+    time: Annotated[datetime, BeforeValidator(_moment)] | None = None
+    datacontenttype: Annotated[_String, Field(min_length=1, max_length=256)] | None = None
+    dataschema: _Uri | None = None
+    data: JsonValue = None
+    data_base64: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "CloudEvent":
+        if self.data_base64 is not None:
+            if self.data is not None:
+                raise ValueError("data and data_base64 exclude each other")
+            try:
+                base64.b64decode(self.data_base64, validate=True)
+            except (binascii.Error, ValueError):
+                raise ValueError("data_base64 is not base64") from None
+        for name, value in self.extensions.items():
+            _check_extension(name, value)
+        return self
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        """The attributes that the specification's core does not name."""
+        return self.model_extra or {}
+
+    def attribute(self, name: str) -> str | None:
+        """A context attribute as the specification writes it; None where there is none."""
+        if name in ("data", "data_base64"):
+            return None
+        value = self.extensions.get(name) if name not in _CORE else getattr(self, name)
+        if value is None:
+            return None
+        if isinstance(value, datetime):
+            return str(self.model_dump(mode="json")[name])
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    def as_json(self) -> dict[str, Any]:
+        """The JSON format: attributes that are absent do not stand there as null."""
+        said = self.model_dump(mode="json", exclude_none=True)
+        # `"data": null` and no data are the same to us
+        return {name: value for name, value in said.items() if value is not None}
+
+    def payload_mark(self) -> str:
+        """What the event says, whatever it travelled by: equal marks are copies, others under one id a conflict.
+
+        Transports turn numbers among extension attributes into text and may add attributes of their own.
+        """
+        said = [self.type, self.subject, self.data, self.data_base64]
+        return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _check_extension(name: str, value: object) -> None:
+    if not _EXTENSION_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no attribute: names are of lower-case letters and digits")
+    match value:
+        case bool() | None:
+            return
+        case int() if -_INTEGER_LIMIT <= value < _INTEGER_LIMIT:
+            return
+        case str() if len(value) <= 4_096 and not _CONTROL.search(value):
+            return
+    raise ValueError(f"{name} must be a string, a boolean or an integer of 32 bits")
+
+
+class EventRefusedError(Exception):
+    """What makes a message no CloudEvent; `mistakes` names each attribute and what is wrong with it."""
+
+    def __init__(self, mistakes: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{name}: {detail}" if name else detail for name, detail in mistakes))
+        self.mistakes = mistakes
+
+
+def event_from_json(said: object) -> CloudEvent:
+    """Reads the JSON format. Raises EventRefusedError."""
+    if not isinstance(said, dict):
+        raise EventRefusedError([("", "an event is a JSON object")])
+    try:
+        event = CloudEvent.model_validate(said)
+    except ValidationError as error:
+        mistakes = [(".".join(map(str, e["loc"])), _in_words(e["msg"])) for e in error.errors(include_input=False)]
+        raise EventRefusedError(mistakes) from None
+    size = len(json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode())
+    if size > MOST_EVENT_BYTES:
+        raise EventRefusedError(
+            [("", f"an event may have {MOST_EVENT_BYTES:,} bytes as JSON; this one has {size:,}")]
+        )
+    return event
+
+
+def _in_words(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def event_from_binary(attributes: dict[str, str], content_type: str | None, body: bytes) -> CloudEvent:
+    """Reads the binary mode: `attributes` without their prefix, the message's content type, and its body as data.
+
+    Raises EventRefusedError.
+    """
+    said: dict[str, Any] = {**attributes}
+    if content_type:
+        said["datacontenttype"] = content_type
+    if body:
+        said.update(_data_of(content_type, body))
+    return event_from_json(said)
+
+
+def _data_of(content_type: str | None, body: bytes) -> dict[str, Any]:
+    try:
+        if content_type is None or _JSON_TYPE.fullmatch(content_type):
+            return {"data": from_json(body, allow_inf_nan=False)}
+        if content_type.lower().startswith("text/"):
+            return {"data": body.decode()}
+    except ValueError as error:
+        raise EventRefusedError([("data", f"is not what its content type says: {error}")]) from None
+    return {"data_base64": base64.b64encode(body).decode()}
+
+
+def binary_of(event: CloudEvent) -> tuple[dict[str, str], str | None, bytes]:
+    """The binary mode of an event: attributes without a prefix, content type, and the body."""
+    names = [name for name in (*_CORE, *event.extensions) if name != "datacontenttype"]
+    attributes = {name: value for name in sorted(names) if (value := event.attribute(name)) is not None}
+    if event.data_base64 is not None:
+        return attributes, event.datacontenttype, base64.b64decode(event.data_base64)
+    if event.data is None:
+        return attributes, event.datacontenttype, b""
+    content_type = event.datacontenttype or "application/json"
+    if isinstance(event.data, str) and not _JSON_TYPE.fullmatch(content_type):
+        return attributes, content_type, event.data.encode()
+    return attributes, content_type, json.dumps(event.data, ensure_ascii=False, separators=(",", ":")).encode()

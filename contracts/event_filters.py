@@ -1,0 +1,78 @@
+"""Which events a subscription is for: the filter dialects of CloudEvents Subscriptions, and one for data.
+
+An unknown dialect is refused: a filter that is silently dropped would match everything.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from contracts.cloudevents import CloudEvent
+
+_Attributes = Annotated[dict[str, str], Field(min_length=1, max_length=20)]
+
+
+class EventFilter(BaseModel):
+    """One dialect. `exact`, `prefix` and `suffix` name attributes, all of which have to match; `all`, `any` and `not`
+    combine filters; `data` names members of the data by a dotted path, with the value or a list of values they may
+    have.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    exact: _Attributes | None = None
+    prefix: _Attributes | None = None
+    suffix: _Attributes | None = None
+    all: Annotated[list["EventFilter"], Field(min_length=1, max_length=50)] | None = None
+    any: Annotated[list["EventFilter"], Field(min_length=1, max_length=50)] | None = None
+    # JSON's word is a keyword of Python.
+    negated: "EventFilter | None" = Field(default=None, alias="not")
+    data: Annotated[dict[str, JsonValue], Field(min_length=1, max_length=20)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_list_means_all(cls, raw: Any) -> Any:
+        return {"all": raw} if isinstance(raw, list) else raw
+
+    @model_validator(mode="after")
+    def _one_dialect(self) -> "EventFilter":
+        if sum(getattr(self, name) is not None for name in type(self).model_fields) != 1:
+            raise ValueError(
+                "takes exactly one of exact, prefix, suffix, all, any, not and data; combine them by all"
+            )
+        return self
+
+    def matches(self, event: CloudEvent) -> bool:
+        """Whether the event is meant."""
+        if self.exact is not None:
+            return all(event.attribute(name) == value for name, value in self.exact.items())
+        if self.prefix is not None:
+            return all((event.attribute(name) or "").startswith(value) for name, value in self.prefix.items())
+        if self.suffix is not None:
+            return all((event.attribute(name) or "").endswith(value) for name, value in self.suffix.items())
+        if self.all is not None:
+            return all(one.matches(event) for one in self.all)
+        if self.any is not None:
+            return any(one.matches(event) for one in self.any)
+        if self.negated is not None:
+            return not self.negated.matches(event)
+        return all(_equal(value_in(event.data, path), wanted) for path, wanted in (self.data or {}).items())
+
+
+def _equal(value: JsonValue, wanted: JsonValue) -> bool:
+    if isinstance(wanted, list):
+        return value in wanted
+    # True is 1 to Python, but not to JSON
+    return value == wanted and isinstance(value, bool) == isinstance(wanted, bool)
+
+
+def value_in(data: JsonValue, path: str) -> JsonValue:
+    """The member at a dotted path such as `customer.id` or `items.0.sku`; None where there is none."""
+    for step in path.split("."):
+        if isinstance(data, dict):
+            data = data.get(step)
+        elif isinstance(data, list) and step.isdecimal() and int(step) < len(data):
+            data = data[int(step)]
+        else:
+            return None
+    return data

@@ -1,0 +1,6 @@
+"""Where derived events say that they come from."""
+
+
+def source_of(subscription: str) -> str:
+    """The `source` of what a subscription publishes."""
+    return f"/sevenfold/subscriptions/{subscription}"

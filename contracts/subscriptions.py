@@ -1,0 +1,149 @@
+"""Subscriptions: which events an agent reacts to, and what becomes of its answers."""
+
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from contracts.agent import AgentName
+from contracts.event_filters import EventFilter
+from contracts.payload import JsonObject, Payload, Seconds, WireRequest
+from contracts.requests import TaskName, WebhookSecret, WebhookUrl
+
+SubscriptionName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+EventType = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,256}$")]
+
+_EXAMPLE: dict[str, Any] = {
+    "name": "enrich-customers",
+    "filter": {"exact": {"type": "customer.created"}},
+    "agent": "builtin",
+    "task": "enrich_customer",
+    "publishes": "customer.enriched",
+}
+
+# Of a tenant's subscriptions that the API keeps, as JSON: every worker reads them twice a second while events come
+# in, and they never leave their workflow for the store of large payloads, which forgets what is old.
+MOST_REGISTRY_BYTES = 200_000
+
+
+class _Terms(WireRequest):
+    filter: EventFilter = Field(description="Which events: exact, prefix, suffix, all, any, not or data.")
+    task: TaskName
+    params: JsonObject = Field(default={}, description="Options for the agent.")
+    publishes: EventType | None = Field(
+        default=None,
+        description="The type of the event that tells what the agent found. An agent that has more to tell answers "
+        "with `events` in its data, a list of `{type, data, subject}`.",
+    )
+    publish_when: EventFilter | None = Field(
+        default=None, description="Which of those events are published; all, if absent."
+    )
+    order_by: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="An attribute, or `data.` and a path: events that have the same value there are reacted to one "
+        "after the other, in the order in which they were accepted.",
+    )
+    concurrency: int | None = Field(default=None, ge=1, le=1_000, description="Events that are reacted to at once.")
+    timeout: Annotated[Seconds, Field(ge=0.5, le=86_400)] = Field(
+        default=3_600.0, description="Deadline of a reaction, in seconds."
+    )
+    max_attempts: int = Field(default=20, ge=1, le=10_000, description="How often the agent is asked.")
+    priority: int = Field(default=3, ge=1, le=5, description="1 is served first, 5 last.")
+    allow_self_trigger: bool = Field(
+        default=False, description="Whether it also reacts to events that it published itself."
+    )
+
+
+class SubscriptionTerms(_Terms):
+    """A subscription as `PUT /subscriptions/{name}` takes it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{key: value for key, value in _EXAMPLE.items() if key != "name"}]}
+    )
+
+    agent: AgentName | None = Field(default=None, description="The agent's name; the configured default if absent.")
+    webhook_url: WebhookUrl | None = Field(default=None, description="Where the end of every reaction is posted to.")
+    webhook_secret: WebhookSecret | None = None
+
+
+class SubscriptionRequest(SubscriptionTerms):
+    """A subscription as `POST /subscriptions` takes it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    name: SubscriptionName
+
+
+class SubscriptionConfig(_Terms):
+    """A subscription as it stands in `sevenfold.toml`, where no secret belongs."""
+
+    name: SubscriptionName
+    agent: AgentName | None = None
+    webhook_url: WebhookUrl | None = None
+    webhook_secret_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+
+
+class SubscriptionWebhook(Payload):
+    """Where the ends of reactions go; the secrets are sealed for the subscription."""
+
+    url: str
+    host: str
+    sealed_secrets: str
+
+
+class Subscription(Payload):
+    """A subscription as it is kept, and as reactions are made of it."""
+
+    name: str
+    filter: EventFilter
+    agent: str
+    task: str
+    params: JsonObject = {}
+    publishes: str | None = None
+    publish_when: EventFilter | None = None
+    order_by: str | None = None
+    concurrency: int | None = None
+    timeout: Seconds = 3_600.0
+    max_attempts: int = 20
+    priority: int = 3
+    allow_self_trigger: bool = False
+    webhook: SubscriptionWebhook | None = None
+
+
+def sealed_for(tenant: str, name: str) -> str:
+    """What a subscription's secrets are sealed for."""
+    return f"{tenant}:subscription:{name}"
+
+
+def subscription_of(
+    terms: SubscriptionTerms | SubscriptionConfig, name: str, default_agent: str, webhook: SubscriptionWebhook | None
+) -> Subscription:
+    """What is kept of a request, or of the configuration's."""
+    kept = {field: getattr(terms, field) for field in _Terms.model_fields}
+    return Subscription(name=name, agent=terms.agent or default_agent, webhook=webhook, **kept)
+
+
+class RegistryState(Payload):
+    """The API's subscriptions of one tenant, by name; `changes` counts what was done to them."""
+
+    subscriptions: dict[str, Subscription] = {}
+    changes: int = 0
+
+
+class SubscriptionChange(Payload):
+    """A subscription to be kept; `must_be_new`: not in the place of another."""
+
+    subscription: Subscription
+    must_be_new: bool = False
+
+
+def registry_of(tenant: str) -> str:
+    """The workflow id under which a tenant's subscriptions are kept; no public id looks so."""
+    return f"{tenant}:subscriptions"
+
+
+# The memo of that workflow that holds its RegistryState.
+REGISTRY_STATE = "state"
+# Why a change is refused: the types of the registry's failures, which the door reads as problems.
+EXISTS, MISSING, FULL = "SubscriptionExists", "SubscriptionMissing", "SubscriptionsFull"

@@ -1,0 +1,85 @@
+"""Events that take turns: in the order of acceptance, however many keys there are, and whoever dies."""
+
+import asyncio
+from collections import defaultdict
+from itertools import pairwise
+from typing import Any
+
+from temporalio.client import WorkflowExecutionStatus
+
+from contracts.events import lane_of
+from contracts.identity import workflow_id
+from tests.agents import SEEN
+from tests.event_help import EVENTS, event, published, settled, subscribed, tree
+from tests.processes import until
+from tests.stack import Stack
+
+
+def seen_by(who: str) -> dict[Any, list[Any]]:
+    found = defaultdict(list)
+    for name, data, _, _ in SEEN:
+        if name == who:
+            found[data["key"]].append(data["n"])
+    return found
+
+
+async def test_twenty_keys_of_fifty_events_each(stack: Stack) -> None:
+    """In batches over two of the keys' events at a time, so that a batch holds several of one key."""
+    await subscribed(stack, "ordered", "t.ordered", "witness", params={"who": "ordered"}, orderBy="data.key")
+
+    async def send(pair: int) -> None:
+        for n in range(0, 50, 10):
+            keys = (2 * pair, 2 * pair + 1)
+            batch = [event("t.ordered", {"key": key, "n": n + step}) for step in range(10) for key in keys]
+            answer = await stack.http.post(EVENTS, json=batch)
+            assert answer.json()["accepted"] == 20, answer.text
+
+    await asyncio.gather(*map(send, range(10)))
+    await until(lambda: sum(map(len, seen_by("ordered").values())) == 1_000, seconds=240)
+    assert seen_by("ordered") == {key: list(range(50)) for key in range(20)}
+    spans = [(data["key"], began, ended) for who, data, began, ended in SEEN if who == "ordered"]
+    by_key = defaultdict(list)
+    for key, began, ended in spans:
+        by_key[key].append((began, ended))
+    for turns in by_key.values():
+        assert all(ended <= began for (_, ended), (began, _) in pairwise(turns))
+
+
+async def test_others_do_not_wait_and_a_poison_event_lets_the_next_one_pass(stack: Stack) -> None:
+    await subscribed(stack, "turns", "t.turns", "choosy", orderBy="subject")
+    poison = await published(stack.http, event("t.turns", {"poison": True}, subject="a"))
+    after = await published(stack.http, event("t.turns", {"poison": False}, subject="a"))
+    without = await published(stack.http, event("t.turns", {"poison": False}))
+    assert (await settled(stack.http, without))["reactions"][0]["status"] == "completed"
+    assert (await settled(stack.http, poison))["reactions"][0]["status"] == "failed"
+    assert (await settled(stack.http, after))["reactions"][0]["status"] == "completed"
+
+
+async def test_what_is_inside_a_lane_may_be_cancelled_or_terminated(stack: Stack) -> None:
+    await subscribed(stack, "stopped", "t.stopped", "careful", params={"seconds": 60}, orderBy="data.key")
+    first, second, third = [await published(stack.http, event("t.stopped", {"key": "k", "n": n})) for n in range(3)]
+
+    async def reaction(event_id: str) -> str:
+        async with asyncio.timeout(20):
+            while not (reactions := (await tree(stack.http, event_id))["reactions"]):
+                await asyncio.sleep(0.1)
+        return str(reactions[0]["id"])
+
+    inside = await reaction(first)
+    assert (await tree(stack.http, second))["reactions"] == [], "it waits for its turn"
+    await stack.http.post(f"/api/agent/runs/{inside}/cancel")
+    inside = await reaction(second)
+    waiting = stack.temporal.get_workflow_handle(workflow_id("default", third))
+    await waiting.signal("cancel")
+    async with asyncio.timeout(10):
+        while (await waiting.describe()).status is not WorkflowExecutionStatus.CANCELED:
+            await asyncio.sleep(0.1)
+    await stack.temporal.get_workflow_handle(workflow_id("default", inside)).terminate()
+    # one that was terminated leaves no word; whoever cannot wait a minute lets the next one in by hand
+    lane = stack.temporal.get_workflow_handle(lane_of("default", "stopped", "=k"))
+    await lane.signal("leave", workflow_id("default", second))
+    last = await published(stack.http, event("t.stopped", {"key": "k", "n": 3}))
+    await stack.http.post(f"/api/agent/runs/{await reaction(last)}/cancel")
+    async with asyncio.timeout(20):
+        assert (await lane.describe()).status is WorkflowExecutionStatus.RUNNING
+        await lane.result()

@@ -1,0 +1,62 @@
+"""One subscription's reaction to one event: its agent is asked, and what it derives is published."""
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+from activities.event_publication import EventPublication
+from contracts.events import PublishedEvent, PublishOrder, ReactionInput, ReactionResult
+from contracts.identity import tenant_of, workflow_id
+from workflows.agent_run import AgentRun
+from workflows.derived_events import derived_events
+from workflows.event_lane import STILL_INSIDE, leave_lanes
+
+
+@workflow.defn
+class EventReaction:
+    """Fails alone: a failed one is a dead letter, and the event's other reactions go on."""
+
+    @workflow.init
+    def __init__(self, reaction: ReactionInput) -> None:
+        self._agent_run = AgentRun(reaction)
+
+    @workflow.run
+    async def run(self, reaction: ReactionInput) -> ReactionResult:
+        """Completes once what it derived is accepted; fails with a verdict as the failure's type, or is cancelled."""
+        try:
+            result = await self._agent_run.told(self._react(reaction))
+        except (Exception, asyncio.CancelledError):
+            await self._leave(reaction)
+            raise
+        await self._leave(reaction)
+        return result
+
+    @workflow.signal(name=STILL_INSIDE, description="Changes nothing: its lane asks whether it still goes on.")
+    def still_inside(self) -> None:
+        """Sent by the lane."""
+
+    async def _leave(self, reaction: ReactionInput) -> None:
+        tenant = tenant_of(workflow.info().workflow_id)
+        await leave_lanes(reaction.order.lanes, workflow_id(tenant, reaction.event_id))
+
+    @workflow.signal(description="Stops the reaction: the agent is told, and it ends as Canceled.")
+    async def cancel(self) -> None:
+        """Sent by hand from the Temporal UI or CLI; takes no argument."""
+        await self._agent_run.cancel()
+
+    async def _react(self, reaction: ReactionInput) -> ReactionResult:
+        result = await self._agent_run.answered(reaction.order.max_attempts)
+        events = derived_events(reaction, result.reply, workflow.now())
+        published: list[PublishedEvent] = []
+        if events:
+            published = await workflow.execute_activity_method(
+                EventPublication.publish_events,
+                PublishOrder(tenant=tenant_of(workflow.info().workflow_id), events=events),
+                start_to_close_timeout=timedelta(seconds=30),
+                # until it is done: what an agent found is not thrown away
+                retry_policy=RetryPolicy(maximum_interval=timedelta(minutes=1)),
+                summary=f"publishes {', '.join(event.type for event in events[:5])}",
+            )
+        return ReactionResult(**dict(result), published=published)
