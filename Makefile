@@ -27,7 +27,7 @@ run: setup
 
 # What the tests start that is not on the package index; without apt-get they skip what they cannot start.
 system-packages:
-	@sh tests/system_packages.sh redis-server chromium
+	@sh tests/system_packages.sh redis-server chromium nats-server rabbitmq-server
 
 test: setup-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -47,7 +47,7 @@ bench: setup-dev
 lock: setup-dev
 	$(BIN)/python -m pip install --quiet uv
 	$(COMPILE) --extra embedded --extra build pyproject.toml -o requirements.lock
-	$(COMPILE) --extra dev --extra s3 --extra redis -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(COMPILE) --extra dev --extra s3 --extra redis --extra brokers -c requirements.lock pyproject.toml -o requirements-dev.lock
 	$(COMPILE) --extra build -c requirements.lock pyproject.toml -o docker/requirements.lock
 
 clean:

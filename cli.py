@@ -10,6 +10,7 @@ import typer
 
 from adapters.webhooks.verify_command import verify_webhook
 from api.main import build_gateway, create_app, run_api, serve
+from connector import run_connector, running_connector
 from contracts.config import SevenfoldConfig
 from runtime.command import run
 from runtime.config_file import load_config
@@ -59,6 +60,12 @@ def worker() -> None:
     run(run_worker)
 
 
+@app.command()
+def connect() -> None:
+    """Connects to the brokers of the configuration: events in and out; as many as needed."""
+    run(run_connector)
+
+
 app.command()(verify_webhook)
 
 
@@ -100,6 +107,7 @@ async def _together(
         streams = await stack.enter_async_context(opened_streams(settings, client, local=True))
         events = event_intake(client, settings, config)
         await stack.enter_async_context(running_worker(client, settings, config, agents, streams, events))
+        await stack.enter_async_context(running_connector(client, settings, config, events))
         gateway = build_gateway(client, settings, config, streams, events)
         await serve(create_app(gateway), sock, settings, on_ready=on_ready)
 

@@ -19,6 +19,7 @@ from temporalio.client import Client
 from adapters.streams.live import LiveStreams
 from api.gateway import Gateway
 from api.main import build_gateway, create_app, serve
+from connector import running_connector
 from contracts.config import SevenfoldConfig
 from runtime.config_file import load_config
 from runtime.data_dir import held
@@ -129,6 +130,7 @@ async def running_stack(directory: Path, *, more_config: str = "", **changes: ob
         streams = await stack.enter_async_context(opened_streams(settings, client, local=True))
         events = event_intake(client, settings, config)
         await stack.enter_async_context(running_worker(client, settings, config, agents, streams, events))
+        await stack.enter_async_context(running_connector(client, settings, config, events))
         app = create_app(build_gateway(client, settings, config, streams, events))
         await stack.enter_async_context(served(app, sock, settings))
         http = await stack.enter_async_context(http_client(settings.port))

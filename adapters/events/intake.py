@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from adapters.concurrency import few_at_once
+from adapters.events.in_order import Lines, Place
 from adapters.events.lanes import enter_lane, ordered_lane
 from adapters.events.subscription_book import SubscriptionBook
 from contracts.cloudevents import MOST_EVENT_BYTES, CloudEvent
@@ -54,6 +55,16 @@ class Accepted:
     outcome: Acceptance
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How events are accepted. `carry_out`, in its place, may be called until it succeeds: events enter their lanes
+    before they count as accepted, so the order of acceptance is the order of turns.
+    """
+
+    place: Place
+    carry_out: Callable[[], Awaitable[list[Accepted]]]
+
+
 class EventIntake:
     """An event is one workflow, whose id is made of its tenant, source and id: Temporal finds the duplicates."""
 
@@ -61,6 +72,7 @@ class EventIntake:
         self._client = client
         self._task_queue = task_queue
         self.book = book
+        self._lines = Lines()
 
     async def accept(self, tenant: str, event: CloudEvent, via: str) -> Accepted:
         """Returns once the event is in Temporal, and in the lanes of those who react to it in order.
@@ -70,20 +82,29 @@ class EventIntake:
         return (await self.accept_all(tenant, [event], via))[0]
 
     async def accept_all(self, tenant: str, events: Sequence[CloudEvent], via: str) -> list[Accepted]:
-        """They enter their lanes in the order in which they are given, before they count as accepted: so the order of
-        acceptance is the order of turns.
+        """As `accept`, for several: they enter their lanes in the order in which they are given."""
+        plan = await self.plan(tenant, events, via)
+        async with plan.place:
+            return await plan.carry_out()
+
+    async def plan(self, tenant: str, events: Sequence[CloudEvent], via: str) -> "Plan":
+        """What accepting them takes. Their place among the events of their lanes is taken by it: it has to be entered
+        and left.
         """
-
-        async def start(event: CloudEvent) -> Accepted:
-            return await self._start(tenant, EventInput(event=event, via=via))
-
         by_lane: dict[str, list[LaneEntry]] = defaultdict(list)
         for event in events:
             for entry in await self._entries(tenant, event):
                 by_lane[entry.lane.id].append(entry)
-        accepted = await few_at_once(start, events)
-        await few_at_once(partial(enter_lane, self._client, self._task_queue), by_lane.values())
-        return accepted
+
+        async def start(event: CloudEvent) -> Accepted:
+            return await self._start(tenant, EventInput(event=event, via=via))
+
+        async def carry_out() -> list[Accepted]:
+            accepted = await few_at_once(start, events)
+            await few_at_once(partial(enter_lane, self._client, self._task_queue), by_lane.values())
+            return accepted
+
+        return Plan(self._lines.stand_in(by_lane), carry_out)
 
     async def _entries(self, tenant: str, event: CloudEvent) -> list[LaneEntry]:
         public = event_id(tenant, event.source, event.id)

@@ -1,0 +1,72 @@
+"""What a broker brought, whichever it is, and the CloudEvent in it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic_core import from_json
+
+from contracts.cloudevents import CloudEvent, EventRefusedError, event_from_binary, event_from_json
+
+STRUCTURED = "application/cloudevents+json"
+
+# As the bindings for AMQP (two forms), Kafka and NATS write attributes into headers.
+_PREFIXES = ("cloudevents:", "cloudevents_", "ce_", "ce-")
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message that is ours until it is acknowledged. `beat`, where there is one, has to be called every
+    `beat_seconds` while it is held, or the broker gives it to somebody else.
+    """
+
+    headers: Mapping[str, str]
+    content_type: str | None
+    body: bytes
+    ack: Callable[[], Awaitable[None]]
+    beat: Callable[[], Awaitable[None]] | None = None
+    beat_seconds: float = 10.0
+
+
+Take = Callable[[Message], Awaitable[None]]
+
+
+class Transport(Protocol):
+    """One broker's connection. `start` raises when the broker is away, or does not have what it should; `stop` gives
+    up what is held, and may be called in any state.
+    """
+
+    async def start(self, take: Take) -> None: ...
+
+    def alive(self) -> bool: ...
+
+    async def stop(self) -> None: ...
+
+    async def publish(self, event: CloudEvent, to: str) -> None: ...
+
+
+def event_of(message: Message) -> CloudEvent:
+    """The event in binary or structured mode. Raises EventRefusedError."""
+    attributes = _attributes(message.headers)
+    media_type = (message.content_type or "").partition(";")[0].strip().lower()
+    if media_type == STRUCTURED or not attributes:
+        try:
+            said = from_json(message.body, allow_inf_nan=False)
+        except ValueError as error:
+            raise EventRefusedError(
+                [("", f"it has no CloudEvents attributes, and its body is no JSON: {error}")]
+            ) from None
+        return event_from_json(said)
+    return event_from_binary(attributes, message.content_type, message.body)
+
+
+def _attributes(headers: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for name, value in headers.items():
+        lowered = name.lower()
+        for prefix in _PREFIXES:
+            if lowered.startswith(prefix):
+                found[lowered.removeprefix(prefix)] = value
+    # the binding for Kafka has it among the headers
+    found.pop("datacontenttype", None)
+    return found

@@ -1,0 +1,123 @@
+"""NATS JetStream."""
+
+from typing import Any
+
+import nats
+from faststream.nats import JStream, NatsBroker
+from faststream.nats.annotations import NatsMessage
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType, StreamConfig
+from nats.js.errors import NotFoundError
+
+from adapters.brokers.faststream_parts import CONSUMING, in_text
+from adapters.brokers.message import Message, Take
+from contracts.cloudevents import CloudEvent, binary_of
+from contracts.config import ConsumeConfig
+
+# A message is somebody else's after this, unless it is beaten for.
+_ACK_SECONDS = 30.0
+
+_PUBLISH_SECONDS = 10.0
+_RECONNECT_SECONDS = 1
+
+
+class NatsTransport:
+    """A durable consumer for each subject, and a connection that publishes and looks for streams."""
+
+    def __init__(self, url: str, consume: list[ConsumeConfig]) -> None:
+        self._url = url
+        self._consume = consume
+        self._broker: NatsBroker | None = None
+        self._client: Client | None = None
+        self._streams: dict[str, str] = {}
+
+    async def start(self, take: Take) -> None:
+        """A subject that no stream has gets one of its own, kept in files."""
+        reconnecting: dict[str, Any] = {"max_reconnect_attempts": -1, "reconnect_time_wait": _RECONNECT_SECONDS}
+        self._client = await nats.connect(self._url, **reconnecting)
+        streams = [await self._stream_of(one.source) for one in self._consume]
+        self._broker = NatsBroker(self._url, **reconnecting, **CONSUMING)
+        for one, stream in zip(self._consume, streams, strict=True):
+            self._subscribe(self._broker, one, stream, take)
+        await self._broker.start()
+
+    def _subscribe(self, broker: NatsBroker, one: ConsumeConfig, stream: str, take: Take) -> None:
+        durable = _name(f"{one.group}-{one.source}")
+        config = ConsumerConfig(
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=_ACK_SECONDS,
+            max_deliver=-1,
+            # those that wait in the client would not be beaten for
+            max_ack_pending=one.concurrency,
+            deliver_policy=DeliverPolicy.ALL,
+        )
+
+        async def taken(message: NatsMessage) -> None:
+            headers = in_text(message.headers)
+            await take(
+                Message(
+                    headers=headers,
+                    content_type=_content_type(headers),
+                    body=message.body,
+                    ack=message.ack,
+                    beat=message.in_progress,
+                    beat_seconds=_ACK_SECONDS / 3,
+                )
+            )
+
+        broker.subscriber(
+            one.source,
+            stream=JStream(stream, declare=False),
+            queue=durable,  # which makes it a durable consumer, shared by all processes
+            config=config,
+            no_reply=True,
+            max_workers=one.concurrency,
+        )(taken)
+
+    def alive(self) -> bool:
+        """The client connects again by itself."""
+        return self._broker is not None
+
+    async def stop(self) -> None:
+        """Ends both connections."""
+        broker, client = self._broker, self._client
+        self._broker = self._client = None
+        if broker is not None:
+            await broker.stop()
+        if client is not None:
+            await client.close()
+
+    async def publish(self, event: CloudEvent, to: str) -> None:
+        """JetStream drops the second of two with the same id that come within its window."""
+        stream = await self._stream_of(to)
+        attributes, content_type, body = binary_of(event)
+        headers = {f"ce-{name}": value for name, value in attributes.items()}
+        headers |= {"content-type": content_type} if content_type else {}
+        headers["Nats-Msg-Id"] = f"{event.source} {event.id}"
+        await self._jetstream().publish(to, body, timeout=_PUBLISH_SECONDS, stream=stream, headers=headers)
+
+    async def _stream_of(self, subject: str) -> str:
+        known = self._streams.get(subject)
+        if known is not None:
+            return known
+        try:
+            name = str(await self._jetstream().find_stream_name_by_subject(subject))
+        except NotFoundError:
+            name = _name(f"sevenfold-{subject}")
+            await self._jetstream().add_stream(StreamConfig(name=name, subjects=[subject], storage=StorageType.FILE))
+        self._streams[subject] = name
+        return name
+
+    def _jetstream(self) -> JetStreamContext:
+        assert self._client is not None, "it is used while it is up"  # noqa: S101
+        return self._client.jetstream()
+
+
+def _content_type(headers: dict[str, str]) -> str | None:
+    return next((value for name, value in headers.items() if name.lower() == "content-type" and value), None)
+
+
+def _name(text: str) -> str:
+    """As streams and consumers may be called."""
+    return "".join(c if c.isalnum() else "-" for c in text)

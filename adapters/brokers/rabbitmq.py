@@ -1,0 +1,104 @@
+"""RabbitMQ."""
+
+from aiormq.exceptions import ChannelPreconditionFailed
+from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
+from faststream.rabbit.annotations import RabbitMessage
+
+from adapters.brokers.faststream_parts import CONSUMING, GRACE_SECONDS, in_text
+from adapters.brokers.message import Message, Take
+from contracts.cloudevents import CloudEvent, binary_of
+from contracts.config import ConsumeConfig
+
+_PUBLISH_SECONDS = 10.0
+_RECONNECT_SECONDS = 0.5
+
+
+class RabbitTransport:
+    """A consumer for each queue, and a connection of its own that publishes: a channel that consumes would give back
+    what cannot be routed as if it had been confirmed.
+    """
+
+    def __init__(self, url: str, consume: list[ConsumeConfig]) -> None:
+        self._url = url
+        self._consume = consume
+        self._consuming: RabbitBroker | None = None
+        self._publishing: RabbitBroker | None = None
+        # Queues that are there already, made by somebody with wishes of his own.
+        self._found: set[str] = set()
+
+    async def start(self, take: Take) -> None:
+        """A queue that is not there is made, durable and replicated."""
+        self._publishing = RabbitBroker(
+            self._url,
+            default_channel=Channel(publisher_confirms=True, on_return_raises=True),
+            graceful_timeout=GRACE_SECONDS,
+            reconnect_interval=_RECONNECT_SECONDS,
+            logger=None,
+        )
+        await self._publishing.start()
+        self._consuming = RabbitBroker(self._url, reconnect_interval=_RECONNECT_SECONDS, **CONSUMING)
+        for one in self._consume:
+            await self._look_for(one.source)
+            self._subscribe(self._consuming, one, take)
+        await self._consuming.start()
+
+    async def _look_for(self, name: str) -> None:
+        looking = RabbitBroker(self._url, logger=None)
+        try:
+            await looking.start()
+            await looking.declare_queue(_queue(name, found=False))
+        except ChannelPreconditionFailed:
+            self._found.add(name)
+        finally:
+            await looking.stop()
+
+    def _subscribe(self, broker: RabbitBroker, one: ConsumeConfig, take: Take) -> None:
+        async def taken(message: RabbitMessage) -> None:
+            raw = message.raw_message
+            await take(
+                Message(
+                    headers=in_text(raw.headers),
+                    content_type=raw.content_type,
+                    body=message.body,
+                    ack=message.ack,
+                )
+            )
+
+        queue = _queue(one.source, found=one.source in self._found)
+        channel = Channel(prefetch_count=one.concurrency)
+        broker.subscriber(queue, channel=channel, no_reply=True)(taken)
+
+    def alive(self) -> bool:
+        """The client connects again by itself."""
+        return self._consuming is not None
+
+    async def stop(self) -> None:
+        """Ends both connections."""
+        brokers = (self._consuming, self._publishing)
+        self._consuming = self._publishing = None
+        for broker in brokers:
+            if broker is not None:
+                await broker.stop()
+
+    async def publish(self, event: CloudEvent, to: str) -> None:
+        """`to` is a queue, or an exchange and a routing key with a slash between. Raises when nobody would get it."""
+        assert self._publishing is not None, "publishing begins when it is up"  # noqa: S101
+        exchange, slash, key = to.partition("/")
+        attributes, content_type, body = binary_of(event)
+        await self._publishing.publish(
+            body,
+            routing_key=key if slash else to,
+            exchange=exchange if slash else None,
+            persist=True,
+            mandatory=True,
+            message_id=f"{event.source} {event.id}",
+            headers={f"cloudEvents_{name}": value for name, value in attributes.items()},
+            content_type=content_type or "application/octet-stream",
+            timeout=_PUBLISH_SECONDS,
+        )
+
+
+def _queue(name: str, *, found: bool) -> RabbitQueue:
+    if found:
+        return RabbitQueue(name, declare=False)
+    return RabbitQueue(name, queue_type=QueueType.QUORUM, durable=True)

@@ -1,0 +1,121 @@
+"""Redis Streams."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from faststream.redis import RedisBroker, StreamSub
+from faststream.redis.annotations import RedisStreamMessage
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from adapters.brokers.faststream_parts import CONSUMING, in_text
+from adapters.brokers.message import Message, Take
+from contracts.cloudevents import CloudEvent, binary_of
+from contracts.config import ConsumeConfig
+
+# A message whose consumer was silent for so long is taken over.
+_IDLE_SECONDS = 30.0
+_POLL_MILLISECONDS = 500
+_BODY = "data"
+
+
+class RedisTransport:
+    """A consumer group for each stream: one subscriber for what is new, one for what a dead consumer has left.
+
+    An entry is an event in binary mode: `ce_…` for each attribute, `content-type`, and the body as `data`.
+    """
+
+    def __init__(self, url: str, consume: list[ConsumeConfig]) -> None:
+        self._url = url
+        self._consume = consume
+        self._broker: RedisBroker | None = None
+        self._client: Redis | None = None
+        self._subscribers: list[Any] = []
+
+    async def start(self, take: Take) -> None:
+        """A stream or group that is not there is made, and read from its beginning."""
+        self._client = Redis.from_url(self._url)
+        await self._client.ping()
+        self._broker = RedisBroker(self._url, parser=_parsed, **CONSUMING)
+        consumer = uuid4().hex
+        self._subscribers = []
+        for one in self._consume:
+            await _ensure_group(self._client, one)
+            self._subscribe(self._broker, one, consumer, take, last_id=">", max_records=one.concurrency)
+            self._subscribe(self._broker, one, consumer, take, min_idle_time=int(_IDLE_SECONDS * 1000))
+        await self._broker.start()
+
+    def _subscribe(self, broker: RedisBroker, one: ConsumeConfig, consumer: str, take: Take, **reads: Any) -> None:
+        async def taken(message: RedisStreamMessage) -> None:
+            entry = message.raw_message["message_ids"][0]
+            headers = in_text(message.headers)
+            await take(
+                Message(
+                    headers=headers,
+                    content_type=headers.get("content-type") or None,
+                    body=message.body,
+                    ack=partial(self._acknowledge, one, entry),
+                    beat=partial(self._keep, one, consumer, entry),
+                    beat_seconds=_IDLE_SECONDS / 3,
+                )
+            )
+
+        stream = StreamSub(
+            one.source, group=one.group, consumer=consumer, polling_interval=_POLL_MILLISECONDS, **reads
+        )
+        subscriber = broker.subscriber(stream=stream, max_workers=one.concurrency, no_reply=True)
+        subscriber(taken)
+        self._subscribers.append(subscriber)
+
+    async def _acknowledge(self, one: ConsumeConfig, entry: bytes) -> None:
+        if self._client is not None:
+            await self._client.xack(one.source, one.group, entry)
+
+    async def _keep(self, one: ConsumeConfig, consumer: str, entry: bytes) -> None:
+        if self._client is not None:
+            await self._client.xclaim(one.source, one.group, consumer, 0, [entry], idle=0, justid=True)
+
+    def alive(self) -> bool:
+        """A subscriber ends for good when its group is gone, as after a flush."""
+        return self._broker is not None and all(subscriber.running for subscriber in self._subscribers)
+
+    async def stop(self) -> None:
+        """Ends the connections."""
+        broker, client = self._broker, self._client
+        self._broker = self._client = None
+        if broker is not None:
+            await broker.stop()
+        if client is not None:
+            await client.aclose()
+
+    async def publish(self, event: CloudEvent, to: str) -> None:
+        """Redis knows no duplicates: who reads has to drop the second of two with one source and id."""
+        assert self._client is not None, "publishing begins when it is up"  # noqa: S101
+        attributes, content_type, body = binary_of(event)
+        fields: dict[Any, Any] = {f"ce_{name}": value for name, value in attributes.items()}
+        fields |= {"content-type": content_type} if content_type else {}
+        await self._client.xadd(to, {**fields, _BODY: body})
+
+
+async def _ensure_group(client: Redis, one: ConsumeConfig) -> None:
+    try:
+        await client.xgroup_create(one.source, one.group, id="0", mkstream=True)
+    except ResponseError as error:
+        if "BUSYGROUP" not in str(error):
+            raise
+
+
+async def _parsed(message: Any, original: Callable[[Any], Any]) -> Any:
+    """Reads an entry's fields as they are: FastStream's own reader knows its own envelope alone."""
+    fields = message["data"]
+    parsed = await original({**message, "data": {b"__data__": b""}})
+    parsed.raw_message = message
+    parsed.body = fields.get(_BODY.encode(), b"")
+    parsed.headers = in_text({_text(name): value for name, value in fields.items() if _text(name) != _BODY})
+    return parsed
+
+
+def _text(name: Any) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)

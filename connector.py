@@ -1,0 +1,78 @@
+"""The composition root of a process that is connected to brokers: `sevenfold connect`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import structlog
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.event_publication import BrokerPublication
+from adapters.brokers.connection import BrokerConnection
+from adapters.events.intake import EventIntake
+from contracts.config import SevenfoldConfig
+from contracts.events import BrokerOrder, broker_queue
+from runtime.brokers import broker_connections
+from runtime.config_file import load_config
+from runtime.events import event_intake
+from runtime.garbage import settle
+from runtime.namespace import ensure_search_attributes
+from runtime.settings import Settings
+from runtime.startup import StartupError
+from runtime.temporal import connected
+
+log = structlog.get_logger(__name__)
+
+
+class _Publisher:
+    """Publishes by the connection that a route names."""
+
+    def __init__(self, connections: Mapping[str, BrokerConnection]) -> None:
+        self._connections = connections
+
+    async def publish(self, order: BrokerOrder) -> None:
+        """Raises LookupError for a broker of another process's configuration: that one may have better luck."""
+        connection = self._connections.get(order.route.broker)
+        if connection is None:
+            raise LookupError(f"No broker {order.route.broker} is configured in the process that took this.")
+        await connection.publish(order.event, order.route.to)
+
+
+@asynccontextmanager
+async def running_connector(
+    client: Client, settings: Settings, config: SevenfoldConfig, events: EventIntake
+) -> AsyncIterator[None]:
+    """Connections that consume and publish while the block runs; nothing where no broker is configured."""
+    connections = {one.name: one for one in broker_connections(config, events)}
+    if not connections:
+        yield
+        return
+    publication = BrokerPublication(_Publisher(connections))
+    running = [asyncio.create_task(connection.run()) for connection in connections.values()]
+    try:
+        async with Worker(
+            client,
+            task_queue=broker_queue(settings.task_queue),
+            activities=[publication.publish_to_broker],
+            graceful_shutdown_timeout=settings.grace,
+        ):
+            yield
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def run_connector(settings: Settings) -> None:
+    """Runs until it is cancelled."""
+    config = load_config(settings.config)
+    if not config.brokers:
+        raise StartupError(f"There is no broker in {settings.config}: add a section such as [brokers.main].")
+    async with connected(settings) as client:
+        await ensure_search_attributes(client)
+        events = event_intake(client, settings, config)
+        async with running_connector(client, settings, config, events):
+            settle()
+            log.info("connector runs", brokers=sorted(config.brokers))
+            await asyncio.Event().wait()

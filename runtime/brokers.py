@@ -1,0 +1,49 @@
+"""Connections to brokers, out of settings and configuration."""
+
+import os
+
+from adapters.brokers.connection import BrokerConnection
+from adapters.brokers.message import Transport
+from adapters.brokers.taking import Taking
+from adapters.events.intake import EventIntake
+from contracts.config import BrokerConfig, SevenfoldConfig
+from contracts.identity import DEFAULT_TENANT
+from runtime.startup import StartupError
+
+
+def broker_connections(config: SevenfoldConfig, intake: EventIntake) -> list[BrokerConnection]:
+    """One for each broker of the configuration. Raises StartupError."""
+    return [
+        BrokerConnection(name, _transport(name, broker), Taking(intake, DEFAULT_TENANT, name).take)
+        for name, broker in config.brokers.items()
+    ]
+
+
+def _transport(name: str, broker: BrokerConfig) -> Transport:
+    url = broker.url or os.environ.get(broker.url_env or "")
+    if not url:
+        raise StartupError(f"Broker {name}: {broker.url_env}, which should hold its address, is not set.")
+    # Imported here, for those who have brokers: it is an extra, and each of them brings a client of its own.
+    try:
+        match broker.kind:
+            case "nats":
+                from adapters.brokers.nats import NatsTransport  # noqa: PLC0415
+
+                return NatsTransport(url, broker.consume)
+            case "rabbitmq":
+                from adapters.brokers.rabbitmq import RabbitTransport  # noqa: PLC0415
+
+                return RabbitTransport(url, broker.consume)
+            case "redis":
+                from adapters.brokers.redis import RedisTransport  # noqa: PLC0415
+
+                return RedisTransport(url, broker.consume)
+            case "kafka":
+                from adapters.brokers.kafka import KafkaTransport  # noqa: PLC0415
+
+                return KafkaTransport(url, broker.consume)
+    except ModuleNotFoundError as error:
+        raise StartupError(
+            f"Broker {name} needs the extra `brokers` ({error}): install 'faststream[kafka,nats,rabbit,redis]' "
+            "beside Sevenfold, from a checkout with: .venv/bin/pip install -e '.[brokers]'"
+        ) from None

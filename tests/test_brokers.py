@@ -1,0 +1,210 @@
+"""One suite over no broker at all and four: events in, events out, once each, whatever arrives."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, Got, client_of
+from tests.broker_servers import KINDS, Kafka, Server, broker_server
+from tests.event_help import EVENTS, LETTERS, event, settled
+from tests.stack import Stack, running_stack
+
+WAYS = ("http", *KINDS)
+
+
+def configuration(urls: dict[str, str]) -> str:
+    """Each broker brings events of a type of its own, and gets what is derived of them."""
+    parts = []
+    for way in WAYS:
+        parts.append(
+            f'[[subscriptions]]\nname = "{way}"\nfilter = {{ exact = {{ type = "b.in.{way}" }} }}\n'
+            f'agent = "witness"\ntask = "work"\npublishes = "b.out.{way}"\n'
+        )
+    for kind, url in urls.items():
+        parts.append(
+            f'[brokers.{kind}]\nkind = "{kind}"\nurl = "{url}"\n'
+            f'[[brokers.{kind}.consume]]\nfrom = "{INBOUND}"\nconcurrency = 3\n'
+            f'[[brokers.{kind}.publish]]\nfilter = {{ exact = {{ type = "b.out.{kind}" }} }}\nto = "{OUTBOUND}"\n'
+        )
+    return "\n".join(parts)
+
+
+@dataclass
+class Ways:
+    """A running product, the brokers that it is connected to, and a client of each."""
+
+    stack: Stack
+    servers: dict[str, Server | Kafka]
+    clients: dict[str, Client]
+
+    async def send(self, way: str, said: dict[str, Any], *, structured: bool = False) -> None:
+        """Sends an event, in binary mode unless it shall be structured."""
+        headers, content_type, body = {}, STRUCTURED, json.dumps(said).encode()
+        prefix = "ce-" if way == "http" else self.clients[way].prefix
+        if not structured:
+            encoded = quote if way == "http" else str
+            headers = {f"{prefix}{name}": encoded(str(value)) for name, value in said.items() if name != "data"}
+            content_type, body = "application/json", json.dumps(said.get("data")).encode()
+        await self.send_raw(way, headers, content_type, body)
+
+    async def send_raw(self, way: str, headers: dict[str, str], content_type: str, body: bytes) -> None:
+        if way == "http":
+            await self.stack.http.post(EVENTS, headers={**headers, "content-type": content_type}, content=body)
+        else:
+            await self.clients[way].send(headers, content_type, body)
+
+    async def accepted(self, source: str, count: int, *, seconds: float = 60) -> list[dict[str, Any]]:
+        """The events of a source, once there are so many."""
+        async with asyncio.timeout(seconds):
+            while True:
+                page = (await self.stack.http.get(EVENTS, params={"source": source, "limit": 100})).json()
+                if len(page["items"]) >= count:
+                    return list(page["items"])
+                await asyncio.sleep(0.2)
+
+    async def got(self, way: str, count: int, *, seconds: float = 60) -> list[Got]:
+        """What the broker has got, once it is so much."""
+        found: list[Got] = []
+        async with asyncio.timeout(seconds):
+            while len(found) < count:
+                found += await self.clients[way].got()
+                await asyncio.sleep(0.2)
+        return found
+
+
+@pytest.fixture(scope="module")
+async def ways(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ways]:
+    async with AsyncExitStack() as opened:
+        servers = {kind: opened.enter_context(broker_server(kind, tmp_path_factory.mktemp(kind))) for kind in KINDS}
+        yield await running_ways(opened, servers, tmp_path_factory.mktemp("stack"))
+
+
+async def running_ways(opened: AsyncExitStack, servers: dict[str, Server | Kafka], directory: Path) -> Ways:
+    kafka = servers["kafka"]
+    assert isinstance(kafka, Kafka)
+    for topic in (INBOUND, OUTBOUND):
+        kafka.topic(topic)
+    urls = {kind: server.url for kind, server in servers.items()}
+    stack = await opened.enter_async_context(running_stack(directory, more_config=configuration(urls)))
+    clients = {kind: await opened.enter_async_context(client_of(kind, url)) for kind, url in urls.items()}
+    for client in clients.values():
+        await until_true(client.ready)
+    return Ways(stack, servers, clients)
+
+
+async def until_true(question: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
+    async with asyncio.timeout(seconds):
+        while not await question():
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("structured", [False, True], ids=["binary", "structured"])
+@pytest.mark.parametrize("way", WAYS)
+async def test_events_come_in_and_what_is_derived_goes_out(ways: Ways, way: str, structured: bool) -> None:
+    source = f"/in/{way}/{structured}"
+    said = event(f"b.in.{way}", {"ü": [1, None, "x"]}, source=source, subject="sü b", correlationid=f"c-{source}")
+    await ways.send(way, said, structured=structured)
+    (accepted,) = await ways.accepted(source, 1)
+    assert accepted["event"]["data"] == said["data"]
+    assert accepted["event"]["subject"] == "sü b"
+    assert accepted["via"] == way
+    found = await settled(ways.stack.http, accepted["id"])
+    (derived,) = found["reactions"][0]["published"]
+    assert derived["type"] == f"b.out.{way}"
+    if way != "http":
+        (got,) = await ways.got(way, 1)
+        assert got.attributes["id"] == derived["eventId"]
+        assert got.attributes["type"] == f"b.out.{way}"
+        assert got.attributes["correlationid"] == f"c-{source}"
+        assert got.attributes["causationid"] == said["id"]
+        assert got.attributes["hops"] == "1"
+        assert got.content_type == "application/json"
+        assert json.loads(got.body)["seen"] == said["data"]
+
+
+@pytest.mark.parametrize("way", KINDS)
+async def test_the_same_event_ten_times_over_two_transports_is_one_run(ways: Ways, way: str) -> None:
+    source = f"/ten/{way}"
+    said = event(f"b.in.{way}", {"n": 1}, source=source, hops=2)
+    for number in range(5):
+        await asyncio.gather(ways.send(way, said, structured=number % 2 == 0), ways.send("http", said))
+    (accepted,) = await ways.accepted(source, 1)
+    await until_true(lambda: nothing_left(ways, way))
+    await settled(ways.stack.http, accepted["id"])
+    assert len(await ways.accepted(source, 1)) == 1
+    assert len(await ways.got(way, 1)) == 1
+    letters = (await ways.stack.http.get(LETTERS, params={"kind": "rejected"})).json()["items"]
+    assert not [letter for letter in letters if accepted["id"] in letter["reason"]]
+
+
+async def nothing_left(ways: Ways, way: str) -> bool:
+    return await ways.clients[way].left() == 0
+
+
+@pytest.mark.parametrize("way", KINDS)
+async def test_poison_is_a_dead_letter_and_the_next_one_flows(ways: Ways, way: str) -> None:
+    source = f"/poison/{way}"
+    prefix = ways.clients[way].prefix
+    no_id = {f"{prefix}specversion": "1.0", f"{prefix}source": source, f"{prefix}type": "t"}
+    await ways.send_raw(way, {}, "application/json", b"\xff\xfe no json")
+    await ways.send_raw(way, no_id, "application/json", b"{}")
+    await ways.send_raw(way, {**no_id, f"{prefix}id": "x"}, "application/json", b"{")
+    # what a broker carries by default differs: NATS takes a megabyte, Kafka as much
+    large = 900_000 if way in ("nats", "kafka") else 1_500_000
+    oversize = {**no_id, f"{prefix}id": "y", f"{prefix}more": "x" * (0 if way not in ("nats", "kafka") else 4_097)}
+    await ways.send_raw(way, oversize, "text/plain", b"x" * large)
+    good = event(f"b.in.{way}", {"n": 2}, source=source)
+    await ways.send(way, good)
+    (accepted,) = await ways.accepted(source, 1)
+    assert accepted["event"]["id"] == good["id"]
+    await until_true(lambda: nothing_left(ways, way))
+    reasons: list[str] = []
+    async with asyncio.timeout(20):
+        while len(reasons) < 4:
+            letters = (await ways.stack.http.get(LETTERS, params={"kind": "rejected", "limit": 100})).json()["items"]
+            reasons = [letter["reason"] for letter in letters if letter["via"] == way]
+            await asyncio.sleep(0.2)
+    said = " | ".join(reasons)
+    assert "is no JSON" in said
+    assert "id: Field required" in said
+    assert "is not what its content type says" in said
+    assert "bytes" in said or "must be a string" in said
+    if way != "http":
+        await ways.got(way, 1)
+
+
+@pytest.mark.parametrize("way", KINDS)
+async def test_a_broker_that_restarts_in_mid_flow(ways: Ways, way: str) -> None:
+    source = f"/restart/{way}"
+    server = ways.servers[way]
+    for n in range(5):
+        await ways.send(way, event(f"b.in.{way}", {"n": n}, source=source))
+    await asyncio.to_thread(server.stop)
+    await asyncio.sleep(1)
+    # what comes by another way meanwhile is published once the broker is back
+    for n in range(5, 8):
+        await ways.send("http", event(f"b.in.{way}", {"n": n}, source=source))
+    await asyncio.to_thread(server.start)
+
+    async def sends_again() -> bool:
+        try:
+            await asyncio.wait_for(ways.clients[way].ready(), 5)
+            await ways.send(way, event(f"b.in.{way}", {"n": 8}, source=source, id="after"))
+        except Exception:
+            return False
+        return True
+
+    await until_true(sends_again)
+    accepted = await ways.accepted(source, 9, seconds=90)
+    assert sorted(one["event"]["data"]["n"] for one in accepted) == list(range(9))
+    got = await ways.got(way, 9, seconds=90)
+    ids = [one.attributes["id"] for one in got]
+    assert len(set(ids)) == 9, "each is there; a broker that went down before it confirmed may have one twice"
+    await until_true(lambda: nothing_left(ways, way))
