@@ -17,6 +17,7 @@ from adapters.sealing import Sealer
 from adapters.streams.live import LiveStreams
 from api.durations import Durations
 from api.watching import Watches
+from contracts.config import BrokerConfig
 from contracts.identity import DEFAULT_TENANT, workflow_id
 
 log = structlog.get_logger(__name__)
@@ -50,6 +51,7 @@ class Gateway:
     webhooks: WebhookTerms
     events: EventIntake
     feed: EventFeed
+    brokers: Mapping[str, BrokerConfig]
     watches: Watches = field(default_factory=Watches)
     _background: set[asyncio.Task[None]] = field(default_factory=set)
 

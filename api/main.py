@@ -16,6 +16,7 @@ from adapters.events.feed import EventFeed
 from adapters.events.intake import EventIntake
 from adapters.streams.live import LiveStreams
 from api import (
+    asyncapi,
     asynchronous_queue,
     dead_letters,
     event_stream,
@@ -84,6 +85,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         events,
         subscriptions,
         dead_letters,
+        asyncapi,
         webhook_callback,
         polling,
         streaming,
@@ -129,6 +131,7 @@ def build_gateway(
         streams=streams,
         events=events,
         feed=EventFeed(client),
+        brokers=config.brokers,
         webhooks=WebhookTerms(
             load_sealer(settings), settings.webhook_schedule, allow_loopback=settings.allow_loopback_urls
         ),

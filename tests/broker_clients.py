@@ -55,7 +55,7 @@ class NatsClient:
                 for message in await subscription.fetch(10, timeout=0.5):
                     headers = dict(message.headers or {})
                     await message.ack()
-                    found.append(_got(headers, self.prefix, headers.get("content-type"), message.data))
+                    found.append(_got(headers, self.prefix, headers.get("ce-datacontenttype"), message.data))
         except (TimeoutError, nats.errors.TimeoutError):
             return found
 

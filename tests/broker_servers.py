@@ -182,8 +182,9 @@ class Kafka:
         self._process.stdout.readline()
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
         self._process.wait(10)
 
 

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -49,7 +49,7 @@ class Ways:
         headers, content_type, body = {}, STRUCTURED, json.dumps(said).encode()
         prefix = "ce-" if way == "http" else self.clients[way].prefix
         if not structured:
-            encoded = quote if way == "http" else str
+            encoded = quote if way in ("http", "nats") else str
             headers = {f"{prefix}{name}": encoded(str(value)) for name, value in said.items() if name != "data"}
             content_type, body = "application/json", json.dumps(said.get("data")).encode()
         await self.send_raw(way, headers, content_type, body)
@@ -122,7 +122,8 @@ async def test_events_come_in_and_what_is_derived_goes_out(ways: Ways, way: str,
         (got,) = await ways.got(way, 1)
         assert got.attributes["id"] == derived["eventId"]
         assert got.attributes["type"] == f"b.out.{way}"
-        assert got.attributes["correlationid"] == f"c-{source}"
+        assert unquote(got.attributes["correlationid"]) == f"c-{source}"
+        assert unquote(got.attributes["subject"]) == "sü b"
         assert got.attributes["causationid"] == said["id"]
         assert got.attributes["hops"] == "1"
         assert got.content_type == "application/json"

@@ -9,6 +9,7 @@ from contracts.cloudevents import CloudEvent
 
 log = structlog.get_logger(__name__)
 
+_IMPATIENT_AFTER = 3.0
 _START_SECONDS = 30.0
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 10.0
@@ -30,7 +31,7 @@ class BrokerConnection:
         try:
             while True:
                 try:
-                    await asyncio.wait_for(self._transport.start(self._take), _START_SECONDS)
+                    await self._start()
                 except Exception as error:
                     log.warning("broker cannot be reached; trying again", broker=self.name, error=_said(error))
                 else:
@@ -41,6 +42,16 @@ class BrokerConnection:
                 pause = min(2 * pause, _LONGEST_PAUSE)
         finally:
             await self._stop()
+
+    async def _start(self) -> None:
+        starting = asyncio.ensure_future(self._transport.start(self._take))
+        try:
+            done, _ = await asyncio.wait({starting}, timeout=_IMPATIENT_AFTER)
+            if not done:  # some clients try again by themselves, and say nothing
+                log.warning("broker cannot be reached yet", broker=self.name)
+            await asyncio.wait_for(starting, _START_SECONDS)
+        finally:
+            starting.cancel()
 
     async def _while_it_lives(self) -> None:
         log.info("broker is connected", broker=self.name)

@@ -48,6 +48,8 @@ class Transport(Protocol):
 def event_of(message: Message) -> CloudEvent:
     """The event in binary or structured mode. Raises EventRefusedError."""
     attributes = _attributes(message.headers)
+    # a header like any other on Kafka and NATS
+    content_type = attributes.pop("datacontenttype", message.content_type)
     media_type = (message.content_type or "").partition(";")[0].strip().lower()
     if media_type == STRUCTURED or not attributes:
         try:
@@ -57,7 +59,7 @@ def event_of(message: Message) -> CloudEvent:
                 [("", f"it has no CloudEvents attributes, and its body is no JSON: {error}")]
             ) from None
         return event_from_json(said)
-    return event_from_binary(attributes, message.content_type, message.body)
+    return event_from_binary(attributes, content_type, message.body)
 
 
 def _attributes(headers: Mapping[str, str]) -> dict[str, str]:
@@ -67,6 +69,4 @@ def _attributes(headers: Mapping[str, str]) -> dict[str, str]:
         for prefix in _PREFIXES:
             if lowered.startswith(prefix):
                 found[lowered.removeprefix(prefix)] = value
-    # the binding for Kafka has it among the headers
-    found.pop("datacontenttype", None)
     return found

@@ -1,6 +1,7 @@
 """NATS JetStream."""
 
 from typing import Any
+from urllib.parse import quote, unquote
 
 import nats
 from faststream.nats import JStream, NatsBroker
@@ -20,6 +21,8 @@ _ACK_SECONDS = 30.0
 
 _PUBLISH_SECONDS = 10.0
 _RECONNECT_SECONDS = 1
+
+_PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
 
 
 class NatsTransport:
@@ -54,7 +57,7 @@ class NatsTransport:
         )
 
         async def taken(message: NatsMessage) -> None:
-            headers = in_text(message.headers)
+            headers = {name: unquote(value) for name, value in in_text(message.headers).items()}
             await take(
                 Message(
                     headers=headers,
@@ -92,9 +95,10 @@ class NatsTransport:
         """JetStream drops the second of two with the same id that come within its window."""
         stream = await self._stream_of(to)
         attributes, content_type, body = binary_of(event)
-        headers = {f"ce-{name}": value for name, value in attributes.items()}
-        headers |= {"content-type": content_type} if content_type else {}
-        headers["Nats-Msg-Id"] = f"{event.source} {event.id}"
+        if content_type:
+            attributes["datacontenttype"] = content_type
+        headers = {f"ce-{name}": _encoded(value) for name, value in attributes.items()}
+        headers["Nats-Msg-Id"] = _encoded(f"{event.source} {event.id}")
         await self._jetstream().publish(to, body, timeout=_PUBLISH_SECONDS, stream=stream, headers=headers)
 
     async def _stream_of(self, subject: str) -> str:
@@ -116,6 +120,11 @@ class NatsTransport:
 
 def _content_type(headers: dict[str, str]) -> str | None:
     return next((value for name, value in headers.items() if name.lower() == "content-type" and value), None)
+
+
+def _encoded(value: str) -> str:
+    """As the binding for NATS, like that for HTTP, has values in headers."""
+    return quote(value, safe=_PRINTABLE)
 
 
 def _name(text: str) -> str:

@@ -1,0 +1,174 @@
+"""Bad days between a broker and Temporal: either one is away, or we are killed between the two."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from temporalio.client import Client as Temporal
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from runtime.settings import Settings
+from tests.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, client_of
+from tests.broker_servers import KINDS, Kafka, Server, broker_server
+from tests.event_help import event
+from tests.processes import EmbeddedTemporalOnly
+from tests.stack import Sevenfold, make_settings, sevenfold
+from tests.stalling_proxy import stalling_proxy
+from tests.test_brokers import until_true
+
+# With a concurrency of 3: what another client can see that a broker still keeps of 5 messages none of which was
+# acknowledged. RabbitMQ shows those alone that no consumer holds.
+UNACKNOWLEDGED = {"nats": 5, "redis": 5, "kafka": 5, "rabbitmq": 2}
+
+
+@asynccontextmanager
+async def brokers(directory: Path) -> AsyncIterator[tuple[dict[str, Server | Kafka], dict[str, Client]]]:
+    """A broker of each kind, and a client of each."""
+    async with AsyncExitStack() as opened:
+        servers = {kind: opened.enter_context(broker_server(kind, directory / kind)) for kind in KINDS}
+        kafka = servers["kafka"]
+        assert isinstance(kafka, Kafka)
+        for topic in (INBOUND, OUTBOUND):
+            kafka.topic(topic)
+        clients = {
+            kind: await opened.enter_async_context(client_of(kind, server.url)) for kind, server in servers.items()
+        }
+        yield servers, clients
+
+
+def connecting(directory: Path, settings: Settings, *servers: tuple[str, Server | Kafka]) -> Settings:
+    """Settings of a connector to these brokers, whose events one agent of the worker's reacts to."""
+    directory.mkdir(exist_ok=True)
+    made = make_settings(
+        directory,
+        more_config="\n".join(
+            f'[brokers.{kind}]\nkind = "{kind}"\nurl = "{server.url}"\n'
+            f'[[brokers.{kind}.consume]]\nfrom = "{INBOUND}"\nconcurrency = 3\n'
+            for kind, server in servers
+        ),
+    )
+    return settings.model_copy(update={"config": made.config})
+
+
+async def send(client: Client, identity: str) -> None:
+    said = event("t.fault", {"n": 1}, id=identity, source="/faults")
+    await client.send({}, STRUCTURED, json.dumps(said).encode())
+
+
+async def count_events(temporal: Temporal, status: str = "") -> int:
+    query = "WorkflowType = 'EventDriven'" + (f" AND ExecutionStatus = '{status}'" if status else "")
+    return (await temporal.count_workflows(query)).count
+
+
+async def test_killed_between_the_start_and_the_acknowledgement(tmp_path: Path) -> None:
+    """The answer to the start never arrives, we are killed, the broker brings the message again: one run."""
+    settings = make_settings(tmp_path)
+    async with (
+        EmbeddedTemporalOnly(settings) as address,
+        brokers(tmp_path) as (servers, clients),
+        AsyncExitStack() as opened,
+    ):
+        opened.enter_context(sevenfold("worker", settings, TEMPORAL_ADDRESS=address))
+        temporal = await Temporal.connect(address, data_converter=pydantic_data_converter)
+
+        async def one(kind: str) -> None:
+            client = clients[kind]
+            mine = connecting(tmp_path / f"c-{kind}", settings, (kind, servers[kind]))
+            mark = f"killed-{kind}"
+            async with stalling_proxy(address, mark.encode()) as proxy:
+                with sevenfold("connect", mine, TEMPORAL_ADDRESS=proxy.address) as connector:
+                    await until_true(client.ready)
+                    await asyncio.sleep(2)  # it reads who is subscribed, and says that it lives
+                    await send(client, mark)
+                    await asyncio.wait_for(proxy.stalled.wait(), 30)
+                    await until_true(lambda: begun(temporal, mark))
+                    assert connector.process.poll() is None
+                    connector.kill()
+            await until_true(lambda: kept(client))
+            with sevenfold("connect", mine, TEMPORAL_ADDRESS=address) as connector:
+                await until_true(lambda: says(connector, "broker is connected"))
+                await until_true(lambda: settled(client), seconds=90)
+                await asyncio.sleep(1)
+                connector.terminate()
+            assert await client.left() == 0, "what was not acknowledged would be back now"
+
+        await asyncio.gather(*map(one, KINDS))
+        assert await count_events(temporal) == len(KINDS)
+
+
+async def begun(temporal: Temporal, identity: str) -> bool:
+    async for execution in temporal.list_workflows("WorkflowType = 'EventDriven'"):
+        if (await execution.memo())["event"]["event"]["id"] == identity:
+            return True
+    return False
+
+
+async def kept(client: Client) -> bool:
+    return await client.left() == 1
+
+
+async def settled(client: Client) -> bool:
+    return await client.left() == 0
+
+
+async def test_temporal_is_away_for_half_a_minute(tmp_path: Path) -> None:
+    """Nothing is acknowledged meanwhile, nothing is lost, and it goes on by itself."""
+    settings = make_settings(tmp_path)
+    async with brokers(tmp_path) as (servers, clients), AsyncExitStack() as opened:
+        async with EmbeddedTemporalOnly(settings) as address:
+            env = {"TEMPORAL_ADDRESS": address}
+            opened.enter_context(sevenfold("worker", settings, **env))
+            mine = connecting(tmp_path / "connector", settings, *servers.items())
+            connector = opened.enter_context(sevenfold("connect", mine, **env))
+            for client in clients.values():
+                await until_true(client.ready)
+        for number in range(5):
+            for kind, client in clients.items():
+                await send(client, f"{kind}-{number}")
+        await asyncio.sleep(30)
+        for kind, client in clients.items():
+            assert await client.left() == UNACKNOWLEDGED[kind], kind
+        assert "an event is held" in connector.output()
+        async with EmbeddedTemporalOnly(settings):
+            temporal = await Temporal.connect(address, data_converter=pydantic_data_converter)
+            for client in clients.values():
+                await until_true(lambda client=client: settled(client), seconds=90)  # type: ignore[misc]
+            await until_true(lambda: all_done(temporal, 5 * len(KINDS)))
+
+
+async def all_done(temporal: Temporal, count: int) -> bool:
+    return await count_events(temporal, "Completed") == count
+
+
+async def test_a_broker_that_is_away_at_the_start_and_a_wrong_configuration(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, more_config='[brokers.main]\nkind = "nats"\nurl_env = "TESTS_BROKER"\n')
+    async with EmbeddedTemporalOnly(settings) as address:
+        env = {"TEMPORAL_ADDRESS": address}
+        code, said = ended(settings, **env)
+        assert code == 2
+        assert "TESTS_BROKER, which should hold its address, is not set" in said
+        (tmp_path / "nats").mkdir()
+        server = KINDS["nats"](tmp_path / "nats")
+        with sevenfold("connect", settings, **env, TESTS_BROKER=server.url) as connector:
+            await until_true(lambda: says(connector, "broker cannot be reached"))
+            server.start()
+            try:
+                await until_true(lambda: says(connector, "broker is connected"))
+                assert connector.terminate() == 0
+            finally:
+                server.close()
+    settings.config.write_text("")
+    code, said = ended(settings, **env)
+    assert code == 2
+    assert "There is no broker in" in said
+
+
+def ended(settings: Settings, **env: str) -> tuple[int, str]:
+    with sevenfold("connect", settings, **env) as connector:
+        return connector.process.wait(30), connector.output()
+
+
+async def says(connector: Sevenfold, text: str) -> bool:
+    return text in connector.output()
