@@ -17,7 +17,7 @@ from temporalio.converter import StorageDriverClaim, StorageDriverRetrieveContex
 from types_aiobotocore_s3.client import S3Client
 
 from adapters.payload_stores import PayloadStoreError
-from contracts.runs import WORKFLOW_TYPES
+from contracts.runs import OTHER_LARGE_TYPES, WORKFLOW_TYPES
 
 # How old an object may be that is not written again; of the days that removal leaves for late runs.
 _FRESH = timedelta(hours=1)
@@ -103,7 +103,7 @@ class PayloadBucket(S3StorageDriver):
         limit = datetime.now(UTC) - age
         pages = self._s3.get_paginator("list_objects_v2")
         removed = 0
-        for workflow_type in WORKFLOW_TYPES.values():
+        for workflow_type in (*WORKFLOW_TYPES.values(), *OTHER_LARGE_TYPES):
             prefix = f"v0/ns/{_segment(namespace)}/wt/{workflow_type}/"
             async for page in pages.paginate(Bucket=self._name, Prefix=prefix):
                 for found in page.get("Contents", []):

@@ -61,6 +61,14 @@ async def telling(request: Any) -> AsyncIterator[AgentEvent]:
     yield Reply(response="ok", data={"done": time.time()})
 
 
+async def noting(request: Any) -> str:
+    """Note in the `journal` of its `params` who was asked, when the event was sent, and when it was asked."""
+    asked = time.time()
+    with Path(request.params["journal"]).open("a") as lines:  # noqa: ASYNC230  (a line)
+        lines.write(f"{request.run_id} {request.data['sent']} {asked}\n")
+    return "ok"
+
+
 def _note(journal: str, line: str) -> None:
     with Path(journal).open("a") as lines:
         lines.write(line)

@@ -27,7 +27,14 @@ class Door:
 
     async def post(self, path: str, body: bytes) -> Any:
         """Return the JSON of `POST path`; raise `RuntimeError` unless the status is 200 or 202."""
-        head = self._head("POST", path, f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n")
+        return await self._send("POST", path, body)
+
+    async def put(self, path: str, body: bytes) -> Any:
+        """Return the JSON of `PUT path`; raise `RuntimeError` unless the status is 200 or 201."""
+        return await self._send("PUT", path, body)
+
+    async def _send(self, method: str, path: str, body: bytes) -> Any:
+        head = self._head(method, path, f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n")
         return await self._exchange(head + body)
 
     async def close(self) -> None:
@@ -57,7 +64,7 @@ class Door:
         else:
             self._idle.append(connection)
         status = head.split(" ", 2)[1]
-        if status not in ("200", "202"):
+        if status not in ("200", "201", "202"):
             raise RuntimeError(f"answered {status}: {body[:200].decode(errors='replace')}")
         return json.loads(body)
 

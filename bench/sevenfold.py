@@ -35,6 +35,10 @@ target = "bench.agents:speaking"
 [agents.telling]
 kind = "python"
 target = "bench.agents:telling"
+
+[agents.noting]
+kind = "python"
+target = "bench.agents:noting"
 """
 BODY = b'{"query": "hi"}'
 

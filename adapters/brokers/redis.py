@@ -33,13 +33,14 @@ class RedisTransport:
         self._broker: RedisBroker | None = None
         self._client: Redis | None = None
         self._subscribers: list[Any] = []
+        self._consumer = ""
 
     async def start(self, take: Take) -> None:
         """A stream or group that is not there is made, and read from its beginning."""
         self._client = Redis.from_url(self._url)
         await self._client.ping()
         self._broker = RedisBroker(self._url, parser=_parsed, **CONSUMING)
-        consumer = uuid4().hex
+        self._consumer = consumer = uuid4().hex
         self._subscribers = []
         for one in self._consume:
             await _ensure_group(self._client, one)
@@ -88,7 +89,11 @@ class RedisTransport:
         if broker is not None:
             await broker.stop()
         if client is not None:
-            await client.aclose()
+            try:
+                for one in self._consume:
+                    await _forget(client, one, self._consumer)
+            finally:
+                await client.aclose()
 
     async def publish(self, event: CloudEvent, to: str) -> None:
         """Redis knows no duplicates: who reads has to drop the second of two with one source and id."""
@@ -105,6 +110,13 @@ async def _ensure_group(client: Redis, one: ConsumeConfig) -> None:
     except ResponseError as error:
         if "BUSYGROUP" not in str(error):
             raise
+
+
+async def _forget(client: Redis, one: ConsumeConfig, consumer: str) -> None:
+    """Removes a consumer's name, unless it still holds something: that would be lost with it."""
+    for known in await client.xinfo_consumers(one.source, one.group):
+        if known["name"].decode() == consumer and known["pending"] == 0:
+            await client.xgroup_delconsumer(one.source, one.group, consumer)
 
 
 async def _parsed(message: Any, original: Callable[[Any], Any]) -> Any:

@@ -1,15 +1,15 @@
 """What happens among events, as it happens: one reader of visibility for all who watch at this process."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import structlog
 from temporalio.client import Client, WorkflowExecution
 from temporalio.common import SearchAttributeKey
-from temporalio.service import RPCError
 
 from adapters.concurrency import few_at_once
 from adapters.events.stored import whole_event
@@ -18,6 +18,8 @@ from contracts.answers import Answer
 from contracts.events import CAUSE, ReactionCause
 from contracts.identity import public_id
 from contracts.runs import RunStatus
+
+log = structlog.get_logger(__name__)
 
 _PAUSE_SECONDS = 0.4
 
@@ -73,9 +75,7 @@ class EventFeed:
 
     async def since(self, tenant: str, moment: datetime) -> list[Happening]:
         """All that happened from then on, in order, as far as visibility has it."""
-        begun = await self._listed(tenant, "EventDriven", "StartTime", moment)
-        ended = await self._listed(tenant, "EventReaction", "CloseTime", moment)
-        return await self._happenings([*begun, *ended])
+        return await self._happenings(await self._all_listed(tenant, moment))
 
     async def _follow(self, tenant: str, watch: _Watch) -> None:
         """Reads on for as long as somebody watches; a Temporal that is away for a moment is asked again."""
@@ -83,19 +83,26 @@ class EventFeed:
         told: dict[str, datetime] = {}
         while watch.readers:
             asked_at = datetime.now(UTC)
-            with suppress(RPCError):
-                listed = [
-                    *await self._listed(tenant, "EventDriven", "StartTime", moment - OVERLAP),
-                    *await self._listed(tenant, "EventReaction", "CloseTime", moment - OVERLAP),
-                ]
-                for happening in await self._happenings([one for one in listed if one.run_id not in told]):
-                    for queue in watch.readers:
-                        with suppress(asyncio.QueueFull):
-                            queue.put_nowait(happening)
-                told |= {one.run_id: asked_at for one in listed}
+            try:
+                told |= dict.fromkeys(await self._tell(tenant, watch, moment - OVERLAP, told), asked_at)
                 told = {run: at for run, at in told.items() if asked_at - at < 4 * OVERLAP}
                 moment = asked_at
+            except Exception as error:  # whoever watches must not wait for one that gave up
+                log.warning("events could not be looked at; trying again", error=str(error))
             await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _tell(self, tenant: str, watch: _Watch, since: datetime, told: Collection[str]) -> list[str]:
+        """Tells all who watch what they have not been told yet; the run ids of what there is."""
+        listed = await self._all_listed(tenant, since)
+        for happening in await self._happenings([one for one in listed if one.run_id not in told]):
+            for queue in watch.readers:
+                with suppress(asyncio.QueueFull):
+                    queue.put_nowait(happening)
+        return [one.run_id for one in listed]
+
+    async def _all_listed(self, tenant: str, since: datetime) -> list[WorkflowExecution]:
+        begun = await self._listed(tenant, "EventDriven", "StartTime", since)
+        return [*begun, *await self._listed(tenant, "EventReaction", "CloseTime", since)]
 
     async def _listed(self, tenant: str, workflow_type: str, when: str, moment: datetime) -> list[WorkflowExecution]:
         query = f"WorkflowType = '{workflow_type}' AND Tenant = '{tenant}' AND {when} >= '{moment.isoformat()}'"

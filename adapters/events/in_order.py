@@ -33,16 +33,12 @@ class Place:
                 await asyncio.shield(one)
         except asyncio.CancelledError:
             # those behind still have to wait for those before
-            asyncio.get_running_loop().create_task(self._leave_after(self._before))
+            asyncio.gather(*self._before).add_done_callback(lambda _: self._leave())
             raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._leave()
-
-    async def _leave_after(self, before: list[asyncio.Future[None]]) -> None:
-        await asyncio.gather(*before)
         self._leave()
 
     def _leave(self) -> None:
