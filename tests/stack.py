@@ -1,7 +1,9 @@
 """The product as tests run it: in this process on free ports, or as processes of its own that can be killed."""
 
 import asyncio
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -61,10 +63,21 @@ CONFIG = "\n".join(
 )
 
 
+# Below those that the kernel gives to outgoing connections, any of which could take a port between its choice and its
+# use; and apart for each process of a test run.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = itertools.cycle(range(20_000 + 3_000 * (_WORKER % 4), 23_000 + 3_000 * (_WORKER % 4)))
+for _ in range(random.randrange(3_000)):
+    next(_PORTS)
+
+
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that nobody has."""
+    for port in _PORTS:
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("the ports never end")
 
 
 def make_settings(directory: Path, *, more_config: str = "", **changes: object) -> Settings:
