@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
 
-.PHONY: setup setup-dev system-packages run test lint bench lock clean
+.PHONY: setup setup-dev system-packages run demo test lint bench lock clean
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev
@@ -25,12 +25,16 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 run: setup
 	@$(BIN)/sevenfold dev
 
+# Walks through all seven patterns against a fresh stack; `sevenfold demo --url …` against a running one.
+demo: setup
+	@$(BIN)/sevenfold demo
+
 # What the tests start that is not on the package index; without apt-get they skip what they cannot start.
 system-packages:
 	@sh tests/system_packages.sh redis-server chromium nats-server rabbitmq-server
 
 test: setup-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup-dev
 	$(BIN)/ruff check .

@@ -8,6 +8,9 @@ from typing import Annotated
 import structlog
 import typer
 
+from adapters.console.demo_command import run_demo
+from adapters.console.recommend_command import recommend_pattern
+from adapters.console.stats_command import show_stats
 from adapters.webhooks.verify_command import verify_webhook
 from api.main import build_gateway, create_app, run_api, serve
 from connector import run_connector, running_connector
@@ -67,6 +70,9 @@ def connect() -> None:
 
 
 app.command()(verify_webhook)
+app.command("recommend")(recommend_pattern)
+app.command("stats")(show_stats)
+app.command("demo")(run_demo)
 
 
 def main() -> None:

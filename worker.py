@@ -44,6 +44,7 @@ from workflows.asynchronous_queue import AsynchronousQueue
 from workflows.event_driven import EventDriven
 from workflows.event_lane import EventLane
 from workflows.event_reaction import EventReaction
+from workflows.hybrid import Hybrid
 from workflows.payload_upkeep import PayloadCleanup
 from workflows.polling import Polling
 from workflows.rejected_event import RejectedEvent
@@ -56,7 +57,7 @@ from workflows.webhook_receiver import WebhookReceiver
 
 log = structlog.get_logger(__name__)
 
-PATTERNS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Polling, Streaming, PayloadCleanup]
+PATTERNS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Polling, Streaming, Hybrid, PayloadCleanup]
 DELIVERIES = [WebhookDelivery, WebhookReceiver]
 EVENTS = [EventDriven, EventReaction, EventLane, RejectedEvent, SubscriptionRegistry]
 WORKFLOWS = [*PATTERNS, *DELIVERIES, *EVENTS]

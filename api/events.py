@@ -38,14 +38,15 @@ _EXAMPLE = {
 _EVENT_SCHEMA = {**CloudEvent.model_json_schema(), "examples": [_EXAMPLE]}
 _EVENT_SCHEMA.pop("$defs")
 _EVENT_SCHEMA["properties"]["data"] = {"description": "Any JSON."}
+_BATCH_SCHEMA = {"type": "array", "description": "Events; each is answered for itself.", "examples": [[_EXAMPLE]]}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "A CloudEvent, a batch of them, or any data with the attributes as `ce-` headers.",
         "content": {
             STRUCTURED: {"schema": _EVENT_SCHEMA},
-            BATCH: {"schema": {"type": "array", "items": _EVENT_SCHEMA, "examples": [[_EXAMPLE]]}},
-            "application/json": {"schema": _EVENT_SCHEMA},
+            BATCH: {"schema": _BATCH_SCHEMA},
+            "application/json": {"schema": {"anyOf": [_EVENT_SCHEMA, _BATCH_SCHEMA]}},
         },
     }
 }

@@ -47,6 +47,8 @@ class Gateway:
     # By agent: the tasks for which it takes a whole list.
     whole_lists: Mapping[str, Collection[str]]
     durations: Durations
+    # By agent: seconds up to which `/hybrid` waits for an answer.
+    hybrid_thresholds: Mapping[str, float]
     streams: LiveStreams
     webhooks: WebhookTerms
     events: EventIntake

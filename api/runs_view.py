@@ -21,9 +21,9 @@ from contracts.payload import JsonObject, Payload
 from contracts.runs import WORKFLOW_TYPES, Pattern, RunError, RunResult, RunStatus
 from contracts.webhooks import WEBHOOK
 
-_PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
-_AGENT = SearchAttributeKey.for_keyword("Agent")
-_TASK = SearchAttributeKey.for_keyword("Task")
+PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
+AGENT = SearchAttributeKey.for_keyword("Agent")
+TASK = SearchAttributeKey.for_keyword("Task")
 
 
 class RunLinks(Payload):
@@ -73,9 +73,9 @@ def summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> RunS
     attributes = execution.typed_search_attributes
     return RunSummary(
         id=run_id,
-        pattern=_PATTERN_OF_TYPE[execution.workflow_type],
-        agent=attributes.get(_AGENT, ""),
-        task=attributes.get(_TASK, ""),
+        pattern=PATTERN_OF_TYPE[execution.workflow_type],
+        agent=attributes.get(AGENT, ""),
+        task=attributes.get(TASK, ""),
         status=status_of(execution),
         created_at=execution.start_time,
         closed_at=execution.close_time,

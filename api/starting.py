@@ -21,6 +21,7 @@ from api.webhook_requests import webhook_of
 from contracts.agent import AgentRequest
 from contracts.analysis import AnalysisInput
 from contracts.documents import Document
+from contracts.hybrid import ROUTING, HybridInput, Route, Routing
 from contracts.identity import keyed_id, new_id, workflow_id
 from contracts.jobs import FanOut, JobInput
 from contracts.payload import JsonObject
@@ -53,6 +54,12 @@ class Start:
     data: JsonObject = field(default_factory=dict)
     fan_out: FanOut | None = None
     document: Document | None = None
+    routing: Routing | None = None
+
+    @property
+    def is_long(self) -> bool:
+        """Whether nobody waits for it: it must not stand before what somebody waits for."""
+        return self.pattern is Pattern.QUEUE or (self.routing is not None and self.routing.chosen is Route.QUEUE)
 
 
 @dataclass(frozen=True)
@@ -90,9 +97,10 @@ def known_agent(gateway: Gateway, name: str | None) -> str:
 
 async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: str) -> WorkflowHandle[Any, RunResult]:
     body = start.body
-    is_job = start.pattern is Pattern.QUEUE
+    is_job = start.is_long
     total = {"total": len(start.fan_out.items)} if start.fan_out else {}
     called_back = {WEBHOOK: True} if body.webhook_url else {}
+    routed = {ROUTING: start.routing} if start.routing else {}
     handle: WorkflowHandle[Any, RunResult] = await gateway.client.start_workflow(
         WORKFLOW_TYPES[start.pattern],
         _input(start, agent, run_id, webhook_of(gateway, start.tenant, run_id, body)),
@@ -101,7 +109,7 @@ async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: st
         result_type=RunResult,
         id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
         id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-        memo={"fingerprint": fingerprint(body), "metadata": body.metadata, **total, **called_back},
+        memo={"fingerprint": fingerprint(body), "metadata": body.metadata, **total, **called_back, **routed},
         search_attributes=_search_attributes(start, agent),
         static_summary=_summary(start, agent),
         priority=Priority(priority_key=body.priority, fairness_key=start.tenant),
@@ -127,6 +135,8 @@ def _input(start: Start, agent: str, run_id: str, webhook: Webhook | None) -> Ru
         return JobInput(**dict(run), fan_out=start.fan_out)
     if start.document is not None:
         return AnalysisInput(**dict(run), document=start.document)
+    if start.routing is not None:
+        return HybridInput(**dict(run), routing=start.routing)
     return run
 
 

@@ -14,6 +14,7 @@ _ID_NAMES = {
     Pattern.POLLING: "taskId",
     Pattern.STREAMING: "streamId",
     Pattern.REACTION: "reactionId",
+    Pattern.HYBRID: "hybridId",
 }
 
 

@@ -17,6 +17,9 @@ class _AgentSection(_Section):
     # Seconds until real durations are measured.
     duration_estimate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
+    # Seconds up to which `/hybrid` waits for an answer.
+    hybrid_threshold: float = Field(default=5.0, gt=0, le=60, allow_inf_nan=False)
+
     # Tasks for which the agent takes a job's whole list in one call, instead of an item at a time.
     whole_lists: frozenset[str] = frozenset()
 

@@ -18,6 +18,7 @@ class Pattern(StrEnum):
     STREAMING = "streaming"
     WEBHOOK = "webhook"
     EVENT = "event"
+    HYBRID = "hybrid"
     # An event's reactions are runs of agents themselves.
     REACTION = "reaction"
 
@@ -29,6 +30,7 @@ WORKFLOW_TYPES = {
     Pattern.STREAMING: "Streaming",
     Pattern.WEBHOOK: "WebhookCallback",
     Pattern.EVENT: "EventDriven",
+    Pattern.HYBRID: "Hybrid",
     Pattern.REACTION: "EventReaction",
 }
 # Those beside them whose inputs may leave the history: a rejected message, and a lane in which thousands wait.
@@ -41,6 +43,7 @@ ID_PREFIXES = {
     Pattern.STREAMING: "str",
     Pattern.WEBHOOK: "task",
     Pattern.EVENT: "evt",
+    Pattern.HYBRID: "hyb",
     Pattern.REACTION: "rea",
 }
 

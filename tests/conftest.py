@@ -6,6 +6,25 @@ import pytest
 
 from tests.stack import Stack, running_stack
 
+# Two processes share the files: the longest begin, so that neither waits for the other at the end.
+_LONG = (
+    "test_streaming.py",
+    "test_broker_faults.py",
+    "test_event_order.py",
+    "test_stream_faults.py",
+    "test_openapi.py",
+    "test_crashes.py",
+    "test_brokers.py",
+    "test_replay.py",
+    "test_webhook_faults.py",
+    "test_stream_examples.py",
+    "test_webhook_receivers.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
+
 
 @pytest.fixture(scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:

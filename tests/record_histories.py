@@ -241,6 +241,31 @@ async def _registry(stack: Stack) -> str:
     return "subscriptions"
 
 
+async def _hybrid(stack: Stack, until: str = "completed", **body: object) -> str:
+    said = {"query": "hi", "agent": "careful", **body}
+    run_id = str((await stack.http.post("/api/agent/hybrid", json=said)).json()["hybridId"])
+    if until == "cancelled":
+        await stack.temporal.get_workflow_handle(f"default:{run_id}").signal("cancel")
+    await stack.run_until(run_id, until)
+    return run_id
+
+
+async def _hybrid_short(stack: Stack) -> str:
+    return await _hybrid(stack, agent="flaky")
+
+
+async def _hybrid_long(stack: Stack) -> str:
+    return await _hybrid(stack, durationEstimate=60, params={"seconds": 1.5})
+
+
+async def _hybrid_streamed(stack: Stack) -> str:
+    return await _hybrid(stack, durationEstimate=60, stream=True, params={"seconds": 1.5})
+
+
+async def _hybrid_cancelled_by_signal(stack: Stack) -> str:
+    return await _hybrid(stack, "cancelled", durationEstimate=60, params={"seconds": 9})
+
+
 SCENARIOS = {
     "synchronous_prompt": _prompt,
     "synchronous_handed_over": _handed_over,
@@ -272,6 +297,10 @@ SCENARIOS = {
     "event_lane": _lane,
     "event_rejected": _rejected,
     "subscription_registry": _registry,
+    "hybrid_short": _hybrid_short,
+    "hybrid_long": _hybrid_long,
+    "hybrid_streamed": _hybrid_streamed,
+    "hybrid_cancelled_by_signal": _hybrid_cancelled_by_signal,
     "payload_cleanup": _cleaned_up,
 }
 

@@ -92,5 +92,9 @@ async def test_every_path_under_forced_replay(tmp_path: Path) -> None:
         "event_refused": "FAILED",
         "event_rejected": "FAILED",
         "subscription_registry": "RUNNING",
+        "hybrid_short": "COMPLETED",
+        "hybrid_long": "COMPLETED",
+        "hybrid_streamed": "COMPLETED",
+        "hybrid_cancelled_by_signal": "CANCELED",
         "payload_cleanup": "COMPLETED",
     }

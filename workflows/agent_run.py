@@ -88,6 +88,14 @@ class AgentRun:
         """
         return await self.told(self._open_then_call(_prompt_retries()))
 
+    async def answer_at_any_length(self) -> RunResult:
+        """Opens the call as `answer_promptly` does, and has the patience of `answer_in_time`: its client waits only
+        if it is short.
+
+        Raises as they do.
+        """
+        return await self.told(self._open_then_call(PATIENT_RETRIES))
+
     async def answered(self, attempts: int) -> RunResult:
         """Opens the call as `answer_promptly` does, for one who has the patience of so many attempts; what has to be
         done before the run is over is left to the caller, who awaits it by `told`.
@@ -115,7 +123,8 @@ class AgentRun:
             if retries.maximum_attempts == 1:
                 self._raise_told(error)
             await self._pause_after(error)
-            retries = replace(retries, maximum_attempts=retries.maximum_attempts - 1)
+            if retries.maximum_attempts:  # else as many as the run's time allows
+                retries = replace(retries, maximum_attempts=retries.maximum_attempts - 1)
         return await self._call_until_answered(retries, prior_attempts)
 
     async def answer_in_time(self) -> RunResult:

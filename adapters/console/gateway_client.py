@@ -1,0 +1,24 @@
+"""The gateway from a terminal."""
+
+from typing import Annotated, Any
+
+import httpx
+import typer
+
+API = "/api/agent"
+
+Url = Annotated[str, typer.Option("--url", envvar="SEVENFOLD_URL", help="Where the gateway listens.")]
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def asked(method: str, url: str, path: str, **more: Any) -> dict[str, Any]:
+    """The gateway's answer; ends the command with what is wrong, and what to do next."""
+    try:
+        answer = httpx.request(method, f"{url}{API}{path}", timeout=30, trust_env=False, **more)
+    except httpx.HTTPError as error:
+        typer.echo(f"No gateway answers at {url} ({error}). Start one with `make run`, or say --url.", err=True)
+        raise typer.Exit(2) from None
+    if answer.status_code >= 400:
+        typer.echo(answer.json().get("detail", answer.text), err=True)
+        raise typer.Exit(2)
+    return dict(answer.json())

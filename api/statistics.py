@@ -1,0 +1,181 @@
+"""What goes on: `GET /stats`, by pattern, agent and task; queues and webhooks beside it."""
+
+import math
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client, WorkflowExecution
+
+from adapters.concurrency import few_at_once
+from adapters.run_outcomes import status_of
+from api.durations import Work
+from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
+from api.moments import in_query
+from api.problem_docs import PROBLEMS
+from api.runs_view import AGENT, PATTERN_OF_TYPE, TASK
+from api.strict_json import StrictJsonRoute
+from contracts.events import broker_queue, event_queue
+from contracts.payload import Payload
+from contracts.runs import WORKFLOW_TYPES, Pattern, RunStatus, batch_queue
+from contracts.webhooks import webhook_queue
+
+router = APIRouter(prefix=API_PREFIX, tags=["runs"], route_class=StrictJsonRoute)
+
+# So many of the latest runs are looked at: the rest is counted, not timed.
+_MOST_RUNS = 2_000
+_TRAFFIC_MINUTES = 10
+
+_KINDS = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
+
+
+class WorkStats(Payload):
+    """Runs of one pattern, agent and task. Durations are of completed runs, in seconds."""
+
+    pattern: Pattern
+    agent: str
+    task: str
+    count: int
+    open: int
+    completed: int
+    failed: int
+    cancelled: int
+    error_rate: float = Field(description="Failed runs among those that completed or failed.")
+    p50: float | None
+    p95: float | None
+
+
+class QueueStats(Payload):
+    """A task queue: how many tasks wait for a worker, and for how many seconds the oldest has."""
+
+    name: str
+    depth: int
+    age: float
+
+
+class WebhookStats(Payload):
+    """Deliveries that ended; `successRate` is null before there is one."""
+
+    delivered: int
+    exhausted: int
+    under_way: int
+    success_rate: float | None
+
+
+class Stats(Payload):
+    """Of what began `since`. `sampled`: there were more runs than are looked at; these are the latest."""
+
+    since: datetime
+    sampled: bool
+    runs: list[WorkStats]
+    queues: list[QueueStats]
+    webhooks: WebhookStats
+
+
+@router.get("/stats", summary="See how things are going", responses=PROBLEMS)
+async def stats(
+    gateway: GatewayDep,
+    tenant: TenantDep,
+    hours: Annotated[int, Query(ge=1, le=720, description="How far back to look.")] = 24,
+) -> Stats:
+    """What Temporal's visibility and task queues know, a moment late."""
+    since = datetime.now(UTC) - timedelta(hours=hours)
+    types = ", ".join(f"'{workflow_type}'" for workflow_type in WORKFLOW_TYPES.values())
+    query = f"WorkflowType IN ({types}) AND Tenant = '{tenant}' AND StartTime >= '{in_query(since)}'"
+    listed = [one async for one in gateway.client.list_workflows(query, page_size=500, limit=_MOST_RUNS)]
+    return Stats(
+        since=since,
+        sampled=len(listed) == _MOST_RUNS,
+        runs=_by_work(listed),
+        queues=await _queues(gateway),
+        webhooks=await _webhooks(gateway.client, tenant, since),
+    )
+
+
+def _by_work(executions: list[WorkflowExecution]) -> list[WorkStats]:
+    groups: dict[tuple[Pattern, str, str], list[WorkflowExecution]] = defaultdict(list)
+    for one in executions:
+        attributes = one.typed_search_attributes
+        key = (PATTERN_OF_TYPE[one.workflow_type], attributes.get(AGENT, ""), attributes.get(TASK, ""))
+        groups[key].append(one)
+    return [_of_work(*key, members) for key, members in sorted(groups.items())]
+
+
+def _of_work(pattern: Pattern, agent: str, task: str, members: list[WorkflowExecution]) -> WorkStats:
+    counts = Counter(status_of(one) for one in members)
+    completed, failed = counts[RunStatus.COMPLETED], counts[RunStatus.FAILED]
+    seconds = sorted(
+        (one.close_time - one.start_time).total_seconds()
+        for one in members
+        if one.close_time is not None and status_of(one) is RunStatus.COMPLETED
+    )
+    return WorkStats(
+        pattern=pattern,
+        agent=agent,
+        task=task,
+        count=len(members),
+        open=counts[RunStatus.PROCESSING] + counts[RunStatus.QUEUED],
+        completed=completed,
+        failed=failed,
+        cancelled=counts[RunStatus.CANCELLED],
+        error_rate=failed / (completed + failed) if completed + failed else 0.0,
+        p50=_quantile(seconds, 0.5),
+        p95=_quantile(seconds, 0.95),
+    )
+
+
+def _quantile(ordered: list[float], share: float) -> float | None:
+    return ordered[math.ceil(share * len(ordered)) - 1] if ordered else None
+
+
+async def _queues(gateway: Gateway) -> list[QueueStats]:
+    name = gateway.task_queue
+    names = (name, batch_queue(name), event_queue(name), webhook_queue(name), broker_queue(name))
+
+    async def described(queue: str) -> QueueStats:
+        depth, age = 0, 0.0
+        for kind in _KINDS:
+            request = DescribeTaskQueueRequest(
+                namespace=gateway.client.namespace,
+                task_queue=TaskQueue(name=queue),
+                task_queue_type=kind,
+                report_stats=True,
+            )
+            found = (await gateway.client.workflow_service.describe_task_queue(request)).stats
+            depth += found.approximate_backlog_count
+            age = max(age, found.approximate_backlog_age.ToTimedelta().total_seconds())
+        return QueueStats(name=queue, depth=depth, age=age)
+
+    return await few_at_once(described, names)
+
+
+async def _webhooks(client: Client, tenant: str, since: datetime) -> WebhookStats:
+    async def count(condition: str) -> int:
+        query = f"WorkflowType = 'WebhookDelivery' AND Tenant = '{tenant}' AND StartTime >= '{in_query(since)}'"
+        return (await client.count_workflows(f"{query} AND {condition}")).count
+
+    delivered, exhausted, under_way = await few_at_once(
+        count, ("ExecutionStatus = 'Completed'", "ExecutionStatus = 'Failed'", "ExecutionStatus = 'Running'")
+    )
+    ended = delivered + exhausted
+    return WebhookStats(
+        delivered=delivered,
+        exhausted=exhausted,
+        under_way=under_way,
+        success_rate=delivered / ended if ended else None,
+    )
+
+
+async def requests_a_minute(client: Client, work: Work) -> float:
+    """How often an agent has been asked for a task lately."""
+    since = datetime.now(UTC) - timedelta(minutes=_TRAFFIC_MINUTES)
+    query = (
+        f"Tenant = '{work.tenant}' AND Agent = '{work.agent}' AND Task = '{work.task}' "
+        f"AND StartTime >= '{in_query(since)}'"
+    )
+    return (await client.count_workflows(query)).count / _TRAFFIC_MINUTES

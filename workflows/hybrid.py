@@ -1,0 +1,36 @@
+"""Pattern 7, hybrid: answered at once, queued or streamed, whichever fits; the only one that composes the others."""
+
+from temporalio import workflow
+
+from contracts.hybrid import HybridInput, Route
+from contracts.runs import RunResult
+from workflows.agent_run import AgentRun
+
+
+@workflow.defn
+class Hybrid:
+    """Goes the way that the door has chosen. A guess that was wrong changes how the client learns of the answer,
+    never the run.
+    """
+
+    @workflow.init
+    def __init__(self, run: HybridInput) -> None:
+        self._agent_run = AgentRun(run)
+        routing = run.routing
+        workflow.set_current_details(f"Chosen: **{routing.chosen}**. {routing.because}")
+
+    @workflow.run
+    async def run(self, run: HybridInput) -> RunResult:
+        """Completes with the reply, fails with a verdict as the failure's type, or is cancelled."""
+        match run.routing.chosen:
+            case Route.SYNCHRONOUS:
+                return await self._agent_run.answer_at_any_length()
+            case Route.STREAMING:
+                return await self._agent_run.answer_streaming()
+            case Route.QUEUE:
+                return await self._agent_run.answer_in_time()
+
+    @workflow.signal(description="Stops the run: the agent is told, and the run ends as Canceled.")
+    async def cancel(self) -> None:
+        """Sent by hand from the Temporal UI or CLI; takes no argument."""
+        await self._agent_run.cancel()
