@@ -9,6 +9,7 @@ from pydantic import BeforeValidator
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.concurrency import few_at_once
 from adapters.run_outcomes import begun_with
@@ -121,9 +122,23 @@ async def redeliver(delivery_id: DeliveryId, gateway: GatewayDep, tenant: Tenant
     one that has ended begins its schedule anew.
     """
     description = await described_delivery(gateway, tenant, delivery_id)
-    if description.close_time is None or not await _begin_anew(gateway, tenant, description):
-        await gateway.client.get_workflow_handle(description.id).signal("deliver_now")
+    while not (await _told_to_attempt(gateway, description) or await _begin_anew(gateway, tenant, description)):
+        # it ended, or began anew, between the two
+        description = await described_delivery(gateway, tenant, delivery_id)
     return await whole_delivery(gateway, tenant, await described_delivery(gateway, tenant, delivery_id))
+
+
+async def _told_to_attempt(gateway: Gateway, delivery: WorkflowExecutionDescription) -> bool:
+    """False when it has ended, and has nobody to make an attempt."""
+    if delivery.close_time is not None:
+        return False
+    try:
+        await gateway.client.get_workflow_handle(delivery.id).signal("deliver_now")
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise
+        return False
+    return True
 
 
 def _query(
@@ -149,7 +164,7 @@ async def _present(
 
 
 async def _begin_anew(gateway: Gateway, tenant: str, ended: WorkflowExecutionDescription) -> bool:
-    """Starts a delivery that has ended once more; False if somebody else has just done so."""
+    """Starts a delivery that has ended once more; False if it has not, or somebody else has just done so."""
     earlier = await begun_with(gateway.client, ended, Delivery)
     log = DeliveryLog(attempts=(await log_of(ended)).attempts)
     try:
