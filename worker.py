@@ -107,6 +107,7 @@ async def running_worker(
         sealer,
         settings.webhook_schedule,
         settings.event_budget,
+        interactions=config.interactions.enabled,
     )
     publication = EventPublication(events)
     loopback = settings.allow_loopback_urls
@@ -124,6 +125,7 @@ async def running_worker(
                 control.request_cancellation,
                 upkeep.remove_expired_payloads,
                 documents.read_document,
+                publication.publish_events,
             ]
             reactions: Activities = [
                 calls.open_agent_call,

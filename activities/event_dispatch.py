@@ -35,7 +35,9 @@ from contracts.webhooks import Webhook, webhook_queue
 
 
 class EventDispatch:
-    """Holds the subscriptions, and the routes to brokers. `budget`: so many events may come of one correlation."""
+    """Holds the subscriptions, and the routes to brokers. `budget`: so many events may come of one correlation.
+
+    `interactions`: the ends of reactions are published as events."""
 
     def __init__(
         self,
@@ -46,6 +48,8 @@ class EventDispatch:
         sealer: Sealer | None,
         webhook_schedule: Sequence[float],
         budget: int,
+        *,
+        interactions: bool,
     ) -> None:
         self._client = client
         self._task_queue = task_queue
@@ -54,6 +58,7 @@ class EventDispatch:
         self._sealer = sealer
         self._schedule = list(webhook_schedule)
         self._budget = budget
+        self._interactions = interactions
 
     @activity.defn
     async def dispatch_event(self, given: EventInput) -> Dispatch:
@@ -70,7 +75,7 @@ class EventDispatch:
         orders = [self._order(tenant, public, one, event) for one in matched]
 
         async def start(order: ReactionOrder) -> None:
-            await start_reaction(self._client, self._task_queue, workflow, event, order)
+            await self._start(workflow, event, order)
 
         await few_at_once(start, [order for order in orders if not order.lanes])
         return Dispatch(
@@ -82,7 +87,10 @@ class EventDispatch:
     @activity.defn
     async def start_reaction(self, turn: Turn) -> None:
         """Starts a reaction whose turn it is (a local activity)."""
-        await start_reaction(self._client, self._task_queue, _workflow(), turn.event, turn.order)
+        await self._start(_workflow(), turn.event, turn.order)
+
+    async def _start(self, workflow: str, event: CloudEvent, order: ReactionOrder) -> None:
+        await start_reaction(self._client, self._task_queue, workflow, event, order, published=self._interactions)
 
     @activity.defn
     async def enter_lane(self, entry: LaneEntry) -> None:

@@ -51,6 +51,8 @@ class Gateway:
     hybrid_thresholds: Mapping[str, float]
     streams: LiveStreams
     webhooks: WebhookTerms
+    # Whether the ends of runs become events.
+    interactions: bool
     events: EventIntake
     feed: EventFeed
     brokers: Mapping[str, BrokerConfig]

@@ -139,6 +139,7 @@ def build_gateway(
         events=events,
         feed=EventFeed(client),
         brokers=config.brokers,
+        interactions=config.interactions.enabled,
         webhooks=WebhookTerms(
             load_sealer(settings), settings.webhook_schedule, allow_loopback=settings.allow_loopback_urls
         ),

@@ -103,7 +103,13 @@ async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: st
     routed = {ROUTING: start.routing} if start.routing else {}
     handle: WorkflowHandle[Any, RunResult] = await gateway.client.start_workflow(
         WORKFLOW_TYPES[start.pattern],
-        _input(start, agent, run_id, webhook_of(gateway, start.tenant, run_id, body)),
+        _input(
+            start,
+            agent,
+            run_id,
+            webhook_of(gateway, start.tenant, run_id, body),
+            published=gateway.interactions,
+        ),
         id=workflow_id(start.tenant, run_id),
         task_queue=batch_queue(gateway.task_queue) if is_job else gateway.task_queue,
         result_type=RunResult,
@@ -120,7 +126,7 @@ async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: st
     return handle
 
 
-def _input(start: Start, agent: str, run_id: str, webhook: Webhook | None) -> RunInput:
+def _input(start: Start, agent: str, run_id: str, webhook: Webhook | None, *, published: bool) -> RunInput:
     request = AgentRequest(
         run_id=run_id,
         task=start.task,
@@ -130,7 +136,7 @@ def _input(start: Start, agent: str, run_id: str, webhook: Webhook | None) -> Ru
         params=start.body.params,
         metadata=start.body.metadata,
     )
-    run = RunInput(agent=agent, request=request, timeout=start.body.timeout, webhook=webhook)
+    run = RunInput(agent=agent, request=request, timeout=start.body.timeout, webhook=webhook, published=published)
     if start.pattern is Pattern.QUEUE:
         return JobInput(**dict(run), fan_out=start.fan_out)
     if start.document is not None:

@@ -92,6 +92,12 @@ class BrokerConfig(_Section):
         return self
 
 
+class InteractionsConfig(_Section):
+    """Whether the end of every run is published as an event: `interaction.completed`, `.failed`, `.cancelled`."""
+
+    enabled: bool = False
+
+
 class SevenfoldConfig(_Section):
     """The whole file. Without one, the `builtin` agent is all there is."""
 
@@ -99,6 +105,7 @@ class SevenfoldConfig(_Section):
     agents: dict[AgentName, AgentConfig] = {}
     subscriptions: list[SubscriptionConfig] = []
     brokers: dict[AgentName, BrokerConfig] = {}
+    interactions: InteractionsConfig = InteractionsConfig()
 
     @model_validator(mode="before")
     @classmethod

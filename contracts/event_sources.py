@@ -4,3 +4,8 @@
 def source_of(subscription: str) -> str:
     """The `source` of what a subscription publishes."""
     return f"/sevenfold/subscriptions/{subscription}"
+
+
+# Where the events come from that tell of runs' ends, and what their types begin with.
+RUNS = "/sevenfold/runs"
+INTERACTION = "interaction."

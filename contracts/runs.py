@@ -71,12 +71,15 @@ class RunStatus(StrEnum):
 
 
 class RunInput(Payload):
-    """The one object that a pattern's workflow takes. `timeout` is the whole run's, in seconds."""
+    """The one object that a pattern's workflow takes. `timeout` is the whole run's, in seconds; `published`: its end
+    becomes an event.
+    """
 
     agent: str
     request: AgentRequest
     timeout: Seconds
     webhook: Webhook | None = None
+    published: bool = False
 
 
 class RunResult(Payload):

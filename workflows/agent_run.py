@@ -17,6 +17,7 @@ from contracts.calls import AgentCall, AgentOutcome, CancelRequest
 from contracts.payload import JsonObject
 from contracts.runs import RunError, RunInput, RunResult
 from workflows.failures import deadline_exceeded, failure_of, run_error
+from workflows.interactions import publish_interaction
 from workflows.webhook_delivery import start_delivery
 
 # A worker that died is noticed after this; heartbeats come every second.
@@ -69,15 +70,17 @@ class AgentRun:
         """
         try:
             outcome = await work
-        except (Exception, asyncio.CancelledError):
-            await self._over()
+        except (Exception, asyncio.CancelledError) as error:
+            await self._over(error)
             raise
         await self._over()
         return outcome
 
-    async def _over(self) -> None:
+    async def _over(self, error: BaseException | None = None) -> None:
         if self._run.webhook is not None:
             await start_delivery(self._run.webhook)
+        if self._run.published:
+            await publish_interaction(self._run, error)
         self._stream.detach_pollers()
         await workflow.wait_condition(workflow.all_handlers_finished)
 

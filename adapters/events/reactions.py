@@ -15,6 +15,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from contracts.agent import AgentRequest
 from contracts.cloudevents import CloudEvent
+from contracts.event_sources import INTERACTION
 from contracts.events import CAUSE, ReactionCause, ReactionInput, ReactionOrder, correlation_of, event_queue
 from contracts.identity import public_id, tenant_of, workflow_id
 from contracts.payload import JsonObject
@@ -23,15 +24,17 @@ from contracts.webhooks import WEBHOOK
 
 
 async def start_reaction(
-    client: Client, task_queue: str, event_workflow: str, event: CloudEvent, order: ReactionOrder
+    client: Client, task_queue: str, event_workflow: str, event: CloudEvent, order: ReactionOrder, *, published: bool
 ) -> None:
-    """Has an event reacted to, once: a reaction that there is already is left as it is."""
+    """Has an event reacted to, once: a reaction that there is already is left as it is. `published`: its end becomes
+    an event, unless it is itself the reaction to such a one.
+    """
     tenant, event_id = tenant_of(event_workflow), public_id(event_workflow)
     cause = ReactionCause(subscription=order.subscription, id=event.id, source=event.source, type=event.type)
     with suppress(WorkflowAlreadyStartedError):
         await client.start_workflow(
             WORKFLOW_TYPES[Pattern.REACTION],
-            _input(event_id, event, order),
+            _input(event_id, event, order, published=published and not event.type.startswith(INTERACTION)),
             id=workflow_id(tenant, order.id),
             task_queue=event_queue(task_queue),
             result_type=RunResult,
@@ -45,7 +48,7 @@ async def start_reaction(
         )
 
 
-def _input(event_id: str, event: CloudEvent, order: ReactionOrder) -> ReactionInput:
+def _input(event_id: str, event: CloudEvent, order: ReactionOrder, *, published: bool) -> ReactionInput:
     envelope = {name: value for name, value in event.as_json().items() if name not in ("data", "data_base64")}
     request = AgentRequest(
         run_id=order.id, task=order.task, context={"event": envelope}, data=_said(event), params=order.params
@@ -55,6 +58,7 @@ def _input(event_id: str, event: CloudEvent, order: ReactionOrder) -> ReactionIn
         request=request,
         timeout=order.timeout,
         webhook=order.webhook,
+        published=published,
         event=event,
         event_id=event_id,
         order=order,

@@ -1,0 +1,53 @@
+"""The end of a run as an event: for analytics, and for whoever reacts to what agents do."""
+
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ApplicationError, is_cancelled_exception
+
+from activities.event_publication import EventPublication
+from contracts.cloudevents import CloudEvent
+from contracts.event_sources import INTERACTION, RUNS
+from contracts.events import PublishOrder
+from contracts.identity import tenant_of
+from contracts.runs import WORKFLOW_TYPES, RunInput, RunStatus
+
+_PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
+
+
+async def publish_interaction(run: RunInput, error: BaseException | None) -> None:
+    """Publishes how the present run ends; what was asked and answered is left out."""
+    info = workflow.info()
+    pattern = _PATTERN_OF_TYPE[info.workflow_type]
+    status = RunStatus.COMPLETED
+    if error is not None:
+        status = RunStatus.CANCELLED if is_cancelled_exception(error) else RunStatus.FAILED
+    data: dict[str, Any] = {
+        "runId": run.request.run_id,
+        "pattern": pattern,
+        "agent": run.agent,
+        "task": run.request.task,
+        "status": status,
+        "seconds": round((workflow.now() - info.start_time).total_seconds(), 3),
+        "metadata": run.request.metadata,
+    }
+    if isinstance(error, ApplicationError) and status is RunStatus.FAILED:
+        data["verdict"] = error.type
+    event = CloudEvent(
+        specversion="1.0",
+        id=run.request.run_id,
+        source=RUNS,
+        type=f"{INTERACTION}{status}",
+        subject=pattern,
+        time=workflow.now(),
+        datacontenttype="application/json",
+        data=data,
+    )
+    await workflow.execute_local_activity_method(
+        EventPublication.publish_events,
+        PublishOrder(tenant=tenant_of(info.workflow_id), events=[event]),
+        start_to_close_timeout=timedelta(seconds=30),
+        retry_policy=RetryPolicy(maximum_interval=timedelta(minutes=1)),
+    )
