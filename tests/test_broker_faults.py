@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from tests.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, client_o
 from tests.broker_servers import KINDS, Kafka, Server, broker_server
 from tests.event_help import event
 from tests.processes import EmbeddedTemporalOnly
-from tests.stack import Sevenfold, make_settings, sevenfold
+from tests.stack import ROOT, Sevenfold, make_settings, sevenfold
 from tests.stalling_proxy import stalling_proxy
 from tests.test_brokers import until_true
 
@@ -168,6 +170,15 @@ async def test_a_broker_that_is_away_at_the_start_and_a_wrong_configuration(tmp_
 def ended(settings: Settings, **env: str) -> tuple[int, str]:
     with sevenfold("connect", settings, **env) as connector:
         return connector.process.wait(30), connector.output()
+
+
+def test_without_brokers_nothing_of_their_clients_is_loaded() -> None:
+    said = "import sys, cli; print([m for m in sys.modules if m.split('.')[0] in CLIENTS])"
+    clients = "CLIENTS = ('faststream', 'aiokafka', 'nats', 'aio_pika', 'aiormq', 'redis'); "
+    done = subprocess.run(
+        [sys.executable, "-c", clients + said], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
 async def says(connector: Sevenfold, text: str) -> bool:
