@@ -1,20 +1,18 @@
 """Pattern 7, hybrid: `POST /hybrid`."""
 
-import math
 import time
 
 from fastapi import APIRouter, Response
 
-from adapters.run_outcomes import RunCancelledError, RunFailedError, result_within
 from api.durations import Work
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.idempotency import REPLAYED, IdempotencyKeyDep
 from api.preferences import PatienceDep
 from api.problem_docs import PROBLEMS
-from api.problems import Kind, ProblemError, failed_run
 from api.runs_view import RunLinks, links
 from api.starting import Start, Started, known_agent, start_run
 from api.strict_json import StrictJsonRoute
+from api.waiting import retry_after, waited_for
 from contracts.answers import Answer
 from contracts.hybrid import (
     ENOUGH_RUNS,
@@ -33,7 +31,6 @@ router = APIRouter(prefix=API_PREFIX, tags=["7 · hybrid"], route_class=StrictJs
 
 # What is believed to be long is waited for no longer than this: the belief may be wrong.
 _WAIT_FOR_LONG = 1.0
-_LONGEST_RETRY_AFTER = 30.0
 
 
 class HybridAnswer(Answer):
@@ -89,15 +86,7 @@ async def hybrid(
         routing = await _first_routing(started)
     headers = patience.headers() | (REPLAYED if started.replayed else {})
     wait = patience.seconds if patience.applied else _wait(gateway, agent, routing)
-    try:
-        result = await result_within(started.handle, wait)
-    except RunFailedError as failure:
-        problem = failed_run(started.run_id, failure.error)
-        problem.headers |= headers
-        raise problem from failure
-    except RunCancelledError as failure:
-        said = "The run was cancelled before it had an answer."
-        raise ProblemError(Kind.CANCELLED, said, headers=headers, run_id=started.run_id) from failure
+    result = await waited_for(started, wait, headers)
     if result is None:
         return _promise(gateway, tenant, started, routing, time.monotonic() - begun, headers)
     answer = HybridAnswer(
@@ -140,6 +129,5 @@ def _promise(
 ) -> Response:
     to = links(gateway, tenant, started.run_id)
     promise = HybridPromise(hybrid_id=started.run_id, status=RunStatus.PROCESSING, routing=routing, links=to)
-    seconds = math.ceil(min(_LONGEST_RETRY_AFTER, max(1.0, waited)))
-    headers = {**headers, "Location": to.self, "Retry-After": str(seconds)}
+    headers = {**headers, "Location": to.self, "Retry-After": retry_after(waited)}
     return Response(promise.model_dump_json(by_alias=True, exclude_none=True), 202, headers, "application/json")

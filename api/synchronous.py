@@ -1,28 +1,24 @@
 """Pattern 1, synchronous request: `POST /query`."""
 
-import math
 import time
 from typing import Any
 
 from fastapi import APIRouter, Response
 
-from adapters.run_outcomes import RunCancelledError, RunFailedError, result_within
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.idempotency import REPLAYED, IdempotencyKeyDep
 from api.preferences import Patience, PatienceDep
 from api.problem_docs import PROBLEMS
-from api.problems import Kind, ProblemError, failed_run
 from api.runs_view import RunLinks, links
 from api.starting import Start, Started, start_run
 from api.strict_json import StrictJsonRoute
+from api.waiting import retry_after, waited_for
 from contracts.answers import Answer
 from contracts.payload import JsonObject, Payload
 from contracts.requests import QueryRequest
 from contracts.runs import Pattern, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["1 · synchronous"], route_class=StrictJsonRoute)
-
-_LONGEST_RETRY_AFTER = 30.0  # seconds
 
 _ANSWER_EXAMPLE: dict[str, Any] = {
     "response": "Customer shows signs of churn risk...",
@@ -81,19 +77,7 @@ async def query(
     )
     started = await start_run(gateway, start)
     headers = patience.headers() | (REPLAYED if started.replayed else {})
-    try:
-        result = await result_within(started.handle, patience.seconds)
-    except RunFailedError as failure:
-        problem = failed_run(started.run_id, failure.error)
-        problem.headers |= headers
-        raise problem from failure
-    except RunCancelledError as failure:
-        raise ProblemError(
-            Kind.CANCELLED,
-            "The run was cancelled before it had an answer.",
-            headers=headers,
-            run_id=started.run_id,
-        ) from failure
+    result = await waited_for(started, patience.seconds, headers)
     if result is None:
         return _promise(gateway, tenant, started, patience, time.monotonic() - begun, headers)
     answer = QueryAnswer(**dict(Answer.of(result)), query_id=started.run_id, metadata=body.metadata or None)
@@ -115,12 +99,10 @@ def _promise(
 ) -> Response:
     to = links(gateway, tenant, started.run_id)
     promise = QueryPromise(query_id=started.run_id, status=RunStatus.PROCESSING, links=to)
-    # when to look again: after as long again
-    seconds = math.ceil(min(_LONGEST_RETRY_AFTER, max(1.0, waited)))
     return _json(
         202,
         promise.model_dump_json(by_alias=True),
-        {**headers, "Location": to.self, "Retry-After": str(seconds)},
+        {**headers, "Location": to.self, "Retry-After": retry_after(waited)},
     )
 
 
