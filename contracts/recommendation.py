@@ -124,12 +124,16 @@ def _by_duration(situation: Situation, says: Callable[..., None]) -> None:
     if seconds is None:
         return
     if seconds < SHORT:
-        says("durationSeconds", f"{seconds:g} s is below {SHORT:g} s: an answer in the response.", synchronous=1.0)
+        says(
+            "durationSeconds",
+            f"{round(seconds, 2):g} s is below {SHORT:g} s: an answer in the response.",
+            synchronous=1.0,
+        )
     elif seconds <= LONG:
-        detail = f"{seconds:g} s is between {SHORT:g} and {LONG:g} s: too long to wait in silence."
+        detail = f"{round(seconds, 2):g} s is between {SHORT:g} and {LONG:g} s: too long to wait in silence."
         says("durationSeconds", detail, streaming=1.0, queue=0.9)
     else:
-        detail = f"{seconds:g} s is beyond {LONG:g} s: nobody holds a connection for so long."
+        detail = f"{round(seconds, 2):g} s is beyond {LONG:g} s: nobody holds a connection for so long."
         says("durationSeconds", detail, queue=1.0, webhook=0.8, polling=0.6)
 
 
@@ -148,12 +152,16 @@ def _by_traffic(situation: Situation, says: Callable[..., None]) -> None:
     if rate is None:
         return
     if rate < QUIET:
-        says("requestsPerMinute", f"{rate:g} a minute is below {QUIET:g}: synchronous is fine.", synchronous=0.4)
+        says(
+            "requestsPerMinute",
+            f"{round(rate, 2):g} a minute is below {QUIET:g}: synchronous is fine.",
+            synchronous=0.4,
+        )
     elif rate <= BUSY:
-        detail = f"{rate:g} a minute is between {QUIET:g} and {BUSY:g}: a queue for what is heavy."
+        detail = f"{round(rate, 2):g} a minute is between {QUIET:g} and {BUSY:g}: a queue for what is heavy."
         says("requestsPerMinute", detail, queue=0.8)
     else:
-        detail = f"{rate:g} a minute is beyond {BUSY:g}: events, with workers that take from a queue."
+        detail = f"{round(rate, 2):g} a minute is beyond {BUSY:g}: events, with workers that take from a queue."
         says("requestsPerMinute", detail, event=1.2, queue=0.8)
 
 
