@@ -118,6 +118,7 @@ async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: st
         memo={"fingerprint": fingerprint(body), "metadata": body.metadata, **total, **called_back, **routed},
         search_attributes=_search_attributes(start, agent),
         static_summary=_summary(start, agent),
+        static_details=f"Chosen: **{start.routing.chosen}**. {start.routing.because}" if start.routing else None,
         priority=Priority(priority_key=body.priority, fairness_key=start.tenant),
         # The worker in this process, if there is one, gets the first task with the answer to the start. Not for jobs:
         # accepting one must not wait behind working on the others.

@@ -51,8 +51,10 @@ async def test_short_work_is_answered_at_once(stack: Stack) -> None:
     assert body["routing"]["because"]
     run = await stack.run(body["hybridId"])
     assert run["pattern"] == "hybrid"
-    details = await stack.temporal.get_workflow_handle(f"default:{body['hybridId']}").describe()
-    assert details.static_summary is not None
+    shown = await (
+        await stack.temporal.get_workflow_handle(f"default:{body['hybridId']}").describe()
+    ).static_details()
+    assert shown == f"Chosen: **synchronous**. {body['routing']['because']}"
 
 
 async def test_a_short_guess_that_was_wrong_becomes_a_promise(tmp_path: Path) -> None:

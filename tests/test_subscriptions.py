@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from contracts.subscriptions import MOST_REGISTRY_BYTES
+from contracts.subscriptions import MOST_REGISTRY_BYTES, registry_of
 from runtime.config_file import load_config
 from runtime.startup import StartupError
 from tests.agents import SEEN
@@ -75,6 +75,21 @@ async def test_a_change_acts_within_a_second_at_every_process(stack: Stack) -> N
         await door.http.delete(f"{SUBSCRIPTIONS}/soon")
         await asyncio.sleep(1)
         assert (await settled(stack.http, await published(stack.http, event("t.soon"))))["reactions"] == []
+
+
+async def test_they_are_kept_however_often_they_change(stack: Stack) -> None:
+    """The workflow that keeps them begins anew in between."""
+    handle = stack.temporal.get_workflow_handle(registry_of("default"))
+    await stack.http.put(f"{SUBSCRIPTIONS}/stays", json=TERMS)
+    began_as = (await handle.describe()).run_id
+    async with asyncio.timeout(90):
+        while (await handle.describe()).run_id == began_as:
+            for number in range(25):
+                changed = {**TERMS, "params": {"n": number}}
+                assert (await stack.http.put(f"{SUBSCRIPTIONS}/changes", json=changed)).status_code in (200, 201)
+    listed = {one["name"]: one for one in (await stack.http.get(SUBSCRIPTIONS)).json()["items"]}
+    assert listed["stays"]["task"] == "work"
+    assert listed["changes"]["params"] == {"n": 24}
 
 
 async def test_too_many_are_refused_and_the_rest_is_kept(stack: Stack) -> None:

@@ -16,8 +16,6 @@ class Hybrid:
     @workflow.init
     def __init__(self, run: HybridInput) -> None:
         self._agent_run = AgentRun(run)
-        routing = run.routing
-        workflow.set_current_details(f"Chosen: **{routing.chosen}**. {routing.because}")
 
     @workflow.run
     async def run(self, run: HybridInput) -> RunResult:
