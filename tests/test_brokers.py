@@ -153,7 +153,7 @@ async def nothing_left(ways: Ways, way: str) -> bool:
 async def test_poison_is_a_dead_letter_and_the_next_one_flows(ways: Ways, way: str) -> None:
     source = f"/poison/{way}"
     prefix = ways.clients[way].prefix
-    no_id = {f"{prefix}specversion": "1.0", f"{prefix}source": source, f"{prefix}type": "t"}
+    no_id = {f"{prefix}specversion": "1.0", f"{prefix}source": source, f"{prefix}type": "t", "authorization": "tok"}
     await ways.send_raw(way, {}, "application/json", b"\xff\xfe no json")
     await ways.send_raw(way, no_id, "application/json", b"{}")
     await ways.send_raw(way, {**no_id, f"{prefix}id": "x"}, "application/json", b"{")
@@ -177,6 +177,10 @@ async def test_poison_is_a_dead_letter_and_the_next_one_flows(ways: Ways, way: s
     assert "id: Field required" in said
     assert "is not what its content type says" in said
     assert "bytes" in said or "must be a string" in said
+    for letter in letters:
+        begun = await ways.stack.temporal.get_workflow_handle(f"default:{letter['id']}").fetch_history()
+        given = begun.events[0].workflow_execution_started_event_attributes.input.payloads[0].data
+        assert b"authorization" not in given, "headers that are no event's are not kept"
     if way != "http":
         await ways.got(way, 1)
 

@@ -62,6 +62,12 @@ def event_of(message: Message) -> CloudEvent:
     return event_from_binary(attributes, content_type, message.body)
 
 
+def event_headers(message: Message) -> dict[str, str]:
+    """Those of its headers that belong to an event. Others may hold what is nobody's business, such as tokens."""
+    known = (*_PREFIXES, "content-type")
+    return {name: value for name, value in message.headers.items() if name.lower().startswith(known)}
+
+
 def _attributes(headers: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for name, value in headers.items():

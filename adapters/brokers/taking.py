@@ -9,7 +9,7 @@ from typing import TypeVar
 import structlog
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters.brokers.message import Message, event_of
+from adapters.brokers.message import Message, event_headers, event_of
 from adapters.events.intake import EventIntake, Plan
 from contracts.cloudevents import MOST_EVENT_BYTES, CloudEvent, EventRefusedError
 
@@ -59,7 +59,7 @@ class Taking:
         log.warning("a message that is no CloudEvent is a dead letter", broker=self._broker, reason=reason)
 
         async def reject() -> None:
-            kept = {name: value[:1_000] for name, value in list(message.headers.items())[:50]}
+            kept = {name: value[:1_000] for name, value in list(event_headers(message).items())[:50]}
             await self._intake.reject(self._tenant, "poison", reason, self._broker, kept, body)
 
         await self._until_done(reject)
