@@ -120,7 +120,9 @@ async def test_a_batch_names_what_is_wrong_with_each(stack: Stack) -> None:
     answer = await stack.http.post(EVENTS, json=[good, {"id": "7"}, 5, large, good])
     assert answer.status_code == 202
     items = answer.json()["items"]
-    assert [item["status"] for item in items] == ["accepted", "rejected", "rejected", "rejected", "duplicate"]
+    assert [item["status"] for item in items[1:4]] == ["rejected"] * 3
+    # they are started side by side: which of two equal ones comes first is nobody's promise
+    assert sorted(items[n]["status"] for n in (0, 4)) == ["accepted", "duplicate"]
     assert "specversion" in items[1]["detail"]
     assert "1,000,000 bytes" in items[3]["detail"]
     too_many = await stack.http.post(EVENTS, json=[good] * 1_001)
