@@ -31,7 +31,6 @@ class _Demo:
     http: httpx.AsyncClient
     receiver: Receiver
     console: Console
-    ui: str | None
     runs: dict[str, str] = field(default_factory=dict)
 
     async def call(self, method: str, path: str, *, expected: int, **more: Any) -> Any:
@@ -199,7 +198,7 @@ async def _run(console: Console, url: str | None) -> int:
     failed: dict[str, str] = {}
     gateway = nullcontext((url.rstrip("/"), None)) if url else fresh_gateway()
     async with gateway as (address, ui), running_receiver() as receiver, _client(address) as http:
-        demo = _Demo(http, receiver, console, ui)
+        demo = _Demo(http, receiver, console)
         console.print(f"Sevenfold at {address}" + (f", Temporal UI at {ui}" if ui else ""))
         for title, call, step in _STEPS:
             console.print(f"\n[bold]{title}[/bold]   {call}")
