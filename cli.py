@@ -8,6 +8,7 @@ from typing import Annotated
 import structlog
 import typer
 
+from adapters.agents.circuits import Circuits
 from adapters.console.demo_command import run_demo
 from adapters.console.recommend_command import recommend_pattern
 from adapters.console.stats_command import show_stats
@@ -112,9 +113,10 @@ async def _together(
         await ensure_search_attributes(client)
         streams = await stack.enter_async_context(opened_streams(settings, client, local=True))
         events = event_intake(client, settings, config)
-        await stack.enter_async_context(running_worker(client, settings, config, agents, streams, events))
+        circuits = Circuits(client, settings.task_queue, config.circuits)
+        await stack.enter_async_context(running_worker(client, settings, config, agents, streams, events, circuits))
         await stack.enter_async_context(running_connector(client, settings, config, events))
-        gateway = build_gateway(client, settings, config, streams, events)
+        gateway = build_gateway(client, settings, config, streams, events, circuits)
         await serve(create_app(gateway), sock, settings, on_ready=on_ready)
 
 

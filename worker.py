@@ -1,6 +1,7 @@
 """The composition root of a worker process; also `python worker.py`."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -19,12 +20,16 @@ from activities.payload_upkeep import PayloadUpkeep
 from activities.run_control import RunControl
 from activities.webhook_attempts import WebhookAttempts
 from activities.webhook_receivers import Receivers
-from adapters.agents.registry import AgentLoadError, AgentRegistry, load_agents
+from adapters.agents.circuits import Circuits
+from adapters.agents.gate import gate_for
+from adapters.agents.loading import AgentLoadError, load_agents
+from adapters.agents.registry import AgentRegistry
 from adapters.documents.source import FETCH_SECONDS, DocumentSource
 from adapters.events.intake import EventIntake
 from adapters.outbound.guarded_http import guarded_client
 from adapters.streams.live import LiveStreams
 from adapters.webhooks.posting import TIMEOUT_SECONDS, WebhookPoster
+from contracts.circuits import control_queue
 from contracts.config import SevenfoldConfig
 from contracts.events import event_queue
 from contracts.runs import batch_queue
@@ -40,6 +45,8 @@ from runtime.settings import Settings
 from runtime.startup import StartupError
 from runtime.streams import opened_streams
 from runtime.temporal import connected
+from workflows.agent_circuit import AgentCircuit
+from workflows.agent_limits import AgentLimits
 from workflows.asynchronous_queue import AsynchronousQueue
 from workflows.event_driven import EventDriven
 from workflows.event_lane import EventLane
@@ -60,11 +67,13 @@ log = structlog.get_logger(__name__)
 PATTERNS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Polling, Streaming, Hybrid, PayloadCleanup]
 DELIVERIES = [WebhookDelivery, WebhookReceiver]
 EVENTS = [EventDriven, EventReaction, EventLane, RejectedEvent, SubscriptionRegistry]
-WORKFLOWS = [*PATTERNS, *DELIVERIES, *EVENTS]
+CONTROLS = [AgentCircuit, AgentLimits]
+WORKFLOWS = [*PATTERNS, *DELIVERIES, *EVENTS, *CONTROLS]
 
 # Deliveries wait for hours: replaying the few steps of one costs less than keeping all of them in memory.
 _CACHED_DELIVERIES = 100
 _DELIVERIES_AT_ONCE = 100
+_CACHED_CONTROLS = 100
 
 Activities = list[Callable[..., Any]]
 
@@ -72,7 +81,7 @@ Activities = list[Callable[..., Any]]
 def load_registry(settings: Settings, config: SevenfoldConfig) -> AgentRegistry:
     """The agents of the configuration; modules are looked for beside the configuration file."""
     try:
-        return load_agents(config.agents, settings.config.parent)
+        return load_agents(config.agents, settings.config.parent, os.environ)
     except AgentLoadError as error:
         raise StartupError(f"Agents that cannot be loaded (see {settings.config}):\n{error}") from None
 
@@ -85,10 +94,13 @@ async def running_worker(
     agents: AgentRegistry,
     streams: LiveStreams,
     events: EventIntake,
+    circuits: Circuits,
 ) -> AsyncIterator[None]:
     """Workers that poll while the block runs, and drain for `settings.grace` at its end."""
+    gate = gate_for(client, settings.task_queue, config.agents, circuits)
     calls = AgentCalls(
         agents,
+        gate,
         streams,
         opening=timedelta(seconds=settings.opening_seconds),
         max_calls=settings.max_concurrent_calls,
@@ -96,7 +108,7 @@ async def running_worker(
     control = RunControl(client)
     upkeep = PayloadUpkeep(client)
     await ensure_daily(client, PayloadCleanup.__name__, settings.task_queue)
-    chunks = ItemChunks(agents, client)
+    chunks = ItemChunks(agents, gate, client)
     receivers = Receivers(client)
     sealer = load_sealer(settings)
     dispatch = EventDispatch(
@@ -144,10 +156,13 @@ async def running_worker(
                 _worker(client, settings, batch_queue(settings.task_queue), PATTERNS, activities),
                 _worker(client, settings, event_queue(settings.task_queue), EVENTS, reactions),
                 _deliverer(client, settings, [attempts.attempt_delivery, receivers.report_receiver]),
+                _controller(client, settings),
             ):
                 yield
     finally:
         await calls.close()
+        await gate.aclose()
+        await agents.aclose()
 
 
 def _worker(
@@ -185,6 +200,18 @@ def _deliverer(client: Client, settings: Settings, activities: Activities) -> Wo
     )
 
 
+def _controller(client: Client, settings: Settings) -> Worker:
+    """For what runs wait for: it takes little, and must not wait behind them."""
+    return Worker(
+        client,
+        task_queue=control_queue(settings.task_queue),
+        workflows=CONTROLS,
+        max_cached_workflows=min(_CACHED_CONTROLS, settings.max_cached_workflows),
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
+        graceful_shutdown_timeout=settings.grace,
+    )
+
+
 async def run_worker(settings: Settings) -> None:
     """Runs until it is cancelled."""
     config = load_config(settings.config)
@@ -192,9 +219,10 @@ async def run_worker(settings: Settings) -> None:
     async with connected(settings) as client:
         await ensure_search_attributes(client)
         events = event_intake(client, settings, config)
+        circuits = Circuits(client, settings.task_queue, config.circuits)
         async with (
             opened_streams(settings, client, local=True) as streams,
-            running_worker(client, settings, config, agents, streams, events),
+            running_worker(client, settings, config, agents, streams, events, circuits),
         ):
             settle()
             log.info("worker polls", task_queue=settings.task_queue, agents=agents.names())

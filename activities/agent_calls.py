@@ -13,21 +13,30 @@ from temporalio import activity
 
 from activities.calls_in_flight import CallInFlight, CallsInFlight
 from activities.failures import application_error, as_agent_error
+from adapters.agents.gate import Gate, Passage
 from adapters.agents.registry import AgentRegistry
 from adapters.streams.live import LiveStreams
 from adapters.streams.publisher import StreamPublisher
-from contracts.agent import AgentRequest
+from contracts.agent import Agent, AgentRequest
 from contracts.calls import AgentCall, AgentOutcome, Opening
-from contracts.verdicts import AgentUnavailable
+from contracts.verdicts import AgentBusy, AgentError, AgentUnavailable, CircuitOpen
 
 HEARTBEAT_SECONDS = 1.0
 
+# How long a call waits here for its turn, in seconds: where somebody waits for it, and where nobody does. Those that
+# would have to wait longer hold no place of the worker meanwhile.
+_PROMPT_PATIENCE = 1.0
+_PATIENCE = 5.0
+
 
 class AgentCalls:
-    """Holds the agents and the calls in flight of one worker process."""
+    """Holds the agents, the gate to them and the calls in flight of one worker process."""
 
-    def __init__(self, agents: AgentRegistry, streams: LiveStreams, *, opening: timedelta, max_calls: int) -> None:
+    def __init__(
+        self, agents: AgentRegistry, gate: Gate, streams: LiveStreams, *, opening: timedelta, max_calls: int
+    ) -> None:
         self._agents = agents
+        self._gate = gate
         self._streams = streams
         self._opening = opening.total_seconds()
         self._calls = CallsInFlight(max_calls)
@@ -36,12 +45,19 @@ class AgentCalls:
     async def open_agent_call(self, call: AgentCall) -> Opening:
         """Starts the call and waits a moment for its reply (a local activity).
 
-        Returns no outcome when the call goes on, laid down for `call_agent`, or when there is no room for it.
+        Returns no outcome when the call goes on, laid down for `call_agent`, or when there is no room for it, or when
+        the agent may not be called this very moment.
         """
         if self._opening == 0 or self._calls.full:
             return Opening()
         # A workflow task that could not be handed in is done again; its call may still be here.
-        running = self._calls.take(call.request.run_id) or self._start(call, call.request.attempt, held=True)
+        running = self._calls.take(call.request.run_id)
+        if running is None:
+            agent = self._agent(call, call.request.attempt)
+            passage = await self._gate.open_for(call.agent)
+            if passage is None:
+                return Opening()
+            running = self._start(call, agent, passage, call.request.attempt, held=True)
         try:
             done, _ = await asyncio.wait({running.done}, timeout=self._opening)
         except asyncio.CancelledError:
@@ -50,7 +66,7 @@ class AgentCalls:
         if not done:
             self._calls.leave(call.request.run_id, running)
             return Opening()
-        return Opening(outcome=await _outcome(running))
+        return Opening(outcome=await _outcome(running, call))
 
     @activity.defn
     async def call_agent(self, call: AgentCall) -> AgentOutcome:
@@ -58,38 +74,83 @@ class AgentCalls:
 
         Raises ApplicationError with a verdict as its type; its first detail is a RunError.
         """
-        attempt = activity.info().attempt + call.prior_attempts
-        running = self._calls.take(call.request.run_id) or self._start(call, attempt, held=False)
+        refusals = _refusals()
+        attempt = activity.info().attempt - refusals + call.prior_attempts
+        running = self._calls.take(call.request.run_id)
+        if running is None:
+            if call.attempts is not None and attempt > call.attempts:
+                lost = AgentUnavailable("Every worker that called the agent stopped answering.")
+                raise application_error(lost, call.attempts, final=True)
+            agent = self._agent(call, attempt)
+            passage = await self._passed(call, attempt, refusals)
+            running = self._start(call, agent, passage, attempt, held=False)
         running.publisher.release()
         try:
             while not running.done.done():
-                activity.heartbeat(running.progress)
+                activity.heartbeat(running.progress, refusals)
                 await asyncio.wait({running.done}, timeout=HEARTBEAT_SECONDS)
         except asyncio.CancelledError:
             await running.cancel()
             raise
-        return await _outcome(running)
+        return await _outcome(running, call)
 
     async def close(self) -> None:
         """Ends what no activity took over."""
         await self._calls.close()
 
-    def _start(self, call: AgentCall, attempt: int, *, held: bool) -> CallInFlight:
+    def _agent(self, call: AgentCall, attempt: int) -> Agent:
         agent = self._agents.get(call.agent)
         if agent is None:
             # Another worker may have it: workers and their configuration are rolled out one by one.
             unknown = AgentUnavailable(f"The worker that took this run has no agent named {call.agent}.")
             raise application_error(unknown, attempt)
+        return agent
+
+    async def _passed(self, call: AgentCall, attempt: int, refusals: int) -> Passage:
+        """A passage to the agent, or the failure by which Temporal has the call made later. Such attempts are none to
+        the agent, so they are counted: the next one finds their number in the heartbeat.
+        """
+        patience = _PATIENCE if call.waits else _PROMPT_PATIENCE
+        passing = asyncio.ensure_future(self._gate.passed(call.agent, patience))
+        try:
+            while not (await asyncio.wait({passing}, timeout=HEARTBEAT_SECONDS))[0]:
+                activity.heartbeat(None, refusals)
+            return passing.result()
+        except (CircuitOpen, AgentBusy) as refusal:
+            activity.heartbeat(None, refusals + 1)
+            raise application_error(_in_time(refusal, call), attempt - 1, final=not call.waits) from None
+        except asyncio.CancelledError:
+            if not passing.cancel() and not passing.exception():  # its turn came in that very moment
+                passing.result().unused()
+            raise
+
+    def _start(self, call: AgentCall, agent: Agent, passage: Passage, attempt: int, *, held: bool) -> CallInFlight:
         request: AgentRequest = call.request.model_copy(update={"attempt": attempt})
         workflow_id = activity.info().workflow_id
         assert workflow_id is not None, "started by a workflow"  # noqa: S101
         publisher = StreamPublisher(self._streams, workflow_id, attempt, held=held, awaited=call.streamed)
-        return self._calls.start(agent, request, call.deadline, publisher)
+        running = self._calls.start(agent, request, call.context(), publisher)
+        running.done.add_done_callback(passage.over)
+        return running
 
 
-async def _outcome(running: CallInFlight) -> AgentOutcome:
+def _refusals() -> int:
+    """How many attempts before this one found the agent not to be called."""
+    details = activity.info().heartbeat_details
+    return int(details[1]) if len(details) > 1 else 0
+
+
+def _in_time(refusal: AgentError, call: AgentCall) -> AgentError:
+    """Temporal gives up what is to be tried again after the deadline; so some of the time that is left is kept."""
+    left = call.context().remaining_seconds()
+    refusal.retry_after = min(refusal.retry_after or 1.0, max(0.1, left * 0.8))
+    return refusal
+
+
+async def _outcome(running: CallInFlight, call: AgentCall) -> AgentOutcome:
     try:
         reply = await running.done
         return AgentOutcome(reply=reply, attempt=running.attempt, last_index=running.last_index)
     except Exception as error:
-        raise application_error(as_agent_error(error), running.attempt) from error
+        last = call.attempts is not None and running.attempt >= call.attempts
+        raise application_error(as_agent_error(error), running.attempt, final=last) from error

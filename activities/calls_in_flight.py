@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import suppress
-from datetime import datetime
 from typing import Protocol
 
 import structlog
@@ -11,7 +10,7 @@ from pydantic_core import PydanticSerializationError
 from activities.spoken_text import SpokenText
 from contracts.agent import Agent, AgentContext, AgentRequest, Delta, Progress, Reply
 from contracts.streams import StreamClosedError, StreamLogError
-from contracts.verdicts import AgentRejected, AgentUnavailable
+from contracts.verdicts import AgentRejected, AgentUnavailable, DeadlineExceeded
 
 log = structlog.get_logger(__name__)
 
@@ -65,26 +64,37 @@ class CallInFlight:
     """
 
     def __init__(
-        self, agent: Agent, request: AgentRequest, deadline: datetime, publisher: Publisher | None = None
+        self, agent: Agent, request: AgentRequest, context: AgentContext, publisher: Publisher | None = None
     ) -> None:
         self.attempt = request.attempt
         self.progress: Progress | None = None
         self.last_index = 0
         self.publisher: Publisher = publisher or _Unheard()
-        self._context = AgentContext(deadline=deadline)
+        self._context = context
         self.done = asyncio.create_task(self._drain(agent, request), name=f"agent call {request.run_id}")
         # Whoever awaits `done` gets its error; this only keeps asyncio from calling an abandoned one forgotten.
         self.done.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _drain(self, agent: Agent, request: AgentRequest) -> Reply:
         try:
-            reply = await self._listen(agent, request)
+            reply = await self._in_time(agent, request)
         except BaseException:
             with suppress(StreamLogError, StreamClosedError):  # what went wrong before tells more
                 await self.publisher.close()
             raise
         self.last_index = await self._closed()
         return reply
+
+    async def _in_time(self, agent: Agent, request: AgentRequest) -> Reply:
+        time_left = asyncio.timeout(self._context.remaining_seconds())
+        try:
+            async with time_left:
+                return await self._listen(agent, request)
+        except TimeoutError:
+            if not time_left.expired():  # the agent's own
+                raise
+            self._context.cancelled.set()
+            raise DeadlineExceeded("The agent had not answered when the run's time was over.") from None
 
     async def _listen(self, agent: Agent, request: AgentRequest) -> Reply:
         spoken = SpokenText()
@@ -150,9 +160,9 @@ class CallsInFlight:
         """Whether as many calls run as may run activities: then a new one waits its turn as an activity."""
         return self._running >= self._limit
 
-    def start(self, agent: Agent, request: AgentRequest, deadline: datetime, publisher: Publisher) -> CallInFlight:
+    def start(self, agent: Agent, request: AgentRequest, context: AgentContext, publisher: Publisher) -> CallInFlight:
         """Begins a call. The caller awaits it, cancels it, or leaves it."""
-        call = CallInFlight(agent, request, deadline, publisher)
+        call = CallInFlight(agent, request, context, publisher)
         self._running += 1
         call.done.add_done_callback(self._count_down)
         return call

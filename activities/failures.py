@@ -20,8 +20,8 @@ def as_agent_error(error: Exception) -> AgentError:
     return AgentUnavailable(f"The agent raised {type(error).__name__}.")
 
 
-def application_error(error: AgentError, attempt: int) -> ApplicationError:
-    """The same verdict for Temporal, which takes the retry policy and the pause from it."""
+def application_error(error: AgentError, attempt: int, *, final: bool = False) -> ApplicationError:
+    """The same verdict for Temporal, which takes the pause from it, and whether to try again (`final`: no)."""
     detail = RunError(
         verdict=error.verdict,
         detail=error.detail,
@@ -33,6 +33,6 @@ def application_error(error: AgentError, attempt: int) -> ApplicationError:
         error.detail,
         detail,
         type=error.verdict,
-        non_retryable=not error.verdict.retryable,
+        non_retryable=final or not error.verdict.retryable,
         next_retry_delay=None if error.retry_after is None else timedelta(seconds=error.retry_after),
     )

@@ -14,29 +14,32 @@ from temporalio.client import Client
 from activities.calls_in_flight import CallInFlight
 from activities.failures import application_error, as_agent_error
 from activities.item_ledger import Ledger, NotWantedError, recorded
+from adapters.agents.gate import Gate
 from adapters.agents.registry import AgentRegistry
 from contracts.agent import Agent
 from contracts.chunks import ChunkCall, ChunkOutcome
 from contracts.jobs import ItemResult
 from contracts.runs import RunError
-from contracts.verdicts import AgentUnavailable
+from contracts.verdicts import AgentUnavailable, CircuitOpen
 
 ITEM_ATTEMPTS = 3
 _FIRST_PAUSE = 0.5
 
 
 class ItemChunks:
-    """Holds the worker's agents and its client, whose heartbeats can be awaited."""
+    """Holds the worker's agents, the gate to them, and its client, whose heartbeats can be awaited."""
 
-    def __init__(self, agents: AgentRegistry, client: Client) -> None:
+    def __init__(self, agents: AgentRegistry, gate: Gate, client: Client) -> None:
         self._agents = agents
+        self._gate = gate
         self._client = client
 
     @activity.defn
     async def process_chunk(self, chunk: ChunkCall) -> ChunkOutcome:
         """Calls the agent for every item that has no result yet; a failed item's error is its result.
 
-        A cancellation ends it with what is done, marked as stopped.
+        A cancellation ends it with what is done, marked as stopped. An agent that is left alone has it fail with
+        CircuitOpen: Temporal tries it again later, and it goes on from what is done.
         """
         info = activity.info()
         agent = self._agents.get(chunk.agent)
@@ -49,7 +52,12 @@ class ItemChunks:
         ledger = Ledger(handle, done, confirms=more_than_slots)
         stopped = False
         try:
-            await _work_through(chunk, agent, ledger)
+            refusal = await self._work_through(chunk, agent, ledger)
+            if refusal is not None:
+                await ledger.tell()
+                raise application_error(refusal, info.attempt)
+        except NotWantedError:
+            stopped = True
         except asyncio.CancelledError:
             stopped = True
         except BaseExceptionGroup as group:
@@ -60,26 +68,53 @@ class ItemChunks:
             raise asyncio.CancelledError  # a retry elsewhere goes on from the ledger
         return ChunkOutcome(counts=ledger.counts, stopped=stopped, results=ledger.in_order())
 
+    async def _work_through(self, chunk: ChunkCall, agent: Agent, ledger: Ledger) -> CircuitOpen | None:
+        """Keeps as many items in work as the chunk may, until all are done, or too many have failed, or the agent is
+        left alone: then the items that are under way still end, and the refusal is returned.
+        """
+        slots = asyncio.Semaphore(chunk.concurrency)
+        refusal: CircuitOpen | None = None
 
-async def _work_through(chunk: ChunkCall, agent: Agent, ledger: Ledger) -> None:
-    """Keeps as many items in work as the chunk may, until all are done or too many have failed."""
-    slots = asyncio.Semaphore(chunk.concurrency)
+        async def one(index: int, item: JsonValue) -> None:
+            nonlocal refusal
+            try:
+                await ledger.record(await self._item_result(chunk, agent, index, item))
+            except CircuitOpen as refused:
+                refusal = refused
+            finally:
+                slots.release()
 
-    async def one(index: int, item: JsonValue) -> None:
-        try:
-            await ledger.record(await _item_result(chunk, agent, index, item))
-        finally:
-            slots.release()
+        async with asyncio.TaskGroup() as keeping:
+            keeper = keeping.create_task(ledger.keep())
+            async with asyncio.TaskGroup() as working:
+                for index, item in _remaining(chunk, ledger):
+                    await slots.acquire()
+                    if refusal is not None or _too_many_failed(chunk, ledger):
+                        break
+                    working.create_task(one(index, item))
+            keeper.cancel()
+        return refusal
 
-    async with asyncio.TaskGroup() as keeping:
-        keeper = keeping.create_task(ledger.keep())
-        async with asyncio.TaskGroup() as working:
-            for index, item in _remaining(chunk, ledger):
-                await slots.acquire()
-                if _too_many_failed(chunk, ledger):
+    async def _item_result(self, chunk: ChunkCall, agent: Agent, index: int, item: JsonValue) -> ItemResult:
+        """Asks the agent for one item: its request is the job's, with a list of this one item. Raises CircuitOpen."""
+        data = {**chunk.request.data, chunk.key: [item]}
+        for attempt in range(1, ITEM_ATTEMPTS + 1):
+            passage = await self._gate.passed(chunk.agent, None)
+            request = chunk.request.model_copy(update={"data": data, "attempt": attempt})
+            call = CallInFlight(agent, request, chunk.context())
+            call.done.add_done_callback(passage.over)
+            try:
+                return ItemResult(index=index, reply=await call.done)
+            except asyncio.CancelledError:
+                await call.cancel()
+                raise
+            except Exception as error:
+                failed = as_agent_error(error)
+                if attempt == ITEM_ATTEMPTS or not failed.verdict.retryable:
                     break
-                working.create_task(one(index, item))
-        keeper.cancel()
+            await asyncio.sleep(failed.retry_after or _FIRST_PAUSE * 2 ** (attempt - 1))
+        detail = RunError(verdict=failed.verdict, detail=failed.detail, attempts=attempt, pointer=failed.pointer)
+        return ItemResult(index=index, error=detail)
 
 
 def _remaining(chunk: ChunkCall, ledger: Ledger) -> Iterator[tuple[int, JsonValue]]:
@@ -90,23 +125,3 @@ def _remaining(chunk: ChunkCall, ledger: Ledger) -> Iterator[tuple[int, JsonValu
 
 def _too_many_failed(chunk: ChunkCall, ledger: Ledger) -> bool:
     return chunk.failures_allowed is not None and ledger.counts.failed > chunk.failures_allowed
-
-
-async def _item_result(chunk: ChunkCall, agent: Agent, index: int, item: JsonValue) -> ItemResult:
-    """Asks the agent for one item: its request is the job's, with a list of this one item."""
-    data = {**chunk.request.data, chunk.key: [item]}
-    for attempt in range(1, ITEM_ATTEMPTS + 1):
-        request = chunk.request.model_copy(update={"data": data, "attempt": attempt})
-        call = CallInFlight(agent, request, chunk.deadline)
-        try:
-            return ItemResult(index=index, reply=await call.done)
-        except asyncio.CancelledError:
-            await call.cancel()
-            raise
-        except Exception as error:
-            failed = as_agent_error(error)
-            if attempt == ITEM_ATTEMPTS or not failed.verdict.retryable:
-                break
-        await asyncio.sleep(failed.retry_after or _FIRST_PAUSE * 2 ** (attempt - 1))
-    detail = RunError(verdict=failed.verdict, detail=failed.detail, attempts=attempt, pointer=failed.pointer)
-    return ItemResult(index=index, error=detail)

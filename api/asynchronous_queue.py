@@ -74,7 +74,7 @@ async def start_job(
     on item by item, unless the agent takes it whole; one bad item never sinks the job.
     """
     agent = known_agent(gateway, body.agent)
-    fan_out = _fan_out(body, takes_whole=body.task in gateway.whole_lists.get(agent, ()))
+    fan_out = _fan_out(body, takes_whole=gateway.agents[agent].takes_whole(body.task))
     data = {name: value for name, value in body.data.items() if fan_out is None or name != fan_out.key}
     start = Start(Pattern.QUEUE, tenant, body, task=body.task, key=key, data=data, fan_out=fan_out)
     items = len(fan_out.items) if fan_out else 1

@@ -47,6 +47,11 @@ class Measured:
     runs: int = 0
 
 
+def quantile(ordered: list[float], share: float) -> float | None:
+    """What so large a share of them does not exceed; None where there are none."""
+    return ordered[math.ceil(share * len(ordered)) - 1] if ordered else None
+
+
 @dataclass
 class Durations:
     """Of recent completed runs, through visibility, kept for half a minute. `estimates`: seconds by agent."""
@@ -87,7 +92,7 @@ class Durations:
         return Measured(
             run=statistics.median(seconds for seconds, _ in runs),
             item=statistics.median(seconds / total for seconds, total in runs),
-            p95=sorted(seconds for seconds, _ in runs)[math.ceil(0.95 * len(runs)) - 1],
+            p95=quantile(sorted(seconds for seconds, _ in runs), 0.95),
             runs=len(runs),
         )
 

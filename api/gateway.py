@@ -1,7 +1,7 @@
 """What every door needs: the Temporal client and a few names. Handlers get it, and the tenant, as parameters."""
 
 import asyncio
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -11,12 +11,14 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 from temporalio.client import Client
 
+from adapters.agents.circuits import Circuits
 from adapters.events.feed import EventFeed
 from adapters.events.intake import EventIntake
 from adapters.sealing import Sealer
 from adapters.streams.live import LiveStreams
 from api.durations import Durations
 from api.watching import Watches
+from contracts.agent_config import AgentConfig
 from contracts.config import BrokerConfig
 from contracts.identity import DEFAULT_TENANT, workflow_id
 
@@ -40,15 +42,12 @@ class Gateway:
 
     client: Client
     task_queue: str
-    agents: Collection[str]
+    agents: Mapping[str, AgentConfig]
+    circuits: Circuits
     default_agent: str
     # Without a slash at its end; None where the Temporal UI's address is not known.
     ui_url: str | None
-    # By agent: the tasks for which it takes a whole list.
-    whole_lists: Mapping[str, Collection[str]]
     durations: Durations
-    # By agent: seconds up to which `/hybrid` waits for an answer.
-    hybrid_thresholds: Mapping[str, float]
     streams: LiveStreams
     webhooks: WebhookTerms
     # Whether the ends of runs become events.

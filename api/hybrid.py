@@ -96,7 +96,7 @@ async def hybrid(
 
 
 async def _routing(gateway: Gateway, work: Work, body: HybridRequest) -> Routing:
-    threshold = gateway.hybrid_thresholds[work.agent]
+    threshold = gateway.agents[work.agent].hybrid_threshold
     return route(await _estimate(gateway, work, body.duration_estimate), threshold, stream=body.stream)
 
 
@@ -120,7 +120,7 @@ async def _first_routing(started: Started) -> Routing:
 
 def _wait(gateway: Gateway, agent: str, routing: Routing) -> float:
     if routing.chosen is Route.SYNCHRONOUS:
-        return gateway.hybrid_thresholds[agent]
+        return gateway.agents[agent].hybrid_threshold
     return _WAIT_FOR_LONG if routing.chosen is Route.QUEUE else 0.0
 
 

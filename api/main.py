@@ -12,10 +12,12 @@ from fastapi import FastAPI
 from fastapi_swagger import patch_fastapi
 from temporalio.client import Client
 
+from adapters.agents.circuits import Circuits
 from adapters.events.feed import EventFeed
 from adapters.events.intake import EventIntake
 from adapters.streams.live import LiveStreams
 from api import (
+    agents,
     asyncapi,
     asynchronous_queue,
     dead_letters,
@@ -97,6 +99,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         recommendations,
         statistics,
         runs,
+        agents,
         webhooks,
         health,
     ):
@@ -124,17 +127,21 @@ def _with_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], dict[
 
 
 def build_gateway(
-    client: Client, settings: Settings, config: SevenfoldConfig, streams: LiveStreams, events: EventIntake
+    client: Client,
+    settings: Settings,
+    config: SevenfoldConfig,
+    streams: LiveStreams,
+    events: EventIntake,
+    circuits: Circuits,
 ) -> Gateway:
     """What the doors need, out of settings and configuration."""
     return Gateway(
         client=client,
         task_queue=settings.task_queue,
-        agents=frozenset(config.agents),
+        agents=config.agents,
+        circuits=circuits,
         default_agent=config.default_agent,
         ui_url=settings.ui_url,
-        hybrid_thresholds={name: agent.hybrid_threshold for name, agent in config.agents.items()},
-        whole_lists={name: agent.whole_lists for name, agent in config.agents.items()},
         streams=streams,
         events=events,
         feed=EventFeed(client),
@@ -196,5 +203,7 @@ async def run_api(settings: Settings) -> None:
     with bind(settings.host, settings.port, "SEVENFOLD_PORT") as sock:
         async with connected(settings) as client, opened_streams(settings, client, local=False) as streams:
             await ensure_search_attributes(client)
-            app = create_app(build_gateway(client, settings, config, streams, event_intake(client, settings, config)))
+            events = event_intake(client, settings, config)
+            circuits = Circuits(client, settings.task_queue, config.circuits)
+            app = create_app(build_gateway(client, settings, config, streams, events, circuits))
             await serve(app, sock, settings, on_ready=lambda: log.info("api listens", port=settings.port))

@@ -20,6 +20,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     413: _documented("The body holds more than 10 MB."),
     415: _documented("The body is not sent as JSON."),
     422: _documented("The request does not fit; `errors` names the fields."),
+    429: _documented("The agent has as many calls as it may; `Retry-After` says when to come again."),
     502: _documented("The agent failed; `verdict` says how."),
     503: _documented("Not now; `Retry-After` says when."),
     504: _documented("The run's `timeout` is over."),

@@ -34,6 +34,7 @@ class Kind(Enum):
     UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", 415, "The body is of a type that is not taken here")
     INVALID = ("invalid-request", 422, "The request does not fit")
     KEY_REUSED = ("idempotency-key-reused", 422, "The idempotency key belongs to another request")
+    AGENT_BUSY = ("agent-busy", 429, "The agent has as many calls as it may")
     INTERNAL = ("internal", 500, "Sevenfold failed")
     AGENT_REJECTED = ("agent-rejected", 502, "The agent will not do this")
     AGENT_UNAVAILABLE = ("agent-unavailable", 502, "The agent did not answer")
@@ -54,6 +55,7 @@ _KIND_OF_VERDICT = {
     Verdict.AGENT_UNAVAILABLE: Kind.AGENT_UNAVAILABLE,
     Verdict.AGENT_RATE_LIMITED: Kind.AGENT_RATE_LIMITED,
     Verdict.AGENT_REJECTED: Kind.AGENT_REJECTED,
+    Verdict.AGENT_BUSY: Kind.AGENT_BUSY,
     Verdict.CIRCUIT_OPEN: Kind.CIRCUIT_OPEN,
     Verdict.DOCUMENT_UNAVAILABLE: Kind.DOCUMENT_UNAVAILABLE,
     Verdict.DOCUMENT_UNREADABLE: Kind.INVALID,

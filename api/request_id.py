@@ -1,19 +1,30 @@
-"""A request id for every request: the client's own if it is sane, else a new one; in the answer and in the logs."""
+"""A request id for every request: the client's own if it is sane, else a new one; in the answer and in the logs. And
+the trace that it belongs to.
+"""
 
 import re
 import secrets
+from contextvars import ContextVar
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "X-Request-Id"
+TRACE_HEADER = "traceparent"
+_W3C = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_traceparent: ContextVar[str] = ContextVar("traceparent", default="")
 _SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 def request_id() -> str:
     """The id of the request that is being served."""
     return str(structlog.contextvars.get_contextvars().get("request_id", ""))
+
+
+def traceparent() -> str:
+    """The trace that the request belongs to (W3C); empty outside of any."""
+    return _traceparent.get()
 
 
 class RequestIdMiddleware:
@@ -26,8 +37,11 @@ class RequestIdMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(HEADER, "")
+        headers = Headers(scope=scope)
+        given, trace = headers.get(HEADER, ""), headers.get(TRACE_HEADER, "")
         identity = given if _SANE.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        known = _W3C.fullmatch(trace)
+        _traceparent.set(trace if known else f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01")
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,6 +1,6 @@
 """A run as the wire shows it, read from what Temporal knows."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import Field
@@ -48,11 +48,19 @@ class RunSummary(Payload):
     links: RunLinks
 
 
+class Waiting(Payload):
+    """Why the agent is not being asked at the moment, and when it will be again."""
+
+    because: str
+    until: datetime | None
+
+
 class Run(RunSummary):
     """A run on its own, as it is now."""
 
     progress: Progress | None = Field(description="As the agent last told it; null when it tells none.")
     attempt: int = Field(description="The attempt of the agent call, from 1.")
+    waiting: Waiting | None = Field(description="For a run that is to be tried again; null for one at work.")
     metadata: JsonObject
     result: Answer | None
     error: RunError | None
@@ -98,6 +106,7 @@ async def whole_run(gateway: Gateway, tenant: str, description: WorkflowExecutio
         **dict(head),
         progress=progress,
         attempt=result.attempts if result else error.attempts if error else attempt,
+        waiting=_waiting(description),
         metadata=memo.get("metadata", {}),
         result=Answer.of(result) if result else None,
         error=error,
@@ -112,13 +121,23 @@ async def _call_in_progress(
     for activity in description.raw_description.pending_activities:
         if activity.activity_type.name != "call_agent":
             continue
-        attempt = activity.attempt
-        if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED:
-            payloads = activity.heartbeat_details.payloads
-            told: list[Any] = await gateway.client.data_converter.decode(payloads, [Progress]) if payloads else []
-            return (told[0] if told else None), attempt
-        return None, attempt
+        payloads = activity.heartbeat_details.payloads
+        told: list[Any] = await gateway.client.data_converter.decode(payloads, [Progress, int]) if payloads else []
+        progress, refusals = told if len(told) == 2 else (None, 0)
+        working = activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+        return (progress if working else None), max(1, activity.attempt - refusals)
     return None, 1
+
+
+def _waiting(description: WorkflowExecutionDescription) -> Waiting | None:
+    for activity in description.raw_description.pending_activities:
+        if activity.activity_type.name not in ("call_agent", "process_chunk"):
+            continue
+        if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED and activity.last_failure.message:
+            due = activity.next_attempt_schedule_time if activity.HasField("next_attempt_schedule_time") else None
+            until = due.ToDatetime(UTC) if due else None
+            return Waiting(because=activity.last_failure.message, until=until)
+    return None
 
 
 async def _items_in_progress(

@@ -14,11 +14,13 @@ from temporalio.common import (
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from api.gateway import Gateway
+from api.gateway import API_PREFIX, Gateway
 from api.idempotency import fingerprint
+from api.listing import find_execution
 from api.problems import Kind, ProblemError, invalid
+from api.request_id import request_id, traceparent
 from api.webhook_requests import webhook_of
-from contracts.agent import AgentRequest
+from contracts.agent import AgentRequest, Origin
 from contracts.analysis import AnalysisInput
 from contracts.documents import Document
 from contracts.hybrid import ROUTING, HybridInput, Route, Routing
@@ -61,6 +63,11 @@ class Start:
         """Whether nobody waits for it: it must not stand before what somebody waits for."""
         return self.pattern is Pattern.QUEUE or (self.routing is not None and self.routing.chosen is Route.QUEUE)
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether the client would rather hear at once that its agent is down."""
+        return self.pattern in (Pattern.SYNCHRONOUS, Pattern.STREAMING, Pattern.HYBRID)
+
 
 @dataclass(frozen=True)
 class Started:
@@ -74,12 +81,15 @@ class Started:
 async def start_run(gateway: Gateway, start: Start) -> Started:
     """Starts the run, or finds the one that this key started.
 
-    Raises ProblemError: an unknown agent, a key that belongs to another body.
+    Raises ProblemError: an unknown agent, one that is left alone since it fails (unless nobody waits for the answer),
+    a key that belongs to another body.
     """
     agent = known_agent(gateway, start.body.agent)
     prefix = ID_PREFIXES[start.pattern]
     run_id = keyed_id(prefix, start.tenant, start.pattern, start.key) if start.key else new_id(prefix)
     try:
+        if start.is_waited_for:
+            await _check_circuit(gateway, start, agent, run_id)
         handle = await _start_workflow(gateway, start, agent, run_id)
     except WorkflowAlreadyStartedError:
         return Started(run_id, await _same_run(gateway, start, run_id), replayed=True)
@@ -93,6 +103,21 @@ def known_agent(gateway: Gateway, name: str | None) -> str:
     if name not in gateway.agents:
         raise invalid("/agent", f"there is no agent {name}; there are: {', '.join(sorted(gateway.agents))}")
     return name
+
+
+async def _check_circuit(gateway: Gateway, start: Start, agent: str, run_id: str) -> None:
+    """Raises the problem of an agent that is left alone; for a run that there is already, what its start would."""
+    seconds = await gateway.circuits.refusal(agent)
+    if seconds is None:
+        return
+    if start.key and await find_execution(gateway, workflow_id(start.tenant, run_id)) is not None:
+        raise WorkflowAlreadyStartedError(run_id, WORKFLOW_TYPES[start.pattern])
+    raise ProblemError(
+        Kind.CIRCUIT_OPEN,
+        f"The agent {agent} fails, and is left alone for a while. Send the request again then, or queue it by POST "
+        f"{API_PREFIX}/tasks or /jobs, which wait for the agent by themselves.",
+        retry_after=seconds,
+    )
 
 
 async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: str) -> WorkflowHandle[Any, RunResult]:
@@ -137,7 +162,14 @@ def _input(start: Start, agent: str, run_id: str, webhook: Webhook | None, *, pu
         params=start.body.params,
         metadata=start.body.metadata,
     )
-    run = RunInput(agent=agent, request=request, timeout=start.body.timeout, webhook=webhook, published=published)
+    run = RunInput(
+        agent=agent,
+        request=request,
+        timeout=start.body.timeout,
+        origin=Origin(request_id=request_id(), traceparent=traceparent()),
+        webhook=webhook,
+        published=published,
+    )
     if start.pattern is Pattern.QUEUE:
         return JobInput(**dict(run), fan_out=start.fan_out)
     if start.document is not None:

@@ -1,6 +1,5 @@
 """What goes on: `GET /stats`, by pattern, agent and task; queues and webhooks beside it."""
 
-import math
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -14,7 +13,7 @@ from temporalio.client import Client, WorkflowExecution
 
 from adapters.concurrency import few_at_once
 from adapters.run_outcomes import status_of
-from api.durations import Work
+from api.durations import Work, quantile
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.moments import in_query
 from api.problem_docs import PROBLEMS
@@ -124,13 +123,9 @@ def _of_work(pattern: Pattern, agent: str, task: str, members: list[WorkflowExec
         failed=failed,
         cancelled=counts[RunStatus.CANCELLED],
         error_rate=failed / (completed + failed) if completed + failed else 0.0,
-        p50=_quantile(seconds, 0.5),
-        p95=_quantile(seconds, 0.95),
+        p50=quantile(seconds, 0.5),
+        p95=quantile(seconds, 0.95),
     )
-
-
-def _quantile(ordered: list[float], share: float) -> float | None:
-    return ordered[math.ceil(share * len(ordered)) - 1] if ordered else None
 
 
 async def _queues(gateway: Gateway) -> list[QueueStats]:

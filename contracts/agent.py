@@ -29,6 +29,13 @@ class AgentRequest(Payload):
     metadata: JsonObject = {}
 
 
+class Origin(Payload):
+    """The request that began a run: its id, and its `traceparent` (W3C)."""
+
+    request_id: str = ""
+    traceparent: str = ""
+
+
 class Usage(Payload):
     """Tokens, as the model's provider counted them."""
 
@@ -67,10 +74,12 @@ class AgentContext:
 
     `deadline` is the moment (UTC) after which nobody waits for the answer. An async agent learns of a
     cancellation by `asyncio.CancelledError`; one that runs in a thread cannot, and should look at `cancelled`
-    between its steps.
+    between its steps. `request_id` and `traceparent` (W3C) are those of the request that began the run, or empty.
     """
 
     deadline: datetime
+    request_id: str = ""
+    traceparent: str = ""
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def remaining_seconds(self) -> float:

@@ -2,20 +2,30 @@
 
 from datetime import datetime
 
-from contracts.agent import AgentRequest, Reply
+from contracts.agent import AgentContext, AgentRequest, Origin, Reply
 from contracts.payload import Payload
 
 
 class AgentCall(Payload):
-    """One call to a named agent. `prior_attempts` counts those made before this activity was scheduled, `streamed`
-    tells that somebody waits for what the agent says while it works.
+    """One call to a named agent. `prior_attempts` counts those made before this activity was scheduled, `attempts` is
+    how many may be made in all, `streamed` tells that somebody waits for what the agent says while it works.
+
+    `waits`: where the agent may not be called now, since it fails or has as many calls as it may, the call is made
+    later; else it fails.
     """
 
     agent: str
     request: AgentRequest
     deadline: datetime
+    origin: Origin = Origin()
     prior_attempts: int = 0
+    attempts: int | None = None
+    waits: bool = False
     streamed: bool = False
+
+    def context(self) -> AgentContext:
+        """What surrounds it."""
+        return AgentContext(self.deadline, request_id=self.origin.request_id, traceparent=self.origin.traceparent)
 
 
 class AgentOutcome(Payload):

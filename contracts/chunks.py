@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from contracts.agent import AgentRequest
+from contracts.agent import AgentContext, AgentRequest, Origin
 from contracts.jobs import Counts, ItemResult
 from contracts.payload import Payload
 
@@ -30,6 +30,11 @@ class ChunkCall(Payload):
     concurrency: int
     failures_allowed: int | None
     deadline: datetime
+    origin: Origin = Origin()
+
+    def context(self) -> AgentContext:
+        """What surrounds the call for each of its items."""
+        return AgentContext(self.deadline, request_id=self.origin.request_id, traceparent=self.origin.traceparent)
 
 
 class ChunkEnd(Payload):

@@ -1,63 +1,17 @@
 """The shape of `sevenfold.toml`."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from contracts.agent import AgentName
+from contracts.agent_config import AgentConfig, CircuitConfig, SimulatorAgentConfig, WorkflowAgentConfig
 from contracts.event_filters import EventFilter
+from contracts.sections import Section, VariableName
 from contracts.subscriptions import SubscriptionConfig
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _AgentSection(_Section):
-    # Seconds until real durations are measured.
-    duration_estimate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-
-    # Seconds up to which `/hybrid` waits for an answer.
-    hybrid_threshold: float = Field(default=5.0, gt=0, le=60, allow_inf_nan=False)
-
-    # Tasks for which the agent takes a job's whole list in one call, instead of an item at a time.
-    whole_lists: frozenset[str] = frozenset()
-
-
-class PythonAgentConfig(_AgentSection):
-    """A callable or an agent object of yours: `target = "package.module:attribute"`."""
-
-    kind: Literal["python"]
-    target: str
-
-    @field_validator("target")
-    @classmethod
-    def _module_and_attribute(cls, target: str) -> str:
-        module, colon, attribute = target.partition(":")
-        if not (module and colon and attribute):
-            raise ValueError('write it as "package.module:attribute"')
-        return target
-
-
-class BuiltinAgentConfig(_AgentSection):
-    """The agent that ships: offline, deterministic, modest."""
-
-    kind: Literal["builtin"]
-    duration_estimate: float | None = Field(default=0.1, gt=0, allow_inf_nan=False)
-    whole_lists: frozenset[str] = frozenset({"analyze_sentiment"})
-
-
-class SimulatorAgentConfig(_AgentSection):
-    """The agent for trying patterns, load and faults."""
-
-    kind: Literal["simulator"]
-    duration_estimate: float | None = Field(default=1.0, gt=0, allow_inf_nan=False)
-
-
-AgentConfig = Annotated[PythonAgentConfig | BuiltinAgentConfig | SimulatorAgentConfig, Field(discriminator="kind")]
-
-
-class ConsumeConfig(_Section):
+class ConsumeConfig(Section):
     """Where a broker's events come from: a RabbitMQ queue, a NATS subject, a Redis stream, a Kafka topic. `group`
     names those who share them; `concurrency` is how many are under way at once.
     """
@@ -67,7 +21,7 @@ class ConsumeConfig(_Section):
     concurrency: int = Field(default=20, ge=1, le=1_000)
 
 
-class PublishConfig(_Section):
+class PublishConfig(Section):
     """Which events go out, and to where: a RabbitMQ routing key (or exchange/key), a NATS subject, a Redis stream, a
     Kafka topic.
     """
@@ -76,12 +30,12 @@ class PublishConfig(_Section):
     to: str = Field(min_length=1, max_length=200)
 
 
-class BrokerConfig(_Section):
+class BrokerConfig(Section):
     """A broker outside. Its address may hold a password, and then belongs into the variable that `url_env` names."""
 
     kind: Literal["rabbitmq", "nats", "redis", "kafka"]
     url: str | None = Field(default=None, min_length=1)
-    url_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    url_env: VariableName | None = None
     consume: list[ConsumeConfig] = []
     publish: list[PublishConfig] = []
 
@@ -92,13 +46,13 @@ class BrokerConfig(_Section):
         return self
 
 
-class InteractionsConfig(_Section):
+class InteractionsConfig(Section):
     """Whether the end of every run is published as an event: `interaction.completed`, `.failed`, `.cancelled`."""
 
     enabled: bool = False
 
 
-class SevenfoldConfig(_Section):
+class SevenfoldConfig(Section):
     """The whole file. Without one, the `builtin` agent is all there is."""
 
     default_agent: str = "builtin"
@@ -133,6 +87,12 @@ class SevenfoldConfig(_Section):
                 known = ", ".join(sorted(self.agents))
                 raise ValueError(f"subscription {subscription.name}: there is no agent {agent}; there are: {known}")
         return self
+
+    @property
+    def circuits(self) -> dict[str, CircuitConfig]:
+        """By agent."""
+        called = {name: one for name, one in self.agents.items() if not isinstance(one, WorkflowAgentConfig)}
+        return {name: one.circuit for name, one in called.items()}
 
     def with_simulator(self) -> "SevenfoldConfig":
         """The same with the simulator among the agents: what `sevenfold dev` runs."""

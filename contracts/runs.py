@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from contracts.agent import AgentRequest, Reply
+from contracts.agent import AgentRequest, Origin, Reply
 from contracts.payload import Payload, Seconds
 from contracts.verdicts import Verdict
 from contracts.webhooks import DELIVERY_ATTRIBUTES, Webhook
@@ -78,6 +78,7 @@ class RunInput(Payload):
     agent: str
     request: AgentRequest
     timeout: Seconds
+    origin: Origin = Origin()
     webhook: Webhook | None = None
     published: bool = False
 

@@ -13,6 +13,7 @@ class Verdict(StrEnum):
     AGENT_UNAVAILABLE = "AgentUnavailable"
     AGENT_RATE_LIMITED = "AgentRateLimited"
     AGENT_REJECTED = "AgentRejected"
+    AGENT_BUSY = "AgentBusy"
     CIRCUIT_OPEN = "CircuitOpen"
     DOCUMENT_UNAVAILABLE = "DocumentUnavailable"
     DOCUMENT_UNREADABLE = "DocumentUnreadable"
@@ -31,6 +32,7 @@ class Verdict(StrEnum):
 _RETRYABLE = (
     Verdict.AGENT_UNAVAILABLE,
     Verdict.AGENT_RATE_LIMITED,
+    Verdict.AGENT_BUSY,
     Verdict.CIRCUIT_OPEN,
     Verdict.DOCUMENT_UNAVAILABLE,
 )
@@ -58,6 +60,18 @@ class AgentRateLimited(AgentError):  # noqa: N818
     """The agent asked for a pause of `retry_after` seconds."""
 
     verdict = Verdict.AGENT_RATE_LIMITED
+
+
+class AgentBusy(AgentError):  # noqa: N818
+    """The agent has as many calls as our own limits allow, and was not called."""
+
+    verdict = Verdict.AGENT_BUSY
+
+
+class DeadlineExceeded(AgentError):  # noqa: N818
+    """The run's time was over before the agent had answered."""
+
+    verdict = Verdict.DEADLINE_EXCEEDED
 
 
 class CircuitOpen(AgentError):  # noqa: N818

@@ -9,6 +9,8 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.agent_calls import AgentCalls
 from activities.calls_in_flight import CallsInFlight
+from adapters.agents.circuits import Circuits
+from adapters.agents.gate import Gate
 from adapters.agents.registry import AgentRegistry
 from adapters.streams.publisher import StreamPublisher
 from contracts.agent import AgentContext, AgentEvent, AgentRequest, Progress, Reply
@@ -43,8 +45,9 @@ def call(run_id: str = "qry_x") -> AgentCall:
 
 
 def calls_of(stack: Stack, agent: Slow, *, opening: float = 0.05, max_calls: int = 10) -> AgentCalls:
+    gate = Gate(Circuits(stack.temporal, "sevenfold", {}), {})
     return AgentCalls(
-        AgentRegistry({"slow": agent}), stack.streams, opening=timedelta(seconds=opening), max_calls=max_calls
+        AgentRegistry({"slow": agent}), gate, stack.streams, opening=timedelta(seconds=opening), max_calls=max_calls
     )
 
 
@@ -75,7 +78,7 @@ async def test_a_call_that_nobody_takes_over_is_ended(stack: Stack) -> None:
     agent = Slow()
     calls = CallsInFlight(10, adoption_seconds=0.1)
     publisher = StreamPublisher(stack.streams, "default:qry_x", 1, held=True)
-    calls.leave("qry_x", calls.start(agent, call().request, call().deadline, publisher))
+    calls.leave("qry_x", calls.start(agent, call().request, call().context(), publisher))
     await asyncio.sleep(0.3)
     assert agent.cancelled == 1
     assert calls.take("qry_x") is None

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import NoReturn, TypeVar
 
@@ -31,21 +31,36 @@ _LONGEST_PAUSE = timedelta(seconds=10)
 # An agent that is away for a day is not asked every ten seconds of it.
 _LONGEST_PAUSE_IN_TIME = timedelta(minutes=1)
 
-
 # Batches of its stream that a run keeps in memory, for stock clients that follow it while it runs.
 _REMEMBERED = 20
 _OFFSET_QUERY = "__temporal_workflow_stream_offset"
 
-# For a client that comes back, or is called back.
-PATIENT_RETRIES = RetryPolicy(initial_interval=_FIRST_PAUSE, maximum_interval=_LONGEST_PAUSE_IN_TIME)
-
 T = TypeVar("T")
 
 
-def _prompt_retries() -> RetryPolicy:
-    return RetryPolicy(
-        initial_interval=_FIRST_PAUSE, maximum_interval=_LONGEST_PAUSE, maximum_attempts=PROMPT_ATTEMPTS
-    )
+@dataclass(frozen=True)
+class Patience:
+    """How often an agent may be asked (None: as often as the run's time allows), and whether one that may not be
+    asked now is waited for. Waiting is no attempt, so there it is the activity that counts them.
+    """
+
+    attempts: int | None
+    waits: bool
+    longest_pause: timedelta
+
+    def retries(self, prior_attempts: int) -> RetryPolicy:
+        """What Temporal is told."""
+        counted = self.attempts is not None and not self.waits
+        return RetryPolicy(
+            initial_interval=_FIRST_PAUSE,
+            maximum_interval=self.longest_pause,
+            maximum_attempts=max(1, (self.attempts or 0) - prior_attempts) if counted else 0,
+        )
+
+
+# For a client that waits, and for one that comes back or is called back.
+PROMPT = Patience(PROMPT_ATTEMPTS, waits=False, longest_pause=_LONGEST_PAUSE)
+PATIENT = Patience(None, waits=True, longest_pause=_LONGEST_PAUSE_IN_TIME)
 
 
 class AgentRun:
@@ -89,7 +104,7 @@ class AgentRun:
 
         Raises ApplicationError with a verdict as its type, or a cancellation.
         """
-        return await self.told(self._open_then_call(_prompt_retries()))
+        return await self.told(self._open_then_call(PROMPT))
 
     async def answer_at_any_length(self) -> RunResult:
         """Opens the call as `answer_promptly` does, and has the patience of `answer_in_time`: its client waits only
@@ -97,24 +112,21 @@ class AgentRun:
 
         Raises as they do.
         """
-        return await self.told(self._open_then_call(PATIENT_RETRIES))
+        return await self.told(self._open_then_call(PATIENT))
 
     async def answered(self, attempts: int) -> RunResult:
         """Opens the call as `answer_promptly` does, for one who has the patience of so many attempts; what has to be
         done before the run is over is left to the caller, who awaits it by `told`.
         """
-        patient = RetryPolicy(
-            initial_interval=_FIRST_PAUSE, maximum_interval=_LONGEST_PAUSE_IN_TIME, maximum_attempts=attempts
-        )
-        return await self._open_then_call(patient)
+        return await self._open_then_call(replace(PATIENT, attempts=attempts))
 
-    async def _open_then_call(self, retries: RetryPolicy) -> RunResult:
+    async def _open_then_call(self, patience: Patience) -> RunResult:
         self._check_deadline()
         prior_attempts = 0
         try:
             opening = await workflow.execute_local_activity_method(
                 AgentCalls.open_agent_call,
-                self._call(),
+                self._call(patience),
                 schedule_to_close_timeout=self._remaining(),
                 summary=self._summary,
                 retry_policy=RetryPolicy(maximum_attempts=1),
@@ -123,19 +135,17 @@ class AgentRun:
                 return self._result(opening.outcome)
         except FailureError as error:
             prior_attempts = 1
-            if retries.maximum_attempts == 1:
+            if patience.attempts == 1:
                 self._raise_told(error)
             await self._pause_after(error)
-            if retries.maximum_attempts:  # else as many as the run's time allows
-                retries = replace(retries, maximum_attempts=retries.maximum_attempts - 1)
-        return await self._call_until_answered(retries, prior_attempts)
+        return await self._call_until_answered(patience, prior_attempts)
 
     async def answer_in_time(self) -> RunResult:
         """Calls by activity, again and again until the run's timeout: nobody holds a connection for it.
 
         Raises as `answer_promptly` does.
         """
-        return await self.told(self._call_until_answered(PATIENT_RETRIES))
+        return await self.told(self._call_until_answered(PATIENT))
 
     async def answer_about(self, data: Awaitable[JsonObject]) -> RunResult:
         """As `answer_in_time`, with more `data` for the agent that has to be had first, by an activity."""
@@ -147,14 +157,14 @@ class AgentRun:
         except ActivityError as error:
             self._raise_told(error)
         self._request = self._request.model_copy(update={"data": {**self._request.data, **found}})
-        return await self._call_until_answered(PATIENT_RETRIES)
+        return await self._call_until_answered(PATIENT)
 
     async def answer_streaming(self) -> RunResult:
         """Calls by activity, which tells what the agent says; its client waits, as for `answer_promptly`.
 
         Raises as that does.
         """
-        return await self.told(self._call_until_answered(_prompt_retries(), streamed=True))
+        return await self.told(self._call_until_answered(PROMPT, streamed=True))
 
     async def cancel(self) -> None:
         """Answers the `cancel` signal: asks Temporal to cancel this run."""
@@ -167,7 +177,7 @@ class AgentRun:
         )
 
     async def _call_until_answered(
-        self, retries: RetryPolicy, prior_attempts: int = 0, *, streamed: bool = False
+        self, patience: Patience, prior_attempts: int = 0, *, streamed: bool = False
     ) -> RunResult:
         self._check_deadline()
         self._tell("is at work")
@@ -175,12 +185,12 @@ class AgentRun:
         try:
             outcome = await workflow.execute_activity_method(
                 AgentCalls.call_agent,
-                self._call(prior_attempts, streamed=streamed),
+                self._call(patience, prior_attempts, streamed=streamed),
                 summary=self._summary,
                 schedule_to_close_timeout=self._remaining(),
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                retry_policy=retries,
+                retry_policy=patience.retries(prior_attempts),
             )
         except ActivityError as error:
             self._raise_told(error)
@@ -223,12 +233,15 @@ class AgentRun:
     def _remaining(self) -> timedelta:
         return max(self._deadline - workflow.now(), timedelta(milliseconds=1))
 
-    def _call(self, prior_attempts: int = 0, *, streamed: bool = False) -> AgentCall:
+    def _call(self, patience: Patience, prior_attempts: int = 0, *, streamed: bool = False) -> AgentCall:
         return AgentCall(
             agent=self._run.agent,
             request=self._request,
             deadline=self._deadline,
+            origin=self._run.origin,
             prior_attempts=prior_attempts,
+            attempts=patience.attempts,
+            waits=patience.waits,
             streamed=streamed,
         )
 

@@ -92,6 +92,7 @@ class ItemFanOut:
             concurrency=concurrency,
             failures_allowed=self._failures_allowed(),
             deadline=self._deadline,
+            origin=job.origin,
         )
         end: ChunkEnd = await workflow.execute_activity(
             ItemChunks.process_chunk.__name__,

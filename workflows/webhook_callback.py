@@ -8,7 +8,7 @@ from activities.documents import Documents
 from contracts.analysis import AnalysisInput, DocumentOrder
 from contracts.payload import JsonObject
 from contracts.runs import RunResult
-from workflows.agent_run import HEARTBEAT_TIMEOUT, PATIENT_RETRIES, AgentRun
+from workflows.agent_run import HEARTBEAT_TIMEOUT, PATIENT, AgentRun
 
 
 @workflow.defn
@@ -35,7 +35,7 @@ class WebhookCallback:
             DocumentOrder(document=analysis.document),
             schedule_to_close_timeout=timedelta(seconds=analysis.timeout),
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=PATIENT_RETRIES,
+            retry_policy=PATIENT.retries(0),
             summary="reads the document",
         )
         return {"document": text.model_dump(mode="json", by_alias=True)}

@@ -2,15 +2,13 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
-
+from adapters.agents.replies import as_reply
 from contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
-from contracts.verdicts import AgentRejected
 
 # A thread per call that runs; as many as a worker runs activities at most.
 _MAX_THREADS = 1_000
@@ -55,10 +53,10 @@ class CallableAgent:
                 yield _event(event)
             return
         if self._is_async:
-            yield _reply(await self._function(*arguments))
+            yield as_reply(await self._function(*arguments))
             return
         answer = await self._in_thread(arguments)
-        yield _reply(await answer if isinstance(answer, Awaitable) else answer)
+        yield as_reply(await answer if isinstance(answer, Awaitable) else answer)
 
     async def _in_thread(self, arguments: tuple[Any, ...]) -> Any:
         loop = asyncio.get_running_loop()
@@ -80,31 +78,4 @@ def _takes_two(function: Callable[..., Any]) -> bool:
 def _event(event: object) -> AgentEvent:
     if isinstance(event, Delta | Progress | Reply):
         return event
-    return Delta(text=event) if isinstance(event, str) else _reply(event)
-
-
-def _reply(answer: object) -> Reply:
-    try:
-        match answer:
-            case Reply():
-                return answer
-            case str():
-                return Reply(response=answer)
-            case Mapping():
-                return _reply_of_mapping(answer)
-    except ValidationError as error:
-        where = ", ".join(".".join(map(str, e["loc"])) for e in error.errors())
-        raise AgentRejected(f"The agent's answer does not fit: {where}.") from error
-    raise AgentRejected(f"The agent returned {type(answer).__name__}; it must be a str, a dict or a Reply.")
-
-
-def _reply_of_mapping(answer: Mapping[str, Any]) -> Reply:
-    """A dict with a `response` is read as a Reply, what else stands in it as `data`; any other dict is data."""
-    if "response" not in answer:
-        return Reply(data=dict(answer))
-    known = {"response", "confidence", "usage", "data"}
-    fields = {key: value for key, value in answer.items() if key in known}
-    extra = {key: value for key, value in answer.items() if key not in known}
-    if extra:
-        fields["data"] = {**(fields.get("data") or {}), **extra}
-    return Reply.model_validate(fields)
+    return Delta(text=event) if isinstance(event, str) else as_reply(event)

@@ -13,7 +13,7 @@ from temporalio.common import (
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from contracts.agent import AgentRequest
+from contracts.agent import AgentRequest, Origin
 from contracts.cloudevents import CloudEvent
 from contracts.event_sources import INTERACTION
 from contracts.events import CAUSE, ReactionCause, ReactionInput, ReactionOrder, correlation_of, event_queue
@@ -57,6 +57,7 @@ def _input(event_id: str, event: CloudEvent, order: ReactionOrder, *, published:
         agent=order.agent,
         request=request,
         timeout=order.timeout,
+        origin=Origin(traceparent=event.attribute("traceparent") or ""),
         webhook=order.webhook,
         published=published,
         event=event,

@@ -4,20 +4,19 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import httpx
 
 from adapters.outbound.addresses import UnsafeUrlError
 from adapters.outbound.bounded import read_prefix
 from adapters.outbound.connections import UnresolvableError
+from adapters.outbound.retry_after import retry_after_seconds
 from contracts.webhooks import Attempt, AttemptOutcome, AttemptVerdict
 
 # For an exchange as a whole.
 TIMEOUT_SECONDS = 15.0
 
 _ANSWER_BYTES = 1_000
-_LONGEST_PAUSE = 86_400.0
 _PAUSING = (429, 503)
 _GONE = 410
 
@@ -72,16 +71,9 @@ def _judged(response: httpx.Response) -> tuple[AttemptVerdict, str]:
 
 def _retry_after(response: httpx.Response) -> float:
     """Seconds, at most a day; 0 where none were asked for."""
-    said = response.headers.get("Retry-After", "").strip()
-    if response.status_code not in _PAUSING or not said:
+    if response.status_code not in _PAUSING:
         return 0.0
-    try:
-        seconds = (
-            float(said) if said.isdecimal() else (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
-        )
-    except (ValueError, TypeError, OverflowError):  # TypeError: a date without a zone
-        return 0.0
-    return min(_LONGEST_PAUSE, max(0.0, seconds))
+    return retry_after_seconds(response.headers.get("Retry-After")) or 0.0
 
 
 def _told(error: httpx.TransportError) -> str:

@@ -1,0 +1,36 @@
+"""How often calls have failed lately."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+# So many calls are enough to know.
+_MOST_CALLS = 1_000
+
+
+class FailureWindow:
+    """The calls of the last `seconds`, in this process. `clock` in seconds."""
+
+    def __init__(
+        self, seconds: float, minimum_calls: int, failure_rate: float, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._seconds = seconds
+        self._minimum = minimum_calls
+        self._rate = failure_rate
+        self._clock = clock
+        self._calls: deque[tuple[float, bool]] = deque(maxlen=max(_MOST_CALLS, minimum_calls))
+
+    def add(self, *, failed: bool) -> bool:
+        """Counts a call. Whether too many have failed: only a failure tells so."""
+        now = self._clock()
+        self._calls.append((now, failed))
+        while now - self._calls[0][0] > self._seconds:
+            self._calls.popleft()
+        if not failed or len(self._calls) < self._minimum:
+            return False
+        failures = sum(failed for _, failed in self._calls)
+        return failures >= self._rate * len(self._calls)
+
+    def clear(self) -> None:
+        """Forgets them all: the agent begins anew."""
+        self._calls.clear()

@@ -1,0 +1,96 @@
+"""What an HTTP exchange with an agent came to: one function, from the outcome to the verdict."""
+
+import ssl
+from datetime import datetime
+
+import httpx
+
+from adapters.outbound.retry_after import retry_after_seconds
+from contracts.verdicts import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
+
+
+class BadAnswerError(Exception):
+    """The answer came, and cannot be read: `what` is wrong with it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+class LargeAnswerError(Exception):
+    """The answer goes on and on. `limit` in bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"more than {limit} bytes")
+        self.limit = limit
+
+
+# Statuses below 500 that say nothing about the request: it may be sent again as it is.
+_PASSING = frozenset({408, 425})
+_TOO_MANY = 429
+_KEY_REFUSED = frozenset({401, 403})
+# Of the statuses from 500 on, those that will be the same next time.
+_LASTING = frozenset({501, 505})
+
+
+def agent_error(
+    outcome: httpx.Response | httpx.HTTPError | httpx.InvalidURL | BadAnswerError | LargeAnswerError,
+    said: str = "",
+    *,
+    now: datetime | None = None,
+) -> AgentError:
+    """The verdict on an answer that is not a success, on an exception, or on an answer that cannot be read.
+
+    `said` is the upstream's own explanation, for refusals; it must hold no secret. The details name no host: clients
+    read them.
+    """
+    match outcome:
+        case httpx.Response():
+            return _of_status(
+                outcome.status_code, said, retry_after_seconds(outcome.headers.get("Retry-After"), now=now)
+            )
+        case BadAnswerError():
+            return AgentUnavailable(f"The agent's answer cannot be read: {outcome.what}.")
+        case LargeAnswerError():
+            return AgentRejected(f"The agent's answer is larger than {outcome.limit} bytes.")
+        case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpx.TooManyRedirects():
+            return AgentRejected("The agent's address in sevenfold.toml does not work.")
+        case httpx.ConnectTimeout() | httpx.PoolTimeout():
+            return AgentUnavailable("The agent could not be connected to in time.")
+        case httpx.ConnectError():
+            return AgentUnavailable(_unconnected(outcome))
+        case httpx.TimeoutException():
+            return AgentUnavailable("The agent was silent for too long.")
+        case httpx.DecodingError():
+            return AgentUnavailable("The agent's answer cannot be read: its compression is damaged.")
+        case httpx.LocalProtocolError():
+            return AgentRejected("The request cannot be put into HTTP.")
+    return AgentUnavailable("The agent broke the connection off.")
+
+
+def status_error(status: int, said: str = "", retry_after: float | None = None) -> AgentError:
+    """The verdict where a stream, or an error within one, says a status in its own way."""
+    return _of_status(status, said, retry_after)
+
+
+def _of_status(status: int, said: str, retry_after: float | None) -> AgentError:
+    because = f": {said}" if said else "."
+    if status == _TOO_MANY:
+        return AgentRateLimited("The agent's server wants fewer requests.", retry_after=retry_after)
+    if status in _PASSING or (status >= 500 and status not in _LASTING):
+        return AgentUnavailable(f"The agent's server answered {status}.", retry_after=retry_after)
+    if status in _KEY_REFUSED:
+        # its explanation may repeat a part of the key
+        return AgentRejected(f"The agent's server answered {status}: it does not accept Sevenfold's key for it.")
+    if 300 <= status < 400:
+        return AgentRejected(f"The agent's server answered {status}: its address has changed. Redirects end here.")
+    return AgentRejected(f"The agent's server answered {status}{because}")
+
+
+def _unconnected(error: httpx.ConnectError) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return "The agent's certificate is not trusted."
+        cause = cause.__cause__ or cause.__context__
+    return "The agent could not be connected to."

@@ -1,0 +1,94 @@
+"""Makes the agents that `sevenfold.toml` names."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from adapters.agents.builtin import BuiltinAgent
+from adapters.agents.callables import as_agent
+from adapters.agents.http_agent import HttpAgent
+from adapters.agents.openai_agent import ModelTerms, OpenAIAgent
+from adapters.agents.registry import AgentRegistry
+from adapters.agents.simulator import SimulatorAgent
+from adapters.agents.upstream import Upstream
+from contracts.agent import Agent
+from contracts.agent_config import (
+    AgentConfig,
+    BuiltinAgentConfig,
+    HttpAgentConfig,
+    OpenAIAgentConfig,
+    PythonAgentConfig,
+    SimulatorAgentConfig,
+    WorkflowAgentConfig,
+)
+
+
+class AgentLoadError(Exception):
+    """One or more agents cannot be loaded: a line each, by name and reason."""
+
+
+def load_agents(configs: Mapping[str, AgentConfig], base: Path, environ: Mapping[str, str]) -> AgentRegistry:
+    """Loads every agent. `base` is the directory in which modules of `python` agents are looked for first, `environ`
+    has the keys of those that need one.
+
+    Raises AgentLoadError that names every agent that cannot be loaded, with the reason: a worker that started
+    without one of them would let its runs wait for ever.
+    """
+    agents: dict[str, Agent] = {}
+    failures: list[str] = []
+    for name, config in configs.items():
+        if isinstance(config, WorkflowAgentConfig):
+            continue
+        try:
+            agents[name] = _load(config, base, environ)
+        except Exception as error:  # whatever a user's module raises while it is imported
+            failures.append(f"agent {name}: {_reason(error)}")
+    if failures:
+        raise AgentLoadError("\n".join(failures))
+    return AgentRegistry(agents)
+
+
+def _load(config: AgentConfig, base: Path, environ: Mapping[str, str]) -> Agent:
+    match config:
+        case HttpAgentConfig():
+            return HttpAgent(_upstream(config, config.url, environ))
+        case OpenAIAgentConfig():
+            address = f"{config.base_url.rstrip('/')}/chat/completions"
+            terms = ModelTerms(config.model, config.system_prompt, config.json_schema, config.options)
+            return OpenAIAgent(_upstream(config, address, environ), terms)
+        case PythonAgentConfig():
+            return _load_python(config.target, base)
+        case BuiltinAgentConfig():
+            return BuiltinAgent()
+        case SimulatorAgentConfig():
+            return SimulatorAgent()
+    raise AgentLoadError(f"agents of the kind {config.kind} run elsewhere")
+
+
+def _upstream(config: HttpAgentConfig | OpenAIAgentConfig, url: str, environ: Mapping[str, str]) -> Upstream:
+    key = environ.get(config.api_key_env) if config.api_key_env else None
+    if config.api_key_env and not key:
+        raise AgentLoadError(f"{config.api_key_env}, which api_key_env names, is not set")
+    if key and not (key.isascii() and key.isprintable()):
+        raise AgentLoadError(f"what is in {config.api_key_env} cannot be a key")
+    return Upstream(url, api_key=key, silence=config.silence)
+
+
+def _load_python(target: str, base: Path) -> Agent:
+    module_name, _, attribute = target.partition(":")
+    directory = str(base.resolve())
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    found: object = importlib.import_module(module_name)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise AgentLoadError(f"{target}: {module_name} has no {attribute}")
+        found = getattr(found, part)
+    return as_agent(found)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, AgentLoadError | TypeError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

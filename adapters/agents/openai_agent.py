@@ -1,0 +1,185 @@
+"""The kind `openai`: a model behind any server that has OpenAI's `/chat/completions`.
+
+The query is the user's message, after the system prompt; what else the request holds follows it as JSON. The answer
+is always streamed, so that those who watch see it grow and a silence is noticed.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import JsonValue
+
+from adapters.agents.http_verdicts import BadAnswerError, status_error
+from adapters.agents.upstream import Upstream, parsed
+from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
+from contracts.payload import JsonObject
+from contracts.verdicts import AgentRejected, AgentUnavailable
+
+# Those of a request's `params` that are meant for the model's server; the others are told to the model.
+OPTIONS = frozenset(
+    {
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "max_completion_tokens",
+        "seed",
+        "stop",
+        "presence_penalty",
+        "frequency_penalty",
+        "reasoning_effort",
+    }
+)
+
+_LAST_FRAME = "[DONE]"
+
+
+@dataclass(frozen=True)
+class ModelTerms:
+    """What is said to the model with every request. `json_schema`: the answer is JSON of that schema; `options` are
+    the server's, such as `temperature`.
+    """
+
+    model: str
+    system_prompt: str | None = None
+    json_schema: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class OpenAIAgent:
+    """Asks one model."""
+
+    def __init__(self, upstream: Upstream, terms: ModelTerms) -> None:
+        self._upstream = upstream
+        self._terms = terms
+
+    async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+        """One completion, as it is generated. Raises AgentErrors."""
+        completion = _Completion()
+        async with self._upstream.asked(_body(self._terms, request), context, _explanation) as answer:
+            if answer.streamed:
+                async for frame in answer.frames():
+                    if frame.strip() == _LAST_FRAME:
+                        break
+                    text = completion.hear(parsed(frame), "delta")
+                    if text:
+                        yield Delta(text=text)
+            else:  # a server that does not stream
+                completion.hear(await answer.whole(), "message")
+        yield completion.reply(as_json=self._terms.json_schema is not None)
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._upstream.aclose()
+
+
+class _Completion:
+    """What has come of one choice."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._refusal = ""
+        self._finish: str | None = None
+        self._usage: Usage | None = None
+
+    def hear(self, said: JsonValue, part: str) -> str:
+        """The text that a chunk adds. `part`: under which name it has it."""
+        if not isinstance(said, dict):
+            raise BadAnswerError("it is no chat completion")
+        if said.get("error"):
+            raise _failure(said["error"])
+        choices = said.get("choices")
+        if not isinstance(choices, list):
+            raise BadAnswerError("it is no chat completion")
+        self._count(said.get("usage"))
+        return self._choice(choices[0], part) if choices else ""
+
+    def _count(self, usage: JsonValue) -> None:
+        match usage:
+            case {"prompt_tokens": int() as asked, "completion_tokens": int() as answered}:
+                self._usage = Usage(input_tokens=asked, output_tokens=answered)
+
+    def _choice(self, choice: JsonValue, part: str) -> str:
+        if not isinstance(choice, dict):
+            raise BadAnswerError("a choice is no object")
+        finish = choice.get("finish_reason")
+        if isinstance(finish, str):
+            self._finish = finish
+        match choice.get(part):
+            case {"refusal": str(refusal)} if refusal:
+                self._refusal += refusal
+            case {"content": str(text)}:
+                self._text.append(text)
+                return text
+        return ""
+
+    def reply(self, *, as_json: bool) -> Reply:
+        """The whole. Raises AgentErrors for what is none."""
+        if self._refusal:
+            raise AgentRejected(f"The model refuses: {self._refusal[:300]}")
+        match self._finish:
+            case None:
+                raise AgentUnavailable("The agent broke off before its reply.")
+            case "content_filter":
+                raise AgentRejected("The model's server withheld the answer (content_filter).")
+            case "tool_calls" | "function_call":
+                raise AgentRejected("The model wants to call a tool, and has none here.")
+        text = "".join(self._text)
+        data: JsonObject | None = {"finishReason": self._finish} if self._finish != "stop" else None
+        if as_json:
+            data = self._structured(text)
+        return Reply(response=text, data=data, usage=self._usage)
+
+    def _structured(self, text: str) -> JsonObject:
+        if self._finish == "length":
+            raise AgentRejected("The answer was cut off before its JSON was whole; allow more max_tokens.")
+        try:
+            value = parsed(text)
+        except BadAnswerError:
+            raise AgentUnavailable("The model's answer is not the JSON that was asked for.") from None
+        return value if isinstance(value, dict) else {"value": value}
+
+
+def _body(terms: ModelTerms, request: AgentRequest) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "model": terms.model,
+        "messages": _messages(terms, request),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **terms.options,
+        **{name: value for name, value in request.params.items() if name in OPTIONS},
+    }
+    if terms.json_schema is not None:
+        schema = {"name": "answer", "schema": terms.json_schema, "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return body
+
+
+def _messages(terms: ModelTerms, request: AgentRequest) -> list[dict[str, str]]:
+    parts = [request.query if request.query is not None else f"Task: {request.task}"]
+    params = {name: value for name, value in request.params.items() if name not in OPTIONS}
+    for title, value in (("Context", request.context), ("Data", request.data), ("Parameters", params)):
+        if value:
+            parts.append(f"{title}:\n{json.dumps(value, ensure_ascii=False)}")
+    system = [{"role": "system", "content": terms.system_prompt}] if terms.system_prompt else []
+    return [*system, {"role": "user", "content": "\n\n".join(parts)}]
+
+
+def _failure(error: Any) -> Exception:
+    """An error in the middle of a stream; `code` is the status where it is a number."""
+    match error:
+        case {"code": int() as status, "message": str() as said} if 400 <= status < 600:
+            return status_error(status, said[:300])
+        case {"type": "invalid_request_error", "message": str() as said}:
+            return status_error(400, said[:300])
+        case {"type": str() as kind} if "rate_limit" in kind:
+            return status_error(429)
+    return status_error(500)
+
+
+def _explanation(body: JsonValue) -> str:
+    match body:
+        case {"error": {"message": str() as said}} | {"error": str() as said} | {"message": str() as said}:
+            return said
+    return ""

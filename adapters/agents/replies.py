@@ -1,0 +1,38 @@
+"""Makes a Reply of what agents answer with, whatever they are written in."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from contracts.agent import Reply
+from contracts.verdicts import AgentRejected
+
+
+def as_reply(answer: object) -> Reply:
+    """A str is the response. A dict with a `response` is read as a Reply, what else stands in it as `data`; any other
+    dict is data. Raises AgentRejected for what is none of these.
+    """
+    try:
+        match answer:
+            case Reply():
+                return answer
+            case str():
+                return Reply(response=answer)
+            case Mapping():
+                return _of_mapping(answer)
+    except ValidationError as error:
+        where = ", ".join(".".join(map(str, e["loc"])) for e in error.errors())
+        raise AgentRejected(f"The agent's answer does not fit: {where}.") from error
+    raise AgentRejected(f"The agent returned {type(answer).__name__}; it must be a str, a dict or a Reply.")
+
+
+def _of_mapping(answer: Mapping[str, Any]) -> Reply:
+    if "response" not in answer:
+        return Reply(data=dict(answer))
+    known = {"response", "confidence", "usage", "data"}
+    fields = {key: value for key, value in answer.items() if key in known}
+    extra = {key: value for key, value in answer.items() if key not in known}
+    if extra:
+        fields["data"] = {**(fields.get("data") or {}), **extra}
+    return Reply.model_validate(fields)

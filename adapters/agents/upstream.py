@@ -1,0 +1,127 @@
+"""One POST to an agent's server: bounded, never repeated, its outcome a verdict."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from pydantic import JsonValue
+from pydantic_core import from_json, to_json
+
+from adapters.agents.event_frames import json_lines, sse_data
+from adapters.agents.http_verdicts import BadAnswerError, LargeAnswerError, agent_error
+from contracts.agent import AgentContext
+from contracts.verdicts import AgentError
+
+_CONNECT_SECONDS = 5.0
+_MOST_BYTES = 20_000_000
+_MOST_EXPLANATION = 300
+_KEPT_CONNECTIONS = 100
+
+_SSE, _NDJSON = "text/event-stream", ("application/x-ndjson", "application/jsonl", "application/json-seq")
+
+# From an answer that refuses, as it came, to the words that explain it.
+Explain = Callable[[JsonValue], str]
+
+
+class Upstream:
+    """An agent's server. Raises AgentErrors, nothing else.
+
+    `silence`: seconds that it may say nothing. `api_key` goes along as a bearer token, and is kept out of what is
+    told of refusals.
+    """
+
+    def __init__(self, url: str, *, api_key: str | None, silence: float) -> None:
+        self._url = url
+        self._api_key = api_key
+        headers = {"User-Agent": "Sevenfold", "Accept": f"application/json, {_SSE}, {_NDJSON[0]}"}
+        if api_key:
+            headers["Authorization"] = f"Bearer {api_key}"
+        self._client = httpx.AsyncClient(
+            headers=headers,
+            timeout=httpx.Timeout(silence, connect=_CONNECT_SECONDS),
+            # how many calls run at once is decided elsewhere: none may wait here unseen
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=_KEPT_CONNECTIONS),
+            follow_redirects=False,
+        )
+
+    @asynccontextmanager
+    async def asked(
+        self, body: Mapping[str, Any], context: AgentContext, explain: Explain
+    ) -> AsyncIterator["UpstreamAnswer"]:
+        """The answer to a POST, if it is a success."""
+        headers = {"Content-Type": "application/json", **_surroundings(context)}
+        try:
+            async with self._client.stream("POST", self._url, content=to_json(body), headers=headers) as response:
+                if not response.is_success:
+                    raise agent_error(response, await self._explanation(response, explain))
+                yield UpstreamAnswer(response)
+        except AgentError:
+            raise
+        # `from None`: an httpx error holds the request, and with it the key
+        except (httpx.HTTPError, httpx.InvalidURL, BadAnswerError, LargeAnswerError) as error:
+            raise agent_error(error) from None
+
+    async def _explanation(self, response: httpx.Response, explain: Explain) -> str:
+        try:
+            said = explain(from_json(await _read(response, _MOST_BYTES)))
+        except (ValueError, httpx.HTTPError, LargeAnswerError):
+            return ""
+        if self._api_key:
+            said = said.replace(self._api_key, "…")
+        return " ".join(said.split())[:_MOST_EXPLANATION]
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._client.aclose()
+
+
+class UpstreamAnswer:
+    """An answer whose body has not been read yet. Reading raises what `Upstream.asked` turns into verdicts."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self._type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+    @property
+    def streamed(self) -> bool:
+        """Whether it comes in frames."""
+        return self._type == _SSE or self._type in _NDJSON
+
+    async def whole(self) -> JsonValue:
+        """The one JSON value that it is."""
+        return parsed(await _read(self._response, _MOST_BYTES))
+
+    async def frames(self) -> AsyncIterator[str]:
+        """The frames of one that is streamed, each JSON as a rule."""
+        split = sse_data if self._type == _SSE else json_lines
+        async for frame in split(self._response.aiter_bytes(), _MOST_BYTES):
+            yield frame
+
+
+def parsed(text: str | bytes) -> JsonValue:
+    """A JSON value. Raises BadAnswerError."""
+    try:
+        value: JsonValue = from_json(text, allow_inf_nan=False)
+    except ValueError:
+        raise BadAnswerError("it is not JSON") from None
+    return value
+
+
+async def _read(response: httpx.Response, most: int) -> bytes:
+    found = bytearray()
+    async for piece in response.aiter_bytes():
+        found += piece
+        if len(found) > most:
+            raise LargeAnswerError(most)
+    return bytes(found)
+
+
+def _surroundings(context: AgentContext) -> dict[str, str]:
+    """Whose request it is for, and how many seconds there are left: a duration, since clocks differ."""
+    headers = {"X-Request-Timeout": f"{context.remaining_seconds():.3f}"}
+    if context.request_id:
+        headers["X-Request-Id"] = context.request_id
+    if context.traceparent:
+        headers["traceparent"] = context.traceparent
+    return headers

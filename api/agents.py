@@ -1,0 +1,112 @@
+"""The agents, and how they are: `GET /agents`."""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import Field
+from temporalio.client import WorkflowExecution
+
+from adapters.concurrency import few_at_once
+from adapters.run_outcomes import status_of
+from api.durations import quantile
+from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
+from api.problem_docs import PROBLEMS
+from api.strict_json import StrictJsonRoute
+from contracts.agent_config import AgentConfig, WorkflowAgentConfig
+from contracts.circuits import CircuitState, Phase
+from contracts.payload import Payload
+from contracts.runs import RunStatus
+
+router = APIRouter(prefix=API_PREFIX, tags=["agents"], route_class=StrictJsonRoute)
+
+# The latest runs that have ended: enough for a p95.
+_RECENT_RUNS = 100
+
+
+class Circuit(Payload):
+    """`open`: the agent fails, and nobody calls it. `half-open`: one call is made, to see how it is. `retryAfter`:
+    seconds until that.
+    """
+
+    state: Phase
+    since: datetime | None = None
+    retry_after: float | None = None
+
+
+class Recent(Payload):
+    """The latest runs that have ended, 100 at most. Durations are of completed ones, in seconds."""
+
+    runs: int
+    p50: float | None
+    p95: float | None
+    error_rate: float | None = Field(description="Failed runs among those that completed or failed.")
+
+
+class AgentView(Payload):
+    """An agent of `sevenfold.toml`. Its circuit and its limits are those of all tenants, its runs your own."""
+
+    name: str
+    kind: Literal["python", "builtin", "simulator", "http", "openai", "workflow"]
+    is_default: bool
+    circuit: Circuit | None = Field(description="Null for an agent that has none.")
+    max_concurrency: int | None
+    rate: float | None = Field(description="Calls a second.")
+    in_flight: int = Field(description="Runs that have not ended.")
+    recent: Recent
+
+
+class Agents(Payload):
+    """All of them, by name."""
+
+    items: list[AgentView]
+
+
+@router.get("/agents", summary="See the agents, and how they are", responses=PROBLEMS)
+async def agents(gateway: GatewayDep, tenant: TenantDep) -> Agents:
+    """What is configured, which circuits are open, and how the latest runs went."""
+
+    async def viewed(name: str) -> AgentView:
+        return await _view(gateway, tenant, name, gateway.agents[name])
+
+    return Agents(items=await few_at_once(viewed, sorted(gateway.agents)))
+
+
+async def _view(gateway: Gateway, tenant: str, name: str, config: AgentConfig) -> AgentView:
+    mine = f"Tenant = '{tenant}' AND Agent = '{name}'"
+    running = await gateway.client.count_workflows(f"{mine} AND ExecutionStatus = 'Running'")
+    over = f"{mine} AND ExecutionStatus IN ('Completed', 'Failed', 'TimedOut')"
+    ended = gateway.client.list_workflows(over, page_size=_RECENT_RUNS, limit=_RECENT_RUNS)
+    called = None if isinstance(config, WorkflowAgentConfig) else config
+    return AgentView(
+        name=name,
+        kind=config.kind,
+        is_default=name == gateway.default_agent,
+        circuit=await _circuit(gateway, name, config),
+        max_concurrency=called.max_concurrency if called else None,
+        rate=called.rate if called else None,
+        in_flight=running.count,
+        recent=_recent([one async for one in ended]),
+    )
+
+
+async def _circuit(gateway: Gateway, name: str, config: AgentConfig) -> Circuit | None:
+    if isinstance(config, WorkflowAgentConfig) or not config.circuit.enabled:
+        return None
+    state: CircuitState | None = await gateway.circuits.state(name)
+    if state is None:
+        return Circuit(state=Phase.CLOSED)
+    now = datetime.now(UTC)
+    left = max(0.0, (state.until - now).total_seconds())
+    return Circuit(state=state.phase(now), since=state.opened_at, retry_after=round(left, 1))
+
+
+def _recent(ended: list[WorkflowExecution]) -> Recent:
+    completed = [one for one in ended if status_of(one) is RunStatus.COMPLETED]
+    seconds = sorted((one.close_time - one.start_time).total_seconds() for one in completed if one.close_time)
+    return Recent(
+        runs=len(ended),
+        p50=quantile(seconds, 0.5),
+        p95=quantile(seconds, 0.95),
+        error_rate=1 - len(completed) / len(ended) if ended else None,
+    )

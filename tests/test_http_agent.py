@@ -1,0 +1,192 @@
+"""The kind `http` against real servers that do what servers do."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from adapters.agents.http_agent import HttpAgent
+from adapters.agents.upstream import Upstream
+from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
+from contracts.verdicts import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
+from tests.receivers import Answer, Receiver, drips, floods, hangs, running_receiver, simple
+from tests.upstreams import JSON, NDJSON, SSE, events, says, streams
+
+REQUEST = AgentRequest(run_id="qry_a", attempt=2, task="query", query="hi", context={"customerId": "1"})
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Receiver]:
+    async with running_receiver() as receiver:
+        yield receiver
+
+
+def context(seconds: float = 30.0) -> AgentContext:
+    deadline = datetime.now(UTC) + timedelta(seconds=seconds)
+    return AgentContext(deadline, request_id="req_1", traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
+
+
+async def ask(
+    server: Receiver, answer: Answer | None = None, *, silence: float = 5.0, key: str | None = None
+) -> list[AgentEvent]:
+    if answer is not None:
+        server.answers.append(answer)
+    agent = HttpAgent(Upstream(server.url("/run"), api_key=key, silence=silence))
+    try:
+        return [event async for event in agent.run(REQUEST, context())]
+    finally:
+        await agent.aclose()
+
+
+async def test_what_is_sent(server: Receiver) -> None:
+    await ask(server, says({"response": "hello"}), key="sk-secret")
+    (post,) = server.posts
+    assert post.json == {
+        "runId": "qry_a",
+        "attempt": 2,
+        "task": "query",
+        "query": "hi",
+        "context": {"customerId": "1"},
+        "data": {},
+        "params": {},
+        "metadata": {},
+    }
+    assert post.headers["content-type"] == JSON
+    assert post.headers["x-request-id"] == "req_1"
+    assert post.headers["traceparent"] == f"00-{'a' * 32}-{'b' * 16}-01"
+    assert 29 < float(post.headers["x-request-timeout"]) <= 30
+    assert post.headers["authorization"] == "Bearer sk-secret"
+
+
+@pytest.mark.parametrize(
+    ("said", "reply"),
+    [
+        ({"response": "hello", "confidence": 0.5}, Reply(response="hello", confidence=0.5)),
+        ("hello", Reply(response="hello")),
+        ({"found": 3}, Reply(data={"found": 3})),
+        (
+            {"response": "x", "data": {"a": 1}, "usage": {"inputTokens": 3, "outputTokens": 4}},
+            Reply(response="x", data={"a": 1}, usage=Usage(input_tokens=3, output_tokens=4)),
+        ),
+    ],
+)
+async def test_json_answers(server: Receiver, said: object, reply: Reply) -> None:
+    assert await ask(server, says(said)) == [reply]
+
+
+STREAM = [
+    {"text": "Hel"},
+    {"percent": 40, "note": "half"},
+    {"chunk": "lo"},
+    {"weather": "a kind of frame that is not known yet"},
+    {"response": "", "confidence": 0.9},
+]
+SAID = [Delta(text="Hel"), Progress(percent=40, note="half"), Delta(text="lo"), Reply(confidence=0.9)]
+
+
+async def test_server_sent_events(server: Receiver) -> None:
+    assert await ask(server, streams(": hello\n\n", "retry: 5\n\n", *events(*STREAM))) == SAID
+
+
+async def test_json_lines(server: Receiver) -> None:
+    lines = [f"{json.dumps(one)}\n" for one in STREAM]
+    assert await ask(server, streams(*lines, form=NDJSON)) == SAID
+    assert await ask(server, streams("".join(lines).rstrip(), form=f"{NDJSON}; charset=utf-8")) == SAID
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+async def test_frames_cut_anywhere(server: Receiver, end: str, size: int) -> None:
+    whole = "".join(events({"text": "ü\u2028€😀"}, *STREAM)).replace("\n", end).encode()
+    pieces = [whole[start : start + size].decode("latin-1") for start in range(0, len(whole), size)]
+
+    async def script(send):  # type: ignore[no-untyped-def]
+        head = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", SSE.encode())]}
+        await send(head)
+        for piece in pieces:
+            await send({"type": "http.response.body", "body": piece.encode("latin-1"), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    assert await ask(server, script) == [Delta(text="ü\u2028€😀"), *SAID]
+
+
+async def test_an_event_of_several_data_lines(server: Receiver) -> None:
+    assert await ask(server, streams('event: x\nid: 1\ndata: {"text":\ndata:"a"}\n\n', *events({"done": True}))) == [
+        Delta(text="a"),
+        Reply(),
+    ]
+
+
+async def test_what_comes_after_the_reply_is_not_waited_for(server: Receiver) -> None:
+    async with asyncio.timeout(3):
+        assert await ask(server, streams(*events({"done": True}), hangs=20)) == [Reply()]
+
+
+FAILURES: list[tuple[str, Answer, type[AgentError], str]] = [
+    ("500", 500, AgentUnavailable, "500"),
+    ("503 with a pause", says({}, 503, ("Retry-After", "3")), AgentUnavailable, "503"),
+    ("429", 429, AgentRateLimited, "fewer"),
+    ("429 with a pause", says({}, 429, ("Retry-After", "3")), AgentRateLimited, "fewer"),
+    ("422", says({"detail": [{"loc": ["body", "size"], "msg": "Field required"}]}, 422), AgentRejected, "body.size"),
+    ("problem", says({"title": "x", "detail": "No such customer."}, 404), AgentRejected, "No such customer."),
+    ("redirect", simple(307, ("Location", "http://127.0.0.1:1/")), AgentRejected, "307"),
+    ("garbage", simple(200, ("Content-Type", JSON), body=b"<html>oops"), AgentUnavailable, "not JSON"),
+    ("empty", simple(200, body=b""), AgentUnavailable, "not JSON"),
+    ("a number", says(17), AgentRejected, "int"),
+    ("NaN", simple(200, body=b'{"confidence": NaN}'), AgentUnavailable, "not JSON"),
+    ("does not fit", says({"response": "x", "confidence": 7}), AgentRejected, "confidence"),
+    ("a flood", floods, AgentRejected, "larger"),
+    ("reset", streams(*events({"text": "a"}), resets=True), AgentUnavailable, "broke"),
+    ("a garbled frame", streams(*events("{oops")), AgentUnavailable, "not JSON"),
+    ("a frame of a list", streams(*events([1])), AgentUnavailable, "object"),
+    ("a bad percent", streams(*events({"percent": 120})), AgentUnavailable, "percent"),
+    ("silent at once", hangs, AgentUnavailable, "silent"),
+    ("silent in the middle", streams(*events({"text": "a"}), hangs=20), AgentUnavailable, "silent"),
+    ("told, to try again", streams(*events({"error": {"status": 503}})), AgentUnavailable, "503"),
+    ("told, to wait", streams(*events({"error": {"status": 429, "retryAfter": 3}})), AgentRateLimited, "fewer"),
+    ("told, for good", streams(*events({"error": {"status": 422, "detail": "bad"}})), AgentRejected, "bad"),
+    ("told as text", streams(*events({"error": "boom"})), AgentUnavailable, "500"),
+]
+
+
+@pytest.mark.parametrize(("answer", "error", "said"), [row[1:] for row in FAILURES], ids=[row[0] for row in FAILURES])
+async def test_failures(server: Receiver, answer: Answer, error: type[AgentError], said: str) -> None:
+    with pytest.raises(error) as raised:
+        await ask(server, answer, silence=0.5 if "silent" in said else 5.0)
+    assert type(raised.value) is error
+    assert said in raised.value.detail
+
+
+@pytest.mark.parametrize("rest", ["", 'data: {"done": true}'], ids=["no reply", "cut in an event"])
+async def test_a_stream_without_its_reply(server: Receiver, rest: str) -> None:
+    """Whoever listens raises then; see tests/test_query.py for `silent`."""
+    assert await ask(server, streams(*events({"text": "a"}), rest)) == [Delta(text="a")]
+
+
+async def test_a_pause_that_is_asked_for(server: Receiver) -> None:
+    with pytest.raises(AgentRateLimited) as raised:
+        await ask(server, says({}, 429, ("Retry-After", "3")))
+    assert raised.value.retry_after == 3
+
+
+async def test_a_drip_is_listened_to_and_ends_by_cancellation(server: Receiver) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1.5):
+            await ask(server, drips, silence=1.2)
+
+
+async def test_nobody_listens_there() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))  # bound, and never listening
+        with pytest.raises(AgentUnavailable, match="connected"):
+            await ask(Receiver(sock.getsockname()[1]))
+
+
+async def test_the_key_is_in_no_error(server: Receiver) -> None:
+    with pytest.raises(AgentRejected) as raised:
+        await ask(server, says({"detail": "no: sk-secret is bad"}, 400), key="sk-secret")
+    assert "sk-secret" not in str(raised.value)
+    assert raised.value.__cause__ is None
