@@ -119,6 +119,7 @@ async def running_worker(
         sealer,
         settings.webhook_schedule,
         settings.event_budget,
+        targets=config.targets,
         interactions=config.interactions.enabled,
     )
     publication = EventPublication(events)

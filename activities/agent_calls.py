@@ -111,7 +111,7 @@ class AgentCalls:
         the agent, so they are counted: the next one finds their number in the heartbeat.
         """
         patience = _PATIENCE if call.waits else _PROMPT_PATIENCE
-        passing = asyncio.ensure_future(self._gate.passed(call.agent, patience))
+        passing = asyncio.ensure_future(self._gate.passed(call.agent, call.request.run_id, patience))
         try:
             while not (await asyncio.wait({passing}, timeout=HEARTBEAT_SECONDS))[0]:
                 activity.heartbeat(None, refusals)

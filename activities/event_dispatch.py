@@ -12,6 +12,7 @@ from adapters.events.reactions import start_reaction
 from adapters.events.subscription_book import SubscriptionBook
 from adapters.events.webhook_secrets import sealed_anew
 from adapters.sealing import Sealer, SealError
+from contracts.agent import WorkflowTarget
 from contracts.cloudevents import CloudEvent
 from contracts.config import BrokerConfig
 from contracts.event_sources import source_of
@@ -49,6 +50,7 @@ class EventDispatch:
         webhook_schedule: Sequence[float],
         budget: int,
         *,
+        targets: Mapping[str, WorkflowTarget],
         interactions: bool,
     ) -> None:
         self._client = client
@@ -58,6 +60,7 @@ class EventDispatch:
         self._sealer = sealer
         self._schedule = list(webhook_schedule)
         self._budget = budget
+        self._targets = dict(targets)
         self._interactions = interactions
 
     @activity.defn
@@ -136,6 +139,7 @@ class EventDispatch:
             id=reaction,
             subscription=subscription.name,
             agent=subscription.agent,
+            target=self._targets.get(subscription.agent),
             task=subscription.task,
             params=subscription.params,
             publishes=subscription.publishes,

@@ -99,7 +99,7 @@ class ItemChunks:
         """Asks the agent for one item: its request is the job's, with a list of this one item. Raises CircuitOpen."""
         data = {**chunk.request.data, chunk.key: [item]}
         for attempt in range(1, ITEM_ATTEMPTS + 1):
-            passage = await self._gate.passed(chunk.agent, None)
+            passage = await self._gate.passed(chunk.agent, f"{chunk.request.run_id}#{index}", None)
             request = chunk.request.model_copy(update={"data": data, "attempt": attempt})
             call = CallInFlight(agent, request, chunk.context())
             call.done.add_done_callback(passage.over)

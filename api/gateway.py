@@ -18,6 +18,7 @@ from adapters.sealing import Sealer
 from adapters.streams.live import LiveStreams
 from api.durations import Durations
 from api.watching import Watches
+from contracts.agent import WorkflowTarget
 from contracts.agent_config import AgentConfig
 from contracts.config import BrokerConfig
 from contracts.identity import DEFAULT_TENANT, workflow_id
@@ -43,6 +44,8 @@ class Gateway:
     client: Client
     task_queue: str
     agents: Mapping[str, AgentConfig]
+    # Those of them that are workflows.
+    targets: Mapping[str, WorkflowTarget]
     circuits: Circuits
     default_agent: str
     # Without a slash at its end; None where the Temporal UI's address is not known.

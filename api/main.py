@@ -139,6 +139,7 @@ def build_gateway(
         client=client,
         task_queue=settings.task_queue,
         agents=config.agents,
+        targets=config.targets,
         circuits=circuits,
         default_agent=config.default_agent,
         ui_url=settings.ui_url,

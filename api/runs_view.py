@@ -18,7 +18,7 @@ from contracts.agent import Progress
 from contracts.answers import Answer
 from contracts.identity import is_public_id, public_id, workflow_id
 from contracts.payload import JsonObject, Payload
-from contracts.runs import WORKFLOW_TYPES, Pattern, RunError, RunResult, RunStatus
+from contracts.runs import PROGRESS, WORKFLOW_TYPES, Pattern, RunError, RunResult, RunStatus
 from contracts.webhooks import WEBHOOK
 
 PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
@@ -96,6 +96,8 @@ async def whole_run(gateway: Gateway, tenant: str, description: WorkflowExecutio
     head = summary(gateway, tenant, description)
     progress, attempt = await _call_in_progress(gateway, description)
     memo = await description.memo()
+    if PROGRESS in memo and head.status is RunStatus.PROCESSING:
+        progress = Progress.model_validate(memo[PROGRESS])
     if "total" in memo:
         progress = await _items_in_progress(gateway, description, memo["total"])
     result: RunResult | None = None

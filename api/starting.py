@@ -20,7 +20,7 @@ from api.listing import find_execution
 from api.problems import Kind, ProblemError, invalid
 from api.request_id import request_id, traceparent
 from api.webhook_requests import webhook_of
-from contracts.agent import AgentRequest, Origin
+from contracts.agent import AgentRequest, Origin, WorkflowTarget
 from contracts.analysis import AnalysisInput
 from contracts.documents import Document
 from contracts.hybrid import ROUTING, HybridInput, Route, Routing
@@ -133,6 +133,7 @@ async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: st
             agent,
             run_id,
             webhook_of(gateway, start.tenant, run_id, body),
+            target=gateway.targets.get(agent),
             published=gateway.interactions,
         ),
         id=workflow_id(start.tenant, run_id),
@@ -152,7 +153,9 @@ async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: st
     return handle
 
 
-def _input(start: Start, agent: str, run_id: str, webhook: Webhook | None, *, published: bool) -> RunInput:
+def _input(
+    start: Start, agent: str, run_id: str, webhook: Webhook | None, *, target: WorkflowTarget | None, published: bool
+) -> RunInput:
     request = AgentRequest(
         run_id=run_id,
         task=start.task,
@@ -167,6 +170,7 @@ def _input(start: Start, agent: str, run_id: str, webhook: Webhook | None, *, pu
         request=request,
         timeout=start.body.timeout,
         origin=Origin(request_id=request_id(), traceparent=traceparent()),
+        target=target,
         webhook=webhook,
         published=published,
     )

@@ -36,6 +36,13 @@ class Origin(Payload):
     traceparent: str = ""
 
 
+class WorkflowTarget(Payload):
+    """An agent that is a workflow: its type, and the task queue that its workers poll."""
+
+    workflow: str
+    task_queue: str
+
+
 class Usage(Payload):
     """Tokens, as the model's provider counted them."""
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from contracts.agent import AgentName
+from contracts.agent import AgentName, WorkflowTarget
 from contracts.agent_config import AgentConfig, CircuitConfig, SimulatorAgentConfig, WorkflowAgentConfig
 from contracts.event_filters import EventFilter
 from contracts.sections import Section, VariableName
@@ -93,6 +93,15 @@ class SevenfoldConfig(Section):
         """By agent."""
         called = {name: one for name, one in self.agents.items() if not isinstance(one, WorkflowAgentConfig)}
         return {name: one.circuit for name, one in called.items()}
+
+    @property
+    def targets(self) -> dict[str, WorkflowTarget]:
+        """The agents that are workflows."""
+        return {
+            name: WorkflowTarget(workflow=one.workflow, task_queue=one.task_queue)
+            for name, one in self.agents.items()
+            if isinstance(one, WorkflowAgentConfig)
+        }
 
     def with_simulator(self) -> "SevenfoldConfig":
         """The same with the simulator among the agents: what `sevenfold dev` runs."""

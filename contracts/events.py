@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from contracts.agent import WorkflowTarget
 from contracts.cloudevents import CloudEvent
 from contracts.event_filters import EventFilter
 from contracts.identity import keyed_id, workflow_id
@@ -124,6 +125,7 @@ class ReactionOrder(Payload):
     id: str
     subscription: str
     agent: str
+    target: WorkflowTarget | None = None
     task: str
     params: JsonObject = {}
     publishes: str | None = None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from contracts.agent import AgentRequest, Origin, Reply
+from contracts.agent import AgentRequest, Origin, Reply, WorkflowTarget
 from contracts.payload import Payload, Seconds
 from contracts.verdicts import Verdict
 from contracts.webhooks import DELIVERY_ATTRIBUTES, Webhook
@@ -53,6 +53,9 @@ def batch_queue(task_queue: str) -> str:
     return f"{task_queue}-batch"
 
 
+# The memo of a run whose agent is a workflow that holds how far it is, its Progress.
+PROGRESS = "progress"
+
 # What a person reads and filters by in the Temporal UI, and `GET /runs` in visibility.
 RUN_ATTRIBUTES = ("Pattern", "Agent", "Task", "Tenant")
 # What events are found by: `GET /events` and the budget of a correlation.
@@ -71,14 +74,15 @@ class RunStatus(StrEnum):
 
 
 class RunInput(Payload):
-    """The one object that a pattern's workflow takes. `timeout` is the whole run's, in seconds; `published`: its end
-    becomes an event.
+    """The one object that a pattern's workflow takes. `timeout` is the whole run's, in seconds; `target`: its agent
+    is a workflow; `published`: its end becomes an event.
     """
 
     agent: str
     request: AgentRequest
     timeout: Seconds
     origin: Origin = Origin()
+    target: WorkflowTarget | None = None
     webhook: Webhook | None = None
     published: bool = False
 

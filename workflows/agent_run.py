@@ -2,65 +2,35 @@
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import NoReturn, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.contrib.workflow_streams import WorkflowStream
-from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 from activities.agent_calls import AgentCalls
 from activities.run_control import RunControl
+from contracts.agent import WorkflowTarget
 from contracts.calls import AgentCall, AgentOutcome, CancelRequest
 from contracts.payload import JsonObject
 from contracts.runs import RunError, RunInput, RunResult
 from workflows.failures import deadline_exceeded, failure_of, run_error
 from workflows.interactions import publish_interaction
+from workflows.patience import FIRST_PAUSE, PATIENT, PROMPT, Patience
 from workflows.webhook_delivery import start_delivery
+from workflows.workflow_agent import WorkflowAgent, hear_progress
 
 # A worker that died is noticed after this; heartbeats come every second.
 HEARTBEAT_TIMEOUT = timedelta(seconds=10)
-
-# For a client that waits. One that comes back for its result is better served by the run's whole time.
-PROMPT_ATTEMPTS = 5
-_FIRST_PAUSE = timedelta(seconds=1)
-_LONGEST_PAUSE = timedelta(seconds=10)
-
-# An agent that is away for a day is not asked every ten seconds of it.
-_LONGEST_PAUSE_IN_TIME = timedelta(minutes=1)
 
 # Batches of its stream that a run keeps in memory, for stock clients that follow it while it runs.
 _REMEMBERED = 20
 _OFFSET_QUERY = "__temporal_workflow_stream_offset"
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How often an agent may be asked (None: as often as the run's time allows), and whether one that may not be
-    asked now is waited for. Waiting is no attempt, so there it is the activity that counts them.
-    """
-
-    attempts: int | None
-    waits: bool
-    longest_pause: timedelta
-
-    def retries(self, prior_attempts: int) -> RetryPolicy:
-        """What Temporal is told."""
-        counted = self.attempts is not None and not self.waits
-        return RetryPolicy(
-            initial_interval=_FIRST_PAUSE,
-            maximum_interval=self.longest_pause,
-            maximum_attempts=max(1, (self.attempts or 0) - prior_attempts) if counted else 0,
-        )
-
-
-# For a client that waits, and for one that comes back or is called back.
-PROMPT = Patience(PROMPT_ATTEMPTS, waits=False, longest_pause=_LONGEST_PAUSE)
-PATIENT = Patience(None, waits=True, longest_pause=_LONGEST_PAUSE_IN_TIME)
 
 
 class AgentRun:
@@ -74,6 +44,8 @@ class AgentRun:
         self._request = run.request
         # What the agent says is signalled here as Workflow Streams do it: their stock client can follow any run.
         self._stream = WorkflowStream()
+        if run.target is not None:
+            hear_progress(self._tell)
         self._tell("is asked")
 
     async def told(self, work: Awaitable[T]) -> T:
@@ -122,6 +94,8 @@ class AgentRun:
 
     async def _open_then_call(self, patience: Patience) -> RunResult:
         self._check_deadline()
+        if self._run.target is not None:
+            return await self._ask_workflow(self._run.target, patience)
         prior_attempts = 0
         try:
             opening = await workflow.execute_local_activity_method(
@@ -181,6 +155,8 @@ class AgentRun:
     ) -> RunResult:
         self._check_deadline()
         self._tell("is at work")
+        if self._run.target is not None:
+            return await self._ask_workflow(self._run.target, patience)
         forgetting = asyncio.create_task(self._forget_what_was_told())
         try:
             outcome = await workflow.execute_activity_method(
@@ -196,6 +172,14 @@ class AgentRun:
             self._raise_told(error)
         finally:
             forgetting.cancel()
+        return self._result(outcome)
+
+    async def _ask_workflow(self, target: WorkflowTarget, patience: Patience) -> RunResult:
+        asking = WorkflowAgent(target, self._request, self._deadline, self._tell)
+        try:
+            outcome = await asking.answered(patience)
+        except ApplicationError as error:
+            self._raise_told(error)
         return self._result(outcome)
 
     async def _forget_what_was_told(self) -> None:
@@ -214,7 +198,7 @@ class AgentRun:
         if is_cancelled_exception(error) or not failed.verdict.retryable:
             self._raise_told(error)
         self._tell(f"failed once ({failed.verdict}) and is asked again")
-        pause = _FIRST_PAUSE if failed.retry_after is None else timedelta(seconds=failed.retry_after)
+        pause = FIRST_PAUSE if failed.retry_after is None else timedelta(seconds=failed.retry_after)
         await workflow.sleep(min(pause, self._remaining()))
 
     def _raise_told(self, error: FailureError) -> NoReturn:

@@ -8,7 +8,8 @@ from activities.documents import Documents
 from contracts.analysis import AnalysisInput, DocumentOrder
 from contracts.payload import JsonObject
 from contracts.runs import RunResult
-from workflows.agent_run import HEARTBEAT_TIMEOUT, PATIENT, AgentRun
+from workflows.agent_run import HEARTBEAT_TIMEOUT, AgentRun
+from workflows.patience import PATIENT
 
 
 @workflow.defn

@@ -6,7 +6,6 @@ closed is none. What is read is kept for a moment.
 
 import asyncio
 import random
-import secrets
 import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -75,8 +74,10 @@ class Circuits:
         self._seen: dict[str, _Seen] = {}
         self._telling: set[asyncio.Task[None]] = set()
 
-    async def state(self, agent: str) -> CircuitState | None:
-        """Half a second old at most, or None for a circuit that is closed."""
+    async def state(self, agent: str, *, believes: bool = False) -> CircuitState | None:
+        """Half a second old at most, or None for a circuit that is closed. With `believes`, that it is closed may be
+        older.
+        """
         if agent not in self._configs:
             return None
         seen = self._of(agent)
@@ -84,21 +85,20 @@ class Circuits:
         if age >= _FRESH:
             if seen.reading is None or seen.reading.done():
                 seen.reading = asyncio.create_task(self._read(agent, seen))
-            if seen.state is not None or age >= _BELIEVED:
+            if seen.state is not None or not believes or age >= _BELIEVED:
                 # one who leaves must not take the answer away from the others
                 await asyncio.shield(seen.reading)
         return seen.state
 
     async def closed(self, agent: str) -> bool:
         """Whether it may be called without more ado."""
-        return await self.state(agent) is None
+        return await self.state(agent, believes=True) is None
 
     async def refusal(self, agent: str) -> float | None:
         """Seconds until a client who cannot wait may try again, or None if he may now. While the agent is to be
         probed, one a second may.
         """
-        state = await self.state(agent)
-        now = datetime.now(UTC)
+        state, now = await self.state(agent, believes=True), datetime.now(UTC)
         if state is None:
             return None
         if state.phase(now) is Phase.OPEN:
@@ -111,22 +111,24 @@ class Circuits:
 
     async def check(self, agent: str) -> None:
         """Raises CircuitOpen while the agent is left alone."""
-        state, now = await self.state(agent), datetime.now(UTC)
+        state, now = await self.state(agent, believes=True), datetime.now(UTC)
         if state is not None and state.phase(now) is Phase.OPEN:
             raise self._refused(self._of(agent), (state.until - now).total_seconds())
 
-    async def admitted(self, agent: str) -> str | None:
-        """Lets a call through: None, or the name of the probe that it is. Raises CircuitOpen."""
+    async def admitted(self, agent: str, name: str) -> str | None:
+        """Lets a call through: None, or its name if it is the probe. Raises CircuitOpen.
+
+        A call that is made again, since the worker that made it died, has the name that it had.
+        """
         await self.check(agent)
-        state, now = await self.state(agent), datetime.now(UTC)
+        state, now = await self.state(agent, believes=True), datetime.now(UTC)
         if state is None:
             return None
         seen = self._of(agent)
-        if not state.probed(now) and not seen.asking.locked():
+        if (state.probe == name or not state.probed(now)) and not seen.asking.locked():
             async with seen.asking:
-                probe = await self._probe(agent, seen)
-            if probe is not None:
-                return probe
+                if await self._may_probe(agent, name, seen):
+                    return name
         if await self.closed(agent):
             return None
         raise self._refused(seen, _PROBING_PAUSE)
@@ -201,19 +203,14 @@ class Circuits:
             seen.window.clear()
         seen.state, seen.at = state, begun
 
-    async def _probe(self, agent: str, seen: _Seen) -> str | None:
-        """The name of the probe that this process may make, if it is the one."""
-        name = secrets.token_hex(8)
+    async def _may_probe(self, agent: str, name: str, seen: _Seen) -> bool:
+        seen.at = -_BELIEVED  # whatever it was, it is something else then
         try:
             handle = self._client.get_workflow_handle(circuit_of(agent))
-            await handle.execute_update("admit", name, id=name, rpc_timeout=_RPC_TIMEOUT)
-        except (WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError):
-            name = ""
-        except RPCError as error:
-            log.debug("a circuit could not be asked", agent=agent, error=error.message)
-            name = ""
-        seen.at = -_BELIEVED  # whatever it was, it is something else now
-        return name or None
+            await handle.execute_update("admit", name, rpc_timeout=_RPC_TIMEOUT)
+        except (WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError, RPCError):
+            return False
+        return True
 
     def _tell(self, telling: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(telling)

@@ -39,8 +39,9 @@ class Gate:
             return None
         return Passage(self._circuits, share, agent, None)
 
-    async def passed(self, agent: str, patience: float | None) -> "Passage":
-        """A passage, as soon as the limits have a place for it, within so many seconds (None: however long it takes).
+    async def passed(self, agent: str, name: str, patience: float | None) -> "Passage":
+        """A passage for the call of that name, as soon as the limits have a place for it, within `patience` seconds
+        (None: however long it takes).
 
         Raises CircuitOpen and AgentBusy, which say when to come again.
         """
@@ -49,7 +50,7 @@ class Gate:
         if share is not None:
             await share.taken(patience)
         try:
-            probe = await self._circuits.admitted(agent)
+            probe = await self._circuits.admitted(agent, name)
         except BaseException:
             if share is not None:
                 share.released(0.0)

@@ -57,6 +57,7 @@ def _input(event_id: str, event: CloudEvent, order: ReactionOrder, *, published:
         agent=order.agent,
         request=request,
         timeout=order.timeout,
+        target=order.target,
         origin=Origin(traceparent=event.attribute("traceparent") or ""),
         webhook=order.webhook,
         published=published,

@@ -1,0 +1,230 @@
+"""Circuits and limits over processes: two workers and an API, each its own, and an upstream that counts."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from runtime.settings import Settings
+from tests.processes import EmbeddedTemporalOnly
+from tests.receivers import Receiver, Send, running_receiver
+from tests.stack import Sevenfold, http_client, make_settings, sevenfold, until_ready
+from tests.upstreams import says
+
+OK = says({"response": "well"})
+
+
+@dataclass
+class Processes:
+    """An API and its workers, and the agent's server."""
+
+    http: httpx.AsyncClient
+    workers: list[Sevenfold]
+    upstream: Receiver
+    api: Sevenfold
+    settings: Settings
+
+    async def task(self) -> str:
+        answer = await self.http.post("/api/agent/tasks", json={"task": "work", "agent": "served"})
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["taskId"])
+
+    async def query(self, **body: object) -> httpx.Response:
+        return await self.http.post("/api/agent/query", json={"query": "hi", "agent": "served", **body})
+
+    async def agent(self) -> dict[str, object]:
+        items = (await self.http.get("/api/agent/agents")).json()["items"]
+        return next(dict(item) for item in items if item["name"] == "served")
+
+    async def state(self) -> str:
+        circuit = (await self.agent())["circuit"]
+        assert isinstance(circuit, dict)
+        return str(circuit["state"])
+
+
+@asynccontextmanager
+async def processes(tmp_path: Path, terms: str, *, workers: int = 2) -> AsyncIterator[Processes]:
+    async with running_receiver() as upstream:
+        config = f'[agents.served]\nkind = "http"\nurl = "{upstream.url("/run")}"\n{terms}'
+        settings = make_settings(tmp_path, more_config=config, log_level="warning")
+        async with EmbeddedTemporalOnly(settings) as address, http_client(settings.port) as http:
+            with ExitStack() as started:
+                env = {"TEMPORAL_ADDRESS": address}
+                api = started.enter_context(sevenfold("api", settings, **env))
+                running = [started.enter_context(sevenfold("worker", settings, **env)) for _ in range(workers)]
+                await until_ready(settings.port, process=api)
+                yield Processes(http, running, upstream, api, settings)
+
+
+async def test_five_hundred_queued_runs_over_an_outage(tmp_path: Path) -> None:
+    circuit = "circuit = {minimum_calls = 5, pause = 2, longest_pause = 5}"
+    async with processes(tmp_path, circuit) as running:
+        running.upstream.by_path["/run"] = 503
+        begun = time.monotonic()
+        accepting = asyncio.Semaphore(20)
+
+        async def accepted() -> str:
+            async with accepting:
+                return await running.task()
+
+        ids = await asyncio.gather(*(accepted() for _ in range(500)))
+        await asyncio.sleep(max(0.0, begun + 20 - time.monotonic()))
+        during = len(running.upstream.posts)
+        assert await running.state() != "closed"
+        running.upstream.by_path["/run"] = OK
+        ended: dict[str, int] = {}
+        async with asyncio.timeout(120):
+            while ended.get("processing", 1):
+                await asyncio.sleep(1)
+                stats = (await running.http.get("/api/agent/stats")).json()["runs"]
+                (work,) = [one for one in stats if one["agent"] == "served"]
+                ended = {"processing": work["open"], "completed": work["completed"], "failed": work["failed"]}
+        assert ended == {"processing": 0, "completed": 500, "failed": 0}
+        last = (await running.http.get(f"/api/agent/tasks/{ids[-1]}")).json()
+        assert last["status"] == "completed"
+        # five failures in either worker, what was under way in them by then, and a probe every few seconds
+        assert during <= 60
+        assert len(running.upstream.posts) == during + 500
+        assert await running.state() == "closed"
+
+
+async def test_one_circuit_for_all_processes(tmp_path: Path) -> None:
+    circuit = "circuit = {minimum_calls = 4, pause = 2, longest_pause = 4}"
+    async with processes(tmp_path, circuit) as running:
+        running.upstream.by_path["/run"] = 500
+        await asyncio.gather(*(running.query() for _ in range(8)))
+        assert await running.state() == "open"
+        calls = len(running.upstream.posts)
+        begun = time.monotonic()
+        answers = [await running.query() for _ in range(20)]
+        assert {answer.status_code for answer in answers} == {503}
+        assert time.monotonic() - begun < 1.5, "refused by the API alone"
+        # 30 runs that wait in both workers: one of them probes at a time
+        ids = [await running.task() for _ in range(30)]
+        await asyncio.sleep(6)
+        assert 1 <= len(running.upstream.posts) - calls <= 4
+        running.upstream.by_path["/run"] = OK
+        async with asyncio.timeout(40):
+            while await running.state() != "closed":
+                await asyncio.sleep(0.2)
+        for run_id in ids:
+            async with asyncio.timeout(40):
+                while (await running.http.get(f"/api/agent/tasks/{run_id}")).json()["status"] == "processing":
+                    await asyncio.sleep(0.2)
+        assert (await running.query()).status_code == 200
+
+
+async def test_the_worker_that_probes_is_killed(tmp_path: Path) -> None:
+    """The circuit does not stay half-open for ever, and the run that probed goes on."""
+    circuit = "circuit = {minimum_calls = 2, pause = 1, longest_pause = 2}"
+    async with processes(tmp_path, circuit) as running:
+        running.upstream.by_path["/run"] = 500
+        await asyncio.gather(*(running.query(timeout=1) for _ in range(4)))
+        assert await running.state() != "closed"
+
+        async def hangs(send: Send) -> None:
+            await asyncio.sleep(90)
+
+        running.upstream.by_path["/run"] = hangs
+        calls = len(running.upstream.posts)
+        ids = [await running.task() for _ in range(3)]
+        async with asyncio.timeout(20):
+            while len(running.upstream.posts) == calls:
+                await asyncio.sleep(0.05)
+        for worker in running.workers:
+            worker.kill()
+        running.upstream.by_path["/run"] = OK
+        with sevenfold("worker", running.settings, TEMPORAL_ADDRESS=f"127.0.0.1:{running.settings.temporal_port}"):
+            async with asyncio.timeout(45):  # well below the patience with a probe that says nothing
+                for run_id in ids:
+                    while (await running.http.get(f"/api/agent/tasks/{run_id}")).json()["status"] != "completed":
+                        await asyncio.sleep(0.3)
+            assert await running.state() == "closed"
+
+
+class Busy:
+    """A server that counts how many calls it has at once."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.now = self.most = 0
+        self.begun: list[float] = []
+
+    async def __call__(self, send: Send) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        self.begun.append(time.monotonic())
+        try:
+            await asyncio.sleep(self.seconds)
+            await OK(send)
+        finally:
+            self.now -= 1
+
+
+async def all_completed(running: Processes, ids: list[str], seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        for run_id in ids:
+            while (state := (await running.http.get(f"/api/agent/tasks/{run_id}")).json())["status"] == "processing":
+                await asyncio.sleep(0.2)
+            assert state["status"] == "completed"
+
+
+async def test_so_many_calls_at_once_over_all_workers(tmp_path: Path) -> None:
+    async with processes(tmp_path, "max_concurrency = 6") as running:
+        server = Busy(0.25)
+        running.upstream.by_path["/run"] = server
+        begun = time.monotonic()
+        ids = [await running.task() for _ in range(200)]
+        await all_completed(running, ids, 120)
+        assert server.most == 6
+        assert time.monotonic() - begun < 40, "8.3 s at best: the places are not left empty"
+        assert len(server.begun) == 200, "waiting is no attempt"
+
+
+async def test_a_limit_below_the_number_of_workers_goes_round(tmp_path: Path) -> None:
+    async with processes(tmp_path, "max_concurrency = 1") as running:
+        server = Busy(0.1)
+        running.upstream.by_path["/run"] = server
+        await all_completed(running, [await running.task() for _ in range(30)], 90)
+        assert server.most == 1
+
+
+async def test_so_many_calls_a_second_over_all_workers(tmp_path: Path) -> None:
+    async with processes(tmp_path, 'rate = "10/s"') as running:
+        server = Busy(0.0)
+        running.upstream.by_path["/run"] = server
+        await all_completed(running, [await running.task() for _ in range(80)], 90)
+        begun = server.begun
+        in_a_second = [sum(1 for other in begun if 0 <= other - one < 1) for one in begun]
+        assert max(in_a_second) <= 12
+        assert begun[-1] - begun[0] < 30
+
+
+async def test_a_worker_that_died_gives_its_share_back(tmp_path: Path) -> None:
+    async with processes(tmp_path, "max_concurrency = 2") as running:
+        server = Busy(0.1)
+        running.upstream.by_path["/run"] = server
+        await all_completed(running, [await running.task() for _ in range(20)], 60)
+        running.workers[0].kill()
+        await all_completed(running, [await running.task() for _ in range(20)], 60)
+        assert server.most <= 2
+
+
+async def test_who_waits_is_told_to_come_again(tmp_path: Path) -> None:
+    async with processes(tmp_path, "max_concurrency = 2", workers=1) as running:
+        running.upstream.by_path["/run"] = Busy(4)
+        first = [asyncio.create_task(running.query()) for _ in range(2)]
+        await asyncio.sleep(1.5)
+        begun = time.monotonic()
+        refused = await running.query()
+        assert time.monotonic() - begun < 2
+        assert refused.status_code == 429, refused.text
+        assert refused.json()["type"] == "urn:sevenfold:problem:agent-busy"
+        assert int(refused.headers["retry-after"]) >= 1
+        queued = await running.task()
+        assert {answer.status_code for answer in await asyncio.gather(*first)} == {200}
+        await all_completed(running, [queued], 30)

@@ -1,0 +1,260 @@
+"""An agent that is down: left alone, seen by all, called again by itself."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from contracts.circuits import CircuitState, circuit_of
+from tests.event_help import event, published, settled, subscribed
+from tests.receivers import Receiver, Send, hangs, running_receiver, simple
+from tests.stack import Stack, another_door, running_stack
+from tests.upstreams import Script, events, says, streams
+
+NAMES = (
+    "seen",
+    "queued",
+    "items",
+    "event",
+    "repeated",
+    "by-hand",
+    "longer",
+    "stopped",
+    "refusing",
+    "slow",
+    "streamed",
+)
+
+OK = says({"response": "well again"})
+
+
+@pytest.fixture(scope="module")
+async def upstream() -> AsyncIterator[Receiver]:
+    async with running_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+async def circuits(upstream: Receiver, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    config = "\n".join(
+        f"""
+[agents.{name}]
+kind = "http"
+url = "{upstream.url(f"/{name}")}"
+circuit = {{minimum_calls = 4, pause = 1.5, longest_pause = 6}}
+"""
+        for name in NAMES
+    )
+    async with running_stack(tmp_path_factory.mktemp("circuits"), more_config=config) as stack:
+        yield stack
+
+
+async def circuit(stack: Stack, agent: str) -> dict[str, object]:
+    items = (await stack.http.get("/api/agent/agents")).json()["items"]
+    return next(dict(item["circuit"]) for item in items if item["name"] == agent)
+
+
+async def until_state(stack: Stack, agent: str, state: str, *, seconds: float = 15) -> None:
+    async with asyncio.timeout(seconds):
+        while (await circuit(stack, agent))["state"] != state:
+            await asyncio.sleep(0.1)
+
+
+async def open_circuit(stack: Stack, upstream: Receiver, agent: str) -> None:
+    """By runs that fail."""
+    upstream.by_path[f"/{agent}"] = 500
+    for _ in range(2):
+        await stack.query(agent=agent, timeout=2)
+    assert (await circuit(stack, agent))["state"] == "open"
+
+
+async def task(stack: Stack, agent: str, **body: object) -> str:
+    answer = await stack.http.post("/api/agent/tasks", json={"task": "work", "agent": agent, **body})
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["taskId"])
+
+
+async def test_open_refused_half_open_closed(circuits: Stack, upstream: Receiver) -> None:
+    assert (await circuit(circuits, "seen")) == {"state": "closed", "since": None, "retryAfter": None}
+    await open_circuit(circuits, upstream, "seen")
+    calls = len(upstream.at("/seen"))
+    assert calls == 4, "as many as it takes"
+    told = await circuit(circuits, "seen")
+    assert 0 < float(str(told["retryAfter"])) <= 1.5
+    for path, body in (("query", {"query": "hi"}), ("stream", {"query": "hi"}), ("hybrid", {"task": "work"})):
+        answer = await circuits.http.post(f"/api/agent/{path}", json={**body, "agent": "seen"})
+        assert answer.status_code == 503, answer.text
+        assert answer.json()["type"] == "urn:sevenfold:problem:circuit-open"
+        assert "/tasks" in answer.json()["detail"]
+        assert answer.headers["retry-after"] in ("1", "2")
+    assert len(upstream.at("/seen")) == calls, "nobody calls it"
+    async with another_door(circuits) as door:
+        assert (await door.query(agent="seen")).status_code == 503, "every process knows"
+    await until_state(circuits, "seen", "half-open")
+    upstream.by_path["/seen"] = OK
+    assert (await circuits.query(agent="seen")).status_code == 200
+    assert (await circuit(circuits, "seen"))["state"] == "closed"
+    async with another_door(circuits) as door:
+        assert (await door.query(agent="seen")).status_code == 200
+
+
+async def test_queued_runs_wait_and_go_on_by_themselves(circuits: Stack, upstream: Receiver) -> None:
+    await open_circuit(circuits, upstream, "queued")
+    calls = len(upstream.at("/queued"))
+    ids = [await task(circuits, "queued") for _ in range(20)]
+    await asyncio.sleep(0.5)
+    run = await circuits.run(ids[0])
+    assert run["status"] == "processing"
+    assert run["attempt"] == 1, "it was not asked yet"
+    waiting = dict(run["waiting"])  # type: ignore[call-overload]
+    assert "left alone" in waiting["because"]
+    assert datetime.fromisoformat(waiting["until"]) > datetime.now(UTC)
+    assert len(upstream.at("/queued")) == calls
+    await asyncio.sleep(4)
+    probes = len(upstream.at("/queued")) - calls
+    assert 1 <= probes <= 3, "one call at a time, to see how it is"
+    upstream.by_path["/queued"] = OK
+    for run_id in ids:
+        run = await circuits.run_until(run_id, "completed", "failed", seconds=30)
+        assert run["status"] == "completed"
+        assert run["waiting"] is None
+    asked = [post.json["attempt"] for post in upstream.at("/queued")[calls + probes :]]
+    assert len(asked) == 20
+    assert max(asked) <= 1 + probes, "an attempt is a call"
+    history = await circuits.temporal.get_workflow_handle(f"default:{ids[0]}").fetch_history()
+    assert len(history.events) < 15, "waiting leaves nothing in the history"
+
+
+async def test_items_of_a_job_wait_too(circuits: Stack, upstream: Receiver) -> None:
+    body = {"task": "work", "agent": "items", "data": {"items": list(range(60))}, "concurrency": 10}
+    upstream.by_path["/items"] = says({"response": "ok"})
+    job = (await circuits.http.post("/api/agent/jobs", json={**body, "data": {"items": [1]}})).json()["jobId"]
+    await circuits.run_until(job, "completed")
+    await open_circuit(circuits, upstream, "items")
+    calls = len(upstream.at("/items"))
+    job = (await circuits.http.post("/api/agent/jobs", json=body)).json()["jobId"]
+    await asyncio.sleep(1)
+    assert (await circuits.run(job))["waiting"] is not None
+    assert len(upstream.at("/items")) == calls
+    await asyncio.sleep(2)
+    upstream.by_path["/items"] = says({"response": "ok"})
+    await circuits.run_until(job, "completed", seconds=30)
+    progress = (await circuits.http.get(f"/api/agent/jobs/{job}")).json()["progress"]
+    assert (progress["completed"], progress["failed"]) == (60, 0)
+    assert len(upstream.at("/items")) <= calls + 60 + 3
+
+
+async def _fails_slowly(send: Send) -> None:
+    await asyncio.sleep(2)
+    await simple(500)(send)
+
+
+async def test_a_reactions_attempts_are_calls(circuits: Stack, upstream: Receiver) -> None:
+    """It may be tried once, and is refused more often than that."""
+    await subscribed(circuits, "circuit-event", "circuit.event", agent="event", maxAttempts=1)
+    await open_circuit(circuits, upstream, "event")
+    upstream.by_path["/event"] = _fails_slowly
+    event_id = await published(circuits.http, event("circuit.event"))
+    for _ in range(2):  # others probe, so that it finds the circuit half-open, and open again
+        await until_state(circuits, "event", "half-open")
+        assert (await circuits.query(agent="event")).status_code in (502, 503)
+    upstream.by_path["/event"] = OK
+    (reaction,) = (await settled(circuits.http, event_id))["reactions"]
+    assert reaction["status"] == "completed"
+    assert upstream.at("/event")[-1].json["attempt"] == 1
+
+
+async def test_the_same_key_finds_its_run_while_the_circuit_is_open(circuits: Stack, upstream: Receiver) -> None:
+    upstream.by_path["/repeated"] = OK
+    headers = {"Idempotency-Key": "before-it-went-down"}
+    first = await circuits.query(agent="repeated", headers=headers)
+    assert first.status_code == 200
+    await open_circuit(circuits, upstream, "repeated")
+    again = await circuits.query(agent="repeated", headers=headers)
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert (await circuits.query(agent="repeated", headers={"Idempotency-Key": "new"})).status_code == 503
+
+
+async def test_a_probe_that_fails_opens_it_for_longer(circuits: Stack, upstream: Receiver) -> None:
+    await open_circuit(circuits, upstream, "longer")
+    pauses = []
+    for _ in range(3):
+        await until_state(circuits, "longer", "half-open")
+        assert (await circuits.query(agent="longer")).status_code == 503
+        pauses.append(float(str((await circuit(circuits, "longer"))["retryAfter"])))
+    # the query that probed was tried again after a second, and refused
+    assert pauses == [
+        pytest.approx(3 - 1.2, abs=0.5),
+        pytest.approx(6 - 1.2, abs=0.5),
+        pytest.approx(6 - 1.2, abs=0.5),
+    ]
+
+
+async def test_closed_by_hand(circuits: Stack, upstream: Receiver) -> None:
+    await open_circuit(circuits, upstream, "by-hand")
+    upstream.by_path["/by-hand"] = OK
+    await circuits.temporal.get_workflow_handle(circuit_of("by-hand")).signal("close")
+    await asyncio.sleep(0.6)
+    assert (await circuits.query(agent="by-hand")).status_code == 200
+
+
+async def test_what_waits_can_be_cancelled(circuits: Stack, upstream: Receiver) -> None:
+    await open_circuit(circuits, upstream, "stopped")
+    calls = len(upstream.at("/stopped"))
+    run_id = await task(circuits, "stopped")
+    await asyncio.sleep(0.3)
+    begun = time.monotonic()
+    await circuits.http.post(f"/api/agent/runs/{run_id}/cancel")
+    await circuits.run_until(run_id, "cancelled")
+    assert time.monotonic() - begun < 2
+    assert len(upstream.at("/stopped")) == calls
+
+
+async def test_a_run_whose_time_is_over_first_fails(circuits: Stack, upstream: Receiver) -> None:
+    await open_circuit(circuits, upstream, "stopped")
+    run_id = await task(circuits, "stopped", timeout=1)
+    run = await circuits.run_until(run_id, "failed")
+    assert dict(run["error"])["verdict"] in ("CircuitOpen", "DeadlineExceeded")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [says({"detail": "no"}, 422), says({}, 429), says({"detail": "no key"}, 401)],
+    ids=["refuses", "asks for a pause", "refuses the key"],
+)
+async def test_what_is_no_failure(circuits: Stack, upstream: Receiver, script: Script) -> None:
+    upstream.by_path["/refusing"] = script
+    await asyncio.gather(*(circuits.query(agent="refusing", timeout=1) for _ in range(6)))
+    assert (await circuit(circuits, "refusing"))["state"] == "closed"
+
+
+async def test_a_client_with_little_time_is_not_the_agents_fault(circuits: Stack, upstream: Receiver) -> None:
+    upstream.by_path["/slow"] = hangs
+    answers = await asyncio.gather(*(circuits.query(agent="slow", timeout=0.5) for _ in range(6)))
+    assert {answer.status_code for answer in answers} == {504}
+    assert (await circuit(circuits, "slow"))["state"] == "closed"
+
+
+async def test_streams_that_break_off_open_it(circuits: Stack, upstream: Receiver) -> None:
+    upstream.by_path["/streamed"] = streams(*events({"text": "a"}), resets=True)
+
+    async def told() -> str:
+        body = {"query": "x", "agent": "streamed"}
+        async with circuits.http.stream("POST", "/api/agent/stream", json=body) as answer:
+            return (await answer.aread()).decode()
+
+    for said in await asyncio.gather(*(told() for _ in range(4))):
+        assert "event: error" in said
+        assert "circuit-open" in said, "not tried again, since it is known to fail"
+    assert len(upstream.at("/streamed")) == 4
+
+
+async def test_what_the_temporal_ui_shows(circuits: Stack, upstream: Receiver) -> None:
+    await open_circuit(circuits, upstream, "by-hand")
+    handle = circuits.temporal.get_workflow_handle(circuit_of("by-hand"))
+    state: CircuitState = await (await handle.describe()).memo_value("state", type_hint=CircuitState)
+    assert state.openings == 1
+    history = await handle.fetch_history()
+    assert len(history.events) < 10, "transitions only"
