@@ -11,10 +11,7 @@ def run_error(error: FailureError, timeout: float) -> RunError:
     # A local activity's failure comes bare, a regular one's as the cause of an ActivityError.
     cause = error.cause if isinstance(error, ActivityError) else error
     if isinstance(cause, ApplicationError):
-        failed = _application_error(cause)
-        if failed.verdict is Verdict.DEADLINE_EXCEEDED:
-            return _deadline(timeout, None).model_copy(update={"attempts": failed.attempts})
-        return failed
+        return _application_error(cause)
     if isinstance(cause, TimeoutError):
         if cause.type is not None and cause.type.name == "HEARTBEAT":
             return RunError(

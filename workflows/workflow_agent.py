@@ -31,7 +31,7 @@ from workflows.patience import FIRST_PAUSE, Patience
 # A child that does not heed its cancellation is ended so much later.
 _LENIENCE = timedelta(seconds=60)
 
-# It has retries of its own, and an attempt costs the run's history a dozen events: a day of them stays below a thousand.
+# It has retries of its own, and an attempt costs the run's history a dozen events: those of a day stay below 1,000.
 _LONGEST_PAUSE = timedelta(minutes=30)
 
 Tell = Callable[[str], None]
@@ -119,7 +119,7 @@ class WorkflowAgent:
 def _pause(attempt: int, wanted: float | None) -> timedelta:
     if wanted is not None:
         return timedelta(seconds=wanted)
-    return min(_LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(attempt - 1, 30))
+    return min(_LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempt - 1, 30))
 
 
 def _verdict(error: ChildWorkflowError, attempt: int) -> RunError:

@@ -1,0 +1,175 @@
+"""The kind `workflow`: a run's agent is a child workflow, with its cancellation, progress, failures and deadline."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from temporalio.worker import Worker
+
+from tests.child_workflows import CLEANED_UP, Child
+from tests.event_help import event, published, settled, subscribed
+from tests.stack import Stack, running_stack
+
+CONFIG = """
+[agents.child]
+kind = "workflow"
+workflow = "Child"
+task_queue = "children"
+
+[agents.deserted]
+kind = "workflow"
+workflow = "Child"
+task_queue = "nobody polls this"
+"""
+
+
+@pytest.fixture(scope="module")
+async def family(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with (
+        running_stack(tmp_path_factory.mktemp("family"), more_config=CONFIG) as stack,
+        Worker(stack.temporal, task_queue="children", workflows=[Child]),
+    ):
+        yield stack
+
+
+async def ask(stack: Stack, do: str, *, wait: int | None = None, **body: Any) -> httpx.Response:
+    headers = {"Prefer": f"wait={wait}"} if wait else {}
+    params = {"do": do, **body.pop("params", {})}
+    return await stack.query(agent="child", params=params, headers=headers, **body)
+
+
+async def test_its_reply(family: Stack) -> None:
+    answer = (await ask(family, "reply")).json()
+    assert (answer["response"], answer["confidence"]) == ("attempt 1", 0.5)
+    assert (await ask(family, "text")).json()["response"] == "plain"
+
+
+async def test_what_it_is_given(family: Stack) -> None:
+    answer = (await ask(family, "echo", context={"customerId": "1"}, metadata={"a": 1}, timeout=20)).json()
+    told = answer["data"]
+    assert told["runId"] == answer["queryId"]
+    assert told["query"] == "hi"
+    assert told["context"] == {"customerId": "1"}
+    assert told["metadata"] == {"a": 1}
+    assert 18 < told["timeout"] <= 20
+    assert datetime.fromisoformat(told["deadline"]) > datetime.now(UTC)
+
+
+async def test_it_is_a_child(family: Stack) -> None:
+    answer = (await ask(family, "reply")).json()
+    child = await family.temporal.get_workflow_handle(f"default:{answer['queryId']}/1").describe()
+    assert child.parent_id == f"default:{answer['queryId']}"
+    assert child.workflow_type == "Child"
+    listed = (await family.http.get("/api/agent/runs?limit=100")).json()["items"]
+    assert all("/" not in run["id"] for run in listed), "the child is no run of its own"
+
+
+async def test_its_progress_and_its_cancellation(family: Stack) -> None:
+    run_id = (await ask(family, "wait", wait=1)).json()["queryId"]
+    run = await family.run(run_id)
+    assert run["status"] == "processing"
+    assert run["progress"] == {"percent": 40, "note": "half of it"}
+    assert (await family.http.post(f"/api/agent/runs/{run_id}/cancel")).status_code == 202
+    run = await family.run_until(run_id, "cancelled")
+    assert run["progress"] is None
+    async with asyncio.timeout(5):
+        while run_id not in CLEANED_UP:
+            await asyncio.sleep(0.05)
+    child = await family.temporal.get_workflow_handle(f"default:{run_id}/1").describe()
+    assert child.status is not None
+    assert child.status.name == "CANCELED"
+
+
+async def test_the_cancel_signal_reaches_it(family: Stack) -> None:
+    run_id = (await ask(family, "wait", wait=1)).json()["queryId"]
+    await family.temporal.get_workflow_handle(f"default:{run_id}").signal("cancel")
+    await family.run_until(run_id, "cancelled")
+    async with asyncio.timeout(5):
+        while run_id not in CLEANED_UP:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_child_without_workers_can_be_cancelled(family: Stack) -> None:
+    answer = await family.query(agent="deserted", headers={"Prefer": "wait=1"})
+    assert answer.status_code == 202
+    run_id = answer.json()["queryId"]
+    await family.http.post(f"/api/agent/runs/{run_id}/cancel")
+    await family.run_until(run_id, "cancelled", seconds=5)
+
+
+async def test_its_deadline(family: Stack) -> None:
+    answer = await ask(family, "wait", timeout=1)
+    assert answer.status_code == 504, answer.text
+    run_id = answer.json()["runId"]
+    async with asyncio.timeout(5):
+        while run_id not in CLEANED_UP:
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("do", "status", "detail"),
+    [
+        ("refuse", 502, "Not this one."),
+        ("fail for good", 502, "Broken."),
+        ("nonsense", 502, "list"),
+    ],
+)
+async def test_failures_for_good(family: Stack, do: str, status: int, detail: str) -> None:
+    answer = await ask(family, do)
+    assert answer.status_code == status
+    assert answer.json()["verdict"] == "AgentRejected"
+    assert detail in answer.json()["detail"]
+    assert answer.json()["attempts"] == 1
+
+
+async def test_a_failure_that_may_pass_is_tried_again(family: Stack) -> None:
+    answer = (await ask(family, "fail twice")).json()
+    assert answer["response"] == "attempt 3"
+    assert (await family.run(answer["queryId"]))["attempt"] == 3
+
+
+async def test_failures_to_the_end(family: Stack) -> None:
+    answer = await ask(family, "fail", timeout=2.5)
+    assert answer.status_code == 504
+    assert "Own" in answer.json()["detail"]
+    assert "internal-host" not in answer.text
+
+
+async def test_ended_by_an_operator(family: Stack) -> None:
+    run_id = (await ask(family, "wait", wait=1)).json()["queryId"]
+    await family.temporal.get_workflow_handle(f"default:{run_id}/1").terminate("by hand")
+    run = await family.run_until(run_id, "failed")
+    assert dict(run["error"])["verdict"] == "Terminated"  # type: ignore[call-overload]
+
+
+async def test_every_pattern(family: Stack) -> None:
+    async def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = await family.http.post(
+            f"/api/agent/{path}", json={"agent": "child", "params": {"do": "echo"}, **body}
+        )
+        assert answer.status_code in (200, 202), answer.text
+        return dict(answer.json())
+
+    task_id = (await post("tasks", {"task": "work"}))["taskId"]
+    assert (await family.run_until(task_id, "completed"))["pattern"] == "polling"
+    job_id = (await post("jobs", {"task": "work", "data": {"items": [1, 2, 3]}}))["jobId"]
+    await family.run_until(job_id, "completed")
+    job = (await family.http.get(f"/api/agent/jobs/{job_id}")).json()
+    assert job["result"]["data"]["items"] == [1, 2, 3], "it takes the list whole"
+    to = {"webhookUrl": "http://127.0.0.1:9/", "webhookSecret": "x" * 24}
+    document_id = (await post("analyze", {"document": "Some text.", **to}))["taskId"]
+    run = await family.run_until(document_id, "completed")
+    assert "Some text." in str(run["result"])
+    assert (await post("hybrid", {"query": "hi"}))["response"] == "seen"
+    body = {"query": "hi", "agent": "child", "params": {"do": "text"}}
+    async with family.http.stream("POST", "/api/agent/stream", json=body) as answer:
+        said = (await answer.aread()).decode()
+    assert '"chunk":"plain"' in said
+    assert "event: done" in said
+    await subscribed(family, "to-child", "t.child", agent="child", publishes="t.child.done", params={"do": "reply"})
+    (reaction,) = (await settled(family.http, await published(family.http, event("t.child"))))["reactions"]
+    assert reaction["status"] == "completed"
+    assert reaction["published"][0]["type"] == "t.child.done"
