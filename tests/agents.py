@@ -85,6 +85,15 @@ async def down(request: AgentRequest) -> str:
     raise AgentUnavailable("Nobody is home.")
 
 
+async def mendable(request: AgentRequest) -> str:
+    """Is away for as long as the file that `params.broken` names is there."""
+    note(request, "called")
+    broken = request.params.get("broken")
+    if isinstance(broken, str) and Path(broken).exists():
+        raise AgentUnavailable("It is broken.")
+    return "well"
+
+
 async def limited(request: AgentRequest) -> str:
     """Asks for a pause of half a second, once."""
     note(request, "called")

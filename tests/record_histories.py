@@ -6,14 +6,19 @@ code is what it is there to prove.
 
 import asyncio
 import tempfile
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from temporalio.client import WorkflowFailureError
+from temporalio.worker import Worker
 
+from contracts.circuits import CIRCUIT_STATE, CircuitState, circuit_of
 from contracts.events import lane_of, reaction_id
 from contracts.identity import new_id, public_id
+from contracts.limits import limits_of
 from contracts.webhooks import delivery_of
+from tests.child_workflows import Child
 from tests.event_help import EVENTS, LETTERS, event, published, subscribed, tree
 from tests.receivers import SECRET, Answer, running_receiver
 from tests.stack import Stack, running_stack
@@ -266,6 +271,101 @@ async def _hybrid_cancelled_by_signal(stack: Stack) -> str:
     return await _hybrid(stack, "cancelled", durationEstimate=60, params={"seconds": 9})
 
 
+MORE_AGENTS = """
+[agents.mendable]
+kind = "python"
+target = "tests.agents:mendable"
+circuit = {minimum_calls = 2, pause = 1, longest_pause = 2}
+
+[agents.few]
+kind = "python"
+target = "tests.agents:echo"
+max_concurrency = 3
+rate = "100/s"
+
+[agents.child]
+kind = "workflow"
+workflow = "Child"
+task_queue = "children"
+"""
+
+
+@asynccontextmanager
+async def recorded_stack(directory: Path, **changes: object) -> AsyncIterator[Stack]:
+    """What the scenarios need."""
+    async with (
+        running_stack(directory, more_config=MORE_AGENTS, **changes) as stack,
+        Worker(stack.temporal, task_queue="children", workflows=[Child]),
+    ):
+        yield stack
+
+
+def workflow_of(name: str) -> str:
+    """The workflow id that a scenario's outcome means."""
+    of_an_agent = name.startswith(("circuit:", "limits:"))
+    return name if of_an_agent else f"default:{name}"
+
+
+async def _circuit(stack: Stack) -> str:
+    broken = stack.settings.data_dir / "broken"
+    broken.touch()
+    body = {"agent": "mendable", "params": {"broken": str(broken)}, "timeout": 1}
+    await asyncio.gather(*(stack.query(**body) for _ in range(3)))
+    handle = stack.temporal.get_workflow_handle(circuit_of("mendable"))
+    async with asyncio.timeout(20):
+        while await _openings(stack) < 2:  # until a probe has failed
+            await stack.query(**body)
+            await asyncio.sleep(0.2)
+    broken.unlink()
+    async with asyncio.timeout(20):
+        while (await stack.query(**{**body, "timeout": 5})).status_code != 200:
+            await asyncio.sleep(0.2)
+    await handle.result()
+    return circuit_of("mendable")
+
+
+async def _openings(stack: Stack) -> int:
+    description = await stack.temporal.get_workflow_handle(circuit_of("mendable")).describe()
+    state: CircuitState = await description.memo_value(CIRCUIT_STATE, type_hint=CircuitState)
+    return state.openings
+
+
+async def _limits(stack: Stack) -> str:
+    for _ in range(3):
+        await asyncio.gather(*(stack.query(agent="few") for _ in range(6)))
+        await asyncio.sleep(1)
+    return limits_of("few")
+
+
+async def _child(stack: Stack, **params: object) -> str:
+    answer = (await stack.query(agent="child", params=params)).json()
+    return str(answer.get("queryId") or answer["runId"])
+
+
+async def _child_replied(stack: Stack) -> str:
+    return await _child(stack, do="wait", seconds=1)
+
+
+async def _child_retried(stack: Stack) -> str:
+    return await _child(stack, do="fail twice")
+
+
+async def _child_refused(stack: Stack) -> str:
+    return await _child(stack, do="refuse")
+
+
+async def _child_late(stack: Stack) -> str:
+    return str((await stack.query(agent="child", params={"do": "wait"}, timeout=1)).json()["runId"])
+
+
+async def _child_cancelled_by_signal(stack: Stack) -> str:
+    run_id = await _task(stack, agent="child", params={"do": "wait"})
+    await asyncio.sleep(1)
+    await stack.temporal.get_workflow_handle(f"default:{run_id}").signal("cancel")
+    await stack.run_until(run_id, "cancelled")
+    return run_id
+
+
 SCENARIOS = {
     "synchronous_prompt": _prompt,
     "synchronous_handed_over": _handed_over,
@@ -302,18 +402,25 @@ SCENARIOS = {
     "hybrid_streamed": _hybrid_streamed,
     "hybrid_cancelled_by_signal": _hybrid_cancelled_by_signal,
     "payload_cleanup": _cleaned_up,
+    "child_replied": _child_replied,
+    "child_retried": _child_retried,
+    "child_refused": _child_refused,
+    "child_late": _child_late,
+    "child_cancelled_by_signal": _child_cancelled_by_signal,
+    "circuit": _circuit,
+    "limits": _limits,
 }
 
 
 async def record() -> None:
     """Writes the histories that are not there yet."""
     with tempfile.TemporaryDirectory() as directory:
-        async with running_stack(Path(directory)) as stack:
+        async with recorded_stack(Path(directory)) as stack:
             for name, scenario in SCENARIOS.items():
                 path = HISTORIES / f"{name}.json"
                 if not path.exists():
                     run_id = await scenario(stack)
-                    history = await stack.temporal.get_workflow_handle(f"default:{run_id}").fetch_history()
+                    history = await stack.temporal.get_workflow_handle(workflow_of(run_id)).fetch_history()
                     path.write_text(history.to_json() + "\n", encoding="utf-8")
 
 

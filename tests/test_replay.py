@@ -9,8 +9,8 @@ from temporalio.worker import Replayer
 
 from runtime.payloads import directory_storage
 from runtime.temporal import plugin
-from tests.record_histories import HISTORIES, SCENARIOS
-from tests.stack import make_settings, running_stack
+from tests.record_histories import HISTORIES, SCENARIOS, recorded_stack, workflow_of
+from tests.stack import make_settings
 from worker import WORKFLOWS
 
 TAKE_TURNS = {
@@ -58,11 +58,11 @@ async def test_every_path_under_forced_replay(tmp_path: Path) -> None:
     out runs whose local activity is still under way.
     """
     ended: dict[str, str] = {}
-    async with running_stack(tmp_path, max_cached_workflows=0) as stack:
+    async with recorded_stack(tmp_path, max_cached_workflows=0) as stack:
         for name, scenario in SCENARIOS.items():
             if name in TAKE_TURNS:
                 continue
-            handle = stack.temporal.get_workflow_handle(f"default:{await scenario(stack)}")
+            handle = stack.temporal.get_workflow_handle(workflow_of(await scenario(stack)))
             status = (await handle.describe()).status
             assert status is not None
             ended[name] = status.name
@@ -97,4 +97,11 @@ async def test_every_path_under_forced_replay(tmp_path: Path) -> None:
         "hybrid_streamed": "COMPLETED",
         "hybrid_cancelled_by_signal": "CANCELED",
         "payload_cleanup": "COMPLETED",
+        "child_replied": "COMPLETED",
+        "child_retried": "COMPLETED",
+        "child_refused": "FAILED",
+        "child_late": "FAILED",
+        "child_cancelled_by_signal": "CANCELED",
+        "circuit": "COMPLETED",
+        "limits": "RUNNING",
     }

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
+from pydantic_core import to_json
 from temporalio import workflow
 from temporalio.exceptions import (
     ApplicationError,
@@ -21,6 +22,7 @@ from temporalio.exceptions import (
 from temporalio.workflow import ChildWorkflowCancellationType, ParentClosePolicy
 
 from adapters.agents.replies import as_reply
+from adapters.payload_directory import THRESHOLD_BYTES
 from contracts.agent import AgentRequest, Progress, WorkflowTarget
 from contracts.calls import AgentOutcome
 from contracts.runs import PROGRESS, RunError
@@ -77,9 +79,12 @@ class WorkflowAgent:
         raise failure_of(failed)
 
     async def _asked(self, attempt: int) -> Any:
+        given = self._input(attempt)
+        if len(to_json(given)) > THRESHOLD_BYTES:
+            raise AgentRejected(f"The request has more than {THRESHOLD_BYTES} bytes: too many for a workflow agent.")
         child = await workflow.start_child_workflow(
             self._target.workflow,
-            self._input(attempt),
+            given,
             id=self._child_id(attempt),
             task_queue=self._target.task_queue,
             # A child whose workers are away could not confirm that it has ended.

@@ -31,7 +31,6 @@ _BURST = 0.1
 
 _SHORTEST_RETRY, _LONGEST_RETRY = 1.0, 30.0
 _CROWD_SECONDS = 10.0
-_FIRST_GUESS = 1.0
 _LEARNING = 0.2
 
 
@@ -48,7 +47,7 @@ class AgentShare:
         self._tokens, self._filled_at = 0.0, 0.0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._crowd: deque[float] = deque()
-        self._call_seconds = _FIRST_GUESS  # on average
+        self._call_seconds: float | None = None  # on average, once a call has ended
         self._used_at = 0.0
         self._keeper: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
@@ -93,7 +92,8 @@ class AgentShare:
         self._busy -= 1
         self._used_at = time.monotonic()
         if seconds:
-            self._call_seconds += _LEARNING * (seconds - self._call_seconds)
+            before = seconds if self._call_seconds is None else self._call_seconds
+            self._call_seconds = before + _LEARNING * (seconds - before)
         if self._slots > self._keep:  # others wait for it
             self._slots -= 1
             self._news.set()
@@ -143,11 +143,11 @@ class AgentShare:
     def _pace(self) -> float:
         """Calls a second, as this process gets along; 0 when it does not know yet."""
         paces = []
-        if self._limits.max_concurrency is not None:
+        if self._limits.max_concurrency is not None and self._call_seconds is not None:
             paces.append(self._slots / max(self._call_seconds, 0.001))
         if self._limits.rate is not None:
             paces.append(self._rate)
-        return min(paces)
+        return min(paces, default=0.0)
 
     def _expected_wait(self) -> float:
         pace = self._pace()
