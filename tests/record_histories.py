@@ -310,7 +310,8 @@ async def _circuit(stack: Stack) -> str:
     broken = stack.settings.data_dir / "broken"
     broken.touch()
     body = {"agent": "mendable", "params": {"broken": str(broken)}, "timeout": 1}
-    await asyncio.gather(*(stack.query(**body) for _ in range(3)))
+    for _ in range(2):
+        await stack.query(**body)
     handle = stack.temporal.get_workflow_handle(circuit_of("mendable"))
     async with asyncio.timeout(20):
         while await _openings(stack) < 2:  # until a probe has failed
@@ -332,7 +333,7 @@ async def _openings(stack: Stack) -> int:
 
 async def _limits(stack: Stack) -> str:
     for _ in range(3):
-        await asyncio.gather(*(stack.query(agent="few") for _ in range(6)))
+        await stack.query(agent="few")
         await asyncio.sleep(1)
     return limits_of("few")
 
