@@ -196,7 +196,7 @@ async def test_closed_by_hand(circuits: Stack, upstream: Receiver) -> None:
     await open_circuit(circuits, upstream, "by-hand")
     upstream.by_path["/by-hand"] = OK
     await circuits.temporal.get_workflow_handle(circuit_of("by-hand")).signal("close")
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(1.1)
     assert (await circuits.query(agent="by-hand")).status_code == 200
 
 

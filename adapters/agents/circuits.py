@@ -36,10 +36,11 @@ from contracts.verdicts import CircuitOpen
 
 log = structlog.get_logger(__name__)
 
-# What was read is good for so long, in seconds. That a circuit is closed is believed for longer, while it is read
-# anew: no call waits for that.
+# What was read is good for so long, in seconds. It is believed for longer while it is read anew, so that hardly a
+# call or a refusal waits for that.
 _FRESH = 0.5
 _BELIEVED = 10.0
+_OPEN_BELIEVED = 1.0
 
 # When those come back who are told to wait while somebody else probes; and at how many a second they may.
 _PROBING_PAUSE = 1.0
@@ -74,10 +75,15 @@ class Circuits:
         self._seen: dict[str, _Seen] = {}
         self._telling: set[asyncio.Task[None]] = set()
 
-    async def state(self, agent: str, *, believes: bool = False) -> CircuitState | None:
-        """Half a second old at most, or None for a circuit that is closed. With `believes`, that it is closed may be
-        older.
-        """
+    async def state(self, agent: str) -> CircuitState | None:
+        """Half a second old at most, or None for a circuit that is closed."""
+        return await self._read_within(agent, _FRESH, _FRESH)
+
+    async def _for_a_call(self, agent: str) -> CircuitState | None:
+        return await self._read_within(agent, _BELIEVED, _FRESH)
+
+    async def _read_within(self, agent: str, closed: float, not_closed: float) -> CircuitState | None:
+        """The state, no older than so many seconds."""
         if agent not in self._configs:
             return None
         seen = self._of(agent)
@@ -85,20 +91,20 @@ class Circuits:
         if age >= _FRESH:
             if seen.reading is None or seen.reading.done():
                 seen.reading = asyncio.create_task(self._read(agent, seen))
-            if seen.state is not None or not believes or age >= _BELIEVED:
+            if age >= (closed if seen.state is None else not_closed):
                 # one who leaves must not take the answer away from the others
                 await asyncio.shield(seen.reading)
         return seen.state
 
     async def closed(self, agent: str) -> bool:
         """Whether it may be called without more ado."""
-        return await self.state(agent, believes=True) is None
+        return await self._for_a_call(agent) is None
 
     async def refusal(self, agent: str) -> float | None:
         """Seconds until a client who cannot wait may try again, or None if he may now. While the agent is to be
         probed, one a second may.
         """
-        state, now = await self.state(agent, believes=True), datetime.now(UTC)
+        state, now = await self._read_within(agent, _BELIEVED, _OPEN_BELIEVED), datetime.now(UTC)
         if state is None:
             return None
         if state.phase(now) is Phase.OPEN:
@@ -111,7 +117,7 @@ class Circuits:
 
     async def check(self, agent: str) -> None:
         """Raises CircuitOpen while the agent is left alone."""
-        state, now = await self.state(agent, believes=True), datetime.now(UTC)
+        state, now = await self._for_a_call(agent), datetime.now(UTC)
         if state is not None and state.phase(now) is Phase.OPEN:
             raise self._refused(self._of(agent), (state.until - now).total_seconds())
 
@@ -121,7 +127,7 @@ class Circuits:
         A call that is made again, since the worker that made it died, has the name that it had.
         """
         await self.check(agent)
-        state, now = await self.state(agent, believes=True), datetime.now(UTC)
+        state, now = await self._for_a_call(agent), datetime.now(UTC)
         if state is None:
             return None
         seen = self._of(agent)

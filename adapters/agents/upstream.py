@@ -1,7 +1,8 @@
 """One POST to an agent's server: bounded, never repeated, its outcome a verdict."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from contracts.verdicts import AgentError
 _CONNECT_SECONDS = 5.0
 _MOST_BYTES = 20_000_000
 _MOST_EXPLANATION = 300
+_LAST_WORDS_SECONDS = 0.1
 _KEPT_CONNECTIONS = 100
 
 _SSE, _NDJSON = "text/event-stream", ("application/x-ndjson", "application/jsonl", "application/json-seq")
@@ -55,7 +57,9 @@ class Upstream:
             async with self._client.stream("POST", self._url, content=to_json(body), headers=headers) as response:
                 if not response.is_success:
                     raise agent_error(response, await self._explanation(response, explain))
-                yield UpstreamAnswer(response)
+                answer = UpstreamAnswer(response)
+                yield answer
+                await answer.finish()
         except AgentError:
             raise
         # `from None`: an httpx error holds the request, and with it the key
@@ -64,7 +68,7 @@ class Upstream:
 
     async def _explanation(self, response: httpx.Response, explain: Explain) -> str:
         try:
-            said = explain(from_json(await _read(response, _MOST_BYTES)))
+            said = explain(from_json(await _read(response.aiter_bytes(), _MOST_BYTES)))
         except (ValueError, httpx.HTTPError, LargeAnswerError):
             return ""
         if self._api_key:
@@ -81,6 +85,7 @@ class UpstreamAnswer:
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
+        self._pieces = response.aiter_bytes()
         self._type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
     @property
@@ -90,13 +95,20 @@ class UpstreamAnswer:
 
     async def whole(self) -> JsonValue:
         """The one JSON value that it is."""
-        return parsed(await _read(self._response, _MOST_BYTES))
+        return parsed(await _read(self._pieces, _MOST_BYTES))
 
     async def frames(self) -> AsyncIterator[str]:
         """The frames of one that is streamed, each JSON as a rule."""
         split = sse_data if self._type == _SSE else json_lines
-        async for frame in split(self._response.aiter_bytes(), _MOST_BYTES):
+        async for frame in split(self._pieces, _MOST_BYTES):
             yield frame
+
+    async def finish(self) -> None:
+        """Reads what is left, if it comes at once: only then the connection can serve another call."""
+        with suppress(TimeoutError, httpx.HTTPError):
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                async for _ in self._pieces:
+                    pass
 
 
 def parsed(text: str | bytes) -> JsonValue:
@@ -108,9 +120,9 @@ def parsed(text: str | bytes) -> JsonValue:
     return value
 
 
-async def _read(response: httpx.Response, most: int) -> bytes:
+async def _read(pieces: AsyncIterator[bytes], most: int) -> bytes:
     found = bytearray()
-    async for piece in response.aiter_bytes():
+    async for piece in pieces:
         found += piece
         if len(found) > most:
             raise LargeAnswerError(most)
