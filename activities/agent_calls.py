@@ -46,7 +46,8 @@ class AgentCalls:
         """Starts the call and waits a moment for its reply (a local activity).
 
         Returns no outcome when the call goes on, laid down for `call_agent`, or when there is no room for it, or when
-        the agent may not be called this very moment.
+        the agent may not be called this very moment. One that is streamed always goes on: its readers are to have its
+        words, and not to wait for its reply.
         """
         if self._opening == 0 or self._calls.full:
             return Opening()
@@ -59,7 +60,7 @@ class AgentCalls:
                 return Opening()
             running = self._start(call, agent, passage, call.request.attempt, held=True)
         try:
-            done, _ = await asyncio.wait({running.done}, timeout=self._opening)
+            done, _ = await asyncio.wait({running.done}, timeout=0 if call.streamed else self._opening)
         except asyncio.CancelledError:
             await running.cancel()
             raise

@@ -64,6 +64,12 @@ class Start:
         return self.pattern is Pattern.QUEUE or (self.routing is not None and self.routing.chosen is Route.QUEUE)
 
     @property
+    def is_streamed(self) -> bool:
+        """Whether somebody reads along."""
+        routed = self.routing is not None and self.routing.chosen is Route.STREAMING
+        return self.pattern is Pattern.STREAMING or routed
+
+    @property
     def is_waited_for(self) -> bool:
         """Whether the client would rather hear at once that its agent is down."""
         return self.pattern in (Pattern.SYNCHRONOUS, Pattern.STREAMING, Pattern.HYBRID)
@@ -171,6 +177,7 @@ def _input(
         timeout=start.body.timeout,
         origin=Origin(request_id=request_id(), traceparent=traceparent()),
         target=target,
+        opens_stream=start.is_streamed,
         webhook=webhook,
         published=published,
     )

@@ -83,6 +83,8 @@ class RunInput(Payload):
     timeout: Seconds
     origin: Origin = Origin()
     target: WorkflowTarget | None = None
+    # Its stream's call begins within the first workflow task; runs from before this was so do without.
+    opens_stream: bool = False
     webhook: Webhook | None = None
     published: bool = False
 

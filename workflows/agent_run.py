@@ -134,11 +134,29 @@ class AgentRun:
         return await self._call_until_answered(PATIENT)
 
     async def answer_streaming(self) -> RunResult:
-        """Calls by activity, which tells what the agent says; its client waits, as for `answer_promptly`.
+        """Begins the call within this workflow task, and goes on with it by activity, which tells what the agent
+        says; its client waits, as for `answer_promptly`.
 
         Raises as that does.
         """
-        return await self.told(self._call_until_answered(PROMPT, streamed=True))
+        return await self.told(self._stream_until_answered())
+
+    async def _stream_until_answered(self) -> RunResult:
+        if self._run.opens_stream and self._run.target is None:
+            self._check_deadline()
+            try:
+                await workflow.execute_local_activity_method(
+                    AgentCalls.open_agent_call,
+                    self._call(PROMPT, streamed=True),
+                    schedule_to_close_timeout=self._remaining(),
+                    summary=self._summary,
+                    retry_policy=RetryPolicy(maximum_attempts=1),
+                )
+            except FailureError as error:
+                if is_cancelled_exception(error):
+                    self._raise_told(error)
+                # the activity meets the same, and knows what to do
+        return await self._call_until_answered(PROMPT, streamed=True)
 
     async def cancel(self) -> None:
         """Answers the `cancel` signal: asks Temporal to cancel this run."""

@@ -30,7 +30,8 @@ class StreamPublisher:
 
     A call that nobody is known to follow is `held` at first: nothing of it goes to the log before `release`, and one
     that says more than the tail may hold meanwhile is not published at all (its result is all there is to read).
-    `awaited`: somebody waits for the first chunk, here or elsewhere.
+    `awaited`: somebody waits for the first chunk, here or elsewhere. While such a one is held, its agent waits with
+    it: were the call made anew instead of being taken over, its readers would have heard what was never said.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class StreamPublisher:
         self._writer = streams.log.writer(workflow_id)
         self._attempt = attempt
         self._held = held
+        self._released = asyncio.Event()
         self._awaited = awaited
         self._given_up = False
         self._begun: float | None = None
@@ -58,6 +60,7 @@ class StreamPublisher:
 
     async def chunk(self, text: str) -> None:
         """Tells a piece of the response. Waits when the log is too far behind. Raises what `close` does."""
+        await self._until_it_may_be_heard()
         await self._begin()
         while self._too_far_ahead() and not self._given_up:
             if self._held and not self._stream.followed:
@@ -75,10 +78,15 @@ class StreamPublisher:
         """
         if not (self._awaited or self._stream.readers):
             return
+        await self._until_it_may_be_heard()
         await self._begin()
         self._progress = percent, note
         if time.monotonic() - self._progress_at >= _PROGRESS_SECONDS:
             self._tell_progress()
+
+    async def _until_it_may_be_heard(self) -> None:
+        if self._held and self._awaited:
+            await self._released.wait()
 
     def _tell_progress(self) -> None:
         if self._progress is not None and not self._too_far_ahead():
@@ -95,6 +103,7 @@ class StreamPublisher:
     def release(self) -> None:
         """From now on the log gets everything."""
         self._held = False
+        self._released.set()
         if self._tail.unconfirmed_count and self._begun is not None:
             self._write_on()
 
