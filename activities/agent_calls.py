@@ -66,7 +66,7 @@ class AgentCalls:
             raise
         if not done:
             self._calls.leave(call.request.run_id, running)
-            return Opening()
+            return Opening(begun=True)
         return Opening(outcome=await _outcome(running, call))
 
     @activity.defn
@@ -79,6 +79,8 @@ class AgentCalls:
         attempt = activity.info().attempt - refusals + call.prior_attempts
         running = self._calls.take(call.request.run_id)
         if running is None:
+            if call.opened and attempt == 1:
+                attempt = 2  # readers are told: some may have heard the first
             if call.attempts is not None and attempt > call.attempts:
                 lost = AgentUnavailable("Every worker that called the agent stopped answering.")
                 raise application_error(lost, call.attempts, final=True)

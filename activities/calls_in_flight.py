@@ -34,6 +34,8 @@ class Publisher(Protocol):
 
     def release(self) -> None: ...
 
+    async def until_released(self) -> None: ...
+
     async def close(self) -> int: ...
 
 
@@ -50,6 +52,9 @@ class _Unheard:
         pass
 
     def release(self) -> None:
+        pass
+
+    async def until_released(self) -> None:
         pass
 
     async def close(self) -> int:
@@ -78,6 +83,7 @@ class CallInFlight:
     async def _drain(self, agent: Agent, request: AgentRequest) -> Reply:
         try:
             reply = await self._in_time(agent, request)
+            await self.publisher.until_released()
         except BaseException:
             with suppress(StreamLogError, StreamClosedError):  # what went wrong before tells more
                 await self.publisher.close()

@@ -10,6 +10,8 @@ class AgentCall(Payload):
     """One call to a named agent. `prior_attempts` counts those made before this activity was scheduled, `attempts` is
     how many may be made in all, `streamed` tells that somebody waits for what the agent says while it works.
 
+    `opened`: it is under way in some worker. Where it is not found, that attempt is lost.
+
     `waits`: where the agent may not be called now, since it fails or has as many calls as it may, the call is made
     later; else it fails.
     """
@@ -21,6 +23,7 @@ class AgentCall(Payload):
     prior_attempts: int = 0
     attempts: int | None = None
     waits: bool = False
+    opened: bool = False
     streamed: bool = False
 
     def context(self) -> AgentContext:
@@ -37,9 +40,12 @@ class AgentOutcome(Payload):
 
 
 class Opening(Payload):
-    """What came of a call's first moments: the outcome, or None when it goes on as an activity of its own."""
+    """What came of a call's first moments: the outcome, or None when it goes on as an activity of its own. `begun`:
+    it is under way, and waits to be taken over.
+    """
 
     outcome: AgentOutcome | None = None
+    begun: bool = False
 
 
 class CancelRequest(Payload):

@@ -54,7 +54,7 @@ def calls_of(stack: Stack, agent: Slow, *, opening: float = 0.05, max_calls: int
 async def test_an_opened_call_is_taken_over_not_started_anew(stack: Stack) -> None:
     agent = Slow()
     calls = calls_of(stack, agent)
-    assert await ActivityEnvironment().run(calls.open_agent_call, call()) == Opening()
+    assert await ActivityEnvironment().run(calls.open_agent_call, call()) == Opening(begun=True)
     heartbeats: list[object] = []
     environment = ActivityEnvironment()
     environment.on_heartbeat = lambda *details: heartbeats.extend(details)
@@ -65,11 +65,19 @@ async def test_an_opened_call_is_taken_over_not_started_anew(stack: Stack) -> No
     assert heartbeats[0] == Progress(percent=50)
 
 
+async def test_an_opened_call_that_is_lost_was_an_attempt(stack: Stack) -> None:
+    """Its readers are told to forget what they may have heard of it."""
+    agent = Slow()
+    lost = call().model_copy(update={"opened": True, "streamed": True})
+    outcome = await ActivityEnvironment().run(calls_of(stack, agent).call_agent, lost)
+    assert outcome.attempt == 2
+
+
 async def test_an_opening_that_is_done_again_finds_its_call(stack: Stack) -> None:
     agent = Slow()
     calls = calls_of(stack, agent)
     for _ in range(3):
-        assert await ActivityEnvironment().run(calls.open_agent_call, call()) == Opening()
+        assert await ActivityEnvironment().run(calls.open_agent_call, call()) == Opening(begun=True)
     assert (await ActivityEnvironment().run(calls.call_agent, call())).reply.response == "done"
     assert agent.started == 1
 

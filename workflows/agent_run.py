@@ -26,6 +26,9 @@ from workflows.workflow_agent import WorkflowAgent, hear_progress
 # A worker that died is noticed after this; heartbeats come every second.
 HEARTBEAT_TIMEOUT = timedelta(seconds=10)
 
+# Well below the time after which a workflow task that was lost is done again.
+_FRESH = timedelta(seconds=2)
+
 # Batches of its stream that a run keeps in memory, for stock clients that follow it while it runs.
 _REMEMBERED = 20
 _OFFSET_QUERY = "__temporal_workflow_stream_offset"
@@ -96,7 +99,7 @@ class AgentRun:
         self._check_deadline()
         if self._run.target is not None:
             return await self._ask_workflow(self._run.target, patience)
-        prior_attempts = 0
+        prior_attempts, opened = 0, False
         try:
             opening = await workflow.execute_local_activity_method(
                 AgentCalls.open_agent_call,
@@ -107,12 +110,13 @@ class AgentRun:
             )
             if opening.outcome is not None:
                 return self._result(opening.outcome)
+            opened = opening.begun
         except FailureError as error:
             prior_attempts = 1
             if patience.attempts == 1:
                 self._raise_told(error)
             await self._pause_after(error)
-        return await self._call_until_answered(patience, prior_attempts)
+        return await self._call_until_answered(patience, prior_attempts, opened=opened)
 
     async def answer_in_time(self) -> RunResult:
         """Calls by activity, again and again until the run's timeout: nobody holds a connection for it.
@@ -142,21 +146,25 @@ class AgentRun:
         return await self.told(self._stream_until_answered())
 
     async def _stream_until_answered(self) -> RunResult:
-        if self._run.opens_stream and self._run.target is None:
+        opened = False
+        # A workflow task that is done again, long after the start, would make a call anew that some may have heard.
+        fresh = workflow.now() - self._started < _FRESH
+        if self._run.opens_stream and self._run.target is None and fresh:
             self._check_deadline()
             try:
-                await workflow.execute_local_activity_method(
+                opening = await workflow.execute_local_activity_method(
                     AgentCalls.open_agent_call,
                     self._call(PROMPT, streamed=True),
                     schedule_to_close_timeout=self._remaining(),
                     summary=self._summary,
                     retry_policy=RetryPolicy(maximum_attempts=1),
                 )
+                opened = opening.begun
             except FailureError as error:
                 if is_cancelled_exception(error):
                     self._raise_told(error)
                 # the activity meets the same, and knows what to do
-        return await self._call_until_answered(PROMPT, streamed=True)
+        return await self._call_until_answered(PROMPT, streamed=True, opened=opened)
 
     async def cancel(self) -> None:
         """Answers the `cancel` signal: asks Temporal to cancel this run."""
@@ -169,7 +177,7 @@ class AgentRun:
         )
 
     async def _call_until_answered(
-        self, patience: Patience, prior_attempts: int = 0, *, streamed: bool = False
+        self, patience: Patience, prior_attempts: int = 0, *, streamed: bool = False, opened: bool = False
     ) -> RunResult:
         self._check_deadline()
         self._tell("is at work")
@@ -179,7 +187,7 @@ class AgentRun:
         try:
             outcome = await workflow.execute_activity_method(
                 AgentCalls.call_agent,
-                self._call(patience, prior_attempts, streamed=streamed),
+                self._call(patience, prior_attempts, streamed=streamed, opened=opened),
                 summary=self._summary,
                 schedule_to_close_timeout=self._remaining(),
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
@@ -235,7 +243,9 @@ class AgentRun:
     def _remaining(self) -> timedelta:
         return max(self._deadline - workflow.now(), timedelta(milliseconds=1))
 
-    def _call(self, patience: Patience, prior_attempts: int = 0, *, streamed: bool = False) -> AgentCall:
+    def _call(
+        self, patience: Patience, prior_attempts: int = 0, *, streamed: bool = False, opened: bool = False
+    ) -> AgentCall:
         return AgentCall(
             agent=self._run.agent,
             request=self._request,
@@ -244,6 +254,7 @@ class AgentRun:
             prior_attempts=prior_attempts,
             attempts=patience.attempts,
             waits=patience.waits,
+            opened=opened,
             streamed=streamed,
         )
 

@@ -30,8 +30,7 @@ class StreamPublisher:
 
     A call that nobody is known to follow is `held` at first: nothing of it goes to the log before `release`, and one
     that says more than the tail may hold meanwhile is not published at all (its result is all there is to read).
-    `awaited`: somebody waits for the first chunk, here or elsewhere. While such a one is held, its agent waits with
-    it: were the call made anew instead of being taken over, its readers would have heard what was never said.
+    `awaited`: somebody waits for the first chunk, here or elsewhere.
     """
 
     def __init__(
@@ -60,7 +59,6 @@ class StreamPublisher:
 
     async def chunk(self, text: str) -> None:
         """Tells a piece of the response. Waits when the log is too far behind. Raises what `close` does."""
-        await self._until_it_may_be_heard()
         await self._begin()
         while self._too_far_ahead() and not self._given_up:
             if self._held and not self._stream.followed:
@@ -78,14 +76,14 @@ class StreamPublisher:
         """
         if not (self._awaited or self._stream.readers):
             return
-        await self._until_it_may_be_heard()
         await self._begin()
         self._progress = percent, note
         if time.monotonic() - self._progress_at >= _PROGRESS_SECONDS:
             self._tell_progress()
 
-    async def _until_it_may_be_heard(self) -> None:
-        if self._held and self._awaited:
+    async def until_released(self) -> None:
+        """While it is held, the log has nothing of what somebody awaits."""
+        if self._held and self._awaited and self._begun is not None:
             await self._released.wait()
 
     def _tell_progress(self) -> None:
