@@ -68,7 +68,7 @@ async def test_an_opened_call_is_taken_over_not_started_anew(stack: Stack) -> No
 async def test_an_opened_call_that_is_lost_was_an_attempt(stack: Stack) -> None:
     """Its readers are told to forget what they may have heard of it."""
     agent = Slow()
-    lost = call().model_copy(update={"opened": True, "streamed": True})
+    lost = call().model_copy(update={"opened": True})
     outcome = await ActivityEnvironment().run(calls_of(stack, agent).call_agent, lost)
     assert outcome.attempt == 2
 

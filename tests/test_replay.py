@@ -58,9 +58,10 @@ async def test_every_path_under_forced_replay(tmp_path: Path) -> None:
     out runs whose local activity is still under way.
     """
     ended: dict[str, str] = {}
+    once = {scenario: name for name, scenario in reversed(SCENARIOS.items())}
     async with recorded_stack(tmp_path, max_cached_workflows=0) as stack:
         for name, scenario in SCENARIOS.items():
-            if name in TAKE_TURNS:
+            if name in TAKE_TURNS or once[scenario] != name:
                 continue
             handle = stack.temporal.get_workflow_handle(workflow_of(await scenario(stack)))
             status = (await handle.describe()).status
@@ -82,9 +83,6 @@ async def test_every_path_under_forced_replay(tmp_path: Path) -> None:
         "streaming_done": "COMPLETED",
         "streaming_anew": "COMPLETED",
         "streaming_cancelled_by_signal": "CANCELED",
-        "streaming_opened": "COMPLETED",
-        "streaming_opened_anew": "COMPLETED",
-        "streaming_opened_cancelled_by_signal": "CANCELED",
         "webhook_done": "COMPLETED",
         "webhook_unreadable": "FAILED",
         "delivery_retried": "COMPLETED",
