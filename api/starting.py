@@ -6,14 +6,12 @@ from typing import Any
 from temporalio.client import WorkflowHandle
 from temporalio.common import (
     Priority,
-    SearchAttributeKey,
-    SearchAttributePair,
-    TypedSearchAttributes,
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
+from adapters.search_attributes import keywords
 from api.gateway import API_PREFIX, Gateway
 from api.idempotency import fingerprint
 from api.listing import find_execution
@@ -148,7 +146,7 @@ async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: st
         id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
         id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
         memo={"fingerprint": fingerprint(body), "metadata": body.metadata, **total, **called_back, **routed},
-        search_attributes=_search_attributes(start, agent),
+        search_attributes=keywords(RUN_ATTRIBUTES, (start.pattern, agent, start.task, start.tenant)),
         static_summary=_summary(start, agent),
         static_details=f"Chosen: **{start.routing.chosen}**. {start.routing.because}" if start.routing else None,
         priority=Priority(priority_key=body.priority, fairness_key=start.tenant),
@@ -188,16 +186,6 @@ def _input(
     if start.routing is not None:
         return HybridInput(**dict(run), routing=start.routing)
     return run
-
-
-def _search_attributes(start: Start, agent: str) -> TypedSearchAttributes:
-    values = (start.pattern, agent, start.task, start.tenant)
-    return TypedSearchAttributes(
-        [
-            SearchAttributePair(SearchAttributeKey.for_keyword(name), str(value))
-            for name, value in zip(RUN_ATTRIBUTES, values, strict=True)
-        ]
-    )
 
 
 def _summary(start: Start, agent: str) -> str:

@@ -8,7 +8,6 @@ from typing import NoReturn, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.contrib.workflow_streams import WorkflowStream
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 from activities.agent_calls import AgentCalls
@@ -20,6 +19,7 @@ from contracts.runs import RunError, RunInput, RunResult
 from workflows.failures import deadline_exceeded, failure_of, run_error
 from workflows.interactions import publish_interaction
 from workflows.patience import FIRST_PAUSE, PATIENT, PROMPT, Patience
+from workflows.run_stream import RunStream
 from workflows.webhook_delivery import start_delivery
 from workflows.workflow_agent import WorkflowAgent, hear_progress
 
@@ -28,10 +28,6 @@ HEARTBEAT_TIMEOUT = timedelta(seconds=10)
 
 # Well below the time after which a workflow task that was lost is done again.
 _FRESH = timedelta(seconds=2)
-
-# Batches of its stream that a run keeps in memory, for stock clients that follow it while it runs.
-_REMEMBERED = 20
-_OFFSET_QUERY = "__temporal_workflow_stream_offset"
 
 T = TypeVar("T")
 
@@ -45,8 +41,7 @@ class AgentRun:
         self._started = workflow.info().start_time
         self._deadline = self._started + timedelta(seconds=run.timeout)
         self._request = run.request
-        # What the agent says is signalled here as Workflow Streams do it: their stock client can follow any run.
-        self._stream = WorkflowStream()
+        self._stream = RunStream()
         if run.target is not None:
             hear_progress(self._tell)
         self._tell("is asked")
@@ -71,7 +66,7 @@ class AgentRun:
             await start_delivery(self._run.webhook)
         if self._run.published:
             await publish_interaction(self._run, error)
-        self._stream.detach_pollers()
+        self._stream.end()
         await workflow.wait_condition(workflow.all_handlers_finished)
 
     async def answer_promptly(self) -> RunResult:
@@ -183,7 +178,7 @@ class AgentRun:
         self._tell("is at work")
         if self._run.target is not None:
             return await self._ask_workflow(self._run.target, patience)
-        forgetting = asyncio.create_task(self._forget_what_was_told())
+        forgetting = asyncio.create_task(self._stream.forget_what_was_told())
         try:
             outcome = await workflow.execute_activity_method(
                 AgentCalls.call_agent,
@@ -207,16 +202,6 @@ class AgentRun:
         except ApplicationError as error:
             self._raise_told(error)
         return self._result(outcome)
-
-    async def _forget_what_was_told(self) -> None:
-        """Keeps the worker's memory of this run small: the history has it all, and our readers read that."""
-        told = workflow.get_query_handler(_OFFSET_QUERY)
-        assert told is not None, "WorkflowStream registers it"  # noqa: S101
-        forgotten = 0
-        while True:
-            await workflow.wait_condition(lambda: told() - forgotten > 2 * _REMEMBERED)  # noqa: B023
-            forgotten = told() - _REMEMBERED
-            self._stream.truncate(forgotten)
 
     async def _pause_after(self, error: FailureError) -> None:
         """Waits before the second attempt, unless there shall be none."""

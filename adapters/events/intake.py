@@ -12,8 +12,6 @@ from functools import partial
 from temporalio.client import Client
 from temporalio.common import (
     Priority,
-    SearchAttributeKey,
-    SearchAttributePair,
     TypedSearchAttributes,
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
@@ -24,6 +22,7 @@ from adapters.concurrency import few_at_once
 from adapters.events.in_order import Lines, Place
 from adapters.events.lanes import enter_lane, ordered_lane
 from adapters.events.subscription_book import SubscriptionBook
+from adapters.search_attributes import keywords
 from contracts.cloudevents import MOST_EVENT_BYTES, CloudEvent
 from contracts.events import (
     EVENT,
@@ -173,9 +172,7 @@ class EventIntake:
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 memo={REJECTION: rejection},
-                search_attributes=TypedSearchAttributes(
-                    [SearchAttributePair(SearchAttributeKey.for_keyword("Tenant"), tenant)]
-                ),
+                search_attributes=keywords(("Tenant",), (tenant,)),
                 static_summary=f"{kind} by {via}: {reason}"[:_SUMMARY_LENGTH],
             )
         return public
@@ -183,8 +180,5 @@ class EventIntake:
 
 def _attributes(tenant: str, event: CloudEvent, public: str) -> TypedSearchAttributes:
     run = (Pattern.EVENT, "", indexed(event.type), tenant)
-    values = zip(RUN_ATTRIBUTES, run, strict=True)
-    known = zip(EVENT_ATTRIBUTES, (indexed(event.source), correlation_of(event, public)), strict=True)
-    return TypedSearchAttributes(
-        [SearchAttributePair(SearchAttributeKey.for_keyword(name), str(value)) for name, value in (*values, *known)]
-    )
+    found_by = (indexed(event.source), correlation_of(event, public))
+    return keywords((*RUN_ATTRIBUTES, *EVENT_ATTRIBUTES), (*run, *found_by))

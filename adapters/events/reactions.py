@@ -5,14 +5,13 @@ from contextlib import suppress
 from temporalio.client import Client
 from temporalio.common import (
     Priority,
-    SearchAttributeKey,
-    SearchAttributePair,
     TypedSearchAttributes,
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
+from adapters.search_attributes import keywords
 from contracts.agent import AgentRequest, Origin
 from contracts.cloudevents import CloudEvent
 from contracts.event_sources import INTERACTION
@@ -81,9 +80,4 @@ def _attributes(tenant: str, event_id: str, event: CloudEvent, order: ReactionOr
     names = (*RUN_ATTRIBUTES, "SourceRun", "CorrelationId")
     run = (Pattern.REACTION, order.agent, order.task, tenant)
     values = (*run, event_id, correlation_of(event, event_id))
-    return TypedSearchAttributes(
-        [
-            SearchAttributePair(SearchAttributeKey.for_keyword(name), str(value))
-            for name, value in zip(names, values, strict=True)
-        ]
-    )
+    return keywords(names, values)
