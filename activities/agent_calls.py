@@ -12,14 +12,14 @@ from datetime import timedelta
 from temporalio import activity
 
 from activities.calls_in_flight import CallInFlight, CallsInFlight
-from activities.failures import application_error, as_agent_error
+from activities.failures import application_error, as_agent_error, in_time
 from adapters.agents.gate import Gate, Passage
 from adapters.agents.registry import AgentRegistry
 from adapters.streams.live import LiveStreams
 from adapters.streams.publisher import StreamPublisher
 from contracts.agent import Agent, AgentRequest
 from contracts.calls import AgentCall, AgentOutcome, Opening
-from contracts.verdicts import AgentBusy, AgentError, AgentUnavailable, CircuitOpen
+from contracts.verdicts import AgentBusy, AgentUnavailable, CircuitOpen
 
 HEARTBEAT_SECONDS = 1.0
 
@@ -80,7 +80,8 @@ class AgentCalls:
         running = self._calls.take(call.request.run_id)
         if running is None:
             if call.opened and attempt == 1:
-                attempt = 2  # readers are told: some may have heard the first
+                # that was the first: readers are told, some of whom may have heard it
+                attempt, refusals = 2, refusals - 1
             if call.attempts is not None and attempt > call.attempts:
                 lost = AgentUnavailable("Every worker that called the agent stopped answering.")
                 raise application_error(lost, call.attempts, final=True)
@@ -117,14 +118,16 @@ class AgentCalls:
         passing = asyncio.ensure_future(self._gate.passed(call.agent, call.request.run_id, patience))
         try:
             while not (await asyncio.wait({passing}, timeout=HEARTBEAT_SECONDS))[0]:
-                activity.heartbeat(None, refusals)
+                activity.heartbeat(None, refusals + 1)  # so far it was not called
             return passing.result()
         except (CircuitOpen, AgentBusy) as refusal:
             activity.heartbeat(None, refusals + 1)
-            raise application_error(_in_time(refusal, call), attempt - 1, final=not call.waits) from None
+            refused = in_time(refusal, call.context())
+            raise application_error(refused, attempt - 1, final=not call.waits) from None
         except asyncio.CancelledError:
-            if not passing.cancel() and not passing.exception():  # its turn came in that very moment
-                passing.result().unused()
+            activity.heartbeat(None, refusals + 1)
+            passing.cancel()
+            passing.add_done_callback(_give_back)  # its turn may have come in that very moment
             raise
 
     def _start(self, call: AgentCall, agent: Agent, passage: Passage, attempt: int, *, held: bool) -> CallInFlight:
@@ -143,11 +146,9 @@ def _refusals() -> int:
     return int(details[1]) if len(details) > 1 else 0
 
 
-def _in_time(refusal: AgentError, call: AgentCall) -> AgentError:
-    """Temporal gives up what is to be tried again after the deadline; so some of the time that is left is kept."""
-    left = call.context().remaining_seconds()
-    refusal.retry_after = min(refusal.retry_after or 1.0, max(0.1, left * 0.8))
-    return refusal
+def _give_back(passing: asyncio.Future[Passage]) -> None:
+    if not passing.cancelled() and passing.exception() is None:
+        passing.result().unused()
 
 
 async def _outcome(running: CallInFlight, call: AgentCall) -> AgentOutcome:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from temporalio.exceptions import ApplicationError
 
+from contracts.agent import AgentContext
 from contracts.runs import RunError
 from contracts.verdicts import AgentError, AgentUnavailable
 
@@ -18,6 +19,12 @@ def as_agent_error(error: Exception) -> AgentError:
     if isinstance(error, AgentError):
         return error
     return AgentUnavailable(f"The agent raised {type(error).__name__}.")
+
+
+def in_time(refusal: AgentError, context: AgentContext) -> AgentError:
+    """Temporal gives up at once what is to be tried again after the deadline; so some of the time is kept."""
+    refusal.retry_after = min(refusal.retry_after or 1.0, max(0.1, context.remaining_seconds() * 0.8))
+    return refusal
 
 
 def application_error(error: AgentError, attempt: int, *, final: bool = False) -> ApplicationError:

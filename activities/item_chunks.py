@@ -12,7 +12,7 @@ from temporalio import activity
 from temporalio.client import Client
 
 from activities.calls_in_flight import CallInFlight
-from activities.failures import application_error, as_agent_error
+from activities.failures import application_error, as_agent_error, in_time
 from activities.item_ledger import Ledger, NotWantedError, recorded
 from adapters.agents.gate import Gate
 from adapters.agents.registry import AgentRegistry
@@ -55,7 +55,7 @@ class ItemChunks:
             refusal = await self._work_through(chunk, agent, ledger)
             if refusal is not None:
                 await ledger.tell()
-                raise application_error(refusal, info.attempt)
+                raise application_error(in_time(refusal, chunk.context()), info.attempt)
         except NotWantedError:
             stopped = True
         except asyncio.CancelledError:

@@ -154,13 +154,21 @@ def _unkept(end: RunEnd, after: int, index: int) -> list[Line]:
     """The whole response of a run of which the log keeps nothing: it was over at once, and nobody followed it. A
     reader who knows a part of it from its process's memory is told to begin anew.
     """
-    if end.result is None or end.last_index or not end.result.reply.response or index > after:
+    if end.result is None or end.last_index or not end.result.reply.response:
         return []
     whole = end.result.reply.response
+    if index > after:  # said to this reader while it was said
+        lost = (
+            end.result.attempts > 1 and index < RESET_STEP
+        )  # by an attempt that is void, and left nothing in the log
+        return [_line(entry) for entry in _anew(end.result.attempts, whole)] if lost else []
     if after == 0:
         return [_line(StreamEntry.chunk(1, whole))]
-    begun_anew = [StreamEntry.reset(RESET_STEP, end.result.attempts), StreamEntry.chunk(RESET_STEP + 1, whole)]
-    return [_line(entry) for entry in begun_anew if entry.index > after]
+    return [_line(entry) for entry in _anew(end.result.attempts, whole) if entry.index > after]
+
+
+def _anew(attempts: int, whole: str) -> list[StreamEntry]:
+    return [StreamEntry.reset(RESET_STEP, attempts), StreamEntry.chunk(RESET_STEP + 1, whole)]
 
 
 def _line(entry: StreamEntry) -> Line:

@@ -39,7 +39,9 @@ class ShareGrant(Payload):
 
 
 class Holding(Payload):
-    """A process's share, and what it wants; `seen` and `since` in seconds of the workflow's clock."""
+    """A process's share, and what it wants. In seconds of the workflow's clock: when it was `seen`, and since when it
+    has places, or wants some and has none.
+    """
 
     slots: int = 0
     rate: float = 0.0

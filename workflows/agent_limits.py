@@ -39,20 +39,9 @@ class AgentLimits:
     def share(self, ask: ShareAsk) -> ShareGrant:
         """Has to be asked for again and again, as long as it is used."""
         self._asked += 1
-        now = workflow.now().timestamp()
-        others = {
-            process: holding
-            for process, holding in self._holdings.items()
-            if process != ask.process and now - holding.seen < SHARE_SECONDS
-        }
-        own = self._holdings.get(ask.process, Holding(since=now))
-        slots, keep = _slots(ask, own, others, now)
-        rate = _rate(ask, others)
-        began = now if slots > 0 and own.slots == 0 else own.since
-        holding = Holding(slots=slots, rate=rate, wanted=ask.wanted, calls=ask.calls, seen=now, since=began)
-        self._holdings = {**others, ask.process: holding}
+        grant, self._holdings = divided(ask, self._holdings, workflow.now().timestamp())
         self._tell(ask.limits)
-        return ShareGrant(slots=slots, keep=keep, rate=rate)
+        return grant
 
     def _tell(self, limits: Limits) -> None:
         lines = [
@@ -65,20 +54,55 @@ class AgentLimits:
         )
 
 
+def divided(ask: ShareAsk, holdings: dict[str, Holding], now: float) -> tuple[ShareGrant, dict[str, Holding]]:
+    """What a process may have beside the others, and what all have then. `now` in seconds."""
+    others = {
+        process: holding
+        for process, holding in holdings.items()
+        if process != ask.process and now - holding.seen < SHARE_SECONDS
+    }
+    own = holdings.get(ask.process, Holding(since=now))
+    slots, keep = _slots(ask, own, others, now)
+    rate = _rate(ask, others)
+    began = own.since if (slots > 0) == (own.slots > 0) and ask.wanted else now
+    holding = Holding(slots=slots, rate=rate, wanted=ask.wanted, calls=ask.calls, seen=now, since=began)
+    return ShareGrant(slots=slots, keep=keep, rate=rate), {**others, ask.process: holding}
+
+
 def _slots(ask: ShareAsk, own: Holding, others: dict[str, Holding], now: float) -> tuple[int, int]:
     """How many calls a process may make at once, and how many it shall go down to."""
     limit = ask.limits.max_concurrency
     if limit is None:
         return 0, 0
     free = max(0, limit - sum(holding.slots for holding in others.values()))
-    wanting = 1 + sum(holding.wanted > 0 for holding in others.values())
-    if any(holding.wanted > holding.slots for holding in others.values()):
-        over = limit < wanting and own.slots > 0 and now - own.since >= _TURN
-        keep = 0 if over else min(ask.wanted, max(1, limit // wanting))
-    else:
+    wanted = {process: holding.wanted for process, holding in others.items() if holding.wanted}
+    starving = [holding for holding in others.values() if holding.wanted > holding.slots]
+    if not starving:
         # what nobody else wants may be kept at hand
-        keep = max(ask.wanted, limit // wanting)
-    return max(ask.busy, min(free, keep)), min(keep, limit)
+        keep = min(limit, max(ask.wanted, limit // (1 + len(wanted))))
+    elif limit <= len(wanted):
+        keep = 0 if _turn_is_over(own, starving, now) else min(1, ask.wanted)
+    else:
+        keep = _fair_part(limit, ask.wanted, list(wanted.values()))
+    return max(ask.busy, min(free, keep)), keep
+
+
+def _turn_is_over(own: Holding, starving: list[Holding], now: float) -> bool:
+    """Whether others are to be served: there are fewer places than processes that want one."""
+    if own.slots:
+        return now - own.since >= _TURN
+    return any(not other.slots and other.since < own.since for other in starving)
+
+
+def _fair_part(limit: int, wanted: int, others: list[int]) -> int:
+    """Nobody has less than he wants as long as another has more than he; and all is given out."""
+    left, parts = limit, len(others) + 1
+    for other in sorted(others):
+        if other > wanted:
+            break
+        left -= min(other, left // parts)
+        parts -= 1
+    return min(wanted, -(-left // parts))
 
 
 def _rate(ask: ShareAsk, others: dict[str, Holding]) -> float:

@@ -158,7 +158,7 @@ class AgentRun:
             except FailureError as error:
                 if is_cancelled_exception(error):
                     self._raise_told(error)
-                # the activity meets the same, and knows what to do
+                opened = True  # the activity meets the same, and knows what to do
         return await self._call_until_answered(PROMPT, streamed=True, opened=opened)
 
     async def cancel(self) -> None:

@@ -42,7 +42,13 @@ Tell = Callable[[str], None]
 def hear_progress(tell: Tell) -> None:
     """Takes the child's signals. They stay in the memo, where pollers read them without a worker."""
 
+    shown: Progress | None = None
+
     def progress(said: Progress) -> None:
+        nonlocal shown
+        if shown is not None and abs(said.percent - shown.percent) < 1 and said.note == shown.note:
+            return
+        shown = said
         workflow.upsert_memo({PROGRESS: said})
         tell(f"is at work: {said.percent:g} %{f', {said.note}' if said.note else ''}")
 

@@ -23,6 +23,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.agents.failure_window import FailureWindow
+from adapters.cancellation import raise_if_cancelled
 from contracts.agent_config import CircuitConfig
 from contracts.circuits import (
     CIRCUIT_STATE,
@@ -60,6 +61,7 @@ class _Seen:
     # how many were refused until then: so many will come back
     refused: int = 0
     refused_until: datetime | None = None
+    refused_since: float = 0.0
     # a request was let through to probe, and when
     let_through_at: float = -_BELIEVED
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -146,6 +148,7 @@ class Circuits:
         seen = self._of(agent)
         if probe is not None:
             seen.state, seen.at = None, time.monotonic()
+            seen.window.clear()
             self._tell(self._signal(agent, "close"))
         else:
             seen.window.add(failed=False)
@@ -160,7 +163,7 @@ class Circuits:
             seen.at = -_BELIEVED
             self._tell(self._signal(agent, "probe_failed", probe))
             return
-        if seen.window.add(failed=True) and seen.state is None:
+        if seen.state is None and seen.window.add(failed=True):
             seen.window.clear()
             terms = CircuitTerms(pause=config.pause, longest_pause=config.longest_pause)
             seen.state, seen.at = CircuitState.opened(terms, datetime.now(UTC)), time.monotonic()
@@ -186,12 +189,13 @@ class Circuits:
 
     def _refused(self, seen: _Seen, seconds: float) -> CircuitOpen:
         # They come back one after the other, the first of them to probe.
-        until = seen.state.until if seen.state else None
-        if until != seen.refused_until:
-            seen.refused, seen.refused_until = 0, until
+        until, now = seen.state.until if seen.state else None, time.monotonic()
+        spread = max(1.0, seen.refused / _RETURNING_PER_SECOND)
+        if until != seen.refused_until or now - seen.refused_since > spread:
+            seen.refused, seen.refused_until, seen.refused_since = 0, until, now
         seen.refused += 1
-        spread = random.uniform(0.1, max(1.0, seen.refused / _RETURNING_PER_SECOND))
-        return CircuitOpen("The agent fails, and is left alone for a while.", retry_after=seconds + spread)
+        later = random.uniform(0.1, max(1.0, seen.refused / _RETURNING_PER_SECOND))
+        return CircuitOpen("The agent fails, and is left alone for a while.", retry_after=seconds + later)
 
     async def _read(self, agent: str, seen: _Seen) -> None:
         begun = time.monotonic()
@@ -214,7 +218,11 @@ class Circuits:
         try:
             handle = self._client.get_workflow_handle(circuit_of(agent))
             await handle.execute_update("admit", name, rpc_timeout=_RPC_TIMEOUT)
-        except (WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError, RPCError):
+        except WorkflowUpdateFailedError:
+            return False
+        except (WorkflowUpdateRPCTimeoutOrCancelledError, RPCError):
+            self.left(agent, name)  # it may have been admitted all the same
+            raise_if_cancelled()
             return False
         return True
 

@@ -53,7 +53,7 @@ class Gate:
             probe = await self._circuits.admitted(agent, name)
         except BaseException:
             if share is not None:
-                share.released(0.0)
+                share.unused()
             raise
         return Passage(self._circuits, share, agent, probe)
 
@@ -89,7 +89,7 @@ class Passage:
     def unused(self) -> None:
         """Gives it back: there was no call."""
         if self._share is not None:
-            self._share.released(0.0)
+            self._share.unused()
         self._circuits.left(self._agent, self._probe)
 
 

@@ -35,10 +35,15 @@ class HttpAgent:
             if not answer.streamed:
                 yield as_reply(await answer.whole())
                 return
+            reply: Reply | None = None
             async for event in _events(answer):
-                yield event
                 if isinstance(event, Reply):
-                    return
+                    reply = event
+                    break
+                yield event
+        # after the exchange: whoever has the reply listens no more, and the connection is to be kept
+        if reply is not None:
+            yield reply
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -83,9 +88,9 @@ def _failure(error: Any) -> Exception:
         case {"status": int() as status, **more}:
             pause = more.get("retryAfter")
             seconds = float(pause) if isinstance(pause, int | float) and 0 <= pause <= 86_400 else None
-            return status_error(status, str(more.get("detail", ""))[:300], seconds)
+            return status_error(status, str(more.get("detail", "")), seconds)
         case {"detail": str() as detail} | str(detail):
-            return status_error(500, detail[:300])
+            return status_error(500, detail)
     return status_error(500)
 
 

@@ -67,7 +67,8 @@ class OpenAIAgent:
                         yield Delta(text=text)
             else:  # a server that does not stream
                 completion.hear(await answer.whole(), "message")
-        yield completion.reply(as_json=self._terms.json_schema is not None)
+            reply = completion.reply(as_json=self._terms.json_schema is not None)
+        yield reply
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -117,7 +118,7 @@ class _Completion:
     def reply(self, *, as_json: bool) -> Reply:
         """The whole. Raises AgentErrors for what is none."""
         if self._refusal:
-            raise AgentRejected(f"The model refuses: {self._refusal[:300]}")
+            raise AgentRejected(f"The model refuses: {self._refusal}")
         match self._finish:
             case None:
                 raise AgentUnavailable("The agent broke off before its reply.")
@@ -170,9 +171,9 @@ def _failure(error: Any) -> Exception:
     """An error in the middle of a stream; `code` is the status where it is a number."""
     match error:
         case {"code": int() as status, "message": str() as said} if 400 <= status < 600:
-            return status_error(status, said[:300])
+            return status_error(status, said)
         case {"type": "invalid_request_error", "message": str() as said}:
-            return status_error(400, said[:300])
+            return status_error(400, said)
         case {"type": str() as kind} if "rate_limit" in kind:
             return status_error(429)
     return status_error(500)

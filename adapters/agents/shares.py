@@ -8,11 +8,13 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import structlog
 from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError
 
+from adapters.cancellation import raise_if_cancelled
 from contracts.limits import SHARE_SECONDS, Limits, ShareAsk, ShareGrant
 from contracts.verdicts import AgentBusy
 
@@ -31,6 +33,9 @@ _BURST = 0.1
 
 _SHORTEST_RETRY, _LONGEST_RETRY = 1.0, 30.0
 _CROWD_SECONDS = 10.0
+
+# A call that is begun with the last of a share is still on its way when the share lapses.
+_MARGIN = 1.0
 _LEARNING = 0.2
 
 
@@ -45,7 +50,10 @@ class AgentShare:
         self._good_until = 0.0
         self._busy = 0
         self._tokens, self._filled_at = 0.0, 0.0
+        # Calls that wait for a while and then go; and the items of lists, which wait as long as it takes.
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._items: deque[asyncio.Future[None]] = deque()
+        self._item_is_next = False
         self._crowd: deque[float] = deque()
         self._call_seconds: float | None = None  # on average, once a call has ended
         self._used_at = 0.0
@@ -56,7 +64,7 @@ class AgentShare:
     def taken_at_once(self) -> bool:
         """Takes a place if what this process holds has one."""
         self._used_at = time.monotonic()
-        if self._waiting or not self._free():
+        if self._waiting or self._items or not self._free():
             return False
         self._take()
         return True
@@ -67,22 +75,23 @@ class AgentShare:
         """
         if self.taken_at_once():
             return
+        self._news.set()
         if patience is not None and self._expected_wait() > patience:
             raise self._refusal()
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        if self._keeper is None or self._keeper.done():
-            self._keeper = asyncio.create_task(self._keep_share())
-        self._news.set()
+        queue = self._items if patience is None else self._waiting
+        queue.append(turn)
+        self._ask_on()
         self._serve()
         try:
             async with asyncio.timeout(patience):
                 await turn
         except BaseException as error:
             if turn.cancelled():
-                self._waiting.remove(turn)
+                with suppress(ValueError):  # passed over already
+                    queue.remove(turn)
             else:  # its turn came in that very moment
-                self.released(0.0)
+                self.unused()
             if isinstance(error, TimeoutError):
                 raise self._refusal() from None
             raise
@@ -98,6 +107,12 @@ class AgentShare:
             self._slots -= 1
             self._news.set()
         self._serve()
+
+    def unused(self) -> None:
+        """Gives back the place of a call that was not made."""
+        if self._limits.rate is not None:
+            self._tokens += 1
+        self.released(0.0)
 
     async def aclose(self) -> None:
         """Asks no more; what is held lapses."""
@@ -124,20 +139,26 @@ class AgentShare:
         self._busy += 1
         if self._limits.rate is not None:
             self._tokens -= 1
+        self._ask_on()
+
+    def _ask_on(self) -> None:
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.create_task(self._keep_share())
 
     def _serve(self) -> None:
-        """Hands out what is free, in the order in which it was asked for."""
-        while self._waiting and self._free():
-            turn = self._waiting.popleft()
+        """Hands out what is free, in the order in which it was asked for, items and other calls in turn."""
+        while (self._waiting or self._items) and self._free():
+            from_items = bool(self._items) and (self._item_is_next or not self._waiting)
+            turn = (self._items if from_items else self._waiting).popleft()
             if not turn.done():
+                self._item_is_next = not from_items
                 self._take()
                 turn.set_result(None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._waiting and self._limits.rate is not None and self._rate > 0 and self._tokens < 1:
+        waits = self._waiting or self._items
+        if waits and self._limits.rate is not None and self._rate > 0 and self._tokens < 1:
             self._timer = asyncio.get_running_loop().call_later((1 - self._tokens) / self._rate, self._serve)
 
     def _pace(self) -> float:
@@ -150,23 +171,28 @@ class AgentShare:
         return min(paces, default=0.0)
 
     def _expected_wait(self) -> float:
-        pace = self._pace()
+        pace = self._pace() / (2 if self._items else 1)
         return (len(self._waiting) + 1) / pace if pace and time.monotonic() < self._good_until else 0.0
 
-    def _refusal(self) -> AgentBusy:
-        """All who were refused lately come back: each is told to wait for about as long as all of them will take."""
+    def _turned_away(self) -> int:
+        """How many were refused lately; they come again."""
         now = time.monotonic()
         while self._crowd and now - self._crowd[0] > _CROWD_SECONDS:
             self._crowd.popleft()
-        self._crowd.append(now)
+        return len(self._crowd)
+
+    def _refusal(self) -> AgentBusy:
+        """All who were refused lately come back: each is told to wait for about as long as all of them will take."""
+        self._crowd.append(time.monotonic())
+        self._ask_on()
         pace = self._pace()
-        seconds = (len(self._waiting) + len(self._crowd)) / pace if pace else _SHORTEST_RETRY
+        seconds = (len(self._waiting) + self._turned_away()) / pace if pace else _SHORTEST_RETRY
         bounded = min(_LONGEST_RETRY, max(_SHORTEST_RETRY, seconds))
         return AgentBusy("The agent has as many calls as it may.", retry_after=bounded * random.uniform(0.7, 1.3))
 
     async def _keep_share(self) -> None:
         """Asks for the share as long as it is used."""
-        while self._busy or self._waiting or time.monotonic() - self._used_at < _IDLE_AFTER:
+        while self._busy or self._wanted() or time.monotonic() - self._used_at < _IDLE_AFTER:
             self._news.clear()
             await self._renew()
             self._serve()
@@ -177,8 +203,12 @@ class AgentShare:
             except TimeoutError:
                 pass
 
+    def _wanted(self) -> int:
+        """How many more calls could be made now."""
+        return len(self._waiting) + len(self._items) + self._turned_away()
+
     def _pause(self) -> float:
-        if not self._waiting:
+        if not self._wanted():
             return _RENEWED_AFTER
         slots_full = self._limits.max_concurrency is None or self._slots >= self._limits.max_concurrency
         rate_full = self._limits.rate is None or self._rate >= 0.99 * self._limits.rate
@@ -189,17 +219,22 @@ class AgentShare:
         ask = ShareAsk(
             process=self._process,
             limits=self._limits,
-            busy=self._busy,
-            wanted=self._busy + len(self._waiting),
-            calls=bool(self._waiting) or asked_at - self._used_at < _IDLE_AFTER,
+            # until the answer comes, all of the share may be taken; and the answer may be lost
+            busy=max(self._busy, self._slots if asked_at < self._good_until else 0),
+            wanted=self._busy + self._wanted(),
+            calls=bool(self._wanted()) or asked_at - self._used_at < _IDLE_AFTER,
         )
         try:
             grant = await self._ask(ask)
         except (RPCError, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
+            raise_if_cancelled()
             log.warning("a share in an agent's limits could not be had", error=str(error))
             return
-        self._slots, self._keep = grant.slots, grant.keep
+        self._keep = grant.keep
+        self._slots = max(self._busy, min(grant.slots, grant.keep))
+        if self._slots < grant.slots:
+            self._news.set()  # what was given back is told
         if self._limits.rate is not None:
-            self._filled()
+            self._tokens = self._filled() if self._rate or not grant.rate else 1.0
             self._rate = grant.rate
-        self._good_until = asked_at + SHARE_SECONDS
+        self._good_until = asked_at + SHARE_SECONDS - _MARGIN

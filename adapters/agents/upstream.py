@@ -16,7 +16,7 @@ from contracts.verdicts import AgentError
 
 _CONNECT_SECONDS = 5.0
 _MOST_BYTES = 20_000_000
-_MOST_EXPLANATION = 300
+_MOST_EXPLANATION = 400
 _LAST_WORDS_SECONDS = 0.1
 _KEPT_CONNECTIONS = 100
 
@@ -60,8 +60,8 @@ class Upstream:
                 answer = UpstreamAnswer(response)
                 yield answer
                 await answer.finish()
-        except AgentError:
-            raise
+        except AgentError as error:
+            raise self._redacted(error) from None
         # `from None`: an httpx error holds the request, and with it the key
         except (httpx.HTTPError, httpx.InvalidURL, BadAnswerError, LargeAnswerError) as error:
             raise agent_error(error) from None
@@ -71,9 +71,12 @@ class Upstream:
             said = explain(from_json(await _read(response.aiter_bytes(), _MOST_BYTES)))
         except (ValueError, httpx.HTTPError, LargeAnswerError):
             return ""
-        if self._api_key:
-            said = said.replace(self._api_key, "…")
-        return " ".join(said.split())[:_MOST_EXPLANATION]
+        return " ".join(said.split())
+
+    def _redacted(self, error: AgentError) -> AgentError:
+        """Without our key, which a server may repeat, and then not too long: a key that is cut is one still."""
+        said = error.detail.replace(self._api_key, "…") if self._api_key else error.detail
+        return type(error)(said[:_MOST_EXPLANATION], retry_after=error.retry_after, pointer=error.pointer)
 
     async def aclose(self) -> None:
         """Closes the connections."""

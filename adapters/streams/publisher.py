@@ -61,7 +61,7 @@ class StreamPublisher:
         """Tells a piece of the response. Waits when the log is too far behind. Raises what `close` does."""
         await self._begin()
         while self._too_far_ahead() and not self._given_up:
-            if self._held and not self._stream.followed:
+            if self._held and not self._awaited and not self._stream.followed:
                 self._give_up()
                 return
             self._urgent.set()

@@ -1,0 +1,204 @@
+"""Limits over several processes, without any: the real shares and the real division, at moments that rarely meet."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError
+
+from adapters.agents.shares import AgentShare
+from contracts.limits import Holding, Limits, ShareAsk, ShareGrant
+from contracts.verdicts import AgentBusy
+from workflows.agent_limits import divided
+
+
+class Limiter:
+    """What the workflow does, with a server's delay before and after, and answers that can be lost."""
+
+    def __init__(self, delay: float = 0.0) -> None:
+        self.delay = delay
+        self.loses: Callable[[ShareAsk], bool] = lambda _: False
+        self.holdings: dict[str, Holding] = {}
+
+    async def __call__(self, ask: ShareAsk) -> ShareGrant:
+        await asyncio.sleep(self.delay)
+        grant, self.holdings = divided(ask, self.holdings, time.monotonic())
+        await asyncio.sleep(self.delay)
+        if self.loses(ask):
+            raise WorkflowUpdateRPCTimeoutOrCancelledError
+        return grant
+
+
+class Calls:
+    """Counts those under way."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    async def one(self, share: AgentShare, seconds: float, patience: float | None = None) -> None:
+        await share.taken(patience)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.now -= 1
+            share.released(seconds)
+
+
+def share(name: str, limiter: Callable[[ShareAsk], Awaitable[ShareGrant]], **limits: Any) -> AgentShare:
+    return AgentShare(name, Limits(**limits), limiter)
+
+
+async def closed(*shares: AgentShare) -> None:
+    await asyncio.gather(*(one.aclose() for one in shares))
+
+
+async def test_a_burst_while_the_share_is_being_asked_for() -> None:
+    limiter, calls = Limiter(delay=0.2), Calls()
+    p, q = share("p", limiter, max_concurrency=10), share("q", limiter, max_concurrency=10)
+    await calls.one(p, 0.1)  # p holds all of it, and is idle
+    wanted = [asyncio.create_task(calls.one(q, 0.6)) for _ in range(20)]
+    await asyncio.sleep(0.5)
+    burst = [asyncio.create_task(calls.one(p, 0.6)) for _ in range(20)]
+    await asyncio.gather(*wanted, *burst)
+    assert calls.most <= 10
+    await closed(p, q)
+
+
+async def test_an_answer_that_is_lost() -> None:
+    limiter, calls = Limiter(delay=0.02), Calls()
+    p, q = share("p", limiter, max_concurrency=10), share("q", limiter, max_concurrency=10)
+    await calls.one(p, 0.1)
+    limiter.loses = lambda ask: ask.process == "p"
+    wanted = [asyncio.create_task(calls.one(q, 0.3)) for _ in range(20)]
+    for _ in range(10):
+        await asyncio.sleep(0.3)
+        burst = [asyncio.create_task(calls.one(p, 0.2)) for _ in range(10)]
+        limiter.loses = lambda ask: False
+    await asyncio.gather(*wanted, *burst)
+    assert calls.most <= 10
+    await closed(p, q)
+
+
+async def test_all_places_are_used_by_whom_they_are_wanted() -> None:
+    limiter, calls = Limiter(delay=0.01), Calls()
+    shares = [share(name, limiter, max_concurrency=5) for name in "pqr"]
+    work = [asyncio.create_task(calls.one(one, 0.1)) for one in shares for _ in range(60)]
+    begun = time.monotonic()
+    await asyncio.gather(*work)
+    assert calls.most == 5
+    assert time.monotonic() - begun < 2 * 180 * 0.1 / 5
+    await closed(*shares)
+
+
+async def test_fewer_places_than_processes_go_round() -> None:
+    limiter = Limiter(delay=0.01)
+    shares = {name: share(name, limiter, max_concurrency=1) for name in "pqr"}
+    done = dict.fromkeys(shares, 0)
+    calls = Calls()
+
+    async def busy(name: str) -> None:
+        for _ in itertools.count():
+            await calls.one(shares[name], 0.02)
+            done[name] += 1
+
+    running = [asyncio.create_task(busy(name)) for name in shares]
+    await asyncio.sleep(14)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    assert calls.most == 1
+    assert min(done.values()) > max(done.values()) / 4, done
+    await closed(*shares.values())
+
+
+async def test_who_is_turned_away_counts_as_wanting() -> None:
+    """Long calls: none of those that come waits here, and the share grows all the same."""
+    limiter, calls = Limiter(delay=0.01), Calls()
+    p, q = share("p", limiter, max_concurrency=10), share("q", limiter, max_concurrency=10)
+    idle = [asyncio.create_task(calls.one(q, 9)) for _ in range(1)]
+    await asyncio.sleep(0.2)
+    await calls.one(p, 1.0)  # calls are long, it learns
+    running: list[asyncio.Task[None]] = []
+
+    async def comes_and_comes() -> None:
+        while True:
+            try:
+                await p.taken(0.5)
+            except AgentBusy:
+                await asyncio.sleep(0.2)
+            else:
+                running.append(asyncio.create_task(asyncio.sleep(9)))
+
+    coming = asyncio.create_task(comes_and_comes())
+    await asyncio.sleep(6)
+    coming.cancel()
+    assert len(running) == 9
+    for task in (*running, *idle):
+        task.cancel()
+    await asyncio.gather(*running, *idle, return_exceptions=True)
+    for _ in running:
+        p.released(1)
+    await closed(p, q)
+
+
+async def test_one_who_leaves_as_his_turn_comes_or_is_passed_over() -> None:
+    limiter, calls = Limiter(), Calls()
+    p = share("p", limiter, max_concurrency=1)
+    await p.taken(None)
+    waiting = [asyncio.create_task(calls.one(p, 0.01, patience=5)) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    waiting[0].cancel()  # and in the same pass of the loop the place becomes free
+    p.released(0.1)
+    assert isinstance((await asyncio.gather(*waiting, return_exceptions=True))[0], asyncio.CancelledError)
+    assert p.taken_at_once(), "no place is lost"
+    p.released(0.1)
+    await closed(p)
+
+
+async def test_a_list_does_not_lock_others_out() -> None:
+    limiter, calls = Limiter(), Calls()
+    p = share("p", limiter, max_concurrency=2)
+    items = [asyncio.create_task(calls.one(p, 0.1)) for _ in range(100)]
+    await asyncio.sleep(0.5)
+    begun = time.monotonic()
+    await calls.one(p, 0.1, patience=1.0)
+    assert time.monotonic() - begun < 1
+    for item in items:
+        item.cancel()
+    await asyncio.gather(*items, return_exceptions=True)
+    await closed(p)
+
+
+async def test_the_first_call_at_a_low_rate_need_not_wait() -> None:
+    p = share("p", Limiter(), rate=1 / 60)
+    async with asyncio.timeout(0.5):
+        await p.taken(1.0)
+    with pytest.raises(AgentBusy) as raised:
+        await p.taken(1.0)
+    assert raised.value.retry_after is not None
+    p.unused()
+    assert p.taken_at_once(), "a call that was not made has cost nothing"
+    p.released(0.1)
+    await closed(p)
+
+
+async def test_the_keeper_ends_with_the_process() -> None:
+    async def never(_: ShareAsk) -> ShareGrant:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise WorkflowUpdateRPCTimeoutOrCancelledError from None  # as Temporal's client does
+        raise AssertionError
+
+    p = share("p", never, max_concurrency=1)
+    waiting = asyncio.create_task(p.taken(None))
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(1):
+        await closed(p)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
