@@ -47,6 +47,8 @@ class Receiver:
 
     port: int
     posts: list[Post] = field(default_factory=list)
+    # those of the connections on which they came
+    ports: set[int] = field(default_factory=set)
     answers: list[Answer] = field(default_factory=list)
     # answers for paths of their own, so that tests can share a receiver
     by_path: dict[str, Answer] = field(default_factory=dict)
@@ -69,6 +71,7 @@ class Receiver:
         while more:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
+        self.ports.add(scope["client"][1])
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         async with self._news:
             self.posts.append(Post(time.monotonic(), scope["path"], headers, body))

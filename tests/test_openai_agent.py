@@ -187,3 +187,11 @@ async def test_failures(server: Receiver, script: Script, error: type[AgentError
     assert type(raised.value) is error
     assert said in raised.value.detail
     assert "sk-sec" not in raised.value.detail
+
+
+async def test_the_key_is_in_no_error_of_a_stream(server: Receiver) -> None:
+    failure = {"error": {"message": "bad key sk-secret", "code": 400}}
+    with pytest.raises(AgentRejected) as raised:
+        await ask(server, streams(*events(chat_chunk("Hel"), failure)))
+    assert "bad key" in raised.value.detail
+    assert "sk-secret" not in raised.value.detail
