@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agents import CLEANED_UP
+from tests.agents import CALLS, CLEANED_UP
 from tests.stack import Stack
 
 
@@ -101,3 +101,16 @@ async def test_a_client_that_disconnects_cancels_nothing(stack: Stack) -> None:
     assert again.headers["Idempotency-Replayed"] == "true"
     assert again.json()["response"] == "0 1 2 3 4 5 6 7 8 9 "
     assert again.json()["queryId"] not in CLEANED_UP
+
+
+async def test_no_attempt_overruns_the_runs_time(stack: Stack) -> None:
+    """The worker itself ends it, and does not wait to be told by the server."""
+    begun = time.monotonic()
+    answer = await stack.query(agent="careful", params={"seconds": 9}, timeout=1.2)
+    assert answer.status_code == 504
+    run_id = answer.json()["runId"]
+    async with asyncio.timeout(2):
+        while run_id not in CLEANED_UP:
+            await asyncio.sleep(0.01)
+    assert time.monotonic() - begun < 3
+    assert CALLS[run_id] == 2, "one attempt: started, cleaned up"

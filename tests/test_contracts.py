@@ -52,5 +52,5 @@ def test_processing_times_read_as_in_the_article() -> None:
 def test_every_verdict_of_a_call_has_one_class() -> None:
     verdicts = [kind.verdict for kind in AgentError.__subclasses__()]
     assert len(set(verdicts)) == len(verdicts)
-    final = {Verdict.AGENT_REJECTED, Verdict.DOCUMENT_UNREADABLE}
+    final = {Verdict.AGENT_REJECTED, Verdict.DOCUMENT_UNREADABLE, Verdict.DEADLINE_EXCEEDED}
     assert {v for v in Verdict if v.retryable} | final == set(verdicts)
