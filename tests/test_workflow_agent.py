@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from temporalio.client import WorkflowExecutionStatus
 from temporalio.worker import Worker
 
 from tests.child_workflows import CLEANED_UP, Child
@@ -67,29 +68,42 @@ async def test_it_is_a_child(family: Stack) -> None:
     assert all("/" not in run["id"] for run in listed), "the child is no run of its own"
 
 
+async def until_at_work(stack: Stack, run_id: str) -> dict[str, Any]:
+    """The run, once its child has told how far it is."""
+    async with asyncio.timeout(15):
+        while (run := await stack.run(run_id))["progress"] is None:
+            await asyncio.sleep(0.05)
+    return run
+
+
+async def until_cleaned_up(run_id: str) -> None:
+    async with asyncio.timeout(10):
+        while run_id not in CLEANED_UP:
+            await asyncio.sleep(0.05)
+
+
 async def test_its_progress_and_its_cancellation(family: Stack) -> None:
     run_id = (await ask(family, "wait", wait=1)).json()["queryId"]
-    run = await family.run(run_id)
+    run = await until_at_work(family, run_id)
     assert run["status"] == "processing"
     assert run["progress"] == {"percent": 40, "note": "half of it"}
     assert (await family.http.post(f"/api/agent/runs/{run_id}/cancel")).status_code == 202
     run = await family.run_until(run_id, "cancelled")
     assert run["progress"] is None
-    async with asyncio.timeout(5):
-        while run_id not in CLEANED_UP:
+    await until_cleaned_up(run_id)
+    handle = family.temporal.get_workflow_handle(f"default:{run_id}/1")
+    async with asyncio.timeout(10):
+        while (status := (await handle.describe()).status) is WorkflowExecutionStatus.RUNNING:
             await asyncio.sleep(0.05)
-    child = await family.temporal.get_workflow_handle(f"default:{run_id}/1").describe()
-    assert child.status is not None
-    assert child.status.name == "CANCELED"
+    assert status is WorkflowExecutionStatus.CANCELED
 
 
 async def test_the_cancel_signal_reaches_it(family: Stack) -> None:
     run_id = (await ask(family, "wait", wait=1)).json()["queryId"]
+    await until_at_work(family, run_id)
     await family.temporal.get_workflow_handle(f"default:{run_id}").signal("cancel")
     await family.run_until(run_id, "cancelled")
-    async with asyncio.timeout(5):
-        while run_id not in CLEANED_UP:
-            await asyncio.sleep(0.05)
+    await until_cleaned_up(run_id)
 
 
 async def test_a_child_without_workers_can_be_cancelled(family: Stack) -> None:
@@ -101,12 +115,9 @@ async def test_a_child_without_workers_can_be_cancelled(family: Stack) -> None:
 
 
 async def test_its_deadline(family: Stack) -> None:
-    answer = await ask(family, "wait", timeout=1)
+    answer = await ask(family, "wait", timeout=2)
     assert answer.status_code == 504, answer.text
-    run_id = answer.json()["runId"]
-    async with asyncio.timeout(5):
-        while run_id not in CLEANED_UP:
-            await asyncio.sleep(0.05)
+    await until_cleaned_up(answer.json()["runId"])
 
 
 @pytest.mark.parametrize(
@@ -140,6 +151,7 @@ async def test_failures_to_the_end(family: Stack) -> None:
 
 async def test_ended_by_an_operator(family: Stack) -> None:
     run_id = (await ask(family, "wait", wait=1)).json()["queryId"]
+    await until_at_work(family, run_id)
     await family.temporal.get_workflow_handle(f"default:{run_id}/1").terminate("by hand")
     run = await family.run_until(run_id, "failed")
     assert dict(run["error"])["verdict"] == "Terminated"  # type: ignore[call-overload]

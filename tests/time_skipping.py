@@ -19,6 +19,8 @@ from temporalio.worker import Worker
 from activities.agent_calls import AgentCalls
 from activities.webhook_attempts import WebhookAttempts
 from activities.webhook_receivers import Receivers
+from adapters.agents.circuits import Circuits
+from adapters.agents.gate import Gate
 from adapters.outbound.guarded_http import guarded_client
 from adapters.sealing import Sealer
 from adapters.streams.live import LiveStreams
@@ -105,7 +107,8 @@ async def days(directory: Path) -> AsyncIterator[Days]:
         attempts = WebhookAttempts(client, WebhookPoster(http), _SEALER, receivers)
         streams = LiveStreams(TemporalStreamLog(client), local=True)
         registry = load_registry(settings, load_config(settings.config))
-        calls = AgentCalls(registry, streams, opening=timedelta(seconds=0.5), max_calls=10)
+        gate = Gate(Circuits(client, settings.task_queue, {}), {})
+        calls = AgentCalls(registry, gate, streams, opening=timedelta(seconds=0.5), max_calls=10)
         opened.push_async_callback(calls.close)
         activities = [attempts.attempt_delivery, receivers.report_receiver]
         await opened.enter_async_context(
