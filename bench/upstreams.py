@@ -23,7 +23,7 @@ from contracts.agent import AgentContext, AgentRequest, Reply
 
 IN_FLIGHT = 20
 CALLS = 400
-TURNS = 6
+TURNS = 15
 STREAMS = 40
 REFUSED = 200
 PAUSE = 0.02
@@ -53,14 +53,14 @@ REQUEST = AgentRequest(run_id="qry_x", task="query", query="hi", context={"custo
 
 async def _upstreams(_: Sevenfold, work: Path) -> list[float]:
     async with _served(work) as port:
-        ours, plain = await _adapter(port)
+        ratio, ours, plain = await _adapter(port)
         config = work / "upstreams.toml"
         config.write_text(CONFIG.format(port=port))
         settings = {"SEVENFOLD_CONFIG": str(config)}
         async with run_sevenfold(work, work / f"upstreams-{port}", Ports.free(), settings) as sevenfold:
             first = await _first_tokens(sevenfold.ports.http, port)
             refused = await _refused(sevenfold.ports.http)
-    return [ours / plain, ours, plain, first, p95(refused)]
+    return [ratio, ours, plain, first, p95(refused)]
 
 
 @contextlib.asynccontextmanager
@@ -77,8 +77,10 @@ async def _served(work: Path) -> AsyncIterator[int]:
         await child.stop()
 
 
-async def _adapter(port: int) -> tuple[float, float]:
-    """Milliseconds of a call by our adapter and by plain httpx, so many in flight: the medians, taken in turn."""
+async def _adapter(port: int) -> tuple[float, float, float]:
+    """A call by our adapter against one by plain httpx, so many in flight, and the milliseconds of both. Taken in
+    turn, and compared with what came right before: the machine's pace changes from second to second.
+    """
     url = f"http://127.0.0.1:{port}/run"
     agent = HttpAgent(Upstream(url, api_key=None, silence=30))
     body = REQUEST.model_dump(mode="json", by_alias=True)
@@ -97,12 +99,12 @@ async def _adapter(port: int) -> tuple[float, float]:
 
         await _loaded(ours)
         await _loaded(plain)
-        found: tuple[list[float], list[float]] = ([], [])
-        for _ in range(TURNS):
-            for times, call in zip(found, (ours, plain), strict=True):
-                times.extend(await _loaded(call))
+        turns = [
+            (statistics.median(await _loaded(ours)), statistics.median(await _loaded(plain))) for _ in range(TURNS)
+        ]
     await agent.aclose()
-    return statistics.median(found[0]), statistics.median(found[1])
+    ratio = statistics.median(one / other for one, other in turns)
+    return ratio, statistics.median(one for one, _ in turns), statistics.median(other for _, other in turns)
 
 
 async def _loaded(call: Callable[[], Awaitable[None]]) -> list[float]:
