@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 # How long an opened call waits for the activity that takes it over. Almost always that activity starts in this
 # process with the answer to the workflow task (eager execution); when it was sent elsewhere instead, this call
 # is a second one for the same run and has to end.
-ADOPTION_SECONDS = 5.0
+ADOPTION_SECONDS = 15.0
 
 # What a cancelled agent may take for its own cleanup before we stop waiting for it.
 CLEANUP_SECONDS = 10.0

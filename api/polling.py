@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Response
@@ -91,7 +93,7 @@ async def read_task(
     """
     if not task_id.startswith(ID_PREFIXES[Pattern.POLLING] + "_"):
         raise not_found("This task")
-    watch = gateway.watches.of(tenant, task_id, lambda: _view(gateway, tenant, task_id))
+    watch = gateway.watches.of(tenant, task_id, partial(_view, gateway, tenant, task_id, _Shown()))
     view = await watch.now()
     known = _known_versions(if_none_match)
     if wait and not view.final and (not known or _is_known(view, known)):
@@ -104,13 +106,22 @@ async def read_task(
     return Response(view.body, 200, headers, "application/json")
 
 
-async def _view(gateway: Gateway, tenant: str, task_id: str) -> View:
+@dataclass
+class _Shown:
+    """How far a task was when it was last looked at."""
+
+    percent: int = 0
+
+
+async def _view(gateway: Gateway, tenant: str, task_id: str, shown: _Shown) -> View:
     run = await whole_run(gateway, tenant, await described(gateway, tenant, task_id))
     final = run.status in _FINAL
+    if run.progress is not None:  # between its call's end and its own a run tells none
+        shown.percent = math.floor(run.progress.percent)
     state = TaskState(
         task_id=run.id,
         status=run.status,
-        progress=None if final else math.floor(run.progress.percent) if run.progress else 0,
+        progress=None if final else shown.percent,
         note=run.progress.note or None if run.progress else None,
         result=run.result,
         error=run.error,

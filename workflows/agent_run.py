@@ -29,6 +29,9 @@ HEARTBEAT_TIMEOUT = timedelta(seconds=10)
 # Well below the time after which a workflow task that was lost is done again.
 _FRESH = timedelta(seconds=2)
 
+# Events in the history when the first workflow task is done for the first time.
+_FIRST_TASK = 3
+
 T = TypeVar("T")
 
 
@@ -141,9 +144,10 @@ class AgentRun:
         return await self.told(self._stream_until_answered())
 
     async def _stream_until_answered(self) -> RunResult:
-        opened = False
         # A workflow task that is done again, long after the start, would make a call anew that some may have heard.
         fresh = workflow.now() - self._started < _FRESH
+        done_again = not fresh and workflow.info().get_current_history_length() > _FIRST_TASK
+        opened = self._run.opens_stream and done_again
         if self._run.opens_stream and self._run.target is None and fresh:
             self._check_deadline()
             try:
