@@ -81,7 +81,7 @@ Activities = list[Callable[..., Any]]
 def load_registry(settings: Settings, config: SevenfoldConfig) -> AgentRegistry:
     """The agents of the configuration; modules are looked for beside the configuration file."""
     try:
-        return load_agents(config.agents, settings.config.parent, os.environ)
+        return load_agents(config.called, settings.config.parent, os.environ)
     except AgentLoadError as error:
         raise StartupError(f"Agents that cannot be loaded (see {settings.config}):\n{error}") from None
 
@@ -97,7 +97,7 @@ async def running_worker(
     circuits: Circuits,
 ) -> AsyncIterator[None]:
     """Workers that poll while the block runs, and drain for `settings.grace` at its end."""
-    gate = gate_for(client, settings.task_queue, config.agents, circuits)
+    gate = gate_for(client, settings.task_queue, config.called, circuits)
     calls = AgentCalls(
         agents,
         gate,

@@ -122,7 +122,7 @@ class AgentCalls:
             return passing.result()
         except (CircuitOpen, AgentBusy) as refusal:
             activity.heartbeat(None, refusals + 1)
-            refused = in_time(refusal, call.context())
+            refused = in_time(refusal, call.origin.context(call.deadline))
             raise application_error(refused, attempt - 1, final=not call.waits) from None
         except asyncio.CancelledError:
             activity.heartbeat(None, refusals + 1)
@@ -135,7 +135,7 @@ class AgentCalls:
         workflow_id = activity.info().workflow_id
         assert workflow_id is not None, "started by a workflow"  # noqa: S101
         publisher = StreamPublisher(self._streams, workflow_id, attempt, held=held, awaited=call.streamed)
-        running = self._calls.start(agent, request, call.context(), publisher)
+        running = self._calls.start(agent, request, call.origin.context(call.deadline), publisher)
         running.done.add_done_callback(passage.over)
         return running
 

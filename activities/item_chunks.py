@@ -55,7 +55,7 @@ class ItemChunks:
             refusal = await self._work_through(chunk, agent, ledger)
             if refusal is not None:
                 await ledger.tell()
-                raise application_error(in_time(refusal, chunk.context()), info.attempt)
+                raise application_error(in_time(refusal, chunk.origin.context(chunk.deadline)), info.attempt)
         except NotWantedError:
             stopped = True
         except asyncio.CancelledError:
@@ -101,7 +101,7 @@ class ItemChunks:
         for attempt in range(1, ITEM_ATTEMPTS + 1):
             passage = await self._gate.passed(chunk.agent, f"{chunk.request.run_id}#{index}", None)
             request = chunk.request.model_copy(update={"data": data, "attempt": attempt})
-            call = CallInFlight(agent, request, chunk.context())
+            call = CallInFlight(agent, request, chunk.origin.context(chunk.deadline))
             call.done.add_done_callback(passage.over)
             try:
                 return ItemResult(index=index, reply=await call.done)

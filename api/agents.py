@@ -8,15 +8,13 @@ from pydantic import Field
 from temporalio.client import WorkflowExecution
 
 from adapters.concurrency import few_at_once
-from adapters.run_outcomes import status_of
-from api.durations import quantile
+from api.durations import completed_seconds, quantile
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.problem_docs import PROBLEMS
 from api.strict_json import StrictJsonRoute
 from contracts.agent_config import AgentConfig, WorkflowAgentConfig
 from contracts.circuits import CircuitState, Phase
 from contracts.payload import Payload
-from contracts.runs import RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["agents"], route_class=StrictJsonRoute)
 
@@ -102,11 +100,10 @@ async def _circuit(gateway: Gateway, name: str, config: AgentConfig) -> Circuit 
 
 
 def _recent(ended: list[WorkflowExecution]) -> Recent:
-    completed = [one for one in ended if status_of(one) is RunStatus.COMPLETED]
-    seconds = sorted((one.close_time - one.start_time).total_seconds() for one in completed if one.close_time)
+    seconds = completed_seconds(ended)
     return Recent(
         runs=len(ended),
         p50=quantile(seconds, 0.5),
         p95=quantile(seconds, 0.95),
-        error_rate=1 - len(completed) / len(ended) if ended else None,
+        error_rate=1 - len(seconds) / len(ended) if ended else None,
     )

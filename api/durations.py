@@ -3,15 +3,18 @@
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
+
+from adapters.run_outcomes import status_of
+from contracts.runs import RunStatus
 
 _SAMPLE = 20
 _FRESH_SECONDS = 30.0
@@ -45,6 +48,15 @@ class Measured:
     item: float | None = None
     p95: float | None = None
     runs: int = 0
+
+
+def completed_seconds(runs: Iterable[WorkflowExecution]) -> list[float]:
+    """How long those of the runs took that completed, in seconds and in order."""
+    return sorted(
+        (run.close_time - run.start_time).total_seconds()
+        for run in runs
+        if run.close_time is not None and status_of(run) is RunStatus.COMPLETED
+    )
 
 
 def quantile(ordered: list[float], share: float) -> float | None:

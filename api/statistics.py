@@ -13,7 +13,7 @@ from temporalio.client import Client, WorkflowExecution
 
 from adapters.concurrency import few_at_once
 from adapters.run_outcomes import status_of
-from api.durations import Work, quantile
+from api.durations import Work, completed_seconds, quantile
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.moments import in_query
 from api.problem_docs import PROBLEMS
@@ -108,11 +108,7 @@ def _by_work(executions: list[WorkflowExecution]) -> list[WorkStats]:
 def _of_work(pattern: Pattern, agent: str, task: str, members: list[WorkflowExecution]) -> WorkStats:
     counts = Counter(status_of(one) for one in members)
     completed, failed = counts[RunStatus.COMPLETED], counts[RunStatus.FAILED]
-    seconds = sorted(
-        (one.close_time - one.start_time).total_seconds()
-        for one in members
-        if one.close_time is not None and status_of(one) is RunStatus.COMPLETED
-    )
+    seconds = completed_seconds(members)
     return WorkStats(
         pattern=pattern,
         agent=agent,

@@ -3,11 +3,9 @@ is heard, and how soon a request is refused while its agent is down.
 """
 
 import asyncio
-import contextlib
 import statistics
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +13,7 @@ import httpx
 
 from adapters.agents.http_agent import HttpAgent
 from adapters.agents.upstream import Upstream
-from bench.http_load import Door
-from bench.processes import REPOSITORY, Child, free_ports, until
+from bench.serving import served
 from bench.sevenfold import Ports, Sevenfold, run_sevenfold
 from bench.suite import Aim, Suite, p95
 from contracts.agent import AgentContext, AgentRequest, Reply
@@ -52,7 +49,8 @@ REQUEST = AgentRequest(run_id="qry_x", task="query", query="hi", context={"custo
 
 
 async def _upstreams(_: Sevenfold, work: Path) -> list[float]:
-    async with _served(work) as port:
+    async with served("bench.upstream", work, "/", 20) as upstream:
+        port = upstream.port
         ratio, ours, plain = await _adapter(port)
         config = work / "upstreams.toml"
         config.write_text(CONFIG.format(port=port))
@@ -61,20 +59,6 @@ async def _upstreams(_: Sevenfold, work: Path) -> list[float]:
             first = await _first_tokens(sevenfold.ports.http, port)
             refused = await _refused(sevenfold.ports.http)
     return [ratio, ours, plain, first, p95(refused)]
-
-
-@contextlib.asynccontextmanager
-async def _served(work: Path) -> AsyncIterator[int]:
-    (port,) = free_ports(1)
-    argv = [sys.executable, "-m", "bench.upstream", str(port)]
-    child = Child(argv, log=work / f"upstream-{port}.log", cwd=REPOSITORY)
-    door = Door(port)
-    try:
-        await until(lambda: door.get("/"), 20, "the upstream", child)
-        yield port
-    finally:
-        await door.close()
-        await child.stop()
 
 
 async def _adapter(port: int) -> tuple[float, float, float]:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import random
 import statistics
-import sys
 import time
 import uuid
 from collections import Counter
@@ -25,7 +24,7 @@ from bench.bare_callback import BareCallback, post_signed
 from bench.bare_client import bare_worker
 from bench.harness import quiet, shares
 from bench.http_load import Door
-from bench.processes import REPOSITORY, Child, free_ports, until
+from bench.serving import served
 from bench.sevenfold import Sevenfold
 from bench.suite import Aim, Suite
 from bench.webhook_receiver import FAILING, FLAKY, SIGNED_BY, Post
@@ -77,16 +76,8 @@ class Mailbox:
 
 @contextlib.asynccontextmanager
 async def _mailbox(work: Path) -> AsyncIterator[Mailbox]:
-    (port,) = free_ports(1)
-    argv = [sys.executable, "-m", "bench.webhook_receiver", str(port)]
-    child = Child(argv, log=work / f"receiver-{port}.log", cwd=REPOSITORY)
-    door = Door(port)
-    try:
-        await until(lambda: door.get("/ready"), 40, "the receiver", child)
-        yield Mailbox(port, door)
-    finally:
-        await door.close()
-        await child.stop()
+    async with served("bench.webhook_receiver", work, "/ready", 40) as door:
+        yield Mailbox(door.port, door)
 
 
 async def _webhooks(sevenfold: Sevenfold, work: Path) -> list[float]:

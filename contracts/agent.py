@@ -29,13 +29,6 @@ class AgentRequest(Payload):
     metadata: JsonObject = {}
 
 
-class Origin(Payload):
-    """The request that began a run: its id, and its `traceparent` (W3C)."""
-
-    request_id: str = ""
-    traceparent: str = ""
-
-
 class WorkflowTarget(Payload):
     """An agent that is a workflow: its type, and the task queue that its workers poll."""
 
@@ -92,6 +85,17 @@ class AgentContext:
     def remaining_seconds(self) -> float:
         """Seconds until the deadline, never below 0."""
         return max(0.0, (self.deadline - datetime.now(UTC)).total_seconds())
+
+
+class Origin(Payload):
+    """The request that began a run: its id, and its `traceparent` (W3C)."""
+
+    request_id: str = ""
+    traceparent: str = ""
+
+    def context(self, deadline: datetime) -> AgentContext:
+        """What surrounds a call for that run."""
+        return AgentContext(deadline, request_id=self.request_id, traceparent=self.traceparent)
 
 
 class Agent(Protocol):

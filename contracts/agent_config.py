@@ -148,12 +148,4 @@ class WorkflowAgentConfig(_AgentSection):
 CalledAgentConfig = (
     PythonAgentConfig | BuiltinAgentConfig | SimulatorAgentConfig | HttpAgentConfig | OpenAIAgentConfig
 )
-AgentConfig = Annotated[
-    PythonAgentConfig
-    | BuiltinAgentConfig
-    | SimulatorAgentConfig
-    | HttpAgentConfig
-    | OpenAIAgentConfig
-    | WorkflowAgentConfig,
-    Field(discriminator="kind"),
-]
+AgentConfig = Annotated[CalledAgentConfig | WorkflowAgentConfig, Field(discriminator="kind")]

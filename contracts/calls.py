@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from contracts.agent import AgentContext, AgentRequest, Origin, Reply
+from contracts.agent import AgentRequest, Origin, Reply
 from contracts.payload import Payload
 
 
@@ -25,10 +25,6 @@ class AgentCall(Payload):
     waits: bool = False
     opened: bool = False
     streamed: bool = False
-
-    def context(self) -> AgentContext:
-        """What surrounds it."""
-        return AgentContext(self.deadline, request_id=self.origin.request_id, traceparent=self.origin.traceparent)
 
 
 class AgentOutcome(Payload):

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from contracts.agent import AgentContext, AgentRequest, Origin
+from contracts.agent import AgentRequest, Origin
 from contracts.jobs import Counts, ItemResult
 from contracts.payload import Payload
 
@@ -31,10 +31,6 @@ class ChunkCall(Payload):
     failures_allowed: int | None
     deadline: datetime
     origin: Origin = Origin()
-
-    def context(self) -> AgentContext:
-        """What surrounds the call for each of its items."""
-        return AgentContext(self.deadline, request_id=self.origin.request_id, traceparent=self.origin.traceparent)
 
 
 class ChunkEnd(Payload):

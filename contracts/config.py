@@ -5,7 +5,13 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from contracts.agent import AgentName, WorkflowTarget
-from contracts.agent_config import AgentConfig, CircuitConfig, SimulatorAgentConfig, WorkflowAgentConfig
+from contracts.agent_config import (
+    AgentConfig,
+    CalledAgentConfig,
+    CircuitConfig,
+    SimulatorAgentConfig,
+    WorkflowAgentConfig,
+)
 from contracts.event_filters import EventFilter
 from contracts.sections import Section, VariableName
 from contracts.subscriptions import SubscriptionConfig
@@ -89,10 +95,14 @@ class SevenfoldConfig(Section):
         return self
 
     @property
+    def called(self) -> dict[str, CalledAgentConfig]:
+        """The agents that our workers call; the others are workflows."""
+        return {name: one for name, one in self.agents.items() if not isinstance(one, WorkflowAgentConfig)}
+
+    @property
     def circuits(self) -> dict[str, CircuitConfig]:
         """By agent."""
-        called = {name: one for name, one in self.agents.items() if not isinstance(one, WorkflowAgentConfig)}
-        return {name: one.circuit for name, one in called.items()}
+        return {name: one.circuit for name, one in self.called.items()}
 
     @property
     def targets(self) -> dict[str, WorkflowTarget]:

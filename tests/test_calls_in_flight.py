@@ -92,7 +92,7 @@ async def test_a_call_that_nobody_takes_over_is_ended(stack: Stack) -> None:
     agent = Slow()
     calls = CallsInFlight(10, adoption_seconds=0.1)
     publisher = StreamPublisher(stack.streams, "default:qry_x", 1, held=True)
-    calls.leave("qry_x", calls.start(agent, call().request, call().context(), publisher))
+    calls.leave("qry_x", calls.start(agent, call().request, call().origin.context(call().deadline), publisher))
     await asyncio.sleep(0.3)
     assert agent.cancelled == 1
     assert calls.take("qry_x") is None

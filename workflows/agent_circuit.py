@@ -1,11 +1,13 @@
 """An agent's circuit: a run for as long as the agent is down, told of by transitions only."""
 
 from datetime import timedelta
+from typing import NoReturn
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 from contracts.circuits import CIRCUIT_STATE, CircuitState
+from workflows.entity import live_on_news
 
 # Nobody calls it any more: whoever does after that finds out anew.
 _FORGOTTEN_AFTER = timedelta(hours=24)
@@ -27,19 +29,10 @@ class AgentCircuit:
     async def run(self, state: CircuitState) -> None:
         """Waits for news."""
         self._show()
-        while not self._closed:
-            told = self._told
-            try:
-                await workflow.wait_condition(
-                    lambda: self._closed or self._told != told,  # noqa: B023
-                    timeout=_FORGOTTEN_AFTER,
-                )
-            except TimeoutError:
-                break
-            if workflow.info().is_continue_as_new_suggested() and not self._closed:
-                await workflow.wait_condition(workflow.all_handlers_finished)
-                workflow.continue_as_new(self._state, memo={CIRCUIT_STATE: self._state})
-        await workflow.wait_condition(workflow.all_handlers_finished)
+        await live_on_news(lambda: self._closed, lambda: self._told, _FORGOTTEN_AFTER, self._begin_anew)
+
+    def _begin_anew(self) -> NoReturn:
+        workflow.continue_as_new(self._state, memo={CIRCUIT_STATE: self._state})
 
     @workflow.update(description="Lets one call through to an agent that was left alone for long enough.")
     def admit(self, probe: str) -> None:

@@ -13,7 +13,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 from activities.agent_calls import AgentCalls
 from activities.run_control import RunControl
 from contracts.agent import WorkflowTarget
-from contracts.calls import AgentCall, AgentOutcome, CancelRequest
+from contracts.calls import AgentCall, AgentOutcome, CancelRequest, Opening
 from contracts.payload import JsonObject
 from contracts.runs import RunError, RunInput, RunResult
 from workflows.failures import deadline_exceeded, failure_of, run_error
@@ -99,13 +99,7 @@ class AgentRun:
             return await self._ask_workflow(self._run.target, patience)
         prior_attempts, opened = 0, False
         try:
-            opening = await workflow.execute_local_activity_method(
-                AgentCalls.open_agent_call,
-                self._call(patience),
-                schedule_to_close_timeout=self._remaining(),
-                summary=self._summary,
-                retry_policy=RetryPolicy(maximum_attempts=1),
-            )
+            opening = await self._open(self._call(patience))
             if opening.outcome is not None:
                 return self._result(opening.outcome)
             opened = opening.begun
@@ -115,6 +109,16 @@ class AgentRun:
                 self._raise_told(error)
             await self._pause_after(error)
         return await self._call_until_answered(patience, prior_attempts, opened=opened)
+
+    async def _open(self, call: AgentCall) -> Opening:
+        opening: Opening = await workflow.execute_local_activity_method(
+            AgentCalls.open_agent_call,
+            call,
+            schedule_to_close_timeout=self._remaining(),
+            summary=self._summary,
+            retry_policy=RetryPolicy(maximum_attempts=1),
+        )
+        return opening
 
     async def answer_in_time(self) -> RunResult:
         """Calls by activity, again and again until the run's timeout: nobody holds a connection for it.
@@ -151,14 +155,7 @@ class AgentRun:
         if self._run.opens_stream and self._run.target is None and fresh:
             self._check_deadline()
             try:
-                opening = await workflow.execute_local_activity_method(
-                    AgentCalls.open_agent_call,
-                    self._call(PROMPT, streamed=True),
-                    schedule_to_close_timeout=self._remaining(),
-                    summary=self._summary,
-                    retry_policy=RetryPolicy(maximum_attempts=1),
-                )
-                opened = opening.begun
+                opened = (await self._open(self._call(PROMPT, streamed=True))).begun
             except FailureError as error:
                 if is_cancelled_exception(error):
                     self._raise_told(error)

@@ -1,11 +1,13 @@
 """A receiver that fails: for how long, and whether it is spared new deliveries."""
 
 from datetime import timedelta
+from typing import NoReturn
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 from contracts.webhooks import RECEIVER_STATE, ReceiverState
+from workflows.entity import live_on_news
 
 # Sustained failure: so many failures, over so long, and nothing but failures.
 _FAILURES = 5
@@ -35,20 +37,11 @@ class WebhookReceiver:
         """Waits for news."""
         if state.failing_since is not None:
             self._show()
-        while not self._answered:
-            told = self._told
-            try:
-                await workflow.wait_condition(
-                    lambda: self._answered or self._told != told,  # noqa: B023
-                    timeout=_FORGOTTEN_AFTER,
-                )
-            except TimeoutError:
-                break
-            if workflow.info().is_continue_as_new_suggested() and not self._answered:
-                await workflow.wait_condition(workflow.all_handlers_finished)
-                # what a memo was changed to does not go on by itself
-                workflow.continue_as_new(self._state, memo={RECEIVER_STATE: self._state})
-        await workflow.wait_condition(workflow.all_handlers_finished)
+        await live_on_news(lambda: self._answered, lambda: self._told, _FORGOTTEN_AFTER, self._begin_anew)
+
+    def _begin_anew(self) -> NoReturn:
+        # what a memo was changed to does not go on by itself
+        workflow.continue_as_new(self._state, memo={RECEIVER_STATE: self._state})
 
     @workflow.signal(description="A delivery failed.")
     def failed(self) -> None:

@@ -117,23 +117,23 @@ class Circuits:
         seen.let_through_at = time.monotonic()
         return None
 
-    async def check(self, agent: str) -> None:
-        """Raises CircuitOpen while the agent is left alone."""
+    async def check(self, agent: str) -> CircuitState | None:
+        """The state of an agent that may be called or probed. Raises CircuitOpen while it is left alone."""
         state, now = await self._for_a_call(agent), datetime.now(UTC)
         if state is not None and state.phase(now) is Phase.OPEN:
             raise self._refused(self._of(agent), (state.until - now).total_seconds())
+        return state
 
     async def admitted(self, agent: str, name: str) -> str | None:
         """Lets a call through: None, or its name if it is the probe. Raises CircuitOpen.
 
         A call that is made again, since the worker that made it died, has the name that it had.
         """
-        await self.check(agent)
-        state, now = await self._for_a_call(agent), datetime.now(UTC)
+        state = await self.check(agent)
         if state is None:
             return None
         seen = self._of(agent)
-        if (state.probe == name or not state.probed(now)) and not seen.asking.locked():
+        if (state.probe == name or not state.probed(datetime.now(UTC))) and not seen.asking.locked():
             async with seen.asking:
                 if await self._may_probe(agent, name, seen):
                     return name

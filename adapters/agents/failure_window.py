@@ -2,27 +2,23 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
 
 # So many calls are enough to know.
 _MOST_CALLS = 1_000
 
 
 class FailureWindow:
-    """The calls of the last `seconds`, in this process. `clock` in seconds."""
+    """The calls of the last `seconds`, in this process."""
 
-    def __init__(
-        self, seconds: float, minimum_calls: int, failure_rate: float, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, seconds: float, minimum_calls: int, failure_rate: float) -> None:
         self._seconds = seconds
         self._minimum = minimum_calls
         self._rate = failure_rate
-        self._clock = clock
         self._calls: deque[tuple[float, bool]] = deque(maxlen=max(_MOST_CALLS, minimum_calls))
 
     def add(self, *, failed: bool) -> bool:
         """Counts a call. Whether too many have failed: only a failure tells so."""
-        now = self._clock()
+        now = time.monotonic()
         self._calls.append((now, failed))
         while now - self._calls[0][0] > self._seconds:
             self._calls.popleft()

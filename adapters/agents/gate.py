@@ -14,7 +14,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from adapters.agents.circuits import Circuits
 from adapters.agents.shares import AgentShare, Ask
 from contracts.agent import Reply
-from contracts.agent_config import AgentConfig, WorkflowAgentConfig
+from contracts.agent_config import CalledAgentConfig
 from contracts.circuits import control_queue
 from contracts.limits import Limits, LimitsState, ShareAsk, ShareGrant, limits_of
 from contracts.streams import StreamClosedError, StreamLogError
@@ -99,13 +99,11 @@ def _tells_nothing(error: BaseException | None) -> bool:
     return isinstance(error, (DeadlineExceeded, *ours)) or isinstance(getattr(error, "__cause__", None), ours)
 
 
-def gate_for(client: Client, task_queue: str, configs: Mapping[str, AgentConfig], circuits: Circuits) -> Gate:
-    """The gate to the agents of the configuration, those aside that are workflows: they wait by themselves."""
+def gate_for(client: Client, task_queue: str, configs: Mapping[str, CalledAgentConfig], circuits: Circuits) -> Gate:
+    """The gate to the agents of the configuration that are called."""
     process = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     shares: dict[str, AgentShare] = {}
     for name, config in configs.items():
-        if isinstance(config, WorkflowAgentConfig):
-            continue
         limits = Limits(max_concurrency=config.max_concurrency, rate=config.rate)
         if limits != Limits():
             shares[name] = AgentShare(process, limits, _asking(client, task_queue, name))

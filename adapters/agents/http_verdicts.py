@@ -46,9 +46,8 @@ def agent_error(
     """
     match outcome:
         case httpx.Response():
-            return _of_status(
-                outcome.status_code, said, retry_after_seconds(outcome.headers.get("Retry-After"), now=now)
-            )
+            pause = retry_after_seconds(outcome.headers.get("Retry-After"), now=now)
+            return status_error(outcome.status_code, said, pause)
         case BadAnswerError():
             return AgentUnavailable(f"The agent's answer cannot be read: {outcome.what}.")
         case LargeAnswerError():
@@ -69,11 +68,7 @@ def agent_error(
 
 
 def status_error(status: int, said: str = "", retry_after: float | None = None) -> AgentError:
-    """The verdict where a stream, or an error within one, says a status in its own way."""
-    return _of_status(status, said, retry_after)
-
-
-def _of_status(status: int, said: str, retry_after: float | None) -> AgentError:
+    """The verdict on a status, of an answer or of an error within a stream."""
     because = f": {said}" if said else "."
     if status == _TOO_MANY:
         return AgentRateLimited("The agent's server wants fewer requests.", retry_after=retry_after)

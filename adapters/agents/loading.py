@@ -14,13 +14,12 @@ from adapters.agents.simulator import SimulatorAgent
 from adapters.agents.upstream import Upstream
 from contracts.agent import Agent
 from contracts.agent_config import (
-    AgentConfig,
     BuiltinAgentConfig,
+    CalledAgentConfig,
     HttpAgentConfig,
     OpenAIAgentConfig,
     PythonAgentConfig,
     SimulatorAgentConfig,
-    WorkflowAgentConfig,
 )
 
 
@@ -28,7 +27,7 @@ class AgentLoadError(Exception):
     """One or more agents cannot be loaded: a line each, by name and reason."""
 
 
-def load_agents(configs: Mapping[str, AgentConfig], base: Path, environ: Mapping[str, str]) -> AgentRegistry:
+def load_agents(configs: Mapping[str, CalledAgentConfig], base: Path, environ: Mapping[str, str]) -> AgentRegistry:
     """Loads every agent. `base` is the directory in which modules of `python` agents are looked for first, `environ`
     has the keys of those that need one.
 
@@ -38,8 +37,6 @@ def load_agents(configs: Mapping[str, AgentConfig], base: Path, environ: Mapping
     agents: dict[str, Agent] = {}
     failures: list[str] = []
     for name, config in configs.items():
-        if isinstance(config, WorkflowAgentConfig):
-            continue
         try:
             agents[name] = _load(config, base, environ)
         except Exception as error:  # whatever a user's module raises while it is imported
@@ -49,7 +46,7 @@ def load_agents(configs: Mapping[str, AgentConfig], base: Path, environ: Mapping
     return AgentRegistry(agents)
 
 
-def _load(config: AgentConfig, base: Path, environ: Mapping[str, str]) -> Agent:
+def _load(config: CalledAgentConfig, base: Path, environ: Mapping[str, str]) -> Agent:
     match config:
         case HttpAgentConfig():
             return HttpAgent(_upstream(config, config.url, environ))
@@ -63,7 +60,6 @@ def _load(config: AgentConfig, base: Path, environ: Mapping[str, str]) -> Agent:
             return BuiltinAgent()
         case SimulatorAgentConfig():
             return SimulatorAgent()
-    raise AgentLoadError(f"agents of the kind {config.kind} run elsewhere")
 
 
 def _upstream(config: HttpAgentConfig | OpenAIAgentConfig, url: str, environ: Mapping[str, str]) -> Upstream:

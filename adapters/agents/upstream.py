@@ -87,7 +87,6 @@ class UpstreamAnswer:
     """An answer whose body has not been read yet. Reading raises what `Upstream.asked` turns into verdicts."""
 
     def __init__(self, response: httpx.Response) -> None:
-        self._response = response
         self._pieces = response.aiter_bytes()
         self._type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 

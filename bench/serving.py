@@ -1,0 +1,23 @@
+"""A server of the benchmark's own, in a process of its own: `python -m <module> PORT`."""
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from bench.http_load import Door
+from bench.processes import REPOSITORY, Child, free_ports, until
+
+
+@contextlib.asynccontextmanager
+async def served(module: str, work: Path, ready: str, seconds: float) -> AsyncIterator[Door]:
+    """A door to it, once `ready`, a path of it, answers within so many seconds; stopped at the end."""
+    (port,) = free_ports(1)
+    child = Child([sys.executable, "-m", module, str(port)], log=work / f"{module}-{port}.log", cwd=REPOSITORY)
+    door = Door(port)
+    try:
+        await until(lambda: door.get(ready), seconds, module, child)
+        yield door
+    finally:
+        await door.close()
+        await child.stop()
