@@ -61,6 +61,10 @@ MAX_BODY_BYTES = 10_000_000
 # Proxies cut what is silent for about 16 s.
 _PING_SECONDS = 8.0
 
+# Longer than clients and load balancers keep a connection that is not in use (60 s at most, by their defaults): who
+# sends next must be who ends it, or a request meets a connection that is just being closed.
+_IDLE_SECONDS = 75
+
 _DESCRIPTION = """
 One AI agent, connected to any system in seven ways, every one of them a durable workflow.
 
@@ -180,6 +184,7 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
         ws="websockets-sansio",
         ws_max_size=MAX_BODY_BYTES,
         ws_ping_interval=_PING_SECONDS,
+        timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
     )
     server = _Server(config)

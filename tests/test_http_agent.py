@@ -212,3 +212,14 @@ async def test_a_connection_serves_call_after_call(server: Receiver, answer: Ans
         await asyncio.sleep(0)
     assert len(server.ports) == 1
     await agent.aclose()
+
+
+async def test_no_call_meets_a_server_that_is_hanging_up(server: Receiver) -> None:
+    """Servers drop a connection that was not used for five seconds: by then it is not used any more."""
+    server.by_path["/run"] = says({"response": "a"})
+    agent = HttpAgent(Upstream(server.url("/run"), api_key=None, silence=5))
+    for pause in (4.0, 0.0):
+        assert [event async for event in agent.run(REQUEST, context())]
+        await asyncio.sleep(pause)
+    assert len(server.ports) == 2
+    await agent.aclose()

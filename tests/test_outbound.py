@@ -227,6 +227,15 @@ async def test_a_connection_is_used_again_for_the_same_host_only() -> None:
         assert host.connections == 2
 
 
+async def test_no_request_meets_a_server_that_is_hanging_up() -> None:
+    """Servers drop a connection that was not used for five seconds: by then it is not used any more."""
+    async with peer(answers()) as host, guarded_client(allow_loopback=True, timeout=5) as client:
+        for pause in (4.0, 0.0):
+            await client.get(host.url)
+            await asyncio.sleep(pause)
+        assert host.connections == 2
+
+
 async def test_tls_is_for_the_name_and_not_for_the_address(tmp_path: Path) -> None:
     tls = tls_for("hooks.localhost", tmp_path)
     resolver = Resolver([["127.0.0.1"]])

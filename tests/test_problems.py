@@ -145,6 +145,20 @@ async def test_a_preference_that_is_none_is_ignored(stack: Stack, prefer: str) -
     assert "Preference-Applied" not in answer.headers
 
 
+async def test_a_connection_that_is_not_in_use_is_the_clients_to_end(stack: Stack) -> None:
+    """Clients that keep theirs for five seconds, as many do, would meet a server that hangs up after five."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", stack.settings.port)
+    for pause in (6.0, 0.0):
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        assert head.startswith(b"HTTP/1.1 200 ")
+        (length,) = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+        await reader.readexactly(int(length.partition(b":")[2]))
+        await asyncio.sleep(pause)
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_a_client_that_dribbles_its_body_and_leaves(stack: Stack) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", stack.settings.port)
     writer.write(

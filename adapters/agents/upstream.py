@@ -11,6 +11,7 @@ from pydantic_core import from_json, to_json
 
 from adapters.agents.event_frames import json_lines, sse_data
 from adapters.agents.http_verdicts import BadAnswerError, LargeAnswerError, agent_error
+from adapters.outbound.connections import KEPT_IDLE_SECONDS
 from contracts.agent import AgentContext
 from contracts.verdicts import AgentError
 
@@ -43,7 +44,11 @@ class Upstream:
             headers=headers,
             timeout=httpx.Timeout(silence, connect=_CONNECT_SECONDS),
             # how many calls run at once is decided elsewhere: none may wait here unseen
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=_KEPT_CONNECTIONS),
+            limits=httpx.Limits(
+                max_connections=None,
+                max_keepalive_connections=_KEPT_CONNECTIONS,
+                keepalive_expiry=KEPT_IDLE_SECONDS,
+            ),
             follow_redirects=False,
         )
 

@@ -20,6 +20,10 @@ Resolve = Callable[[str, int], Awaitable[Addresses]]
 # Big sites give eight addresses or so; more are a means to have the gateway knock at many doors.
 _MOST_TRIED = 8
 
+# How long a connection is kept that is not in use. Shorter than the 5 s of uvicorn and Node: a request must not meet
+# a server that is just hanging up.
+KEPT_IDLE_SECONDS = 3.0
+
 
 class UnresolvableError(httpx.ConnectError):
     """The host name has no address, or no name server says so in time."""

@@ -8,14 +8,13 @@ from contextlib import contextmanager
 import httpcore
 import httpx
 
-from adapters.outbound.connections import GuardedConnections, Resolve, resolve_by_system
+from adapters.outbound.connections import KEPT_IDLE_SECONDS, GuardedConnections, Resolve, resolve_by_system
 from adapters.outbound.urls import check_url
 
 # Where a redirect leads, among a response's extensions.
 LOCATION = "location"
 
 _IDLE_CONNECTIONS = 20
-_IDLE_SECONDS = 5.0
 
 # The first that fits. After TLS's handshake its errors come as they are, which are OSErrors.
 _HTTPX_ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
@@ -52,7 +51,7 @@ def guarded_client(
         # Those who call decide how much goes on at once: a slow receiver must not take the place of others here.
         max_connections=None,
         max_keepalive_connections=_IDLE_CONNECTIONS,
-        keepalive_expiry=_IDLE_SECONDS,
+        keepalive_expiry=KEPT_IDLE_SECONDS,
         network_backend=GuardedConnections(resolve, allow_loopback=allow_loopback),
     )
     return httpx.AsyncClient(
