@@ -82,13 +82,22 @@ class CallInFlight:
 
     async def _drain(self, agent: Agent, request: AgentRequest) -> Reply:
         try:
-            reply = await self._in_time(agent, request)
-            await self.publisher.until_released()
+            reply = await self._heard_out(agent, request)
         except BaseException:
             with suppress(StreamLogError, StreamClosedError):  # what went wrong before tells more
                 await self.publisher.close()
             raise
         self.last_index = await self._closed()
+        return reply
+
+    async def _heard_out(self, agent: Agent, request: AgentRequest) -> Reply:
+        """Also of an agent that fails at once readers shall have everywhere, and later too, what it said."""
+        try:
+            reply = await self._in_time(agent, request)
+        except Exception:
+            await self.publisher.until_released()
+            raise
+        await self.publisher.until_released()
         return reply
 
     async def _in_time(self, agent: Agent, request: AgentRequest) -> Reply:

@@ -9,7 +9,7 @@ from temporalio.converter import DataConverter, ExternalStorage
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.plugin import SimplePlugin
 from temporalio.service import GrpcCompression, PayloadLimitsConfig, RPCError
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.worker.workflow_sandbox import SandboxRestrictions
 
 from runtime.embedded import HOST
 from runtime.payload_converter import SharedPydanticConverter
@@ -17,6 +17,7 @@ from runtime.payloads import opened_storage
 from runtime.sdk import sdk_runtime
 from runtime.settings import Settings, uses_own_cluster
 from runtime.startup import StartupError
+from runtime.workflow_sandbox import SandboxWithoutContexts
 
 # The sandbox loads a workflow's modules anew for every run, unless they are passed through. Ours are free of
 # side effects and of mutable module state, so nothing is lost: 64/s became 77/s (docs/decisions.md).
@@ -32,7 +33,7 @@ def plugin(storage: ExternalStorage) -> SimplePlugin:
     return SimplePlugin(
         "sevenfold",
         data_converter=DataConverter(payload_converter_class=SharedPydanticConverter, external_storage=storage),
-        workflow_runner=SandboxedWorkflowRunner(
+        workflow_runner=SandboxWithoutContexts(
             restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
         ),
         # An input that does not fit its type never will: fail the run instead of trying its task for ever.

@@ -145,6 +145,10 @@ async def _analyzed(stack: Stack) -> str:
     return (await _told(stack, "delivered", [204]))[0]
 
 
+async def _analyzed_at_length(stack: Stack) -> str:
+    return (await _told(stack, "delivered", [204], agent="simulator", params={"seconds": 1.5}))[0]
+
+
 async def _unreadable(stack: Stack) -> str:
     return (await _told(stack, "delivered", [204], document={"base64": "JVBERi0xLjQK"}))[0]
 
@@ -387,6 +391,8 @@ SCENARIOS = {
     "streaming_opened_anew": _streamed_anew,
     "streaming_opened_cancelled_by_signal": _stream_cancelled_by_signal,
     "webhook_done": _analyzed,
+    "webhook_opened": _analyzed,
+    "webhook_opened_handed_over": _analyzed_at_length,
     "webhook_unreadable": _unreadable,
     "delivery_retried": _delivered,
     "delivery_exhausted": _exhausted,
