@@ -1,4 +1,6 @@
-"""The sandbox that workflows run in, without what it costs to ask it about payloads."""
+"""The sandbox that workflows run in, without what it costs to ask it whose each payload is."""
+
+from typing import Any
 
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
@@ -9,10 +11,10 @@ from temporalio.workflow import Info
 
 
 class SandboxWithoutContexts(SandboxedWorkflowRunner):
-    """Temporal's own sandbox, for data converters and stores that need not know whose payload they are given.
+    """Temporal's own sandbox, for data converters that need not know whose payload they are given.
 
-    The SDK has the sandbox compile and run code for every payload of every workflow task, up to four times each, to
-    say which workflow or activity it belongs to: a tenth of a busy worker's time. Ours is the same JSON for all.
+    The SDK has the sandbox compile and run code for every payload of every workflow task, three times each, to say
+    which workflow or activity it belongs to: a tenth of a busy worker's time. Ours is the same JSON for all.
     """
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
@@ -27,11 +29,11 @@ class _Instance(WorkflowInstance):
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         return self._sandboxed.activate(act)
 
-    def get_serialization_context(self, command_info: object) -> SerializationContext | None:
+    def get_serialization_context(self, command_info: Any) -> SerializationContext | None:
         return None
 
-    def get_external_store_context(self, command_info: object) -> StorageDriverStoreContext:
-        return StorageDriverStoreContext(target=None)
+    def get_external_store_context(self, command_info: Any) -> StorageDriverStoreContext:
+        return self._sandboxed.get_external_store_context(command_info)  # a bucket's keys are made of it
 
     def get_info(self) -> Info:
         return self._sandboxed.get_info()

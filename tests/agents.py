@@ -130,12 +130,17 @@ async def item(request: AgentRequest) -> dict[str, object]:
 
 
 async def teller(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
-    """Says the pieces in `params.say`, `params.pause` seconds apart."""
+    """Says the pieces in `params.say`, `params.pause` seconds apart; no more than 25 until the file `params.hold` is
+    there.
+    """
     note(request, "started")
     pieces = request.params["say"]
     assert isinstance(pieces, list)
-    for piece in pieces:
+    hold = request.params.get("hold")
+    for number, piece in enumerate(pieces):
         await asyncio.sleep(float(str(request.params.get("pause", 0))))
+        while number == 25 and isinstance(hold, str) and not Path(hold).exists():
+            await asyncio.sleep(0.02)
         yield Delta(text=str(piece))
     yield Reply(confidence=1.0)
 

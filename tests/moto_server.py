@@ -30,7 +30,7 @@ class S3:
     def __init__(self, url: str, process: subprocess.Popen[bytes], clock: Path) -> None:
         self.url = url
         self.process = process
-        self.http = httpx.Client(base_url=url, trust_env=False)
+        self.http = httpx.Client(base_url=url, trust_env=False, timeout=30)
         self._clock = clock
         self.store_as_of(0)
 

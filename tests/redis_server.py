@@ -36,7 +36,7 @@ class RedisServer:
                 stdout=log,
                 stderr=log,
             )
-        until = time.monotonic() + 10
+        until = time.monotonic() + 30
         while True:
             with socket.socket() as sock:
                 if sock.connect_ex(("127.0.0.1", self._port)) == 0:

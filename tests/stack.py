@@ -262,7 +262,7 @@ def sevenfold(command: str, settings: Settings, *options: str, **more: str) -> I
             running.kill()
 
 
-async def until_ready(port: int, *, seconds: float = 40, process: Sevenfold | None = None) -> None:
+async def until_ready(port: int, *, seconds: float = 90, process: Sevenfold | None = None) -> None:
     """Waits for /health/ready."""
     async with asyncio.timeout(seconds), http_client(port) as http:
         while True:

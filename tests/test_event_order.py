@@ -71,7 +71,7 @@ async def test_what_is_inside_a_lane_may_be_cancelled_or_terminated(stack: Stack
     inside = await reaction(second)
     waiting = stack.temporal.get_workflow_handle(workflow_id("default", third))
     await waiting.signal("cancel")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await waiting.describe()).status is not WorkflowExecutionStatus.CANCELED:
             await asyncio.sleep(0.1)
     await stack.temporal.get_workflow_handle(workflow_id("default", inside)).terminate()

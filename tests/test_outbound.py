@@ -117,7 +117,7 @@ async def test_urls_that_are_never_called(url: str) -> None:
     assert str(refusal.value).endswith(".")
     assert "secret" not in str(refusal.value)
     resolver = Resolver([["127.0.0.1"]])
-    async with guarded_client(allow_loopback=False, timeout=5, resolve=resolver, ssl_context=TRUST) as client:
+    async with guarded_client(allow_loopback=False, timeout=20, resolve=resolver, ssl_context=TRUST) as client:
         # some of them httpx takes for no URL itself
         with pytest.raises((UnsafeUrlError, httpx.InvalidURL, UnicodeError)):
             await client.get(url)
@@ -130,7 +130,7 @@ async def test_no_form_of_this_machine_is_connected_to(host: str) -> None:
     async with peer(answers(), host="0.0.0.0") as everywhere:  # noqa: S104
         connections = GuardedConnections(resolve_by_system, allow_loopback=False)
         with pytest.raises((UnsafeUrlError, UnresolvableError)):
-            await connections.connect_tcp(host, everywhere.port, timeout=5)
+            await connections.connect_tcp(host, everywhere.port, timeout=20)
         await asyncio.sleep(0)
         assert everywhere.connections == 0
 
@@ -155,7 +155,7 @@ async def test_in_development_this_machine_is_called() -> None:
     ):
         with pytest.raises(UnsafeUrlError):
             check_url(form, allow_loopback=True)
-    async with peer(answers()) as host, guarded_client(allow_loopback=True, timeout=5) as client:
+    async with peer(answers()) as host, guarded_client(allow_loopback=True, timeout=20) as client:
         answer = await client.post(host.url, content=b"")
         assert answer.content == b"hello"
         assert host.connections == 1
@@ -167,7 +167,7 @@ async def test_in_development_this_machine_is_called() -> None:
 )
 async def test_one_bad_answer_of_the_resolver_is_enough(addresses: list[str]) -> None:
     resolver = Resolver([addresses])
-    async with guarded_client(allow_loopback=False, timeout=5, resolve=resolver) as client:
+    async with guarded_client(allow_loopback=False, timeout=20, resolve=resolver) as client:
         with pytest.raises(UnsafeUrlError, match="not on the public internet"):
             await client.post("https://hooks.example.com/")
     assert resolver.asked == ["hooks.example.com"]
@@ -176,7 +176,7 @@ async def test_one_bad_answer_of_the_resolver_is_enough(addresses: list[str]) ->
 async def test_in_development_too_a_name_may_not_lead_to_the_network_inside() -> None:
     for address in (METADATA, "10.0.0.1", "0.0.0.0", "64:ff9b::7f00:1"):  # noqa: S104
         resolver = Resolver([["127.0.0.1", address]])
-        async with guarded_client(allow_loopback=True, timeout=5, resolve=resolver) as client:
+        async with guarded_client(allow_loopback=True, timeout=20, resolve=resolver) as client:
             with pytest.raises(UnsafeUrlError):
                 await client.post("http://hooks.localhost:9/")
 
@@ -185,7 +185,7 @@ async def test_a_name_that_changes_its_mind_is_asked_once() -> None:
     async with (
         peer(answers()) as host,
         guarded_client(
-            allow_loopback=True, timeout=5, resolve=(resolver := Resolver([["127.0.0.1"], ["127.0.0.2"]]))
+            allow_loopback=True, timeout=20, resolve=(resolver := Resolver([["127.0.0.1"], ["127.0.0.2"]]))
         ) as client,
         peer(answers(), host="127.0.0.2", port=host.port) as other,
     ):
@@ -209,7 +209,7 @@ async def test_addresses_are_tried_in_order_but_not_too_many(nobody: int, found:
     async with peer(answers()) as host:
         addresses = [*(f"127.0.1.{last}" for last in range(nobody)), "127.0.0.1", "127.0.0.2"]
         resolver = Resolver([addresses])
-        async with guarded_client(allow_loopback=True, timeout=20, resolve=resolver) as client:
+        async with guarded_client(allow_loopback=True, timeout=120, resolve=resolver) as client:
             if found:
                 assert (await client.get(f"http://hooks.localhost:{host.port}/")).status_code == 200
             else:
@@ -220,7 +220,7 @@ async def test_addresses_are_tried_in_order_but_not_too_many(nobody: int, found:
 
 async def test_a_connection_is_used_again_for_the_same_host_only() -> None:
     resolver = Resolver([["127.0.0.1"]])
-    async with peer(answers()) as host, guarded_client(allow_loopback=True, timeout=5, resolve=resolver) as client:
+    async with peer(answers()) as host, guarded_client(allow_loopback=True, timeout=20, resolve=resolver) as client:
         for name in ("a.localhost", "a.localhost", "b.localhost"):
             await client.get(f"http://{name}:{host.port}/")
         assert resolver.asked == ["a.localhost", "b.localhost"]
@@ -229,7 +229,7 @@ async def test_a_connection_is_used_again_for_the_same_host_only() -> None:
 
 async def test_no_request_meets_a_server_that_is_hanging_up() -> None:
     """Servers drop a connection that was not used for five seconds: by then it is not used any more."""
-    async with peer(answers()) as host, guarded_client(allow_loopback=True, timeout=5) as client:
+    async with peer(answers()) as host, guarded_client(allow_loopback=True, timeout=20) as client:
         for pause in (4.0, 0.0):
             await client.get(host.url)
             await asyncio.sleep(pause)
@@ -241,7 +241,7 @@ async def test_tls_is_for_the_name_and_not_for_the_address(tmp_path: Path) -> No
     resolver = Resolver([["127.0.0.1"]])
     async with (
         peer(answers(), tls=tls.server) as host,
-        guarded_client(allow_loopback=True, timeout=5, resolve=resolver, ssl_context=tls.client) as client,
+        guarded_client(allow_loopback=True, timeout=20, resolve=resolver, ssl_context=tls.client) as client,
     ):
         assert (await client.get(f"https://hooks.localhost:{host.port}/x")).status_code == 200
         assert tls.names == ["hooks.localhost"]
@@ -251,7 +251,7 @@ async def test_tls_is_for_the_name_and_not_for_the_address(tmp_path: Path) -> No
             await client.get(f"https://other.localhost:{host.port}/")
         with pytest.raises(httpx.ConnectError, match="certificate"):
             await client.get(f"https://other.localhost:{host.port}/", extensions={"sni_hostname": "hooks.localhost"})
-    async with peer(answers(), tls=tls.server) as host, guarded_client(allow_loopback=True, timeout=5) as client:
+    async with peer(answers(), tls=tls.server) as host, guarded_client(allow_loopback=True, timeout=20) as client:
         with pytest.raises(httpx.ConnectError, match="certificate"):
             await client.get(f"https://localhost:{host.port}/")
 
@@ -262,7 +262,7 @@ async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.Monkey
             monkeypatch.setenv(name, proxy.url)
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
-        async with guarded_client(allow_loopback=True, timeout=5) as client:
+        async with guarded_client(allow_loopback=True, timeout=20) as client:
             assert (await client.get(host.url)).content == b"hello"
         assert (proxy.connections, host.connections) == (0, 1)
 
@@ -273,7 +273,7 @@ REDIRECTS = [b"/elsewhere", b"http://169.254.169.254/", b"https://xn--9999999999
 @pytest.mark.parametrize("to", REDIRECTS)
 @pytest.mark.parametrize("follow", [False, True])
 async def test_no_redirect_is_followed_or_even_read(to: bytes, follow: bool) -> None:
-    async with peer(redirects(to)) as host, guarded_client(allow_loopback=True, timeout=5) as client:
+    async with peer(redirects(to)) as host, guarded_client(allow_loopback=True, timeout=20) as client:
         answer = await client.post(host.url, content=b"", follow_redirects=follow)
         assert answer.status_code == 302
         assert len(host.heads) == 1
@@ -281,7 +281,7 @@ async def test_no_redirect_is_followed_or_even_read(to: bytes, follow: bool) -> 
 
 async def test_nothing_is_remembered_between_requests() -> None:
     cookie = answers(b"", "Set-Cookie: a=b; Path=/")
-    async with peer(cookie) as host, guarded_client(allow_loopback=True, timeout=5) as client:
+    async with peer(cookie) as host, guarded_client(allow_loopback=True, timeout=20) as client:
         await client.get(host.url)
         await client.get(host.url)
         assert len(host.heads) == 2
@@ -294,7 +294,7 @@ async def test_unix_sockets_are_refused(tmp_path: Path) -> None:
 
 
 async def failure_of(url: str, **options: object) -> type[Exception]:
-    async with guarded_client(allow_loopback=True, timeout=5, **options) as client:  # type: ignore[arg-type]
+    async with guarded_client(allow_loopback=True, timeout=20, **options) as client:  # type: ignore[arg-type]
         with pytest.raises(httpx.TransportError) as failure:
             await client.get(url)
         assert failure.value.request.method == "GET"

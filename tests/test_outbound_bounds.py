@@ -35,7 +35,7 @@ SECRET = "sesame"
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with guarded_client(allow_loopback=True, timeout=20) as client:
+    async with guarded_client(allow_loopback=True, timeout=120) as client:
         yield client
 
 
@@ -160,7 +160,7 @@ async def test_an_answer_that_drips_is_bounded_as_a_whole(behaviour: Behaviour) 
         with pytest.raises(httpx.TimeoutException):
             async with client.stream("POST", host.url) as response:
                 await read_prefix(response, 5000)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("behaviour", [drips(), drips(head=True)])
@@ -168,7 +168,7 @@ async def test_a_document_that_drips_is_too_slow(client: httpx.AsyncClient, beha
     async with peer(behaviour) as host:
         began = time.monotonic()
         failure = await refused(client, host.url, seconds=0.5, limit=10**7)
-        assert time.monotonic() - began < 15  # the client's own bound is 20
+        assert time.monotonic() - began < 60  # the client's own bound is 120
         assert "in time" in str(failure)
         assert failure.temporary
 
@@ -187,12 +187,12 @@ async def test_pauses_of_the_reader_are_not_cut() -> None:
     """Time runs out meanwhile, which the next reading tells, and not the pause."""
     async with (
         peer(drips()) as host,
-        guarded_client(allow_loopback=True, timeout=1) as hasty,
+        guarded_client(allow_loopback=True, timeout=4) as hasty,
         hasty.stream("GET", host.url) as response,
     ):
         pieces = response.aiter_raw()
         await anext(pieces)
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(4.2)
         with pytest.raises(httpx.ReadTimeout):
             assert [piece async for piece in pieces]
 

@@ -84,34 +84,42 @@ async def test_what_has_not_changed_is_not_sent_again(stack: Stack) -> None:
 
 
 async def test_retry_after_follows_the_expected_rest(stack: Stack) -> None:
+    before = time.monotonic()
     task_id = await start(stack, agent="careful", params={"seconds": 20})
-    await asyncio.sleep(4.5)
-    early = int((await read(stack, task_id)).headers["Retry-After"])
-    assert 10 <= early <= 20
-    await asyncio.sleep(6)
-    assert int((await read(stack, task_id)).headers["Retry-After"]) < early
+    after = time.monotonic()
+    for percent in (10, 50):
+        done = 0
+        async with asyncio.timeout(30):
+            while done < percent:
+                await asyncio.sleep(0.3)
+                asked = time.monotonic()
+                answer = await read(stack, task_id)
+                done = answer.json()["progress"]
+        rest = (100 - done) / done
+        expected = int(answer.headers["Retry-After"])
+        assert (asked - after) * rest - 2 <= expected <= (time.monotonic() - before) * rest + 2
     await stack.http.post(f"/api/agent/runs/{task_id}/cancel")
     assert (await until_final(stack, task_id))["status"] == "cancelled"
 
 
 async def test_a_long_poll_returns_early_on_a_change_and_on_time_otherwise(stack: Stack) -> None:
-    task_id = await start(stack, agent="stubborn", params={"seconds": 4})
-    async with asyncio.timeout(5):
+    task_id = await start(stack, agent="stubborn", params={"seconds": 8})
+    async with asyncio.timeout(15):
         while (first := await read(stack, task_id)).json()["status"] == "queued":
             await asyncio.sleep(0.05)
     known = {"If-None-Match": first.headers["ETag"]}
     begun = time.monotonic()
     unchanged = await read(stack, task_id, known, wait=1)
     assert unchanged.status_code == 304
-    assert 0.9 <= time.monotonic() - begun < 3
+    assert time.monotonic() - begun >= 0.9
     changed = await read(stack, task_id, known, wait=30)
     assert changed.json()["status"] == "completed"
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 25
     # what has ended is answered at once, and what the client does not know too
     begun = time.monotonic()
     assert (await read(stack, task_id, {"If-None-Match": changed.headers["ETag"]}, wait=30)).status_code == 304
     assert (await read(stack, task_id, known, wait=30)).status_code == 200
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 15
 
 
 async def test_a_failed_task_says_why(stack: Stack) -> None:

@@ -91,7 +91,7 @@ async def test_all_places_are_used_by_whom_they_are_wanted() -> None:
     begun = time.monotonic()
     await asyncio.gather(*work)
     assert calls.most == 5
-    assert time.monotonic() - begun < 2 * 180 * 0.1 / 5
+    assert time.monotonic() - begun < 4 * 180 * 0.1 / 5
     await closed(*shares)
 
 
@@ -120,7 +120,7 @@ async def test_who_is_turned_away_counts_as_wanting() -> None:
     """Long calls: none of those that come waits here, and the share grows all the same."""
     limiter, calls = Limiter(delay=0.01), Calls()
     p, q = share("p", limiter, max_concurrency=10), share("q", limiter, max_concurrency=10)
-    idle = [asyncio.create_task(calls.one(q, 9)) for _ in range(1)]
+    idle = [asyncio.create_task(calls.one(q, 60)) for _ in range(1)]
     await asyncio.sleep(0.2)
     await calls.one(p, 1.0)  # calls are long, it learns
     running: list[asyncio.Task[None]] = []
@@ -132,10 +132,13 @@ async def test_who_is_turned_away_counts_as_wanting() -> None:
             except AgentBusy:
                 await asyncio.sleep(0.2)
             else:
-                running.append(asyncio.create_task(asyncio.sleep(9)))
+                running.append(asyncio.create_task(asyncio.sleep(60)))
 
     coming = asyncio.create_task(comes_and_comes())
-    await asyncio.sleep(6)
+    async with asyncio.timeout(20):
+        while len(running) < 9:
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)
     coming.cancel()
     assert len(running) == 9
     for task in (*running, *idle):
@@ -165,9 +168,9 @@ async def test_a_list_does_not_lock_others_out() -> None:
     p = share("p", limiter, max_concurrency=2)
     items = [asyncio.create_task(calls.one(p, 0.1)) for _ in range(100)]
     await asyncio.sleep(0.5)
-    begun = time.monotonic()
-    await calls.one(p, 0.1, patience=1.0)
-    assert time.monotonic() - begun < 1
+    before = sum(item.done() for item in items)
+    await calls.one(p, 0.1, patience=10.0)
+    assert sum(item.done() for item in items) - before <= 8, "it goes before most of the list"
     for item in items:
         item.cancel()
     await asyncio.gather(*items, return_exceptions=True)
@@ -176,8 +179,8 @@ async def test_a_list_does_not_lock_others_out() -> None:
 
 async def test_the_first_call_at_a_low_rate_need_not_wait() -> None:
     p = share("p", Limiter(), rate=1 / 60)
-    async with asyncio.timeout(0.5):
-        await p.taken(1.0)
+    async with asyncio.timeout(10):
+        await p.taken(10.0)
     with pytest.raises(AgentBusy) as raised:
         await p.taken(1.0)
     assert raised.value.retry_after is not None
@@ -198,7 +201,7 @@ async def test_the_keeper_ends_with_the_process() -> None:
     p = share("p", never, max_concurrency=1)
     waiting = asyncio.create_task(p.taken(None))
     await asyncio.sleep(0.05)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await closed(p)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)

@@ -61,7 +61,7 @@ async def test_a_cut_stream_goes_on_over_another_connection(stack: Stack) -> Non
 
 
 async def test_a_message_stops_the_run(stack: Stack) -> None:
-    async with opened(stack, {"query": "hi", "agent": "careful", "params": {"seconds": 20}}) as socket:
+    async with opened(stack, {"query": "hi", "agent": "careful", "params": {"seconds": 60}}) as socket:
         (named, _), _ = await heard(socket, 2)
         await socket.send('{"cancel": true}')
         lines, code = await heard(socket)
@@ -71,9 +71,9 @@ async def test_a_message_stops_the_run(stack: Stack) -> None:
 
 
 async def test_going_away_cancels_only_if_that_was_said(stack: Stack) -> None:
-    body = {"query": "hi", "agent": "careful", "params": {"seconds": 3}}
     ids = []
-    for query in ("", "?onDisconnect=cancel"):
+    for query, seconds in (("", 3), ("?onDisconnect=cancel", 60)):
+        body = {"query": "hi", "agent": "careful", "params": {"seconds": seconds}}
         async with opened(stack, body, query) as socket:
             (named, _), _ = await heard(socket, 2)
             ids.append(named["streamId"])

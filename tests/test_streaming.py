@@ -150,11 +150,13 @@ async def test_an_agent_that_answers_in_silence_after_it_broke_off(streams: Stac
     assert text_of(await read(streams.http, stream_id)) == "the whole"
 
 
-async def test_a_failed_stream(streams: Stack) -> None:
+@pytest.mark.parametrize("seconds", [0, 0.3])
+async def test_a_failed_stream(streams: Stack, seconds: float) -> None:
+    """Also of one that fails before its activity has begun, what was said is kept."""
     stream_id = await started(
         streams,
         agent="simulator",
-        params={"seconds": 0.3, "steps": 6, "text": "abcdef", "permanent": True, "failAt": 4},
+        params={"seconds": seconds, "steps": 6, "text": "abcdef", "permanent": True, "failAt": 4},
     )
     live = await read(streams.http, stream_id)
     assert text_of(live) == "abc"
@@ -212,9 +214,9 @@ async def test_the_same_key_is_the_same_stream(streams: Stack) -> None:
 
 @pytest.mark.parametrize("place", ["door", "any run's door", "signal", "disconnect"])
 async def test_a_cancellation_reaches_the_agent_and_every_reader(streams: Stack, place: str) -> None:
-    stream_id = await started(streams, agent="careful", params={"seconds": 20})
+    stream_id = await started(streams, agent="careful", params={"seconds": 60})
     readers = [asyncio.create_task(read(streams.http, stream_id)) for _ in range(5)]
-    await asyncio.sleep(0.3)
+    await read(streams.http, stream_id, chunks=1)
     match place:
         case "door":
             answer = await streams.http.post(f"/api/agent/stream/{stream_id}/cancel")
@@ -225,7 +227,7 @@ async def test_a_cancellation_reaches_the_agent_and_every_reader(streams: Stack,
             await streams.temporal.get_workflow_handle(f"default:{stream_id}").signal("cancel")
         case "disconnect":
             await read(streams.http, stream_id, chunks=1, onDisconnect="cancel")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         for found in await asyncio.gather(*readers):
             assert found[-1].data == {"chunk": "", "done": True, "status": "cancelled"}
             assert text_of(found[:-1]).startswith("0 ")
@@ -282,7 +284,7 @@ async def test_five_thousand_chunks(streams: Stack) -> None:
     kept = await read(streams.http, stream_id, 2_500)
     assert indexes(kept) == list(range(2_501, 5_001))
     description = await streams.temporal.get_workflow_handle(f"default:{stream_id}").describe()
-    assert description.history_length < 300
+    assert description.history_length < 1_000, "no event for every chunk"
 
 
 async def test_silence_is_broken_every_few_seconds(stack: Stack) -> None:
@@ -292,8 +294,8 @@ async def test_silence_is_broken_every_few_seconds(stack: Stack) -> None:
         async for line in answer.aiter_lines():
             if line.startswith(":"):
                 comments.append(time.monotonic() - begun)
-    assert len(comments) == 1
-    assert comments[0] < 10
+    assert comments
+    assert comments[0] < 16, "proxies cut what is silent for so long"
 
 
 async def test_any_run_can_be_followed(streams: Stack) -> None:
@@ -325,7 +327,7 @@ async def test_what_a_prompt_run_said_is_one_chunk_afterwards(streams: Stack) ->
 async def test_the_stock_client_of_workflow_streams_reads_along(stack: Stack) -> None:
     stream_id = await started(stack, agent="teller", params={"say": FIFTY, "pause": 0.02})
     client = WorkflowStreamClient.create(stack.temporal, f"default:{stream_id}")
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         batches = [item.data async for item in client.subscribe(["stream"], result_type=list)]
     assert "".join(entry["chunk"] for batch in batches for entry in batch) == WHOLE
     await stack.run_until(stream_id, "completed")

@@ -66,10 +66,12 @@ async def test_a_change_acts_within_a_second_at_every_process(stack: Stack) -> N
         late: list[str] = []
         while time.monotonic() - changed_at < 1.6:
             for http in (stack.http, door.http):
+                sent = time.monotonic()
                 accepted = await published(http, event("t.soon"))
-                if time.monotonic() - changed_at > 1.1:
+                if sent - changed_at > 1.1:
                     late.append(accepted)
             await asyncio.sleep(0.1)
+        late += [await published(http, event("t.soon")) for http in (stack.http, door.http)]
         for event_id in late:
             assert [one["subscription"] for one in (await settled(stack.http, event_id))["reactions"]] == ["soon"]
         await door.http.delete(f"{SUBSCRIPTIONS}/soon")
@@ -82,7 +84,7 @@ async def test_they_are_kept_however_often_they_change(stack: Stack) -> None:
     handle = stack.temporal.get_workflow_handle(registry_of("default"))
     await stack.http.put(f"{SUBSCRIPTIONS}/stays", json=TERMS)
     began_as = (await handle.describe()).run_id
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(180):
         while (await handle.describe()).run_id == began_as:
             for number in range(25):
                 changed = {**TERMS, "params": {"n": number}}
@@ -152,7 +154,9 @@ async def test_those_of_the_configuration(tmp_path: Path, monkeypatch: pytest.Mo
             while not letters:
                 listed = await stack.http.get("/api/agent/dead-letters", params={"kind": "event"})
                 letters = listed.json()["items"]
-                await asyncio.sleep(0.1)
+                # visibility lags: those five may all have been let in before the first was counted
+                await published(stack.http, event("t.leaf", correlationid=root, hops=1))
+                await asyncio.sleep(0.3)
         assert f"More than 3 events have come of {root}" in letters[0]["reason"]
 
 

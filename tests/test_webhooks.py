@@ -134,7 +134,7 @@ async def test_a_document_that_cannot_be_read(
     stack: Stack, receiver: Receiver, document: object, said: str | None
 ) -> None:
     where = f"/unreadable-{len(str(document))}"
-    task_id = await analyze(stack, receiver.url(where), document, timeout=2)
+    task_id = await analyze(stack, receiver.url(where), document, timeout=30 if said else 6)
     (post,) = await receiver.received(where)
     assert post.json["status"] == "failed"
     assert post.json["error"]["verdict"] == ("DocumentUnreadable" if said else "DocumentUnavailable")
@@ -192,12 +192,12 @@ async def test_receivers_that_hang_and_drip(stack: Stack, receiver: Receiver) ->
     hung, dripped = [await analyze(stack, receiver.url(path)) for path in ("/hangs", "/drips")]
     # others are not held up
     await analyze(stack, receiver.url("/beside"))
-    await receiver.received("/beside", seconds=5)
+    await receiver.received("/beside", seconds=12)
     found = await delivery(stack, hung, "retrying")
     assert "did not answer within 15 s" in found["reason"]
     assert found["log"][0]["status"] is None
     assert (await delivery(stack, dripped, "delivered"))["log"][0]["status"] == 200
-    assert time.monotonic() - begun < 25
+    assert time.monotonic() - begun < 50
 
 
 async def test_two_secrets_sign_while_one_takes_over(stack: Stack, receiver: Receiver) -> None:
@@ -216,7 +216,7 @@ async def test_deliveries_are_listed_and_delivered_again(stack: Stack, receiver:
     assert dead["runId"] == run_id
     assert dead["host"] == "127.0.0.1"
     filters = {"state": "exhausted", "run": run_id, "host": "127.0.0.1", "since": "2020-01-01T00:00:00Z"}
-    async with asyncio.timeout(10):  # visibility lags
+    async with asyncio.timeout(30):  # visibility lags
         while not (items := (await stack.http.get(DELIVERIES, params=filters)).json()["items"]):
             await asyncio.sleep(0.1)
     assert [item["id"] for item in items] == [dead["id"]]
@@ -227,7 +227,7 @@ async def test_deliveries_are_listed_and_delivered_again(stack: Stack, receiver:
     found = await delivery(stack, run_id, "delivered")
     assert [attempt["byHand"] for attempt in found["log"]] == [False] * 3 + [True]
     assert {post.id for post in receiver.at("/again")} == {dead["id"]}
-    async with asyncio.timeout(10):  # it is listed once, as it is now
+    async with asyncio.timeout(30):  # it is listed once, as it is now
         while [
             item["state"] for item in (await stack.http.get(DELIVERIES, params={"run": run_id})).json()["items"]
         ] != ["delivered"]:
