@@ -47,7 +47,7 @@ _OPEN_BELIEVED = 1.0
 _PROBING_PAUSE = 1.0
 _RETURNING_PER_SECOND = 40.0
 
-_RPC_TIMEOUT = timedelta(seconds=5)
+RPC_TIMEOUT = timedelta(seconds=5)
 
 
 @dataclass
@@ -201,7 +201,7 @@ class Circuits:
         begun = time.monotonic()
         state: CircuitState | None = None
         try:
-            description = await self._client.get_workflow_handle(circuit_of(agent)).describe(rpc_timeout=_RPC_TIMEOUT)
+            description = await self._client.get_workflow_handle(circuit_of(agent)).describe(rpc_timeout=RPC_TIMEOUT)
             if description.status is WorkflowExecutionStatus.RUNNING:
                 state = await description.memo_value(CIRCUIT_STATE, type_hint=CircuitState)
         except RPCError as error:
@@ -217,7 +217,7 @@ class Circuits:
         seen.at = -_BELIEVED  # whatever it was, it is something else then
         try:
             handle = self._client.get_workflow_handle(circuit_of(agent))
-            await handle.execute_update("admit", name, rpc_timeout=_RPC_TIMEOUT)
+            await handle.execute_update("admit", name, rpc_timeout=RPC_TIMEOUT)
         except WorkflowUpdateFailedError:
             return False
         except (WorkflowUpdateRPCTimeoutOrCancelledError, RPCError):

@@ -5,13 +5,12 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy
 
-from adapters.agents.circuits import Circuits
+from adapters.agents.circuits import RPC_TIMEOUT, Circuits
 from adapters.agents.shares import AgentShare, Ask
 from contracts.agent import Reply
 from contracts.agent_config import CalledAgentConfig
@@ -19,8 +18,6 @@ from contracts.circuits import control_queue
 from contracts.limits import Limits, LimitsState, ShareAsk, ShareGrant, limits_of
 from contracts.streams import StreamClosedError, StreamLogError
 from contracts.verdicts import AgentError, AgentUnavailable, DeadlineExceeded
-
-_RPC_TIMEOUT = timedelta(seconds=5)
 
 
 class Gate:
@@ -121,7 +118,7 @@ def _asking(client: Client, task_queue: str, agent: str) -> Ask:
             static_summary=f"{agent}'s limits",
         )
         grant: ShareGrant = await client.execute_update_with_start_workflow(
-            "share", asked, start_workflow_operation=start, result_type=ShareGrant, rpc_timeout=_RPC_TIMEOUT
+            "share", asked, start_workflow_operation=start, result_type=ShareGrant, rpc_timeout=RPC_TIMEOUT
         )
         return grant
 

@@ -31,7 +31,7 @@ class HttpAgent:
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
         """One exchange. Raises AgentErrors."""
         body = request.model_dump(mode="json", by_alias=True)
-        async with self._upstream.asked(body, context, _explanation) as answer:
+        async with self._upstream.asked(body, context) as answer:
             if not answer.streamed:
                 yield as_reply(await answer.whole())
                 return
@@ -92,17 +92,3 @@ def _failure(error: Any) -> Exception:
         case {"detail": str() as detail} | str(detail):
             return status_error(500, detail)
     return status_error(500)
-
-
-def _explanation(body: JsonValue) -> str:
-    """What a refusal says of itself: problem+json, FastAPI's errors, and what is usual else."""
-    match body:
-        case {"detail": str() as said} | {"error": str() as said} | {"message": str() as said}:
-            return said
-        case {"error": {"message": str() as said}} | {"error": {"detail": str() as said}}:
-            return said
-        case {"detail": [{"msg": str() as said, **where}, *_]}:
-            location = where.get("loc")
-            parts = ".".join(map(str, location)) if isinstance(location, list) else ""
-            return f"{parts} {said}".strip()
-    return ""

@@ -4,6 +4,7 @@ import ssl
 from datetime import datetime
 
 import httpx
+from pydantic import JsonValue
 
 from adapters.outbound.retry_after import retry_after_seconds
 from contracts.verdicts import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
@@ -89,3 +90,17 @@ def _unconnected(error: httpx.ConnectError) -> str:
             return "The agent's certificate is not trusted."
         cause = cause.__cause__ or cause.__context__
     return "The agent could not be connected to."
+
+
+def explanation(body: JsonValue) -> str:
+    """What a refusal says of itself: problem+json, OpenAI's and FastAPI's errors, and what is usual else."""
+    match body:
+        case {"detail": str() as said} | {"error": str() as said} | {"message": str() as said}:
+            return said
+        case {"error": {"message": str() as said}} | {"error": {"detail": str() as said}}:
+            return said
+        case {"detail": [{"msg": str() as said, **where}, *_]}:
+            location = where.get("loc")
+            parts = ".".join(map(str, location)) if isinstance(location, list) else ""
+            return f"{parts} {said}".strip()
+    return ""

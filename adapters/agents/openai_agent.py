@@ -57,7 +57,7 @@ class OpenAIAgent:
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
         """One completion, as it is generated. Raises AgentErrors."""
         completion = _Completion()
-        async with self._upstream.asked(_body(self._terms, request), context, _explanation) as answer:
+        async with self._upstream.asked(_body(self._terms, request), context) as answer:
             if answer.streamed:
                 async for frame in answer.frames():
                     if frame.strip() == _LAST_FRAME:
@@ -177,10 +177,3 @@ def _failure(error: Any) -> Exception:
         case {"type": str() as kind} if "rate_limit" in kind:
             return status_error(429)
     return status_error(500)
-
-
-def _explanation(body: JsonValue) -> str:
-    match body:
-        case {"error": {"message": str() as said}} | {"error": str() as said} | {"message": str() as said}:
-            return said
-    return ""

@@ -1,7 +1,7 @@
 """One POST to an agent's server: bounded, never repeated, its outcome a verdict."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
 from adapters.agents.event_frames import json_lines, sse_data
-from adapters.agents.http_verdicts import BadAnswerError, LargeAnswerError, agent_error
+from adapters.agents.http_verdicts import BadAnswerError, LargeAnswerError, agent_error, explanation
 from adapters.outbound.connections import KEPT_IDLE_SECONDS
 from contracts.agent import AgentContext
 from contracts.verdicts import AgentError
@@ -22,9 +22,6 @@ _LAST_WORDS_SECONDS = 0.1
 _KEPT_CONNECTIONS = 100
 
 _SSE, _NDJSON = "text/event-stream", ("application/x-ndjson", "application/jsonl", "application/json-seq")
-
-# From an answer that refuses, as it came, to the words that explain it.
-Explain = Callable[[JsonValue], str]
 
 
 class Upstream:
@@ -53,15 +50,13 @@ class Upstream:
         )
 
     @asynccontextmanager
-    async def asked(
-        self, body: Mapping[str, Any], context: AgentContext, explain: Explain
-    ) -> AsyncIterator["UpstreamAnswer"]:
+    async def asked(self, body: Mapping[str, Any], context: AgentContext) -> AsyncIterator["UpstreamAnswer"]:
         """The answer to a POST, if it is a success."""
         headers = {"Content-Type": "application/json", **_surroundings(context)}
         try:
             async with self._client.stream("POST", self._url, content=to_json(body), headers=headers) as response:
                 if not response.is_success:
-                    raise agent_error(response, await self._explanation(response, explain))
+                    raise agent_error(response, await _explanation(response))
                 answer = UpstreamAnswer(response)
                 yield answer
                 await answer.finish()
@@ -70,13 +65,6 @@ class Upstream:
         # `from None`: an httpx error holds the request, and with it the key
         except (httpx.HTTPError, httpx.InvalidURL, BadAnswerError, LargeAnswerError) as error:
             raise agent_error(error) from None
-
-    async def _explanation(self, response: httpx.Response, explain: Explain) -> str:
-        try:
-            said = explain(from_json(await _read(response.aiter_bytes(), _MOST_BYTES)))
-        except (ValueError, httpx.HTTPError, LargeAnswerError):
-            return ""
-        return " ".join(said.split())
 
     def _redacted(self, error: AgentError) -> AgentError:
         """Without our key, which a server may repeat, and then not too long: a key that is cut is one still."""
@@ -125,6 +113,14 @@ def parsed(text: str | bytes) -> JsonValue:
     except ValueError:
         raise BadAnswerError("it is not JSON") from None
     return value
+
+
+async def _explanation(response: httpx.Response) -> str:
+    try:
+        said = explanation(from_json(await _read(response.aiter_bytes(), _MOST_BYTES)))
+    except (ValueError, httpx.HTTPError, LargeAnswerError):
+        return ""
+    return " ".join(said.split())
 
 
 async def _read(pieces: AsyncIterator[bytes], most: int) -> bytes:
