@@ -181,7 +181,7 @@ async def fail_for_half_a_day(time: Days) -> None:
 
 async def test_a_receiver_that_fails_for_long_is_paused_and_reopened(time: Days) -> None:
     await fail_for_half_a_day(time)
-    probe = await time.delivered()  # one an hour is tried
+    probe = await time.delivered((0, 600, 600))  # one an hour is tried
     await time.attempted(probe, 1)
     assert len(time.receiver.posts) == 7
     spared = [await time.delivered() for _ in range(3)]
@@ -195,7 +195,8 @@ async def test_a_receiver_that_fails_for_long_is_paused_and_reopened(time: Days)
     assert len(time.receiver.posts) == 7
     assert state_of((await time.described(probe))[0]) is DeliveryState.RETRYING
     time.receiver.by_path["/"] = 204
-    await time.skip_to_next_attempt(probe)
+    # by hand: this server skips no time any more once a delivery has ended
+    await time.environment.client.get_workflow_handle(probe).signal("deliver_now")
     await time.attempted(probe, 2)
     async with asyncio.timeout(30):
         while await receiver_state(time) is not None:

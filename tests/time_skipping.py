@@ -53,7 +53,9 @@ class Days:
         await self.environment.sleep(timedelta(**span))
 
     async def skip_to_next_attempt(self, delivery: str) -> None:
-        """No further: skipping stalls in this server while an attempt is made."""
+        """No further: skipping stalls in this server while an attempt is made. Once a delivery has ended it skips
+        nothing any more, and this takes as long as the pause does.
+        """
         _, log = await self.described(delivery)
         if log.next_attempt_at is not None:  # else it came by itself meanwhile, as real time goes on here too
             pause = log.next_attempt_at - await self.environment.get_current_time()
@@ -71,7 +73,7 @@ class Days:
         )
         request = AgentRequest(run_id=run.partition(":")[2], task="x", query="hi")
         ended = RunInput(agent="echo", request=request, timeout=60, webhook=webhook)
-        # waiting for the run would set the clock forward to the next attempt of other deliveries
+        # while it waits for a run the clock may run ahead, to the next attempts
         with self.environment.auto_time_skipping_disabled():
             await self.environment.client.execute_workflow(Polling.run, ended, id=run, task_queue="runs")
         return delivery_of(run)
