@@ -84,7 +84,7 @@ async def test_killed_between_the_start_and_the_acknowledgement(tmp_path: Path) 
                     await until_true(client.ready)
                     await asyncio.sleep(2)  # it reads who is subscribed, and says that it lives
                     await send(client, mark)
-                    await asyncio.wait_for(proxy.stalled.wait(), 30)
+                    await asyncio.wait_for(proxy.stalled.wait(), 90)
                     await until_true(lambda: begun(temporal, mark))
                     assert connector.process.poll() is None
                     connector.kill()
