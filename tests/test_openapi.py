@@ -37,7 +37,8 @@ async def test_every_operation_withstands_schemathesis(untouched: Stack, tmp_pat
         '[[operations]]\ninclude-path = "/api/agent/events/{event_id}"\n'
         f'parameters = {{ event_id = "evt_{"a" * 26}" }}\n'
         # a run that is to answer within half a second may rightly be late, and a busy server not be ready
-        '[checks]\nmax_response_time = 30\n[checks.not_a_server_error]\nexpected-statuses = ["2xx", "3xx", "4xx", "504"]\n'
+        "[checks]\nmax_response_time = 30\n"
+        '[checks.not_a_server_error]\nexpected-statuses = ["2xx", "3xx", "4xx", "504"]\n'
         '[[operations]]\ninclude-path = "/health/ready"\n'
         'checks.not_a_server_error.expected-statuses = ["2xx", "4xx", "503"]\n'
     )
