@@ -15,14 +15,15 @@ from adapters.agents.registry import AgentRegistry
 from adapters.streams.publisher import StreamPublisher
 from contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Progress, Reply
 from contracts.calls import AgentCall, Opening
+from tests.processes import until
 from tests.stack import Stack
 
 
 class Slow:
-    """Counts its calls and its cancellations."""
+    """Works until it has done enough. Counts its calls and its cancellations."""
 
-    def __init__(self, seconds: float = 1.0) -> None:
-        self.seconds = seconds
+    def __init__(self) -> None:
+        self.enough = asyncio.Event()
         self.started = 0
         self.cancelled = 0
 
@@ -30,7 +31,7 @@ class Slow:
         self.started += 1
         try:
             yield Progress(percent=50)
-            await asyncio.sleep(self.seconds)
+            await self.enough.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -59,7 +60,10 @@ async def test_an_opened_call_is_taken_over_not_started_anew(stack: Stack) -> No
     heartbeats: list[object] = []
     environment = ActivityEnvironment()
     environment.on_heartbeat = lambda *details: heartbeats.extend(details)
-    outcome = await environment.run(calls.call_agent, call())
+    running = asyncio.create_task(environment.run(calls.call_agent, call()))
+    await until(lambda: heartbeats)
+    agent.enough.set()
+    outcome = await running
     assert outcome.reply.response == "done"
     assert outcome.attempt == 1
     assert agent.started == 1
@@ -85,18 +89,17 @@ async def test_an_opening_that_is_done_again_finds_its_call(stack: Stack) -> Non
     calls = calls_of(stack, agent)
     for _ in range(3):
         assert await ActivityEnvironment().run(calls.open_agent_call, call()) == Opening(begun=True)
+    agent.enough.set()
     assert (await ActivityEnvironment().run(calls.call_agent, call())).reply.response == "done"
     assert agent.started == 1
 
 
 async def test_a_call_that_nobody_takes_over_is_ended(stack: Stack) -> None:
-    agent = Slow(seconds=30)
+    agent = Slow()
     calls = CallsInFlight(10, adoption_seconds=0.1)
     publisher = StreamPublisher(stack.streams, "default:qry_x", 1, held=True)
     calls.leave("qry_x", calls.start(agent, call().request, call().origin.context(call().deadline), publisher))
-    async with asyncio.timeout(10):
-        while not agent.cancelled:
-            await asyncio.sleep(0.02)
+    await until(lambda: agent.cancelled)
     assert agent.cancelled == 1
     assert calls.take("qry_x") is None
 
@@ -107,13 +110,14 @@ async def test_without_room_a_call_is_not_opened(stack: Stack) -> None:
     await ActivityEnvironment().run(calls.open_agent_call, call("qry_a"))
     assert await ActivityEnvironment().run(calls.open_agent_call, call("qry_b")) == Opening()
     assert agent.started == 1
+    agent.enough.set()
     await ActivityEnvironment().run(calls.call_agent, call("qry_a"))
     assert agent.started == 1
     await calls.close()
 
 
 async def test_what_was_opened_ends_with_the_process(stack: Stack) -> None:
-    agent = Slow(seconds=30)
+    agent = Slow()
     calls = calls_of(stack, agent)
     await ActivityEnvironment().run(calls.open_agent_call, call())
     await calls.close()
@@ -121,11 +125,11 @@ async def test_what_was_opened_ends_with_the_process(stack: Stack) -> None:
 
 
 async def test_a_cancelled_activity_ends_the_call(stack: Stack) -> None:
-    agent = Slow(seconds=30)
+    agent = Slow()
     calls = calls_of(stack, agent)
     environment = ActivityEnvironment()
     running = asyncio.create_task(environment.run(calls.call_agent, call()))
-    await asyncio.sleep(0.1)
+    await until(lambda: agent.started)
     environment.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

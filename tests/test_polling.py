@@ -97,7 +97,8 @@ async def test_retry_after_follows_the_expected_rest(stack: Stack) -> None:
                 done = answer.json()["progress"]
         rest = (100 - done) / done
         expected = int(answer.headers["Retry-After"])
-        assert (asked - after) * rest - 2 <= expected <= (time.monotonic() - before) * rest + 2
+        # nobody is told to stay away for longer than a minute
+        assert min(60, (asked - after) * rest) - 2 <= expected <= (time.monotonic() - before) * rest + 2
     await stack.http.post(f"/api/agent/runs/{task_id}/cancel")
     assert (await until_final(stack, task_id))["status"] == "cancelled"
 
