@@ -182,7 +182,7 @@ def _input(
     if start.pattern is Pattern.QUEUE:
         return JobInput(**dict(run), fan_out=start.fan_out)
     if start.document is not None:
-        return AnalysisInput(**dict(run), document=start.document)
+        return AnalysisInput(**dict(run), document=start.document, opens_call=True)
     if start.routing is not None:
         return HybridInput(**dict(run), routing=start.routing)
     return run

@@ -37,3 +37,5 @@ class AnalysisInput(RunInput):
     """The one object that `WebhookCallback` takes. The agent gets the document's text as `data.document`."""
 
     document: Document
+    # Its call is opened within a workflow task; runs from before this was so do without.
+    opens_call: bool = False

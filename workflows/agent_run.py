@@ -29,9 +29,6 @@ HEARTBEAT_TIMEOUT = timedelta(seconds=10)
 # Well below the time after which a workflow task that was lost is done again.
 _FRESH = timedelta(seconds=2)
 
-# Runs from before go on with an activity, as they began.
-_OPENED_WITH_DATA = "a call about data that was had first is opened"
-
 # Events in the history when the first workflow task is done for the first time.
 _FIRST_TASK = 3
 
@@ -130,19 +127,21 @@ class AgentRun:
         """
         return await self.told(self._call_until_answered(PATIENT))
 
-    async def answer_about(self, data: Awaitable[JsonObject]) -> RunResult:
-        """As `answer_at_any_length`, with more `data` for the agent that has to be had first, by an activity."""
-        return await self.told(self._have_then_call(data))
+    async def answer_about(self, data: Awaitable[JsonObject], *, opens_call: bool) -> RunResult:
+        """As `answer_at_any_length`, or if it opens no call as `answer_in_time`, with more `data` for the agent that
+        has to be had first, by an activity.
+        """
+        return await self.told(self._have_then_call(data, opens_call=opens_call))
 
-    async def _have_then_call(self, data: Awaitable[JsonObject]) -> RunResult:
+    async def _have_then_call(self, data: Awaitable[JsonObject], *, opens_call: bool) -> RunResult:
         try:
             found = await data
         except ActivityError as error:
             self._raise_told(error)
         self._request = self._request.model_copy(update={"data": {**self._request.data, **found}})
-        if not workflow.patched(_OPENED_WITH_DATA):
-            return await self._call_until_answered(PATIENT)
-        return await self._open_then_call(PATIENT)
+        if opens_call:
+            return await self._open_then_call(PATIENT)
+        return await self._call_until_answered(PATIENT)
 
     async def answer_streaming(self) -> RunResult:
         """Begins the call within this workflow task, and goes on with it by activity, which tells what the agent

@@ -23,7 +23,8 @@ class WebhookCallback:
     @workflow.run
     async def run(self, analysis: AnalysisInput) -> RunResult:
         """Completes with the reply, fails with a verdict as the failure's type, or is cancelled."""
-        return await self._agent_run.answer_about(self._document(analysis))
+        document = self._document(analysis)
+        return await self._agent_run.answer_about(document, opens_call=analysis.opens_call)
 
     @workflow.signal(description="Stops the run: the agent is told, and the run ends as Canceled.")
     async def cancel(self) -> None:
