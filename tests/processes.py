@@ -1,6 +1,8 @@
 """Sevenfold in several processes over one Temporal server."""
 
 import asyncio
+from collections.abc import Callable
+from inspect import isawaitable
 from typing import Any
 
 from runtime.embedded import EmbeddedTemporal
@@ -21,7 +23,8 @@ class EmbeddedTemporalOnly:
         await self._server.__aexit__(*error)
 
 
-async def until(condition: Any, seconds: float = 15) -> None:
+async def until(condition: Callable[[], object], seconds: float = 15) -> None:
+    """Waits until it holds; it may have to be awaited."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not (await found if isawaitable(found := condition()) else found):
             await asyncio.sleep(0.05)

@@ -15,10 +15,9 @@ from runtime.settings import Settings
 from tests.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, client_of
 from tests.broker_servers import KINDS, Kafka, Server, broker_server
 from tests.event_help import event
-from tests.processes import EmbeddedTemporalOnly
+from tests.processes import EmbeddedTemporalOnly, until
 from tests.stack import ROOT, Sevenfold, make_settings, sevenfold
 from tests.stalling_proxy import stalling_proxy
-from tests.test_brokers import until_true
 
 # With a concurrency of 3: what another client can see that a broker still keeps of 5 messages none of which was
 # acknowledged. RabbitMQ shows those alone that no consumer holds.
@@ -81,17 +80,17 @@ async def test_killed_between_the_start_and_the_acknowledgement(tmp_path: Path) 
             mark = f"killed-{kind}"
             async with stalling_proxy(address, mark.encode()) as proxy:
                 with sevenfold("connect", mine, TEMPORAL_ADDRESS=proxy.address) as connector:
-                    await until_true(client.ready)
+                    await until(client.ready, seconds=60)
                     await asyncio.sleep(2)  # it reads who is subscribed, and says that it lives
                     await send(client, mark)
                     await asyncio.wait_for(proxy.stalled.wait(), 90)
-                    await until_true(lambda: begun(temporal, mark))
+                    await until(lambda: begun(temporal, mark), seconds=60)
                     assert connector.process.poll() is None
                     connector.kill()
-            await until_true(lambda: kept(client))
+            await until(lambda: kept(client), seconds=60)
             with sevenfold("connect", mine, TEMPORAL_ADDRESS=address) as connector:
-                await until_true(lambda: says(connector, "broker is connected"))
-                await until_true(lambda: settled(client), seconds=90)
+                await until(lambda: says(connector, "broker is connected"), seconds=60)
+                await until(lambda: settled(client), seconds=90)
                 # RabbitMQ counts as settled what a consumer holds, which is not yet acknowledged
                 await asyncio.sleep(5 if kind == "rabbitmq" else 1)
                 connector.terminate()
@@ -126,7 +125,7 @@ async def test_temporal_is_away_for_half_a_minute(tmp_path: Path) -> None:
             mine = connecting(tmp_path / "connector", settings, *servers.items())
             connector = opened.enter_context(sevenfold("connect", mine, **env))
             for client in clients.values():
-                await until_true(client.ready)
+                await until(client.ready, seconds=60)
         for number in range(5):
             for kind, client in clients.items():
                 await send(client, f"{kind}-{number}")
@@ -137,8 +136,8 @@ async def test_temporal_is_away_for_half_a_minute(tmp_path: Path) -> None:
         async with EmbeddedTemporalOnly(settings):
             temporal = await Temporal.connect(address, data_converter=pydantic_data_converter)
             for client in clients.values():
-                await until_true(lambda client=client: settled(client), seconds=90)  # type: ignore[misc]
-            await until_true(lambda: all_done(temporal, 5 * len(KINDS)))
+                await until(lambda client=client: settled(client), seconds=90)  # type: ignore[misc]
+            await until(lambda: all_done(temporal, 5 * len(KINDS)), seconds=60)
 
 
 async def all_done(temporal: Temporal, count: int) -> bool:
@@ -155,10 +154,10 @@ async def test_a_broker_that_is_away_at_the_start_and_a_wrong_configuration(tmp_
         (tmp_path / "nats").mkdir()
         server = KINDS["nats"](tmp_path / "nats")
         with sevenfold("connect", settings, **env, TESTS_BROKER=server.url) as connector:
-            await until_true(lambda: says(connector, "broker cannot be reached"))
+            await until(lambda: says(connector, "broker cannot be reached"), seconds=60)
             server.start()
             try:
-                await until_true(lambda: says(connector, "broker is connected"))
+                await until(lambda: says(connector, "broker is connected"), seconds=60)
                 assert connector.terminate() == 0
             finally:
                 server.close()

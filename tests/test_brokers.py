@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import pytest
 from tests.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, Got, client_of
 from tests.broker_servers import KINDS, Kafka, Server, broker_server
 from tests.event_help import EVENTS, LETTERS, event, settled
+from tests.processes import until
 from tests.stack import Stack, running_stack
 
 WAYS = ("http", *KINDS)
@@ -95,14 +96,8 @@ async def running_ways(opened: AsyncExitStack, servers: dict[str, Server | Kafka
     stack = await opened.enter_async_context(running_stack(directory, more_config=configuration(urls)))
     clients = {kind: await opened.enter_async_context(client_of(kind, url)) for kind, url in urls.items()}
     for client in clients.values():
-        await until_true(client.ready)
+        await until(client.ready, seconds=60)
     return Ways(stack, servers, clients)
-
-
-async def until_true(question: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while not await question():
-            await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize("structured", [False, True], ids=["binary", "structured"])
@@ -137,7 +132,7 @@ async def test_the_same_event_ten_times_over_two_transports_is_one_run(ways: Way
     for number in range(5):
         await asyncio.gather(ways.send(way, said, structured=number % 2 == 0), ways.send("http", said))
     (accepted,) = await ways.accepted(source, 1)
-    await until_true(lambda: nothing_left(ways, way))
+    await until(lambda: nothing_left(ways, way), seconds=60)
     await settled(ways.stack.http, accepted["id"])
     assert len(await ways.accepted(source, 1)) == 1
     assert len(await ways.got(way, 1)) == 1
@@ -165,7 +160,7 @@ async def test_poison_is_a_dead_letter_and_the_next_one_flows(ways: Ways, way: s
     await ways.send(way, good)
     (accepted,) = await ways.accepted(source, 1)
     assert accepted["event"]["id"] == good["id"]
-    await until_true(lambda: nothing_left(ways, way))
+    await until(lambda: nothing_left(ways, way), seconds=60)
     reasons: list[str] = []
     async with asyncio.timeout(20):
         while len(reasons) < 4:
@@ -206,7 +201,7 @@ async def test_a_broker_that_restarts_in_mid_flow(ways: Ways, way: str) -> None:
             return False
         return True
 
-    await until_true(sends_again)
+    await until(sends_again, seconds=60)
     accepted = await ways.accepted(source, 9, seconds=90)
     assert sorted(one["event"]["data"]["n"] for one in accepted) == list(range(9))
     ids: set[str] = set()
@@ -214,4 +209,4 @@ async def test_a_broker_that_restarts_in_mid_flow(ways: Ways, way: str) -> None:
         while len(ids) < 9:
             ids |= {one.attributes["id"] for one in await ways.got(way, 1, seconds=90)}
     assert len(ids) == 9
-    await until_true(lambda: nothing_left(ways, way))
+    await until(lambda: nothing_left(ways, way), seconds=60)

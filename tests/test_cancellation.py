@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,16 +29,21 @@ async def until_cleaned_up(run_id: str, seconds: float = 20) -> float:
     return time.monotonic() - begun
 
 
-async def test_cancel_reaches_the_agent_within_a_second_and_the_run_ends_as_cancelled(stack: Stack) -> None:
-    took = []
-    for _ in range(3):  # the best of three: the machine may be busy
-        run_id = await start_slow(stack)
+async def cancelled_within(stack: Stack, seconds: float, **how: Any) -> str:
+    """Cancels a run, whose agent knows of it so soon: the best of three, since the machine may be busy. Its id."""
+    for last in (False, False, True):
+        run_id = await start_slow(stack, **how)
         answer = await stack.http.post(f"/api/agent/runs/{run_id}/cancel")
         assert answer.status_code == 202
-        took.append(await until_cleaned_up(run_id))
-        if took[-1] < 1.0:
+        took = await until_cleaned_up(run_id)
+        if took < seconds or last:
             break
-    assert min(took) < 1.0
+    assert took < seconds
+    return run_id
+
+
+async def test_cancel_reaches_the_agent_within_a_second_and_the_run_ends_as_cancelled(stack: Stack) -> None:
+    run_id = await cancelled_within(stack, 1.0)
     run = await stack.run_until(run_id, "cancelled", "failed")
     assert run["status"] == "cancelled"
     assert run["closedAt"]
@@ -45,17 +51,13 @@ async def test_cancel_reaches_the_agent_within_a_second_and_the_run_ends_as_canc
 
 
 async def test_cancel_in_the_first_moments_reaches_the_call_that_was_opened(stack: Stack) -> None:
-    run_id = await start_slow(stack, wait=0)
-    await stack.http.post(f"/api/agent/runs/{run_id}/cancel")
     # the call is held by its workflow task for its opening, then by the activity that hears of the cancellation
-    assert await until_cleaned_up(run_id) < stack.settings.opening_seconds + 10, "by then nobody had taken it over"
+    run_id = await cancelled_within(stack, stack.settings.opening_seconds + 1.0, wait=0)
     assert (await stack.run_until(run_id, "cancelled", "failed"))["status"] == "cancelled"
 
 
 async def test_cancel_reaches_a_blocking_function_too(stack: Stack) -> None:
-    run_id = await start_slow(stack, agent="stubborn")
-    await stack.http.post(f"/api/agent/runs/{run_id}/cancel")
-    assert await until_cleaned_up(run_id) < 10
+    run_id = await cancelled_within(stack, 1.5, agent="stubborn")
     assert (await stack.run_until(run_id, "cancelled", "failed"))["status"] == "cancelled"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from runtime.settings import Settings
-from tests.processes import EmbeddedTemporalOnly
+from tests.processes import EmbeddedTemporalOnly, until
 from tests.receivers import Receiver, Send, running_receiver
 from tests.stack import Sevenfold, http_client, make_settings, sevenfold, until_ready
 from tests.upstreams import says
@@ -39,6 +39,9 @@ class Processes:
     async def agent(self) -> dict[str, object]:
         items = (await self.http.get("/api/agent/agents")).json()["items"]
         return next(dict(item) for item in items if item["name"] == "served")
+
+    async def closed(self) -> bool:
+        return await self.state() == "closed"
 
     async def state(self) -> str:
         circuit = (await self.agent())["circuit"]
@@ -87,7 +90,7 @@ async def test_five_hundred_queued_runs_over_an_outage(tmp_path: Path) -> None:
         last = (await running.http.get(f"/api/agent/tasks/{ids[-1]}")).json()
         assert last["status"] == "completed"
         # five failures in either worker, what was under way in them by then, and a probe every few seconds
-        assert during <= 150, "some 2,000 if nobody left it alone"
+        assert during <= 60
         assert len(running.upstream.posts) == during + 500
         assert await running.state() == "closed"
 
@@ -111,15 +114,11 @@ async def test_one_circuit_for_all_processes(tmp_path: Path) -> None:
         assert len(let_through) <= probes_at_most(), "the API answers alone, but for those that probe"
         # 30 runs that wait in both workers: one of them probes at a time
         ids = [await running.task() for _ in range(30)]
-        async with asyncio.timeout(30):
-            while len(running.upstream.posts) == calls:
-                await asyncio.sleep(0.05)
+        await until(lambda: len(running.upstream.posts) > calls, 30)
         await asyncio.sleep(2 * pause)
         assert len(running.upstream.posts) - calls <= probes_at_most()
         running.upstream.by_path["/run"] = OK
-        async with asyncio.timeout(40):
-            while await running.state() != "closed":
-                await asyncio.sleep(0.2)
+        await until(running.closed, 40)
         for run_id in ids:
             async with asyncio.timeout(40):
                 while (await running.http.get(f"/api/agent/tasks/{run_id}")).json()["status"] == "processing":
@@ -141,9 +140,7 @@ async def test_the_worker_that_probes_is_killed(tmp_path: Path) -> None:
         running.upstream.by_path["/run"] = hangs
         calls = len(running.upstream.posts)
         ids = [await running.task() for _ in range(3)]
-        async with asyncio.timeout(20):
-            while len(running.upstream.posts) == calls:
-                await asyncio.sleep(0.05)
+        await until(lambda: len(running.upstream.posts) > calls, 20)
         for worker in running.workers:
             worker.kill()
         running.upstream.by_path["/run"] = OK
@@ -152,9 +149,7 @@ async def test_the_worker_that_probes_is_killed(tmp_path: Path) -> None:
                 for run_id in ids:
                     while (await running.http.get(f"/api/agent/tasks/{run_id}")).json()["status"] != "completed":
                         await asyncio.sleep(0.3)
-            async with asyncio.timeout(15):
-                while await running.state() != "closed":
-                    await asyncio.sleep(0.2)
+            await until(running.closed)
 
 
 class Busy:
@@ -231,9 +226,7 @@ async def test_who_waits_is_told_to_come_again(tmp_path: Path) -> None:
         await all_completed(running, [await running.task()], 30)  # its worker has asked for its share
         server = running.upstream.by_path["/run"] = Busy(12)
         first = [asyncio.create_task(running.query()) for _ in range(2)]
-        async with asyncio.timeout(10):
-            while server.now < 2:
-                await asyncio.sleep(0.05)
+        await until(lambda: server.now == 2)
         begun = time.monotonic()
         refused = await running.query()
         assert time.monotonic() - begun < 8

@@ -10,6 +10,7 @@ import pytest
 
 from contracts.circuits import CircuitState, circuit_of
 from tests.event_help import event, published, settled, subscribed, tree
+from tests.processes import until
 from tests.receivers import Receiver, hangs, running_receiver
 from tests.stack import Stack, another_door, running_stack
 from tests.upstreams import Script, events, says, streams
@@ -123,9 +124,7 @@ async def test_queued_runs_wait_and_go_on_by_themselves(circuits: Stack, upstrea
     assert run["attempt"] == 1, "it was not asked yet"
     assert "left alone" in run["waiting"]["because"]
     assert datetime.fromisoformat(run["waiting"]["until"]) > datetime.fromisoformat(run["createdAt"])
-    async with asyncio.timeout(20):
-        while len(upstream.at("/queued")) == calls:
-            await asyncio.sleep(0.05)
+    await until(lambda: len(upstream.at("/queued")) > calls, 20)
     await asyncio.sleep(2)  # the pause is twice as long by now
     probes = len(upstream.at("/queued")) - calls
     assert probes <= 2, "one call at a time, to see how it is"

@@ -284,18 +284,21 @@ async def test_five_thousand_chunks(streams: Stack) -> None:
     kept = await read(streams.http, stream_id, 2_500)
     assert indexes(kept) == list(range(2_501, 5_001))
     description = await streams.temporal.get_workflow_handle(f"default:{stream_id}").describe()
-    assert description.history_length < 1_000, "no event for every chunk"
+    assert description.history_length < 300
 
 
 async def test_silence_is_broken_every_few_seconds(stack: Stack) -> None:
     body = {"query": "hi", "agent": "teller", "params": {"say": ["at last"], "pause": 9}}
-    begun, comments = time.monotonic(), []
-    async with stack.http.stream("POST", "/api/agent/stream", json=body) as answer:
-        async for line in answer.aiter_lines():
-            if line.startswith(":"):
-                comments.append(time.monotonic() - begun)
-    assert comments
-    assert comments[0] < 16, "proxies cut what is silent for so long"
+    for last in (False, True):  # the better of two: the machine may be busy
+        begun, comments = time.monotonic(), []
+        async with stack.http.stream("POST", "/api/agent/stream", json=body) as answer:
+            async for line in answer.aiter_lines():
+                if line.startswith(":"):
+                    comments.append(time.monotonic() - begun)
+        if comments[0] < 10 or last:
+            break
+    assert len(comments) == 1
+    assert comments[0] < 10
 
 
 async def test_any_run_can_be_followed(streams: Stack) -> None:

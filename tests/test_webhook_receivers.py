@@ -57,8 +57,7 @@ async def test_asking_a_paused_one_leaves_no_history(stack: Stack) -> None:
         with pytest.raises(WorkflowUpdateFailedError):
             await handle.execute_update("admit")
     await handle.execute_update("admit", id="the one in an hour")
-    # a worker that stands still for five seconds has one of them written down after all
-    assert (await handle.describe()).history_length < before + 30
+    assert (await handle.describe()).history_length == before
     await handle.signal("answered")
     await handle.result()
 
