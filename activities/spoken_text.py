@@ -2,6 +2,8 @@
 
 from contracts.verdicts import AgentRejected
 
+_SINGLE = 64
+
 
 class SpokenText:
     """Joins the pieces. A character that was cut in two, as languages do whose strings are UTF-16, is made whole: its
@@ -9,13 +11,15 @@ class SpokenText:
     """
 
     def __init__(self) -> None:
+        # Joined some at a time: a word by itself takes ten times the memory of its letters.
+        self._joined: list[str] = []
         self._pieces: list[str] = []
         self._half = ""
 
     @property
     def anything(self) -> bool:
         """Whether there was any text."""
-        return bool(self._pieces)
+        return bool(self._pieces or self._joined)
 
     def hear(self, text: str) -> str:
         """The next piece, as it can be passed on. Raises AgentRejected for half a character without the other."""
@@ -27,11 +31,14 @@ class SpokenText:
             piece = _whole_characters(piece.removesuffix(self._half) if self._half else piece)
         if piece:
             self._pieces.append(piece)
+            if len(self._pieces) == _SINGLE:
+                self._joined.append("".join(self._pieces))
+                self._pieces.clear()
         return piece
 
     def end(self) -> str:
         """All of it. Raises AgentRejected."""
-        return "".join(self._pieces) + _whole_characters(self._half)
+        return "".join([*self._joined, *self._pieces]) + _whole_characters(self._half)
 
 
 def _whole_characters(text: str) -> str:

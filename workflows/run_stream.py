@@ -1,10 +1,14 @@
 """What a run's agent says, signalled to the run as Workflow Streams do it: their stock client can follow any run."""
 
+from collections import deque
+from datetime import datetime, timedelta
+
 from temporalio import workflow
 from temporalio.contrib.workflow_streams import WorkflowStream
 
-# Batches that a run keeps in memory, for stock clients that follow it while it runs.
-_REMEMBERED = 20
+# For how long a run keeps in memory what it was told, for stock clients that follow it while it runs: they ask again
+# ten times a second.
+_REMEMBERED = timedelta(seconds=5)
 _OFFSET_QUERY = "__temporal_workflow_stream_offset"
 
 
@@ -18,11 +22,16 @@ class RunStream:
         """Keeps the worker's memory of this run small: the history has it all, and our readers read that."""
         told = workflow.get_query_handler(_OFFSET_QUERY)
         assert told is not None, "WorkflowStream registers it"  # noqa: S101
-        forgotten = 0
+        recent: deque[tuple[datetime, int]] = deque()
+        known = 0
         while True:
-            await workflow.wait_condition(lambda: told() - forgotten > 2 * _REMEMBERED)  # noqa: B023
-            forgotten = told() - _REMEMBERED
-            self._stream.truncate(forgotten)
+            await workflow.wait_condition(lambda: told() > known)  # noqa: B023
+            now = workflow.now()
+            recent.append((now, known))
+            known = told()
+            while now - recent[0][0] > _REMEMBERED:
+                recent.popleft()
+            self._stream.truncate(recent[0][1])
 
     def end(self) -> None:
         """Tells those who follow it that nothing more comes."""
