@@ -1,11 +1,19 @@
-"""The sandbox that workflows run in, without what it costs to ask it whose each payload is."""
+"""The sandbox that workflows run in, without asking it whose each payload is, or keeping what began a run."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.converter import SerializationContext, StorageDriverStoreContext
-from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails
+from temporalio.worker import (
+    ExecuteWorkflowInput,
+    WorkflowInboundInterceptor,
+    WorkflowInstance,
+    WorkflowInstanceDetails,
+)
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from temporalio.workflow import Info
 
@@ -15,11 +23,35 @@ class SandboxWithoutContexts(SandboxedWorkflowRunner):
 
     The SDK has the sandbox compile and run code for every payload of every workflow task, three times each, to say
     which workflow or activity it belongs to: a tenth of a busy worker's time. Ours is the same JSON for all.
+
+    A run that is cached also holds views into the message that began it, and with them all of that, its request too,
+    for as long as it lasts. Ours holds copies of the little that it needs.
     """
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         """A run in a sandbox of its own."""
-        return _Instance(super().create_instance(det))
+        last_result = Payloads()
+        last_result.CopyFrom(det.last_completion_result)
+        info = replace(det.info, headers=_copies(det.info.headers), raw_memo=_copies(det.info.raw_memo))
+        interceptors = [*det.interceptor_classes, _WithoutView]
+        return _Instance(
+            super().create_instance(
+                replace(det, info=info, last_completion_result=last_result, interceptor_classes=interceptors)
+            )
+        )
+
+
+def _copies(payloads: Mapping[str, Payload]) -> dict[str, Payload]:
+    copies = {name: Payload() for name in payloads}
+    for name, copy in copies.items():
+        copy.CopyFrom(payloads[name])
+    return copies
+
+
+class _WithoutView(WorkflowInboundInterceptor):
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:  # noqa: A002  (the SDK's name)
+        input.headers = _copies(input.headers)
+        return await super().execute_workflow(input)
 
 
 class _Instance(WorkflowInstance):

@@ -1,15 +1,18 @@
 """Pattern 6 through the front door, on both logs."""
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from temporalio.bridge.proto.workflow_activation import InitializeWorkflow
 from temporalio.contrib.workflow_streams import WorkflowStreamClient
 
 from tests.agents import CALLS, CLEANED_UP
+from tests.processes import until
 from tests.redis_server import redis_server
 from tests.stack import Stack, another_door, running_stack
 from tests.streams import Event, events, indexes, last_index, read, started, text_of
@@ -343,3 +346,22 @@ async def test_the_stock_client_of_workflow_streams_reads_along(stack: Stack) ->
     run = await stack.run_until(stream_id, "completed")
     assert isinstance(run["result"], dict)
     assert run["result"]["response"] == text
+
+
+async def test_a_cached_run_does_not_keep_the_message_that_began_it(stack: Stack) -> None:
+    stream_id = await started(stack, agent="teller", params={"say": FIFTY, "pause": 1})
+
+    async def told_twice() -> bool:
+        history = await stack.temporal.get_workflow_handle(f"default:{stream_id}").fetch_history()
+        return sum(event.HasField("workflow_execution_signaled_event_attributes") for event in history.events) > 1
+
+    def gone() -> bool:
+        kept = [one for one in gc.get_objects() if isinstance(one, InitializeWorkflow)]
+        return all(one.workflow_id != f"default:{stream_id}" for one in kept)
+
+    try:
+        await until(told_twice, 20)
+        await until(gone, 10)
+        assert (await stack.run(stream_id))["status"] == "processing"
+    finally:
+        await stack.http.post(f"/api/agent/stream/{stream_id}/cancel")
