@@ -2,6 +2,7 @@
 
 from contracts.verdicts import AgentRejected
 
+# So many pieces at most are kept one by one: a word by itself takes ten times the memory of its letters.
 _SINGLE = 64
 
 
@@ -11,7 +12,6 @@ class SpokenText:
     """
 
     def __init__(self) -> None:
-        # Joined some at a time: a word by itself takes ten times the memory of its letters.
         self._joined: list[str] = []
         self._pieces: list[str] = []
         self._half = ""

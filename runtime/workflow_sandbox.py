@@ -1,10 +1,9 @@
 """The sandbox that workflows run in, without asking it whose each payload is, or keeping what began a run."""
 
-from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
-from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.converter import SerializationContext, StorageDriverStoreContext
@@ -30,27 +29,19 @@ class SandboxWithoutContexts(SandboxedWorkflowRunner):
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         """A run in a sandbox of its own."""
-        last_result = Payloads()
-        last_result.CopyFrom(det.last_completion_result)
-        info = replace(det.info, headers=_copies(det.info.headers), raw_memo=_copies(det.info.raw_memo))
-        interceptors = [*det.interceptor_classes, _WithoutView]
-        return _Instance(
-            super().create_instance(
-                replace(det, info=info, last_completion_result=last_result, interceptor_classes=interceptors)
-            )
+        info = det.info
+        apart = replace(
+            det,
+            info=replace(info, headers=deepcopy(dict(info.headers)), raw_memo=deepcopy(dict(info.raw_memo))),
+            last_completion_result=deepcopy(det.last_completion_result),
+            interceptor_classes=[*det.interceptor_classes, _WithoutView],
         )
-
-
-def _copies(payloads: Mapping[str, Payload]) -> dict[str, Payload]:
-    copies = {name: Payload() for name in payloads}
-    for name, copy in copies.items():
-        copy.CopyFrom(payloads[name])
-    return copies
+        return _Instance(super().create_instance(apart))
 
 
 class _WithoutView(WorkflowInboundInterceptor):
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:  # noqa: A002  (the SDK's name)
-        input.headers = _copies(input.headers)
+        input.headers = deepcopy(dict(input.headers))
         return await super().execute_workflow(input)
 
 
