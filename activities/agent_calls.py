@@ -17,7 +17,7 @@ from adapters.agents.gate import Gate, Passage
 from adapters.agents.registry import AgentRegistry
 from adapters.streams.live import LiveStreams
 from adapters.streams.publisher import StreamPublisher
-from contracts.agent import Agent, AgentRequest
+from contracts.agent import Agent
 from contracts.calls import AgentCall, AgentOutcome, Opening
 from contracts.verdicts import AgentBusy, AgentUnavailable, CircuitOpen
 
@@ -131,7 +131,9 @@ class AgentCalls:
             raise
 
     def _start(self, call: AgentCall, agent: Agent, passage: Passage, attempt: int, *, held: bool) -> CallInFlight:
-        request: AgentRequest = call.request.model_copy(update={"attempt": attempt})
+        request = call.request
+        if request.attempt != attempt:
+            request = request.model_copy(update={"attempt": attempt})
         workflow_id = activity.info().workflow_id
         assert workflow_id is not None, "started by a workflow"  # noqa: S101
         publisher = StreamPublisher(self._streams, workflow_id, attempt, held=held, awaited=call.streamed)

@@ -2,7 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
@@ -23,8 +23,8 @@ class SandboxWithoutContexts(SandboxedWorkflowRunner):
     The SDK has the sandbox compile and run code for every payload of every workflow task, three times each, to say
     which workflow or activity it belongs to: a tenth of a busy worker's time. Ours is the same JSON for all.
 
-    A run that is cached also holds views into the message that began it, and with them all of that, its request too,
-    for as long as it lasts. Ours holds copies of the little that it needs.
+    A run that is cached also holds views into the message that began it and into that of its latest task, and with
+    them all of these, its request too, for as long as it lasts. Ours holds copies of the little that it needs.
     """
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
@@ -45,12 +45,24 @@ class _WithoutView(WorkflowInboundInterceptor):
         return await super().execute_workflow(input)
 
 
+class _Activation:
+    """A workflow task's message, of which nothing is kept but copies."""
+
+    def __init__(self, act: WorkflowActivation) -> None:
+        self._act = act
+        self.available_internal_flags = list(act.available_internal_flags)
+        self.deployment_version_for_current_task = deepcopy(act.deployment_version_for_current_task)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._act, name)
+
+
 class _Instance(WorkflowInstance):
     def __init__(self, sandboxed: WorkflowInstance) -> None:
         self._sandboxed = sandboxed
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
-        return self._sandboxed.activate(act)
+        return self._sandboxed.activate(cast("WorkflowActivation", _Activation(act)))
 
     def get_serialization_context(self, command_info: Any) -> SerializationContext | None:
         return None

@@ -1,6 +1,5 @@
 """What a run's agent says, signalled to the run as Workflow Streams do it: their stock client can follow any run."""
 
-from collections import deque
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -22,7 +21,7 @@ class RunStream:
         """Keeps the worker's memory of this run small: the history has it all, and our readers read that."""
         told = workflow.get_query_handler(_OFFSET_QUERY)
         assert told is not None, "WorkflowStream registers it"  # noqa: S101
-        recent: deque[tuple[datetime, int]] = deque()
+        recent: list[tuple[datetime, int]] = []
         known = 0
         while True:
             await workflow.wait_condition(lambda: told() > known)  # noqa: B023
@@ -30,7 +29,7 @@ class RunStream:
             recent.append((now, known))
             known = told()
             while now - recent[0][0] > _REMEMBERED:
-                recent.popleft()
+                del recent[0]
             self._stream.truncate(recent[0][1])
 
     def end(self) -> None:

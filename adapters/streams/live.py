@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from adapters.streams.tail import Tail
+from adapters.streams.wakeup import Wakeup
 from contracts.runs import RunEnd
 from contracts.streams import StreamLog, StreamLogError
 
@@ -21,7 +22,10 @@ _ASKED_ANEW_SECONDS = 5.0
 
 
 class LiveStream:
-    """One run's stream in this process. It is fed by the agent's own publisher if that is here, else from the log."""
+    """One run's stream in this process. It is fed by the agent's own publisher if that is here, else from the log.
+
+    The run's end is waited for only while no publisher is here.
+    """
 
     def __init__(self, workflow_id: str, log: StreamLog, *, local: bool) -> None:
         self.workflow_id = workflow_id
@@ -30,12 +34,14 @@ class LiveStream:
         self.readers = 0
         self.followed = False
         self.complete = False
-        self.ended: asyncio.Task[RunEnd] | None = None
         self._local = local
         self._publisher: object | None = None
         self._published_at = 0.0
+        self._until_ended: Callable[[], Coroutine[Any, Any, RunEnd]] | None = None
+        self._ended: asyncio.Task[RunEnd] | None = None
         self._feeding: asyncio.Task[None] | None = None
-        self._news = asyncio.Event()
+        self._position: Any = None
+        self._news = Wakeup()
 
     @property
     def idle(self) -> bool:
@@ -52,59 +58,70 @@ class LiveStream:
         if self._publisher is publisher:
             self._publisher = None
             self._published_at = time.monotonic()
-            self._news.set()
+            self._feed_on()
 
     def join(self, until_ended: Callable[[], Coroutine[Any, Any, RunEnd]]) -> None:
         """A reader comes. `until_ended` tells how the run ends; only the first reader's is used."""
         self.readers += 1
         self.followed = True
-        if self.ended is None:
+        if self.readers == 1:
             self.complete = False
-            self.ended = asyncio.create_task(until_ended())
-            self.ended.add_done_callback(lambda _: self._news.set())
-            self._feeding = asyncio.create_task(self._feed(self.ended))
-            self._feeding.add_done_callback(lambda _: self.tail.wake())
+            self._position = None
+            self._until_ended = until_ended
+        self._feed_on()
 
     async def leave(self) -> None:
         """A reader goes; after the last one nothing is read any more."""
         self.readers -= 1
         if self.readers == 0:
-            tasks = [task for task in (self.ended, self._feeding) if task]
-            self.ended = self._feeding = None
+            tasks = [task for task in (self._ended, self._feeding) if task]
+            self._ended = self._feeding = None
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def end(self) -> RunEnd:
         """How the run ended, of a stream that is complete."""
-        assert self.ended is not None, "it is complete for as long as somebody reads it"  # noqa: S101
-        return self.ended.result()
+        assert self._ended is not None, "it is complete for as long as somebody reads it"  # noqa: S101
+        return self._ended.result()
 
     def check(self) -> None:
         """Raises what ended the feeding for good."""
-        if self._feeding is not None and self._feeding.done() and not self.complete:
+        if self._feeding is not None and self._feeding.done():
             if self._feeding.cancelled():
                 raise StreamLogError("the stream is not fed any more")
             self._feeding.result()
 
-    async def _feed(self, ended: asyncio.Task[RunEnd]) -> None:
-        if self._local and self._publisher is None:
-            await self._news_within(_LOCAL_START_SECONDS)
-        position: Any = None
-        while not self.complete:
+    def _feed_on(self) -> None:
+        if self.readers and self._publisher is None and self._feeding is None and not self.complete:
+            self._feeding = asyncio.create_task(self._feed())
+            self._feeding.add_done_callback(lambda _: self.tail.wake())
+
+    async def _feed(self) -> None:
+        """Until all is told, or a publisher does it."""
+        if self._local and not self._published_at:
+            await self._news.wait(_LOCAL_START_SECONDS)
+        while self._publisher is None and not self.complete:
             self._news.clear()
-            if self._publisher is not None:
-                await self._news.wait()
-            elif not ended.done() and time.monotonic() - self._published_at < _END_SECONDS:
-                await self._news_within(_END_SECONDS)
+            ended = self._end()
+            if not ended.done() and time.monotonic() - self._published_at < _END_SECONDS:
+                await self._news.wait(_END_SECONDS)
             elif ended.done() and ended.result().last_index == self.tail.last_index:
                 self.complete = True
             else:
-                position = await self._read_on(position, ended)
+                await self._read_on(ended)
+        self._feeding = None
 
-    async def _read_on(self, position: Any, ended: asyncio.Task[RunEnd]) -> Any:
+    def _end(self) -> asyncio.Task[RunEnd]:
+        if self._ended is None:
+            assert self._until_ended is not None, "fed for a reader only"  # noqa: S101
+            self._ended = asyncio.create_task(self._until_ended())
+            self._ended.add_done_callback(lambda _: self._news.set())
+        return self._ended
+
+    async def _read_on(self, ended: asyncio.Task[RunEnd]) -> None:
         final = ended.done()
-        reading = asyncio.ensure_future(self.log.read(self.workflow_id, position, wait=not final))
+        reading = asyncio.ensure_future(self.log.read(self.workflow_id, self._position, wait=not final))
         news = asyncio.ensure_future(self._news.wait())
         try:
             # Asked anew now and then, whatever a log may have forgotten to tell.
@@ -114,25 +131,19 @@ class LiveStream:
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if not reading.done():
-                return position
+                return
             page = await reading
         except StreamLogError:
             await asyncio.sleep(_LOG_PAUSE_SECONDS)
-            return position
+            return
         finally:
             for task in (reading, news):
                 task.cancel()
-            with suppress(asyncio.CancelledError, StreamLogError):
-                await reading
+            await asyncio.gather(reading, news, return_exceptions=True)
         for entry in page.entries:
             self.tail.append(entry, confirmed=True)
+        self._position = page.position
         self.complete = final and not page.more
-        return page.position
-
-    async def _news_within(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
 
 
 class LiveStreams:

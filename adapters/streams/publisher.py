@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from adapters.streams.batches import FULL_BATCH, FULL_BATCH_BYTES, first_batch, latest_progress_only
 from adapters.streams.live import LiveStreams
+from adapters.streams.wakeup import Wakeup
 from contracts.streams import (
     MOST_UNCONFIRMED,
     RESET_STEP,
@@ -43,14 +44,13 @@ class StreamPublisher:
         self._writer = streams.log.writer(workflow_id)
         self._attempt = attempt
         self._held = held
-        self._released = asyncio.Event()
+        self._released = Wakeup()
         self._awaited = awaited
         self._given_up = False
         self._begun: float | None = None
         self._closing = False
-        self._news = asyncio.Event()
-        self._urgent = asyncio.Event()
-        self._written = asyncio.Event()
+        self._to_write = Wakeup()
+        self._written = Wakeup()
         self._progress: tuple[float, str] | None = None
         self._progress_at = 0.0
         self._last_write = 0.0
@@ -64,7 +64,7 @@ class StreamPublisher:
             if self._held and not self._awaited and not self._stream.followed:
                 self._give_up()
                 return
-            self._urgent.set()
+            self._to_write.set()
             self._written.clear()
             self._raise_if_broken()
             await self._written.wait()
@@ -118,8 +118,7 @@ class StreamPublisher:
             self._tell_progress()
             self._closing = True
             self._write_on()
-            self._news.set()
-            self._urgent.set()
+            self._to_write.set()
             await self._drained()
             return self._tail.last_index
         finally:
@@ -175,9 +174,8 @@ class StreamPublisher:
         if self._given_up:
             return
         self._tail.append(entry, confirmed=False)
-        self._news.set()
-        if self._full():
-            self._urgent.set()
+        if self._tail.unconfirmed_count == 1 or self._full():
+            self._to_write.set()
         if not self._held:
             self._write_on()
 
@@ -211,15 +209,18 @@ class StreamPublisher:
             while not self._tail.unconfirmed_count:
                 if self._closing:
                     return
-                self._news.clear()
-                await self._news.wait()
+                self._to_write.clear()
+                await self._to_write.wait()
             await self._until_its_time()
-            batch = first_batch(self._tail.unconfirmed)
-            self._wrote = True
-            await self._append(latest_progress_only(batch))
-            self._last_write = time.monotonic()
-            self._tail.confirm(batch)
-            self._written.set()
+            await self._write_batch()
+
+    async def _write_batch(self) -> None:
+        batch = first_batch(self._tail.unconfirmed)
+        self._wrote = True
+        await self._append(latest_progress_only(batch))
+        self._last_write = time.monotonic()
+        self._tail.confirm(batch)
+        self._written.set()
 
     async def _until_its_time(self) -> None:
         """A batch waits for its time, unless it is full or the last."""
@@ -234,10 +235,8 @@ class StreamPublisher:
         )
         # Streams that began together shall not all write at once.
         delay = (self._last_write or self._begun) + pause * random.uniform(0.75, 1.25) - now
-        self._urgent.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(delay):
-                await self._urgent.wait()
+        self._to_write.clear()
+        await self._to_write.wait(delay)
 
     async def _append(self, batch: list[StreamEntry]) -> None:
         pause = _FIRST_PAUSE

@@ -134,3 +134,4 @@ class TemporalStreamWriter:
             raise StreamLogError(error.message) from error
         except TimeoutError as error:
             raise StreamLogError(str(error)) from error
+        self._sent = ()

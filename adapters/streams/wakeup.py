@@ -1,0 +1,45 @@
+"""What one task waits for and another one tells it."""
+
+import asyncio
+
+
+class Wakeup:
+    """An `asyncio.Event` for one waiter at a time. That of the library has a queue for them, 760 bytes while nobody
+    waits, and an open stream has several of these.
+    """
+
+    __slots__ = ("_set", "_waiter")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        """Wakes who waits, and lets the next one pass."""
+        self._set = True
+        if self._waiter is not None:
+            _wake(self._waiter)
+
+    def clear(self) -> None:
+        """From now on one has to wait again."""
+        self._set = False
+
+    async def wait(self, seconds: float | None = None) -> None:
+        """Until it is set, or for so long."""
+        if self._set:
+            return
+        loop = asyncio.get_running_loop()
+        waiter = self._waiter = loop.create_future()
+        timer = None if seconds is None else loop.call_later(seconds, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if self._waiter is waiter:
+                self._waiter = None
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
