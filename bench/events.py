@@ -40,7 +40,8 @@ class _Journal:
     def lines(self) -> list[tuple[str, float, float]]:
         if not self.path.exists():
             return []
-        read = (line.split() for line in self.path.read_text().splitlines())
+        written = self.path.read_text().rpartition("\n")[0]  # the last line may be half of one
+        read = (line.split() for line in written.splitlines())
         return [(run, float(sent), float(asked)) for run, sent, asked in read]
 
     async def filled(self, count: int) -> list[tuple[str, float, float]]:

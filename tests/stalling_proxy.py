@@ -25,7 +25,7 @@ class StallingProxy:
 
     async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tail = b""
-        async with _closing(writer):
+        async with closing(writer):
             while data := await reader.read(65_536):
                 if self._mark in tail + data:
                     self.stalled.set()
@@ -34,7 +34,7 @@ class StallingProxy:
                 await writer.drain()
 
     async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with _closing(writer):
+        async with closing(writer):
             while data := await reader.read(65_536):
                 if not self.stalled.is_set():
                     writer.write(data)
@@ -47,9 +47,9 @@ class StallingProxy:
 
 
 @asynccontextmanager
-async def _closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+async def closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
     try:
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
             yield
     finally:
         writer.close()

@@ -1,9 +1,14 @@
 """Pattern 1 through the front door."""
 
 import asyncio
+from dataclasses import replace
 
+from contracts.identity import keyed_id, workflow_id
+from contracts.runs import Pattern
+from runtime.temporal import connected
 from tests.agents import CALLS
-from tests.stack import Stack
+from tests.forgetful_proxy import forgetful_proxy
+from tests.stack import Stack, another_door
 
 
 async def test_the_articles_request_gets_the_articles_answer(stack: Stack) -> None:
@@ -45,6 +50,24 @@ async def test_an_answer_that_takes_longer_is_promised_and_kept(stack: Stack) ->
     # the call that was opened is the one that was finished
     assert CALLS[promise["queryId"]] == 2, "started once, finished once"
     assert run["attempt"] == 1
+
+
+async def test_an_end_of_which_temporal_forgets_to_tell(stack: Stack) -> None:
+    """It is asked again, instead of being waited for until the server gives the question up after 20 s."""
+    run = workflow_id("default", keyed_id("qry", "default", Pattern.SYNCHRONOUS, "forgotten"))
+    async with (
+        # the workflow's type is in the start, not in the question for its end
+        forgetful_proxy(stack.settings.temporal_port, mark=run.encode(), without=b"Synchronous") as proxy,
+        connected(stack.settings.model_copy(update={"temporal_port": proxy.port})) as client,
+        another_door(replace(stack, temporal=client)) as door,
+    ):
+        assert (await door.query()).status_code == 200
+        assert not proxy.forgotten
+        headers = {"Idempotency-Key": "forgotten", "Prefer": "wait=10"}
+        answer = await door.query(agent="careful", params={"seconds": 1.5}, headers=headers)
+    assert proxy.forgotten
+    assert answer.status_code == 200
+    assert answer.json()["queryId"] in run
 
 
 async def test_respond_async_answers_before_the_work(stack: Stack) -> None:
