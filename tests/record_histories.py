@@ -118,6 +118,10 @@ async def _streamed_anew(stack: Stack) -> str:
     return await _stream(stack, agent="simulator", params={"failures": 1, "failAt": 5, "steps": 10})
 
 
+async def _stream_refused(stack: Stack) -> str:
+    return await _stream(stack, "failed", agent="hopeless")
+
+
 async def _stream_cancelled_by_signal(stack: Stack) -> str:
     return await _stream(stack, "cancelled", agent="careful", params={"seconds": 9})
 
@@ -390,6 +394,8 @@ SCENARIOS = {
     "queue_cancelled_by_signal": _queued_cancelled_by_signal,
     "streaming_done": _streamed,
     "streaming_anew": _streamed_anew,
+    "streaming_refused": _stream_refused,
+    "streaming_refused_anew": _stream_refused,
     "streaming_cancelled_by_signal": _stream_cancelled_by_signal,
     "streaming_opened": _streamed,
     "streaming_opened_anew": _streamed_anew,

@@ -173,6 +173,15 @@ async def test_a_failed_stream(streams: Stack, seconds: float) -> None:
     assert again[-1].name == "error"
 
 
+async def test_an_agent_that_refuses_at_once_is_asked_once(streams: Stack) -> None:
+    stream_id = await started(streams, agent="hopeless")
+    (end,) = await read(streams.http, stream_id)
+    assert end.name == "error"
+    assert end.data["verdict"] == "AgentRejected"
+    assert end.data["attempts"] == 1
+    assert CALLS[stream_id] == 1
+
+
 async def test_what_is_no_stream_or_no_place_in_it(streams: Stack) -> None:
     stream_id = await started(streams, agent="teller", params={"say": FIFTY})
     await streams.run_until(stream_id, "completed")

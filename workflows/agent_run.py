@@ -161,10 +161,14 @@ class AgentRun:
             try:
                 opened = (await self._open(self._call(PROMPT, streamed=True))).begun
             except FailureError as error:
-                if is_cancelled_exception(error):
+                if is_cancelled_exception(error) or self._refuses_for_good(error):
                     self._raise_told(error)
                 opened = True  # the activity meets the same, and knows what to do
         return await self._call_until_answered(PROMPT, streamed=True, opened=opened)
+
+    def _refuses_for_good(self, error: FailureError) -> bool:
+        # once, such an agent was asked again by the activity
+        return not run_error(error, self._run.timeout).verdict.retryable and workflow.patched("refused-once")
 
     async def cancel(self) -> None:
         """Answers the `cancel` signal: asks Temporal to cancel this run."""
