@@ -2,6 +2,7 @@
 
 import asyncio
 import builtins
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio.client import (
@@ -21,9 +22,12 @@ from contracts.verdicts import Verdict
 # A server that restarts is waited for; one that stays away is found out by the next request.
 _PAUSE_AFTER_LOST_CONNECTION = 0.5
 
-# Now and then a server forgets to tell of an end, and the question expires after 20 s (docs/decisions.md, "Ends that
-# nobody is told of"). So it is asked anew, soon at first.
-_FIRST_PATIENCE, _LONGEST_PATIENCE = 1.0, 5.0
+# Now and then a server forgets to tell of an end, and a question expires after 20 s (docs/decisions.md, "Ends that
+# nobody is told of"). The server answers ours a second before its time, and is asked anew.
+_QUESTION = timedelta(seconds=4)
+
+# The last one is a question that was not answered at all in its time.
+_ASKED_AGAIN = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
 
 # Open runs are `processing` as far as a list knows; `describe` tells which of them no worker has taken yet.
 _STATUS_OF_EXECUTION = {
@@ -63,25 +67,17 @@ async def result_within(handle: WorkflowHandle[Any, RunResult], seconds: float |
     """
     try:
         async with asyncio.timeout(seconds):
-            return await _result(handle)
+            while True:
+                try:
+                    return await handle.result(rpc_timeout=_QUESTION)
+                except RPCError as error:
+                    if error.status not in _ASKED_AGAIN:
+                        raise
+                    await asyncio.sleep(_PAUSE_AFTER_LOST_CONNECTION)
     except builtins.TimeoutError:
         return None
     except WorkflowFailureError as error:
         raise how_it_ended(error) from error
-
-
-async def _result(handle: WorkflowHandle[Any, RunResult]) -> RunResult:
-    patience = _FIRST_PATIENCE
-    while True:
-        try:
-            async with asyncio.timeout(patience):
-                return await handle.result()
-        except builtins.TimeoutError:
-            patience = min(_LONGEST_PATIENCE, patience * 2)
-        except RPCError as error:
-            if error.status not in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
-                raise
-            await asyncio.sleep(_PAUSE_AFTER_LOST_CONNECTION)
 
 
 async def end_of(handle: WorkflowHandle[Any, RunResult]) -> RunEnd:

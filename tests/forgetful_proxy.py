@@ -18,41 +18,42 @@ class ForgetfulProxy:
         self._upstream_port = upstream_port
         self._mark, self._without = mark, without
         self._passing: set[asyncio.Task[None]] = set()
-        self.forgotten = 0
+        self._asked = False
+        self.forgotten = 0  # frames of the answer
         self.port = 0
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
-        forgotten: set[int] = set()
-        works = self._requests(reader, upstream_writer, forgotten), _answers(upstream_reader, writer, forgotten)
+        withheld: set[int] = set()  # streams of this connection
+        works = self._requests(reader, upstream_writer, withheld), self._answers(upstream_reader, writer, withheld)
         for task in map(asyncio.create_task, works):
             self._passing.add(task)
             task.add_done_callback(self._passing.discard)
 
-    async def _requests(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, forgotten: set[int]
-    ) -> None:
+    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, withheld: set[int]) -> None:
         async with closing(writer):
             writer.write(await reader.readexactly(_PREFACE))
             while True:
                 frame, kind, stream = await _frame(reader)
-                if not self.forgotten and kind == _DATA and self._mark in frame and self._without not in frame:
-                    self.forgotten = stream
-                    forgotten.add(stream)
+                if not self._asked and kind == _DATA and self._mark in frame and self._without not in frame:
+                    self._asked = True
+                    withheld.add(stream)
                 writer.write(frame)
+
+    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, withheld: set[int]) -> None:
+        """Headers are compressed by what went before: those of an answer must not be the connection's first."""
+        async with closing(writer):
+            while True:
+                frame, kind, stream = await _frame(reader)
+                if stream in withheld and kind in (_DATA, _HEADERS):
+                    self.forgotten += 1
+                else:
+                    writer.write(frame)
 
     async def close(self) -> None:
         for task in self._passing:
             task.cancel()
         await asyncio.gather(*self._passing, return_exceptions=True)
-
-
-async def _answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, forgotten: set[int]) -> None:
-    async with closing(writer):
-        while True:
-            frame, kind, stream = await _frame(reader)
-            if stream not in forgotten or kind not in (_DATA, _HEADERS):
-                writer.write(frame)
 
 
 async def _frame(reader: asyncio.StreamReader) -> tuple[bytes, int, int]:

@@ -118,6 +118,10 @@ async def _streamed_anew(stack: Stack) -> str:
     return await _stream(stack, agent="simulator", params={"failures": 1, "failAt": 5, "steps": 10})
 
 
+async def _stream_answered(stack: Stack) -> str:
+    return await _stream(stack, agent="echo")
+
+
 async def _stream_refused(stack: Stack) -> str:
     return await _stream(stack, "failed", agent="hopeless")
 
@@ -394,6 +398,8 @@ SCENARIOS = {
     "queue_cancelled_by_signal": _queued_cancelled_by_signal,
     "streaming_done": _streamed,
     "streaming_anew": _streamed_anew,
+    "streaming_answered": _stream_answered,
+    "streaming_answered_anew": _stream_answered,
     "streaming_refused": _stream_refused,
     "streaming_refused_anew": _stream_refused,
     "streaming_cancelled_by_signal": _stream_cancelled_by_signal,

@@ -82,6 +82,7 @@ async def test_every_path_under_forced_replay(tmp_path: Path) -> None:
         "queue_cancelled_by_signal": "CANCELED",
         "streaming_done": "COMPLETED",
         "streaming_anew": "COMPLETED",
+        "streaming_answered": "COMPLETED",
         "streaming_refused": "FAILED",
         "streaming_cancelled_by_signal": "CANCELED",
         "webhook_done": "COMPLETED",

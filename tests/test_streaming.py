@@ -173,6 +173,12 @@ async def test_a_failed_stream(streams: Stack, seconds: float) -> None:
     assert again[-1].name == "error"
 
 
+async def test_an_agent_that_answers_at_once_is_asked_once(streams: Stack) -> None:
+    stream_id = await started(streams, "hello", agent="echo")
+    assert text_of(await read(streams.http, stream_id)) == "hello"
+    assert CALLS[stream_id] == 1
+
+
 async def test_an_agent_that_refuses_at_once_is_asked_once(streams: Stack) -> None:
     stream_id = await started(streams, agent="hopeless")
     (end,) = await read(streams.http, stream_id)

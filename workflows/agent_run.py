@@ -16,6 +16,7 @@ from contracts.agent import WorkflowTarget
 from contracts.calls import AgentCall, AgentOutcome, CancelRequest, Opening
 from contracts.payload import JsonObject
 from contracts.runs import RunError, RunInput, RunResult
+from contracts.verdicts import Verdict
 from workflows.failures import deadline_exceeded, failure_of, run_error
 from workflows.interactions import publish_interaction
 from workflows.patience import FIRST_PAUSE, PATIENT, PROMPT, Patience
@@ -31,6 +32,9 @@ _FRESH = timedelta(seconds=2)
 
 # Events in the history when the first workflow task is done for the first time.
 _FIRST_TASK = 3
+
+# A streamed call that was over when it was opened is not made again. Runs from before did that by the activity.
+_OVER_AT_ONCE = "over-at-once"
 
 T = TypeVar("T")
 
@@ -159,16 +163,17 @@ class AgentRun:
         if self._run.opens_stream and self._run.target is None and fresh:
             self._check_deadline()
             try:
-                opened = (await self._open(self._call(PROMPT, streamed=True))).begun
+                opening = await self._open(self._call(PROMPT, streamed=True))
             except FailureError as error:
-                if is_cancelled_exception(error) or self._refuses_for_good(error):
+                refused = run_error(error, self._run.timeout).verdict is Verdict.AGENT_REJECTED
+                if is_cancelled_exception(error) or (refused and workflow.patched(_OVER_AT_ONCE)):
                     self._raise_told(error)
                 opened = True  # the activity meets the same, and knows what to do
+            else:
+                if opening.outcome is not None and workflow.patched(_OVER_AT_ONCE):
+                    return self._result(opening.outcome)
+                opened = opening.begun
         return await self._call_until_answered(PROMPT, streamed=True, opened=opened)
-
-    def _refuses_for_good(self, error: FailureError) -> bool:
-        # once, such an agent was asked again by the activity
-        return not run_error(error, self._run.timeout).verdict.retryable and workflow.patched("refused-once")
 
     async def cancel(self) -> None:
         """Answers the `cancel` signal: asks Temporal to cancel this run."""

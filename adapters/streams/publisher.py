@@ -50,6 +50,7 @@ class StreamPublisher:
         self._begun: float | None = None
         self._closing = False
         self._to_write = Wakeup()
+        self._idle = False
         self._written = Wakeup()
         self._progress: tuple[float, str] | None = None
         self._progress_at = 0.0
@@ -174,7 +175,7 @@ class StreamPublisher:
         if self._given_up:
             return
         self._tail.append(entry, confirmed=False)
-        if self._tail.unconfirmed_count == 1 or self._full():
+        if self._idle or self._full():
             self._to_write.set()
         if not self._held:
             self._write_on()
@@ -210,16 +211,19 @@ class StreamPublisher:
                 if self._closing:
                     return
                 self._to_write.clear()
+                self._idle = True
                 await self._to_write.wait()
+                self._idle = False
             await self._until_its_time()
             await self._write_batch()
 
     async def _write_batch(self) -> None:
         batch = first_batch(self._tail.unconfirmed)
+        last = self._tail.confirmed + len(batch)
         self._wrote = True
         await self._append(latest_progress_only(batch))
         self._last_write = time.monotonic()
-        self._tail.confirm(batch)
+        self._tail.confirm(last)
         self._written.set()
 
     async def _until_its_time(self) -> None:

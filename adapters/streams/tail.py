@@ -74,11 +74,14 @@ class Tail:
         self._evict()
         self.wake()
 
-    def confirm(self, entries: list[StreamEntry]) -> None:
-        """The log has these now, the oldest of the unconfirmed."""
-        self.confirmed += len(entries)
-        self.unconfirmed_bytes -= sum(entry.size for entry in entries)
-        self._evict()
+    def confirm(self, sequence: int) -> None:
+        """The log has all up to this one now. It may be the last word of an attempt that is void."""
+        if sequence > self.confirmed:
+            self.unconfirmed_bytes -= sum(
+                entry.size for entry in self.since(self.confirmed, sequence - self.confirmed)
+            )
+            self.confirmed = sequence
+            self._evict()
 
     def confirm_lost(self) -> None:
         """An attempt has ended; what it could not hand to the log is void, and stays for those who saw it."""
