@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
-from tests.stalling_proxy import closing
+from tests.proxies import Way, proxied
 
 _PREFACE = 24  # bytes with which HTTP/2 begins
 _FRAME_HEADER = 9
@@ -14,46 +15,33 @@ _DATA, _HEADERS = 0, 1
 class ForgetfulProxy:
     """Withholds the answer to the first request whose body has the mark, and has not what `without` says."""
 
-    def __init__(self, upstream_port: int, mark: bytes, without: bytes) -> None:
-        self._upstream_port = upstream_port
+    def __init__(self, mark: bytes, without: bytes) -> None:
         self._mark, self._without = mark, without
-        self._passing: set[asyncio.Task[None]] = set()
         self._asked = False
         self.forgotten = 0  # frames of the answer
         self.port = 0
 
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+    def ways(self) -> tuple[Way, Way]:
         withheld: set[int] = set()  # streams of this connection
-        works = self._requests(reader, upstream_writer, withheld), self._answers(upstream_reader, writer, withheld)
-        for task in map(asyncio.create_task, works):
-            self._passing.add(task)
-            task.add_done_callback(self._passing.discard)
+        return partial(self._requests, withheld), partial(self._answers, withheld)
 
-    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, withheld: set[int]) -> None:
-        async with closing(writer):
-            writer.write(await reader.readexactly(_PREFACE))
-            while True:
-                frame, kind, stream = await _frame(reader)
-                if not self._asked and kind == _DATA and self._mark in frame and self._without not in frame:
-                    self._asked = True
-                    withheld.add(stream)
-                writer.write(frame)
+    async def _requests(self, withheld: set[int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readexactly(_PREFACE))
+        while True:
+            frame, kind, stream = await _frame(reader)
+            if not self._asked and kind == _DATA and self._mark in frame and self._without not in frame:
+                self._asked = True
+                withheld.add(stream)
+            writer.write(frame)
 
-    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, withheld: set[int]) -> None:
+    async def _answers(self, withheld: set[int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Headers are compressed by what went before: those of an answer must not be the connection's first."""
-        async with closing(writer):
-            while True:
-                frame, kind, stream = await _frame(reader)
-                if stream in withheld and kind in (_DATA, _HEADERS):
-                    self.forgotten += 1
-                else:
-                    writer.write(frame)
-
-    async def close(self) -> None:
-        for task in self._passing:
-            task.cancel()
-        await asyncio.gather(*self._passing, return_exceptions=True)
+        while True:
+            frame, kind, stream = await _frame(reader)
+            if stream in withheld and kind in (_DATA, _HEADERS):
+                self.forgotten += 1
+            else:
+                writer.write(frame)
 
 
 async def _frame(reader: asyncio.StreamReader) -> tuple[bytes, int, int]:
@@ -65,11 +53,7 @@ async def _frame(reader: asyncio.StreamReader) -> tuple[bytes, int, int]:
 
 @asynccontextmanager
 async def forgetful_proxy(upstream_port: int, mark: bytes, *, without: bytes) -> AsyncIterator[ForgetfulProxy]:
-    proxy = ForgetfulProxy(upstream_port, mark, without)
-    server = await asyncio.start_server(proxy.connected, "127.0.0.1", 0)
-    proxy.port = server.sockets[0].getsockname()[1]
-    try:
+    proxy = ForgetfulProxy(mark, without)
+    async with proxied(f"127.0.0.1:{upstream_port}", proxy.ways) as address:
+        proxy.port = int(address.rpartition(":")[2])
         yield proxy
-    finally:
-        server.close()
-        await proxy.close()

@@ -103,7 +103,7 @@ class LiveStream:
             await self._news.wait(_LOCAL_START_SECONDS)
         while self._publisher is None and not self.complete:
             self._news.clear()
-            ended = self._end()
+            ended = self._awaited_end()
             if not ended.done() and time.monotonic() - self._published_at < _END_SECONDS:
                 await self._news.wait(_END_SECONDS)
             elif ended.done() and ended.result().last_index == self.tail.last_index:
@@ -112,7 +112,7 @@ class LiveStream:
                 await self._read_on(ended)
         self._feeding = None
 
-    def _end(self) -> asyncio.Task[RunEnd]:
+    def _awaited_end(self) -> asyncio.Task[RunEnd]:
         if self._ended is None:
             assert self._until_ended is not None, "fed for a reader only"  # noqa: S101
             self._ended = asyncio.create_task(self._until_ended())

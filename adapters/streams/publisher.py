@@ -218,6 +218,7 @@ class StreamPublisher:
             await self._write_batch()
 
     async def _write_batch(self) -> None:
+        # by itself, so that a writer that waits for its time holds no batch that is written
         batch = first_batch(self._tail.unconfirmed)
         last = self._tail.confirmed + len(batch)
         self._wrote = True

@@ -77,9 +77,8 @@ class Tail:
     def confirm(self, sequence: int) -> None:
         """The log has all up to this one now. It may be the last word of an attempt that is void."""
         if sequence > self.confirmed:
-            self.unconfirmed_bytes -= sum(
-                entry.size for entry in self.since(self.confirmed, sequence - self.confirmed)
-            )
+            confirmed = self.since(self.confirmed, sequence - self.confirmed)
+            self.unconfirmed_bytes -= sum(entry.size for entry in confirmed)
             self.confirmed = sequence
             self._evict()
 
