@@ -21,6 +21,7 @@ from activities.run_control import RunControl
 from activities.webhook_attempts import WebhookAttempts
 from activities.webhook_receivers import Receivers
 from adapters.agents.circuits import Circuits
+from adapters.agents.error_boundary import contained_tasks
 from adapters.agents.gate import gate_for
 from adapters.agents.loading import AgentLoadError, load_agents
 from adapters.agents.registry import AgentRegistry
@@ -153,6 +154,7 @@ async def running_worker(
             # Long work has a queue, and so slots, of its own: it never stands before what somebody waits for. So have
             # events, of which there may be a flood, and deliveries: receivers that hang hold up each other at most.
             async with (
+                contained_tasks(),
                 _worker(client, settings, settings.task_queue, PATTERNS, activities),
                 _worker(client, settings, batch_queue(settings.task_queue), PATTERNS, activities),
                 _worker(client, settings, event_queue(settings.task_queue), EVENTS, reactions),

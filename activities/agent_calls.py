@@ -12,14 +12,16 @@ from datetime import timedelta
 from temporalio import activity
 
 from activities.calls_in_flight import CallInFlight, CallsInFlight
-from activities.failures import application_error, as_agent_error, in_time
+from activities.failures import application_error, in_time
+from activities.interruptions import raise_unless_cancel_requested
+from adapters.agents.error_boundary import as_agent_error
 from adapters.agents.gate import Gate, Passage
 from adapters.agents.registry import AgentRegistry
 from adapters.streams.live import LiveStreams
 from adapters.streams.publisher import StreamPublisher
 from contracts.agent import Agent
-from contracts.calls import AgentCall, AgentOutcome, Opening
-from contracts.verdicts import AgentBusy, AgentUnavailable, CircuitOpen
+from contracts.calls import AgentCall, AgentOutcome, CallHeartbeat, Opening
+from contracts.verdicts import AgentBusy, AgentError, AgentUnavailable, CircuitOpen
 
 HEARTBEAT_SECONDS = 1.0
 
@@ -75,26 +77,30 @@ class AgentCalls:
 
         Raises ApplicationError with a verdict as its type; its first detail is a RunError.
         """
-        refusals = _refusals()
-        attempt = activity.info().attempt - refusals + call.prior_attempts
+        last = _last_heartbeat()
+        attempt = activity.info().attempt - last.uncounted + call.prior_attempts
         running = self._calls.take(call.request.run_id)
         if running is None:
             if call.opened and attempt == 1:
                 # that was the first: readers are told, some of whom may have heard it
-                attempt, refusals = 2, refusals - 1
+                attempt, last = 2, last.model_copy(update={"uncounted": last.uncounted - 1})
             if call.attempts is not None and attempt > call.attempts:
                 lost = AgentUnavailable("Every worker that called the agent stopped answering.")
                 raise application_error(lost, call.attempts, final=True)
             agent = self._agent(call, attempt)
-            passage = await self._passed(call, attempt, refusals)
-            running = self._start(call, agent, passage, attempt, held=False)
+            passage = await self._passed(call, attempt, last)
+            running = self._start(call, agent, passage, attempt, held=False, repeated=last.called)
         running.publisher.release()
         try:
             while not running.done.done():
-                activity.heartbeat(running.progress, refusals)
+                activity.heartbeat(CallHeartbeat(progress=running.progress, uncounted=last.uncounted, called=True))
                 await asyncio.wait({running.done}, timeout=HEARTBEAT_SECONDS)
         except asyncio.CancelledError:
             await running.cancel()
+            details = activity.cancellation_details()
+            if details is not None and details.paused:
+                activity.heartbeat(CallHeartbeat(uncounted=last.uncounted + 1, called=True))
+            raise_unless_cancel_requested(details)
             raise
         return await _outcome(running, call)
 
@@ -110,42 +116,53 @@ class AgentCalls:
             raise application_error(unknown, attempt)
         return agent
 
-    async def _passed(self, call: AgentCall, attempt: int, refusals: int) -> Passage:
+    async def _passed(self, call: AgentCall, attempt: int, last: CallHeartbeat) -> Passage:
         """A passage to the agent, or the failure by which Temporal has the call made later. Such attempts are none to
         the agent, so they are counted: the next one finds their number in the heartbeat.
         """
+        refused_so_far = CallHeartbeat(uncounted=last.uncounted + 1, called=last.called)
         patience = _PATIENCE if call.waits else _PROMPT_PATIENCE
         passing = asyncio.ensure_future(self._gate.passed(call.agent, call.request.run_id, patience))
         try:
             while not (await asyncio.wait({passing}, timeout=HEARTBEAT_SECONDS))[0]:
-                activity.heartbeat(None, refusals + 1)  # so far it was not called
+                activity.heartbeat(refused_so_far)
             return passing.result()
         except (CircuitOpen, AgentBusy) as refusal:
-            activity.heartbeat(None, refusals + 1)
+            activity.heartbeat(refused_so_far)
             refused = in_time(refusal, call.origin.context(call.deadline))
             raise application_error(refused, attempt - 1, final=not call.waits) from None
         except asyncio.CancelledError:
-            activity.heartbeat(None, refusals + 1)
+            activity.heartbeat(refused_so_far)
             passing.cancel()
             passing.add_done_callback(_give_back)  # its turn may have come in that very moment
+            raise_unless_cancel_requested(activity.cancellation_details())
             raise
 
-    def _start(self, call: AgentCall, agent: Agent, passage: Passage, attempt: int, *, held: bool) -> CallInFlight:
+    def _start(
+        self, call: AgentCall, agent: Agent, passage: Passage, attempt: int, *, held: bool, repeated: bool = False
+    ) -> CallInFlight:
         request = call.request
         if request.attempt != attempt:
             request = request.model_copy(update={"attempt": attempt})
         workflow_id = activity.info().workflow_id
         assert workflow_id is not None, "started by a workflow"  # noqa: S101
-        publisher = StreamPublisher(self._streams, workflow_id, attempt, held=held, awaited=call.streamed)
+        publisher = StreamPublisher(
+            self._streams, workflow_id, attempt, repeated=repeated or attempt > 1, held=held, awaited=call.streamed
+        )
         running = self._calls.start(agent, request, call.origin.context(call.deadline), publisher)
         running.done.add_done_callback(passage.over)
         return running
 
 
-def _refusals() -> int:
-    """How many attempts before this one found the agent not to be called."""
-    details = activity.info().heartbeat_details
-    return int(details[1]) if len(details) > 1 else 0
+def _last_heartbeat() -> CallHeartbeat:
+    """What the attempt before this one left. After a reset by an operator attempts are counted from 1 again, so that
+    no more of them can be uncounted than there were.
+    """
+    info = activity.info()
+    if not info.heartbeat_details:
+        return CallHeartbeat()
+    last = CallHeartbeat.model_validate(info.heartbeat_details[0])
+    return last.model_copy(update={"uncounted": min(last.uncounted, info.attempt - 1)})
 
 
 def _give_back(passing: asyncio.Future[Passage]) -> None:
@@ -159,4 +176,5 @@ async def _outcome(running: CallInFlight, call: AgentCall) -> AgentOutcome:
         return AgentOutcome(reply=reply, attempt=running.attempt, last_index=running.last_index)
     except Exception as error:
         last = call.attempts is not None and running.attempt >= call.attempts
-        raise application_error(as_agent_error(error), running.attempt, final=last) from error
+        failed = error if isinstance(error, AgentError) else as_agent_error(error)
+        raise application_error(failed, running.attempt, final=last) from failed.__cause__

@@ -1,15 +1,18 @@
 """The calls to agents that run in this process, so that an activity can take over what another one opened."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Protocol
 
 import structlog
-from pydantic_core import PydanticSerializationError
 
 from activities.spoken_text import SpokenText
-from contracts.agent import Agent, AgentContext, AgentRequest, Delta, Progress, Reply
+from adapters.agents.error_boundary import as_agent_error, enter_agent_code
+from adapters.agents.replies import as_event
+from contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
 from contracts.streams import StreamClosedError, StreamLogError
+from contracts.strict_json import JsonLimitError, check_answer
 from contracts.verdicts import AgentRejected, AgentUnavailable, DeadlineExceeded
 
 log = structlog.get_logger(__name__)
@@ -65,7 +68,8 @@ class CallInFlight:
     """One running call. `done` resolves to the agent's reply or raises its error.
 
     What the agent says meanwhile goes to `publisher`, if anybody may follow it; `last_index` is the last of it that
-    is kept.
+    is kept. It is cancelled by `cancel` alone: a cancellation that comes from anywhere else is the agent's own, and
+    so a failed attempt.
     """
 
     def __init__(
@@ -76,11 +80,14 @@ class CallInFlight:
         self.last_index = 0
         self.publisher: Publisher = publisher or _Unheard()
         self._context = context
+        self._cancel_requested = False
+        self._time_left: asyncio.Timeout | None = None
         self.done = asyncio.create_task(self._drain(agent, request), name=f"agent call {request.run_id}")
         # Whoever awaits `done` gets its error; this only keeps asyncio from calling an abandoned one forgotten.
         self.done.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _drain(self, agent: Agent, request: AgentRequest) -> Reply:
+        enter_agent_code()
         try:
             reply = await self._heard_out(agent, request)
         except BaseException:
@@ -101,21 +108,19 @@ class CallInFlight:
         return reply
 
     async def _in_time(self, agent: Agent, request: AgentRequest) -> Reply:
-        time_left = asyncio.timeout(self._context.remaining_seconds())
+        self._time_left = asyncio.timeout(self._context.remaining_seconds())
         try:
-            async with time_left:
+            async with self._time_left:
                 return await self._listen(agent, request)
         except TimeoutError:
-            if not time_left.expired():  # the agent's own
-                raise
             self._context.cancelled.set()
             raise DeadlineExceeded("The agent had not answered when the run's time was over.") from None
 
     async def _listen(self, agent: Agent, request: AgentRequest) -> Reply:
         spoken = SpokenText()
-        events = agent.run(request, self._context)
+        events = self._run(agent, request)
         try:
-            async for event in events:
+            while (event := await self._next(events)) is not None:
                 match event:
                     case Delta(text=text):
                         if piece := spoken.hear(text):
@@ -129,10 +134,51 @@ class CallInFlight:
                             await self.publisher.whole(whole.response)
                         return whole
         finally:
-            aclose = getattr(events, "aclose", None)
-            if aclose is not None:
-                await aclose()
+            await self._end(events)
         raise AgentUnavailable("The agent broke off before its reply.")
+
+    def _run(self, agent: Agent, request: AgentRequest) -> AsyncIterator[AgentEvent]:
+        try:
+            return aiter(agent.run(request, self._context))
+        except BaseException as error:
+            raise (failed := as_agent_error(error)) from failed.__cause__
+
+    async def _next(self, events: AsyncIterator[AgentEvent]) -> AgentEvent | None:
+        """The agent's next event, None after the last. Raises AgentErrors, and CancelledError if we asked for it."""
+        try:
+            return as_event(await anext(events))
+        except StopAsyncIteration:
+            return None
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and self._is_ending:
+                raise
+            self._withdraw_cancellations()
+            raise (failed := as_agent_error(error)) from failed.__cause__
+
+    async def _end(self, events: AsyncIterator[AgentEvent]) -> None:
+        """Has the agent clean up. An agent that fails at that has answered all the same, or failed before."""
+        aclose = getattr(events, "aclose", None)
+        if aclose is None:
+            return
+        try:
+            async with asyncio.timeout(CLEANUP_SECONDS):
+                await aclose()
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and self._is_ending:
+                raise
+            self._withdraw_cancellations()
+            log.warning("an agent failed at its cleanup", error=str(as_agent_error(error)))
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether a cancellation of this task is ours: requested, or by the run's deadline."""
+        return self._cancel_requested or (self._time_left is not None and self._time_left.expired())
+
+    def _withdraw_cancellations(self) -> None:
+        """Undoes what an agent requested by cancelling the task that it runs in."""
+        task = asyncio.current_task()
+        while task is not None and not self._is_ending and task.cancelling():
+            task.uncancel()
 
     async def _closed(self) -> int:
         try:
@@ -142,6 +188,7 @@ class CallInFlight:
 
     async def cancel(self) -> None:
         """Ends the call and waits for the agent's own cleanup, within bounds."""
+        self._cancel_requested = True
         self._context.cancelled.set()
         self.done.cancel()
         with suppress(asyncio.CancelledError):
@@ -154,9 +201,15 @@ def _whole(reply: Reply, spoken: str) -> Reply:
     """
     whole: Reply = reply if reply.response else reply.model_copy(update={"response": spoken})
     try:
+        whole.response.encode()
+        if whole.data is not None:
+            check_answer(whole.data)
         whole.model_dump_json()
-    except PydanticSerializationError as error:
-        raise AgentRejected("The agent's reply holds text that is not valid Unicode.") from error
+    except JsonLimitError as error:
+        raise AgentRejected(f"The agent's reply is not taken: {error}.") from error
+    except Exception as error:
+        reason = "holds text that is not valid Unicode" if "surrogates" in str(error) else "cannot be written as JSON"
+        raise AgentRejected(f"The agent's reply {reason}.") from as_agent_error(error).__cause__
     return whole
 
 

@@ -6,19 +6,7 @@ from temporalio.exceptions import ApplicationError
 
 from contracts.agent import AgentContext
 from contracts.runs import RunError
-from contracts.verdicts import AgentError, AgentUnavailable
-
-
-def as_agent_error(error: Exception) -> AgentError:
-    """The verdict on any exception of an agent.
-
-    What is not a verdict already is a fault of the moment, since most are: a lost connection, a full disk. Its
-    message stays in Temporal (as the cause, for the operator) and is not repeated to clients, who should not
-    read an agent's inner workings.
-    """
-    if isinstance(error, AgentError):
-        return error
-    return AgentUnavailable(f"The agent raised {type(error).__name__}.")
+from contracts.verdicts import AgentError
 
 
 def in_time(refusal: AgentError, context: AgentContext) -> AgentError:

@@ -12,15 +12,17 @@ from temporalio import activity
 from temporalio.client import Client
 
 from activities.calls_in_flight import CallInFlight
-from activities.failures import application_error, as_agent_error, in_time
-from activities.item_ledger import Ledger, NotWantedError, recorded
+from activities.failures import application_error, in_time
+from activities.interruptions import raise_unless_cancel_requested
+from activities.item_ledger import ChunkCancelledError, Ledger, recorded
+from adapters.agents.error_boundary import as_agent_error
 from adapters.agents.gate import Gate
 from adapters.agents.registry import AgentRegistry
 from contracts.agent import Agent
 from contracts.chunks import ChunkCall, ChunkOutcome
 from contracts.jobs import ItemResult
 from contracts.runs import RunError
-from contracts.verdicts import AgentUnavailable, CircuitOpen
+from contracts.verdicts import AgentError, AgentFailed, AgentUnavailable, CircuitOpen
 
 ITEM_ATTEMPTS = 3
 _FIRST_PAUSE = 0.5
@@ -38,8 +40,8 @@ class ItemChunks:
     async def process_chunk(self, chunk: ChunkCall) -> ChunkOutcome:
         """Calls the agent for every item that has no result yet; a failed item's error is its result.
 
-        A cancellation ends it with what is done, marked as stopped. An agent that is left alone has it fail with
-        CircuitOpen: Temporal tries it again later, and it goes on from what is done.
+        A requested cancellation ends it with what is done, marked as stopped. A pause, a reset or the end of the
+        worker fail the attempt, as does an agent whose circuit is open: the next attempt goes on from what is done.
         """
         info = activity.info()
         agent = self._agents.get(chunk.agent)
@@ -56,16 +58,11 @@ class ItemChunks:
             if refusal is not None:
                 await ledger.tell()
                 raise application_error(in_time(refusal, chunk.origin.context(chunk.deadline)), info.attempt)
-        except NotWantedError:
+        except (asyncio.CancelledError, ChunkCancelledError, BaseExceptionGroup) as error:
+            raise_unless_cancel_requested(_cancellation(error))
             stopped = True
-        except asyncio.CancelledError:
-            stopped = True
-        except BaseExceptionGroup as group:
-            if group.subgroup(NotWantedError) is None:
-                raise
-            stopped = True
-        if stopped and activity.is_worker_shutdown():
-            raise asyncio.CancelledError  # a retry elsewhere goes on from the ledger
+        if not stopped:
+            _check_complete(chunk, ledger, info.attempt)
         return ChunkOutcome(counts=ledger.counts, stopped=stopped, results=ledger.in_order())
 
     async def _work_through(self, chunk: ChunkCall, agent: Agent, ledger: Ledger) -> CircuitOpen | None:
@@ -104,15 +101,20 @@ class ItemChunks:
             call = CallInFlight(agent, request, chunk.origin.context(chunk.deadline))
             call.done.add_done_callback(passage.over)
             try:
-                return ItemResult(index=index, reply=await call.done)
+                await asyncio.wait({call.done})  # which would not cancel the call by itself
             except asyncio.CancelledError:
                 await call.cancel()
                 raise
+            try:
+                return ItemResult(index=index, reply=call.done.result())
             except Exception as error:
-                failed = as_agent_error(error)
+                failed = error if isinstance(error, AgentError) else as_agent_error(error)
                 if attempt == ITEM_ATTEMPTS or not failed.verdict.retryable:
                     break
-            await asyncio.sleep(failed.retry_after or _FIRST_PAUSE * 2 ** (attempt - 1))
+            pause = failed.retry_after or _FIRST_PAUSE * 2 ** (attempt - 1)
+            if pause >= chunk.origin.context(chunk.deadline).remaining_seconds():
+                break
+            await asyncio.sleep(pause)
         detail = RunError(verdict=failed.verdict, detail=failed.detail, attempts=attempt, pointer=failed.pointer)
         return ItemResult(index=index, error=detail)
 
@@ -125,3 +127,20 @@ def _remaining(chunk: ChunkCall, ledger: Ledger) -> Iterator[tuple[int, JsonValu
 
 def _too_many_failed(chunk: ChunkCall, ledger: Ledger) -> bool:
     return chunk.failures_allowed is not None and ledger.counts.failed > chunk.failures_allowed
+
+
+def _cancellation(error: BaseException) -> activity.ActivityCancellationDetails | None:
+    """Why the attempt was cancelled: by the server's answer to a heartbeat, else by what the SDK knows."""
+    if isinstance(error, BaseExceptionGroup):
+        group = error.subgroup(ChunkCancelledError)
+        if group is None:
+            raise error
+        return _cancellation(group.exceptions[0])
+    return error.details if isinstance(error, ChunkCancelledError) else activity.cancellation_details()
+
+
+def _check_complete(chunk: ChunkCall, ledger: Ledger, attempt: int) -> None:
+    """No chunk is done with fewer results than items, unless too many of them have failed."""
+    missing = sum(1 for _ in _remaining(chunk, ledger))
+    if missing and not _too_many_failed(chunk, ledger):
+        raise application_error(AgentFailed(f"{missing} items have no result."), attempt)

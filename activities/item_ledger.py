@@ -22,9 +22,15 @@ _HEARTBEAT_SECONDS = 1.0
 # What heartbeats may cost the server and this process: results of 100 kB are told 40 times a second at most.
 _BYTES_PER_SECOND = 4_000_000
 
+_NOT_FOUND = activity.ActivityCancellationDetails(not_found=True)
 
-class NotWantedError(Exception):
-    """The server answered a heartbeat by saying that this chunk shall end."""
+
+class ChunkCancelledError(Exception):
+    """The server answered a heartbeat by saying that this attempt shall end, and why."""
+
+    def __init__(self, details: activity.ActivityCancellationDetails) -> None:
+        super().__init__("the server ends this attempt")
+        self.details = details
 
 
 def recorded(info: activity.Info) -> list[ItemResult]:
@@ -86,7 +92,7 @@ class Ledger:
     async def keep(self) -> None:
         """Heartbeats whenever there is news, and once a second; one heartbeat confirms all that waited for it.
 
-        Raises NotWantedError when the chunk shall end.
+        Raises ChunkCancelledError when the chunk shall end.
         """
         while True:
             with suppress(TimeoutError):
@@ -105,7 +111,7 @@ class Ledger:
         return min(_HEARTBEAT_SECONDS, cost / _BYTES_PER_SECOND)
 
     async def tell(self) -> None:
-        """Has the server know all of it: a later attempt goes on from there. Raises NotWantedError."""
+        """Has the server know all of it: a later attempt goes on from there. Raises ChunkCancelledError."""
         await self._heartbeat()
 
     async def _heartbeat(self) -> None:
@@ -114,8 +120,8 @@ class Ledger:
                 await self._handle.heartbeat(self.counts, *self._segments, rpc_timeout=timedelta(seconds=5))
                 return
             except AsyncActivityCancelledError as error:
-                raise NotWantedError from error
+                raise ChunkCancelledError(error.details or _NOT_FOUND) from error
             except RPCError as error:
                 if error.status == RPCStatusCode.NOT_FOUND:  # timed out, or its run has ended
-                    raise NotWantedError from error
+                    raise ChunkCancelledError(_NOT_FOUND) from error
                 await asyncio.sleep(_HEARTBEAT_SECONDS)

@@ -41,8 +41,10 @@ from api import (
 from api.body_limit import BodyLimitMiddleware
 from api.durations import Durations
 from api.gateway import Gateway, WebhookTerms
+from api.http_protocol import ConnectionLimits, connection_cap, limited_protocol
 from api.problem_docs import PROBLEM_SCHEMA
 from api.request_id import RequestIdMiddleware
+from api.request_normalization import RequestNormalizationMiddleware
 from contracts.config import SevenfoldConfig
 from runtime.config_file import load_config
 from runtime.events import event_intake
@@ -57,6 +59,8 @@ from runtime.temporal import connected
 log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 10_000_000
+# Of a message over the WebSocket: a question and its context.
+MAX_MESSAGE_BYTES = 1_000_000
 
 # Proxies cut what is silent for about 16 s.
 _PING_SECONDS = 8.0
@@ -83,6 +87,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
     )
     app.state.gateway = gateway
+    app.router.redirect_slashes = False  # the redirect would be made of the Host header
     problem_handlers.install(app)
     app.add_middleware(BodyLimitMiddleware, limit=MAX_BODY_BYTES)
     for door in (
@@ -174,15 +179,20 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
     """Serves until it is cancelled, then lets running requests end within the grace period; open streams end at once,
     and their readers go on elsewhere.
     """
+    limits = ConnectionLimits(
+        settings.head_seconds, settings.body_idle_seconds, connection_cap(settings.max_connections)
+    )
     config = uvicorn.Config(
-        RequestIdMiddleware(app),
+        RequestIdMiddleware(RequestNormalizationMiddleware(app)),
         log_config=None,
         access_log=False,
         lifespan="off",
-        http="httptools",
+        http=limited_protocol(limits),
         server_header=False,
         ws="websockets-sansio",
-        ws_max_size=MAX_BODY_BYTES,
+        ws_max_size=MAX_MESSAGE_BYTES,
+        # A few kB that unpack to many MB would be parsed before anybody could refuse them.
+        ws_per_message_deflate=False,
         ws_ping_interval=_PING_SECONDS,
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),

@@ -1,14 +1,15 @@
 """Turns every exception that leaves a door into its problem."""
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute, Match
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.payload_stores import PayloadStoreError
@@ -69,11 +70,18 @@ def _handler(translate: Callable[[Any], ProblemError]) -> Callable[[Request, Exc
 def _methods_at(request: Request) -> str:
     """All methods of an address. (Starlette names those of the first route that has it.)"""
     allowed: set[str] = set()
-    for route in request.app.routes:
+    for route in _routes(request.app.routes):
         match, _ = route.matches(request.scope)
         if match is not Match.NONE:
             allowed |= getattr(route, "methods", None) or set()
-    return ", ".join(sorted(allowed))
+    return ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
+
+
+def _routes(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """All routes; FastAPI keeps an included router as one route that knows no methods."""
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        yield from _routes(included.routes) if included is not None else (route,)
 
 
 def render(problem: ProblemError) -> Response:
@@ -155,6 +163,10 @@ def _of_stream_log(error: StreamLogError) -> ProblemError:
     )
 
 
+def _of_disconnect(_: ClientDisconnect) -> ProblemError:
+    return ProblemError(Kind.REQUEST_TIMEOUT, "The connection ended before the request was complete.")
+
+
 def _of_anything(_: Exception) -> ProblemError:
     return ProblemError(Kind.INTERNAL, "An unexpected error; the log has it under this requestId.")
 
@@ -167,5 +179,6 @@ _TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     RPCError: _of_rpc,
     PayloadStoreError: _of_payload_store,
     StreamLogError: _of_stream_log,
+    ClientDisconnect: _of_disconnect,
     Exception: _of_anything,
 }

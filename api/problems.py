@@ -30,18 +30,22 @@ class Kind(Enum):
     SUBSCRIPTIONS_FULL = ("subscriptions-full", 409, "There is no room for more subscriptions")
     DEAD_LETTER_FINAL = ("dead-letter-final", 409, "The dead letter cannot be driven again")
     STREAM_GONE = ("stream-gone", 410, "A part of the stream is gone")
+    REQUEST_TIMEOUT = ("request-timeout", 408, "The request did not arrive in time")
     TOO_LARGE = ("too-large", 413, "The request is too large")
     UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", 415, "The body is of a type that is not taken here")
     INVALID = ("invalid-request", 422, "The request does not fit")
     KEY_REUSED = ("idempotency-key-reused", 422, "The idempotency key belongs to another request")
     AGENT_BUSY = ("agent-busy", 429, "The agent has as many calls as it may")
+    HEAD_TOO_LARGE = ("head-too-large", 431, "The request's head is too large")
     INTERNAL = ("internal", 500, "Sevenfold failed")
+    AGENT_FAILED = ("agent-failed", 502, "The agent failed")
     AGENT_REJECTED = ("agent-rejected", 502, "The agent will not do this")
     AGENT_UNAVAILABLE = ("agent-unavailable", 502, "The agent did not answer")
     AGENT_RATE_LIMITED = ("agent-rate-limited", 503, "The agent asks for a pause")
     CIRCUIT_OPEN = ("circuit-open", 503, "The agent is known to be down")
     DOCUMENT_UNAVAILABLE = ("document-unavailable", 502, "The document could not be fetched")
     TEMPORAL_UNAVAILABLE = ("temporal-unavailable", 503, "Temporal cannot be reached")
+    TOO_MANY_CONNECTIONS = ("too-many-connections", 503, "There are too many connections")
     STORAGE_UNAVAILABLE = ("storage-unavailable", 503, "A store is out of reach")
     DEADLINE_EXCEEDED = ("deadline-exceeded", 504, "The run's time is over")
 
@@ -52,6 +56,7 @@ class Kind(Enum):
 
 
 _KIND_OF_VERDICT = {
+    Verdict.AGENT_FAILED: Kind.AGENT_FAILED,
     Verdict.AGENT_UNAVAILABLE: Kind.AGENT_UNAVAILABLE,
     Verdict.AGENT_RATE_LIMITED: Kind.AGENT_RATE_LIMITED,
     Verdict.AGENT_REJECTED: Kind.AGENT_REJECTED,

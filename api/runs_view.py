@@ -1,7 +1,6 @@
 """A run as the wire shows it, read from what Temporal knows."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 from pydantic import Field
 from temporalio.api.enums.v1 import PendingActivityState
@@ -16,6 +15,7 @@ from api.listing import find_execution
 from api.problems import not_found
 from contracts.agent import Progress
 from contracts.answers import Answer
+from contracts.calls import CallHeartbeat
 from contracts.identity import is_public_id, public_id, workflow_id
 from contracts.payload import JsonObject, Payload
 from contracts.runs import PROGRESS, WORKFLOW_TYPES, Pattern, RunError, RunResult, RunStatus
@@ -123,11 +123,11 @@ async def _call_in_progress(
     for activity in description.raw_description.pending_activities:
         if activity.activity_type.name != "call_agent":
             continue
-        payloads = activity.heartbeat_details.payloads
-        told: list[Any] = await gateway.client.data_converter.decode(payloads, [Progress, int]) if payloads else []
-        progress, refusals = told if len(told) == 2 else (None, 0)
+        last = CallHeartbeat()
+        if payloads := activity.heartbeat_details.payloads:
+            (last,) = await gateway.client.data_converter.decode(payloads, [CallHeartbeat])
         working = activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
-        return (progress if working else None), max(1, activity.attempt - refusals)
+        return (last.progress if working else None), max(1, activity.attempt - last.uncounted)
     return None, 1
 
 
@@ -135,6 +135,8 @@ def _waiting(description: WorkflowExecutionDescription) -> Waiting | None:
     for activity in description.raw_description.pending_activities:
         if activity.activity_type.name not in ("call_agent", "process_chunk"):
             continue
+        if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED:
+            return Waiting(because=f"An operator has paused the activity {activity.activity_id}.", until=None)
         if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED and activity.last_failure.message:
             due = activity.next_attempt_schedule_time if activity.HasField("next_attempt_schedule_time") else None
             until = due.ToDatetime(UTC) if due else None

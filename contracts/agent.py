@@ -101,7 +101,7 @@ class Origin(Payload):
 class Agent(Protocol):
     """Anything that answers a request by events, a `Reply` being the last.
 
-    Raises one of `contracts.verdicts`; any other exception counts as `AgentUnavailable`.
+    Raises one of `contracts.verdicts`; any other exception becomes `AgentFailed`.
     """
 
     def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]: ...

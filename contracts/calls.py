@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from contracts.agent import AgentRequest, Origin, Reply
+from contracts.agent import AgentRequest, Origin, Progress, Reply
 from contracts.payload import Payload
 
 
@@ -25,6 +25,17 @@ class AgentCall(Payload):
     waits: bool = False
     opened: bool = False
     streamed: bool = False
+
+
+class CallHeartbeat(Payload):
+    """What the activity `call_agent` heartbeats: how far the agent is, and whether it has ever been `called`.
+
+    `uncounted` are those of Temporal's attempts that are none of the agent's: it was refused a call, or paused.
+    """
+
+    progress: Progress | None = None
+    uncounted: int = 0
+    called: bool = False
 
 
 class AgentOutcome(Payload):

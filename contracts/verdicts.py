@@ -10,6 +10,7 @@ from enum import StrEnum
 class Verdict(StrEnum):
     """The type names of a failed run, in Temporal's history and in `error.verdict` on the wire."""
 
+    AGENT_FAILED = "AgentFailed"
     AGENT_UNAVAILABLE = "AgentUnavailable"
     AGENT_RATE_LIMITED = "AgentRateLimited"
     AGENT_REJECTED = "AgentRejected"
@@ -30,6 +31,7 @@ class Verdict(StrEnum):
 
 
 _RETRYABLE = (
+    Verdict.AGENT_FAILED,
     Verdict.AGENT_UNAVAILABLE,
     Verdict.AGENT_RATE_LIMITED,
     Verdict.AGENT_BUSY,
@@ -41,13 +43,19 @@ _RETRYABLE = (
 class AgentError(Exception):
     """A failed call. `retry_after` is in seconds; `pointer` (RFC 6901) names the field at fault, if one is."""
 
-    verdict: Verdict
+    verdict: Verdict = Verdict.AGENT_FAILED
 
     def __init__(self, detail: str, *, retry_after: float | None = None, pointer: str | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after = retry_after
         self.pointer = pointer
+
+
+class AgentFailed(AgentError):  # noqa: N818
+    """The agent's own code raised something that is none of these errors: the next attempt may work."""
+
+    verdict = Verdict.AGENT_FAILED
 
 
 class AgentUnavailable(AgentError):  # noqa: N818  (a verdict's name is part of the contract)

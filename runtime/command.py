@@ -5,10 +5,14 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import structlog
+
 from runtime.logs import configure_logs
 from runtime.settings import Settings, load_settings
 from runtime.startup import StartupError
 from runtime.stopping import leave, until_stopped
+
+log = structlog.get_logger(__name__)
 
 
 def run(command: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
@@ -16,8 +20,25 @@ def run(command: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     try:
         settings = load_settings()
         configure_logs(settings.log_level)
-        asyncio.run(until_stopped(command(settings)))
+        _run_loop(until_stopped(command(settings)))
     except StartupError as error:
         sys.stderr.write(f"Sevenfold cannot start.\n{error}\n")
         leave(2)
     leave(0)
+
+
+def _run_loop(work: Coroutine[Any, Any, None]) -> None:
+    """As `asyncio.run`, but a `SystemExit` from a callback that user code has left on the loop does not end the loop:
+    asyncio raises those out of it, and all runs of the process would stand still.
+    """
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        main = loop.create_task(work)
+        while not main.done():
+            try:
+                loop.run_until_complete(main)
+            except (SystemExit, KeyboardInterrupt) as error:
+                if main.done():
+                    raise
+                log.exception("code in this process raised what would end it; it goes on", error=type(error).__name__)
+        main.result()

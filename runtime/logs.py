@@ -2,9 +2,40 @@
 
 import logging
 import sys
+import time
 
 import structlog
 from structlog.typing import Processor
+
+# Of the same warning or error, so many lines are written in a period; the first of the next one counts the others.
+_REPETITIONS = 20
+_PERIOD_SECONDS = 10.0
+_REMEMBERED = 500
+
+
+class RepetitionFilter(logging.Filter):
+    """Keeps a fault that repeats thousands of times a second from filling the disk with one and the same line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written."""
+        if record.levelno < logging.WARNING:
+            return True
+        now = time.monotonic()
+        event = record.msg.get("event", "") if isinstance(record.msg, dict) else record.msg
+        key = (record.name, str(event)[:200])
+        since, count = self._seen.get(key, (now, 0))
+        if now - since > _PERIOD_SECONDS:
+            if count > _REPETITIONS and isinstance(record.msg, dict):
+                record.msg["repeated"] = count - _REPETITIONS
+            since, count = now, 0
+        if len(self._seen) > _REMEMBERED:
+            self._seen.clear()
+        self._seen[key] = (since, count + 1)
+        return count < _REPETITIONS
 
 
 def configure_logs(level: str) -> None:
@@ -35,6 +66,7 @@ def configure_logs(level: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    handler.addFilter(RepetitionFilter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())

@@ -79,6 +79,13 @@ class Settings(BaseSettings):
     # an activity). See docs/decisions.md, "Opening a call".
     opening_seconds: Annotated[float, Field(ge=0, le=4)] = 0.5
 
+    # A request's head has to arrive within so many seconds, and its body may not stand still for longer than that.
+    head_seconds: Annotated[float, Field(gt=0, le=3600)] = 15
+    body_idle_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
+
+    # Connections to the API at once; fewer if the system allows the process fewer descriptors.
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+
     max_concurrent_calls: Annotated[int, Field(ge=1, le=10_000)] = 200
     max_cached_workflows: Annotated[int, Field(ge=0, le=100_000)] = 1000
     grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 20

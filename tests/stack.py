@@ -245,7 +245,7 @@ def sevenfold(command: str, settings: Settings, *options: str, **more: str) -> I
         if command.endswith(".py")
         else [str(bin_directory / "sevenfold"), command, *options]
     )
-    log = settings.config.parent / f"{command}-{free_port()}.log"
+    log = settings.config.parent / f"{Path(command).name}-{free_port()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             arguments,

@@ -14,7 +14,7 @@ from adapters.agents.gate import Gate
 from adapters.agents.registry import AgentRegistry
 from adapters.streams.publisher import StreamPublisher
 from contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Progress, Reply
-from contracts.calls import AgentCall, Opening
+from contracts.calls import AgentCall, CallHeartbeat, Opening
 from tests.processes import until
 from tests.stack import Stack
 
@@ -67,7 +67,7 @@ async def test_an_opened_call_is_taken_over_not_started_anew(stack: Stack) -> No
     assert outcome.reply.response == "done"
     assert outcome.attempt == 1
     assert agent.started == 1
-    assert heartbeats[0] == Progress(percent=50)
+    assert heartbeats[0] == CallHeartbeat(progress=Progress(percent=50), called=True)
 
 
 class Counting:

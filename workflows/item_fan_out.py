@@ -61,6 +61,8 @@ class ItemFanOut:
             # each still counts what its chunk had done
             await asyncio.gather(*lanes, return_exceptions=True)
             raise
+        if self.counts.completed + self.counts.failed != len(self._fan_out.items):
+            raise failure_of(RunError(verdict=Verdict.INTERNAL, detail=f"Some items have no result: {self.counts}."))
         return self.counts
 
     async def _lane(self, concurrency: int) -> None:

@@ -26,12 +26,7 @@ class Patience:
 
     def retries(self, prior_attempts: int) -> RetryPolicy:
         """What Temporal is told."""
-        counted = self.attempts is not None and not self.waits
-        return RetryPolicy(
-            initial_interval=FIRST_PAUSE,
-            maximum_interval=self.longest_pause,
-            maximum_attempts=max(1, (self.attempts or 0) - prior_attempts) if counted else 0,
-        )
+        return RetryPolicy(initial_interval=FIRST_PAUSE, maximum_interval=self.longest_pause)
 
 
 # For a client that waits, and for one that comes back or is called back.

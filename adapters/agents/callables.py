@@ -7,8 +7,9 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from adapters.agents.replies import as_reply
-from contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
+from adapters.agents.error_boundary import as_agent_error
+from adapters.agents.replies import as_event, as_reply
+from contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest
 
 # A thread per call that runs; as many as a worker runs activities at most.
 _MAX_THREADS = 1_000
@@ -50,7 +51,7 @@ class CallableAgent:
         arguments = (request, context) if self._takes_context else (request,)
         if self._is_stream:
             async for event in self._function(*arguments):
-                yield _event(event)
+                yield as_event(event)
             return
         if self._is_async:
             yield as_reply(await self._function(*arguments))
@@ -60,7 +61,20 @@ class CallableAgent:
 
     async def _in_thread(self, arguments: tuple[Any, ...]) -> Any:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, partial(self._function, *arguments))
+        answer, error = await loop.run_in_executor(self._threads, partial(_outcome, self._function, arguments))
+        if error is not None:
+            raise (failed := as_agent_error(error)) from failed.__cause__
+        return answer
+
+
+def _outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
+    """What the function returned or raised. A future cannot carry every exception: with `StopIteration` it would
+    never be done.
+    """
+    try:
+        return function(*arguments), None
+    except BaseException as error:
+        return None, error
 
 
 def _takes_two(function: Callable[..., Any]) -> bool:
@@ -73,9 +87,3 @@ def _takes_two(function: Callable[..., Any]) -> bool:
     if len(required) > 2 or not (positional or any(p.kind is p.VAR_POSITIONAL for p in parameters)):
         raise TypeError(f"{function!r} must take (request) or (request, context)")
     return len(positional) >= 2
-
-
-def _event(event: object) -> AgentEvent:
-    if isinstance(event, Delta | Progress | Reply):
-        return event
-    return Delta(text=event) if isinstance(event, str) else as_reply(event)

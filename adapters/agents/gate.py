@@ -17,7 +17,10 @@ from contracts.agent_config import CalledAgentConfig
 from contracts.circuits import control_queue
 from contracts.limits import Limits, LimitsState, ShareAsk, ShareGrant, limits_of
 from contracts.streams import StreamClosedError, StreamLogError
-from contracts.verdicts import AgentError, AgentUnavailable, DeadlineExceeded
+from contracts.verdicts import AgentError, AgentFailed, AgentUnavailable, DeadlineExceeded
+
+# The errors that count against an agent's circuit: it did not answer.
+_FAILING = (AgentFailed, AgentUnavailable)
 
 
 class Gate:
@@ -78,7 +81,7 @@ class Passage:
         error = None if call.cancelled() else call.exception()
         if call.cancelled() or _tells_nothing(error):
             self._circuits.left(self._agent, self._probe)
-        elif error is None or (isinstance(error, AgentError) and not isinstance(error, AgentUnavailable)):
+        elif error is None or (isinstance(error, AgentError) and not isinstance(error, _FAILING)):
             self._circuits.succeeded(self._agent, self._probe)
         else:
             self._circuits.failed(self._agent, self._probe)

@@ -39,7 +39,7 @@ def load_agents(configs: Mapping[str, CalledAgentConfig], base: Path, environ: M
     for name, config in configs.items():
         try:
             agents[name] = _load(config, base, environ)
-        except Exception as error:  # whatever a user's module raises while it is imported
+        except BaseException as error:  # whatever a user's module raises while it is imported, SystemExit too
             failures.append(f"agent {name}: {_reason(error)}")
     if failures:
         raise AgentLoadError("\n".join(failures))
@@ -84,7 +84,7 @@ def _load_python(target: str, base: Path) -> Agent:
     return as_agent(found)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, AgentLoadError | TypeError):
         return str(error)
     return f"{type(error).__name__}: {error}"

@@ -2,7 +2,13 @@
 
 from collections.abc import Mapping
 
+import structlog
+
+from adapters.agents.error_boundary import as_agent_error
+from adapters.cancellation import raise_if_cancelled
 from contracts.agent import Agent
+
+log = structlog.get_logger(__name__)
 
 
 class AgentRegistry:
@@ -24,4 +30,8 @@ class AgentRegistry:
         for agent in self._agents.values():
             close = getattr(agent, "aclose", None)
             if close is not None:
-                await close()
+                try:
+                    await close()
+                except BaseException as error:
+                    raise_if_cancelled()
+                    log.warning("an agent could not be closed", error=str(as_agent_error(error)))

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from contracts.agent import Reply
+from contracts.agent import AgentEvent, Delta, Progress, Reply
 from contracts.verdicts import AgentRejected
 
 
@@ -25,6 +25,16 @@ def as_reply(answer: object) -> Reply:
         where = ", ".join(".".join(map(str, e["loc"])) for e in error.errors())
         raise AgentRejected(f"The agent's answer does not fit: {where}.") from error
     raise AgentRejected(f"The agent returned {type(answer).__name__}; it must be a str, a dict or a Reply.")
+
+
+def as_event(event: object) -> AgentEvent:
+    """What a stream yields: an event as it is, a str as a piece of text, anything else as the reply.
+
+    Raises AgentRejected.
+    """
+    if isinstance(event, Delta | Progress | Reply):
+        return event
+    return Delta(text=event) if isinstance(event, str) else as_reply(event)
 
 
 def _of_mapping(answer: Mapping[str, Any]) -> Reply:

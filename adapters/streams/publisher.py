@@ -27,7 +27,7 @@ _PROGRESS_SECONDS = 0.25
 
 
 class StreamPublisher:
-    """One attempt's publisher.
+    """One attempt's publisher. `repeated`: the agent was called before, so what it said then is reset.
 
     A call that nobody is known to follow is `held` at first: nothing of it goes to the log before `release`, and one
     that says more than the tail may hold meanwhile is not published at all (its result is all there is to read).
@@ -35,7 +35,14 @@ class StreamPublisher:
     """
 
     def __init__(
-        self, streams: LiveStreams, workflow_id: str, attempt: int, *, held: bool = False, awaited: bool = False
+        self,
+        streams: LiveStreams,
+        workflow_id: str,
+        attempt: int,
+        *,
+        repeated: bool = False,
+        held: bool = False,
+        awaited: bool = False,
     ) -> None:
         self._streams = streams
         self._stream = streams.of(workflow_id)
@@ -43,6 +50,7 @@ class StreamPublisher:
         self._tail = self._stream.tail
         self._writer = streams.log.writer(workflow_id)
         self._attempt = attempt
+        self._repeated = repeated
         self._held = held
         self._released = Wakeup()
         self._awaited = awaited
@@ -96,7 +104,7 @@ class StreamPublisher:
         """The response of a call that said nothing before it. The result has it, and readers get it from there; only
         those who may have heard an earlier attempt are told here, after the reset. Raises what `close` does.
         """
-        if self._attempt > 1 and (self._tail.last_index or await self._kept_so_far()):
+        if self._repeated and (self._tail.last_index or await self._kept_so_far()):
             await self.chunk(text)
 
     def release(self) -> None:
@@ -152,14 +160,14 @@ class StreamPublisher:
     async def _begin(self) -> None:
         if self._begun is not None:
             return
-        if self._attempt > 1:
+        if self._repeated:
             kept = await self._kept_so_far()
             if self._tail.last_index < kept:
                 self._tail.begin_after(kept)
             self._tail.confirm_lost()
         self._begun = time.monotonic()
         self._streams.writers += 1
-        if self._attempt > 1:
+        if self._repeated:
             self._tell(StreamEntry.reset(self._tail.last_index + RESET_STEP, self._attempt))
 
     async def _kept_so_far(self) -> int:
