@@ -10,6 +10,7 @@ from temporalio.worker import Worker
 
 from activities.event_publication import BrokerPublication
 from adapters.brokers.connection import BrokerConnection
+from adapters.brokers.message import UnknownBrokerError
 from adapters.events.intake import EventIntake
 from contracts.config import SevenfoldConfig
 from contracts.events import BrokerOrder, broker_queue
@@ -32,10 +33,10 @@ class _Publisher:
         self._connections = connections
 
     async def publish(self, order: BrokerOrder) -> None:
-        """Raises LookupError for a broker of another process's configuration: that one may have better luck."""
+        """Raises UnknownBrokerError for one of another process's configuration: that one may have better luck."""
         connection = self._connections.get(order.route.broker)
         if connection is None:
-            raise LookupError(f"No broker {order.route.broker} is configured in the process that took this.")
+            raise UnknownBrokerError(f"No broker {order.route.broker} is configured in the process that took this.")
         await connection.publish(order.event, order.route.to)
 
 

@@ -56,6 +56,7 @@ from workflows.hybrid import Hybrid
 from workflows.payload_upkeep import PayloadCleanup
 from workflows.polling import Polling
 from workflows.rejected_event import RejectedEvent
+from workflows.stream_segment import StreamSegment
 from workflows.streaming import Streaming
 from workflows.subscription_registry import SubscriptionRegistry
 from workflows.synchronous import SynchronousRequest
@@ -65,11 +66,12 @@ from workflows.webhook_receiver import WebhookReceiver
 
 log = structlog.get_logger(__name__)
 
-PATTERNS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Polling, Streaming, Hybrid, PayloadCleanup]
+PATTERNS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Polling, Streaming, Hybrid]
+BESIDE_PATTERNS = [StreamSegment, PayloadCleanup]
 DELIVERIES = [WebhookDelivery, WebhookReceiver]
 EVENTS = [EventDriven, EventReaction, EventLane, RejectedEvent, SubscriptionRegistry]
 CONTROLS = [AgentCircuit, AgentLimits]
-WORKFLOWS = [*PATTERNS, *DELIVERIES, *EVENTS, *CONTROLS]
+WORKFLOWS = [*PATTERNS, *BESIDE_PATTERNS, *DELIVERIES, *EVENTS, *CONTROLS]
 
 # Deliveries wait for hours: replaying the few steps of one costs less than keeping all of them in memory.
 _CACHED_DELIVERIES = 100
@@ -135,6 +137,7 @@ async def running_worker(
             activities: Activities = [
                 calls.open_agent_call,
                 calls.call_agent,
+                calls.publish_stream,
                 chunks.process_chunk,
                 control.request_cancellation,
                 upkeep.remove_expired_payloads,
@@ -144,6 +147,7 @@ async def running_worker(
             reactions: Activities = [
                 calls.open_agent_call,
                 calls.call_agent,
+                calls.publish_stream,
                 control.request_cancellation,
                 dispatch.dispatch_event,
                 dispatch.start_reaction,
@@ -155,7 +159,7 @@ async def running_worker(
             # events, of which there may be a flood, and deliveries: receivers that hang hold up each other at most.
             async with (
                 contained_tasks(),
-                _worker(client, settings, settings.task_queue, PATTERNS, activities),
+                _worker(client, settings, settings.task_queue, [*PATTERNS, *BESIDE_PATTERNS], activities),
                 _worker(client, settings, batch_queue(settings.task_queue), PATTERNS, activities),
                 _worker(client, settings, event_queue(settings.task_queue), EVENTS, reactions),
                 _deliverer(client, settings, [attempts.attempt_delivery, receivers.report_receiver]),

@@ -7,9 +7,12 @@ elsewhere. See docs/decisions.md, "Opening a call".
 """
 
 import asyncio
+import time
+from contextlib import suppress
 from datetime import timedelta
 
 from temporalio import activity
+from temporalio.service import RPCError
 
 from activities.calls_in_flight import CallInFlight, CallsInFlight
 from activities.failures import application_error, in_time
@@ -20,7 +23,8 @@ from adapters.agents.registry import AgentRegistry
 from adapters.streams.live import LiveStreams
 from adapters.streams.publisher import StreamPublisher
 from contracts.agent import Agent
-from contracts.calls import AgentCall, AgentOutcome, CallHeartbeat, Opening
+from contracts.calls import AgentCall, AgentOutcome, CallHeartbeat, FollowRequest, Opening
+from contracts.streams import FOLLOWED
 from contracts.verdicts import AgentBusy, AgentError, AgentUnavailable, CircuitOpen
 
 HEARTBEAT_SECONDS = 1.0
@@ -29,6 +33,11 @@ HEARTBEAT_SECONDS = 1.0
 # would have to wait longer hold no place of the worker meanwhile.
 _PROMPT_PATIENCE = 1.0
 _PATIENCE = 5.0
+
+
+# Seconds between two looks whether a run is followed.
+_FIRST_LOOK, _LONGEST_LOOK = 2.0, 30.0
+_LOOK_TIMEOUT = timedelta(seconds=2)
 
 
 class AgentCalls:
@@ -91,9 +100,11 @@ class AgentCalls:
             passage = await self._passed(call, attempt, last)
             running = self._start(call, agent, passage, attempt, held=False, repeated=last.called)
         running.publisher.release()
+        follower = _Follower(running)
         try:
             while not running.done.done():
                 activity.heartbeat(CallHeartbeat(progress=running.progress, uncounted=last.uncounted, called=True))
+                await follower.look()
                 await asyncio.wait({running.done}, timeout=HEARTBEAT_SECONDS)
         except asyncio.CancelledError:
             await running.cancel()
@@ -103,6 +114,14 @@ class AgentCalls:
             raise_unless_cancel_requested(details)
             raise
         return await _outcome(running, call)
+
+    @activity.defn
+    async def publish_stream(self, follow: FollowRequest) -> bool:
+        """Has the run's call publish what its agent says, if this process makes it (a local activity)."""
+        running = self._calls.running(follow.run_id)
+        if running is not None:
+            running.publisher.want()
+        return running is not None
 
     async def close(self) -> None:
         """Ends what no activity took over."""
@@ -147,11 +166,41 @@ class AgentCalls:
         workflow_id = activity.info().workflow_id
         assert workflow_id is not None, "started by a workflow"  # noqa: S101
         publisher = StreamPublisher(
-            self._streams, workflow_id, attempt, repeated=repeated or attempt > 1, held=held, awaited=call.streamed
+            self._streams,
+            workflow_id,
+            attempt,
+            call.deadline,
+            repeated=repeated or attempt > 1,
+            held=held,
+            awaited=call.streamed,
         )
         running = self._calls.start(agent, request, call.origin.context(call.deadline), publisher)
         running.done.add_done_callback(passage.over)
         return running
+
+
+class _Follower:
+    """Looks now and then whether somebody follows a run whose text is kept: the signal that says so may have reached
+    another worker.
+    """
+
+    def __init__(self, call: CallInFlight) -> None:
+        self._call = call
+        self._pause = _FIRST_LOOK
+        self._next = time.monotonic() + self._pause
+
+    async def look(self) -> None:
+        """Asks Temporal if it is time."""
+        if not self._call.publisher.is_kept or time.monotonic() < self._next:
+            return
+        self._pause = min(2 * self._pause, _LONGEST_LOOK)
+        self._next = time.monotonic() + self._pause
+        workflow_id = activity.info().workflow_id
+        assert workflow_id is not None, "started by a workflow"  # noqa: S101
+        with suppress(RPCError):
+            description = await activity.client().get_workflow_handle(workflow_id).describe(rpc_timeout=_LOOK_TIMEOUT)
+            if FOLLOWED in description.raw_description.workflow_execution_info.memo.fields:
+                self._call.publisher.want()
 
 
 def _last_heartbeat() -> CallHeartbeat:

@@ -39,7 +39,12 @@ class Publisher(Protocol):
 
     async def until_released(self) -> None: ...
 
-    async def close(self) -> int: ...
+    async def close(self, *, answered: bool = False) -> int: ...
+
+    def want(self) -> None: ...
+
+    @property
+    def is_kept(self) -> bool: ...
 
 
 class _Unheard:
@@ -60,8 +65,15 @@ class _Unheard:
     async def until_released(self) -> None:
         pass
 
-    async def close(self) -> int:
+    async def close(self, *, answered: bool = False) -> int:
         return 0
+
+    def want(self) -> None:
+        pass
+
+    @property
+    def is_kept(self) -> bool:
+        return False
 
 
 class CallInFlight:
@@ -182,7 +194,7 @@ class CallInFlight:
 
     async def _closed(self) -> int:
         try:
-            return await self.publisher.close()
+            return await self.publisher.close(answered=True)
         except (StreamLogError, StreamClosedError) as error:
             raise AgentUnavailable(str(error)) from error
 
@@ -219,24 +231,29 @@ class CallsInFlight:
     def __init__(self, limit: int, *, adoption_seconds: float = ADOPTION_SECONDS) -> None:
         self._limit = limit
         self._adoption_seconds = adoption_seconds
-        self._running = 0
+        self._running: dict[str, CallInFlight] = {}
         self._opened: dict[str, tuple[CallInFlight, asyncio.TimerHandle]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
     @property
     def full(self) -> bool:
         """Whether as many calls run as may run activities: then a new one waits its turn as an activity."""
-        return self._running >= self._limit
+        return len(self._running) >= self._limit
 
     def start(self, agent: Agent, request: AgentRequest, context: AgentContext, publisher: Publisher) -> CallInFlight:
         """Begins a call. The caller awaits it, cancels it, or leaves it."""
         call = CallInFlight(agent, request, context, publisher)
-        self._running += 1
-        call.done.add_done_callback(self._count_down)
+        self._running[request.run_id] = call
+        call.done.add_done_callback(lambda _: self._forget(request.run_id, call))
         return call
 
-    def _count_down(self, _: object) -> None:
-        self._running -= 1
+    def _forget(self, run_id: str, call: CallInFlight) -> None:
+        if self._running.get(run_id) is call:
+            del self._running[run_id]
+
+    def running(self, run_id: str) -> CallInFlight | None:
+        """The run's call, if it is made by this process."""
+        return self._running.get(run_id)
 
     def leave(self, run_id: str, call: CallInFlight) -> None:
         """Lays a running call down for `take`; it is cancelled if nobody does."""

@@ -7,7 +7,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.concurrency import few_at_once
-from adapters.events.lanes import enter_lane, lanes
+from adapters.events.lanes import enter_lane, lanes, ordered_lane
+from adapters.events.matching import matches, reacting
 from adapters.events.reactions import start_reaction
 from adapters.events.subscription_book import SubscriptionBook
 from adapters.events.webhook_secrets import sealed_anew
@@ -15,7 +16,6 @@ from adapters.sealing import Sealer, SealError
 from contracts.agent import WorkflowTarget
 from contracts.cloudevents import CloudEvent
 from contracts.config import BrokerConfig
-from contracts.event_sources import source_of
 from contracts.events import (
     MOST_HOPS,
     Dispatch,
@@ -71,10 +71,11 @@ class EventDispatch:
         workflow = _workflow()
         tenant, public = tenant_of(workflow), public_id(workflow)
         event = given.event
+        matched = reacting(await self._book.of(tenant), event)
         refused = await self._loops(tenant, event, public)
         if refused is not None:
-            return Dispatch(refused=refused)
-        matched = [one for one in await self._book.of(tenant) if _meant(one, event)]
+            ordered = [ordered_lane(tenant, one, event) for one in matched]
+            return Dispatch(refused=refused, entered=[lane for lane in ordered if lane is not None])
         orders = [self._order(tenant, public, one, event) for one in matched]
 
         async def start(order: ReactionOrder) -> None:
@@ -175,7 +176,7 @@ class EventDispatch:
             for name, broker in self._brokers.items()
             if name != given.via
             for out in broker.publish
-            if out.filter.matches(given.event)
+            if matches(out.filter, given.event, f"route {name} to {out.to}")
         ]
 
 
@@ -183,8 +184,3 @@ def _workflow() -> str:
     workflow = activity.info().workflow_id
     assert workflow is not None, "started by a workflow"  # noqa: S101
     return workflow
-
-
-def _meant(subscription: Subscription, event: CloudEvent) -> bool:
-    own = event.source == source_of(subscription.name)
-    return subscription.filter.matches(event) and (subscription.allow_self_trigger or not own)

@@ -1,12 +1,17 @@
 """The activities that pass events on: into the gateway itself, and to brokers."""
 
+import asyncio
 from typing import Protocol
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities.heartbeats import heartbeating
+from adapters.brokers.message import UnknownBrokerError, UnpublishableError
 from adapters.events.intake import EventIntake
 from contracts.events import DERIVED, BrokerOrder, PublishedEvent, PublishOrder
+from contracts.verdicts import Verdict
 
 
 class EventPublication:
@@ -17,16 +22,32 @@ class EventPublication:
 
     @activity.defn
     async def publish_events(self, order: PublishOrder) -> list[PublishedEvent]:
-        """Repeated, it publishes the same events, of which Temporal knows each already."""
-        accepted = await self._intake.accept_all(order.tenant, order.events, DERIVED)
+        """Repeated, it publishes the same events, of which Temporal knows each already. Raises a final failure for
+        what Temporal will never take.
+        """
+        try:
+            accepted = await self._intake.accept_all(order.tenant, order.events, DERIVED)
+        except RPCError as error:
+            if error.status != RPCStatusCode.INVALID_ARGUMENT:
+                raise
+            raise ApplicationError(error.message, type=Verdict.EVENT_REFUSED, non_retryable=True) from error
         return [
             PublishedEvent(event_id=one.event_id, id=event.id, type=event.type)
             for one, event in zip(accepted, order.events, strict=True)
         ]
 
 
-class Publisher(Protocol):
-    """What publishes to a broker: `adapters.brokers`."""
+# Processes and their configuration are rolled out one by one: another one may know the broker.
+_UNKNOWN_BROKER_ATTEMPTS = 6
+
+# What a publish that is under way may still take when the process is to stop.
+_LAST_SECONDS = 2.0
+
+
+class BrokerPublisher(Protocol):
+    """What publishes to a broker: `adapters.brokers`. Raises UnknownBrokerError and UnpublishableError for what will
+    not succeed here, or nowhere; anything else may pass.
+    """
 
     async def publish(self, order: BrokerOrder) -> None: ...
 
@@ -34,11 +55,32 @@ class Publisher(Protocol):
 class BrokerPublication:
     """Publishes to brokers, in the processes that are connected to them."""
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: BrokerPublisher) -> None:
         self._publisher = publisher
 
     @activity.defn
     async def publish_to_broker(self, order: BrokerOrder) -> None:
-        """Returns once the broker has confirmed it. Repeated, it carries the same id."""
+        """Returns once the broker has confirmed it. Repeated, it carries the same id. Raises a final failure for what
+        the broker will never take.
+        """
         async with heartbeating():
-            await self._publisher.publish(order)
+            publishing = asyncio.ensure_future(self._publisher.publish(order))
+            stopping = asyncio.ensure_future(activity.wait_for_worker_shutdown())
+            try:
+                await asyncio.wait({publishing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not publishing.done():  # a broker that is away must not hold up the end of this process
+                    await asyncio.wait({publishing}, timeout=_LAST_SECONDS)
+                if not publishing.done():
+                    raise ApplicationError(
+                        "This connector stops before the broker is there.", type="ConnectorStopped"
+                    )
+                publishing.result()
+            except UnknownBrokerError as error:
+                final = activity.info().attempt >= _UNKNOWN_BROKER_ATTEMPTS
+                raise ApplicationError(str(error), type="UnknownBroker", non_retryable=final) from error
+            except UnpublishableError as error:
+                raise ApplicationError(str(error), type="Unpublishable", non_retryable=True) from error
+            finally:
+                for task in (publishing, stopping):
+                    task.cancel()
+                await asyncio.gather(publishing, stopping, return_exceptions=True)

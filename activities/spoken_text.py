@@ -1,6 +1,6 @@
 """What an agent has said so far, piece by piece."""
 
-from contracts.verdicts import AgentRejected
+from adapters.agents.replies import whole_characters
 
 
 class SpokenText:
@@ -25,17 +25,10 @@ class SpokenText:
         else:
             piece = self._half + text
             self._half = piece[-1] if "\ud800" <= piece[-1:] <= "\udbff" else ""
-            piece = _whole_characters(piece.removesuffix(self._half) if self._half else piece)
+            piece = whole_characters(piece.removesuffix(self._half) if self._half else piece)
         self._joined += piece.encode()
         return piece
 
     def end(self) -> str:
         """All of it. Raises AgentRejected."""
-        return self._joined.decode() + _whole_characters(self._half)
-
-
-def _whole_characters(text: str) -> str:
-    try:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
-    except UnicodeDecodeError:
-        raise AgentRejected("The agent's text is not valid Unicode.") from None
+        return self._joined.decode() + whole_characters(self._half)

@@ -14,8 +14,9 @@ from temporalio.client import (
     WorkflowHandle,
 )
 from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError, TimeoutError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
+from adapters.temporal_errors import is_passing
 from contracts.runs import RunEnd, RunError, RunResult, RunStatus
 from contracts.verdicts import Verdict
 
@@ -25,9 +26,6 @@ _PAUSE_AFTER_LOST_CONNECTION = 0.5
 # Now and then a server forgets to tell of an end, and a question expires after 20 s (docs/decisions.md, "Ends that
 # nobody is told of"). The server answers ours a second before its time, and is asked anew.
 _QUESTION = timedelta(seconds=4)
-
-# The last one is a question that was not answered at all in its time.
-_ASKED_AGAIN = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
 
 # Open runs are `processing` as far as a list knows; `describe` tells which of them no worker has taken yet.
 _STATUS_OF_EXECUTION = {
@@ -71,7 +69,7 @@ async def result_within(handle: WorkflowHandle[Any, RunResult], seconds: float |
                 try:
                     return await handle.result(rpc_timeout=_QUESTION)
                 except RPCError as error:
-                    if error.status not in _ASKED_AGAIN:
+                    if not is_passing(error):  # a question that was not answered in its time passes too
                         raise
                     await asyncio.sleep(_PAUSE_AFTER_LOST_CONNECTION)
     except builtins.TimeoutError:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import hmac
 import os
 import re
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ class Sealer:
         if not keys or any(len(key) != KEY_BYTES for key in keys):
             raise ValueError(f"a sealer needs keys of {KEY_BYTES} bytes")
         self._first = _key_id(keys[0])
+        self._mac_key = keys[0]
         self._ciphers = {_key_id(key): AESGCM(key) for key in keys}
 
     def seal(self, text: str, *, context: str) -> str:
@@ -40,6 +42,11 @@ class Sealer:
         nonce = os.urandom(_NONCE_BYTES)
         encrypted = self._ciphers[self._first].encrypt(nonce, text.encode(), context.encode())
         return f"{_VERSION}.{self._first}.{_encoded(nonce + encrypted)}"
+
+    def mac(self, data: bytes, *, purpose: str) -> bytes:
+        """32 bytes that only holders of the key can make of the data (HMAC-SHA256)."""
+        key = hmac.digest(self._mac_key, purpose.encode(), "sha256")
+        return hmac.digest(key, data, "sha256")
 
     def unseal(self, sealed: str, *, context: str) -> str:
         """The text. Raises SealError."""

@@ -6,11 +6,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
+from api.strict_json import StrictJsonRoute
 from contracts.cloudevents import CloudEvent
 from contracts.config import BrokerConfig
 from contracts.subscriptions import Subscription
 
-router = APIRouter(tags=["3 · event-driven"])
+router = APIRouter(tags=["3 · event-driven"], route_class=StrictJsonRoute)
 
 _PROTOCOLS = {"rabbitmq": "amqp", "nats": "nats", "redis": "redis", "kafka": "kafka"}
 _MESSAGE = {"$ref": "#/components/messages/CloudEvent"}

@@ -16,7 +16,7 @@ from api.problems import escaped, invalid, not_found
 from api.runs_view import Run, described, whole_run
 from api.starting import Start, known_agent, start_run
 from api.strict_json import StrictJsonRoute
-from contracts.jobs import FAN_OUT_KEYS, Counts, FanOut, ItemResult, JobRequest
+from contracts.jobs import FAN_OUT_KEYS, MOST_ITEMS, Counts, FanOut, ItemResult, JobRequest
 from contracts.payload import JsonObject, Payload
 from contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
 
@@ -99,6 +99,8 @@ def _fan_out(body: JobRequest, *, takes_whole: bool) -> FanOut | None:
         raise invalid(pointer, "must be a list; name another by fanOut")
     if not items:
         raise invalid(pointer, "must hold at least one item")
+    if len(items) > MOST_ITEMS:
+        raise invalid(pointer, f"holds {len(items):,} items, and a job takes {MOST_ITEMS:,}: start several jobs")
     if takes_whole:
         return None
     return FanOut(key=key, items=items, concurrency=min(body.concurrency, len(items)), max_failures=body.max_failures)

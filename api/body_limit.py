@@ -20,7 +20,7 @@ class BodyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdigit() and int(announced) > self._limit:
+        if announced.isdigit() and int(announced.lstrip("0")[:20] or "0") > self._limit:
             await render(ProblemError(Kind.TOO_LARGE, self._detail()))(scope, receive, send)
             return
         read = 0

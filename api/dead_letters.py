@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -15,7 +15,7 @@ from adapters.concurrency import few_at_once
 from adapters.run_outcomes import begun_with, ended_run
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.listing import find_execution, list_page, still_latest
-from api.moments import Moment, in_query, rfc3339
+from api.moments import Moment, UtcMoment, in_query
 from api.problem_docs import PROBLEMS
 from api.problems import Kind, ProblemError, not_found
 from api.strict_json import StrictJsonRoute
@@ -71,7 +71,7 @@ class DeadLetterPage(Payload):
 class RedriveRequest(WireRequest):
     """Which dead letters to drive again: those of reactions, unless it says otherwise."""
 
-    since: Annotated[datetime, BeforeValidator(rfc3339)]
+    since: UtcMoment
     kind: LetterKind = LetterKind.REACTION
 
 

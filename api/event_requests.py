@@ -1,16 +1,17 @@
 """CloudEvents as HTTP carries them: structured, in binary mode, and in batches (the HTTP protocol binding)."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
-from pydantic_core import from_json
 
 from api.problems import FieldError, Kind, ProblemError, escaped
 from api.strict_json import InvalidJsonError
 from contracts.cloudevents import CloudEvent, EventRefusedError, event_from_binary, event_from_json
+from contracts.strict_json import parse_json
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -19,6 +20,8 @@ _PLAIN = "application/json"
 MOST_IN_A_BATCH = 1_000
 
 _PREFIX = "ce-"
+_ESCAPED = re.compile(r"\\(.)")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ANY_OTHER = "application/cloudevents"
 
 
@@ -55,7 +58,7 @@ async def events_of(request: Request) -> Batch:
 
 def _json(body: bytes) -> Any:
     try:
-        return from_json(body, allow_inf_nan=False)
+        return parse_json(body)
     except ValueError as error:
         raise InvalidJsonError(error) from None
 
@@ -77,12 +80,30 @@ def _event(said: Any) -> CloudEvent | EventRefusedError:
 
 
 def _binary_attributes(headers: Mapping[str, str]) -> dict[str, str]:
-    """Without their prefix, percent-decoded once."""
-    return {
-        name.lower().removeprefix(_PREFIX): unquote(value)
-        for name, value in headers.items()
-        if name.lower().startswith(_PREFIX)
-    }
+    """Without their prefix, as the HTTP binding has them: quoted or not, percent-encoded UTF-8. Raises the problem of
+    one that is none.
+    """
+    found = {}
+    for header, value in headers.items():
+        if header.lower().startswith(_PREFIX):
+            name = header.lower().removeprefix(_PREFIX)
+            try:
+                found[name] = _decoded(value)
+            except ValueError as error:
+                raise refused(EventRefusedError([(name, str(error))])) from None
+    return found
+
+
+def _decoded(value: str) -> str:
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        value = _ESCAPED.sub(r"\1", value[1:-1])
+    if _BAD_ESCAPE.search(value):
+        raise ValueError("holds a percent sign that begins no escape: write it as %25")
+    try:
+        # the server reads headers as Latin-1; those who do not encode mean UTF-8
+        return unquote_to_bytes(value.encode("latin-1")).decode()
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8") from None
 
 
 def _binary(attributes: dict[str, str], content_type: str | None, body: bytes) -> CloudEvent | EventRefusedError:

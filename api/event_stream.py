@@ -19,9 +19,10 @@ from api.long_answers import BEAT_SECONDS, RETRY, STREAM_HEADERS
 from api.moments import Moment
 from api.problem_docs import PROBLEMS
 from api.problems import invalid
+from api.strict_json import StrictJsonRoute
 from contracts.events import indexed
 
-router = APIRouter(prefix=API_PREFIX, tags=["3 · event-driven"])
+router = APIRouter(prefix=API_PREFIX, tags=["3 · event-driven"], route_class=StrictJsonRoute)
 
 _EXAMPLE = """event: event
 id: 1795860000123-evt_nu6hpht6ae22brw7l5oqknvgge
@@ -81,7 +82,7 @@ async def _wanted(
 ) -> _Wanted:
     after = None
     if last_event_id is not None:
-        match = re.fullmatch(r"(\d{1,15})-([a-z]{3}_[a-z2-7]{26})", last_event_id)
+        match = re.fullmatch(r"([0-9]{1,14})-([a-z]{3}_[a-z2-7]{26})", last_event_id)
         if match is None:
             raise invalid("header:last-event-id", "must be an id that came in this stream")
         since, after = datetime.fromtimestamp(int(match[1]) / 1000, UTC) - OVERLAP, last_event_id

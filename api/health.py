@@ -13,9 +13,10 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, ListWork
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.gateway import Gateway, GatewayDep
+from api.strict_json import StrictJsonRoute
 from contracts.payload import Payload
 
-router = APIRouter(prefix="/health", tags=["health"])
+router = APIRouter(prefix="/health", tags=["health"], route_class=StrictJsonRoute)
 
 _CHECK_SECONDS = 2.0
 

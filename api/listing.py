@@ -1,14 +1,18 @@
 """What Temporal knows of executions: of one by its id, and page by page of those that a query finds."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 from functools import partial
 
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.concurrency import few_at_once
-from api.cursors import read_cursor, write_cursor
+from adapters.temporal_errors import is_passing
+from api.cursors import Cursors, invalid_cursor
 from api.gateway import Gateway
+
+_LIST_TIMEOUT = timedelta(seconds=10)
 
 
 async def find_execution(gateway: Gateway, workflow: str) -> WorkflowExecutionDescription | None:
@@ -25,9 +29,16 @@ async def list_page(
     gateway: Gateway, query: str, limit: int, cursor: str | None
 ) -> tuple[list[WorkflowExecution], str | None]:
     """The page after a cursor, and the next one's cursor. Raises the problem of another list's cursor."""
-    page = gateway.client.list_workflows(query, page_size=limit, next_page_token=read_cursor(cursor, query))
-    await page.fetch_next_page()
-    return list(page.current_page or []), write_cursor(page.next_page_token, query)
+    cursors = Cursors(gateway.webhooks.sealer)
+    token = cursors.read(cursor, query)
+    page = gateway.client.list_workflows(query, page_size=limit, next_page_token=token, rpc_timeout=_LIST_TIMEOUT)
+    try:
+        await page.fetch_next_page()
+    except RPCError as error:
+        if token is None or is_passing(error):
+            raise
+        raise invalid_cursor() from error  # a token that only looks like one of ours
+    return list(page.current_page or []), cursors.write(page.next_page_token, query)
 
 
 async def still_latest(

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 
 def rfc3339(text: object) -> object:
@@ -16,10 +16,18 @@ def rfc3339(text: object) -> object:
     return text
 
 
-Moment = Annotated[datetime, BeforeValidator(rfc3339), Query(description="RFC 3339; UTC unless it says otherwise.")]
+def in_utc(moment: datetime) -> datetime:
+    """The moment in UTC; one that names no zone is in UTC. Raises ValueError for one outside of the calendar."""
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be within the years 1 to 9999 in UTC") from None
+
+
+UtcMoment = Annotated[datetime, BeforeValidator(rfc3339), AfterValidator(in_utc)]
+Moment = Annotated[UtcMoment, Query(description="RFC 3339; UTC unless it says otherwise.")]
 
 
 def in_query(moment: datetime) -> str:
     """For a condition on a time."""
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).isoformat()
+    return moment.isoformat()

@@ -84,8 +84,11 @@ async def read_task(
     gateway: GatewayDep,
     tenant: TenantDep,
     wait: Annotated[
-        int, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait for a change before answering.")
-    ] = 0,
+        float,
+        Query(
+            ge=0, le=LONGEST_WAIT, allow_inf_nan=False, description="Seconds to wait for a change before answering."
+        ),
+    ] = 0.0,
     if_none_match: Annotated[str | None, Header(description="The `ETag` of the last answer.")] = None,
 ) -> Response:
     """The state now. With `wait`, the answer comes as soon as something changes: against what `If-None-Match`

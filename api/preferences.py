@@ -1,5 +1,6 @@
 """The `Prefer` header (RFC 7240): how long a client waits, and whether it waits at all."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -7,6 +8,10 @@ from fastapi import Depends, Header
 
 DEFAULT_WAIT = 30.0
 LONGEST_WAIT = 60.0
+
+# Preferences are separated by commas, but not by those in quotes.
+_PREFERENCE = re.compile(r'(?:[^,"]|"[^"]*"?)+')
+_NUMBER = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 
 
 @dataclass(frozen=True)
@@ -22,23 +27,31 @@ class Patience:
 
 
 def read_preference(header: str | None) -> Patience:
-    """The first preference that we know; what is not understood is ignored, as RFC 7240 wants it."""
-    for preference in (header or "").split(","):
+    """What the client prefers, the first of each preference; what is not understood is ignored (RFC 7240).
+
+    `respond-async` alone is answered at once; together with `wait` it is after that time.
+    """
+    seconds: float | None = None
+    is_async = False
+    for preference in _PREFERENCE.findall(header or ""):
         name, _, value = preference.partition(";")[0].strip().partition("=")
         name, value = name.strip().lower(), value.strip().strip('"')
-        if name == "respond-async":
-            return Patience(0.0, "respond-async")
-        if name == "wait" and value.isascii() and value.isdigit() and len(value) <= 6:
+        is_async = is_async or name == "respond-async"
+        if name == "wait" and seconds is None and _NUMBER.fullmatch(value):
             seconds = min(float(value), LONGEST_WAIT)
-            return Patience(seconds, f"wait={seconds:.0f}")
-    return Patience()
+    applied = [f"wait={seconds:g}"] if seconds is not None else []
+    if is_async:
+        applied.insert(0, "respond-async")
+    if not applied:
+        return Patience()
+    return Patience(0.0 if seconds is None else seconds, ", ".join(applied))
 
 
 async def _patience(
     prefer: Annotated[
         str | None,
         Header(
-            description="`wait=N` (seconds, 60 at most; 30 if absent) or `respond-async`.",
+            description="`wait=N` (seconds, 60 at most; 30 if absent), `respond-async`, or both.",
             examples=["wait=10", "respond-async"],
         ),
     ] = None,

@@ -10,9 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from adapters.payload_stores import PayloadStoreError
+from adapters.temporal_errors import is_passing
 from api.problems import MEDIA_TYPE, FieldError, Kind, ProblemError, escaped
 from api.request_id import request_id
 from api.strict_json import InvalidJsonError
@@ -27,17 +28,6 @@ _KIND_OF_STATUS = {
     413: Kind.TOO_LARGE,
     415: Kind.UNSUPPORTED_MEDIA_TYPE,
 }
-
-# Temporal away, or busy beyond its limits: nothing is known to be lost, and the same request may be sent again.
-_PASSING = frozenset(
-    {
-        RPCStatusCode.UNAVAILABLE,
-        RPCStatusCode.DEADLINE_EXCEEDED,
-        RPCStatusCode.RESOURCE_EXHAUSTED,
-        RPCStatusCode.CANCELLED,
-        RPCStatusCode.ABORTED,
-    }
-)
 
 
 def install(app: FastAPI) -> None:
@@ -69,11 +59,15 @@ def _handler(translate: Callable[[Any], ProblemError]) -> Callable[[Request, Exc
 
 def _methods_at(request: Request) -> str:
     """All methods of an address. (Starlette names those of the first route that has it.)"""
-    allowed: set[str] = set()
-    for route in _routes(request.app.routes):
-        match, _ = route.matches(request.scope)
-        if match is not Match.NONE:
-            allowed |= getattr(route, "methods", None) or set()
+    routes = list(_routes(request.app.routes))
+    first = next((route for route in routes if route.matches(request.scope)[0] is not Match.NONE), None)
+    path = getattr(first, "path", None)
+    allowed = {
+        method
+        for route in routes
+        if getattr(route, "path", "") == path
+        for method in getattr(route, "methods", None) or ()
+    }
     return ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
 
 
@@ -137,7 +131,7 @@ def _sentence(error: dict[str, Any]) -> str:
 
 
 def _of_rpc(error: RPCError) -> ProblemError:
-    if error.status in _PASSING:
+    if is_passing(error):
         return ProblemError(
             Kind.TEMPORAL_UNAVAILABLE,
             "The request could not be handed on. Send it again, with the same Idempotency-Key if it starts a run.",

@@ -18,10 +18,11 @@ from contracts.answers import Answer
 from contracts.calls import CallHeartbeat
 from contracts.identity import is_public_id, public_id, workflow_id
 from contracts.payload import JsonObject, Payload
-from contracts.runs import PROGRESS, WORKFLOW_TYPES, Pattern, RunError, RunResult, RunStatus
+from contracts.runs import ID_PREFIXES, PROGRESS, WORKFLOW_TYPES, Pattern, RunError, RunResult, RunStatus
 from contracts.webhooks import WEBHOOK
 
 PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
+_RUN_PREFIXES = frozenset(ID_PREFIXES.values())
 AGENT = SearchAttributeKey.for_keyword("Agent")
 TASK = SearchAttributeKey.for_keyword("Task")
 
@@ -156,8 +157,8 @@ async def _items_in_progress(
 
 async def described(gateway: Gateway, tenant: str, run_id: str) -> WorkflowExecutionDescription:
     """What Temporal knows of a run now. Raises the problem of one that is not there."""
-    if is_public_id(run_id):
+    if is_public_id(run_id) and run_id.partition("_")[0] in _RUN_PREFIXES:
         found = await find_execution(gateway, workflow_id(tenant, run_id))
-        if found is not None:
+        if found is not None and found.workflow_type in PATTERN_OF_TYPE:
             return found
     raise not_found("This run")

@@ -4,7 +4,11 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
+
+import structlog
+from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.run_outcomes import end_of
 from adapters.streams.reader import StreamGoneError, entries_after, kept_entries_after
@@ -19,7 +23,9 @@ from contracts.answers import processing_time
 from contracts.identity import workflow_id
 from contracts.requests import StreamRequest
 from contracts.runs import ID_PREFIXES, Pattern, RunEnd, RunResult
-from contracts.streams import MOST_UNCONFIRMED, RESET_STEP, EntryKind, StreamEntry
+from contracts.streams import FOLLOW_SIGNAL, MOST_UNCONFIRMED, RESET_STEP, EntryKind, StreamEntry
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ _RECONNECT = Line('{"reconnect":true}', "reconnect")
 
 @dataclass(frozen=True)
 class Following:
-    """A stream that can be read after an index."""
+    """A stream that can be read after an index. `is_over`: there is nothing after it, not even the end."""
 
     gateway: Gateway
     tenant: str
@@ -53,6 +59,7 @@ class Following:
     after: int = 0
     end: RunEnd | None = None
     replayed: bool = False
+    is_over: bool = False
 
     @classmethod
     async def of(cls, gateway: Gateway, tenant: str, body: StreamRequest, key: str | None) -> "Following":
@@ -89,7 +96,10 @@ class Following:
                     yield [_RECONNECT]
                     return
                 end = end_of()
-            yield [*_unkept(end, self.after, index), self._last(end)]
+            unkept = _unkept(end, self.after, index)
+            last = self._last(end)
+            # The end has a number too, so that who comes back with it is known to have everything.
+            yield [*unkept, replace(last, index=1 + max([index, *(line.index or 0 for line in unkept)]))]
         except StreamGoneError as gone:
             yield [problem_line(_gone(gone.index))]
         except Exception as error:
@@ -103,7 +113,10 @@ class Following:
         if end is not None:
             yield kept_entries_after(streams.log, workflow, self.after, end.last_index or None), lambda: end
             return
-        async with streams.joined(workflow, lambda: _ended(self.gateway, self.tenant, self.run_id)) as stream:
+        is_awaited = self.run_id.startswith(ID_PREFIXES[Pattern.STREAMING] + "_")
+        follow = None if is_awaited else partial(_follow, self.gateway, workflow)
+        ended = partial(_ended, self.gateway, self.tenant, self.run_id)
+        async with streams.joined(workflow, ended, follow) as stream:
             yield entries_after(streams, stream, self.after, beat=BEAT_SECONDS), stream.end
 
     def _last(self, end: RunEnd) -> Line:
@@ -127,12 +140,14 @@ async def follow(
     """
     description = await described(gateway, tenant, run_id)
     end = await _ended(gateway, tenant, run_id) if description.close_time else None
+    is_over = False
     if after or end:
-        await _check(gateway, workflow_id(tenant, run_id), after, end, pointer)
-    return Following(gateway, tenant, run_id, after, end)
+        is_over = await _check(gateway, workflow_id(tenant, run_id), after, end, pointer)
+    return Following(gateway, tenant, run_id, after, end, is_over=is_over)
 
 
-async def _check(gateway: Gateway, workflow: str, after: int, end: RunEnd | None, pointer: str) -> None:
+async def _check(gateway: Gateway, workflow: str, after: int, end: RunEnd | None, pointer: str) -> bool:
+    """Whether the reader has all of a run that has ended, the end included. Raises as `follow` does."""
     last = max(await gateway.streams.log.last_index(workflow), gateway.streams.last_index(workflow))
     if end is None or end.last_index is None:
         highest = last + MOST_UNCONFIRMED  # a crash may have taken what the reader saw
@@ -142,8 +157,21 @@ async def _check(gateway: Gateway, workflow: str, after: int, end: RunEnd | None
             raise _gone(last)
     else:
         highest = RESET_STEP + 1  # see _unkept
+        last = highest if after > RESET_STEP else min(1, len(end.result.reply.response)) if end.result else 0
+    if end is not None and after == last + 1:
+        return True
     if after > highest:
         raise invalid(pointer, f"there is no {after}; the last index so far is {last}")
+    return False
+
+
+async def _follow(gateway: Gateway, workflow: str) -> None:
+    """Asks a run, which publishes nothing while nobody follows it, for what its agent says."""
+    try:
+        await gateway.client.get_workflow_handle(workflow).signal(FOLLOW_SIGNAL)
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:  # it has ended
+            log.warning("a run could not be asked for its stream", workflow=workflow, error=error.message)
 
 
 async def _ended(gateway: Gateway, tenant: str, run_id: str) -> RunEnd:

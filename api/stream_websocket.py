@@ -15,7 +15,6 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field, ValidationError
-from pydantic_core import from_json
 
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.idempotency import read_key
@@ -26,6 +25,7 @@ from api.streaming import LARGEST_INDEX, OnDisconnect
 from api.strict_json import InvalidJsonError
 from contracts.payload import WireRequest
 from contracts.requests import StreamRequest
+from contracts.strict_json import parse_json
 
 router = APIRouter(prefix=API_PREFIX)
 
@@ -79,7 +79,10 @@ async def _first(socket: WebSocket, gateway: Gateway, tenant: str) -> Following:
         resume = _read(_Resume, message)
         return await follow(gateway, tenant, resume.stream_id, resume.after, "/after")
     begin = _read(_Begin, message)
-    body = StreamRequest.model_validate({name: value for name, value in message.items() if name != "idempotencyKey"})
+    body = StreamRequest.model_construct(
+        begin.model_fields_set - {"idempotency_key"},
+        **{name: getattr(begin, name) for name in StreamRequest.model_fields},
+    )
     return await Following.of(gateway, tenant, body, read_key(begin.idempotency_key, "/idempotencyKey"))
 
 
@@ -124,7 +127,7 @@ async def _message(socket: WebSocket) -> dict[str, Any]:
     if received["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(received.get("code", 1000))
     try:
-        message = from_json(received.get("text") or received.get("bytes") or b"", allow_inf_nan=False)
+        message = parse_json(received.get("text") or received.get("bytes") or b"")
     except ValueError as error:
         raise InvalidJsonError(error) from None
     if not isinstance(message, dict):

@@ -1,6 +1,7 @@
 """Pattern 6, streaming: `POST /stream`, `GET /stream/{id}`, and any other run's stream at `GET /runs/{id}/stream`."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -27,6 +28,7 @@ router = APIRouter(prefix=API_PREFIX, tags=["6 · streaming"], route_class=Stric
 SSE, NDJSON = "text/event-stream", "application/x-ndjson"
 
 LARGEST_INDEX = 2**53
+_EVENT_ID = re.compile(r"[0-9]{1,16}")
 
 _EXAMPLE = """data: {"chunk":"Based on the analysis","index":1}
 id: 1
@@ -36,6 +38,7 @@ id: 2
 
 event: done
 data: {"chunk":"","done":true,"status":"completed","confidence":0.87,"processingTime":"2.3s"}
+id: 3
 
 """
 
@@ -95,7 +98,7 @@ async def _after(
 ) -> tuple[int, str]:
     if last_event_id is None:
         return after or 0, "query:after"
-    if not (last_event_id.isascii() and last_event_id.isdigit() and int(last_event_id[:20]) <= LARGEST_INDEX):
+    if not _EVENT_ID.fullmatch(last_event_id) or int(last_event_id) > LARGEST_INDEX:
         raise invalid("header:last-event-id", "must be an index that came as `id`")
     return int(last_event_id), "header:last-event-id"
 
@@ -143,7 +146,10 @@ async def follow_run(
 ) -> Response:
     """What the run's agent says, whichever pattern it serves."""
     index, pointer = after
-    return _streamed(await follow(gateway, tenant, run_id, index, pointer), wish)
+    following = await follow(gateway, tenant, run_id, index, pointer)
+    if following.is_over:  # a browser comes back for ever, unless it is told so
+        return Response(status_code=204)
+    return _streamed(following, wish)
 
 
 @router.post(

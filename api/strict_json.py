@@ -1,16 +1,15 @@
-"""JSON bodies, read strictly.
-
-The standard library's reader takes NaN, lets lone surrogates through to where they cannot be encoded any more,
-and falls over deep nesting. pydantic's refuses all three with a place and a reason.
-"""
+"""JSON bodies, read strictly (`contracts.strict_json`), and query parameters that exist."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from pydantic_core import from_json
 from starlette.exceptions import HTTPException
+
+from api.problems import FieldError, Kind, ProblemError
+from contracts.strict_json import parse_json
 
 
 class InvalidJsonError(HTTPException):
@@ -24,7 +23,7 @@ class _StrictRequest(Request):
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
             try:
-                self._json = from_json(await self.body(), allow_inf_nan=False, cache_strings="keys")
+                self._json = parse_json(await self.body())
             except ValueError as error:
                 raise InvalidJsonError(error) from None
         return self._json
@@ -34,10 +33,24 @@ class StrictJsonRoute(APIRoute):
     """The route class of every router that takes bodies."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's own handler over a request that reads strictly."""
+        """FastAPI's own handler over a request that reads strictly. Raises the problem of a query parameter that does
+        not exist: a misspelt one would silently do nothing.
+        """
         handler = super().get_route_handler()
+        known = _query_parameters(self.dependant)
 
         async def strict_handler(request: Request) -> Response:
+            if unknown := [name for name in request.query_params if name not in known]:
+                there_are = f"; there are: {', '.join(sorted(known))}" if known else ""
+                detail = f"There is no such query parameter here{there_are}."
+                errors = [FieldError(pointer=f"query:{name}", detail=detail) for name in unknown[:50]]
+                raise ProblemError(Kind.INVALID, f"query:{unknown[0]}: {detail}", errors=errors)
             return await handler(_StrictRequest(request.scope, request.receive))
 
         return strict_handler
+
+
+def _query_parameters(dependant: Dependant) -> set[str]:
+    """The names of a route's query parameters, and of its dependencies'."""
+    names = {field.alias for field in dependant.query_params}
+    return names.union(*(_query_parameters(one) for one in dependant.dependencies))

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BeforeValidator
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -24,7 +23,7 @@ from api.deliveries_view import (
 )
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.listing import list_page, still_latest
-from api.moments import Moment, in_query, rfc3339
+from api.moments import Moment, UtcMoment, in_query
 from api.problem_docs import PROBLEMS
 from api.strict_json import StrictJsonRoute
 from contracts.identity import public_id
@@ -58,7 +57,7 @@ class DeliveryPage(Payload):
 class RedeliverRequest(WireRequest):
     """Which deliveries to have delivered again."""
 
-    since: Annotated[datetime, BeforeValidator(rfc3339)]
+    since: UtcMoment
     state: DeliveryState = DeliveryState.EXHAUSTED
 
 

@@ -55,6 +55,12 @@ class Opening(Payload):
     begun: bool = False
 
 
+class FollowRequest(Payload):
+    """The run whose agent somebody wants to hear."""
+
+    run_id: str
+
+
 class CancelRequest(Payload):
     """The run whose cancellation was asked for by signal."""
 

@@ -10,19 +10,25 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
-from pydantic_core import from_json
+
+from contracts.strict_json import JsonLimitError, check_value, parse_json
 
 SPEC_VERSION = "1.0"
 
 # Of an event as JSON, in bytes. The specification has 64 kB travel everywhere.
 MOST_EVENT_BYTES = 1_000_000
 
+# Of its attributes: they stand in lists and in the memos of what it causes.
+MOST_ATTRIBUTE_BYTES = 16_000
+
+_DATA = ("data", "data_base64")
 _CORE = frozenset(
     ("specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "data", "data_base64")
 )
 _EXTENSION_NAME = re.compile(r"[a-z0-9]{1,40}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _INTEGER_LIMIT = 2**31
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,12})?([zZ]|[+-]\d\d:\d\d)", re.ASCII)
 _JSON_TYPE = re.compile(r"[^/;\s]+/(?:[^/;\s]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
 
@@ -33,11 +39,16 @@ def _attribute(text: object) -> object:
 
 
 def _moment(text: object) -> object:
-    # pydantic takes a bare number as seconds since 1970, which the specification does not
-    if isinstance(text, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", text):
-        raise ValueError("must be a time such as 2026-11-22T10:00:00Z")
-    if not isinstance(text, str | datetime):
+    """RFC 3339, kept as it was written: a `datetime` has no nanoseconds."""
+    if isinstance(text, datetime):
+        text = text.isoformat()
+    found = _RFC3339.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
         raise ValueError("must be a string with a time such as 2026-11-22T10:00:00Z")
+    try:
+        datetime.fromisoformat(f"{found[1]}T{found[2]}{'+00:00' if found[4] in 'zZ' else found[4]}")
+    except ValueError as error:
+        raise ValueError(f"must be a time such as 2026-11-22T10:00:00Z: {error}") from None
     return text
 
 
@@ -70,7 +81,7 @@ class CloudEvent(BaseModel):
     source: _Uri
     type: _Word
     subject: Annotated[_String, Field(min_length=1, max_length=1_024)] | None = None
-    time: Annotated[datetime, BeforeValidator(_moment)] | None = None
+    time: Annotated[str, BeforeValidator(_moment), Field(json_schema_extra={"format": "date-time"})] | None = None
     datacontenttype: Annotated[_String, Field(min_length=1, max_length=256)] | None = None
     dataschema: _Uri | None = None
     data: JsonValue = None
@@ -101,8 +112,6 @@ class CloudEvent(BaseModel):
         value = self.extensions.get(name) if name not in _CORE else getattr(self, name)
         if value is None:
             return None
-        if isinstance(value, datetime):
-            return str(self.model_dump(mode="json")[name])
         return str(value).lower() if isinstance(value, bool) else str(value)
 
     def as_json(self) -> dict[str, Any]:
@@ -114,10 +123,22 @@ class CloudEvent(BaseModel):
     def payload_mark(self) -> str:
         """What the event says, whatever it travelled by: equal marks are copies, others under one id a conflict.
 
-        Transports turn numbers among extension attributes into text and may add attributes of their own.
+        Transports turn numbers among extension attributes into text and may add attributes of their own; to JSON 1
+        and 1.0 are the same number.
         """
-        said = [self.type, self.subject, self.data, self.data_base64]
+        said = [self.type, self.subject, _canonical(self.data), self.data_base64]
         return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _canonical(value: JsonValue) -> JsonValue:
+    """The value with whole numbers as integers, however they were written."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, list):
+        return [_canonical(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _canonical(one) for name, one in value.items()}
+    return value
 
 
 def _check_extension(name: str, value: object) -> None:
@@ -146,16 +167,26 @@ def event_from_json(said: object) -> CloudEvent:
     if not isinstance(said, dict):
         raise EventRefusedError([("", "an event is a JSON object")])
     try:
+        check_value(said)
         event = CloudEvent.model_validate(said)
+    except JsonLimitError as error:
+        raise EventRefusedError([("", str(error))]) from None
     except ValidationError as error:
         mistakes = [(".".join(map(str, e["loc"])), _in_words(e["msg"])) for e in error.errors(include_input=False)]
         raise EventRefusedError(mistakes) from None
-    size = len(json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode())
+    size = _size(said)
+    if _size({name: value for name, value in said.items() if name not in _DATA}) > MOST_ATTRIBUTE_BYTES:
+        detail = f"the attributes of an event may have {MOST_ATTRIBUTE_BYTES:,} bytes as JSON; send the rest as data"
+        raise EventRefusedError([("", detail)])
     if size > MOST_EVENT_BYTES:
         raise EventRefusedError(
             [("", f"an event may have {MOST_EVENT_BYTES:,} bytes as JSON; this one has {size:,}")]
         )
     return event
+
+
+def _size(said: dict[str, Any]) -> int:
+    return len(json.dumps(said, ensure_ascii=False, separators=(",", ":"), default=str).encode())
 
 
 def _in_words(message: str) -> str:
@@ -167,20 +198,35 @@ def event_from_binary(attributes: dict[str, str], content_type: str | None, body
 
     Raises EventRefusedError.
     """
+    if wrong := [name for name in attributes if name in _DATA]:
+        raise EventRefusedError([(name, "is no attribute: the body is the data") for name in wrong])
     said: dict[str, Any] = {**attributes}
+    media_type, charset = _parsed_type(content_type)
     if content_type:
-        said["datacontenttype"] = content_type
+        # the data is kept as characters, whatever they were encoded in
+        said["datacontenttype"] = media_type if charset else content_type
     if body:
-        said.update(_data_of(content_type, body))
+        said.update(_data_of(media_type, charset, body))
     return event_from_json(said)
 
 
-def _data_of(content_type: str | None, body: bytes) -> dict[str, Any]:
+def _parsed_type(content_type: str | None) -> tuple[str, str | None]:
+    """The media type with its other parameters, and the character set if one is named."""
+    parts = [part.strip() for part in (content_type or "").split(";")]
+    charsets = [part.partition("=")[2].strip().strip('"') for part in parts if part.lower().startswith("charset=")]
+    kept = [part for part in parts if not part.lower().startswith("charset=")]
+    return "; ".join(kept), charsets[0] if charsets else None
+
+
+def _data_of(media_type: str, charset: str | None, body: bytes) -> dict[str, Any]:
+    is_json = _JSON_TYPE.fullmatch(media_type) is not None
     try:
-        if content_type is None or _JSON_TYPE.fullmatch(content_type):
-            return {"data": from_json(body, allow_inf_nan=False)}
-        if content_type.lower().startswith("text/"):
-            return {"data": body.decode()}
+        if is_json:
+            return {"data": parse_json(body if charset is None else body.decode(charset))}
+        if media_type.lower().startswith("text/"):
+            return {"data": body.decode(charset or "utf-8")}
+    except LookupError:
+        raise EventRefusedError([("datacontenttype", f"names the unknown character set {charset!r}")]) from None
     except ValueError as error:
         raise EventRefusedError([("data", f"is not what its content type says: {error}")]) from None
     return {"data_base64": base64.b64encode(body).decode()}

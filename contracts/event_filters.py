@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from contracts.cloudevents import CloudEvent
 
+_Path = Annotated[str, Field(min_length=1, max_length=500)]
+# A list's index has no more digits.
+_LONGEST_INDEX = 9
 _Attributes = Annotated[dict[str, str], Field(min_length=1, max_length=20)]
 
 
@@ -27,7 +30,7 @@ class EventFilter(BaseModel):
     any: Annotated[list["EventFilter"], Field(min_length=1, max_length=50)] | None = None
     # JSON's word is a keyword of Python.
     negated: "EventFilter | None" = Field(default=None, alias="not")
-    data: Annotated[dict[str, JsonValue], Field(min_length=1, max_length=20)] | None = None
+    data: Annotated[dict[_Path, JsonValue], Field(min_length=1, max_length=20)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -61,7 +64,7 @@ class EventFilter(BaseModel):
 
 def _equal(value: JsonValue, wanted: JsonValue) -> bool:
     if isinstance(wanted, list):
-        return value in wanted
+        return any(_equal(value, one) for one in wanted if not isinstance(one, list)) or value in wanted
     # True is 1 to Python, but not to JSON
     return value == wanted and isinstance(value, bool) == isinstance(wanted, bool)
 
@@ -71,8 +74,12 @@ def value_in(data: JsonValue, path: str) -> JsonValue:
     for step in path.split("."):
         if isinstance(data, dict):
             data = data.get(step)
-        elif isinstance(data, list) and step.isdecimal() and int(step) < len(data):
+        elif isinstance(data, list) and _is_index(step) and int(step) < len(data):
             data = data[int(step)]
         else:
             return None
     return data
+
+
+def _is_index(step: str) -> bool:
+    return step.isascii() and step.isdecimal() and len(step) <= _LONGEST_INDEX

@@ -12,6 +12,9 @@ from contracts.runs import RunError, RunInput
 # Keys of `data` under which a list is worked on item by item, unless the request names another by `fanOut`.
 FAN_OUT_KEYS = ("documentIds", "documents", "items")
 
+# Items of one job: its history stays below 2,000 events, and its request below what may be parsed at once.
+MOST_ITEMS = 100_000
+
 _DAY = 86_400.0
 
 

@@ -34,7 +34,7 @@ WORKFLOW_TYPES = {
     Pattern.REACTION: "EventReaction",
 }
 # Those beside them whose inputs may leave the history: a rejected message, and a lane in which thousands wait.
-OTHER_LARGE_TYPES = ("RejectedEvent", "EventLane")
+OTHER_LARGE_TYPES = ("RejectedEvent", "EventLane", "StreamSegment")
 # A document that is analyzed is a task like any other: it can be polled for too.
 ID_PREFIXES = {
     Pattern.SYNCHRONOUS: "qry",

@@ -10,8 +10,11 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
+
+from contracts.payload import Payload
 
 MOST_UNCONFIRMED = 500
 RESET_STEP = 1_000
@@ -67,6 +70,31 @@ def _json(body: dict[str, Any]) -> str:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 
+# As Temporal's Workflow Streams name the signal that publishes; our topic in them; and ours that ends a segment.
+PUBLISH_SIGNAL = "__temporal_workflow_stream_publish"
+STREAM_TOPIC = "stream"
+FINISH_SIGNAL = "finish"
+
+# The one member of an entry that tells where the stream goes on.
+SEGMENT_MARKER = "nextSegment"
+
+# The signal by which a reader asks a run to publish what its agent says; and the memo where the agent's worker has to
+# look for it when the signal reached another one.
+FOLLOW_SIGNAL = "follow"
+FOLLOWED = "followed"
+
+
+class StreamSegmentInput(Payload):
+    """The one object that `StreamSegment` takes. `until`: it ends by itself then, whatever becomes of its writer."""
+
+    until: datetime
+
+
+def segment_id(workflow_id: str, number: int) -> str:
+    """The workflow id of a stream's segment: the first is the run itself."""
+    return workflow_id if number == 1 else f"{workflow_id}/stream/{number}"
+
+
 class StreamLogError(Exception):
     """The log cannot be reached at the moment."""
 
@@ -94,12 +122,16 @@ class StreamWriter(Protocol):
         """
         ...
 
+    async def finish(self) -> None:
+        """Called after the last word of a run that has its answer: what is open for it alone may end."""
+        ...
+
 
 class StreamLog(Protocol):
     """Where streams are kept, behind the memory of the process that runs the agent."""
 
-    def writer(self, workflow_id: str) -> StreamWriter:
-        """A writer for one attempt of the run."""
+    def writer(self, workflow_id: str, deadline: datetime, *, repeated: bool) -> StreamWriter:
+        """A writer for one attempt of the run, which ends by the deadline. `repeated`: others have written before."""
         ...
 
     def pause(self, *, followed_here: bool, age: float, writers: int) -> float:

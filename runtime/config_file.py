@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from contracts.config import SevenfoldConfig
+from contracts.strict_json import JsonLimitError, check_value
 from runtime.startup import StartupError
 
 
@@ -26,7 +27,10 @@ def load_config(path: Path) -> SevenfoldConfig:
     except OSError as error:
         raise StartupError(f"{path} cannot be read: {error.strerror}") from None
     try:
+        check_value(raw)
         return SevenfoldConfig.model_validate(raw)
+    except JsonLimitError as error:
+        raise StartupError(f"{path} is not taken: {error}.") from None
     except ValidationError as error:
         mistakes = "\n".join(f"  {_key(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False))
         raise StartupError(f"{path} has mistakes:\n{mistakes}") from None

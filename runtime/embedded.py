@@ -88,7 +88,9 @@ class EmbeddedTemporal:
         settings = self._settings
         database = settings.data_dir / "temporal.db"
         command = [str(find_binary())]
-        command += server_arguments(settings.temporal_port, settings.temporal_ui_port, database)
+        command += server_arguments(
+            settings.temporal_port, settings.temporal_ui_port, database, settings.temporal_dynamic_config
+        )
         launcher = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
         with _open_log(self._log_file) as output:
             self._process = await asyncio.create_subprocess_exec(

@@ -33,6 +33,14 @@ def _seconds(text: object) -> object:
     return tuple(map(float, parts))
 
 
+def _pairs(text: object) -> object:
+    """Reads `history.hostLevelCacheMaxSize=500,…`."""
+    pairs = text.split(",") if isinstance(text, str) else text
+    if isinstance(pairs, list) and not all(re.fullmatch(r"[A-Za-z.]+=[^,\s]+", pair.strip()) for pair in pairs):
+        raise ValueError("must be pairs such as history.hostLevelCacheMaxSize=500, separated by commas")
+    return tuple(pair.strip() for pair in pairs) if isinstance(pairs, list) else pairs
+
+
 class Settings(BaseSettings):
     """Where to listen, where Temporal is, and where files are kept."""
 
@@ -47,6 +55,8 @@ class Settings(BaseSettings):
     # The embedded Temporal server; unused when TEMPORAL_ADDRESS is set.
     temporal_port: Port = 7233
     temporal_ui_port: Port = 8233
+    # More of the server's dynamic configuration: `key=value`, separated by commas; goes before our own.
+    temporal_dynamic_config: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_pairs)] = ()
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
 
     # Keeps large payloads in this S3 bucket instead of in the data directory; needs the extra `s3`. Credentials,

@@ -23,7 +23,7 @@ async def opened_streams(settings: Settings, client: Client, *, local: bool) -> 
 @asynccontextmanager
 async def _opened_log(settings: Settings, client: Client) -> AsyncIterator[StreamLog]:
     if settings.redis_url is None:
-        yield TemporalStreamLog(client)
+        yield TemporalStreamLog(client, settings.task_queue)
         return
     # Imported here, for those who have a Redis: it is an extra.
     try:

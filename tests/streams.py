@@ -77,7 +77,7 @@ def text_of(found: list[Event]) -> str:
 
 
 def indexes(found: list[Event]) -> list[int]:
-    return [int(event.id) for event in found if event.id is not None]
+    return [int(event.id) for event in found if event.id is not None and event.name == "message"]
 
 
 def last_index(found: list[Event]) -> int:

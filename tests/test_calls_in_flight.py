@@ -97,7 +97,9 @@ async def test_an_opening_that_is_done_again_finds_its_call(stack: Stack) -> Non
 async def test_a_call_that_nobody_takes_over_is_ended(stack: Stack) -> None:
     agent = Slow()
     calls = CallsInFlight(10, adoption_seconds=0.1)
-    publisher = StreamPublisher(stack.streams, "default:qry_x", 1, held=True)
+    publisher = StreamPublisher(
+        stack.streams, "default:qry_x", 1, datetime.now(UTC) + timedelta(seconds=30), held=True
+    )
     calls.leave("qry_x", calls.start(agent, call().request, call().origin.context(call().deadline), publisher))
     await until(lambda: agent.cancelled)
     assert agent.cancelled == 1

@@ -36,7 +36,7 @@ async def test_an_event_is_accepted_once_whatever_it_comes_by(stack: Stack) -> N
         for door in (stack.http, elsewhere.http):
             for headers, body in (
                 (structured.headers, structured.body),
-                (binary.headers, binary.body),
+                ({**binary.headers, "content-type": "application/json"}, binary.body),
                 (batch_type, batch),
             ):
                 answer = await door.post(EVENTS, headers=dict(headers), content=bytes(body))

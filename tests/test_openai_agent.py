@@ -163,7 +163,7 @@ def _refusal() -> Script:
         (streams(*events(chat_chunk("Hel"), "[DONE]")), AgentUnavailable, "broke off"),
         (streams(*events(chat_chunk("Hel")), resets=True), AgentUnavailable, "broke"),
         (streams(*events(chat_chunk("Hel"), "{oops")), AgentUnavailable, "not JSON"),
-        (streams(*events(chat_chunk("Hel"), {"x": 1})), AgentUnavailable, "no chat completion"),
+        (streams(*events(chat_chunk("Hel"), {"x": 1})), AgentUnavailable, "broke off"),
         (streams(*events(chat_chunk("Hel")), hangs=10), AgentUnavailable, "silent"),
         (streams(*events({"error": {"message": "busy", "code": 503}})), AgentUnavailable, "503"),
         (streams(*events({"error": {"message": "x", "type": "rate_limit_error"}})), AgentRateLimited, "fewer"),
@@ -177,7 +177,7 @@ def _refusal() -> Script:
         (chat("x", finish="content_filter"), AgentRejected, "content_filter"),
         (chat(finish="tool_calls"), AgentRejected, "tool"),
         (says({"choices": []}), AgentUnavailable, "broke off"),
-        (says({"choices": [3]}), AgentUnavailable, "choice"),
+        (says({"choices": [3]}), AgentUnavailable, "broke off"),
         (says(["x"]), AgentUnavailable, "no chat completion"),
     ],
 )

@@ -13,9 +13,10 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 from activities.agent_calls import AgentCalls
 from activities.run_control import RunControl
 from contracts.agent import WorkflowTarget
-from contracts.calls import AgentCall, AgentOutcome, CancelRequest, Opening
+from contracts.calls import AgentCall, AgentOutcome, CancelRequest, FollowRequest, Opening
 from contracts.payload import JsonObject
 from contracts.runs import RunError, RunInput, RunResult
+from contracts.streams import FOLLOW_SIGNAL, FOLLOWED
 from contracts.verdicts import Verdict
 from workflows.failures import deadline_exceeded, failure_of, run_error
 from workflows.interactions import publish_interaction
@@ -49,9 +50,24 @@ class AgentRun:
         self._deadline = self._started + timedelta(seconds=run.timeout)
         self._request = run.request
         self._stream = RunStream()
+        self._followed = False
+        workflow.set_signal_handler(FOLLOW_SIGNAL, self._follow)
         if run.target is not None:
             hear_progress(self._tell)
         self._tell("is asked")
+
+    async def _follow(self) -> None:
+        """Has what the agent says published; by the memo where its worker is another one."""
+        if self._followed:
+            return
+        self._followed = True
+        here = await workflow.execute_local_activity_method(
+            AgentCalls.publish_stream,
+            FollowRequest(run_id=self._request.run_id),
+            schedule_to_close_timeout=timedelta(seconds=60),
+        )
+        if not here:
+            workflow.upsert_memo({FOLLOWED: True})
 
     async def told(self, work: Awaitable[T]) -> T:
         """The outcome of `work`, once its delivery to the run's webhook has begun, and no handler is under way: a

@@ -4,6 +4,7 @@ import hashlib
 from datetime import datetime
 from typing import Any
 
+from adapters.events.matching import matches
 from contracts.agent import Reply
 from contracts.cloudevents import CloudEvent, EventRefusedError, event_from_json
 from contracts.event_sources import source_of
@@ -28,7 +29,7 @@ def derived_events(reaction: ReactionInput, reply: Reply, now: datetime) -> list
         except EventRefusedError as error:
             detail = f"The agent's events[{number}] cannot be published: {error}."
             raise failure_of(RunError(verdict=Verdict.AGENT_REJECTED, detail=detail)) from None
-        if order.publish_when is None or order.publish_when.matches(event):
+        if order.publish_when is None or matches(order.publish_when, event, f"publishWhen of {order.subscription}"):
             events.append(event)
     return events
 

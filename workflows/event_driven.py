@@ -32,6 +32,8 @@ from workflows.event_lane import TURN, leave_lanes
 from workflows.failures import failure_of
 
 _RETRIES = RetryPolicy(maximum_interval=timedelta(minutes=1))
+# A broker that is away for longer makes the event a dead letter, which can be driven again.
+_PUBLISHING = timedelta(hours=24)
 _STARTING = timedelta(seconds=60)
 
 # Whoever accepted the event enters its ordered lanes, a whole batch at once. One that was killed before it could is
@@ -58,6 +60,7 @@ class EventDriven:
             EventDispatch.dispatch_event, given, start_to_close_timeout=_STARTING, retry_policy=_RETRIES
         )
         if dispatch.refused is not None:
+            await leave_lanes(dispatch.entered, self._id)
             raise failure_of(RunError(verdict=Verdict.EVENT_REFUSED, detail=dispatch.refused))
         if dispatch.reactions or dispatch.routes:
             head = DispatchHead(reactions=dispatch.reactions, routes=dispatch.routes)
@@ -89,12 +92,20 @@ class EventDriven:
             f"{len(dispatch.in_turn)} reactions take turns with those to other events; "
             f"{len(dispatch.routes)} brokers are told."
         )
-        _, untold = await asyncio.gather(
-            asyncio.gather(*map(self._react_in_turn, dispatch.in_turn)),
-            asyncio.gather(*map(self._publish, dispatch.routes)),
-        )
+        reactions = [asyncio.create_task(self._react_in_turn(order)) for order in dispatch.in_turn]
+        routes = [asyncio.create_task(self._publish(route)) for route in dispatch.routes]
+        try:
+            await workflow.wait([*reactions, *routes])
+        except asyncio.CancelledError:
+            for task in (*reactions, *routes):
+                task.cancel()
+            # each reaction that never begins still has to leave its lanes
+            await asyncio.gather(*reactions, *routes, return_exceptions=True)
+            raise
         await workflow.wait_condition(workflow.all_handlers_finished)
-        if reasons := [reason for reason in untold if reason]:
+        for reaction in reactions:
+            reaction.result()
+        if reasons := [reason for route in routes if (reason := route.result())]:
             raise failure_of(RunError(verdict=Verdict.EVENT_REFUSED, detail=" ".join(reasons)))
 
     async def _react_in_turn(self, order: ReactionOrder) -> None:
@@ -137,6 +148,7 @@ class EventDriven:
                 BrokerPublication.publish_to_broker,
                 BrokerOrder(event=self._event, route=route),
                 task_queue=route.task_queue,
+                schedule_to_close_timeout=_PUBLISHING,
                 start_to_close_timeout=timedelta(minutes=2),
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 retry_policy=_RETRIES,

@@ -1,6 +1,6 @@
 """A lane: a subscription's events that take turns, in the order in which they were accepted."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -12,8 +12,10 @@ from contracts.events import Lane, LaneEntries, LaneEntry, LaneSignal, LaneState
 TURN = "turn"
 STILL_INSIDE = "still_inside"
 
-# So often it is asked whether those inside still live: one that was terminated leaves no word.
-_LOOKED_AFTER = timedelta(seconds=60)
+# So often it is asked whether those inside still live, since one that was terminated sends no `leave`: at first, and
+# less and less often while they do.
+_FIRST_CHECK = timedelta(seconds=10)
+_LONGEST_CHECK = timedelta(seconds=60)
 
 # An empty lane is kept for a moment: the next event may be on its way.
 _LINGERS = timedelta(seconds=5)
@@ -29,6 +31,9 @@ class EventLane:
         self._waiting = list(state.waiting)
         self._inside = list(state.inside)
         self._told = 0
+        # When those inside are checked next: a deadline that no news puts off. None while nobody is inside.
+        self._check_at: datetime | None = None
+        self._pause = _FIRST_CHECK
 
     @workflow.run
     async def run(self, state: LaneState) -> None:
@@ -37,16 +42,27 @@ class EventLane:
             told = self._told
             while self._waiting and len(self._inside) < self._capacity:
                 await self._let_in(self._waiting.pop(0))
-            if not await self._news(told):
-                if not self._inside and not self._waiting:
-                    return
-                for entry in list(self._inside):
-                    if not await _lives(entry):
-                        self._forget(entry.event)
+            if not self._inside:
+                self._check_at = None
+            elif self._check_at is None:
+                self._pause = _FIRST_CHECK
+                self._check_at = workflow.now() + self._pause
+            if not await self._news(told) and not self._inside and not self._waiting:
+                return
+            if self._check_at is not None and workflow.now() >= self._check_at:
+                await self._check_inside()
             if workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new(
                     LaneState(capacity=self._capacity, waiting=self._waiting, inside=self._inside)
                 )
+
+    async def _check_inside(self) -> None:
+        """Forgets those that have ended without leaving."""
+        for entry in list(self._inside):
+            if not await _lives(entry):
+                self._forget(entry.event)
+        self._pause = min(2 * self._pause, _LONGEST_CHECK)
+        self._check_at = workflow.now() + self._pause if self._inside else None
 
     @workflow.signal(description="Events want their turn.")
     def enter(self, entering: LaneEntries) -> None:
@@ -72,8 +88,8 @@ class EventLane:
         workflow.set_current_details(f"{len(self._inside)} inside, {len(self._waiting)} waiting.")
 
     async def _news(self, told: int) -> bool:
-        """Waits for somebody to come or go; False when nobody did for long."""
-        patience = _LOOKED_AFTER if self._inside else _LINGERS
+        """Waits for somebody to come or go, but not beyond the next check; False when nobody did."""
+        patience = _LINGERS if self._check_at is None else max(self._check_at - workflow.now(), timedelta())
         try:
             await workflow.wait_condition(lambda: self._told != told, timeout=patience)
         except TimeoutError:

@@ -55,7 +55,8 @@ class EventReaction:
                 EventPublication.publish_events,
                 PublishOrder(tenant=tenant_of(workflow.info().workflow_id), events=events),
                 start_to_close_timeout=timedelta(seconds=30),
-                # until it is done: what an agent found is not thrown away
+                # what an agent found is not thrown away while there is hope; after that the reaction is a dead letter
+                schedule_to_close_timeout=timedelta(hours=24),
                 retry_policy=RetryPolicy(maximum_interval=timedelta(minutes=1)),
                 summary=f"publishes {', '.join(event.type for event in events[:5])}",
             )

@@ -5,7 +5,7 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 from activities.event_publication import EventPublication
 from contracts.cloudevents import CloudEvent
@@ -14,6 +14,7 @@ from contracts.events import PublishOrder
 from contracts.identity import tenant_of
 from contracts.runs import WORKFLOW_TYPES, RunInput, RunStatus
 
+_PUBLISHING = timedelta(minutes=10)
 _PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
 
 
@@ -45,9 +46,16 @@ async def publish_interaction(run: RunInput, error: BaseException | None) -> Non
         datacontenttype="application/json",
         data=data,
     )
-    await workflow.execute_local_activity_method(
-        EventPublication.publish_events,
-        PublishOrder(tenant=tenant_of(info.workflow_id), events=[event]),
-        start_to_close_timeout=timedelta(seconds=30),
-        retry_policy=RetryPolicy(maximum_interval=timedelta(minutes=1)),
-    )
+    try:
+        await workflow.execute_local_activity_method(
+            EventPublication.publish_events,
+            PublishOrder(tenant=tenant_of(info.workflow_id), events=[event]),
+            start_to_close_timeout=timedelta(seconds=30),
+            schedule_to_close_timeout=_PUBLISHING,
+            retry_policy=RetryPolicy(maximum_interval=timedelta(minutes=1)),
+        )
+    except FailureError as failure:
+        if is_cancelled_exception(failure):
+            raise
+        # A run ends although its event cannot be published.
+        workflow.logger.warning("the end of a run could not be published as an event", exc_info=failure)

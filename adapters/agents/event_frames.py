@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator
 
 from adapters.agents.http_verdicts import BadAnswerError, LargeAnswerError
 
+_BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = (b"\n", b"\r")
 
 
-async def sse_data(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[str]:
-    """The `data` of each event. One that is cut off before its blank line does not count, as the standard has it.
+async def sse_data(pieces: AsyncIterator[bytes], most: int, *, lenient: bool = False) -> AsyncIterator[str]:
+    """The `data` of each event. One that is cut off before its blank line does not count, as the standard has it;
+    unless `lenient`, and it is whole: some servers leave the line out after the end of an answer.
 
     `most`: bytes of a line. Raises BadAnswerError and LargeAnswerError.
     """
@@ -20,8 +22,15 @@ async def sse_data(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[str
             data = []
             continue
         name, _, value = line.partition(":")
-        if name == "data" and ended:
-            data.append(value.removeprefix(" "))
+        if name == "data":
+            # a line that is cut off may be half a value
+            data = [*data, value.removeprefix(" ")] if ended or _is_whole(value) else []
+    if data and lenient:
+        yield "\n".join(data)
+
+
+def _is_whole(value: str) -> bool:
+    return value.strip() == "[DONE]" or value.rstrip().endswith("}")
 
 
 async def json_lines(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[str]:
@@ -35,7 +44,10 @@ async def _lines(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[tuple
     """Lines without their end, and whether they had one: LF, CR LF or CR."""
     held: list[bytes] = []
     size = 0
+    first = True
     async for piece in pieces:
+        if first and piece:
+            piece, first = piece.removeprefix(_BOM), False
         size += len(piece)
         # a CR at the end of what was held may be half of an end
         open_end = bool(held) and held[-1].endswith(b"\r")

@@ -16,7 +16,7 @@ from pydantic import JsonValue, ValidationError
 
 from adapters.agents.http_verdicts import BadAnswerError, status_error
 from adapters.agents.replies import as_reply
-from adapters.agents.upstream import Upstream, UpstreamAnswer, parsed
+from adapters.agents.upstream import Upstream, UpstreamAnswer, parsed_frame
 from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
 
 _REPLY_FIELDS = frozenset({"response", "confidence", "data", "usage"})
@@ -32,7 +32,7 @@ class HttpAgent:
         """One exchange. Raises AgentErrors."""
         body = request.model_dump(mode="json", by_alias=True)
         async with self._upstream.asked(body, context) as answer:
-            if not answer.streamed:
+            if not await answer.streamed():
                 yield as_reply(await answer.whole())
                 return
             reply: Reply | None = None
@@ -52,7 +52,7 @@ class HttpAgent:
 
 async def _events(answer: UpstreamAnswer) -> AsyncIterator[AgentEvent]:
     async for frame in answer.frames():
-        event = _event(parsed(frame))
+        event = _event(parsed_frame(frame))
         if event is not None:
             yield event
 

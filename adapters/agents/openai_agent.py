@@ -12,10 +12,11 @@ from typing import Any
 from pydantic import JsonValue
 
 from adapters.agents.http_verdicts import BadAnswerError, status_error
-from adapters.agents.upstream import Upstream, parsed
+from adapters.agents.replies import whole_characters
+from adapters.agents.upstream import Upstream, UpstreamAnswer, parsed, parsed_frame
 from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
 from contracts.payload import JsonObject
-from contracts.verdicts import AgentRejected, AgentUnavailable
+from contracts.verdicts import AgentError, AgentRejected, AgentUnavailable
 
 # Those of a request's `params` that are meant for the model's server; the others are told to the model.
 OPTIONS = frozenset(
@@ -58,15 +59,11 @@ class OpenAIAgent:
         """One completion, as it is generated. Raises AgentErrors."""
         completion = _Completion()
         async with self._upstream.asked(_body(self._terms, request), context) as answer:
-            if answer.streamed:
-                async for frame in answer.frames():
-                    if frame.strip() == _LAST_FRAME:
-                        break
-                    text = completion.hear(parsed(frame), "delta")
-                    if text:
-                        yield Delta(text=text)
+            if await answer.streamed():
+                async for text in _texts(answer, completion):
+                    yield Delta(text=text)
             else:  # a server that does not stream
-                completion.hear(await answer.whole(), "message")
+                completion.hear(await answer.whole())
             reply = completion.reply(as_json=self._terms.json_schema is not None)
         yield reply
 
@@ -75,44 +72,103 @@ class OpenAIAgent:
         await self._upstream.aclose()
 
 
+async def _texts(answer: UpstreamAnswer, completion: "_Completion") -> AsyncIterator[str]:
+    """The text of a stream, piece by piece. A connection that breaks after the finish has done no harm."""
+    try:
+        async for frame in answer.frames(lenient=True):
+            if frame.strip() == _LAST_FRAME:
+                return
+            if text := completion.hear_frame(frame):
+                yield text
+    except Exception:
+        if not completion.is_finished:
+            raise
+
+
 class _Completion:
-    """What has come of one choice."""
+    """What has come of one choice. Once it has finished, nothing that follows undoes it: the answer is paid for."""
 
     def __init__(self) -> None:
         self._text: list[str] = []
         self._refusal = ""
         self._finish: str | None = None
         self._usage: Usage | None = None
+        # Content of a form that is not known here: an answer without text is then not taken for an empty one.
+        self._unread = False
 
-    def hear(self, said: JsonValue, part: str) -> str:
-        """The text that a chunk adds. `part`: under which name it has it."""
+    @property
+    def is_finished(self) -> bool:
+        """Whether the server has said that the answer is complete."""
+        return self._finish is not None
+
+    def hear_frame(self, frame: str) -> str:
+        """The text that a frame of a stream adds; frames that say nothing known are skipped."""
+        try:
+            return self.hear(parsed_frame(frame))
+        except (BadAnswerError, AgentError):
+            if not self.is_finished:
+                raise
+            return ""
+
+    def hear(self, said: JsonValue) -> str:
+        """The text that a chunk of a stream, or a whole completion, adds. Raises AgentErrors and BadAnswerError."""
         if not isinstance(said, dict):
             raise BadAnswerError("it is no chat completion")
         if said.get("error"):
             raise _failure(said["error"])
+        self._count(said.get("usage"))
         choices = said.get("choices")
         if not isinstance(choices, list):
-            raise BadAnswerError("it is no chat completion")
-        self._count(said.get("usage"))
-        return self._choice(choices[0], part) if choices else ""
+            return ""  # such as a frame with the usage alone, or of a kind that is not known yet
+        mine = [one for one in choices if isinstance(one, dict) and one.get("index") in (None, 0)]
+        return "".join(map(self._choice, mine[:1]))
 
     def _count(self, usage: JsonValue) -> None:
         match usage:
-            case {"prompt_tokens": int() as asked, "completion_tokens": int() as answered}:
+            case {"prompt_tokens": int() as asked, "completion_tokens": int() as answered} if asked >= 0 <= answered:
                 self._usage = Usage(input_tokens=asked, output_tokens=answered)
 
-    def _choice(self, choice: JsonValue, part: str) -> str:
-        if not isinstance(choice, dict):
-            raise BadAnswerError("a choice is no object")
+    def _choice(self, choice: dict[str, JsonValue]) -> str:
         finish = choice.get("finish_reason")
-        if isinstance(finish, str):
+        if isinstance(finish, str) and finish and self._finish is None:
             self._finish = finish
-        match choice.get(part):
-            case {"refusal": str(refusal)} if refusal:
+        text = ""
+        # streamed as `delta`, whole as `message`; some servers have it the other way round, or as bare `text`
+        for part in (choice.get("delta"), choice.get("message"), choice):
+            if isinstance(part, dict) and not text:
+                text = self._part(part)
+        if text:
+            self._text.append(text)
+        return text
+
+    def _part(self, part: dict[str, JsonValue]) -> str:
+        refusal = part.get("refusal")
+        if isinstance(refusal, str):
+            self._refusal += refusal
+        content = part.get("content", part.get("text"))
+        match content:
+            case str():
+                return content
+            case list():
+                return "".join(map(self._content_part, content))
+            case None:
+                return ""
+        self._unread = True
+        return ""
+
+    def _content_part(self, part: JsonValue) -> str:
+        """The text of one part of a list: `{"type": "text", "text": …}`, or a string."""
+        match part:
+            case str():
+                return part
+            case {"type": "refusal", "refusal": str(refusal)}:
                 self._refusal += refusal
-            case {"content": str(text)}:
-                self._text.append(text)
+            case {"type": "thinking" | "reasoning"}:
+                pass  # what a model thinks is not its answer
+            case {"text": str(text)} | {"text": {"value": str(text)}}:
                 return text
+            case _:
+                self._unread = True
         return ""
 
     def reply(self, *, as_json: bool) -> Reply:
@@ -126,7 +182,9 @@ class _Completion:
                 raise AgentRejected("The model's server withheld the answer (content_filter).")
             case "tool_calls" | "function_call":
                 raise AgentRejected("The model wants to call a tool, and has none here.")
-        text = "".join(self._text)
+        text = whole_characters("".join(self._text))
+        if not text and self._unread:
+            raise AgentRejected("The model's answer holds no text, but content of a kind that is not read here.")
         data: JsonObject | None = {"finishReason": self._finish} if self._finish != "stop" else None
         if as_json:
             data = self._structured(text)

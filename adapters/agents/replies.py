@@ -37,6 +37,17 @@ def as_event(event: object) -> AgentEvent:
     return Delta(text=event) if isinstance(event, str) else as_reply(event)
 
 
+def whole_characters(text: str) -> str:
+    """The text with characters that were cut in two made whole (languages whose strings are UTF-16 do that).
+
+    Raises AgentRejected for half a character without the other.
+    """
+    try:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError:
+        raise AgentRejected("The agent's text is not valid Unicode.") from None
+
+
 def _of_mapping(answer: Mapping[str, Any]) -> Reply:
     if "response" not in answer:
         return Reply(data=dict(answer))

@@ -1,18 +1,20 @@
 """One POST to an agent's server: bounded, never repeated, its outcome a verdict."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
 from pydantic import JsonValue
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from adapters.agents.event_frames import json_lines, sse_data
 from adapters.agents.http_verdicts import BadAnswerError, LargeAnswerError, agent_error, explanation
 from adapters.outbound.connections import KEPT_IDLE_SECONDS
 from contracts.agent import AgentContext
+from contracts.strict_json import JsonLimitError, check_value, parse_json
 from contracts.verdicts import AgentError
 
 _CONNECT_SECONDS = 5.0
@@ -22,6 +24,11 @@ _LAST_WORDS_SECONDS = 0.1
 _KEPT_CONNECTIONS = 100
 
 _SSE, _NDJSON = "text/event-stream", ("application/x-ndjson", "application/jsonl", "application/json-seq")
+# Types that do not tell events from a whole answer, and how events begin.
+_UNTOLD = frozenset({"", "text/plain", "application/octet-stream"})
+_EVENT_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_ENOUGH = 6
+_BOM = b"\xef\xbb\xbf"
 
 
 class Upstream:
@@ -80,22 +87,37 @@ class UpstreamAnswer:
     """An answer whose body has not been read yet. Reading raises what `Upstream.asked` turns into verdicts."""
 
     def __init__(self, response: httpx.Response) -> None:
-        self._pieces = response.aiter_bytes()
+        self._pieces: AsyncIterator[bytes] = response.aiter_bytes()
         self._type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
-    @property
-    def streamed(self) -> bool:
-        """Whether it comes in frames."""
+    async def streamed(self) -> bool:
+        """Whether it comes in frames. Some servers send events as plain text or name no type: the beginning tells."""
+        if self._type in _UNTOLD:
+            await self._look_at_the_beginning()
         return self._type == _SSE or self._type in _NDJSON
+
+    async def _look_at_the_beginning(self) -> None:
+        beginning = b""
+        pieces = self._pieces
+        async for piece in pieces:
+            beginning += piece
+            if len(beginning.removeprefix(_BOM).lstrip()) >= _ENOUGH:
+                break
+        if beginning.removeprefix(_BOM).lstrip().startswith(_EVENT_FIELDS):
+            self._type = _SSE
+        self._pieces = _chained(beginning, pieces)
 
     async def whole(self) -> JsonValue:
         """The one JSON value that it is."""
         return parsed(await _read(self._pieces, _MOST_BYTES))
 
-    async def frames(self) -> AsyncIterator[str]:
-        """The frames of one that is streamed, each JSON as a rule."""
-        split = sse_data if self._type == _SSE else json_lines
-        async for frame in split(self._pieces, _MOST_BYTES):
+    async def frames(self, *, lenient: bool = False) -> AsyncIterator[str]:
+        """The frames of one that is streamed, each JSON as a rule. `lenient`: the last event needs no blank line."""
+        if self._type == _SSE:
+            frames = sse_data(self._pieces, _MOST_BYTES, lenient=lenient)
+        else:
+            frames = json_lines(self._pieces, _MOST_BYTES)
+        async for frame in frames:
             yield frame
 
     async def finish(self) -> None:
@@ -109,18 +131,49 @@ class UpstreamAnswer:
 def parsed(text: str | bytes) -> JsonValue:
     """A JSON value. Raises BadAnswerError."""
     try:
-        value: JsonValue = from_json(text, allow_inf_nan=False)
+        return parse_json(text)
+    except JsonLimitError as error:
+        raise BadAnswerError(str(error)) from None
     except ValueError:
+        raise BadAnswerError("it is not JSON") from None
+
+
+def parsed_frame(frame: str) -> JsonValue:
+    """The JSON value of a frame, in which a character may be cut in two: its other half comes with the next frame.
+
+    Raises BadAnswerError.
+    """
+    try:
+        return parse_json(frame)
+    except JsonLimitError as error:
+        raise BadAnswerError(str(error)) from None
+    except ValueError:
+        if "\\ud" not in frame.lower():
+            raise BadAnswerError("it is not JSON") from None
+    try:
+        value: JsonValue = json.loads(frame, parse_constant=_refuse_constant)
+        check_value(value)
+    except (ValueError, RecursionError):
         raise BadAnswerError("it is not JSON") from None
     return value
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
 async def _explanation(response: httpx.Response) -> str:
     try:
-        said = explanation(from_json(await _read(response.aiter_bytes(), _MOST_BYTES)))
+        said = explanation(parse_json(await _read(response.aiter_bytes(), _MOST_BYTES)))
     except (ValueError, httpx.HTTPError, LargeAnswerError):
         return ""
     return " ".join(said.split())
+
+
+async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 async def _read(pieces: AsyncIterator[bytes], most: int) -> bytes:

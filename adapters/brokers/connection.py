@@ -1,10 +1,11 @@
 """One broker's connection, which is made again for as long as it takes."""
 
 import asyncio
+import struct
 
 import structlog
 
-from adapters.brokers.message import Take, Transport
+from adapters.brokers.message import Take, Transport, UnpublishableError
 from contracts.cloudevents import CloudEvent
 
 log = structlog.get_logger(__name__)
@@ -14,6 +15,8 @@ _START_SECONDS = 30.0
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 10.0
 _LOOKED_AFTER = 1.0
+
+_NEVER = (ValueError, TypeError, OverflowError, struct.error)
 
 
 class BrokerConnection:
@@ -70,9 +73,12 @@ class BrokerConnection:
             log.warning("broker's connection did not end in order", broker=self.name, error=_said(error))
 
     async def publish(self, event: CloudEvent, to: str) -> None:
-        """Returns once the broker has confirmed it. Waits for a broker that is away."""
+        """Returns once the broker has confirmed it. Waits for a broker that is away. Raises UnpublishableError."""
         await self._up.wait()
-        await self._transport.publish(event, to)
+        try:
+            await self._transport.publish(event, to)
+        except _NEVER as error:  # the event or the address cannot be put into the broker's protocol
+            raise UnpublishableError(_said(error)) from error
 
 
 def _said(error: Exception) -> str:

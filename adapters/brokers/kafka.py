@@ -6,13 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    TopicAuthorizationFailedError,
+)
 from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
 from faststream.kafka.message import KafkaAckableMessage
 
 from adapters.brokers.faststream_parts import CONSUMING, GRACE_SECONDS, in_text
-from adapters.brokers.message import Message, Take
+from adapters.brokers.message import Message, Take, UnpublishableError
 from contracts.cloudevents import CloudEvent, binary_of
 from contracts.config import ConsumeConfig
 
@@ -79,7 +84,10 @@ class KafkaTransport:
         headers = {f"ce_{name}": value for name, value in attributes.items()}
         headers |= {"content-type": content_type} if content_type else {}
         key = event.attribute("partitionkey") or event.subject or event.attribute("correlationid") or event.id
-        await self._broker.publish(body, to, key=key.encode(), headers=headers)
+        try:
+            await self._broker.publish(body, to, key=key.encode(), headers=headers)
+        except (MessageSizeTooLargeError, InvalidTopicError, TopicAuthorizationFailedError) as error:
+            raise UnpublishableError(f"Kafka does not take it: {error}") from error
 
 
 class _Window:

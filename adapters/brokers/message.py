@@ -4,9 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from pydantic_core import from_json
-
 from contracts.cloudevents import CloudEvent, EventRefusedError, event_from_binary, event_from_json
+from contracts.strict_json import parse_json
 
 STRUCTURED = "application/cloudevents+json"
 
@@ -28,6 +27,14 @@ class Message:
     beat_seconds: float = 10.0
 
 
+class UnknownBrokerError(Exception):
+    """This process has no broker of that name in its configuration."""
+
+
+class UnpublishableError(Exception):
+    """The broker will never take this event, however often it is tried. The message says why."""
+
+
 Take = Callable[[Message], Awaitable[None]]
 
 
@@ -42,7 +49,9 @@ class Transport(Protocol):
 
     async def stop(self) -> None: ...
 
-    async def publish(self, event: CloudEvent, to: str) -> None: ...
+    async def publish(self, event: CloudEvent, to: str) -> None:
+        """Raises UnpublishableError for what will never succeed; anything else may pass."""
+        ...
 
 
 def event_of(message: Message) -> CloudEvent:
@@ -53,7 +62,7 @@ def event_of(message: Message) -> CloudEvent:
     media_type = (message.content_type or "").partition(";")[0].strip().lower()
     if media_type == STRUCTURED or not attributes:
         try:
-            said = from_json(message.body, allow_inf_nan=False)
+            said = parse_json(message.body)
         except ValueError as error:
             raise EventRefusedError(
                 [("", f"it has no CloudEvents attributes, and its body is no JSON: {error}")]

@@ -7,12 +7,13 @@ import nats
 from faststream.nats import JStream, NatsBroker
 from faststream.nats.annotations import NatsMessage
 from nats.aio.client import Client
+from nats.errors import BadSubjectError, MaxPayloadError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
 from adapters.brokers.faststream_parts import CONSUMING, in_text
-from adapters.brokers.message import Message, Take
+from adapters.brokers.message import Message, Take, UnpublishableError
 from contracts.cloudevents import CloudEvent, binary_of
 from contracts.config import ConsumeConfig
 
@@ -99,7 +100,10 @@ class NatsTransport:
             attributes["datacontenttype"] = content_type
         headers = {f"ce-{name}": _encoded(value) for name, value in attributes.items()}
         headers["Nats-Msg-Id"] = _encoded(f"{event.source} {event.id}")
-        await self._jetstream().publish(to, body, timeout=_PUBLISH_SECONDS, stream=stream, headers=headers)
+        try:
+            await self._jetstream().publish(to, body, timeout=_PUBLISH_SECONDS, stream=stream, headers=headers)
+        except (MaxPayloadError, BadSubjectError) as error:
+            raise UnpublishableError(f"NATS does not take it: {error}") from error
 
     async def _stream_of(self, subject: str) -> str:
         known = self._streams.get(subject)

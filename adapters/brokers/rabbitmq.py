@@ -1,5 +1,7 @@
 """RabbitMQ."""
 
+import hashlib
+
 from aiormq.exceptions import ChannelPreconditionFailed
 from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 from faststream.rabbit.annotations import RabbitMessage
@@ -11,6 +13,7 @@ from contracts.config import ConsumeConfig
 
 _PUBLISH_SECONDS = 10.0
 _RECONNECT_SECONDS = 0.5
+_MOST_ID_BYTES = 255
 
 
 class RabbitTransport:
@@ -91,11 +94,19 @@ class RabbitTransport:
             exchange=exchange if slash else None,
             persist=True,
             mandatory=True,
-            message_id=f"{event.source} {event.id}",
+            message_id=_message_id(event),
             headers={f"cloudEvents_{name}": value for name, value in attributes.items()},
             content_type=content_type or "application/octet-stream",
             timeout=_PUBLISH_SECONDS,
         )
+
+
+def _message_id(event: CloudEvent) -> str:
+    """AMQP allows it 255 bytes; a longer one is cut and marked."""
+    whole = f"{event.source} {event.id}"
+    if len(whole.encode()) <= _MOST_ID_BYTES:
+        return whole
+    return f"{whole.encode()[:150].decode(errors='ignore')}~{hashlib.sha256(whole.encode()).hexdigest()}"
 
 
 def _queue(name: str, *, found: bool) -> RabbitQueue:

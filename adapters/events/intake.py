@@ -21,6 +21,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from adapters.concurrency import few_at_once
 from adapters.events.in_order import Lines, Place
 from adapters.events.lanes import enter_lane, ordered_lane
+from adapters.events.matching import reacting
 from adapters.events.subscription_book import SubscriptionBook
 from adapters.search_attributes import keywords
 from contracts.cloudevents import MOST_EVENT_BYTES, CloudEvent
@@ -108,12 +109,11 @@ class EventIntake:
     async def _entries(self, tenant: str, event: CloudEvent) -> list[LaneEntry]:
         public = event_id(tenant, event.source, event.id)
         entries = []
-        for subscription in await self.book.of(tenant):
-            if subscription.order_by is not None and subscription.filter.matches(event):
-                lane = ordered_lane(tenant, subscription, event)
-                if lane is not None:
-                    reaction = workflow_id(tenant, reaction_id(tenant, public, subscription.name))
-                    entries.append(LaneEntry(lane=lane, event=workflow_id(tenant, public), reaction=reaction))
+        for subscription in reacting(await self.book.of(tenant), event):
+            lane = ordered_lane(tenant, subscription, event)
+            if lane is not None:
+                reaction = workflow_id(tenant, reaction_id(tenant, public, subscription.name))
+                entries.append(LaneEntry(lane=lane, event=workflow_id(tenant, public), reaction=reaction))
         return entries
 
     async def _start(self, tenant: str, given: EventInput) -> Accepted:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from adapters.streams.tail import Tail
 from adapters.streams.wakeup import Wakeup
@@ -21,6 +21,15 @@ _LOG_PAUSE_SECONDS = 0.5
 _ASKED_ANEW_SECONDS = 5.0
 
 
+Follow = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Publisher(Protocol):
+    """The agent's end of a stream: `adapters.streams.publisher.StreamPublisher`."""
+
+    def want(self) -> None: ...
+
+
 class LiveStream:
     """One run's stream in this process. It is fed by the agent's own publisher if that is here, else from the log.
 
@@ -32,11 +41,11 @@ class LiveStream:
         self.log = log
         self.tail = Tail()
         self.readers = 0
-        self.followed = False
         self.complete = False
         self._local = local
-        self._publisher: object | None = None
+        self._publisher: Publisher | None = None
         self._published_at = 0.0
+        self._follow: Follow | None = None
         self._until_ended: Callable[[], Coroutine[Any, Any, RunEnd]] | None = None
         self._ended: asyncio.Task[RunEnd] | None = None
         self._feeding: asyncio.Task[None] | None = None
@@ -48,26 +57,32 @@ class LiveStream:
         """Whether nobody needs it."""
         return self.readers == 0 and self._publisher is None
 
-    def attach(self, publisher: object) -> None:
+    def attach(self, publisher: "Publisher") -> None:
         """From now on this publisher feeds it."""
         self._publisher = publisher
+        if self.readers:
+            publisher.want()
         self._news.set()
 
-    def detach(self, publisher: object) -> None:
+    def detach(self, publisher: "Publisher") -> None:
         """The publisher has said its last."""
         if self._publisher is publisher:
             self._publisher = None
             self._published_at = time.monotonic()
             self._feed_on()
 
-    def join(self, until_ended: Callable[[], Coroutine[Any, Any, RunEnd]]) -> None:
-        """A reader comes. `until_ended` tells how the run ends; only the first reader's is used."""
+    def join(self, until_ended: Callable[[], Coroutine[Any, Any, RunEnd]], follow: Follow | None) -> None:
+        """A reader comes. `until_ended` tells how the run ends, `follow` has the run publish what its agent says in
+        another process; only the first reader's are used.
+        """
         self.readers += 1
-        self.followed = True
+        if self._publisher is not None:
+            self._publisher.want()
         if self.readers == 1:
             self.complete = False
             self._position = None
             self._until_ended = until_ended
+            self._follow = follow
         self._feed_on()
 
     async def leave(self) -> None:
@@ -101,6 +116,9 @@ class LiveStream:
         """Until all is told, or a publisher does it."""
         if self._local and not self._published_at:
             await self._news.wait(_LOCAL_START_SECONDS)
+        if self._publisher is None and self._follow is not None:
+            follow, self._follow = self._follow, None
+            await follow()
         while self._publisher is None and not self.complete:
             self._news.clear()
             ended = self._awaited_end()
@@ -181,11 +199,14 @@ class LiveStreams:
 
     @asynccontextmanager
     async def joined(
-        self, workflow_id: str, until_ended: Callable[[], Coroutine[Any, Any, RunEnd]]
+        self,
+        workflow_id: str,
+        until_ended: Callable[[], Coroutine[Any, Any, RunEnd]],
+        follow: Follow | None = None,
     ) -> AsyncIterator[LiveStream]:
         """The run's stream, with one reader more while the block runs."""
         stream = self.of(workflow_id)
-        stream.join(until_ended)
+        stream.join(until_ended, follow)
         try:
             yield stream
         finally:

@@ -4,6 +4,8 @@ import asyncio
 import random
 import time
 from contextlib import suppress
+from datetime import datetime
+from enum import Enum
 
 from adapters.streams.batches import FULL_BATCH, FULL_BATCH_BYTES, first_batch, latest_progress_only
 from adapters.streams.live import LiveStreams
@@ -22,16 +24,30 @@ _MOST_UNCONFIRMED_BYTES = 2_000_000
 _CLOSING_SECONDS = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 
+# What was said before somebody asked for it comes in pieces of this length.
+_CAUGHT_UP_CHARACTERS = 8_000
+
 # An agent may tell its progress as often as it likes; readers are told the latest, this often.
 _PROGRESS_SECONDS = 0.25
+
+
+class _Mode(Enum):
+    """What becomes of the text. It goes from `KEPT` to `HELD` or `WRITTEN`, and from `HELD` to `WRITTEN`.
+
+    `KEPT`: nobody has asked for it, so it stays here, and the result is the stream. `HELD`: readers in this process
+    have it; the log gets it once the call has been adopted. `WRITTEN`: the log gets it too.
+    """
+
+    KEPT = "kept"
+    HELD = "held"
+    WRITTEN = "written"
 
 
 class StreamPublisher:
     """One attempt's publisher. `repeated`: the agent was called before, so what it said then is reset.
 
-    A call that nobody is known to follow is `held` at first: nothing of it goes to the log before `release`, and one
-    that says more than the tail may hold meanwhile is not published at all (its result is all there is to read).
-    `awaited`: somebody waits for the first chunk, here or elsewhere.
+    `held`: the call has not been adopted yet, which `release` tells. `awaited`: somebody waits for the first chunk,
+    here or elsewhere; else nothing is published before `want`.
     """
 
     def __init__(
@@ -39,6 +55,7 @@ class StreamPublisher:
         streams: LiveStreams,
         workflow_id: str,
         attempt: int,
+        deadline: datetime,
         *,
         repeated: bool = False,
         held: bool = False,
@@ -46,15 +63,17 @@ class StreamPublisher:
     ) -> None:
         self._streams = streams
         self._stream = streams.of(workflow_id)
-        self._stream.attach(self)
         self._tail = self._stream.tail
-        self._writer = streams.log.writer(workflow_id)
+        self._writer = streams.log.writer(workflow_id, deadline, repeated=repeated)
         self._attempt = attempt
         self._repeated = repeated
-        self._held = held
         self._released = Wakeup()
+        if not held:
+            self._released.set()
         self._awaited = awaited
-        self._given_up = False
+        self._mode = self._published_mode if awaited else _Mode.KEPT
+        self._kept = bytearray()
+        self._catching_up: asyncio.Task[None] | None = None
         self._begun: float | None = None
         self._closing = False
         self._to_write = Wakeup()
@@ -63,16 +82,43 @@ class StreamPublisher:
         self._progress: tuple[float, str] | None = None
         self._progress_at = 0.0
         self._last_write = 0.0
-        self._wrote = False
         self._writing: asyncio.Task[None] | None = None
+        self._stream.attach(self)
+
+    @property
+    def _published_mode(self) -> _Mode:
+        return _Mode.WRITTEN if self._released.is_set else _Mode.HELD
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether nobody has asked for the text yet."""
+        return self._mode is _Mode.KEPT and self._catching_up is None
+
+    def want(self) -> None:
+        """Somebody asks for the text: what there is of it is published, and from now on all."""
+        if self.is_kept:
+            self._catching_up = asyncio.create_task(self._catch_up(), name="a stream catches up")
+
+    async def _catch_up(self) -> None:
+        await self._begin()
+        text = self._kept.decode()
+        self._kept.clear()
+        self._mode = self._published_mode
+        for start in range(0, len(text), _CAUGHT_UP_CHARACTERS):
+            piece = text[start : start + _CAUGHT_UP_CHARACTERS]
+            self._tell(StreamEntry.chunk(self._tail.last_index + 1, piece))
 
     async def chunk(self, text: str) -> None:
         """Tells a piece of the response. Waits when the log is too far behind. Raises what `close` does."""
+        if self.is_kept and self._repeated and not self._kept and await self._kept_so_far():
+            self.want()  # readers know something of an attempt before
+        if self.is_kept:
+            self._kept += text.encode()
+            return
+        if self._catching_up is not None:
+            await asyncio.shield(self._catching_up)
         await self._begin()
-        while self._too_far_ahead() and not self._given_up:
-            if self._held and not self._awaited and not self._stream.followed:
-                self._give_up()
-                return
+        while self._too_far_ahead():
             self._to_write.set()
             self._written.clear()
             self._raise_if_broken()
@@ -83,7 +129,7 @@ class StreamPublisher:
         """Tells how far the work is; readers can do without any single one of these. Those of runs that nobody
         follows are not kept: their heartbeats tell as much.
         """
-        if not (self._awaited or self._stream.readers):
+        if self.is_kept or not (self._awaited or self._stream.readers):
             return
         await self._begin()
         self._progress = percent, note
@@ -92,7 +138,7 @@ class StreamPublisher:
 
     async def until_released(self) -> None:
         """While it is held, the log has nothing of what somebody awaits."""
-        if self._held and self._awaited and self._begun is not None:
+        if self._mode is _Mode.HELD and self._awaited and self._begun is not None:
             await self._released.wait()
 
     def _tell_progress(self) -> None:
@@ -108,35 +154,35 @@ class StreamPublisher:
             await self.chunk(text)
 
     def release(self) -> None:
-        """From now on the log gets everything."""
-        self._held = False
+        """The call was adopted: the log may have everything that somebody asks for."""
         self._released.set()
+        if self._mode is not _Mode.HELD:
+            return
+        self._mode = _Mode.WRITTEN
         if self._tail.unconfirmed_count and self._begun is not None:
             self._write_on()
 
-    async def close(self) -> int:
-        """Says that nothing more comes; returns the last index that the log keeps, 0 if it keeps nothing.
+    async def close(self, *, answered: bool = False) -> int:
+        """Says that nothing more comes; returns the last index that the log keeps, 0 if it keeps nothing. `answered`:
+        no other attempt will follow.
 
         Raises StreamLogError when the log cannot be written, StreamClosedError when this attempt is out of its time.
         """
         try:
-            if self._begun is None or self._given_up:
-                return 0
-            if not self._wanted:  # the result says it all
+            if self._catching_up is not None:
+                await self._catching_up
+            if self._begun is None or self._mode is not _Mode.WRITTEN:  # the result says it all
                 return 0
             self._tell_progress()
             self._closing = True
             self._write_on()
             self._to_write.set()
             await self._drained()
+            if answered:
+                await self._writer.finish()
             return self._tail.last_index
         finally:
             await self._end()
-
-    @property
-    def _wanted(self) -> bool:
-        """Whether the log shall have it: somebody waits for it or follows it, or has done so."""
-        return not self._held and (self._awaited or self._wrote or self._stream.followed)
 
     async def _drained(self) -> None:
         if self._writing is None:
@@ -147,10 +193,11 @@ class StreamPublisher:
         self._writing.result()
 
     async def _end(self) -> None:
-        if self._writing is not None:
-            self._writing.cancel()
-            with suppress(asyncio.CancelledError, StreamLogError, StreamClosedError):
-                await self._writing
+        for task in (self._catching_up, self._writing):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError, StreamLogError, StreamClosedError):
+                    await task
         if self._begun is not None:
             self._streams.writers -= 1
             self._begun = None
@@ -180,18 +227,11 @@ class StreamPublisher:
                 pause = min(_LONGEST_PAUSE, pause * 2)
 
     def _tell(self, entry: StreamEntry) -> None:
-        if self._given_up:
-            return
         self._tail.append(entry, confirmed=False)
         if self._idle or self._full():
             self._to_write.set()
-        if not self._held:
+        if self._mode is _Mode.WRITTEN:
             self._write_on()
-
-    def _give_up(self) -> None:
-        self._given_up = True
-        self._stream.detach(self)
-        self._streams.forget(self._stream)
 
     def _too_far_ahead(self) -> bool:
         return (
@@ -229,7 +269,6 @@ class StreamPublisher:
         # by itself, so that a writer that waits for its time holds no batch that is written
         batch = first_batch(self._tail.unconfirmed)
         last = self._tail.confirmed + len(batch)
-        self._wrote = True
         await self._append(latest_progress_only(batch))
         self._last_write = time.monotonic()
         self._tail.confirm(last)
@@ -243,9 +282,7 @@ class StreamPublisher:
         now = time.monotonic()
         if not self._last_write and self._awaited and not here:
             return  # nobody waits for a first chunk
-        pause = self._streams.log.pause(
-            followed_here=here or not self._awaited, age=now - self._begun, writers=self._streams.writers
-        )
+        pause = self._streams.log.pause(followed_here=here, age=now - self._begun, writers=self._streams.writers)
         # Streams that began together shall not all write at once.
         delay = (self._last_write or self._begun) + pause * random.uniform(0.75, 1.25) - now
         self._to_write.clear()

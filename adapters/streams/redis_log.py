@@ -7,6 +7,7 @@ its time still sends, and the last index is read without looking into any batch.
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 from redis.asyncio import Redis
@@ -67,8 +68,8 @@ class RedisStreamLog:
         self._news = news
         self._writes = writes
 
-    def writer(self, workflow_id: str) -> "RedisStreamWriter":
-        """A writer for one attempt of the run."""
+    def writer(self, workflow_id: str, deadline: datetime, *, repeated: bool) -> "RedisStreamWriter":
+        """A writer for one attempt of the run; a stream in Redis knows neither deadline nor limit."""
         return RedisStreamWriter(self._prefix + workflow_id, self._writes)
 
     def pause(self, *, followed_here: bool, age: float, writers: int) -> float:
@@ -119,3 +120,6 @@ class RedisStreamWriter:
             raise StreamLogError(f"Redis: {error}") from error
         except RedisError as error:
             raise StreamLogError(f"Redis: {error}") from error
+
+    async def finish(self) -> None:
+        """Nothing is open for one run alone."""

@@ -1,15 +1,21 @@
-"""The log of a stream in its own run: written by Temporal's Workflow Streams, read from the history.
+"""The log of a stream in its own run: written as Temporal's Workflow Streams do it, read from the history.
 
 Each item is a batch, a list of entries: as items of their own they made half of what an open stream weighs. The
 stock client of `temporalio.contrib.workflow_streams` can follow such a run too. Our readers do not ask the workflow,
 as that client does: they wait for the history's next event. That needs no worker, works the same after the run has
 ended, adds nothing to the history, and is faster (docs/decisions.md, "Reading a stream").
+
+The server takes 10,000 signals per workflow. So a long stream goes on in *segments*, workflows of their own named
+`<workflow id>/stream/<n>`, long before that. The last batch of a segment is a marker; where the server refused even
+that one, readers look for the next segment. (A stock client reads the first segment, the run.)
 """
 
+import asyncio
 import base64
 import json
-from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
 from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.history.v1 import HistoryEvent
@@ -18,20 +24,34 @@ from temporalio.api.workflowservice.v1 import (
     GetWorkflowExecutionHistoryReverseRequest,
 )
 from temporalio.client import Client
-from temporalio.contrib.workflow_streams import PublishInput, WorkflowStreamClient
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.contrib.workflow_streams import PublishInput
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from contracts.streams import StreamClosedError, StreamEntry, StreamLogError, StreamPage
-
-TOPIC = "stream"
-_PUBLISH_SIGNAL = "__temporal_workflow_stream_publish"
-
-_JSON = {"encoding": b"json/plain"}
+from adapters.streams.temporal_writer import TemporalStreamWriter
+from contracts.streams import (
+    PUBLISH_SIGNAL,
+    SEGMENT_MARKER,
+    STREAM_TOPIC,
+    StreamEntry,
+    StreamLogError,
+    StreamPage,
+    StreamSegmentInput,
+    segment_id,
+)
 
 _PAGE_EVENTS = 200
 
 # Longer than the server lets a question for the next event wait.
 _LONGEST_WAIT = timedelta(seconds=70)
+
+# A batch, and the workflow task behind it.
+_EVENTS_PER_WRITE = 4
+
+# Where a segment has so many batches and no news, its reader looks for the next one.
+_LOOKED_FOR_AFTER = 8
+_LOOKED_FOR_SECONDS = 2.0
 
 # A write costs an event for the batch, three for the workflow task behind it, and some 10 ms of processor. Readers in
 # the process itself have the tail. Readers elsewhere want every batch early, as long as the history can bear it.
@@ -41,97 +61,165 @@ _PAUSE_PER_AGE = 1 / 200
 _WRITES_A_SECOND = 25
 
 
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """Where to read on: the segment, the server's page token in it, and how many batches of it were read."""
+
+    segment: int = 1
+    token: bytes = b""
+    batches: int = 0
+
+
 class TemporalStreamLog:
-    """The log that needs nothing installed."""
+    """The log that needs nothing installed. Segments run on `task_queue`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, task_queue: str) -> None:
         self._client = client
+        self._task_queue = task_queue
 
-    def writer(self, workflow_id: str) -> "TemporalStreamWriter":
-        """A writer for one attempt of the run."""
-        return TemporalStreamWriter(self._client, workflow_id)
+    def writer(self, workflow_id: str, deadline: datetime, *, repeated: bool) -> TemporalStreamWriter:
+        """A writer for one attempt of the run; see `contracts.streams.StreamLog`."""
+        return TemporalStreamWriter(self, workflow_id, deadline, repeated=repeated)
 
     def pause(self, *, followed_here: bool, age: float, writers: int) -> float:
         """Seconds between two writes; see `contracts.streams.StreamLog`."""
         wanted = _PAUSE_FOLLOWED_HERE if followed_here else age * _PAUSE_PER_AGE
         return max(_SHORTEST_PAUSE, min(wanted, _PAUSE_FOLLOWED_HERE), writers / _WRITES_A_SECOND)
 
-    async def read(self, workflow_id: str, position: bytes | None, *, wait: bool) -> StreamPage:
-        """The history's next events; `position` is the server's page token.
+    async def read(self, workflow_id: str, position: _Position | None, *, wait: bool) -> StreamPage:
+        """The history's next events, over all segments.
 
         A run that is open makes it wait, whatever `wait` says: its history has no end yet.
         """
-        request = GetWorkflowExecutionHistoryRequest(
-            namespace=self._client.namespace,
-            execution=WorkflowExecution(workflow_id=workflow_id),
-            maximum_page_size=_PAGE_EVENTS,
-            next_page_token=position or b"",
-            wait_new_event=True,
-        )
+        at = position or _Position()
         try:
-            answer = await self._client.workflow_service.get_workflow_execution_history(
-                request, retry=True, timeout=_LONGEST_WAIT
-            )
+            # a segment may outlive the run, and then says nothing more
+            waits = wait or at.segment == 1
+            reading = asyncio.ensure_future(self._page(workflow_id, at, wait=waits))
+            try:
+                while at.batches >= _LOOKED_FOR_AFTER:
+                    if (await asyncio.wait({reading}, timeout=_LOOKED_FOR_SECONDS))[0]:
+                        break
+                    if await self.exists(segment_id(workflow_id, at.segment + 1)):
+                        # it is written only once everything before it was kept, and that was read
+                        return StreamPage(entries=[], position=_Position(at.segment + 1), more=True)
+                return await reading
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
         except RPCError as error:
             raise StreamLogError(error.message) from error
-        entries = [entry for event in answer.history.events for entry in await self._entries(event)]
-        token = answer.next_page_token
-        return StreamPage(entries=entries, position=token or position, more=bool(token))
+
+    async def _page(self, workflow_id: str, at: _Position, *, wait: bool) -> StreamPage:
+        request = GetWorkflowExecutionHistoryRequest(
+            namespace=self._client.namespace,
+            execution=WorkflowExecution(workflow_id=segment_id(workflow_id, at.segment)),
+            maximum_page_size=_PAGE_EVENTS,
+            next_page_token=at.token,
+            wait_new_event=wait,
+        )
+        answer = await self._client.workflow_service.get_workflow_execution_history(
+            request, retry=True, timeout=_LONGEST_WAIT
+        )
+        batches = [batch for event in answer.history.events for batch in await self._batches(event)]
+        entries = [StreamEntry.of(body) for batch in batches for body in batch if SEGMENT_MARKER not in body]
+        if any(SEGMENT_MARKER in body for batch in batches for body in batch):
+            return StreamPage(entries=entries, position=_Position(at.segment + 1), more=True)
+        if answer.next_page_token:
+            following = _Position(at.segment, answer.next_page_token, at.batches + len(batches))
+            return StreamPage(entries=entries, position=following, more=True)
+        if await self.exists(segment_id(workflow_id, at.segment + 1)):
+            return StreamPage(entries=entries, position=_Position(at.segment + 1), more=True)
+        return StreamPage(entries=entries, position=at, more=False)
 
     async def last_index(self, workflow_id: str) -> int:
-        """Looked for from the history's end backwards."""
+        """Looked for from the last segment's end backwards."""
+        try:
+            for segment in range(await self.last_segment(workflow_id), 0, -1):
+                index = await self._last_index_in(segment_id(workflow_id, segment))
+                if index:
+                    return index
+        except RPCError as error:
+            raise StreamLogError(error.message) from error
+        return 0
+
+    async def last_segment(self, workflow_id: str) -> int:
+        """The number of the stream's last segment. Raises RPCError."""
+        segment = 1
+        while await self.exists(segment_id(workflow_id, segment + 1)):
+            segment += 1
+        return segment
+
+    async def exists(self, workflow_id: str) -> bool:
+        """Whether there is such a workflow, running or ended. Raises RPCError."""
+        try:
+            await self._client.get_workflow_handle(workflow_id).describe()
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            return False
+        return True
+
+    async def size(self, workflow_id: str) -> tuple[int, int]:
+        """Roughly how many writes and bytes a segment holds. Raises RPCError."""
+        description = await self._client.get_workflow_handle(workflow_id).describe()
+        info = description.raw_description.workflow_execution_info
+        return int(info.history_length) // _EVENTS_PER_WRITE, int(info.history_size_bytes)
+
+    async def _last_index_in(self, segment: str) -> int:
         request = GetWorkflowExecutionHistoryReverseRequest(
             namespace=self._client.namespace,
-            execution=WorkflowExecution(workflow_id=workflow_id),
+            execution=WorkflowExecution(workflow_id=segment),
             maximum_page_size=_PAGE_EVENTS,
         )
         service = self._client.workflow_service
-        try:
-            while True:
-                answer = await service.get_workflow_execution_history_reverse(request, retry=True)
-                entries = [entry for event in answer.history.events for entry in await self._entries(event)]
-                if entries:  # a writer out of its time may have the last word, but not the highest number
-                    return max(entry.index for entry in entries)
-                if not answer.next_page_token:
-                    return 0
-                request.next_page_token = answer.next_page_token
-        except RPCError as error:
-            raise StreamLogError(error.message) from error
+        while True:
+            answer = await service.get_workflow_execution_history_reverse(request, retry=True)
+            batches = [batch for event in answer.history.events for batch in await self._batches(event)]
+            indexes = [body["index"] for batch in batches for body in batch if SEGMENT_MARKER not in body]
+            if indexes:  # a writer out of its time may have the last word, but not the highest number
+                return int(max(indexes))
+            if not answer.next_page_token:
+                return 0
+            request.next_page_token = answer.next_page_token
 
-    async def _entries(self, event: HistoryEvent) -> list[StreamEntry]:
+    async def _batches(self, event: HistoryEvent) -> list[list[dict[str, Any]]]:
+        """The batches that an event holds: of a signal, or of the start that came with one."""
         signal = event.workflow_execution_signaled_event_attributes
-        if signal.signal_name != _PUBLISH_SIGNAL:
+        if signal.signal_name != PUBLISH_SIGNAL:
             return []
-        (batch,) = await self._client.data_converter.decode(signal.input.payloads, [PublishInput])
-        return [entry for item in batch.items if item.topic == TOPIC for entry in _batch(item.data)]
+        (published,) = await self._client.data_converter.decode(signal.input.payloads, [PublishInput])
+        return [_batch(item.data) for item in published.items if item.topic == STREAM_TOPIC]
+
+    async def cancel(self, segment: str) -> None:
+        """Ends a segment that takes no signals any more. Raises RPCError."""
+        await self._client.get_workflow_handle(segment).cancel()
+
+    async def signal(self, segment: str, name: str, *arguments: Any) -> None:
+        """Sends a signal to a segment that is there. Raises RPCError."""
+        await self._client.get_workflow_handle(segment).signal(name, args=arguments)
+
+    async def begin(self, segment: str, until: datetime, published: PublishInput) -> bool:
+        """Starts a segment with its first batch, or signals it there; False where it has ended. Raises RPCError."""
+        try:
+            await self._client.start_workflow(
+                "StreamSegment",
+                StreamSegmentInput(until=until),
+                id=segment,
+                task_queue=self._task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                start_signal=PUBLISH_SIGNAL,
+                start_signal_args=[published],
+                static_summary="a stream goes on here",
+            )
+        except WorkflowAlreadyStartedError:
+            return False
+        return True
 
 
-def _batch(data: str) -> list[StreamEntry]:
+def _batch(data: str) -> list[dict[str, Any]]:
     # as `PublishEntry` documents it: a serialized payload in base64
     payload = Payload.FromString(base64.b64decode(data))
-    return [StreamEntry.of(body) for body in json.loads(payload.data)]
-
-
-class TemporalStreamWriter:
-    """Writes batches as signals; a batch that is sent again is recognized by its sequence number."""
-
-    def __init__(self, client: Client, workflow_id: str) -> None:
-        self._stream = WorkflowStreamClient.create(client, workflow_id)
-        self._topic = self._stream.topic(TOPIC)
-        self._sent: Sequence[StreamEntry] = ()
-
-    async def append(self, entries: Sequence[StreamEntry]) -> None:
-        """See `contracts.streams.StreamWriter`."""
-        if entries is not self._sent:  # the stock client keeps what it could not send
-            batch = f"[{','.join(entry.text for entry in entries)}]".encode()
-            self._topic.publish(Payload(metadata=_JSON, data=batch))
-            self._sent = entries
-        try:
-            await self._stream.flush()
-        except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
-                raise StreamClosedError("The run has ended.") from error
-            raise StreamLogError(error.message) from error
-        except TimeoutError as error:
-            raise StreamLogError(str(error)) from error
-        self._sent = ()
+    batch: list[dict[str, Any]] = json.loads(payload.data)
+    return batch

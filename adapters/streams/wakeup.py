@@ -14,6 +14,11 @@ class Wakeup:
         self._set = False
         self._waiter: asyncio.Future[None] | None = None
 
+    @property
+    def is_set(self) -> bool:
+        """Whether the next one passes."""
+        return self._set
+
     def set(self) -> None:
         """Wakes who waits, and lets the next one pass."""
         self._set = True
