@@ -25,6 +25,7 @@ from adapters.agents.error_boundary import contained_tasks
 from adapters.agents.gate import gate_for
 from adapters.agents.loading import AgentLoadError, load_agents
 from adapters.agents.registry import AgentRegistry
+from adapters.disk_space import DiskSpace
 from adapters.documents.source import FETCH_SECONDS, DocumentSource
 from adapters.events.intake import EventIntake
 from adapters.outbound.guarded_http import guarded_client
@@ -33,7 +34,7 @@ from adapters.webhooks.posting import TIMEOUT_SECONDS, WebhookPoster
 from contracts.circuits import control_queue
 from contracts.config import SevenfoldConfig
 from contracts.events import event_queue
-from contracts.runs import batch_queue
+from contracts.runs import batch_queue, stream_queue
 from contracts.webhooks import webhook_queue
 from runtime.command import run
 from runtime.config_file import load_config
@@ -105,6 +106,7 @@ async def running_worker(
         agents,
         gate,
         streams,
+        DiskSpace(settings.own_disk),
         opening=timedelta(seconds=settings.opening_seconds),
         max_calls=settings.max_concurrent_calls,
     )
@@ -160,6 +162,7 @@ async def running_worker(
             async with (
                 contained_tasks(),
                 _worker(client, settings, settings.task_queue, [*PATTERNS, *BESIDE_PATTERNS], activities),
+                _worker(client, settings, stream_queue(settings.task_queue), PATTERNS, activities),
                 _worker(client, settings, batch_queue(settings.task_queue), PATTERNS, activities),
                 _worker(client, settings, event_queue(settings.task_queue), EVENTS, reactions),
                 _deliverer(client, settings, [attempts.attempt_delivery, receivers.report_receiver]),

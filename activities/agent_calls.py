@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 
+import structlog
 from temporalio import activity
 from temporalio.service import RPCError
 
@@ -20,12 +21,16 @@ from activities.interruptions import raise_unless_cancel_requested
 from adapters.agents.error_boundary import as_agent_error
 from adapters.agents.gate import Gate, Passage
 from adapters.agents.registry import AgentRegistry
+from adapters.disk_space import DiskSpace
+from adapters.payload_stores import PayloadStoreError
 from adapters.streams.live import LiveStreams
 from adapters.streams.publisher import StreamPublisher
 from contracts.agent import Agent
 from contracts.calls import AgentCall, AgentOutcome, CallHeartbeat, FollowRequest, Opening
-from contracts.streams import FOLLOWED
+from contracts.streams import FOLLOWED, LIFE_STEP
 from contracts.verdicts import AgentBusy, AgentError, AgentUnavailable, CircuitOpen
+
+log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 1.0
 
@@ -44,11 +49,19 @@ class AgentCalls:
     """Holds the agents, the gate to them and the calls in flight of one worker process."""
 
     def __init__(
-        self, agents: AgentRegistry, gate: Gate, streams: LiveStreams, *, opening: timedelta, max_calls: int
+        self,
+        agents: AgentRegistry,
+        gate: Gate,
+        streams: LiveStreams,
+        disk: DiskSpace,
+        *,
+        opening: timedelta,
+        max_calls: int,
     ) -> None:
         self._agents = agents
         self._gate = gate
         self._streams = streams
+        self._disk = disk
         self._opening = opening.total_seconds()
         self._calls = CallsInFlight(max_calls)
 
@@ -75,7 +88,7 @@ class AgentCalls:
         except asyncio.CancelledError:
             await running.cancel()
             raise
-        if not done:
+        if not done or self._disk.is_low:
             self._calls.leave(call.request.run_id, running)
             return Opening(begun=True)
         return Opening(outcome=await _outcome(running, call))
@@ -113,7 +126,23 @@ class AgentCalls:
                 activity.heartbeat(CallHeartbeat(uncounted=last.uncounted + 1, called=True))
             raise_unless_cancel_requested(details)
             raise
-        return await _outcome(running, call)
+        outcome = await _outcome(running, call)
+        await self._until_it_can_be_stored(outcome, last)
+        return outcome
+
+    async def _until_it_can_be_stored(self, outcome: AgentOutcome, last: CallHeartbeat) -> None:
+        """A paid answer is kept here while there is no room for it: returned now, it would be lost, and the agent
+        asked again.
+        """
+        while True:
+            try:
+                if not self._disk.is_low:
+                    await activity.client().data_converter.encode([outcome])  # a large one is stored by that
+                    return
+            except PayloadStoreError as error:
+                log.warning("an answer cannot be stored yet", error=str(error))
+            activity.heartbeat(CallHeartbeat(uncounted=last.uncounted, called=True))
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
     @activity.defn
     async def publish_stream(self, follow: FollowRequest) -> bool:
@@ -170,7 +199,8 @@ class AgentCalls:
             workflow_id,
             attempt,
             call.deadline,
-            repeated=repeated or attempt > 1,
+            repeated=repeated or attempt > 1 or call.life > 1,
+            first_index=(call.life - 1) * LIFE_STEP,
             held=held,
             awaited=call.streamed,
         )

@@ -14,6 +14,7 @@ from temporalio.client import AsyncActivityCancelledError, AsyncActivityHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.payload_directory import THRESHOLD_BYTES
+from adapters.payload_stores import PayloadStoreError
 from contracts.jobs import Counts, ItemResult
 
 # Without news: well under the heartbeat timeout.
@@ -119,6 +120,8 @@ class Ledger:
             try:
                 await self._handle.heartbeat(self.counts, *self._segments, rpc_timeout=timedelta(seconds=5))
                 return
+            except PayloadStoreError:  # large results that have no room now
+                await asyncio.sleep(_HEARTBEAT_SECONDS)
             except AsyncActivityCancelledError as error:
                 raise ChunkCancelledError(error.details or _NOT_FOUND) from error
             except RPCError as error:

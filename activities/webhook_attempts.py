@@ -61,7 +61,7 @@ class WebhookAttempts:
                 secrets = self._secrets(order)
             except SealError as error:
                 return _not_made(str(error))
-            headers = signed_headers(secrets, public_id(delivery_of(order.run)), int(time.time()), body)
+            headers = signed_headers(secrets, public_id(delivery_of(order.run, order.life)), int(time.time()), body)
             outcome = await self._poster.post(order.webhook.url, headers, body)
         return outcome.model_copy(update={"ailing": standing is Standing.AILING})
 

@@ -16,7 +16,7 @@ from temporalio.contrib.aws.s3driver.aioboto3 import new_aioboto3_client
 from temporalio.converter import StorageDriverClaim, StorageDriverRetrieveContext, StorageDriverStoreContext
 from types_aiobotocore_s3.client import S3Client
 
-from adapters.payload_stores import PayloadStoreError
+from adapters.payload_stores import PayloadStoreError, lost_payload
 from contracts.runs import OTHER_LARGE_TYPES, WORKFLOW_TYPES
 
 # How old an object may be that is not written again; of the days that removal leaves for late runs.
@@ -89,11 +89,20 @@ class PayloadBucket(S3StorageDriver):
     async def retrieve(
         self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
     ) -> list[Payload]:
-        """Reads them back. Raises PayloadStoreError."""
+        """Reads them back; one that is gone or was changed as `lost_payload`. Raises PayloadStoreError."""
+        return [await self._payload(context, claim) for claim in claims]
+
+    async def _payload(self, context: StorageDriverRetrieveContext, claim: StorageDriverClaim) -> Payload:
         try:
-            return await super().retrieve(context, claims)
+            (payload,) = await super().retrieve(context, [claim])
+        except ValueError:
+            return lost_payload(str(claim.claim_data.get("key", "")))
         except RuntimeError as error:
-            raise PayloadStoreError(str(error.__cause__ or error)) from error
+            cause = error.__cause__ or error
+            if isinstance(cause, ClientError) and _status(cause) == 404:
+                return lost_payload(str(claim.claim_data.get("key", "")))
+            raise PayloadStoreError(str(cause)) from error
+        return payload
 
     async def remove_older_than(self, age: timedelta, namespace: str) -> int:
         """Removes what was stored for our workflow types in the namespace, and nothing else that lies in the bucket.

@@ -11,6 +11,8 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+import structlog
+from google.protobuf.message import DecodeError
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import (
     StorageDriver,
@@ -19,7 +21,9 @@ from temporalio.converter import (
     StorageDriverStoreContext,
 )
 
-from adapters.payload_stores import PayloadStoreError
+from adapters.payload_stores import PayloadStoreError, lost_payload
+
+log = structlog.get_logger(__name__)
 
 # Above this a payload leaves the history; Temporal refuses those over 2 MB, and 50 MB of history.
 THRESHOLD_BYTES = 256 * 1024
@@ -54,10 +58,25 @@ class PayloadDirectory(StorageDriver):
     async def retrieve(
         self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
     ) -> list[Payload]:
-        """Reads them back. Raises ValueError for a claim that is none of ours or a file that was changed."""
+        """Reads them back; one that is gone or was changed as `lost_payload`. Raises PayloadStoreError when the
+        directory itself is not there, or cannot be read.
+        """
         return await asyncio.to_thread(
-            lambda: [Payload.FromString(self._read(claim.claim_data.get("sha256", ""))) for claim in claims]
+            lambda: [self._payload(claim.claim_data.get("sha256", "")) for claim in claims]
         )
+
+    def _payload(self, digest: str) -> Payload:
+        try:
+            return Payload.FromString(self._read(digest))
+        except FileNotFoundError as error:
+            if not any(self._root.glob("??")):  # not mounted here, maybe
+                raise PayloadStoreError(f"there is nothing in the payload directory {self._root}") from error
+        except OSError as error:
+            raise PayloadStoreError(f"the payload directory cannot be read: {error.strerror}") from error
+        except (ValueError, DecodeError):
+            pass
+        log.error("a stored payload is gone or was changed", payload=digest)
+        return lost_payload(digest)
 
     def _path(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):

@@ -2,7 +2,7 @@
 
 import asyncio
 import builtins
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any, TypeVar
 
 from temporalio.client import (
@@ -40,7 +40,11 @@ _STATUS_OF_EXECUTION = {
 
 # A history of the start and one scheduled task: nobody has begun to work on it.
 _UNTOUCHED_HISTORY = 2
+_FIRST_TASK = timedelta(milliseconds=200)
 
+
+# How the server says that it ended a run itself, since it has grown beyond a limit.
+_BY_THE_SERVER = "exceeds"
 
 T = TypeVar("T")
 
@@ -95,11 +99,15 @@ def how_it_ended(error: WorkflowFailureError) -> RunFailedError | RunCancelledEr
             return RunCancelledError()
         case TerminatedError():
             detail = str(error.cause) or "An operator terminated the run."
+            if _BY_THE_SERVER in detail:
+                return RunFailedError(RunError(verdict=Verdict.INTERNAL, detail=f"Temporal ended the run: {detail}"))
             return RunFailedError(RunError(verdict=Verdict.TERMINATED, detail=detail))
         case TimeoutError():
             return RunFailedError(RunError(verdict=Verdict.DEADLINE_EXCEEDED, detail="The run's time is over."))
         case ApplicationError(details=(detail, *_)) if isinstance(detail, dict):
             return RunFailedError(RunError.model_validate(detail))
+        case ApplicationError(type=Verdict.PAYLOAD_LOST) as lost:
+            return RunFailedError(RunError(verdict=Verdict.PAYLOAD_LOST, detail=lost.message))
     return RunFailedError(RunError(verdict=Verdict.INTERNAL, detail="The run failed; the Temporal UI says why."))
 
 
@@ -118,14 +126,24 @@ async def ended_run(
 def status_of(execution: WorkflowExecution) -> RunStatus:
     """The status word for what Temporal says; only a description tells `queued` from `processing`."""
     status = _STATUS_OF_EXECUTION.get(execution.status or WorkflowExecutionStatus.RUNNING, RunStatus.PROCESSING)
-    if (
-        status is RunStatus.PROCESSING
-        and isinstance(execution, WorkflowExecutionDescription)
-        and execution.history_length <= _UNTOUCHED_HISTORY
-        and not execution.raw_description.pending_workflow_task.HasField("started_time")
-    ):
-        return RunStatus.QUEUED
+    if status is RunStatus.PROCESSING and isinstance(execution, WorkflowExecutionDescription):
+        return RunStatus.QUEUED if _is_untouched(execution) else status
     return status
+
+
+def _is_untouched(execution: WorkflowExecutionDescription) -> bool:
+    """Whether no worker has ever taken the run: its first task still waits."""
+    task = execution.raw_description.pending_workflow_task
+    if task.HasField("started_time") or not task.HasField("original_scheduled_time"):
+        return False
+    # signals and a cancellation may have come meanwhile; a further task would have been scheduled by now
+    scheduled = task.original_scheduled_time.ToDatetime(UTC)
+    return execution.history_length <= _UNTOUCHED_HISTORY or abs(scheduled - execution.start_time) < _FIRST_TASK
+
+
+def is_cancel_requested(execution: WorkflowExecutionDescription) -> bool:
+    """Whether a run that is open was asked to stop."""
+    return execution.close_time is None and execution.raw_description.workflow_extended_info.cancel_requested
 
 
 async def begun_with(client: Client, execution: WorkflowExecution, input_type: type[T]) -> T:

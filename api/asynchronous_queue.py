@@ -10,7 +10,7 @@ from api.durations import Work
 from api.estimates import in_words, job_seconds
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.idempotency import REPLAYED, IdempotencyKeyDep
-from api.job_items import counts, results_from
+from api.job_items import counts, is_paused, results_from
 from api.problem_docs import PROBLEMS
 from api.problems import escaped, invalid, not_found
 from api.runs_view import Run, described, whole_run
@@ -141,7 +141,12 @@ async def _items_progress(
     gateway: Gateway, description: WorkflowExecutionDescription, run: Run, total: int
 ) -> JobProgress:
     told = run.result.data if run.result else None
-    ended = Counts.model_validate(told) if told else await counts(gateway, description)
+    if told:
+        ended = Counts.model_validate(told)
+    elif description.close_time is not None:  # its own counts may lack what was done in its last moments
+        ended = Counts.of(list((await results_from(gateway, description, 0, total)).values()))
+    else:
+        ended = await counts(gateway, description)
     percent = 100 * (ended.completed + ended.failed) // total
     return JobProgress(completed=ended.completed, failed=ended.failed, total=total, percent=percent)
 
@@ -152,8 +157,8 @@ async def _items_result(
     result: dict[str, Any] = {**run.result.said} if run.result else {}
     result["results"] = f"{API_PREFIX}/jobs/{run.id}/results"
     if total <= _INLINE_ITEMS:
-        items = await results_from(gateway, description, 0, total)
-        result["items"] = [_line(item).model_dump(mode="json", by_alias=True, exclude_none=True) for item in items]
+        items = await _lines(gateway, description, range(total))
+        result["items"] = [item.model_dump(mode="json", by_alias=True, exclude_none=True) for item in items]
     return result
 
 
@@ -175,6 +180,23 @@ def _line(item: ItemResult) -> ItemLine:
     return ItemLine(index=item.index, status=RunStatus.COMPLETED, result=result)
 
 
+async def _lines(gateway: Gateway, description: WorkflowExecutionDescription, wanted: range) -> list[ItemLine]:
+    """The lines of these items: of those without a result too, if none is being worked on."""
+    results = await results_from(gateway, description, wanted.start, len(wanted))
+    missing = RunStatus.CANCELLED if description.close_time is not None else None
+    if missing is None and is_paused(description):
+        missing = RunStatus.QUEUED
+    lines: list[ItemLine] = []
+    for index in wanted:
+        if index in results:
+            lines.append(_line(results[index]))
+        elif missing is not None:
+            lines.append(ItemLine(index=index, status=missing))
+        else:
+            break
+    return lines
+
+
 @router.get(
     "/jobs/{job_id}/results",
     summary="Read a job's item results",
@@ -188,15 +210,16 @@ async def read_results(
     cursor: Annotated[int, Query(ge=0, le=10_000_000, description="The index to begin with.")] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
 ) -> Response:
-    """NDJSON in index order, also while the job still runs: as far as the items have ended without a gap. Go on with
-    the `X-Next-Cursor` of the answer; it is missing once the last item was sent.
+    """NDJSON in index order. While the job runs: as far as the items have ended without a gap. Of one that has ended,
+    or was paused, all: an item without a result has a line that says so, `cancelled` or `queued`. Go on with the
+    `X-Next-Cursor` of the answer; it is missing once the last item was sent.
     """
     description = await _described_job(gateway, tenant, job_id)
     total = (await description.memo()).get("total")
     if total is None:
         raise not_found("A list of results: this job was worked on as a whole, and")
-    items = await results_from(gateway, description, cursor, limit)
-    body = "".join(_line(item).model_dump_json(by_alias=True, exclude_none=True) + "\n" for item in items)
+    items = await _lines(gateway, description, range(cursor, min(total, cursor + limit)))
+    body = "".join(item.model_dump_json(by_alias=True, exclude_none=True) + "\n" for item in items)
     following = cursor + len(items)
     headers = {"X-Next-Cursor": str(following)} if following < total else {}
     return Response(body, 200, headers, _NDJSON)

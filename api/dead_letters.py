@@ -10,6 +10,7 @@ from pydantic import Field
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
 
 from adapters.concurrency import few_at_once
 from adapters.run_outcomes import begun_with, ended_run
@@ -22,7 +23,7 @@ from api.strict_json import StrictJsonRoute
 from contracts.events import REJECTED_PREFIX, REJECTION, EventInput, ReactionInput, Rejection, event_queue
 from contracts.identity import is_public_id, public_id, workflow_id
 from contracts.payload import Payload, WireRequest
-from contracts.runs import ID_PREFIXES, Pattern, RunResult
+from contracts.runs import DEADLINE, ID_PREFIXES, LIFE, Pattern, RunResult, deadline_after
 
 router = APIRouter(prefix=API_PREFIX, tags=["3 · event-driven"], route_class=StrictJsonRoute)
 
@@ -58,6 +59,7 @@ class DeadLetter(Payload):
     reason: str
     via: str | None = Field(default=None, description="For what was rejected: `http`, or a broker's name.")
     at: datetime
+    unreadable: bool = False
     temporal_ui: str | None
 
 
@@ -157,15 +159,22 @@ async def _letter(gateway: Gateway, tenant: str, execution: WorkflowExecution) -
     kind = _KIND_OF_TYPE[execution.workflow_type]
     letter = public_id(execution.id)
     rejection: Rejection | None = None
-    if kind is LetterKind.REJECTED:
-        rejection = await execution.memo_value(REJECTION, type_hint=Rejection)
-    reason = rejection.reason if rejection else await _reason(gateway, execution)
+    unreadable = False
+    try:
+        if kind is LetterKind.REJECTED:
+            rejection = await execution.memo_value(REJECTION, type_hint=Rejection)
+        reason = rejection.reason if rejection else await _reason(gateway, execution)
+    except RPCError:
+        raise
+    except Exception as error:  # one that cannot be decoded must not hide all the others
+        reason, unreadable = f"It cannot be shown here ({type(error).__name__}); the Temporal UI has it.", True
     return DeadLetter(
         id=letter,
         kind=kind,
         reason=reason,
         via=rejection.via if rejection else None,
         at=execution.close_time or execution.start_time,
+        unreadable=unreadable,
         temporal_ui=gateway.ui_link(tenant, letter),
     )
 
@@ -180,17 +189,24 @@ async def _drive(gateway: Gateway, dead: WorkflowExecutionDescription) -> bool:
     kind = _KIND_OF_TYPE[dead.workflow_type]
     if kind is LetterKind.REJECTED:
         return False
-    input_type: type[Payload] = EventInput if kind is LetterKind.EVENT else ReactionInput
+    memo = dict(await dead.memo())
+    given: Payload
+    if kind is LetterKind.EVENT:
+        given = await begun_with(gateway.client, dead, EventInput)
+    else:
+        reaction = await begun_with(gateway.client, dead, ReactionInput)
+        given = reaction.model_copy(update={"life": reaction.life + 1})
+        memo |= {LIFE: reaction.life + 1, DEADLINE: deadline_after(reaction.timeout)}
     try:
         await gateway.client.start_workflow(
             dead.workflow_type,
-            await begun_with(gateway.client, dead, input_type),
+            given,
             id=dead.id,
             task_queue=event_queue(gateway.task_queue),
             result_type=RunResult,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-            memo=await dead.memo(),
+            memo=memo,
             search_attributes=dead.typed_search_attributes,
             static_summary="driven again",
         )

@@ -65,9 +65,9 @@ async def described_delivery(gateway: Gateway, tenant: str, delivery_id: str) ->
     raise not_found("This delivery")
 
 
-async def run_webhook(gateway: Gateway, run: str) -> RunWebhook:
+async def run_webhook(gateway: Gateway, run: str, life: int) -> RunWebhook:
     """The webhook of a run that has one, by the run's workflow id; its delivery begins when the run has ended."""
-    delivery = delivery_of(run)
+    delivery = delivery_of(run, life)
     found = await find_execution(gateway, delivery)
     log = await log_of(found) if found else DeliveryLog()
     return RunWebhook(
@@ -116,6 +116,9 @@ def state_of(execution: WorkflowExecution) -> DeliveryState:
 
 
 async def log_of(execution: WorkflowExecution) -> DeliveryLog:
-    """All that came of it so far."""
-    log: DeliveryLog = await execution.memo_value(LOG, DeliveryLog(), type_hint=DeliveryLog)
+    """All that came of it so far; of a log that cannot be decoded, just that."""
+    try:
+        log: DeliveryLog = await execution.memo_value(LOG, DeliveryLog(), type_hint=DeliveryLog)
+    except Exception as error:
+        return DeliveryLog(reason=f"The log cannot be shown here ({type(error).__name__}); the Temporal UI has it.")
     return log

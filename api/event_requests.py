@@ -10,7 +10,7 @@ from fastapi import Request
 
 from api.problems import FieldError, Kind, ProblemError, escaped
 from api.strict_json import InvalidJsonError
-from contracts.cloudevents import CloudEvent, EventRefusedError, event_from_binary, event_from_json
+from contracts.cloudevents import MOST_EVENT_BYTES, CloudEvent, EventRefusedError, event_from_binary, event_from_json
 from contracts.strict_json import parse_json
 
 STRUCTURED = "application/cloudevents+json"
@@ -39,6 +39,8 @@ async def events_of(request: Request) -> Batch:
     content_type = request.headers.get("content-type")
     media_type = (content_type or "").partition(";")[0].strip().lower()
     attributes = _binary_attributes(request.headers)
+    if media_type not in (BATCH, _PLAIN) and len(body) > 2 * MOST_EVENT_BYTES:  # white space and escapes count too
+        raise refused(EventRefusedError([("", f"an event may have {MOST_EVENT_BYTES:,} bytes as JSON")]))
     if media_type == BATCH:
         return _batch(_json(body))
     if media_type == STRUCTURED:

@@ -105,14 +105,16 @@ async def _watched(gateway: Gateway, tenant: str, wanted: _Wanted) -> AsyncItera
         sent: set[str] = {wanted.after} if wanted.after else set()
         if wanted.since is not None:
             try:
-                earlier = await gateway.feed.since(tenant, wanted.since)
+                async for page in gateway.feed.since(tenant, wanted.since):
+                    for happening in page:
+                        identity = _identity(happening)
+                        if wanted.takes(happening) and identity not in sent:
+                            yield _event(happening)
+                        if datetime.now(UTC) - happening.at < 4 * OVERLAP:  # the queue may bring it once more
+                            sent.add(identity)
             except RPCError:
                 yield _RECONNECT
                 return
-            for happening in filter(wanted.takes, earlier):
-                if _identity(happening) not in sent:
-                    sent.add(_identity(happening))
-                    yield _event(happening)
         while not (queue.full() or gateway.streams.stopping.is_set()):
             happening_or_none = await _next(queue, gateway.streams.stopping)
             if happening_or_none is None:

@@ -12,6 +12,7 @@ from api.event_requests import refused
 from api.events import EventsAccepted, accept_one
 from api.gateway import API_PREFIX, GatewayDep, TenantDep
 from api.problem_docs import PROBLEMS
+from api.starting import check_room
 from api.strict_json import StrictJsonRoute
 from contracts.cloudevents import EventRefusedError, event_from_json
 from contracts.payload import JsonObject, Payload
@@ -71,6 +72,7 @@ async def take(body: EventBridgeEvent, gateway: GatewayDep, tenant: TenantDep, r
         "awsregion": body.region or None,
         "data": body.detail,
     }
+    check_room(gateway)
     try:
         event = event_from_json({name: value for name, value in said.items() if value is not None})
     except EventRefusedError as error:

@@ -18,6 +18,7 @@ from api.listing import find_execution, list_page
 from api.moments import Moment, in_query
 from api.problem_docs import PROBLEMS
 from api.problems import Kind, ProblemError
+from api.starting import check_room
 from api.strict_json import StrictJsonRoute
 from contracts.cloudevents import CloudEvent, EventRefusedError
 from contracts.events import HTTP, REPLAY, Acceptance, indexed
@@ -90,6 +91,7 @@ async def publish(request: Request, gateway: GatewayDep, tenant: TenantDep, resp
     """Answers once all of them are in Temporal. An event's source and id are its idempotency key: the same event
     again, by whatever way, is a `duplicate` and drives nothing.
     """
+    check_room(gateway)
     batch = await events_of(request)
     if batch.single:
         (only,) = batch.items

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any
 
+import structlog
+from pydantic import Field
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
 
 from adapters.concurrency import few_at_once
@@ -17,6 +19,8 @@ from contracts.events import DISPATCH, DispatchHead, OutboundRoute, ReactionResu
 from contracts.identity import is_public_id, public_id, workflow_id
 from contracts.payload import Payload
 from contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
+
+log = structlog.get_logger(__name__)
 
 # So many events of a tree are read; the rest is named, and can be asked for by its own id.
 _MOST_IN_A_TREE = 200
@@ -39,6 +43,7 @@ class EventSummary(Payload):
     status: RunStatus
     received_at: datetime
     closed_at: datetime | None
+    unreadable: bool = Field(default=False, description="It cannot be shown here; see `links.temporalUi`.")
     links: EventLinks
 
 
@@ -80,13 +85,19 @@ async def known_event(gateway: Gateway, tenant: str, event_id: str) -> WorkflowE
 
 async def summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> EventSummary:
     """An event as far as visibility or a description tells it."""
-    head = await head_of(execution)
     event_id = public_id(execution.id)
     path = f"{API_PREFIX}/events/{event_id}"
+    try:
+        head = await head_of(execution)
+        event, via, unreadable = head.event.as_json(), head.via, False
+    except Exception as error:  # one that cannot be decoded must not hide all the others
+        log.warning("an event cannot be shown", event_id=event_id, error=repr(error)[:500])
+        event, via, unreadable = {}, "", True
     return EventSummary(
         id=event_id,
-        event=head.event.as_json(),
-        via=head.via,
+        event=event,
+        via=via,
+        unreadable=unreadable,
         status=status_of(execution),
         received_at=execution.start_time,
         closed_at=execution.close_time,

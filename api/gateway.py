@@ -12,11 +12,13 @@ from starlette.requests import HTTPConnection
 from temporalio.client import Client
 
 from adapters.agents.circuits import Circuits
+from adapters.disk_space import DiskSpace
 from adapters.events.feed import EventFeed
 from adapters.events.intake import EventIntake
 from adapters.sealing import Sealer
 from adapters.streams.live import LiveStreams
 from api.durations import Durations
+from api.pollers import Pollers
 from api.watching import Watches
 from contracts.agent import WorkflowTarget
 from contracts.agent_config import AgentConfig
@@ -58,6 +60,8 @@ class Gateway:
     events: EventIntake
     feed: EventFeed
     brokers: Mapping[str, BrokerConfig]
+    pollers: Pollers
+    disk: DiskSpace
     watches: Watches = field(default_factory=Watches)
     _background: set[asyncio.Task[None]] = field(default_factory=set)
 

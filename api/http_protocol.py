@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.problem_handlers import render
 from api.problems import Kind, ProblemError
+from api.request_id import new_request_id
 
 # Bytes of a request's line and headers, and how many headers.
 _MAX_HEAD_BYTES = 64_000
@@ -251,7 +252,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            response = render(problem)
+            response = render(problem, new_request_id())
             head = [STATUS_LINE[response.status_code]]
             for name, value in (*response.raw_headers, (b"connection", b"close")):
                 head += [name, b": ", value, b"\r\n"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import WorkflowExecutionDescription, WorkflowHandle
 
 from api.gateway import Gateway
@@ -29,23 +30,28 @@ async def counts(gateway: Gateway, description: WorkflowExecutionDescription) ->
 
 async def results_from(
     gateway: Gateway, description: WorkflowExecutionDescription, first: int, limit: int
-) -> list[ItemResult]:
-    """Up to `limit` results without a gap from index `first` on; fewer where an item is still being worked on."""
+) -> dict[int, ItemResult]:
+    """The results there are of the items `first` to `first + limit - 1`, by index."""
     chunks = await _ended_chunks(gateway.client.get_workflow_handle(description.id))
     for activity in description.raw_description.pending_activities:
         payloads = activity.heartbeat_details.payloads
         if activity.activity_id.startswith(CHUNK_ID) and len(payloads) > 1:
             chunks[_offset(activity.activity_id)] = _RunningChunk(payloads[1:])
-    found: list[ItemResult] = []
+    wanted = range(first, first + limit)
     begin = max((offset for offset in chunks if offset <= first), default=0)
-    for offset in sorted(offset for offset in chunks if offset >= begin):
-        for result in await _decoded(gateway, chunks[offset]):
-            if result.index < first:
-                continue
-            if result.index != first + len(found) or len(found) == limit:
-                return found
-            found.append(result)
+    found: dict[int, ItemResult] = {}
+    for offset in sorted(offset for offset in chunks if begin <= offset < wanted.stop):
+        results = await _decoded(gateway, chunks[offset])
+        found |= {result.index: result for result in results if result.index in wanted}
     return found
+
+
+def is_paused(description: WorkflowExecutionDescription) -> bool:
+    """Whether an operator has paused the work on a chunk."""
+    return any(
+        activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED
+        for activity in description.raw_description.pending_activities
+    )
 
 
 def _offset(activity_id: str) -> int:
@@ -69,10 +75,15 @@ async def _ended_chunks(handle: WorkflowHandle[Any, Any]) -> dict[int, _EndedChu
     async for event in handle.fetch_history_events():
         scheduled = event.activity_task_scheduled_event_attributes
         ended = event.activity_task_completed_event_attributes
+        timed_out = event.activity_task_timed_out_event_attributes
         if scheduled.activity_id.startswith(CHUNK_ID):
             offset_of_event[event.event_id] = _offset(scheduled.activity_id)
         elif ended.scheduled_event_id in offset_of_event:
             chunks[offset_of_event[ended.scheduled_event_id]] = _EndedChunk(ended.result.payloads[0])
+        elif timed_out.scheduled_event_id in offset_of_event:
+            # the job's time was over: what the chunk had recorded stands in the failure
+            details = timed_out.failure.timeout_failure_info.last_heartbeat_details.payloads
+            chunks[offset_of_event[timed_out.scheduled_event_id]] = _RunningChunk(details[1:])
     return chunks
 
 

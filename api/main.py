@@ -13,6 +13,7 @@ from fastapi_swagger import patch_fastapi
 from temporalio.client import Client
 
 from adapters.agents.circuits import Circuits
+from adapters.disk_space import DiskSpace
 from adapters.events.feed import EventFeed
 from adapters.events.intake import EventIntake
 from adapters.streams.live import LiveStreams
@@ -42,6 +43,7 @@ from api.body_limit import BodyLimitMiddleware
 from api.durations import Durations
 from api.gateway import Gateway, WebhookTerms
 from api.http_protocol import ConnectionLimits, connection_cap, limited_protocol
+from api.pollers import Pollers
 from api.problem_docs import PROBLEM_SCHEMA
 from api.request_id import RequestIdMiddleware
 from api.request_normalization import RequestNormalizationMiddleware
@@ -156,6 +158,8 @@ def build_gateway(
         events=events,
         feed=EventFeed(client),
         brokers=config.brokers,
+        pollers=Pollers(client),
+        disk=DiskSpace(settings.own_disk),
         interactions=config.interactions.enabled,
         webhooks=WebhookTerms(
             load_sealer(settings), settings.webhook_schedule, allow_loopback=settings.allow_loopback_urls

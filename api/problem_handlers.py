@@ -10,14 +10,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 from adapters.payload_stores import PayloadStoreError
 from adapters.temporal_errors import is_passing
 from api.problems import MEDIA_TYPE, FieldError, Kind, ProblemError, escaped
-from api.request_id import request_id
+from api.request_id import HEADER, request_id
 from api.strict_json import InvalidJsonError
 from contracts.streams import StreamLogError
+from contracts.verdicts import Verdict
 
 log = structlog.get_logger(__name__)
 
@@ -78,12 +80,14 @@ def _routes(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
         yield from _routes(included.routes) if included is not None else (route,)
 
 
-def render(problem: ProblemError) -> Response:
-    """The response that says what is wrong."""
+def render(problem: ProblemError, identity: str | None = None) -> Response:
+    """The response that says what is wrong; with an id of its own where there is no request yet."""
     headers = dict(problem.headers)
     if problem.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after)))
-    body = problem.body(request_id())
+    if identity is not None:
+        headers[HEADER] = identity
+    body = problem.body(identity or request_id())
     return Response(
         body.model_dump_json(by_alias=True, exclude_none=True),
         status_code=problem.kind.status,
@@ -161,6 +165,12 @@ def _of_disconnect(_: ClientDisconnect) -> ProblemError:
     return ProblemError(Kind.REQUEST_TIMEOUT, "The connection ended before the request was complete.")
 
 
+def _of_failure(error: ApplicationError) -> ProblemError:
+    if error.type == Verdict.PAYLOAD_LOST:
+        return ProblemError(Kind.PAYLOAD_LOST, error.message)
+    return _of_anything(error)
+
+
 def _of_anything(_: Exception) -> ProblemError:
     return ProblemError(Kind.INTERNAL, "An unexpected error; the log has it under this requestId.")
 
@@ -174,5 +184,6 @@ _TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     PayloadStoreError: _of_payload_store,
     StreamLogError: _of_stream_log,
     ClientDisconnect: _of_disconnect,
+    ApplicationError: _of_failure,
     Exception: _of_anything,
 }

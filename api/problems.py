@@ -29,6 +29,7 @@ class Kind(Enum):
     SUBSCRIPTION_FIXED = ("subscription-fixed", 409, "The subscription stands in the configuration")
     SUBSCRIPTIONS_FULL = ("subscriptions-full", 409, "There is no room for more subscriptions")
     DEAD_LETTER_FINAL = ("dead-letter-final", 409, "The dead letter cannot be driven again")
+    PAYLOAD_LOST = ("payload-lost", 410, "A stored payload is gone")
     STREAM_GONE = ("stream-gone", 410, "A part of the stream is gone")
     REQUEST_TIMEOUT = ("request-timeout", 408, "The request did not arrive in time")
     TOO_LARGE = ("too-large", 413, "The request is too large")
@@ -46,6 +47,7 @@ class Kind(Enum):
     DOCUMENT_UNAVAILABLE = ("document-unavailable", 502, "The document could not be fetched")
     TEMPORAL_UNAVAILABLE = ("temporal-unavailable", 503, "Temporal cannot be reached")
     TOO_MANY_CONNECTIONS = ("too-many-connections", 503, "There are too many connections")
+    STORAGE_FULL = ("storage-full", 507, "There is no room to write")
     STORAGE_UNAVAILABLE = ("storage-unavailable", 503, "A store is out of reach")
     DEADLINE_EXCEEDED = ("deadline-exceeded", 504, "The run's time is over")
 
@@ -65,6 +67,7 @@ _KIND_OF_VERDICT = {
     Verdict.DOCUMENT_UNAVAILABLE: Kind.DOCUMENT_UNAVAILABLE,
     Verdict.DOCUMENT_UNREADABLE: Kind.INVALID,
     Verdict.DEADLINE_EXCEEDED: Kind.DEADLINE_EXCEEDED,
+    Verdict.PAYLOAD_LOST: Kind.PAYLOAD_LOST,
     Verdict.EVENT_REFUSED: Kind.EVENT_REFUSED,
     Verdict.TOO_MANY_FAILURES: Kind.AGENT_REJECTED,
     Verdict.TERMINATED: Kind.TERMINATED,

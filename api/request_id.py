@@ -17,6 +17,11 @@ _traceparent: ContextVar[str] = ContextVar("traceparent", default="")
 _SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
+def new_request_id() -> str:
+    """One of our own."""
+    return f"req_{secrets.token_hex(12)}"
+
+
 def request_id() -> str:
     """The id of the request that is being served."""
     return str(structlog.contextvars.get_contextvars().get("request_id", ""))
@@ -39,7 +44,7 @@ class RequestIdMiddleware:
             return
         headers = Headers(scope=scope)
         given, trace = headers.get(HEADER, ""), headers.get(TRACE_HEADER, "")
-        identity = given if _SANE.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        identity = given if _SANE.fullmatch(given) else new_request_id()
         known = _W3C.fullmatch(trace)
         _traceparent.set(trace if known else f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01")
 

@@ -1,13 +1,15 @@
 """A run as the wire shows it, read from what Temporal knows."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from pydantic import Field
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
 from temporalio.common import SearchAttributeKey
 
-from adapters.run_outcomes import ended_run, status_of
+from adapters.run_outcomes import ended_run, is_cancel_requested, status_of
 from api.deliveries_view import RunWebhook, run_webhook
 from api.gateway import API_PREFIX, Gateway
 from api.job_items import counts
@@ -18,7 +20,19 @@ from contracts.answers import Answer
 from contracts.calls import CallHeartbeat
 from contracts.identity import is_public_id, public_id, workflow_id
 from contracts.payload import JsonObject, Payload
-from contracts.runs import ID_PREFIXES, PROGRESS, WORKFLOW_TYPES, Pattern, RunError, RunResult, RunStatus
+from contracts.runs import (
+    DEADLINE,
+    DEADLINE_GRACE,
+    ID_PREFIXES,
+    LIFE,
+    PROGRESS,
+    WORKFLOW_TYPES,
+    Pattern,
+    RunError,
+    RunResult,
+    RunStatus,
+)
+from contracts.verdicts import Verdict
 from contracts.webhooks import WEBHOOK
 
 PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
@@ -62,6 +76,7 @@ class Run(RunSummary):
     progress: Progress | None = Field(description="As the agent last told it; null when it tells none.")
     attempt: int = Field(description="The attempt of the agent call, from 1.")
     waiting: Waiting | None = Field(description="For a run that is to be tried again; null for one at work.")
+    cancel_requested: bool = Field(description="It was asked to stop; one without a worker stops once there is one.")
     metadata: JsonObject
     result: Answer | None
     error: RunError | None
@@ -102,18 +117,21 @@ async def whole_run(gateway: Gateway, tenant: str, description: WorkflowExecutio
     if "total" in memo:
         progress = await _items_in_progress(gateway, description, memo["total"])
     result: RunResult | None = None
-    error: RunError | None = None
-    if head.status in (RunStatus.COMPLETED, RunStatus.FAILED):
+    error = overdue(memo, description)
+    if error is not None:
+        head = head.model_copy(update={"status": RunStatus.FAILED})
+    elif head.status in (RunStatus.COMPLETED, RunStatus.FAILED):
         result, error = await ended_run(gateway.client, description.id)
     return Run(
         **dict(head),
         progress=progress,
         attempt=result.attempts if result else error.attempts if error else attempt,
-        waiting=_waiting(description),
+        waiting=await _waiting(gateway, head.status, description),
+        cancel_requested=is_cancel_requested(description),
         metadata=memo.get("metadata", {}),
         result=Answer.of(result) if result else None,
         error=error,
-        webhook=await run_webhook(gateway, description.id) if WEBHOOK in memo else None,
+        webhook=await run_webhook(gateway, description.id, memo.get(LIFE, 1)) if WEBHOOK in memo else None,
     )
 
 
@@ -132,7 +150,23 @@ async def _call_in_progress(
     return None, 1
 
 
-def _waiting(description: WorkflowExecutionDescription) -> Waiting | None:
+def overdue(memo: Mapping[str, Any], description: WorkflowExecutionDescription) -> RunError | None:
+    """Why a run that is still open counts as failed: its deadline is over, and no worker was there to end it. It will
+    end so, whatever its agent may still answer.
+    """
+    if description.close_time is not None or DEADLINE not in memo:
+        return None
+    deadline = datetime.fromisoformat(memo[DEADLINE])
+    if datetime.now(UTC) <= deadline + DEADLINE_GRACE:
+        return None
+    detail = f"The run had no answer when its time was over, at {deadline:%Y-%m-%dT%H:%M:%SZ}."
+    return RunError(verdict=Verdict.DEADLINE_EXCEEDED, detail=detail)
+
+
+async def _waiting(gateway: Gateway, status: RunStatus, description: WorkflowExecutionDescription) -> Waiting | None:
+    if status is RunStatus.QUEUED and not await gateway.pollers.is_polled(description.task_queue):
+        because = f"No worker polls the task queue {description.task_queue}; start one with `sevenfold worker`."
+        return Waiting(because=because, until=None)
     for activity in description.raw_description.pending_activities:
         if activity.activity_type.name not in ("call_agent", "process_chunk"):
             continue

@@ -27,6 +27,7 @@ from contracts.jobs import FanOut, JobInput
 from contracts.payload import JsonObject
 from contracts.requests import StartOptions
 from contracts.runs import (
+    DEADLINE,
     ID_PREFIXES,
     RUN_ATTRIBUTES,
     WORKFLOW_TYPES,
@@ -34,6 +35,8 @@ from contracts.runs import (
     RunInput,
     RunResult,
     batch_queue,
+    deadline_after,
+    stream_queue,
 )
 from contracts.webhooks import WEBHOOK, Webhook
 
@@ -88,6 +91,7 @@ async def start_run(gateway: Gateway, start: Start) -> Started:
     Raises ProblemError: an unknown agent, one that is left alone since it fails (unless nobody waits for the answer),
     a key that belongs to another body.
     """
+    check_room(gateway)
     agent = known_agent(gateway, start.body.agent)
     prefix = ID_PREFIXES[start.pattern]
     run_id = keyed_id(prefix, start.tenant, start.pattern, start.key) if start.key else new_id(prefix)
@@ -98,6 +102,14 @@ async def start_run(gateway: Gateway, start: Start) -> Started:
     except WorkflowAlreadyStartedError:
         return Started(run_id, await _same_run(gateway, start, run_id), replayed=True)
     return Started(run_id, handle, replayed=False)
+
+
+def check_room(gateway: Gateway) -> None:
+    """Raises the problem of a full disk: what is accepted must be kept."""
+    if gateway.disk.is_low:
+        raise ProblemError(
+            Kind.STORAGE_FULL, "This gateway has no room to keep anything new. Try again later.", retry_after=10
+        )
 
 
 def known_agent(gateway: Gateway, name: str | None) -> str:
@@ -141,11 +153,18 @@ async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: st
             published=gateway.interactions,
         ),
         id=workflow_id(start.tenant, run_id),
-        task_queue=batch_queue(gateway.task_queue) if is_job else gateway.task_queue,
+        task_queue=_queue(gateway, start),
         result_type=RunResult,
         id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
         id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-        memo={"fingerprint": fingerprint(body), "metadata": body.metadata, **total, **called_back, **routed},
+        memo={
+            "fingerprint": fingerprint(body),
+            "metadata": body.metadata,
+            DEADLINE: deadline_after(body.timeout),
+            **total,
+            **called_back,
+            **routed,
+        },
         search_attributes=keywords(RUN_ATTRIBUTES, (start.pattern, agent, start.task, start.tenant)),
         static_summary=_summary(start, agent),
         static_details=f"Chosen: **{start.routing.chosen}**. {start.routing.because}" if start.routing else None,
@@ -155,6 +174,13 @@ async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: st
         request_eager_start=not is_job,
     )
     return handle
+
+
+def _queue(gateway: Gateway, start: Start) -> str:
+    """Long work and streams have slots of their own: neither holds up what somebody waits for."""
+    if start.is_long:
+        return batch_queue(gateway.task_queue)
+    return stream_queue(gateway.task_queue) if start.is_streamed else gateway.task_queue
 
 
 def _input(

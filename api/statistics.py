@@ -21,7 +21,7 @@ from api.runs_view import AGENT, PATTERN_OF_TYPE, TASK
 from api.strict_json import StrictJsonRoute
 from contracts.events import broker_queue, event_queue
 from contracts.payload import Payload
-from contracts.runs import WORKFLOW_TYPES, Pattern, RunStatus, batch_queue
+from contracts.runs import WORKFLOW_TYPES, Pattern, RunStatus, batch_queue, stream_queue
 from contracts.webhooks import webhook_queue
 
 router = APIRouter(prefix=API_PREFIX, tags=["runs"], route_class=StrictJsonRoute)
@@ -126,7 +126,7 @@ def _of_work(pattern: Pattern, agent: str, task: str, members: list[WorkflowExec
 
 async def _queues(gateway: Gateway) -> list[QueueStats]:
     name = gateway.task_queue
-    names = (name, batch_queue(name), event_queue(name), webhook_queue(name), broker_queue(name))
+    names = (name, stream_queue(name), batch_queue(name), event_queue(name), webhook_queue(name), broker_queue(name))
 
     async def described(queue: str) -> QueueStats:
         depth, age = 0, 0.0

@@ -51,7 +51,7 @@ _RECONNECT = Line('{"reconnect":true}', "reconnect")
 
 @dataclass(frozen=True)
 class Following:
-    """A stream that can be read after an index. `is_over`: there is nothing after it, not even the end."""
+    """A stream that can be read after an index."""
 
     gateway: Gateway
     tenant: str
@@ -59,7 +59,6 @@ class Following:
     after: int = 0
     end: RunEnd | None = None
     replayed: bool = False
-    is_over: bool = False
 
     @classmethod
     async def of(cls, gateway: Gateway, tenant: str, body: StreamRequest, key: str | None) -> "Following":
@@ -98,8 +97,8 @@ class Following:
                 end = end_of()
             unkept = _unkept(end, self.after, index)
             last = self._last(end)
-            # The end has a number too, so that who comes back with it is known to have everything.
-            yield [*unkept, replace(last, index=1 + max([index, *(line.index or 0 for line in unkept)]))]
+            # The end has an index too: who comes back with it has everything.
+            yield [*unkept, replace(last, index=max([index, *(line.index or 0 for line in unkept)]))]
         except StreamGoneError as gone:
             yield [problem_line(_gone(gone.index))]
         except Exception as error:
@@ -140,14 +139,12 @@ async def follow(
     """
     description = await described(gateway, tenant, run_id)
     end = await _ended(gateway, tenant, run_id) if description.close_time else None
-    is_over = False
     if after or end:
-        is_over = await _check(gateway, workflow_id(tenant, run_id), after, end, pointer)
-    return Following(gateway, tenant, run_id, after, end, is_over=is_over)
+        await _check(gateway, workflow_id(tenant, run_id), after, end, pointer)
+    return Following(gateway, tenant, run_id, after, end)
 
 
-async def _check(gateway: Gateway, workflow: str, after: int, end: RunEnd | None, pointer: str) -> bool:
-    """Whether the reader has all of a run that has ended, the end included. Raises as `follow` does."""
+async def _check(gateway: Gateway, workflow: str, after: int, end: RunEnd | None, pointer: str) -> None:
     last = max(await gateway.streams.log.last_index(workflow), gateway.streams.last_index(workflow))
     if end is None or end.last_index is None:
         highest = last + MOST_UNCONFIRMED  # a crash may have taken what the reader saw
@@ -157,12 +154,8 @@ async def _check(gateway: Gateway, workflow: str, after: int, end: RunEnd | None
             raise _gone(last)
     else:
         highest = RESET_STEP + 1  # see _unkept
-        last = highest if after > RESET_STEP else min(1, len(end.result.reply.response)) if end.result else 0
-    if end is not None and after == last + 1:
-        return True
     if after > highest:
         raise invalid(pointer, f"there is no {after}; the last index so far is {last}")
-    return False
 
 
 async def _follow(gateway: Gateway, workflow: str) -> None:

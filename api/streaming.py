@@ -17,7 +17,7 @@ from api.long_answers import RETRY, STREAM_HEADERS
 from api.problem_docs import PROBLEMS
 from api.problems import invalid, not_found
 from api.runs import RunId, cancel_run
-from api.runs_view import Run
+from api.runs_view import Run, described
 from api.stream_lines import Following, Line, follow
 from api.strict_json import StrictJsonRoute
 from contracts.requests import StreamRequest
@@ -28,7 +28,11 @@ router = APIRouter(prefix=API_PREFIX, tags=["6 · streaming"], route_class=Stric
 SSE, NDJSON = "text/event-stream", "application/x-ndjson"
 
 LARGEST_INDEX = 2**53
-_EVENT_ID = re.compile(r"[0-9]{1,16}")
+
+# The id of the last event has this behind its index: a browser that comes back with it is told by a 204 to stay away.
+_END = "-end"
+_EVENT_ID = re.compile(rf"([0-9]{{1,16}})({_END})?")
+_AFTER_END = "header:last-event-id:end"
 
 _EXAMPLE = """data: {"chunk":"Based on the analysis","index":1}
 id: 1
@@ -38,7 +42,7 @@ id: 2
 
 event: done
 data: {"chunk":"","done":true,"status":"completed","confidence":0.87,"processingTime":"2.3s"}
-id: 3
+id: 2-end
 
 """
 
@@ -47,7 +51,7 @@ _EVENT_SCHEMA = {
     "properties": {
         "data": {"type": "string", "contentMediaType": "application/json"},
         "event": {"enum": ["message", "progress", "done", "error", "reconnect"]},
-        "id": {"type": "string", "pattern": "^[0-9]+$"},
+        "id": {"type": "string", "pattern": "^[0-9]+(-end)?$"},
         "retry": {"type": "integer"},
     },
 }
@@ -98,9 +102,10 @@ async def _after(
 ) -> tuple[int, str]:
     if last_event_id is None:
         return after or 0, "query:after"
-    if not _EVENT_ID.fullmatch(last_event_id) or int(last_event_id) > LARGEST_INDEX:
+    found = _EVENT_ID.fullmatch(last_event_id)
+    if found is None or int(found[1]) > LARGEST_INDEX:
         raise invalid("header:last-event-id", "must be an index that came as `id`")
-    return int(last_event_id), "header:last-event-id"
+    return int(found[1]), _AFTER_END if found[2] else "header:last-event-id"
 
 
 AfterDep = Annotated[tuple[int, str], Depends(_after)]
@@ -146,10 +151,9 @@ async def follow_run(
 ) -> Response:
     """What the run's agent says, whichever pattern it serves."""
     index, pointer = after
-    following = await follow(gateway, tenant, run_id, index, pointer)
-    if following.is_over:  # a browser comes back for ever, unless it is told so
+    if pointer == _AFTER_END and (await described(gateway, tenant, run_id)).close_time is not None:
         return Response(status_code=204)
-    return _streamed(following, wish)
+    return _streamed(await follow(gateway, tenant, run_id, index, pointer), wish)
 
 
 @router.post(
@@ -202,7 +206,8 @@ async def _as_sse(following: Following) -> AsyncIterator[bytes]:
 
 
 def _event(line: Line) -> bytes:
-    identity = None if line.index is None else str(line.index)
+    end = _END if line.event in ("done", "error") else ""
+    identity = None if line.index is None else f"{line.index}{end}"
     return format_sse_event(data_str=line.text, event=line.event, id=identity)
 
 

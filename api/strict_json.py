@@ -11,6 +11,9 @@ from starlette.exceptions import HTTPException
 from api.problems import FieldError, Kind, ProblemError
 from contracts.strict_json import parse_json
 
+# Of a body itself; each unknown one costs an error of its own.
+_MOST_FIELDS = 500
+
 
 class InvalidJsonError(HTTPException):
     """What is wrong with the body's JSON, and where. (FastAPI lets only this class through from a body's reader.)"""
@@ -24,6 +27,8 @@ class _StrictRequest(Request):
         if not hasattr(self, "_json"):
             try:
                 self._json = parse_json(await self.body())
+                if isinstance(self._json, dict) and len(self._json) > _MOST_FIELDS:
+                    raise ValueError(f"it has more than {_MOST_FIELDS} fields")
             except ValueError as error:
                 raise InvalidJsonError(error) from None
         return self._json

@@ -169,7 +169,7 @@ async def _begin_anew(gateway: Gateway, tenant: str, ended: WorkflowExecutionDes
     try:
         await gateway.client.start_workflow(
             "WebhookDelivery",
-            Delivery(run=earlier.run, webhook=earlier.webhook, earlier=log.attempts, by_hand=True),
+            earlier.model_copy(update={"earlier": log.attempts, "by_hand": True}),
             id=ended.id,
             task_queue=earlier.webhook.task_queue,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,

@@ -12,6 +12,8 @@ class AgentCall(Payload):
 
     `opened`: it is under way in some worker. Where it is not found, that attempt is lost.
 
+    `life`: how often its run was begun. What is said of a later life has ids and indexes of its own.
+
     `waits`: where the agent may not be called now, since it fails or has as many calls as it may, the call is made
     later; else it fails.
     """
@@ -25,6 +27,7 @@ class AgentCall(Payload):
     waits: bool = False
     opened: bool = False
     streamed: bool = False
+    life: int = 1
 
 
 class CallHeartbeat(Payload):

@@ -1,8 +1,9 @@
 """The bodies that start runs."""
 
+import re
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, SecretStr, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, field_validator
 
 from contracts.agent import AgentName
 from contracts.payload import JsonObject, WireRequest
@@ -23,8 +24,26 @@ WebhookUrl = Annotated[
         examples=["https://client.com/webhooks/ai-results"],
     ),
 ]
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+
+
+def _decodable(secret: SecretStr) -> SecretStr:
+    """Refuses what says that it is base64 and is not: receivers' libraries would refuse every delivery. (One that is
+    merely short, such as the article's `whsec_abc123`, is used as the text that it is.)
+    """
+    prefix, found, encoded = secret.get_secret_value().partition("whsec_")
+    is_standard = bool(found) and not prefix
+    if is_standard and (not _BASE64.fullmatch(encoded) or len(encoded.rstrip("=")) % 4 == 1):
+        raise ValueError(
+            "begins with whsec_, and what follows is not base64: take 32 random bytes in base64 behind it, as "
+            "`openssl rand -base64 32` makes them, or leave the prefix out"
+        )
+    return secret
+
+
 WebhookSecret = Annotated[
     SecretStr,
+    AfterValidator(_decodable),
     Field(
         min_length=1,
         max_length=256,

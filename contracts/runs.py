@@ -1,6 +1,7 @@
 """A run: one execution of a pattern, as its workflow takes it and returns it."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from contracts.agent import AgentRequest, Origin, Reply, WorkflowTarget
@@ -53,8 +54,17 @@ def batch_queue(task_queue: str) -> str:
     return f"{task_queue}-batch"
 
 
+def stream_queue(task_queue: str) -> str:
+    """The task queue of streams, each of which holds its slot for as long as somebody reads."""
+    return f"{task_queue}-streams"
+
+
 # The memo of a run whose agent is a workflow that holds how far it is, its Progress.
 PROGRESS = "progress"
+
+# The memo of a run that was redriven that holds the number of its life; and that of every run with its deadline.
+LIFE = "life"
+DEADLINE = "deadline"
 
 # What a person reads and filters by in the Temporal UI, and `GET /runs` in visibility.
 RUN_ATTRIBUTES = ("Pattern", "Agent", "Task", "Tenant")
@@ -75,7 +85,7 @@ class RunStatus(StrEnum):
 
 class RunInput(Payload):
     """The one object that a pattern's workflow takes. `timeout` is the whole run's, in seconds; `target`: its agent
-    is a workflow; `published`: its end becomes an event.
+    is a workflow; `published`: its end becomes an event; `life`: how often it was begun, by redriving.
     """
 
     agent: str
@@ -87,6 +97,7 @@ class RunInput(Payload):
     opens_stream: bool = False
     webhook: Webhook | None = None
     published: bool = False
+    life: int = 1
 
 
 class RunResult(Payload):
@@ -108,6 +119,16 @@ class RunError(Payload):
     attempts: int = 1
     retry_after: Seconds | None = None
     pointer: str | None = None
+
+
+# So long after its deadline a run without an answer counts as failed, and an answer that comes later is not taken: by
+# both sides alike, so that what was said once never changes.
+DEADLINE_GRACE = timedelta(seconds=1)
+
+
+def deadline_after(timeout: float) -> str:
+    """The deadline of a run that starts now, for its memo (RFC 3339)."""
+    return (datetime.now(UTC) + timedelta(seconds=timeout)).isoformat()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,9 @@ from contracts.payload import Payload
 MOST_UNCONFIRMED = 500
 RESET_STEP = 1_000
 
+# Where the indexes of a redriven run's next life begin: above all of the life before.
+LIFE_STEP = 1_000_000
+
 
 class EntryKind(StrEnum):
     """What an entry tells."""

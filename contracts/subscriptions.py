@@ -143,7 +143,14 @@ def registry_of(tenant: str) -> str:
     return f"{tenant}:subscriptions"
 
 
-# The memo of that workflow that holds its RegistryState.
-REGISTRY_STATE = "state"
+# The memos of that workflow: one for each subscription, so that a change writes no others.
+SUBSCRIPTION_MEMO = "subscription:"
+
+
+def subscription_memos(state: RegistryState) -> dict[str, Subscription]:
+    """All of them."""
+    return {f"{SUBSCRIPTION_MEMO}{name}": one for name, one in state.subscriptions.items()}
+
+
 # Why a change is refused: the types of the registry's failures, which the door reads as problems.
 EXISTS, MISSING, FULL = "SubscriptionExists", "SubscriptionMissing", "SubscriptionsFull"

@@ -19,6 +19,7 @@ class Verdict(StrEnum):
     DOCUMENT_UNAVAILABLE = "DocumentUnavailable"
     DOCUMENT_UNREADABLE = "DocumentUnreadable"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    PAYLOAD_LOST = "PayloadLost"
     EVENT_REFUSED = "EventRefused"
     TOO_MANY_FAILURES = "TooManyFailures"
     TERMINATED = "Terminated"

@@ -29,10 +29,11 @@ def webhook_queue(task_queue: str) -> str:
     return f"{task_queue}-webhooks"
 
 
-def delivery_of(run: str) -> str:
-    """The workflow id of a run's one delivery; `run` is the run's."""
+def delivery_of(run: str, life: int = 1) -> str:
+    """The workflow id of the one delivery of a run's life; `run` is the run's workflow id."""
     tenant = tenant_of(run)
-    return workflow_id(tenant, keyed_id(DELIVERY_PREFIX, tenant, "delivery", public_id(run)))
+    key = public_id(run) if life == 1 else f"{public_id(run)}-{life}"
+    return workflow_id(tenant, keyed_id(DELIVERY_PREFIX, tenant, "delivery", key))
 
 
 class Webhook(Payload):
@@ -87,6 +88,7 @@ class Delivery(Payload):
     webhook: Webhook
     earlier: list[Attempt] = []
     by_hand: bool = False
+    life: int = 1
 
 
 class AttemptOrder(Payload):
@@ -96,6 +98,7 @@ class AttemptOrder(Payload):
     webhook: Webhook
     first: bool
     by_hand: bool
+    life: int = 1
 
 
 class AttemptVerdict(StrEnum):

@@ -1,7 +1,15 @@
 """JSON by pydantic, with what it has learned about our types kept for the life of the process."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import PydanticJSONPlainPayloadConverter
 from temporalio.converter import CompositePayloadConverter, DefaultPayloadConverter, JSONPlainPayloadConverter
+from temporalio.exceptions import ApplicationError
+
+from adapters.payload_stores import LOST
+from contracts.verdicts import Verdict
 
 _JSON = PydanticJSONPlainPayloadConverter()
 _CONVERTERS = CompositePayloadConverter(
@@ -21,3 +29,12 @@ class SharedPydanticConverter(CompositePayloadConverter):
 
     def __init__(self) -> None:
         self.converters = _CONVERTERS
+
+    def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type] | None = None) -> list[Any]:
+        """As Temporal's own. Raises the failure that ends a run or an activity whose stored payload is gone."""
+        for payload in payloads:
+            if LOST in payload.metadata:
+                name = payload.metadata[LOST].decode()
+                detail = f"The stored payload {name} of this run is gone or was changed. Start it again."
+                raise ApplicationError(detail, type=Verdict.PAYLOAD_LOST, non_retryable=True)
+        return super().from_payloads(payloads, type_hints)

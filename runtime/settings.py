@@ -27,6 +27,8 @@ def _seconds(text: object) -> object:
     """Reads `0,5,300`."""
     if not isinstance(text, str):
         return text
+    if not text.strip():  # as a compose file writes a variable that is not set
+        return SCHEDULE
     parts = text.split(",")
     if len(parts) > 50 or not all(re.fullmatch(r"\s*\d{1,7}(\.\d{1,3})?\s*", part) for part in parts):
         raise ValueError("must be up to 50 pauses in seconds, such as 0,5,300")
@@ -35,7 +37,7 @@ def _seconds(text: object) -> object:
 
 def _pairs(text: object) -> object:
     """Reads `history.hostLevelCacheMaxSize=500,…`."""
-    pairs = text.split(",") if isinstance(text, str) else text
+    pairs = [pair for pair in text.split(",") if pair.strip()] if isinstance(text, str) else text
     if isinstance(pairs, list) and not all(re.fullmatch(r"[A-Za-z.]+=[^,\s]+", pair.strip()) for pair in pairs):
         raise ValueError("must be pairs such as history.hostLevelCacheMaxSize=500, separated by commas")
     return tuple(pair.strip() for pair in pairs) if isinstance(pairs, list) else pairs
@@ -107,6 +109,13 @@ class Settings(BaseSettings):
         if self.temporal_ui_url:
             return self.temporal_ui_url.rstrip("/")
         return None if uses_own_cluster() else f"http://127.0.0.1:{self.temporal_ui_port}"
+
+    @property
+    def own_disk(self) -> Path | None:
+        """The directory whose disk has to have room: of the embedded server's database, and of large payloads."""
+        if uses_own_cluster() and self.payloads_s3_bucket is not None:
+            return None
+        return self.data_dir
 
     @property
     def grace(self) -> timedelta:

@@ -12,6 +12,7 @@ from activities.calls_in_flight import CallsInFlight
 from adapters.agents.circuits import Circuits
 from adapters.agents.gate import Gate
 from adapters.agents.registry import AgentRegistry
+from adapters.disk_space import DiskSpace
 from adapters.streams.publisher import StreamPublisher
 from contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Progress, Reply
 from contracts.calls import AgentCall, CallHeartbeat, Opening
@@ -49,7 +50,12 @@ def call(run_id: str = "qry_x") -> AgentCall:
 def calls_of(stack: Stack, agent: Agent, *, opening: float = 0.05, max_calls: int = 10) -> AgentCalls:
     gate = Gate(Circuits(stack.temporal, "sevenfold", {}), {})
     return AgentCalls(
-        AgentRegistry({"slow": agent}), gate, stack.streams, opening=timedelta(seconds=opening), max_calls=max_calls
+        AgentRegistry({"slow": agent}),
+        gate,
+        stack.streams,
+        DiskSpace(None),
+        opening=timedelta(seconds=opening),
+        max_calls=max_calls,
     )
 
 

@@ -382,7 +382,7 @@ async def test_a_cached_run_keeps_no_message_of_its_tasks(stack: Stack) -> None:
     try:
         await until(told_twice, 20)
         # another run's task: a worker holds the very latest one
-        assert (await stack.http.post("/api/agent/query", json={"query": "hi"})).status_code == 200
+        await stack.run_until(await started(stack, agent="echo"), "completed")
         await until(gone, 10)
         assert (await stack.run(stream_id))["status"] == "processing"
     finally:

@@ -15,7 +15,7 @@ from activities.run_control import RunControl
 from contracts.agent import WorkflowTarget
 from contracts.calls import AgentCall, AgentOutcome, CancelRequest, FollowRequest, Opening
 from contracts.payload import JsonObject
-from contracts.runs import RunError, RunInput, RunResult
+from contracts.runs import DEADLINE_GRACE, RunError, RunInput, RunResult
 from contracts.streams import FOLLOW_SIGNAL, FOLLOWED
 from contracts.verdicts import Verdict
 from workflows.failures import deadline_exceeded, failure_of, run_error
@@ -46,7 +46,7 @@ class AgentRun:
     def __init__(self, run: RunInput) -> None:
         self._run = run
         self._summary = f"{run.agent}: {run.request.task}"
-        self._started = workflow.info().start_time
+        self._started = workflow.info().workflow_start_time
         self._deadline = self._started + timedelta(seconds=run.timeout)
         self._request = run.request
         self._stream = RunStream()
@@ -86,7 +86,7 @@ class AgentRun:
 
     async def _over(self, error: BaseException | None = None) -> None:
         if self._run.webhook is not None:
-            await start_delivery(self._run.webhook)
+            await start_delivery(self._run.webhook, self._run.life)
         if self._run.published:
             await publish_interaction(self._run, error)
         self._stream.end()
@@ -271,9 +271,12 @@ class AgentRun:
             waits=patience.waits,
             opened=opened,
             streamed=streamed,
+            life=self._run.life,
         )
 
     def _result(self, outcome: AgentOutcome) -> RunResult:
+        if workflow.now() > self._deadline + DEADLINE_GRACE:  # clients were told that it has failed
+            raise deadline_exceeded(self._run.timeout)
         self._tell(f"has answered (attempt {outcome.attempt})")
         seconds = (workflow.now() - self._started).total_seconds()
         return RunResult(

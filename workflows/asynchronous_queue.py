@@ -29,7 +29,7 @@ class AsynchronousQueue:
             response=f"{counts.completed} of {total} items completed{failed}.",
             data={"total": total, "completed": counts.completed, "failed": counts.failed},
         )
-        seconds = (workflow.now() - workflow.info().start_time).total_seconds()
+        seconds = (workflow.now() - workflow.info().workflow_start_time).total_seconds()
         return RunResult(reply=reply, seconds=max(0.0, seconds))
 
     @workflow.signal(description="Stops the job: what is done is kept, and the run ends as Canceled.")

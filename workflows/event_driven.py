@@ -69,7 +69,7 @@ class EventDriven:
             await self._dispatch_on(dispatch)
         count = len(dispatch.reactions)
         reply = Reply(response=f"{count} reactions have begun.", data={"reactions": count})
-        seconds = (workflow.now() - workflow.info().start_time).total_seconds()
+        seconds = (workflow.now() - workflow.info().workflow_start_time).total_seconds()
         return RunResult(reply=reply, seconds=max(0.0, seconds))
 
     @workflow.signal(description="What has not begun yet never will, and the run ends as Canceled.")

@@ -31,14 +31,14 @@ async def publish_interaction(run: RunInput, error: BaseException | None) -> Non
         "agent": run.agent,
         "task": run.request.task,
         "status": status,
-        "seconds": round((workflow.now() - info.start_time).total_seconds(), 3),
+        "seconds": round((workflow.now() - info.workflow_start_time).total_seconds(), 3),
         "metadata": run.request.metadata,
     }
     if isinstance(error, ApplicationError) and status is RunStatus.FAILED:
         data["verdict"] = error.type
     event = CloudEvent(
         specversion="1.0",
-        id=run.request.run_id,
+        id=run.request.run_id if run.life == 1 else f"{run.request.run_id}-{run.life}",
         source=RUNS,
         type=f"{INTERACTION}{status}",
         subject=pattern,

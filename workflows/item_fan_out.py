@@ -12,9 +12,9 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 from activities.item_chunks import ItemChunks
 from contracts.chunks import ChunkCall, ChunkEnd, chunk_id
 from contracts.jobs import Counts, FanOut, JobInput
-from contracts.runs import RunError
+from contracts.runs import DEADLINE_GRACE, RunError
 from contracts.verdicts import Verdict
-from workflows.failures import failure_of, run_error
+from workflows.failures import deadline_exceeded, failure_of, run_error
 
 _HEARTBEAT_TIMEOUT = timedelta(seconds=10)
 
@@ -38,7 +38,7 @@ class ItemFanOut:
     def __init__(self, job: JobInput, fan_out: FanOut) -> None:
         self._job = job
         self._fan_out = fan_out
-        self._deadline = workflow.info().start_time + timedelta(seconds=job.timeout)
+        self._deadline = workflow.info().workflow_start_time + timedelta(seconds=job.timeout)
         self.counts = Counts()
         self._lanes = math.ceil(fan_out.concurrency / _CONCURRENCY_PER_LANE)
         size = chunk_size(len(fan_out.items), self._lanes)
@@ -61,6 +61,8 @@ class ItemFanOut:
             # each still counts what its chunk had done
             await asyncio.gather(*lanes, return_exceptions=True)
             raise
+        if workflow.now() > self._deadline + DEADLINE_GRACE:
+            raise deadline_exceeded(self._job.timeout)
         if self.counts.completed + self.counts.failed != len(self._fan_out.items):
             raise failure_of(RunError(verdict=Verdict.INTERNAL, detail=f"Some items have no result: {self.counts}."))
         return self.counts

@@ -8,16 +8,17 @@ from contracts.subscriptions import (
     FULL,
     MISSING,
     MOST_REGISTRY_BYTES,
-    REGISTRY_STATE,
+    SUBSCRIPTION_MEMO,
     RegistryState,
     Subscription,
     SubscriptionChange,
+    subscription_memos,
 )
 
 
 @workflow.defn
 class SubscriptionRegistry:
-    """Its memo holds what it keeps, so that it is read without a worker."""
+    """Its memos hold what it keeps, one for each subscription, so that it is read without a worker."""
 
     @workflow.init
     def __init__(self, state: RegistryState) -> None:
@@ -26,16 +27,16 @@ class SubscriptionRegistry:
     @workflow.run
     async def run(self, state: RegistryState) -> None:
         """Waits for changes."""
-        workflow.upsert_memo({REGISTRY_STATE: self._state})
         await workflow.wait_condition(lambda: workflow.info().is_continue_as_new_suggested())
         await workflow.wait_condition(workflow.all_handlers_finished)
-        workflow.continue_as_new(self._state, memo={REGISTRY_STATE: self._state})
+        workflow.continue_as_new(self._state, memo=subscription_memos(self._state))
 
     @workflow.update(description="Keeps a subscription.")
     def put(self, change: SubscriptionChange) -> bool:
         """True when there was none of its name."""
         new = change.subscription.name not in self._state.subscriptions
         self._keep({**self._state.subscriptions, change.subscription.name: change.subscription})
+        workflow.upsert_memo({f"{SUBSCRIPTION_MEMO}{change.subscription.name}": change.subscription})
         return new
 
     @put.validator
@@ -56,6 +57,7 @@ class SubscriptionRegistry:
     def remove(self, name: str) -> None:
         """Events that come from now on find it gone."""
         self._keep({key: value for key, value in self._state.subscriptions.items() if key != name})
+        workflow.upsert_memo({f"{SUBSCRIPTION_MEMO}{name}": None})
 
     @remove.validator
     def _may_be_removed(self, name: str) -> None:
@@ -64,4 +66,3 @@ class SubscriptionRegistry:
 
     def _keep(self, subscriptions: dict[str, Subscription]) -> None:
         self._state = RegistryState(subscriptions=subscriptions, changes=self._state.changes + 1)
-        workflow.upsert_memo({REGISTRY_STATE: self._state})

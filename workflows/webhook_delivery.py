@@ -112,7 +112,7 @@ class WebhookDelivery:
         webhook, run = self._delivery.webhook, self._delivery.run
         outcome = await workflow.execute_activity_method(
             WebhookAttempts.attempt_delivery,
-            AttemptOrder(run=run, webhook=webhook, first=self._made == 1, by_hand=by_hand),
+            AttemptOrder(run=run, webhook=webhook, first=self._made == 1, by_hand=by_hand, life=self._delivery.life),
             start_to_close_timeout=_ATTEMPT_TIMEOUT,
             heartbeat_timeout=_HEARTBEAT_TIMEOUT,
             # by itself only where a worker died in the middle, or a store or Temporal was away
@@ -175,7 +175,7 @@ def delivery_attributes(tenant: str, webhook: Webhook, run: str) -> TypedSearchA
     )
 
 
-async def start_delivery(webhook: Webhook) -> None:
+async def start_delivery(webhook: Webhook, life: int) -> None:
     """Starts the present run's delivery, which outlives it. Its first attempt waits until the run is closed."""
     info = workflow.info()
     run = info.workflow_id
@@ -183,8 +183,8 @@ async def start_delivery(webhook: Webhook) -> None:
     with suppress(WorkflowAlreadyStartedError):
         await workflow.start_child_workflow(
             WebhookDelivery.run,
-            Delivery(run=run, webhook=webhook),
-            id=delivery_of(run),
+            Delivery(run=run, webhook=webhook, life=life),
+            id=delivery_of(run, life),
             task_queue=webhook.task_queue,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,

@@ -1,9 +1,11 @@
 """The frames of a streamed answer: server-sent events, or JSON lines."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from adapters.agents.http_verdicts import BadAnswerError, LargeAnswerError
 
+_LINES_BETWEEN_TURNS = 200
 _BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = (b"\n", b"\r")
 
@@ -15,11 +17,15 @@ async def sse_data(pieces: AsyncIterator[bytes], most: int, *, lenient: bool = F
     `most`: bytes of a line. Raises BadAnswerError and LargeAnswerError.
     """
     data: list[str] = []
+    size = 0
     async for line, ended in _lines(pieces, most):
+        size += len(line)
+        if size > most:
+            raise LargeAnswerError(most)
         if not line and ended:
             if data:
                 yield "\n".join(data)
-            data = []
+            data, size = [], 0
             continue
         name, _, value = line.partition(":")
         if name == "data":
@@ -55,8 +61,10 @@ async def _lines(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[tuple
         if open_end or any(end in piece for end in _LINE_ENDS):
             *whole, rest = _split(b"".join(held))
             held, size = [rest] if rest else [], len(rest)
-            for line in whole:
+            for number, line in enumerate(whole, 1):
                 yield _text(line), True
+                if not number % _LINES_BETWEEN_TURNS:  # others have their turn, however many lines came at once
+                    await asyncio.sleep(0)
         if size > most:
             raise LargeAnswerError(most)
     if held:

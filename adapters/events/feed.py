@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from temporalio.client import Client, WorkflowExecution
 from temporalio.common import SearchAttributeKey
+from temporalio.service import RPCError
 
 from adapters.concurrency import few_at_once
 from adapters.events.stored import whole_event
@@ -25,6 +26,10 @@ _PAUSE_SECONDS = 0.4
 
 # Visibility lags: what it shows late is still found if it is no later than this.
 OVERLAP = timedelta(seconds=5)
+
+# Of what happened before a reader came, so much is read at once.
+_PAGE = 200
+_SHORTEST_SPAN = timedelta(milliseconds=2)
 
 # A reader that is so far behind has to come back, and goes on from where it was.
 _MOST_UNREAD = 2_000
@@ -73,9 +78,27 @@ class EventFeed:
         finally:
             watch.readers.discard(queue)
 
-    async def since(self, tenant: str, moment: datetime) -> list[Happening]:
-        """All that happened from then on, in order, as far as visibility has it."""
-        return await self._happenings(await self._all_listed(tenant, moment))
+    async def since(self, tenant: str, moment: datetime) -> AsyncIterator[list[Happening]]:
+        """All that happened from then on, in order, as far as visibility has it; page by page, each of a span of time
+        in which not too much has happened.
+        """
+        now = datetime.now(UTC)
+        span = now - moment
+        while moment < now:
+            end = min(now, moment + span)
+            if span > _SHORTEST_SPAN and await self._count(tenant, moment, end) > _PAGE:
+                span /= 2
+                continue
+            yield await self._happenings(await self._all_listed(tenant, moment, end))
+            moment = end
+            span *= 2
+
+    async def _count(self, tenant: str, since: datetime, until: datetime) -> int:
+        queries = [
+            _query(tenant, "EventDriven", "StartTime", since, until),
+            _query(tenant, "EventReaction", "CloseTime", since, until),
+        ]
+        return sum([(await self._client.count_workflows(query)).count for query in queries])
 
     async def _follow(self, tenant: str, watch: _Watch) -> None:
         """Reads on for as long as somebody watches; a Temporal that is away for a moment is asked again."""
@@ -100,21 +123,30 @@ class EventFeed:
                     queue.put_nowait(happening)
         return [one.run_id for one in listed]
 
-    async def _all_listed(self, tenant: str, since: datetime) -> list[WorkflowExecution]:
-        begun = await self._listed(tenant, "EventDriven", "StartTime", since)
-        return [*begun, *await self._listed(tenant, "EventReaction", "CloseTime", since)]
+    async def _all_listed(
+        self, tenant: str, since: datetime, until: datetime | None = None
+    ) -> list[WorkflowExecution]:
+        begun = await self._listed(_query(tenant, "EventDriven", "StartTime", since, until))
+        return [*begun, *await self._listed(_query(tenant, "EventReaction", "CloseTime", since, until))]
 
-    async def _listed(self, tenant: str, workflow_type: str, when: str, moment: datetime) -> list[WorkflowExecution]:
-        query = f"WorkflowType = '{workflow_type}' AND Tenant = '{tenant}' AND {when} >= '{moment.isoformat()}'"
+    async def _listed(self, query: str) -> list[WorkflowExecution]:
         return [execution async for execution in self._client.list_workflows(query)]
 
     async def _happenings(self, executions: list[WorkflowExecution]) -> list[Happening]:
-        return sorted(await few_at_once(self._happening, executions), key=lambda happening: happening.at)
+        found = await few_at_once(self._happening, executions)
+        return sorted((one for one in found if one is not None), key=lambda happening: happening.at)
 
-    async def _happening(self, execution: WorkflowExecution) -> Happening:
-        if execution.workflow_type == "EventDriven":
-            return await self._accepted(execution)
-        return await self._reacted(execution)
+    async def _happening(self, execution: WorkflowExecution) -> Happening | None:
+        """None for what cannot be decoded: it must not hide all the others."""
+        try:
+            if execution.workflow_type == "EventDriven":
+                return await self._accepted(execution)
+            return await self._reacted(execution)
+        except RPCError:
+            raise
+        except Exception as error:
+            log.warning("an event or reaction cannot be shown", workflow=execution.id, error=repr(error)[:500])
+            return None
 
     async def _accepted(self, execution: WorkflowExecution) -> Happening:
         event = await whole_event(self._client, execution)
@@ -154,3 +186,8 @@ class EventFeed:
             subscription=cause.subscription,
             body=body,
         )
+
+
+def _query(tenant: str, workflow_type: str, when: str, since: datetime, until: datetime | None) -> str:
+    query = f"WorkflowType = '{workflow_type}' AND Tenant = '{tenant}' AND {when} >= '{since.isoformat()}'"
+    return query if until is None else f"{query} AND {when} < '{until.isoformat()}'"

@@ -18,7 +18,7 @@ from contracts.event_sources import INTERACTION
 from contracts.events import CAUSE, ReactionCause, ReactionInput, ReactionOrder, correlation_of, event_queue
 from contracts.identity import public_id, tenant_of, workflow_id
 from contracts.payload import JsonObject
-from contracts.runs import RUN_ATTRIBUTES, WORKFLOW_TYPES, Pattern, RunResult
+from contracts.runs import DEADLINE, RUN_ATTRIBUTES, WORKFLOW_TYPES, Pattern, RunResult, deadline_after
 from contracts.webhooks import WEBHOOK
 
 
@@ -39,7 +39,11 @@ async def start_reaction(
             result_type=RunResult,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-            memo={CAUSE: cause, **({WEBHOOK: True} if order.webhook else {})},
+            memo={
+                CAUSE: cause,
+                DEADLINE: deadline_after(order.timeout),
+                **({WEBHOOK: True} if order.webhook else {}),
+            },
             search_attributes=_attributes(tenant, event_id, event, order),
             static_summary=f"{order.agent} · {order.task} · {order.subscription}",
             priority=Priority(priority_key=order.priority, fairness_key=tenant),

@@ -3,12 +3,17 @@
 import asyncio
 import time
 from collections.abc import Iterable
+from functools import partial
 
-from temporalio.client import Client
+import structlog
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
+from adapters.concurrency import few_at_once
 from contracts.identity import DEFAULT_TENANT
-from contracts.subscriptions import REGISTRY_STATE, RegistryState, Subscription, registry_of
+from contracts.subscriptions import SUBSCRIPTION_MEMO, RegistryState, Subscription, registry_of
+
+log = structlog.get_logger(__name__)
 
 # A change acts everywhere within a second; while no event comes in, nobody asks.
 _FRESH_SECONDS = 0.5
@@ -43,8 +48,24 @@ class SubscriptionBook:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
             return RegistryState()
-        state: RegistryState = await description.memo_value(REGISTRY_STATE, RegistryState(), type_hint=RegistryState)
-        return state
+        if description.status is not WorkflowExecutionStatus.RUNNING:
+            return RegistryState()
+        names = [key for key in description.raw_description.workflow_execution_info.memo.fields if _is_one(key)]
+        found = await few_at_once(partial(_subscription, description), names)
+        return RegistryState(subscriptions={one.name: one for one in found if one is not None})
 
     def _configured_for(self, tenant: str) -> dict[str, Subscription]:
         return self.configured if tenant == DEFAULT_TENANT else {}
+
+
+def _is_one(memo: str) -> bool:
+    return memo.startswith(SUBSCRIPTION_MEMO)
+
+
+async def _subscription(description: WorkflowExecutionDescription, memo: str) -> Subscription | None:
+    """One of them; None for one that was removed, or that cannot be read: it must not hold up the others."""
+    try:
+        return await description.memo_value(memo, None, type_hint=Subscription)
+    except Exception as error:
+        log.error("a subscription cannot be read, and does not hold", memo=memo, error=repr(error)[:500])
+        return None

@@ -58,6 +58,7 @@ class StreamPublisher:
         deadline: datetime,
         *,
         repeated: bool = False,
+        first_index: int = 0,
         held: bool = False,
         awaited: bool = False,
     ) -> None:
@@ -67,6 +68,7 @@ class StreamPublisher:
         self._writer = streams.log.writer(workflow_id, deadline, repeated=repeated)
         self._attempt = attempt
         self._repeated = repeated
+        self._first_index = first_index
         self._released = Wakeup()
         if not held:
             self._released.set()
@@ -208,7 +210,7 @@ class StreamPublisher:
         if self._begun is not None:
             return
         if self._repeated:
-            kept = await self._kept_so_far()
+            kept = max(await self._kept_so_far(), self._first_index)
             if self._tail.last_index < kept:
                 self._tail.begin_after(kept)
             self._tail.confirm_lost()

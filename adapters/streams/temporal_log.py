@@ -26,7 +26,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.contrib.workflow_streams import PublishInput
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.streams.temporal_writer import TemporalStreamWriter
@@ -188,7 +188,10 @@ class TemporalStreamLog:
         signal = event.workflow_execution_signaled_event_attributes
         if signal.signal_name != PUBLISH_SIGNAL:
             return []
-        (published,) = await self._client.data_converter.decode(signal.input.payloads, [PublishInput])
+        try:
+            (published,) = await self._client.data_converter.decode(signal.input.payloads, [PublishInput])
+        except ApplicationError:  # its payload is gone: readers find the gap
+            return []
         return [_batch(item.data) for item in published.items if item.topic == STREAM_TOPIC]
 
     async def cancel(self, segment: str) -> None:

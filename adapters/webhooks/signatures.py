@@ -21,6 +21,8 @@ _KEY_BYTES = range(24, 65)
 
 # Visible ASCII without the full stop: with one, an id's end could pass for a time and the time for a body's start.
 _ID_FORM = re.compile(r"[!-\-/-~]{1,255}")
+# What we send ourselves holds nothing that any receiver's library could read otherwise.
+_SENT_ID_FORM = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _TIMESTAMP_FORM = re.compile(r"[0-9]{1,12}")
 _SHA256_BASE64 = re.compile(r"[A-Za-z0-9+/]{43}=")
 _SHA256_HEX = re.compile(r"sha256=([0-9A-Fa-f]{64})")
@@ -43,11 +45,11 @@ def signed_headers(secrets: Sequence[str], webhook_id: str, timestamp: int, body
     `secrets` are those in force, newest first: several while one takes over from another, and each then signs
     `webhook-signature`. `X-Webhook-Signature` has room for one, the oldest: its receivers know no newer yet.
 
-    Raises ValueError: no secret, an empty one or one that is no Unicode; an id that is not visible ASCII without a
-    full stop.
+    Raises ValueError: no secret, an empty one or one that is no Unicode; an id of other characters than
+    letters, digits, underscores and hyphens.
     """
-    if not _ID_FORM.fullmatch(webhook_id):
-        raise ValueError("a webhook-id is of 1 to 255 visible ASCII characters, none of them a full stop")
+    if not _SENT_ID_FORM.fullmatch(webhook_id):
+        raise ValueError("a webhook-id that we send is of 1 to 255 letters, digits, underscores and hyphens")
     signed = _signed_content(webhook_id, str(timestamp), body)
     return {
         _ID: webhook_id,

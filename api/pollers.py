@@ -1,0 +1,66 @@
+"""Whether a worker polls a task queue."""
+
+import time
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, ListWorkersRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+# A worker's poll is renewed once a minute at the latest; one that is older was made by a worker that is gone.
+_FRESH_POLL_SECONDS = 70.0
+
+# Its heartbeat comes every second and finds a dead one sooner; the rest is room for clocks that differ.
+_FRESH_HEARTBEAT_SECONDS = 15.0
+
+# What was found is good for so long.
+_FRESH_SECONDS = 1.0
+
+
+class Pollers:
+    """Asks Temporal, at most once a second and queue for all who read runs."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._known: dict[str, tuple[float, bool]] = {}
+
+    async def is_polled(self, queue: str) -> bool:
+        """What is known of the queue, at most a second old. Raises RPCError."""
+        at, polled = self._known.get(queue, (-_FRESH_SECONDS, False))
+        if time.monotonic() - at < _FRESH_SECONDS:
+            return polled
+        polled = await self.look(queue)
+        self._known[queue] = (time.monotonic(), polled)
+        return polled
+
+    async def look(self, queue: str) -> bool:
+        """Whether a worker polls it now. Raises RPCError."""
+        described = await self._client.workflow_service.describe_task_queue(
+            DescribeTaskQueueRequest(
+                namespace=self._client.namespace,
+                task_queue=TaskQueue(name=queue),
+                task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+            ),
+            retry=False,
+        )
+        if not any(_seen_within(_FRESH_POLL_SECONDS, poller.last_access_time) for poller in described.pollers):
+            return False
+        heartbeats = await self._worker_heartbeats(queue)
+        return not heartbeats or any(_seen_within(_FRESH_HEARTBEAT_SECONDS, beat) for beat in heartbeats)
+
+    async def _worker_heartbeats(self, queue: str) -> list[Timestamp]:
+        """When the queue's workers last sent a heartbeat; nothing from a server that does not keep it, or not yet."""
+        request = ListWorkersRequest(namespace=self._client.namespace, query=f"TaskQueue = '{queue}'", page_size=100)
+        try:
+            listed = await self._client.workflow_service.list_workers(request, retry=False)
+        except RPCError as error:
+            if error.status in (RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.PERMISSION_DENIED):
+                return []
+            raise
+        return [worker.worker_heartbeat.heartbeat_time for worker in listed.workers_info]
+
+
+def _seen_within(seconds: float, moment: Timestamp) -> bool:
+    return moment.seconds >= time.time() - seconds

@@ -1,0 +1,114 @@
+"""Processes that the campaign starts, kills, stops and starts again."""
+
+import asyncio
+import itertools
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from runtime import die_with_parent
+
+# Below those that the kernel gives to outgoing connections: a port must be free again when its process is restarted,
+# and a client that tries a port where nobody listens could be given that very port, and so meet itself.
+_PORTS = itertools.cycle(random.sample(range(12_000, 20_000), 8_000))
+
+
+def free_port() -> int:
+    """Return a port on the loopback that nobody has."""
+    for port in _PORTS:
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("the ports never end")
+
+
+class Part:
+    """One process of the stack through all its lives, with one log. It ends with the campaign, however that ends."""
+
+    def __init__(
+        self, name: str, argv: Sequence[str | Path], *, environment: Mapping[str, str], work: Path, ready: str = ""
+    ) -> None:
+        """Start nothing yet. `ready` is what its log says when it is up."""
+        self.name = name
+        self.log = work / f"{name}.log"
+        self._argv = [str(part) for part in argv]
+        self._ready = ready
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SEVENFOLD_", "TEMPORAL_"))}
+        self._environment = {**inherited, **environment}
+        self._work = work
+        self._process: subprocess.Popen[bytes] | None = None
+        self._began_at = 0
+
+    def start(self) -> None:
+        """Start it, which must not run."""
+        if self.running:
+            raise RuntimeError(f"{self.name} runs already")
+        launcher = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
+        with self.log.open("ab") as output:
+            self._began_at = output.tell()
+            self._process = subprocess.Popen(
+                [*launcher, *self._argv],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self._environment,
+                cwd=self._work,
+                start_new_session=True,
+            )
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How its last life ended."""
+        return self._process.poll() if self._process else None
+
+    @property
+    def up(self) -> bool:
+        """Whether its log says so, in this life."""
+        with self.log.open("rb") as log:
+            log.seek(self._began_at)
+            return self._ready.encode() in log.read()
+
+    def tail(self, lines: int = 3) -> str:
+        """The end of its log."""
+        return " | ".join(self.log.read_text(errors="replace").strip().splitlines()[-lines:])
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
+        if self.running and self._process is not None:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.send(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait(10)
+
+    async def terminate(self, patience: float = 40) -> int | None:
+        """Ask it to end; return its exit code, or None if it had to be killed after `patience` seconds."""
+        self.send(signal.SIGTERM)
+        if self._process is None:
+            return None
+        try:
+            return await asyncio.to_thread(self._process.wait, patience)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return None
+
+    async def until_up(self, seconds: float = 60) -> None:
+        """Wait for its log to say that it is up."""
+        async with asyncio.timeout(seconds):
+            while not self.up:
+                if not self.running:
+                    raise RuntimeError(f"{self.name} ended with {self.exit_code}: {self.tail()}")
+                await asyncio.sleep(0.05)
