@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
 
-.PHONY: setup setup-dev system-packages run demo test lint bench lock clean
+.PHONY: setup setup-dev system-packages run demo test lint bench faults fuzz lock clean
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev
@@ -46,6 +46,13 @@ lint: setup-dev
 # `bench` brings its own peers (Celery, DBOS) in an environment of their own.
 bench: setup-dev
 	$(BIN)/python -m bench
+
+# Faults under load, and hostile inputs: real processes, 20 and 10 minutes at most; docs/reliability.md has the figures.
+faults: setup-dev
+	$(BIN)/python -m bench.faults --report faults.md
+
+fuzz: setup-dev
+	$(BIN)/python -m bench.fuzz
 
 # Written without a package index's address, for every platform and Python that we support.
 lock: setup-dev

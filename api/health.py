@@ -35,7 +35,7 @@ class Readiness(Payload):
     status: Health
     temporal: str = Field(examples=["ok"])
     worker: str = Field(examples=["ok"])
-    storage: str = Field(examples=["ok"], description="Whether the data directory takes writes.")
+    storage: str | None = Field(None, description="Why the data directory takes no writes; only then.")
 
 
 @router.get("/live", summary="Is the process alive?")
@@ -47,6 +47,7 @@ async def live() -> Liveness:
 @router.get(
     "/ready",
     summary="Can it serve?",
+    response_model_exclude_none=True,
     responses={503: {"model": Readiness, "description": "Not now; the fields say what is missing."}},
 )
 async def ready(gateway: GatewayDep, response: Response) -> Readiness:
@@ -58,10 +59,8 @@ async def ready(gateway: GatewayDep, response: Response) -> Readiness:
                 worker = f"no worker polls the task queue {gateway.task_queue}; start one with `sevenfold worker`"
     except (RPCError, TimeoutError):
         temporal, worker = "Temporal does not answer", "unknown"
-    storage = Health.OK.value
-    if gateway.disk.is_low:
-        storage = gateway.disk.reason
-    healthy = temporal == worker == storage == Health.OK
+    storage = gateway.disk.reason if gateway.disk.is_low else None
+    healthy = temporal == worker == Health.OK and storage is None
     if not healthy:
         response.status_code = 503
     return Readiness(

@@ -5,12 +5,16 @@ code is what it is there to prove.
 """
 
 import asyncio
+import base64
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from temporalio.api.common.v1 import Payload
 from temporalio.client import WorkflowFailureError
+from temporalio.contrib.workflow_streams import PublishEntry, PublishInput
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
@@ -116,6 +120,17 @@ async def _streamed(stack: Stack) -> str:
 
 async def _streamed_anew(stack: Stack) -> str:
     return await _stream(stack, agent="simulator", params={"failures": 1, "failAt": 5, "steps": 10})
+
+
+async def _stream_segment(stack: Stack) -> str:
+    segment = f"{new_id('str')}:segment:2"
+    word = base64.b64encode(Payload(data=b"word").SerializeToString()).decode()
+    batch = PublishInput(items=[PublishEntry(topic="events", data=word)], publisher_id="recorded", sequence=1)
+    assert await stack.streams.log.begin(f"default:{segment}", datetime.now(UTC) + timedelta(seconds=30), batch)
+    handle = stack.temporal.get_workflow_handle(f"default:{segment}")
+    await handle.signal("finish")
+    await handle.result()
+    return segment
 
 
 async def _stream_answered(stack: Stack) -> str:
@@ -401,6 +416,7 @@ SCENARIOS = {
     "streaming_answered": _stream_answered,
     "streaming_answered_anew": _stream_answered,
     "streaming_refused": _stream_refused,
+    "stream_segment": _stream_segment,
     "streaming_refused_anew": _stream_refused,
     "streaming_cancelled_by_signal": _stream_cancelled_by_signal,
     "streaming_opened": _streamed,

@@ -47,6 +47,10 @@ def call(run_id: str = "qry_x") -> AgentCall:
     )
 
 
+def environment_of(stack: Stack) -> ActivityEnvironment:
+    return ActivityEnvironment(client=stack.temporal)
+
+
 def calls_of(stack: Stack, agent: Agent, *, opening: float = 0.05, max_calls: int = 10) -> AgentCalls:
     gate = Gate(Circuits(stack.temporal, "sevenfold", {}), {})
     return AgentCalls(
@@ -62,9 +66,9 @@ def calls_of(stack: Stack, agent: Agent, *, opening: float = 0.05, max_calls: in
 async def test_an_opened_call_is_taken_over_not_started_anew(stack: Stack) -> None:
     agent = Slow()
     calls = calls_of(stack, agent)
-    assert await ActivityEnvironment().run(calls.open_agent_call, call()) == Opening(begun=True)
+    assert await environment_of(stack).run(calls.open_agent_call, call()) == Opening(begun=True)
     heartbeats: list[object] = []
-    environment = ActivityEnvironment()
+    environment = environment_of(stack)
     environment.on_heartbeat = lambda *details: heartbeats.extend(details)
     running = asyncio.create_task(environment.run(calls.call_agent, call()))
     await until(lambda: heartbeats)
@@ -86,7 +90,7 @@ class Counting:
 async def test_an_opened_call_that_is_lost_was_an_attempt(stack: Stack) -> None:
     """So that its readers are told to forget what they may have heard of it."""
     lost = call().model_copy(update={"opened": True})
-    outcome = await ActivityEnvironment().run(calls_of(stack, Counting()).call_agent, lost)
+    outcome = await environment_of(stack).run(calls_of(stack, Counting()).call_agent, lost)
     assert outcome.reply.data == {"attempt": 2}
 
 
@@ -94,9 +98,9 @@ async def test_an_opening_that_is_done_again_finds_its_call(stack: Stack) -> Non
     agent = Slow()
     calls = calls_of(stack, agent)
     for _ in range(3):
-        assert await ActivityEnvironment().run(calls.open_agent_call, call()) == Opening(begun=True)
+        assert await environment_of(stack).run(calls.open_agent_call, call()) == Opening(begun=True)
     agent.enough.set()
-    assert (await ActivityEnvironment().run(calls.call_agent, call())).reply.response == "done"
+    assert (await environment_of(stack).run(calls.call_agent, call())).reply.response == "done"
     assert agent.started == 1
 
 
@@ -115,11 +119,11 @@ async def test_a_call_that_nobody_takes_over_is_ended(stack: Stack) -> None:
 async def test_without_room_a_call_is_not_opened(stack: Stack) -> None:
     agent = Slow()
     calls = calls_of(stack, agent, max_calls=1)
-    await ActivityEnvironment().run(calls.open_agent_call, call("qry_a"))
-    assert await ActivityEnvironment().run(calls.open_agent_call, call("qry_b")) == Opening()
+    await environment_of(stack).run(calls.open_agent_call, call("qry_a"))
+    assert await environment_of(stack).run(calls.open_agent_call, call("qry_b")) == Opening()
     assert agent.started == 1
     agent.enough.set()
-    await ActivityEnvironment().run(calls.call_agent, call("qry_a"))
+    await environment_of(stack).run(calls.call_agent, call("qry_a"))
     assert agent.started == 1
     await calls.close()
 
@@ -127,7 +131,7 @@ async def test_without_room_a_call_is_not_opened(stack: Stack) -> None:
 async def test_what_was_opened_ends_with_the_process(stack: Stack) -> None:
     agent = Slow()
     calls = calls_of(stack, agent)
-    await ActivityEnvironment().run(calls.open_agent_call, call())
+    await environment_of(stack).run(calls.open_agent_call, call())
     await calls.close()
     assert agent.cancelled == 1
 
@@ -135,7 +139,7 @@ async def test_what_was_opened_ends_with_the_process(stack: Stack) -> None:
 async def test_a_cancelled_activity_ends_the_call(stack: Stack) -> None:
     agent = Slow()
     calls = calls_of(stack, agent)
-    environment = ActivityEnvironment()
+    environment = environment_of(stack)
     running = asyncio.create_task(environment.run(calls.call_agent, call()))
     await until(lambda: agent.started)
     environment.cancel()

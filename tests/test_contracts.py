@@ -42,7 +42,8 @@ def test_preferences() -> None:
     assert read_preference('foo, wait="7"; x=y').seconds == 7
     assert read_preference("wait=999").seconds == 60
     assert read_preference("wait=999").applied == "wait=60"
-    assert read_preference("respond-async, wait=10").seconds == 0
+    assert read_preference("respond-async").seconds == 0
+    assert read_preference("respond-async, wait=10").seconds == 10, "RFC 7240: asynchronous after that time"
 
 
 def test_processing_times_read_as_in_the_article() -> None:

@@ -10,6 +10,13 @@ from tests.processes import until
 from tests.stack import Stack
 
 
+class Silent:
+    """A publisher that is heard elsewhere."""
+
+    def want(self) -> None:
+        """Nothing to write: the test says what was published."""
+
+
 async def test_the_runs_end_is_waited_for_only_when_its_agent_has_said_its_last_here(stack: Stack) -> None:
     stream = LiveStream("default:str_live", stack.streams.log, local=True)
     waited = 0
@@ -20,8 +27,8 @@ async def test_the_runs_end_is_waited_for_only_when_its_agent_has_said_its_last_
         result = RunResult(reply=Reply(response="word"), seconds=1, attempts=1, last_index=1)
         return RunEnd(RunStatus.COMPLETED, result=result)
 
-    publisher = object()
-    stream.join(until_ended)  # before the agent begins, as most readers do
+    publisher = Silent()
+    stream.join(until_ended, None)  # before the agent begins, as most readers do
     await asyncio.sleep(0.05)
     stream.attach(publisher)
     stream.tail.append(StreamEntry.chunk(1, "word"), confirmed=False)

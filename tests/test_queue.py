@@ -122,9 +122,11 @@ async def test_results_are_paged_while_the_job_runs_and_kept_when_it_is_cancelle
     await stack.http.post(f"/api/agent/runs/{job_id}/cancel")
     job = await until_ended(stack, job_id, seconds=30)
     assert job["status"] == "cancelled"
-    kept = (await lines(stack, job_id, limit=1000))[0]
-    assert [line["index"] for line in kept] == list(range(len(kept)))
-    assert len(seen) <= len(kept) <= job["progress"]["completed"] < len(items)
+    kept = await all_lines(stack, job_id, 1000)
+    assert [line["index"] for line in kept] == list(range(len(items)))
+    statuses = [line["status"] for line in kept]
+    assert set(statuses) == {"completed", "cancelled"}
+    assert len(seen) <= statuses.count("completed") == job["progress"]["completed"] < len(items)
     called = CALLS[job_id]
     await asyncio.sleep(0.5)
     assert CALLS[job_id] == called, "nothing goes on after the end"

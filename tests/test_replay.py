@@ -84,6 +84,7 @@ async def test_every_path_under_forced_replay(tmp_path: Path) -> None:
         "streaming_anew": "COMPLETED",
         "streaming_answered": "COMPLETED",
         "streaming_refused": "FAILED",
+        "stream_segment": "COMPLETED",
         "streaming_cancelled_by_signal": "CANCELED",
         "webhook_done": "COMPLETED",
         "webhook_opened_handed_over": "COMPLETED",

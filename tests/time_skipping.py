@@ -21,6 +21,7 @@ from activities.webhook_attempts import WebhookAttempts
 from activities.webhook_receivers import Receivers
 from adapters.agents.circuits import Circuits
 from adapters.agents.gate import Gate
+from adapters.disk_space import DiskSpace
 from adapters.outbound.guarded_http import guarded_client
 from adapters.sealing import Sealer
 from adapters.streams.live import LiveStreams
@@ -110,10 +111,10 @@ async def days(directory: Path) -> AsyncIterator[Days]:
         http = await opened.enter_async_context(guarded_client(allow_loopback=True, timeout=TIMEOUT_SECONDS))
         receivers = Receivers(client)
         attempts = WebhookAttempts(client, WebhookPoster(http), _SEALER, receivers)
-        streams = LiveStreams(TemporalStreamLog(client), local=True)
+        streams = LiveStreams(TemporalStreamLog(client, "runs"), local=True)
         registry = load_registry(settings, load_config(settings.config))
         gate = Gate(Circuits(client, settings.task_queue, {}), {})
-        calls = AgentCalls(registry, gate, streams, opening=timedelta(seconds=0.5), max_calls=10)
+        calls = AgentCalls(registry, gate, streams, DiskSpace(None), opening=timedelta(seconds=0.5), max_calls=10)
         opened.push_async_callback(calls.close)
         activities = [attempts.attempt_delivery, receivers.report_receiver]
         await opened.enter_async_context(

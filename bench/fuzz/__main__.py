@@ -1,0 +1,116 @@
+"""`python -m bench.fuzz`: hostile inputs for the product, as processes of its own, on loopback alone.
+
+The exit code is 1 if anything answered 5xx that is no agent's failure, hung, stalled the process for over 0.3 s, or
+was not well in the end. The same seed makes the same cases: `--only GROUP --first N --cases 1` runs one again.
+"""
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import SystemRandom
+
+from bench.fuzz import agents, bodies, cloudevents, filters, headers, queries, sockets, webhooks, websocket_messages
+from bench.fuzz.campaign import Campaign, GroupPlan, run_group
+from bench.fuzz.ledger import Fault
+from bench.fuzz.product import Product, complaints, known_objects, running
+from bench.fuzz.report import findings, stalls, table
+from bench.fuzz.schema import GROUP as SCHEMA
+from bench.fuzz.schema import run_schemathesis
+from bench.fuzz.upstream import agents_config, scripted_server
+from bench.fuzz.watch import Probes, watched
+
+CASES = 20_000
+LIMIT = 20 * 60  # seconds: a campaign that hangs ends all the same
+_SCHEMA_SHARE = 0.04
+_SCHEMA_SECONDS = 45.0
+
+GROUPS = (
+    GroupPlan("bodies", bodies.run, 0.27),
+    GroupPlan("cloudevents", cloudevents.run, 0.16),
+    GroupPlan("queries", queries.run, 0.23),
+    GroupPlan("headers", headers.run, 0.13),
+    GroupPlan("sockets", sockets.run, 0.08, at_once=sockets.HELD),
+    GroupPlan("websocket", websocket_messages.run, 0.04),
+    GroupPlan("agents", agents.run, 0.03, at_once=24),
+    GroupPlan("webhooks", webhooks.run, 0.03),
+    GroupPlan("filters", filters.run, 0.03, at_once=12),
+)
+
+
+def main() -> None:
+    """Parses the arguments, runs the campaign, prints what was found."""
+    names = [SCHEMA, *(plan.name for plan in GROUPS)]
+    parser = argparse.ArgumentParser(prog="python -m bench.fuzz", description=__doc__)
+    parser.add_argument("--cases", type=int, default=CASES, help=f"of all groups together (default {CASES})")
+    parser.add_argument("--seed", type=int, help="as an earlier campaign printed it")
+    parser.add_argument("--only", action="append", choices=names, help="a group; repeatable")
+    parser.add_argument("--first", type=int, default=0, help="the number of each group's first case")
+    parser.add_argument("--keep", action="store_true", help="the product's directory, with its log; says where it is")
+    arguments = parser.parse_args()
+    seed = arguments.seed if arguments.seed is not None else SystemRandom().randrange(10**6)
+    print(f"seed {seed}", flush=True)
+    work = Path(tempfile.mkdtemp(prefix="sevenfold-fuzz-"))
+    try:
+        well = asyncio.run(_run(work, arguments, seed))
+    finally:
+        if arguments.keep:
+            print(f"kept: {work}")
+        else:
+            shutil.rmtree(work, ignore_errors=True)
+    sys.exit(0 if well else 1)
+
+
+async def _run(work: Path, arguments: argparse.Namespace, seed: int) -> bool:
+    begun = time.monotonic()
+    campaign = Campaign(port=0, seed=seed)
+    async with (
+        asyncio.timeout(LIMIT),
+        scripted_server(campaign.scripts) as receiver,
+        running(work, agents_config(receiver)) as product,
+    ):
+        campaign.port, campaign.receiver_port = product.port, receiver
+        campaign.known = await known_objects(product.port, receiver)
+        async with watched(product.port, product.process.process.pid) as probes:
+            await _all_groups(campaign, product, arguments)
+        unwell = await complaints(product, campaign)
+        memory, causes = product.memory(), product.causes()
+    ledger = campaign.ledger
+    cases = sum(group.cases for group in ledger.groups.values())
+    print("\n".join(["", *table(ledger, probes), *findings(ledger, probes, causes), ""]))
+    print(f"{cases} cases in {time.monotonic() - begun:.0f} s, seed {seed}; the product: {memory}")
+    print("It is well in the end." if not unwell else "NOT WELL in the end: " + "; ".join(unwell))
+    return _passed(campaign, probes) and not unwell
+
+
+def _passed(campaign: Campaign, probes: Probes) -> bool:
+    return not (campaign.ledger.faults or probes.failed or stalls(probes))
+
+
+async def _all_groups(campaign: Campaign, product: Product, arguments: argparse.Namespace) -> None:
+    only = arguments.only or [SCHEMA, *(plan.name for plan in GROUPS)]
+    plans = [plan for plan in GROUPS if plan.name in only]
+    shares = sum(plan.share for plan in plans) + (_SCHEMA_SHARE if SCHEMA in only else 0.0)
+    if SCHEMA in only:
+        _say("schemathesis", product)
+        cases = max(1, round(arguments.cases * _SCHEMA_SHARE / shares))
+        why = await run_schemathesis(campaign, cases, _SCHEMA_SECONDS)
+        if why is not None:
+            _say(f"schemathesis was left out: {why}", product)
+    for plan in plans:
+        _say(plan.name, product)
+        await run_group(campaign, plan, arguments.first, max(1, round(arguments.cases * plan.share / shares)))
+        if product.process.process.poll() is not None:
+            campaign.ledger.faults.append(Fault("the process has ended", f"during {plan.name}"))
+            return
+
+
+def _say(line: str, product: Product) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line} ({product.memory()})", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
