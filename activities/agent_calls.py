@@ -73,6 +73,9 @@ class AgentCalls:
         the agent may not be called this very moment. One that is streamed always goes on: its readers are to have its
         words, and not to wait for its reply.
         """
+        opening = (call.request.run_id, activity.info().workflow_run_id or "", str(call.request.attempt))
+        if (answered := self._calls.answered(opening)) is not None:
+            return Opening(outcome=await _outcome(answered, call))
         if self._opening == 0 or self._calls.full:
             return Opening()
         # A workflow task that could not be handed in is done again; its call may still be here.
@@ -91,6 +94,7 @@ class AgentCalls:
         if not done or self._disk.is_low:
             self._calls.leave(call.request.run_id, running)
             return Opening(begun=True)
+        self._calls.keep_answered(opening, running)
         return Opening(outcome=await _outcome(running, call))
 
     @activity.defn

@@ -22,6 +22,11 @@ log = structlog.get_logger(__name__)
 # is a second one for the same run and has to end.
 ADOPTION_SECONDS = 15.0
 
+# A workflow task that the server refuses, because a signal came meanwhile, is done again within its timeout of 10
+# seconds, and so are its local activities. So long, and for so many runs, an answer is kept for that.
+REPETITION_SECONDS = 12.0
+_MOST_ANSWERED = 500
+
 # What a cancelled agent may take for its own cleanup before we stop waiting for it.
 CLEANUP_SECONDS = 10.0
 
@@ -233,6 +238,7 @@ class CallsInFlight:
         self._adoption_seconds = adoption_seconds
         self._running: dict[str, CallInFlight] = {}
         self._opened: dict[str, tuple[CallInFlight, asyncio.TimerHandle]] = {}
+        self._answered: dict[tuple[str, ...], tuple[CallInFlight, asyncio.TimerHandle]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
     @property
@@ -267,6 +273,23 @@ class CallsInFlight:
             timer.cancel()
         return call
 
+    def keep_answered(self, opening: tuple[str, ...], call: CallInFlight) -> None:
+        """Keeps a finished call for a while, by what names its opening and no other."""
+        if len(self._answered) >= _MOST_ANSWERED:
+            self._drop_answered(next(iter(self._answered)))
+        timer = asyncio.get_running_loop().call_later(REPETITION_SECONDS, self._drop_answered, opening)
+        self._answered[opening] = (call, timer)
+
+    def answered(self, opening: tuple[str, ...]) -> CallInFlight | None:
+        """The finished call of an opening that is done again."""
+        call, _ = self._answered.get(opening, (None, None))
+        return call
+
+    def _drop_answered(self, opening: tuple[str, ...]) -> None:
+        _, timer = self._answered.pop(opening, (None, None))
+        if timer is not None:
+            timer.cancel()
+
     def _give_up(self, run_id: str) -> None:
         call = self.take(run_id)
         if call is None:
@@ -278,5 +301,7 @@ class CallsInFlight:
 
     async def close(self) -> None:
         """Cancels the calls that nobody took over; for the end of the process."""
+        for opening in list(self._answered):
+            self._drop_answered(opening)
         calls = [self.take(run_id) for run_id in list(self._opened)]
         await asyncio.gather(*(call.cancel() for call in calls if call), *self._ending)

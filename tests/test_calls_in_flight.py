@@ -146,3 +146,17 @@ async def test_a_cancelled_activity_ends_the_call(stack: Stack) -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert agent.cancelled == 1
+
+
+async def test_an_opening_that_is_done_again_after_its_reply_asks_nobody(stack: Stack) -> None:
+    # as when a signal arrives in the workflow task that makes the call: the server refuses its outcome
+    agent = Slow()
+    agent.enough.set()
+    calls = calls_of(stack, agent, opening=5)
+    first = await environment_of(stack).run(calls.open_agent_call, call())
+    assert first.outcome is not None
+    assert await environment_of(stack).run(calls.open_agent_call, call()) == first
+    assert agent.started == 1
+    await environment_of(stack).run(calls.open_agent_call, call("qry_y"))
+    assert agent.started == 2, "another run is another call"
+    await calls.close()

@@ -7,7 +7,7 @@ from typing import Any
 
 from temporalio.client import WorkflowExecutionStatus
 
-from contracts.events import lane_of
+from contracts.events import Lane, LaneEntries, LaneEntry, LaneState, lane_of, reaction_id
 from contracts.identity import workflow_id
 from tests.agents import SEEN
 from tests.event_help import EVENTS, event, published, settled, subscribed, tree
@@ -53,6 +53,37 @@ async def test_others_do_not_wait_and_a_poison_event_lets_the_next_one_pass(stac
     assert (await settled(stack.http, without))["reactions"][0]["status"] == "completed"
     assert (await settled(stack.http, poison))["reactions"][0]["status"] == "failed"
     assert (await settled(stack.http, after))["reactions"][0]["status"] == "completed"
+
+
+async def test_an_event_leaves_a_lane_whose_subscription_was_removed(stack: Stack) -> None:
+    await subscribed(stack, "kept", "t.kept", "careful", params={"seconds": 60}, orderBy="data.key")
+    first, second = [await published(stack.http, event("t.kept", {"key": "k", "n": n})) for n in range(2)]
+    await until_reacted(stack, first)
+    # the second waits for its turn; the intake had entered it in another lane too, for what was removed since
+    lane_id = lane_of("default", "removed", "=k")
+    entry = LaneEntry(
+        lane=Lane(id=lane_id, capacity=1, ordered=True), event=workflow_id("default", second), reaction="default:none"
+    )
+    await stack.temporal.start_workflow(
+        "EventLane",
+        LaneState(capacity=1),
+        id=lane_id,
+        task_queue=f"{stack.settings.task_queue}-events",
+        start_signal="enter",
+        start_signal_args=[LaneEntries(entries=[entry])],
+    )
+    await subscribed(stack, "removed", "t.removed", "echo", orderBy="data.key")
+    passing = await published(stack.http, event("t.removed", {"key": "k"}))
+    assert (await settled(stack.http, passing))["reactions"][0]["status"] == "completed"
+    for waiting in (second, first):
+        await stack.http.post(f"/api/agent/runs/{waiting}/cancel")
+    await stack.http.post(f"/api/agent/runs/{reaction_id('default', first, 'kept')}/cancel")
+
+
+async def until_reacted(stack: Stack, event_id: str) -> None:
+    async with asyncio.timeout(20):
+        while not (await tree(stack.http, event_id))["reactions"]:
+            await asyncio.sleep(0.1)
 
 
 async def test_what_is_inside_a_lane_may_be_cancelled_or_terminated(stack: Stack) -> None:

@@ -52,6 +52,8 @@ class EventDriven:
         self._event = given.event
         self._id = workflow.info().workflow_id
         self._turns: set[str] = set()
+        # The lanes that its reactions take turns in; None until the subscriptions were asked.
+        self._lanes: set[str] | None = None
 
     @workflow.run
     async def run(self, given: EventInput) -> RunResult:
@@ -60,13 +62,16 @@ class EventDriven:
             EventDispatch.dispatch_event, given, start_to_close_timeout=_STARTING, retry_policy=_RETRIES
         )
         if dispatch.refused is not None:
-            await leave_lanes(dispatch.entered, self._id)
+            await leave_lanes([lane.id for lane in dispatch.entered], self._id)
             raise failure_of(RunError(verdict=Verdict.EVENT_REFUSED, detail=dispatch.refused))
+        self._lanes = {lane.id for order in dispatch.in_turn for lane in order.lanes}
+        await leave_lanes(sorted(self._turns - self._lanes), self._id)
         if dispatch.reactions or dispatch.routes:
             head = DispatchHead(reactions=dispatch.reactions, routes=dispatch.routes)
             workflow.upsert_memo({DISPATCH: head})
         if dispatch.in_turn or dispatch.routes:
             await self._dispatch_on(dispatch)
+        await workflow.wait_condition(workflow.all_handlers_finished)
         count = len(dispatch.reactions)
         reply = Reply(response=f"{count} reactions have begun.", data={"reactions": count})
         seconds = (workflow.now() - workflow.info().workflow_start_time).total_seconds()
@@ -83,9 +88,13 @@ class EventDriven:
         )
 
     @workflow.signal(name=TURN, description="It is this event's turn in a lane.")
-    def turn(self, lane: str) -> None:
-        """Sent by the lane, again and again while the event is inside."""
+    async def turn(self, lane: str) -> None:
+        """Sent by the lane, again and again while the event is inside. It leaves a lane that it has nothing to do
+        in: the subscription was removed after the event was accepted.
+        """
         self._turns.add(lane)
+        if self._lanes is not None and lane not in self._lanes:
+            await leave_lanes([lane], self._id)
 
     async def _dispatch_on(self, dispatch: Dispatch) -> None:
         workflow.set_current_details(
@@ -120,7 +129,7 @@ class EventDriven:
                 retry_policy=_RETRIES,
             )
         except (Exception, asyncio.CancelledError):
-            await leave_lanes(order.lanes, self._id)
+            await leave_lanes([lane.id for lane in order.lanes], self._id)
             raise
 
     async def _wait_for_turn(self, lane: Lane, order: ReactionOrder) -> None:

@@ -1,12 +1,13 @@
 """A lane: a subscription's events that take turns, in the order in which they were accepted."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from activities.event_dispatch import EventDispatch
-from contracts.events import Lane, LaneEntries, LaneEntry, LaneSignal, LaneState
+from contracts.events import LaneEntries, LaneEntry, LaneSignal, LaneState
 
 # The signals that tell an event that it is its turn, and ask a reaction whether it still goes on.
 TURN = "turn"
@@ -30,6 +31,8 @@ class EventLane:
         self._capacity = state.capacity
         self._waiting = list(state.waiting)
         self._inside = list(state.inside)
+        # Since when they are inside: who has just come in is not asked, least of all in its first workflow task.
+        self._since: dict[str, datetime] = {}
         self._told = 0
         # When those inside are checked next: a deadline that no news puts off. None while nobody is inside.
         self._check_at: datetime | None = None
@@ -59,7 +62,8 @@ class EventLane:
     async def _check_inside(self) -> None:
         """Forgets those that have ended without leaving."""
         for entry in list(self._inside):
-            if not await _lives(entry):
+            since = self._since.get(entry.event)
+            if (since is None or workflow.now() - since >= _FIRST_CHECK) and not await _lives(entry):
                 self._forget(entry.event)
         self._pause = min(2 * self._pause, _LONGEST_CHECK)
         self._check_at = workflow.now() + self._pause if self._inside else None
@@ -83,6 +87,7 @@ class EventLane:
 
     async def _let_in(self, entry: LaneEntry) -> None:
         self._inside.append(entry)
+        self._since[entry.event] = workflow.now()
         if not await _signalled(entry.event, TURN, entry.lane.id):
             self._forget(entry.event)
         workflow.set_current_details(f"{len(self._inside)} inside, {len(self._waiting)} waiting.")
@@ -99,6 +104,7 @@ class EventLane:
     def _forget(self, event: str) -> None:
         self._waiting = [entry for entry in self._waiting if entry.event != event]
         self._inside = [entry for entry in self._inside if entry.event != event]
+        self._since.pop(event, None)
 
 
 async def _lives(entry: LaneEntry) -> bool:
@@ -118,7 +124,7 @@ async def _signalled(workflow_id: str, signal: str, *says: str) -> bool:
     )
 
 
-async def leave_lanes(lanes: list[Lane], event: str) -> None:
-    """Tells lanes that an event is done. A lane that is not there any more needs no word."""
+async def leave_lanes(lanes: Iterable[str], event: str) -> None:
+    """Tells lanes, by their workflow ids, that an event is done. A lane that is not there any more needs no word."""
     for lane in lanes:
-        await _signalled(lane.id, "leave", event)
+        await _signalled(lane, "leave", event)

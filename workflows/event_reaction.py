@@ -39,7 +39,7 @@ class EventReaction:
 
     async def _leave(self, reaction: ReactionInput) -> None:
         tenant = tenant_of(workflow.info().workflow_id)
-        await leave_lanes(reaction.order.lanes, workflow_id(tenant, reaction.event_id))
+        await leave_lanes([lane.id for lane in reaction.order.lanes], workflow_id(tenant, reaction.event_id))
 
     @workflow.signal(description="Stops the reaction: the agent is told, and it ends as Canceled.")
     async def cancel(self) -> None:

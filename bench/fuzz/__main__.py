@@ -7,12 +7,14 @@ was not well in the end. The same seed makes the same cases: `--only GROUP --fir
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 from random import SystemRandom
 
+import api
 from bench.fuzz import agents, bodies, cloudevents, filters, headers, queries, sockets, webhooks, websocket_messages
 from bench.fuzz.campaign import Campaign, GroupPlan, run_group
 from bench.fuzz.ledger import Fault
@@ -21,7 +23,7 @@ from bench.fuzz.report import findings, stalls, table
 from bench.fuzz.schema import GROUP as SCHEMA
 from bench.fuzz.schema import run_schemathesis
 from bench.fuzz.upstream import agents_config, scripted_server
-from bench.fuzz.watch import Probes, watched
+from bench.fuzz.watch import watched
 
 CASES = 20_000
 LIMIT = 20 * 60  # seconds: a campaign that hangs ends all the same
@@ -49,45 +51,49 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="as an earlier campaign printed it")
     parser.add_argument("--only", action="append", choices=names, help="a group; repeatable")
     parser.add_argument("--first", type=int, default=0, help="the number of each group's first case")
-    parser.add_argument("--keep", action="store_true", help="the product's directory, with its log; says where it is")
+    parser.add_argument("--report", type=Path, help="a file for the Markdown")
+    parser.add_argument("--keep", action="store_true", help="keep the product's directory and log, and say where")
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else SystemRandom().randrange(10**6)
-    print(f"seed {seed}", flush=True)
     work = Path(tempfile.mkdtemp(prefix="sevenfold-fuzz-"))
+    print(f"seed {seed}, product {Path(api.__file__).parent.parent}, work {work}", flush=True)
     try:
-        well = asyncio.run(_run(work, arguments, seed))
+        lines, well = asyncio.run(_run(work, arguments, seed))
+    except asyncio.CancelledError:
+        sys.exit("stopped")
     finally:
-        if arguments.keep:
-            print(f"kept: {work}")
-        else:
+        if not arguments.keep:
             shutil.rmtree(work, ignore_errors=True)
+    print("\n".join(["", *lines]))
+    if arguments.report:
+        arguments.report.write_text("\n".join([*lines, ""]), encoding="utf-8")
     sys.exit(0 if well else 1)
 
 
-async def _run(work: Path, arguments: argparse.Namespace, seed: int) -> bool:
+async def _run(work: Path, arguments: argparse.Namespace, seed: int) -> tuple[list[str], bool]:
+    """The report's lines, and whether all is well."""
+    # SIGTERM unwinds like Ctrl-C: the processes are stopped on the way out.
+    if task := asyncio.current_task():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     begun = time.monotonic()
     campaign = Campaign(port=0, seed=seed)
-    async with (
-        asyncio.timeout(LIMIT),
-        scripted_server(campaign.scripts) as receiver,
-        running(work, agents_config(receiver)) as product,
-    ):
+    ledger = campaign.ledger
+    async with scripted_server(campaign.scripts) as receiver, running(work, agents_config(receiver)) as product:
         campaign.port, campaign.receiver_port = product.port, receiver
         campaign.known = await known_objects(product.port, receiver)
         async with watched(product.port, product.process.process.pid) as probes:
-            await _all_groups(campaign, product, arguments)
+            try:
+                async with asyncio.timeout(LIMIT):
+                    await _all_groups(campaign, product, arguments)
+            except TimeoutError:
+                ledger.faults.append(Fault("the campaign", f"did not end within {LIMIT / 60:g} minutes"))
         unwell = await complaints(product, campaign)
         memory, causes = product.memory(), product.causes()
-    ledger = campaign.ledger
     cases = sum(group.cases for group in ledger.groups.values())
-    print("\n".join(["", *table(ledger, probes), *findings(ledger, probes, causes), ""]))
-    print(f"{cases} cases in {time.monotonic() - begun:.0f} s, seed {seed}; the product: {memory}")
-    print("It is well in the end." if not unwell else "NOT WELL in the end: " + "; ".join(unwell))
-    return _passed(campaign, probes) and not unwell
-
-
-def _passed(campaign: Campaign, probes: Probes) -> bool:
-    return not (campaign.ledger.faults or probes.failed or stalls(probes))
+    state = "It was well in the end." if not unwell else "NOT WELL in the end: " + "; ".join(unwell)
+    told = f"{cases:,} cases in {time.monotonic() - begun:.0f} s, seed {seed}; the product: {memory}. {state}"
+    well = not (unwell or ledger.faults or probes.failed or stalls(probes))
+    return [told, "", *table(ledger, probes), *findings(ledger, probes, causes)], well
 
 
 async def _all_groups(campaign: Campaign, product: Product, arguments: argparse.Namespace) -> None:

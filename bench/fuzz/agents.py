@@ -97,9 +97,9 @@ def _reply(random: Random) -> Any:
         "usage": {"inputTokens": 1, "outputTokens": 2},
     }
     if random.random() < 0.4:
-        choice = {"index": 0, "message": {"content": "fine"}, "finish_reason": "stop"}
+        choice: dict[str, Any] = {"index": 0, "message": {"content": "fine"}, "finish_reason": "stop"}
         whole = {"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
-        inner = random.choice((choice, whole["usage"], choice["message"]))
+        inner: dict[str, Any] = random.choice((choice, whole["usage"], choice["message"]))
         inner[random.choice(tuple(inner))] = hostile.value(random)
     for _ in range(random.choice((0, 1, 2))):
         whole[random.choice((*whole, *_FRAME_KEYS))] = random.choice((hostile.value(random), [1], "x", {}, -1, 2))
@@ -114,7 +114,7 @@ def _frame(random: Random) -> bytes:
     elif roll < 0.5:
         said = {"error": random.choice((*_ERRORS, said))}
     elif roll < 0.75:
-        delta = random.choice(({"content": "a"}, {"refusal": "no"}, {"content": said}, [], None))
+        delta: Any = random.choice(({"content": "a"}, {"refusal": "no"}, {"content": said}, [], None))
         said = {"choices": random.choice(([{"delta": delta, "finish_reason": None}], [], [1], None, said))}
     elif roll < 0.95:
         said = {"text": random.choice(("word ", hostile.text(random), "x" * 300_000))}

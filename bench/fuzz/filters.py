@@ -112,7 +112,7 @@ def _filter(random: Random, level: int = 0) -> Any:
 
 def _paths(random: Random) -> dict[str, Any]:
     path_of_data = ".".join(random.choice(_STEPS) for _ in range(random.choice((1, 1, 2, 3, 200))))
-    wanted = random.choice((1, True, None, "a", [1, "a"], {}, [[]], hostile.value(random)))
+    wanted: Any = random.choice((1, True, None, "a", [1, "a"], {}, [[]], hostile.value(random)))
     return {random.choice((path_of_data, f"items.{random.choice(_STEPS)}")): wanted}
 
 

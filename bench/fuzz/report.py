@@ -35,6 +35,13 @@ def table(ledger: Ledger, probes: Probes) -> list[str]:
     return lines
 
 
+def _stalls_title(probes: Probes) -> str:
+    """With how many probes were only slow because other programs had the processors."""
+    starved = sum(one.seconds > STALL_SECONDS for one in probes.slow) - len(stalls(probes))
+    more = f" ({starved} more were slow while it had no processor)" if starved else ""
+    return f"## Stalls: {len(stalls(probes))} of {probes.count} probes took over {STALL_SECONDS} s{more}"
+
+
 def _by_group(ledger: Ledger, probes: Probes) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for stall in stalls(probes):
@@ -57,7 +64,7 @@ def findings(ledger: Ledger, probes: Probes, causes: Mapping[str, str]) -> list[
         routes = Counter(fault.what for fault in faults)
         lines += [f"    {count} x {what}" for what, count in routes.most_common(EXAMPLES) if what != kind]
         lines += [f"    {_cut(fault.example)}" for fault in faults[:EXAMPLES]]
-    lines += ["", f"## Stalls: {len(stalls(probes))} of {probes.count} probes took over {STALL_SECONDS} s", ""]
+    lines += ["", _stalls_title(probes), ""]
     for stall in stalls(probes)[:_MOST_STALLS]:
         during = ledger.during(stall.at, stall.seconds)
         largest = f"[{during[0].group} {during[0].case}] {during[0].label}" if during else "nothing"

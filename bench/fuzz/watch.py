@@ -1,8 +1,8 @@
 """`python -m bench.fuzz.watch PORT PID`: asks GET /health/live every 50 ms until its standard input is closed.
 
-Run as a process of its own, so that it measures the product's delay and not the campaign's. A machine that is
-shared delays the product too: so the time for which its event loop was ready and had no processor is measured
-along (Linux). The report is one JSON object, the fields of `Probes`.
+Run as a process of its own, so that what it measures is the product's delay and not the campaign's. A machine that is
+shared delays the product too: so the time for which its event loop's thread was ready, and had no processor, is
+measured along (Linux). The report is one JSON object, the fields of `Probes`.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from bench.fuzz.exchange import Request, ask
 
 PERIOD = 0.05
 _REPORTED_FROM = 0.1
+_NO_REPORT = b'{"count": 0, "slow": [], "failed": [[0, "the watching process has ended"]]}'
 _PROBE = Request("GET", b"/health/live")
 _ROOT = Path(__file__).parent.parent.parent
 
@@ -66,7 +67,7 @@ async def watched(port: int, pid: int) -> AsyncIterator[Probes]:
         yield probes
     finally:
         report, _ = await asyncio.wait_for(process.communicate(b""), 60)
-        said = json.loads(report)
+        said = json.loads(report or _NO_REPORT)
         probes.count = said["count"]
         probes.slow = [Slow(*one) for one in said["slow"]]
         probes.failed = [(at, why) for at, why in said["failed"]]
