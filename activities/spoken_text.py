@@ -1,6 +1,10 @@
 """What an agent has said so far, piece by piece."""
 
 from adapters.agents.replies import whole_characters
+from contracts.verdicts import AgentRejected
+
+# As much as a whole answer may have (`adapters/agents/upstream.py`): an agent that never ends would take all memory.
+_MOST_BYTES = 20_000_000
 
 
 class SpokenText:
@@ -19,7 +23,9 @@ class SpokenText:
         return bool(self._joined)
 
     def hear(self, text: str) -> str:
-        """The next piece, as it can be passed on. Raises AgentRejected for half a character without the other."""
+        """The next piece, as it can be passed on. Raises AgentRejected for half a character without the other, and
+        beyond 20 MB in all.
+        """
         if not self._half and text.isascii():
             piece = text
         else:
@@ -27,6 +33,8 @@ class SpokenText:
             self._half = piece[-1] if "\ud800" <= piece[-1:] <= "\udbff" else ""
             piece = whole_characters(piece.removesuffix(self._half) if self._half else piece)
         self._joined += piece.encode()
+        if len(self._joined) > _MOST_BYTES:
+            raise AgentRejected("The agent's text has more than 20 MB.")
         return piece
 
     def end(self) -> str:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.agent_calls import AgentCalls
@@ -14,7 +15,7 @@ from adapters.agents.gate import Gate
 from adapters.agents.registry import AgentRegistry
 from adapters.disk_space import DiskSpace
 from adapters.streams.publisher import StreamPublisher
-from contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Progress, Reply
+from contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
 from contracts.calls import AgentCall, CallHeartbeat, Opening
 from tests.processes import until
 from tests.stack import Stack
@@ -85,6 +86,20 @@ class Counting:
 
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
         yield Reply(data={"attempt": request.attempt})
+
+
+class Endless:
+    """Never comes to an end."""
+
+    async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+        while True:
+            yield Delta(text="word " * 100_000)
+
+
+async def test_a_text_without_end_is_a_failed_call(stack: Stack) -> None:
+    with pytest.raises(ApplicationError, match="more than 20 MB") as failed:
+        await environment_of(stack).run(calls_of(stack, Endless()).call_agent, call())
+    assert failed.value.type == "AgentRejected"
 
 
 async def test_an_opened_call_that_is_lost_was_an_attempt(stack: Stack) -> None:
