@@ -15,10 +15,11 @@ import structlog
 from temporalio import activity
 from temporalio.service import RPCError
 
-from activities.calls_in_flight import CallInFlight, CallsInFlight
-from activities.failures import application_error, in_time
+from activities.call_in_flight import CallInFlight
+from activities.calls_in_flight import CallsInFlight
+from activities.failures import agent_error, application_error, in_time
+from activities.identity import own_workflow_id
 from activities.interruptions import raise_unless_cancel_requested
-from adapters.agents.error_boundary import as_agent_error
 from adapters.agents.gate import Gate, Passage
 from adapters.agents.registry import AgentRegistry
 from adapters.disk_space import DiskSpace
@@ -28,7 +29,7 @@ from adapters.streams.publisher import StreamPublisher
 from contracts.agent import Agent
 from contracts.calls import AgentCall, AgentOutcome, CallHeartbeat, FollowRequest, Opening
 from contracts.streams import FOLLOWED, LIFE_STEP
-from contracts.verdicts import AgentBusy, AgentError, AgentUnavailable, CircuitOpen
+from contracts.verdicts import AgentBusy, AgentUnavailable, CircuitOpen
 
 log = structlog.get_logger(__name__)
 
@@ -196,11 +197,9 @@ class AgentCalls:
         request = call.request
         if request.attempt != attempt:
             request = request.model_copy(update={"attempt": attempt})
-        workflow_id = activity.info().workflow_id
-        assert workflow_id is not None, "started by a workflow"  # noqa: S101
         publisher = StreamPublisher(
             self._streams,
-            workflow_id,
+            own_workflow_id(),
             attempt,
             call.deadline,
             repeated=repeated or attempt > 1 or call.life > 1,
@@ -229,10 +228,9 @@ class _Follower:
             return
         self._pause = min(2 * self._pause, _LONGEST_LOOK)
         self._next = time.monotonic() + self._pause
-        workflow_id = activity.info().workflow_id
-        assert workflow_id is not None, "started by a workflow"  # noqa: S101
         with suppress(RPCError):
-            description = await activity.client().get_workflow_handle(workflow_id).describe(rpc_timeout=_LOOK_TIMEOUT)
+            handle = activity.client().get_workflow_handle(own_workflow_id())
+            description = await handle.describe(rpc_timeout=_LOOK_TIMEOUT)
             if FOLLOWED in description.raw_description.workflow_execution_info.memo.fields:
                 self._call.publisher.want()
 
@@ -259,5 +257,5 @@ async def _outcome(running: CallInFlight, call: AgentCall) -> AgentOutcome:
         return AgentOutcome(reply=reply, attempt=running.attempt, last_index=running.last_index)
     except Exception as error:
         last = call.attempts is not None and running.attempt >= call.attempts
-        failed = error if isinstance(error, AgentError) else as_agent_error(error)
+        failed = agent_error(error)
         raise application_error(failed, running.attempt, final=last) from failed.__cause__

@@ -6,8 +6,9 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.identity import own_workflow_id
 from adapters.concurrency import few_at_once
-from adapters.events.lanes import enter_lane, lanes, ordered_lane
+from adapters.events.lanes import enter_lane, lanes
 from adapters.events.matching import matches, reacting
 from adapters.events.reactions import start_reaction
 from adapters.events.subscription_book import SubscriptionBook
@@ -68,14 +69,13 @@ class EventDispatch:
         """Starts the reactions that wait for no turn, and tells what else an event calls for, or why there shall be
         nothing (a local activity). Repeated, it finds begun what it had begun.
         """
-        workflow = _workflow()
+        workflow = own_workflow_id()
         tenant, public = tenant_of(workflow), public_id(workflow)
         event = given.event
-        matched = reacting(await self._book.of(tenant), event)
         refused = await self._loops(tenant, event, public)
         if refused is not None:
-            ordered = [ordered_lane(tenant, one, event) for one in matched]
-            return Dispatch(refused=refused, entered=[lane for lane in ordered if lane is not None])
+            return Dispatch(refused=refused)
+        matched = reacting(await self._book.of(tenant), event)
         orders = [self._order(tenant, public, one, event) for one in matched]
 
         async def start(order: ReactionOrder) -> None:
@@ -91,7 +91,7 @@ class EventDispatch:
     @activity.defn
     async def start_reaction(self, turn: Turn) -> None:
         """Starts a reaction whose turn it is (a local activity)."""
-        await self._start(_workflow(), turn.event, turn.order)
+        await self._start(own_workflow_id(), turn.event, turn.order)
 
     async def _start(self, workflow: str, event: CloudEvent, order: ReactionOrder) -> None:
         await start_reaction(self._client, self._task_queue, workflow, event, order, published=self._interactions)
@@ -178,9 +178,3 @@ class EventDispatch:
             for out in broker.publish
             if matches(out.filter, given.event, f"route {name} to {out.to}")
         ]
-
-
-def _workflow() -> str:
-    workflow = activity.info().workflow_id
-    assert workflow is not None, "started by a workflow"  # noqa: S101
-    return workflow

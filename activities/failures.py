@@ -4,9 +4,15 @@ from datetime import timedelta
 
 from temporalio.exceptions import ApplicationError
 
+from adapters.agents.error_boundary import as_agent_error
 from contracts.agent import AgentContext
 from contracts.runs import RunError
 from contracts.verdicts import AgentError
+
+
+def agent_error(error: Exception) -> AgentError:
+    """What a call failed by: an agent's error as it is, or one made of what its publisher raised."""
+    return error if isinstance(error, AgentError) else as_agent_error(error)
 
 
 def in_time(refusal: AgentError, context: AgentContext) -> AgentError:

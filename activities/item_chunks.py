@@ -11,18 +11,17 @@ from pydantic import JsonValue
 from temporalio import activity
 from temporalio.client import Client
 
-from activities.calls_in_flight import CallInFlight
-from activities.failures import application_error, in_time
+from activities.call_in_flight import CallInFlight
+from activities.failures import agent_error, application_error, in_time
 from activities.interruptions import raise_unless_cancel_requested
 from activities.item_ledger import ChunkCancelledError, Ledger, recorded
-from adapters.agents.error_boundary import as_agent_error
 from adapters.agents.gate import Gate
 from adapters.agents.registry import AgentRegistry
 from contracts.agent import Agent
 from contracts.chunks import ChunkCall, ChunkOutcome
 from contracts.jobs import ItemResult
 from contracts.runs import RunError
-from contracts.verdicts import AgentError, AgentFailed, AgentUnavailable, CircuitOpen
+from contracts.verdicts import AgentFailed, AgentUnavailable, CircuitOpen
 
 ITEM_ATTEMPTS = 3
 _FIRST_PAUSE = 0.5
@@ -108,7 +107,7 @@ class ItemChunks:
             try:
                 return ItemResult(index=index, reply=call.done.result())
             except Exception as error:
-                failed = error if isinstance(error, AgentError) else as_agent_error(error)
+                failed = agent_error(error)
                 if attempt == ITEM_ATTEMPTS or not failed.verdict.retryable:
                     break
             pause = failed.retry_after or _FIRST_PAUSE * 2 ** (attempt - 1)

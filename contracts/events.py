@@ -156,12 +156,11 @@ class DispatchHead(Payload):
 
 class Dispatch(DispatchHead):
     """The same when it has been found: `in_turn` are those of the reactions that have not begun yet, since they wait
-    for their turn. `refused`: why the event is a dead letter instead, and the lanes that it has `entered` before.
+    for their turn. `refused`: why the event is a dead letter instead.
     """
 
     in_turn: list[ReactionOrder] = []
     refused: str | None = None
-    entered: list[Lane] = []
 
 
 class Turn(Payload):

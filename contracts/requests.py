@@ -28,8 +28,8 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
 def _decodable(secret: SecretStr) -> SecretStr:
-    """Refuses what says that it is base64 and is not: receivers' libraries would refuse every delivery. (One that is
-    merely short, such as the article's `whsec_abc123`, is used as the text that it is.)
+    """Refuses a `whsec_` secret that is not base64: receivers' libraries would refuse every delivery. (A short one,
+    such as the article's `whsec_abc123`, is used as plain text.)
     """
     prefix, found, encoded = secret.get_secret_value().partition("whsec_")
     is_standard = bool(found) and not prefix

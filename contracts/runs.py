@@ -85,7 +85,7 @@ class RunStatus(StrEnum):
 
 class RunInput(Payload):
     """The one object that a pattern's workflow takes. `timeout` is the whole run's, in seconds; `target`: its agent
-    is a workflow; `published`: its end becomes an event; `life`: how often it was begun, by redriving.
+    is a workflow; `published`: publish an event when it ends; `life`: 1, and one more for each redrive.
     """
 
     agent: str
@@ -121,8 +121,8 @@ class RunError(Payload):
     pointer: str | None = None
 
 
-# So long after its deadline a run without an answer counts as failed, and an answer that comes later is not taken: by
-# both sides alike, so that what was said once never changes.
+# Grace after the deadline. Then the API reports a run without an answer as failed, and the workflow takes no answer
+# any more: both use this value, so that a reported status never changes.
 DEADLINE_GRACE = timedelta(seconds=1)
 
 

@@ -78,11 +78,11 @@ PUBLISH_SIGNAL = "__temporal_workflow_stream_publish"
 STREAM_TOPIC = "stream"
 FINISH_SIGNAL = "finish"
 
-# The one member of an entry that tells where the stream goes on.
+# The only key of an entry that holds the number of the next segment.
 SEGMENT_MARKER = "nextSegment"
 
-# The signal by which a reader asks a run to publish what its agent says; and the memo where the agent's worker has to
-# look for it when the signal reached another one.
+# The signal that asks a run to publish its stream; and the memo that records it for the worker that calls the agent,
+# when another worker handled the signal.
 FOLLOW_SIGNAL = "follow"
 FOLLOWED = "followed"
 

@@ -57,7 +57,7 @@ class AgentRun:
         self._tell("is asked")
 
     async def _follow(self) -> None:
-        """Has what the agent says published; by the memo where its worker is another one."""
+        """Starts publishing the stream; through the memo if another worker calls the agent."""
         if self._followed:
             return
         self._followed = True
@@ -275,7 +275,7 @@ class AgentRun:
         )
 
     def _result(self, outcome: AgentOutcome) -> RunResult:
-        if workflow.now() > self._deadline + DEADLINE_GRACE:  # clients were told that it has failed
+        if workflow.now() > self._deadline + DEADLINE_GRACE:  # the API has reported it as failed
             raise deadline_exceeded(self._run.timeout)
         self._tell(f"has answered (attempt {outcome.attempt})")
         seconds = (workflow.now() - self._started).total_seconds()

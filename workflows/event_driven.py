@@ -61,11 +61,11 @@ class EventDriven:
         dispatch = await workflow.execute_local_activity_method(
             EventDispatch.dispatch_event, given, start_to_close_timeout=_STARTING, retry_policy=_RETRIES
         )
-        if dispatch.refused is not None:
-            await leave_lanes([lane.id for lane in dispatch.entered], self._id)
-            raise failure_of(RunError(verdict=Verdict.EVENT_REFUSED, detail=dispatch.refused))
         self._lanes = {lane.id for order in dispatch.in_turn for lane in order.lanes}
         await leave_lanes(sorted(self._turns - self._lanes), self._id)
+        if dispatch.refused is not None:
+            await workflow.wait_condition(workflow.all_handlers_finished)
+            raise failure_of(RunError(verdict=Verdict.EVENT_REFUSED, detail=dispatch.refused))
         if dispatch.reactions or dispatch.routes:
             head = DispatchHead(reactions=dispatch.reactions, routes=dispatch.routes)
             workflow.upsert_memo({DISPATCH: head})
@@ -89,8 +89,8 @@ class EventDriven:
 
     @workflow.signal(name=TURN, description="It is this event's turn in a lane.")
     async def turn(self, lane: str) -> None:
-        """Sent by the lane, again and again while the event is inside. It leaves a lane that it has nothing to do
-        in: the subscription was removed after the event was accepted.
+        """Sent by the lane, again and again while the event is inside. It leaves a lane that none of its
+        reactions uses: it was refused, or the subscription was removed after it was accepted.
         """
         self._turns.add(lane)
         if self._lanes is not None and lane not in self._lanes:

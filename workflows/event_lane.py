@@ -33,7 +33,7 @@ class EventLane:
         self._inside = list(state.inside)
         # Since when they are inside: who has just come in is not asked, least of all in its first workflow task.
         self._since: dict[str, datetime] = {}
-        self._told = 0
+        self._changes = 0
         # When those inside are checked next: a deadline that no news puts off. None while nobody is inside.
         self._check_at: datetime | None = None
         self._pause = _FIRST_CHECK
@@ -42,7 +42,7 @@ class EventLane:
     async def run(self, state: LaneState) -> None:
         """Lets events in, as many at once as there is room for."""
         while True:
-            told = self._told
+            seen = self._changes
             while self._waiting and len(self._inside) < self._capacity:
                 await self._let_in(self._waiting.pop(0))
             if not self._inside:
@@ -50,7 +50,7 @@ class EventLane:
             elif self._check_at is None:
                 self._pause = _FIRST_CHECK
                 self._check_at = workflow.now() + self._pause
-            if not await self._news(told) and not self._inside and not self._waiting:
+            if not await self._wait_for_change(seen) and not self._inside and not self._waiting:
                 return
             if self._check_at is not None and workflow.now() >= self._check_at:
                 await self._check_inside()
@@ -77,13 +77,13 @@ class EventLane:
             if entry.event not in present:
                 self._waiting.append(entry)
                 present.add(entry.event)
-        self._told += 1
+        self._changes += 1
 
     @workflow.signal(description="An event is done; its workflow id.")
     def leave(self, event: str) -> None:
         """Sent by the reaction at its end; also by hand, to let the next one in."""
         self._forget(event)
-        self._told += 1
+        self._changes += 1
 
     async def _let_in(self, entry: LaneEntry) -> None:
         self._inside.append(entry)
@@ -92,11 +92,11 @@ class EventLane:
             self._forget(entry.event)
         workflow.set_current_details(f"{len(self._inside)} inside, {len(self._waiting)} waiting.")
 
-    async def _news(self, told: int) -> bool:
+    async def _wait_for_change(self, seen: int) -> bool:
         """Waits for somebody to come or go, but not beyond the next check; False when nobody did."""
         patience = _LINGERS if self._check_at is None else max(self._check_at - workflow.now(), timedelta())
         try:
-            await workflow.wait_condition(lambda: self._told != told, timeout=patience)
+            await workflow.wait_condition(lambda: self._changes != seen, timeout=patience)
         except TimeoutError:
             return False
         return True
