@@ -18,9 +18,6 @@ from adapters.documents.limits import Limits
 from contracts.document_errors import DocumentFault
 from tests.documents import ROOT, fault, pdf, read
 
-# Half a minute of work for the parser of HTML.
-SLOW_PAGE = b"<html>" + b"</a " * 3_000_000
-
 
 def form(number: int, calls: int) -> bytes:
     """An object that draws another (or itself) many times over."""
@@ -36,6 +33,9 @@ def zeros(megabytes: int) -> bytes:
 
 
 FLATE = b"/Filter /FlateDecode"
+
+# Half a minute of work for the reader of PDF.
+SLOW_PDF = pdf(zlib.compress(b"BT /F1 9 Tf " + b"(a) Tj " * 990_000), stream=FLATE)
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,42 @@ async def test_bombs_of_html():
 
 
 async def test_time_is_limited():
-    million_words = pdf(zlib.compress(b"BT /F1 9 Tf " + b"(a) Tj " * 990_000), stream=FLATE)
-    for endless in (SLOW_PAGE, million_words):
-        assert await fault(endless, limits=Limits(seconds=1)) is DocumentFault.TOO_SLOW
+    assert await fault(SLOW_PDF, limits=Limits(seconds=1)) is DocumentFault.TOO_SLOW
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["</a ", "<a ", "<!--", "<!", "<?", "<![CDATA[", '<a x="', "<a '", "<", "&", "<div>", "<b><i>", "<table><td>"],
+)
+async def test_html_is_read_in_linear_time(piece):
+    """6 MB of constructs without an end: parsers that look for the end of each take hours."""
+    page = b"<html><p>first</p>" + (piece * (6_000_000 // len(piece))).encode()
+    assert (await read(page, "text/html", Limits(seconds=15))).text.startswith("first")
+
+
+async def test_slow_documents_do_not_hold_up_quick_ones():
+    reader = DocumentReader(concurrency=1, slow_after_seconds=0.1)
+    async with asyncio.TaskGroup() as slow:
+        tasks = [slow.create_task(reader.extract(SLOW_PDF)) for _ in range(3)]
+        quick = await reader.extract(b"<html>quick")
+        assert quick.text == "quick"
+        assert not any(task.done() for task in tasks)
+        for task in tasks:
+            task.cancel()
+
+
+async def test_only_so_many_slow_documents_are_read_at_a_time():
+    reader = DocumentReader(Limits(seconds=3), concurrency=1, slow_after_seconds=0.05)
+    most = 0
+    tasks = [asyncio.create_task(reader.extract(SLOW_PDF)) for _ in range(8)]
+    for _ in range(10):
+        await asyncio.sleep(0.2)
+        most = max(most, len(children()))
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert 2 <= most <= 5
+    assert not children()
 
 
 async def test_memory_is_limited():
@@ -87,14 +120,14 @@ def children() -> list[int]:
 
 
 async def reading_slowly(reader: DocumentReader) -> tuple[asyncio.Task, int]:
-    work = asyncio.create_task(reader.extract(SLOW_PAGE))
+    work = asyncio.create_task(reader.extract(SLOW_PDF))
     while not children():
         await asyncio.sleep(0.01)
     return work, children()[0]
 
 
 async def test_a_cancellation_leaves_no_process_behind():
-    reader = DocumentReader(at_once=1)
+    reader = DocumentReader(concurrency=1)
     for pause in (0, 0.5):  # while the bytes are sent, and later
         work, process = await reading_slowly(reader)
         await asyncio.sleep(pause)
@@ -113,15 +146,15 @@ async def test_a_process_that_somebody_kills_says_nothing_of_the_document():
 
 
 async def test_documents_wait_for_a_place_and_their_time_waits_too():
-    reader = DocumentReader(Limits(seconds=0.6), at_once=1)
+    reader = DocumentReader(Limits(seconds=0.6), concurrency=1)
     begun = time.monotonic()
-    outcomes = await asyncio.gather(*(reader.extract(SLOW_PAGE) for _ in range(3)), return_exceptions=True)
+    outcomes = await asyncio.gather(*(reader.extract(SLOW_PDF) for _ in range(3)), return_exceptions=True)
     assert [outcome.fault for outcome in outcomes] == [DocumentFault.TOO_SLOW] * 3
     assert 1.8 < time.monotonic() - begun < 60
 
 
 def test_a_process_whose_gateway_is_gone_ends_by_itself():
-    order = {"kind": "html", "charset": None, "limits": {"seconds": 1}}
+    order = {"kind": "pdf", "charset": None, "limits": {"seconds": 1}}
     command = [sys.executable, "-m", "adapters.documents.child", json.dumps(order)]
-    ended = subprocess.run(command, input=SLOW_PAGE, cwd=ROOT, timeout=60, capture_output=True)
+    ended = subprocess.run(command, input=SLOW_PDF, cwd=ROOT, timeout=60, capture_output=True)
     assert ended.returncode == -signal.SIGXCPU

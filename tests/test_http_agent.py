@@ -1,8 +1,11 @@
 """The kind `http` against real servers that do what servers do."""
 
 import asyncio
+import gzip
 import json
+import resource
 import socket
+import zlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -223,3 +226,31 @@ async def test_no_call_meets_a_server_that_is_hanging_up(server: Receiver) -> No
         await asyncio.sleep(pause)
     assert len(server.ports) == 2
     await agent.aclose()
+
+
+def gzipped(body: bytes, kind: str = JSON):
+    return simple(200, ("Content-Type", kind), ("Content-Encoding", "gzip"), body=body)
+
+
+async def test_gzip_is_unpacked(server):
+    assert await ask(server, gzipped(gzip.compress(b'{"response": "ok"}'))) == [Reply(response="ok")]
+    frames = "".join(events({"text": "a"}, {"done": True})).encode()
+    assert await ask(server, gzipped(gzip.compress(frames), SSE)) == [Delta(text="a"), Reply()]
+    assert server.posts[-1].headers["accept-encoding"] == "gzip"
+
+
+@pytest.mark.parametrize("kind", [JSON, SSE, NDJSON])
+async def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(server, kind):
+    packer = zlib.compressobj(wbits=31)
+    bomb = b"".join(packer.compress(bytes(1_000_000)) for _ in range(1_000)) + packer.flush()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(AgentRejected, match="larger than"):
+        await ask(server, gzipped(bomb, kind))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 200_000  # kB, of 1 GB unpacked
+
+
+@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b'{"response": "ok"}')[:-9]], ids=["none", "cut short"])
+async def test_damaged_gzip_is_a_failed_attempt(server, body):
+    with pytest.raises(AgentUnavailable, match="compression"):
+        await ask(server, gzipped(body))

@@ -29,9 +29,7 @@ def sse(*frames: Any, end: str = "\n\n", done: bool = True) -> bytes:
 
 
 def raw(body: bytes, kind: str = "text/event-stream") -> Any:
-    return (
-        streams(body, headers=(("Content-Type", kind),)) if False else simple(200, ("Content-Type", kind), body=body)
-    )
+    return simple(200, ("Content-Type", kind), body=body)
 
 
 HEL, LO, STOP = frame({"content": "Hel"}), frame({"content": "lo"}), frame({}, "stop")

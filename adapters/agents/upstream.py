@@ -12,6 +12,7 @@ from pydantic_core import to_json
 
 from adapters.agents.event_frames import json_lines, sse_data
 from adapters.agents.http_verdicts import BadAnswerError, LargeAnswerError, agent_error, explanation
+from adapters.outbound.bounded import unpacked_pieces
 from adapters.outbound.connections import KEPT_IDLE_SECONDS
 from contracts.agent import AgentContext
 from contracts.strict_json import JsonLimitError, check_value, parse_json
@@ -41,7 +42,11 @@ class Upstream:
     def __init__(self, url: str, *, api_key: str | None, silence: float) -> None:
         self._url = url
         self._api_key = api_key
-        headers = {"User-Agent": "Sevenfold", "Accept": f"application/json, {_SSE}, {_NDJSON[0]}"}
+        headers = {
+            "User-Agent": "Sevenfold",
+            "Accept": f"application/json, {_SSE}, {_NDJSON[0]}",
+            "Accept-Encoding": "gzip",
+        }
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
         self._client = httpx.AsyncClient(
@@ -87,7 +92,7 @@ class UpstreamAnswer:
     """An answer whose body has not been read yet. Reading raises what `Upstream.asked` turns into verdicts."""
 
     def __init__(self, response: httpx.Response) -> None:
-        self._pieces: AsyncIterator[bytes] = response.aiter_bytes()
+        self._pieces: AsyncIterator[bytes] = unpacked_pieces(response)
         self._type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
     async def streamed(self) -> bool:
@@ -164,7 +169,7 @@ def _refuse_constant(name: str) -> None:
 
 async def _explanation(response: httpx.Response) -> str:
     try:
-        said = explanation(parse_json(await _read(response.aiter_bytes(), _MOST_BYTES)))
+        said = explanation(parse_json(await _read(unpacked_pieces(response), _MOST_BYTES)))
     except (ValueError, httpx.HTTPError, LargeAnswerError):
         return ""
     return " ".join(said.split())

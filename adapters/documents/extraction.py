@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,19 +21,29 @@ DEFAULT_LIMITS = Limits()
 # Decoding this takes a millisecond; a process takes 40 to start.
 _NO_PROCESS_UP_TO = 64_000
 
+_SLOW_PER_SLOT = 4
+_LOWEST_PRIORITY = 19
+
 # Ways for a process to end that are no document's doing: somebody killed it, or the machine ran out of memory.
 _KILLED = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
 
 
 class DocumentReader:
-    """Reads PDF, HTML and plain text, `at_once` documents at the same time (as many as there are processors).
+    """Reads PDF, HTML and plain text, `concurrency` documents at the same time (as many as there are processors).
 
-    The others wait, and their time does not run yet.
+    The others wait, and their time does not run yet. A document that takes longer than `slow_after_seconds` hands its
+    slot to the next and goes on at the lowest priority, so that slow documents do not hold up quick ones. At most
+    four times `concurrency` documents are slow at a time; beyond that a slow one keeps its slot.
     """
 
-    def __init__(self, limits: Limits = DEFAULT_LIMITS, at_once: int | None = None) -> None:
+    def __init__(
+        self, limits: Limits = DEFAULT_LIMITS, concurrency: int | None = None, slow_after_seconds: float = 2.0
+    ) -> None:
+        concurrency = concurrency or os.cpu_count() or 1
         self._limits = limits
-        self._places = asyncio.Semaphore(at_once or os.cpu_count() or 1)
+        self._slow_after_seconds = slow_after_seconds
+        self._slots = asyncio.Semaphore(concurrency)
+        self._slow_slots = asyncio.Semaphore(_SLOW_PER_SLOT * concurrency)
 
     async def extract(
         self,
@@ -51,8 +63,7 @@ class DocumentReader:
         if sniffed.kind is Kind.PLAIN and len(data) <= _NO_PROCESS_UP_TO:
             found = plain.extract(data, sniffed.charset, self._limits)
         else:
-            async with self._places:
-                found = _understood(*await self._in_a_process(data, sniffed))
+            found = _understood(*await self._in_a_process(data, sniffed))
         if not found.text:
             raise _without_text(sniffed.kind)
         return DocumentText(
@@ -79,6 +90,33 @@ class DocumentReader:
 
     async def _in_a_process(self, data: bytes, sniffed: Sniffed) -> tuple[int, bytes]:
         """The exit code and the answer."""
+        await self._slots.acquire()
+        held = self._slots
+        try:
+            async with self._process(sniffed) as process:
+                reading = asyncio.create_task(process.communicate(data))
+                try:
+                    async with asyncio.timeout(self._limits.seconds):
+                        await asyncio.wait({reading}, timeout=self._slow_after_seconds)
+                        if not reading.done() and not self._slow_slots.locked():
+                            await self._slow_slots.acquire()
+                            held.release()
+                            held = self._slow_slots
+                            _slow_down(process)
+                        answer, _ = await reading
+                except TimeoutError:
+                    raise _too_slow() from None
+                finally:
+                    reading.cancel()
+                    await asyncio.wait({reading})
+        finally:
+            held.release()
+        assert process.returncode is not None  # noqa: S101  (communicate waits for the end)
+        return process.returncode, answer
+
+    @asynccontextmanager
+    async def _process(self, sniffed: Sniffed) -> AsyncIterator[asyncio.subprocess.Process]:
+        """The child process, which has ended when the block is left."""
         order = {"kind": sniffed.kind, "charset": sniffed.charset, "limits": asdict(self._limits)}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-B", "-X", "utf8", "-W", "ignore", "-m", "adapters.documents.child"),
@@ -90,17 +128,17 @@ class DocumentReader:
             start_new_session=True,
         )
         try:
-            async with asyncio.timeout(self._limits.seconds):
-                answer, _ = await process.communicate(data)
-        except TimeoutError:
-            raise _too_slow() from None
+            yield process
         finally:
             if process.returncode is None:
                 process.kill()
                 # Not only wait(): that may never return while there is output which nobody has read.
                 await process.communicate()
-        assert process.returncode is not None  # noqa: S101  (communicate waits for the end)
-        return process.returncode, answer
+
+
+def _slow_down(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):  # it has just ended
+        os.setpriority(os.PRIO_PROCESS, process.pid, _LOWEST_PRIORITY)
 
 
 def _environment() -> dict[str, str]:

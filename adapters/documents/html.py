@@ -1,7 +1,9 @@
 """HTML: the title and the text that a reader of the page sees."""
 
 import re
-from html.parser import HTMLParser
+from collections.abc import Mapping
+
+from lxml.etree import HTMLParser
 
 from adapters.documents.limits import Extracted, Limits
 from adapters.documents.plain import decode, shortened, tidied, titled
@@ -27,9 +29,11 @@ _DECLARED = re.compile(
 def extract(data: bytes, charset: str | None, limits: Limits) -> Extracted:
     """The visible text: a blank line around blocks, a hyphen before list items."""
     page = _Page(limits.characters)
+    # libxml2 tokenizes in linear time whatever the page holds; with a target it builds no tree, and knows no depth.
+    parser = HTMLParser(target=page, huge_tree=True)
     try:
-        page.feed(decode(data, charset or _declared(data)))
-        page.close()
+        parser.feed(decode(data, charset or _declared(data)))
+        parser.close()
     except _Enough:
         pass
     text = tidied("\n".join(" ".join(line.split()) for line in "".join(page.pieces).splitlines()))
@@ -52,11 +56,13 @@ class _Enough(Exception):  # noqa: N818  (no error)
     """The page has said as much as is kept of one."""
 
 
-class _Page(HTMLParser):
-    """Collects the pieces of a page's text. What it remembers does not grow with the depth of the page's elements."""
+class _Page:
+    """Collects the pieces of a page's text, as the target of lxml's parser.
+
+    What it remembers does not grow with the depth of the page's elements.
+    """
 
     def __init__(self, characters: int) -> None:
-        super().__init__(convert_charrefs=True)
         self.pieces: list[str] = []
         self.title: list[str] = []
         self.full = False
@@ -67,8 +73,10 @@ class _Page(HTMLParser):
         self._in_title = False
         self._preformatted = 0
         self._bullet = False
+        # Whether a list item has just ended, with nothing after it yet.
+        self._after_item = False
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def start(self, tag: str, _attributes: Mapping[str, str]) -> None:
         if self._hidden:
             self._depth += tag == self._hidden
         elif tag in _HIDDEN:
@@ -76,10 +84,13 @@ class _Page(HTMLParser):
         else:
             self._preformatted += tag == "pre"
             self._in_title = tag == "title" and not self.title
+            if tag == "li" and self._after_item:
+                self._join_items()
+            self._after_item = False
             self._bullet = tag == "li" or (self._bullet and _is_block(tag))
             self._break(tag)
 
-    def handle_endtag(self, tag: str) -> None:
+    def end(self, tag: str) -> None:
         if self._hidden:
             self._depth -= tag == self._hidden
             self._hidden = self._hidden if self._depth else ""
@@ -88,23 +99,35 @@ class _Page(HTMLParser):
             self._preformatted = max(0, self._preformatted - 1)
         self._in_title = False
         self._bullet = self._bullet and tag != "li"
-        self._break(tag)
+        self._after_item = self._after_item or tag == "li"
+        if tag not in _LINES:  # the parser gives every element an end, also `<br>`: their beginning is the break
+            self._break(tag)
 
-    def handle_data(self, data: str) -> None:
+    def data(self, data: str) -> None:
         if self._hidden:
             return
         text = data if self._preformatted else _SPACES.sub(" ", data)
         if self._in_title:
             self.title.append(text)
             return
-        if self._bullet and not text.isspace():
-            self.pieces.append("- ")
-            self._bullet = False
+        if not text.isspace():
+            self._after_item = False
+            if self._bullet:
+                self.pieces.append("- ")
+                self._bullet = False
         self.pieces.append(text)
         self._room -= len(text)
         if self._room < 0:
             self.full = True
             raise _Enough
+
+    def _join_items(self) -> None:
+        """No blank line between two items of a list, though the first may end with a paragraph."""
+        while self.pieces and self.pieces[-1].isspace():
+            self.pieces.pop()
+
+    def close(self) -> None:
+        """lxml asks for it."""
 
     def _break(self, tag: str) -> None:
         if _is_block(tag) and not self._bullet:

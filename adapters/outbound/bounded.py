@@ -2,6 +2,7 @@
 
 import asyncio
 import zlib
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import httpx
@@ -14,6 +15,7 @@ from adapters.outbound.urls import check_url
 _GZIP = ("gzip", "x-gzip")
 _LATER = frozenset({408, 425, 429})
 _LONGEST_CONTENT_TYPE = 200
+_PIECE_BYTES = 65_536
 
 
 class TooLargeError(Exception):
@@ -66,6 +68,19 @@ async def read_prefix(response: httpx.Response, limit: int) -> bytes:
         data = b""
     await response.aclose()
     return data
+
+
+async def unpacked_pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body of a streamed answer as it comes, unpacked, in pieces of at most 64 kB.
+
+    Raises httpx.DecodingError and httpx.TransportError.
+    """
+    unpacking = _Unpacking(response)
+    async for packed in response.aiter_raw():
+        for piece in unpacking.pieces(packed):
+            yield piece
+    if response.num_bytes_downloaded:
+        unpacking.check_end()
 
 
 async def fetch(
@@ -178,6 +193,15 @@ class _Unpacking:
             return self._inflating.decompress(piece, most)
         except zlib.error:
             raise httpx.DecodingError("not gzip", request=self._request) from None
+
+    def pieces(self, packed: bytes) -> Iterator[bytes]:
+        """All that the bytes unpack to, 64 kB at a time: whoever reads may stop before memory is full."""
+        if self._inflating is None:
+            yield packed
+            return
+        while piece := self.take(packed, _PIECE_BYTES):
+            yield piece
+            packed = self._inflating.unconsumed_tail
 
     def check_end(self) -> None:
         """Raises httpx.DecodingError if more should have come, or something came after the end."""
