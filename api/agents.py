@@ -62,8 +62,12 @@ class Agents(Payload):
 
 @router.get("/agents", summary="See the agents, and how they are", responses=PROBLEMS)
 async def agents(gateway: GatewayDep, tenant: TenantDep) -> Agents:
-    """What is configured, which circuits are open, and how the latest runs went."""
+    """What is configured, which circuits are open, and how the latest runs went, up to a second late."""
 
+    return await gateway.statistics.get(("agents", tenant), lambda: _agents(gateway, tenant))
+
+
+async def _agents(gateway: Gateway, tenant: str) -> Agents:
     async def viewed(name: str) -> AgentView:
         return await _view(gateway, tenant, name, gateway.agents[name])
 

@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -21,6 +21,7 @@ _FRESH_SECONDS = 30.0
 _FEW = 5  # while there are fewer runs, the next one may tell much
 _FRESH_SECONDS_OF_FEW = 2.0
 _FRESH_BACKLOG_SECONDS = 2.0
+_BACKLOG_TIMEOUT = timedelta(seconds=2)
 
 # Task names are the clients' to choose; so many are remembered.
 _MOST_WORKS = 1_000
@@ -120,7 +121,8 @@ class Durations:
                         task_queue=TaskQueue(name=task_queue),
                         task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
                         report_stats=True,
-                    )
+                    ),
+                    timeout=_BACKLOG_TIMEOUT,
                 )
             except RPCError:
                 return seconds

@@ -19,6 +19,7 @@ from adapters.sealing import Sealer
 from adapters.streams.live import LiveStreams
 from api.durations import Durations
 from api.pollers import Pollers
+from api.shared_answers import SharedAnswers
 from api.watching import Watches
 from contracts.agent import WorkflowTarget
 from contracts.agent_config import AgentConfig
@@ -26,6 +27,8 @@ from contracts.config import BrokerConfig
 from contracts.identity import DEFAULT_TENANT, workflow_id
 
 log = structlog.get_logger(__name__)
+
+_STATISTICS_SECONDS = 1.0
 
 API_PREFIX = "/api/agent"
 
@@ -62,6 +65,8 @@ class Gateway:
     brokers: Mapping[str, BrokerConfig]
     pollers: Pollers
     disk: DiskSpace
+    # `GET /stats` and `GET /agents`: visibility is searched once for all who look at the same time.
+    statistics: SharedAnswers = field(default_factory=lambda: SharedAnswers(seconds=_STATISTICS_SECONDS))
     watches: Watches = field(default_factory=Watches)
     _background: set[asyncio.Task[None]] = field(default_factory=set)
 

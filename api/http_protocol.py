@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from api.problem_handlers import render
 from api.problems import Kind, ProblemError
 from api.request_id import new_request_id
+from api.websocket_handshake import handshake_problem
 
 # Bytes of a request's line and headers, and how many headers.
 _MAX_HEAD_BYTES = 64_000
@@ -121,6 +122,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._stop_timer()
+        problem = handshake_problem(self.scope["method"], self.headers)
+        if problem is not None:
+            self._refuse(problem)
+            return
         super().handle_websocket_upgrade()
 
     # Requests

@@ -1,7 +1,6 @@
 """What Temporal knows of executions: of one by its id, and page by page of those that a query finds."""
 
 from collections.abc import Iterable
-from datetime import timedelta
 from functools import partial
 
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
@@ -11,8 +10,6 @@ from adapters.concurrency import few_at_once
 from adapters.temporal_errors import is_passing
 from api.cursors import Cursors, invalid_cursor
 from api.gateway import Gateway
-
-_LIST_TIMEOUT = timedelta(seconds=10)
 
 
 async def find_execution(gateway: Gateway, workflow: str) -> WorkflowExecutionDescription | None:
@@ -31,7 +28,7 @@ async def list_page(
     """The page after a cursor, and the next one's cursor. Raises the problem of another list's cursor."""
     cursors = Cursors(gateway.webhooks.sealer)
     token = cursors.read(cursor, query)
-    page = gateway.client.list_workflows(query, page_size=limit, next_page_token=token, rpc_timeout=_LIST_TIMEOUT)
+    page = gateway.client.list_workflows(query, page_size=limit, next_page_token=token)
     try:
         await page.fetch_next_page()
     except RPCError as error:

@@ -1,6 +1,7 @@
 """Whether a worker polls a task queue."""
 
 import time
+from datetime import timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.enums.v1 import TaskQueueType
@@ -14,6 +15,8 @@ _FRESH_POLL_SECONDS = 70.0
 
 # Its heartbeat comes every second and finds a dead one sooner; the rest is room for clocks that differ.
 _FRESH_HEARTBEAT_SECONDS = 15.0
+
+_TIMEOUT = timedelta(seconds=5)
 
 # What was found is good for so long.
 _FRESH_SECONDS = 1.0
@@ -44,6 +47,7 @@ class Pollers:
                 task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
             ),
             retry=False,
+            timeout=_TIMEOUT,
         )
         if not any(_seen_within(_FRESH_POLL_SECONDS, poller.last_access_time) for poller in described.pollers):
             return False
@@ -54,7 +58,7 @@ class Pollers:
         """When the queue's workers last sent a heartbeat; nothing from a server that does not keep it, or not yet."""
         request = ListWorkersRequest(namespace=self._client.namespace, query=f"TaskQueue = '{queue}'", page_size=100)
         try:
-            listed = await self._client.workflow_service.list_workers(request, retry=False)
+            listed = await self._client.workflow_service.list_workers(request, retry=False, timeout=_TIMEOUT)
         except RPCError as error:
             if error.status in (RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.PERMISSION_DENIED):
                 return []

@@ -35,6 +35,7 @@ class Kind(Enum):
     TOO_LARGE = ("too-large", 413, "The request is too large")
     UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", 415, "The body is of a type that is not taken here")
     INVALID = ("invalid-request", 422, "The request does not fit")
+    UPGRADE_REQUIRED = ("upgrade-required", 426, "The protocol has to be upgraded")
     KEY_REUSED = ("idempotency-key-reused", 422, "The idempotency key belongs to another request")
     AGENT_BUSY = ("agent-busy", 429, "The agent has as many calls as it may")
     HEAD_TOO_LARGE = ("head-too-large", 431, "The request's head is too large")

@@ -11,6 +11,7 @@ from temporalio.plugin import SimplePlugin
 from temporalio.service import GrpcCompression, PayloadLimitsConfig, RPCError
 from temporalio.worker.workflow_sandbox import SandboxRestrictions
 
+from runtime.call_timeouts import CallTimeouts
 from runtime.embedded import HOST
 from runtime.payload_converter import SharedPydanticConverter
 from runtime.payloads import opened_storage
@@ -32,6 +33,7 @@ def plugin(storage: ExternalStorage) -> SimplePlugin:
     """The data converter, sandbox and failure types, the same wherever workflows are started, run or replayed."""
     return SimplePlugin(
         "sevenfold",
+        interceptors=[CallTimeouts()],
         data_converter=DataConverter(payload_converter_class=SharedPydanticConverter, external_storage=storage),
         workflow_runner=SandboxWithoutContexts(
             restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)

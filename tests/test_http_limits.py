@@ -102,6 +102,37 @@ async def test_what_is_no_http_is_a_problem(limited: Stack, garbage: bytes) -> N
     assert b"application/problem+json" in answer
 
 
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "status"),
+    [
+        ("POST", {}, 400),
+        ("GET", {"Sec-WebSocket-Version": "8"}, 426),
+        ("GET", {"Sec-WebSocket-Version": ""}, 426),
+        ("GET", {"Sec-WebSocket-Key": ""}, 400),
+        ("GET", {"Sec-WebSocket-Key": "c2hvcnQ="}, 400),
+        ("GET", {"Sec-WebSocket-Key": "\u00e4" * 24}, 400),
+    ],
+)
+async def test_a_wrong_websocket_handshake_is_a_problem(
+    limited: Stack, method: str, change: dict[str, str], status: int
+) -> None:
+    headers = "".join(f"{name}: {value}\r\n" for name, value in (HANDSHAKE | change).items())
+    head = f"{method} /api/agent/stream/ws HTTP/1.1\r\nHost: a\r\n{headers}\r\n"
+    answer = await exchange(limited, head.encode("latin-1"))
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"application/problem+json" in answer
+    if status == 426:
+        assert b"sec-websocket-version: 13\r\n" in answer.lower()
+
+
 async def test_http_1_0_gets_no_chunks(limited: Stack) -> None:
     stream = b'{"query": "hi", "agent": "simulator", "params": {"seconds": 0.2}}'
     head = b"POST /api/agent/stream HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(

@@ -14,6 +14,7 @@ from tests.event_help import EVENTS, LETTERS, event, published, settled, subscri
 from tests.processes import EmbeddedTemporalOnly, until
 from tests.receivers import SECRET, running_receiver
 from tests.stack import Stack, http_client, make_settings, running_stack, sevenfold, until_ready
+from tests.stalling_proxy import stalling_proxy
 from tests.streams import events as stream_events
 
 LARGE = "x" * 300_000
@@ -276,3 +277,25 @@ async def test_a_full_disk_is_told_and_an_answer_waits_for_room(tmp_path: Path) 
                 await until_ready(settings.port, process=product)
     finally:
         await (await asyncio.create_subprocess_exec("umount", "-l", str(disk))).wait()
+
+
+async def test_a_temporal_that_does_not_answer_is_a_problem_within_seconds(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path)
+    async with EmbeddedTemporalOnly(settings) as address, stalling_proxy(address, b"stall here") as proxy:
+        with sevenfold("api", settings, TEMPORAL_ADDRESS=proxy.address) as api:
+            async with http_client(settings.port) as http:
+                await until(lambda: _answers(http, api), 30)
+                first = await http.post("/api/agent/query", json={"query": "stall here"})
+                assert proxy.stalled.is_set()
+                again = await asyncio.gather(
+                    http.post("/api/agent/query", json={"query": "hi"}),
+                    http.get("/api/agent/runs/tsk_abcdefghijklmnopqrstuvwxyz"),
+                    http.get("/api/agent/runs"),
+                    http.get("/api/agent/stats"),
+                    http.get("/api/agent/events"),
+                    http.post("/api/agent/events", json=event("t.stalled")),
+                )
+                for answer in (first, *again):
+                    assert answer.status_code == 503, answer.text
+                    assert answer.json()["type"] == "urn:sevenfold:problem:temporal-unavailable"
+                    assert answer.elapsed.total_seconds() < 20

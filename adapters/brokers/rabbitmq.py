@@ -7,7 +7,7 @@ from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 from faststream.rabbit.annotations import RabbitMessage
 
 from adapters.brokers.faststream_parts import CONSUMING, GRACE_SECONDS, in_text
-from adapters.brokers.message import Message, Take
+from adapters.brokers.message import Message, Take, UnpublishableError
 from contracts.cloudevents import CloudEvent, binary_of
 from contracts.config import ConsumeConfig
 
@@ -88,17 +88,20 @@ class RabbitTransport:
         assert self._publishing is not None, "publishing begins when it is up"  # noqa: S101
         exchange, slash, key = to.partition("/")
         attributes, content_type, body = binary_of(event)
-        await self._publishing.publish(
-            body,
-            routing_key=key if slash else to,
-            exchange=exchange if slash else None,
-            persist=True,
-            mandatory=True,
-            message_id=_message_id(event),
-            headers={f"cloudEvents_{name}": value for name, value in attributes.items()},
-            content_type=content_type or "application/octet-stream",
-            timeout=_PUBLISH_SECONDS,
-        )
+        try:
+            await self._publishing.publish(
+                body,
+                routing_key=key if slash else to,
+                exchange=exchange if slash else None,
+                persist=True,
+                mandatory=True,
+                message_id=_message_id(event),
+                headers={f"cloudEvents_{name}": value for name, value in attributes.items()},
+                content_type=content_type or "application/octet-stream",
+                timeout=_PUBLISH_SECONDS,
+            )
+        except ChannelPreconditionFailed as error:  # larger than max_message_size
+            raise UnpublishableError(f"RabbitMQ does not take it: {error}") from error
 
 
 def _message_id(event: CloudEvent) -> str:

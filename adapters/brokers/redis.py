@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from adapters.brokers.faststream_parts import CONSUMING, in_text
-from adapters.brokers.message import Message, Take
+from adapters.brokers.message import Message, Take, UnpublishableError
 from contracts.cloudevents import CloudEvent, binary_of
 from contracts.config import ConsumeConfig
 
@@ -101,7 +101,12 @@ class RedisTransport:
         attributes, content_type, body = binary_of(event)
         fields: dict[Any, Any] = {f"ce_{name}": value for name, value in attributes.items()}
         fields |= {"content-type": content_type} if content_type else {}
-        await self._client.xadd(to, {**fields, _BODY: body})
+        try:
+            await self._client.xadd(to, {**fields, _BODY: body})
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            raise UnpublishableError(f"Redis does not take it: {to} is no stream") from error
 
 
 async def _ensure_group(client: Redis, one: ConsumeConfig) -> None:

@@ -1,0 +1,92 @@
+"""What a broker will never take ends as a dead letter at once; the next event goes out."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.broker_clients import client_of
+from tests.broker_servers import KINDS, Server
+from tests.event_help import LETTERS, event, published, settled
+from tests.stack import Stack, running_stack
+
+LARGE = "x" * 200_000
+
+
+def prepare_nats(server: Server) -> None:
+    (server.directory / "nats.conf").write_text("max_payload: 65536\n")
+    arguments = server.arguments()
+    server.arguments = lambda: [*arguments, "-c", "nats.conf"]  # type: ignore[method-assign]
+
+
+def prepare_rabbitmq(server: Server) -> None:
+    with (server.directory / "rabbitmq.conf").open("a") as file:
+        file.write("max_message_size = 65536\n")
+
+
+def prepare_redis(server: Server) -> None:
+    """Nothing to set up before it starts."""
+
+
+PREPARATIONS: dict[str, Callable[[Server], None]] = {
+    "nats": prepare_nats,
+    "rabbitmq": prepare_rabbitmq,
+    "redis": prepare_redis,
+}
+
+
+@contextmanager
+def limited_broker(kind: str, directory: Path) -> Iterator[Server]:
+    """A broker that takes messages of at most 64 kB; one of Redis, where the key `wrong` is no stream."""
+    directory.mkdir()
+    server: Server = KINDS[kind](directory)  # type: ignore[assignment]
+    PREPARATIONS[kind](server)
+    server.start()
+    try:
+        if kind == "redis":
+            with redis.Redis(port=server.port) as client:
+                client.set("wrong", "a string")
+        yield server
+    finally:
+        server.close()
+
+
+def configuration(kind: str, url: str) -> str:
+    refused = "wrong" if kind == "redis" else "out"
+    return (
+        '[[subscriptions]]\nname = "s"\nfilter = { exact = { type = "r.in" } }\n'
+        'agent = "echo"\ntask = "work"\npublishes = "r.out"\n'
+        f'[brokers.main]\nkind = "{kind}"\nurl = "{url}"\n'
+        '[[brokers.main.consume]]\nfrom = "out"\n'
+        f'[[brokers.main.publish]]\nfilter = {{ exact = {{ type = "r.out" }} }}\nto = "{refused}"\n'
+        '[[brokers.main.publish]]\nfilter = { exact = { type = "r.next" } }\nto = "out"\n'
+    )
+
+
+@pytest.mark.parametrize("kind", PREPARATIONS)
+async def test_what_a_broker_never_takes_is_a_dead_letter(tmp_path: Path, kind: str) -> None:
+    with limited_broker(kind, tmp_path / kind) as server:
+        async with (
+            running_stack(tmp_path, more_config=configuration(kind, server.url)) as stack,
+            client_of(kind, server.url) as client,
+        ):
+            refused = await published(stack.http, event("r.out", {"text": LARGE if kind != "redis" else "a"}))
+            letter = await dead_letter(stack, refused)
+            assert "does not take it" in str(letter), letter
+            following = await published(stack.http, event("r.next", {"n": 1}))
+            assert (await settled(stack.http, following))["status"] == "completed"
+            assert client is not None
+
+
+async def dead_letter(stack: Stack, event_id: str) -> dict[str, Any]:
+    async with asyncio.timeout(30):
+        while True:
+            items = (await stack.http.get(LETTERS, params={"limit": 100})).json()["items"]
+            found = [one for one in items if event_id in str(one)]
+            if found:
+                return dict(found[0])
+            await asyncio.sleep(0.2)
