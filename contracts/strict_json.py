@@ -5,7 +5,6 @@ whoever reads it next: so documents are measured before they are parsed, and val
 """
 
 import math
-import re
 from typing import Any
 
 from pydantic import JsonValue
@@ -22,9 +21,11 @@ _MAX_INTEGER_BITS = 1_000
 
 _BOM = b"\xef\xbb\xbf"
 
-# Only a number like these can be too large for a double: with an exponent of two digits or more, or 300 digits. (The
-# lookbehind keeps the search linear.)
-_MAYBE_INFINITE = re.compile(rb"[0-9.][eE]\+?[0-9]{2}|(?<![0-9])[0-9]{300}")
+# Only a number like these can be too large for a double: with an exponent of two digits or more, or 300 digits. Looked
+# for in a copy where every digit is a 0: a regular expression takes 0.3 s for 10 MB, this 0.03.
+_SIMPLIFIED = bytes.maketrans(b"123456789E", b"000000000e")
+_TWO_DIGIT_EXPONENT = b"0e00"
+_THREE_HUNDRED_DIGITS = b"0" * 300
 
 
 class JsonLimitError(ValueError):
@@ -43,10 +44,14 @@ def parse_json(document: bytes | str, *, max_nodes: int = MAX_NODES) -> JsonValu
         raise JsonLimitError(f"it holds more than {max_nodes:,} values")
     value: JsonValue = from_json(data, allow_inf_nan=False, cache_strings="keys")
     deep = data.count(b"[") + data.count(b"{") > MAX_DEPTH
-    infinite = _MAYBE_INFINITE.search(data) is not None
-    if deep or infinite:
+    if deep or _may_be_infinite(data):
         check_value(value)
     return value
+
+
+def _may_be_infinite(data: bytes) -> bool:
+    simplified = data.translate(_SIMPLIFIED, b"+")
+    return _TWO_DIGIT_EXPONENT in simplified or _THREE_HUNDRED_DIGITS in simplified
 
 
 def _count_nodes(data: bytes, limit: int) -> int:
