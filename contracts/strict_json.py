@@ -21,8 +21,8 @@ _MAX_INTEGER_BITS = 1_000
 
 _BOM = b"\xef\xbb\xbf"
 
-# Only a number like these can be too large for a double: with an exponent of two digits or more, or 300 digits. Looked
-# for in a copy where every digit is a 0: a regular expression takes 0.3 s for 10 MB, this 0.03.
+# Only a number like these can be too large for a double: with an exponent of two digits or more, or 300 digits.
+# Searched in a copy where every digit is a 0: a regular expression takes 0.3 s for 10 MB, this 0.03.
 _SIMPLIFIED = bytes.maketrans(b"123456789E", b"000000000e")
 _TWO_DIGIT_EXPONENT = b"0e00"
 _THREE_HUNDRED_DIGITS = b"0" * 300
