@@ -72,12 +72,29 @@ Every start takes an `Idempotency-Key`, every error is `application/problem+json
 """
 
 
+_TAGS = {
+    "synchronous request": "Pattern 1: the client waits for the answer.",
+    "asynchronous queue": "Pattern 2: jobs of one or many items, and their results.",
+    "event-driven": "Pattern 3: CloudEvents, subscriptions, reactions and dead letters.",
+    "webhook callback": "Pattern 4: a document is analyzed, and the result is posted to a webhook.",
+    "polling": "Pattern 5: the client polls for progress and result.",
+    "streaming": "Pattern 6: the answer as it is generated, by server-sent events, JSON lines or WebSocket.",
+    "hybrid": "Pattern 7: answered at once, queued or streamed, whichever fits.",
+    "runs": "Runs of all patterns: list, read, cancel, follow, statistics.",
+    "webhooks": "Deliveries of webhooks: list, read, deliver again.",
+    "agents": "The configured agents and their health.",
+    "recommendations": "Which pattern fits a use case.",
+    "health": "Probes.",
+}
+
+
 def create_app(gateway: Gateway) -> FastAPI:
     """The API over a gateway."""
     app = FastAPI(
         title="Sevenfold",
         version="0.1.0",
         description=_DESCRIPTION,
+        openapi_tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
         docs_url=None,  # served by fastapi_swagger, whose assets are local: the page works without the internet
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
