@@ -88,7 +88,7 @@ class Problem(Payload):
 
     type: str = Field(
         description="One of a fixed list; docs/errors.md explains each.",
-        json_schema_extra={"enum": sorted(kind.type for kind in Kind)},
+        json_schema_extra={"enum": [*sorted(kind.type for kind in Kind)]},
     )
     title: str
     status: int
