@@ -1,4 +1,4 @@
-"""The documentation: its commands run as printed, its answers have the shape that is shown, and its links lead somewhere."""
+"""The documentation: commands run as printed, answers have the shape that is shown, links lead somewhere."""
 
 import ast
 import importlib.util
@@ -21,7 +21,7 @@ from contracts.subscriptions import SubscriptionConfig
 from runtime.settings import Settings
 from tests.stack import ROOT, Stack, free_port, running_stack
 from tests.support.markdown import Block, Page
-from tests.support.shell_pages import Ran, run_blocks
+from tests.support.shell_pages import PageFailedError, Ran, run_blocks
 from tests.support.shown_answers import SHOWN, compare, expects_error
 
 SHELL = ("sh", "bash", "console")
@@ -53,9 +53,20 @@ async def documented(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
         yield stack
 
 
-@pytest.mark.skipif(shutil.which("curl") is None or shutil.which("bash") is None, reason="needs curl and bash")
+needs_shell = pytest.mark.skipif(
+    shutil.which("curl") is None or shutil.which("bash") is None, reason="needs curl and bash"
+)
+
+
+@needs_shell
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=_named)
 async def test_commands_run_as_printed(page: Page, documented: Stack, tmp_path: Path) -> None:
+    mistakes = await _mistakes_of(page, documented, tmp_path)
+    assert not mistakes, "\n".join(mistakes)
+
+
+async def _mistakes_of(page: Page, documented: Stack, tmp_path: Path) -> list[str]:
+    """Runs a page's commands; what went wrong, as sentences."""
     (tmp_path / "checkout").symlink_to(ROOT)
     own = {key: value for key, value in os.environ.items() if not key.startswith(("SEVENFOLD_", "TEMPORAL_"))}
     gateway = f"127.0.0.1:{documented.settings.port}"
@@ -71,8 +82,32 @@ async def test_commands_run_as_printed(page: Page, documented: Stack, tmp_path: 
         directory=tmp_path,
         environment={**own, "SEVENFOLD_URL": f"http://{gateway}"},
     )
-    mistakes = [mistake for one in ran for mistake in _mistakes(page, one)]
-    assert not mistakes, "\n".join(mistakes)
+    return [mistake for one in ran for mistake in _mistakes(page, one)]
+
+
+WRONG = {
+    "answered 404": "```sh\ncurl -s http://localhost:8000/api/agent/runs/qry_none\n```\n",
+    "/version is shown and missing": (
+        '```sh\ncurl -s http://localhost:8000/health/live\n```\n```json\n{"status": "ok", "version": 1}\n```\n'
+    ),
+    "'bad' is shown": ('```sh\ncurl -s http://localhost:8000/health/live\n```\n```json\n{"status": "bad"}\n```\n'),
+    "the line 'data: {}' is shown": "```sh\ncurl -s http://localhost:8000/health/live\n```\n```text\ndata: {}\n```\n",
+    "HTTP/1.1 422": "```sh\ncurl -si http://localhost:8000/health/live\n```\n```http\nHTTP/1.1 422\n```\n",
+}
+
+
+@needs_shell
+@pytest.mark.parametrize("sentence", WRONG)
+async def test_a_wrong_page_is_found(sentence: str, documented: Stack, tmp_path: Path) -> None:
+    page = Page(ROOT / "docs" / "wrong.md", WRONG[sentence])
+    assert sentence in "\n".join(await _mistakes_of(page, documented, tmp_path))
+
+
+@needs_shell
+async def test_a_command_that_fails_is_found(documented: Stack, tmp_path: Path) -> None:
+    page = Page(ROOT / "docs" / "wrong.md", "```sh\nfalse\necho never\n```\n")
+    with pytest.raises(PageFailedError, match="ended with 1"):
+        await _mistakes_of(page, documented, tmp_path)
 
 
 def _mistakes(page: Page, ran: Ran) -> list[str]:
@@ -169,7 +204,7 @@ def test_the_readme_is_short_and_names_no_index() -> None:
 
 def test_every_setting_is_documented() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    rows = {name: default for name, default in re.findall(r"^\| `SEVENFOLD_(\w+)` \| ([^|]*) \|", text, re.MULTILINE)}
+    rows = dict(re.findall(r"^\| `SEVENFOLD_(\w+)` \| ([^|]*) \|", text, re.MULTILINE))
     assert set(rows) == {name.upper() for name in Settings.model_fields}
     for name, field in Settings.model_fields.items():
         if field.default is not None and not isinstance(field.default, tuple):
@@ -181,9 +216,7 @@ def test_every_key_of_the_configuration_file_is_documented() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     models: list[type[BaseModel]] = [SevenfoldConfig, SubscriptionConfig]
     for module in (config, agent_config):
-        models += [
-            one for name, one in vars(module).items() if isinstance(one, type) and name.endswith("Config")
-        ]  # type: ignore[misc]
+        models += [one for name, one in vars(module).items() if isinstance(one, type) and name.endswith("Config")]  # type: ignore[misc]
     # JSON's names are camelCase, the file's are the fields' own; `from` is a keyword of Python
     keys = {
         "from" if field.alias == "from" else name for model in models for name, field in model.model_fields.items()

@@ -24,13 +24,15 @@ class Block:
 
 @dataclass(frozen=True)
 class Page:
-    """A Markdown file."""
+    """A Markdown file; `text` is its content where it is not the file's."""
 
     path: Path
+    text: str | None = None
 
     @cached_property
     def lines(self) -> list[str]:
-        return self.path.read_text(encoding="utf-8").splitlines()
+        text = self.path.read_text(encoding="utf-8") if self.text is None else self.text
+        return text.splitlines()
 
     @cached_property
     def blocks(self) -> list[Block]:

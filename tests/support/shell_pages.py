@@ -75,9 +75,8 @@ async def run_blocks(
     if code:
         last = ran[-1]
         why = f"took more than {_SECONDS} s" if code == -1 else f"ended with {code}"
-        raise PageFailedError(
-            f"the block at line {last.block.line} {why}:\n{last.block.text}\n{last.output[-2000:]}\n{last.errors[-2000:]}"
-        )
+        printed = f"{last.output[-2000:]}\n{last.errors[-2000:]}"
+        raise PageFailedError(f"the block at line {last.block.line} {why}:\n{last.block.text}\n{printed}")
     return ran
 
 

@@ -9,6 +9,8 @@ from tests.support.shell_pages import Ran
 
 SHOWN = ("json", "http", "text")
 _ELLIPSIS = "…"
+# Members whose values are compared as well.
+_EXACT = ("status", "type", "pattern", "total", "kind", "chosen", "done")
 
 
 def expects_error(shown: list[Block]) -> set[int]:
@@ -55,30 +57,30 @@ def _against_any(shown: Any, documents: list[Any], where: str) -> list[str]:
 
 
 def _differences(shown: Any, actual: Any, pointer: str) -> list[str]:
-    if shown == _ELLIPSIS or isinstance(shown, str) and shown == "...":
+    if shown in (_ELLIPSIS, "..."):
         return []
-    if isinstance(shown, dict):
-        if not isinstance(actual, dict):
-            return [f"{pointer or '/'} is {_kind(actual)}, and an object is shown"]
-        found: list[str] = []
-        for key, value in shown.items():
-            if key == _ELLIPSIS:
-                continue
-            if key not in actual:
-                found.append(f"{pointer}/{key} is shown and missing")
-            else:
-                found += _differences(value, actual[key], f"{pointer}/{key}")
-        return found
-    if isinstance(shown, list) and isinstance(actual, list):
-        if len(actual) < len([one for one in shown if one != _ELLIPSIS]):
-            return [f"{pointer} has {len(actual)} entries, and {len(shown)} are shown"]
-        pairs = zip(shown, actual, strict=False)
-        return [one for n, (a, b) in enumerate(pairs) for one in _differences(a, b, f"{pointer}/{n}")]
     if _kind(shown) != _kind(actual):
-        return [f"{pointer} is {_kind(actual)} ({actual!r}), and {shown!r} is shown"]
-    if pointer.rsplit("/", 1)[-1] in ("status", "type", "pattern", "total") and shown != actual:
+        return [f"{pointer or '/'} is {_kind(actual)} ({actual!r}), and {shown!r} is shown"]
+    if isinstance(shown, dict):
+        return _of_members(shown, actual, pointer)
+    if isinstance(shown, list):
+        return _of_entries([one for one in shown if one != _ELLIPSIS], actual, pointer)
+    if pointer.rpartition("/")[2] in _EXACT and shown != actual:
         return [f"{pointer} is {actual!r}, and {shown!r} is shown"]
     return []
+
+
+def _of_members(shown: dict[str, Any], actual: dict[str, Any], pointer: str) -> list[str]:
+    missing = [f"{pointer}/{key} is shown and missing" for key in shown if key != _ELLIPSIS and key not in actual]
+    common = [key for key in shown if key in actual]
+    return missing + [one for key in common for one in _differences(shown[key], actual[key], f"{pointer}/{key}")]
+
+
+def _of_entries(shown: list[Any], actual: list[Any], pointer: str) -> list[str]:
+    if len(actual) < len(shown):
+        return [f"{pointer} has {len(actual)} entries, and {len(shown)} are shown"]
+    pairs = zip(shown, actual, strict=False)
+    return [one for n, (left, right) in enumerate(pairs) for one in _differences(left, right, f"{pointer}/{n}")]
 
 
 def _kind(value: Any) -> str:
