@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from typing import Annotated
 
 import structlog
 import typer
 
-from adapters.agents.circuits import Circuits
 from adapters.console.demo_command import run_demo
 from adapters.console.recommend_command import recommend_pattern
 from adapters.console.stats_command import show_stats
@@ -18,14 +16,10 @@ from connector import run_connector, running_connector
 from contracts.config import SevenfoldConfig
 from runtime.command import run
 from runtime.config_file import load_config
-from runtime.data_dir import held
-from runtime.embedded import EmbeddedTemporal
-from runtime.events import event_intake
-from runtime.namespace import ensure_retention, ensure_search_attributes
 from runtime.ports import bind
+from runtime.services import opened_services
 from runtime.settings import Settings, uses_own_cluster
 from runtime.streams import opened_streams
-from runtime.temporal import connected
 from worker import load_registry, run_worker, running_worker
 
 log = structlog.get_logger(__name__)
@@ -104,20 +98,11 @@ async def _together(
     agents = load_registry(settings, config)
     async with AsyncExitStack() as stack:
         sock = stack.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
-        if embedded:
-            stack.enter_context(held(settings.data_dir))
-            await stack.enter_async_context(EmbeddedTemporal(settings))
-        client = await stack.enter_async_context(connected(settings))
-        if embedded:
-            await ensure_retention(client, timedelta(days=settings.retention_days))
-        await ensure_search_attributes(client)
-        streams = await stack.enter_async_context(opened_streams(settings, client, local=True))
-        events = event_intake(client, settings, config)
-        circuits = Circuits(client, settings.task_queue, config.circuits)
-        await stack.enter_async_context(running_worker(client, settings, config, agents, streams, events, circuits))
-        await stack.enter_async_context(running_connector(client, settings, config, events))
-        gateway = build_gateway(client, settings, config, streams, events, circuits)
-        await serve(create_app(gateway), sock, settings, on_ready=on_ready)
+        services = await stack.enter_async_context(opened_services(settings, config, embedded=embedded))
+        streams = await stack.enter_async_context(opened_streams(services, local=True))
+        await stack.enter_async_context(running_worker(services, agents, streams))
+        await stack.enter_async_context(running_connector(services))
+        await serve(create_app(build_gateway(services, streams)), sock, settings, on_ready=on_ready)
 
 
 def _welcome(settings: Settings) -> None:

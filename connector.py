@@ -5,23 +5,18 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import structlog
-from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.event_publication import BrokerPublication
 from adapters.brokers.connection import BrokerConnection
 from adapters.brokers.message import UnknownBrokerError
-from adapters.events.intake import EventIntake
-from contracts.config import SevenfoldConfig
 from contracts.events import BrokerOrder, broker_queue
 from runtime.brokers import broker_connections
 from runtime.config_file import load_config
-from runtime.events import event_intake
 from runtime.garbage import settle
-from runtime.namespace import ensure_search_attributes
+from runtime.services import Services, opened_services
 from runtime.settings import Settings
 from runtime.startup import StartupError
-from runtime.temporal import connected
 
 log = structlog.get_logger(__name__)
 
@@ -41,11 +36,9 @@ class _Publisher:
 
 
 @asynccontextmanager
-async def running_connector(
-    client: Client, settings: Settings, config: SevenfoldConfig, events: EventIntake
-) -> AsyncIterator[None]:
+async def running_connector(services: Services) -> AsyncIterator[None]:
     """Connections that consume and publish while the block runs; nothing where no broker is configured."""
-    connections = {one.name: one for one in broker_connections(config, events)}
+    connections = {one.name: one for one in broker_connections(services.config, services.events)}
     if not connections:
         yield
         return
@@ -53,10 +46,10 @@ async def running_connector(
     running = [asyncio.create_task(connection.run()) for connection in connections.values()]
     try:
         async with Worker(
-            client,
-            task_queue=broker_queue(settings.task_queue),
+            services.client,
+            task_queue=broker_queue(services.settings.task_queue),
             activities=[publication.publish_to_broker],
-            graceful_shutdown_timeout=settings.grace,
+            graceful_shutdown_timeout=services.settings.grace,
         ):
             yield
     finally:
@@ -70,10 +63,7 @@ async def run_connector(settings: Settings) -> None:
     config = load_config(settings.config)
     if not config.brokers:
         raise StartupError(f"There is no broker in {settings.config}: add a section such as [brokers.main].")
-    async with connected(settings) as client:
-        await ensure_search_attributes(client)
-        events = event_intake(client, settings, config)
-        async with running_connector(client, settings, config, events):
-            settle()
-            log.info("connector runs", brokers=sorted(config.brokers))
-            await asyncio.Event().wait()
+    async with opened_services(settings, config) as services, running_connector(services):
+        settle()
+        log.info("connector runs", brokers=sorted(config.brokers))
+        await asyncio.Event().wait()

@@ -20,14 +20,12 @@ from activities.payload_upkeep import PayloadUpkeep
 from activities.run_control import RunControl
 from activities.webhook_attempts import WebhookAttempts
 from activities.webhook_receivers import Receivers
-from adapters.agents.circuits import Circuits
 from adapters.agents.error_boundary import contained_tasks
 from adapters.agents.gate import gate_for
 from adapters.agents.loading import AgentLoadError, load_agents
 from adapters.agents.registry import AgentRegistry
 from adapters.disk_space import DiskSpace
 from adapters.documents.source import FETCH_SECONDS, DocumentSource
-from adapters.events.intake import EventIntake
 from adapters.outbound.guarded_http import guarded_client
 from adapters.streams.live import LiveStreams
 from adapters.webhooks.posting import TIMEOUT_SECONDS, WebhookPoster
@@ -38,15 +36,13 @@ from contracts.runs import batch_queue, stream_queue
 from contracts.webhooks import webhook_queue
 from runtime.command import run
 from runtime.config_file import load_config
-from runtime.events import event_intake
 from runtime.garbage import settle
-from runtime.namespace import ensure_search_attributes
 from runtime.schedules import ensure_daily
 from runtime.secret_key import load_sealer
+from runtime.services import Services, opened_services
 from runtime.settings import Settings
 from runtime.startup import StartupError
 from runtime.streams import opened_streams
-from runtime.temporal import connected
 from workflows.agent_circuit import AgentCircuit
 from workflows.agent_limits import AgentLimits
 from workflows.asynchronous_queue import AsynchronousQueue
@@ -92,16 +88,13 @@ def load_registry(settings: Settings, config: SevenfoldConfig) -> AgentRegistry:
 
 @asynccontextmanager
 async def running_worker(
-    client: Client,
-    settings: Settings,
-    config: SevenfoldConfig,
+    services: Services,
     agents: AgentRegistry,
     streams: LiveStreams,
-    events: EventIntake,
-    circuits: Circuits,
 ) -> AsyncIterator[None]:
     """Workers that poll while the block runs, and drain for `settings.grace` at its end."""
-    gate = gate_for(client, settings.task_queue, config.called, circuits)
+    client, settings, config = services.client, services.settings, services.config
+    gate = gate_for(client, settings.task_queue, config.called, services.circuits)
     calls = AgentCalls(
         agents,
         gate,
@@ -119,7 +112,7 @@ async def running_worker(
     dispatch = EventDispatch(
         client,
         settings.task_queue,
-        events.book,
+        services.events.book,
         config.brokers,
         sealer,
         settings.webhook_schedule,
@@ -127,7 +120,7 @@ async def running_worker(
         targets=config.targets,
         interactions=config.interactions.enabled,
     )
-    publication = EventPublication(events)
+    publication = EventPublication(services.events)
     loopback = settings.allow_loopback_urls
     try:
         async with (
@@ -226,17 +219,14 @@ async def run_worker(settings: Settings) -> None:
     """Runs until it is cancelled."""
     config = load_config(settings.config)
     agents = load_registry(settings, config)
-    async with connected(settings) as client:
-        await ensure_search_attributes(client)
-        events = event_intake(client, settings, config)
-        circuits = Circuits(client, settings.task_queue, config.circuits)
-        async with (
-            opened_streams(settings, client, local=True) as streams,
-            running_worker(client, settings, config, agents, streams, events, circuits),
-        ):
-            settle()
-            log.info("worker polls", task_queue=settings.task_queue, agents=agents.names())
-            await asyncio.Event().wait()
+    async with (
+        opened_services(settings, config) as services,
+        opened_streams(services, local=True) as streams,
+        running_worker(services, agents, streams),
+    ):
+        settle()
+        log.info("worker polls", task_queue=settings.task_queue, agents=agents.names())
+        await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class Agents(Payload):
     items: list[AgentView]
 
 
-@router.get("/agents", summary="See the agents, and how they are", responses=PROBLEMS)
+@router.get("/agents", operation_id="listAgents", summary="See the agents, and how they are", responses=PROBLEMS)
 async def agents(gateway: GatewayDep, tenant: TenantDep) -> Agents:
     """What is configured, which circuits are open, and how the latest runs went, up to a second late."""
 

@@ -11,13 +11,15 @@ from contracts.cloudevents import CloudEvent
 from contracts.config import BrokerConfig
 from contracts.subscriptions import Subscription
 
-router = APIRouter(tags=["3 · event-driven"], route_class=StrictJsonRoute)
+router = APIRouter(tags=["event-driven"], route_class=StrictJsonRoute)
 
 _PROTOCOLS = {"rabbitmq": "amqp", "nats": "nats", "redis": "redis", "kafka": "kafka"}
 _MESSAGE = {"$ref": "#/components/messages/CloudEvent"}
 
 
-@router.get("/asyncapi.json", summary="Events as an AsyncAPI document", response_class=Response)
+@router.get(
+    "/asyncapi.json", operation_id="getAsyncApi", summary="Events as an AsyncAPI document", response_class=Response
+)
 async def asyncapi(request: Request, gateway: GatewayDep, tenant: TenantDep) -> Response:
     """The channels of this gateway and of its brokers, and the events that subscriptions are for and publish."""
     document = _document(gateway, request.headers.get("host", "localhost"), await gateway.events.book.of(tenant))

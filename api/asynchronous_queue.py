@@ -20,7 +20,7 @@ from contracts.jobs import FAN_OUT_KEYS, MOST_ITEMS, Counts, FanOut, ItemResult,
 from contracts.payload import JsonObject, Payload
 from contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
 
-router = APIRouter(prefix=API_PREFIX, tags=["2 · queue"], route_class=StrictJsonRoute)
+router = APIRouter(prefix=API_PREFIX, tags=["asynchronous queue"], route_class=StrictJsonRoute)
 
 # So many results stand in the job's own answer; more are paged.
 _INLINE_ITEMS = 100
@@ -66,7 +66,7 @@ class JobState(Payload):
 JobId = Annotated[str, Path(description="The `jobId` that the start answered.")]
 
 
-@router.post("/jobs", summary="Queue a job", status_code=202, responses=PROBLEMS)
+@router.post("/jobs", operation_id="createJob", summary="Queue a job", status_code=202, responses=PROBLEMS)
 async def start_job(
     body: JobRequest, gateway: GatewayDep, tenant: TenantDep, key: IdempotencyKeyDep, response: Response
 ) -> JobAccepted:
@@ -108,6 +108,7 @@ def _fan_out(body: JobRequest, *, takes_whole: bool) -> FanOut | None:
 
 @router.get(
     "/jobs/{job_id}",
+    operation_id="getJob",
     summary="Read a job",
     response_model=JobState,
     response_model_exclude_none=True,
@@ -199,6 +200,7 @@ async def _lines(gateway: Gateway, description: WorkflowExecutionDescription, wa
 
 @router.get(
     "/jobs/{job_id}/results",
+    operation_id="listJobResults",
     summary="Read a job's item results",
     response_class=Response,
     responses={200: {"model": ItemLine, "content": {_NDJSON: {}}, "description": "A line per item."}, **PROBLEMS},

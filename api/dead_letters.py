@@ -25,7 +25,7 @@ from contracts.identity import is_public_id, public_id, workflow_id
 from contracts.payload import Payload, WireRequest
 from contracts.runs import DEADLINE, ID_PREFIXES, LIFE, Pattern, RunResult, deadline_after
 
-router = APIRouter(prefix=API_PREFIX, tags=["3 · event-driven"], route_class=StrictJsonRoute)
+router = APIRouter(prefix=API_PREFIX, tags=["event-driven"], route_class=StrictJsonRoute)
 
 _MOST_REDRIVEN = 1_000
 _PAGE = 100
@@ -87,7 +87,7 @@ class Redriven(Payload):
 LetterId = Annotated[str, Path(description="A dead letter's id: `rej_…`, `evt_…` or `rea_…`.")]
 
 
-@router.get("/dead-letters", summary="List dead letters", responses=PROBLEMS)
+@router.get("/dead-letters", operation_id="listDeadLetters", summary="List dead letters", responses=PROBLEMS)
 async def list_dead_letters(
     gateway: GatewayDep,
     tenant: TenantDep,
@@ -104,7 +104,13 @@ async def list_dead_letters(
     )
 
 
-@router.post("/dead-letters/redrive", summary="Drive many again", status_code=202, responses=PROBLEMS)
+@router.post(
+    "/dead-letters/redrive",
+    operation_id="redriveDeadLetters",
+    summary="Drive many again",
+    status_code=202,
+    responses=PROBLEMS,
+)
 async def redrive_many(body: RedriveRequest, gateway: GatewayDep, tenant: TenantDep) -> Redriven:
     """Those that were begun `since`, and are dead now."""
     redriven, seen, cursor = 0, 0, None
@@ -118,13 +124,21 @@ async def redrive_many(body: RedriveRequest, gateway: GatewayDep, tenant: Tenant
     return Redriven(redriven=redriven, more=cursor is not None)
 
 
-@router.get("/dead-letters/{letter_id}", summary="Read a dead letter", responses=PROBLEMS)
+@router.get(
+    "/dead-letters/{letter_id}", operation_id="getDeadLetter", summary="Read a dead letter", responses=PROBLEMS
+)
 async def read_dead_letter(letter_id: LetterId, gateway: GatewayDep, tenant: TenantDep) -> DeadLetter:
     """Why it is one. What came stands in the Temporal UI, as the workflow's input."""
     return await _letter(gateway, tenant, await _dead(gateway, tenant, letter_id))
 
 
-@router.post("/dead-letters/{letter_id}/redrive", summary="Drive again", status_code=202, responses=PROBLEMS)
+@router.post(
+    "/dead-letters/{letter_id}/redrive",
+    operation_id="redriveDeadLetter",
+    summary="Drive again",
+    status_code=202,
+    responses=PROBLEMS,
+)
 async def redrive(letter_id: LetterId, gateway: GatewayDep, tenant: TenantDep) -> DeadLetter:
     """Under the same id: what it publishes has the ids that it would have had."""
     letter = await _dead(gateway, tenant, letter_id)

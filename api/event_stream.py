@@ -22,7 +22,7 @@ from api.problems import invalid
 from api.strict_json import StrictJsonRoute
 from contracts.events import indexed
 
-router = APIRouter(prefix=API_PREFIX, tags=["3 · event-driven"], route_class=StrictJsonRoute)
+router = APIRouter(prefix=API_PREFIX, tags=["event-driven"], route_class=StrictJsonRoute)
 
 _EXAMPLE = """event: event
 id: 1795860000123-evt_nu6hpht6ae22brw7l5oqknvgge
@@ -89,7 +89,13 @@ async def _wanted(
     return _Wanted(event_type, source, correlation, subscription, kind, since, after)
 
 
-@router.get("/events/stream", summary="Watch events", response_class=Response, responses=_RESPONSES)
+@router.get(
+    "/events/stream",
+    operation_id="streamEvents",
+    summary="Watch events",
+    response_class=Response,
+    responses=_RESPONSES,
+)
 async def watch_events(
     gateway: GatewayDep, tenant: TenantDep, wanted: Annotated[_Wanted, Depends(_wanted)]
 ) -> Response:

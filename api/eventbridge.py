@@ -17,7 +17,7 @@ from api.strict_json import StrictJsonRoute
 from contracts.cloudevents import EventRefusedError, event_from_json
 from contracts.payload import JsonObject, Payload
 
-router = APIRouter(prefix=API_PREFIX, tags=["3 · event-driven"], route_class=StrictJsonRoute)
+router = APIRouter(prefix=API_PREFIX, tags=["event-driven"], route_class=StrictJsonRoute)
 
 _EXAMPLE: dict[str, Any] = {
     "version": "0",
@@ -51,6 +51,7 @@ class EventBridgeEvent(Payload):
 
 @router.post(
     "/events/eventbridge",
+    operation_id="publishEventBridgeEvent",
     summary="Take an event from Amazon EventBridge",
     status_code=202,
     response_model_exclude_none=True,

@@ -25,7 +25,7 @@ from contracts.events import HTTP, REPLAY, Acceptance, indexed
 from contracts.identity import keyed_id, new_id
 from contracts.payload import Payload
 
-router = APIRouter(prefix=API_PREFIX, tags=["3 · event-driven"], route_class=StrictJsonRoute)
+router = APIRouter(prefix=API_PREFIX, tags=["event-driven"], route_class=StrictJsonRoute)
 
 EventId = Annotated[str, Path(description="An event's id here, such as `evt_…`.")]
 
@@ -39,7 +39,12 @@ _EXAMPLE = {
 _EVENT_SCHEMA = {**CloudEvent.model_json_schema(), "examples": [_EXAMPLE]}
 _EVENT_SCHEMA.pop("$defs")
 _EVENT_SCHEMA["properties"]["data"] = {"description": "Any JSON."}
-_BATCH_SCHEMA = {"type": "array", "description": "Events; each is answered for itself.", "examples": [[_EXAMPLE]]}
+_BATCH_SCHEMA = {
+    "type": "array",
+    "items": {},
+    "description": "Events; each is answered for itself.",
+    "examples": [[_EXAMPLE]],
+}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -81,6 +86,7 @@ class EventPage(Payload):
 
 @router.post(
     "/events",
+    operation_id="publishEvents",
     summary="Publish events",
     status_code=202,
     response_model_exclude_none=True,
@@ -138,7 +144,7 @@ def _item(event: CloudEvent, accepted: Accepted) -> AcceptedItem:
 _Text = Annotated[str | None, Query(max_length=1_024, pattern=r"^[^\x00-\x1f]+$")]
 
 
-@router.get("/events", summary="List events", responses=PROBLEMS)
+@router.get("/events", operation_id="listEvents", summary="List events", responses=PROBLEMS)
 async def list_events(
     gateway: GatewayDep,
     tenant: TenantDep,
@@ -175,13 +181,21 @@ async def _summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) 
     return await summary(gateway, tenant, execution)
 
 
-@router.get("/events/{event_id}", summary="Read an event and what it caused", responses=PROBLEMS)
+@router.get(
+    "/events/{event_id}", operation_id="getEvent", summary="Read an event and what it caused", responses=PROBLEMS
+)
 async def read_event(event_id: EventId, gateway: GatewayDep, tenant: TenantDep) -> EventDetail:
     """As a tree: its reactions, the events that they published, the reactions to those, and so on."""
     return await event_tree(gateway, tenant, await known_event(gateway, tenant, event_id))
 
 
-@router.post("/events/{event_id}/replay", summary="Replay an event", status_code=202, responses=PROBLEMS)
+@router.post(
+    "/events/{event_id}/replay",
+    operation_id="replayEvent",
+    summary="Replay an event",
+    status_code=202,
+    responses=PROBLEMS,
+)
 async def replay_event(
     event_id: EventId, gateway: GatewayDep, tenant: TenantDep, key: IdempotencyKeyDep, response: Response
 ) -> EventSummary:

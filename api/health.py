@@ -38,7 +38,7 @@ class Readiness(Payload):
     storage: str | None = Field(None, description="Why the data directory takes no writes; only then.")
 
 
-@router.get("/live", summary="Is the process alive?")
+@router.get("/live", operation_id="getLiveness", summary="Is the process alive?")
 async def live() -> Liveness:
     """Answers as long as the process does."""
     return Liveness()
@@ -46,6 +46,7 @@ async def live() -> Liveness:
 
 @router.get(
     "/ready",
+    operation_id="getReadiness",
     summary="Can it serve?",
     response_model_exclude_none=True,
     responses={503: {"model": Readiness, "description": "Not now; the fields say what is missing."}},

@@ -27,7 +27,7 @@ from contracts.hybrid import (
 from contracts.payload import JsonObject, Payload
 from contracts.runs import Pattern, RunStatus
 
-router = APIRouter(prefix=API_PREFIX, tags=["7 · hybrid"], route_class=StrictJsonRoute)
+router = APIRouter(prefix=API_PREFIX, tags=["hybrid"], route_class=StrictJsonRoute)
 
 # What is believed to be long is waited for no longer than this: the belief may be wrong.
 _WAIT_FOR_LONG = 1.0
@@ -52,6 +52,7 @@ class HybridPromise(Payload):
 
 @router.post(
     "/hybrid",
+    operation_id="createHybridRun",
     summary="Ask, and have it answered the way that fits",
     response_model=HybridAnswer,
     responses={

@@ -10,12 +10,9 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from fastapi_swagger import patch_fastapi
-from temporalio.client import Client
 
-from adapters.agents.circuits import Circuits
 from adapters.disk_space import DiskSpace
 from adapters.events.feed import EventFeed
-from adapters.events.intake import EventIntake
 from adapters.streams.live import LiveStreams
 from api import (
     agents,
@@ -47,16 +44,13 @@ from api.pollers import Pollers
 from api.problem_docs import PROBLEM_SCHEMA
 from api.request_id import RequestIdMiddleware
 from api.request_normalization import RequestNormalizationMiddleware
-from contracts.config import SevenfoldConfig
 from runtime.config_file import load_config
-from runtime.events import event_intake
 from runtime.garbage import settle
-from runtime.namespace import ensure_search_attributes
 from runtime.ports import bind
 from runtime.secret_key import load_sealer
+from runtime.services import Services, opened_services
 from runtime.settings import Settings
 from runtime.streams import opened_streams
-from runtime.temporal import connected
 
 log = structlog.get_logger(__name__)
 
@@ -78,12 +72,29 @@ Every start takes an `Idempotency-Key`, every error is `application/problem+json
 """
 
 
+_TAGS = {
+    "synchronous request": "Pattern 1: the client waits for the answer.",
+    "asynchronous queue": "Pattern 2: jobs of one or many items, and their results.",
+    "event-driven": "Pattern 3: CloudEvents, subscriptions, reactions and dead letters.",
+    "webhook callback": "Pattern 4: a document is analyzed, and the result is posted to a webhook.",
+    "polling": "Pattern 5: the client polls for progress and result.",
+    "streaming": "Pattern 6: the answer as it is generated, by server-sent events, JSON lines or WebSocket.",
+    "hybrid": "Pattern 7: answered at once, queued or streamed, whichever fits.",
+    "runs": "Runs of all patterns: list, read, cancel, follow, statistics.",
+    "webhooks": "Deliveries of webhooks: list, read, deliver again.",
+    "agents": "The configured agents and their health.",
+    "recommendations": "Which pattern fits a use case.",
+    "health": "Probes.",
+}
+
+
 def create_app(gateway: Gateway) -> FastAPI:
     """The API over a gateway."""
     app = FastAPI(
         title="Sevenfold",
         version="0.1.0",
         description=_DESCRIPTION,
+        openapi_tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
         docs_url=None,  # served by fastapi_swagger, whose assets are local: the page works without the internet
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
@@ -137,25 +148,19 @@ def _with_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], dict[
     return openapi
 
 
-def build_gateway(
-    client: Client,
-    settings: Settings,
-    config: SevenfoldConfig,
-    streams: LiveStreams,
-    events: EventIntake,
-    circuits: Circuits,
-) -> Gateway:
+def build_gateway(services: Services, streams: LiveStreams) -> Gateway:
     """What the doors need, out of settings and configuration."""
+    client, settings, config = services.client, services.settings, services.config
     return Gateway(
         client=client,
         task_queue=settings.task_queue,
         agents=config.agents,
         targets=config.targets,
-        circuits=circuits,
+        circuits=services.circuits,
         default_agent=config.default_agent,
         ui_url=settings.ui_url,
         streams=streams,
-        events=events,
+        events=services.events,
         feed=EventFeed(client),
         brokers=config.brokers,
         pollers=Pollers(client),
@@ -221,9 +226,6 @@ async def run_api(settings: Settings) -> None:
     settings.check_exposure()
     config = load_config(settings.config)
     with bind(settings.host, settings.port, "SEVENFOLD_PORT") as sock:
-        async with connected(settings) as client, opened_streams(settings, client, local=False) as streams:
-            await ensure_search_attributes(client)
-            events = event_intake(client, settings, config)
-            circuits = Circuits(client, settings.task_queue, config.circuits)
-            app = create_app(build_gateway(client, settings, config, streams, events, circuits))
+        async with opened_services(settings, config) as services, opened_streams(services, local=False) as streams:
+            app = create_app(build_gateway(services, streams))
             await serve(app, sock, settings, on_ready=lambda: log.info("api listens", port=settings.port))

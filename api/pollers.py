@@ -10,6 +10,8 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, ListWork
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from api.shared_answers import SharedAnswers
+
 # A worker's poll is renewed once a minute at the latest; one that is older was made by a worker that is gone.
 _FRESH_POLL_SECONDS = 70.0
 
@@ -27,16 +29,11 @@ class Pollers:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._known: dict[str, tuple[float, bool]] = {}
+        self._known = SharedAnswers(_FRESH_SECONDS)
 
     async def is_polled(self, queue: str) -> bool:
         """What is known of the queue, at most a second old. Raises RPCError."""
-        at, polled = self._known.get(queue, (-_FRESH_SECONDS, False))
-        if time.monotonic() - at < _FRESH_SECONDS:
-            return polled
-        polled = await self.look(queue)
-        self._known[queue] = (time.monotonic(), polled)
-        return polled
+        return await self._known.get(queue, lambda: self.look(queue))
 
     async def look(self, queue: str) -> bool:
         """Whether a worker polls it now. Raises RPCError."""

@@ -23,7 +23,7 @@ from contracts.payload import Payload
 from contracts.requests import TaskRequest
 from contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
 
-router = APIRouter(prefix=API_PREFIX, tags=["5 · polling"], route_class=StrictJsonRoute)
+router = APIRouter(prefix=API_PREFIX, tags=["polling"], route_class=StrictJsonRoute)
 
 LONGEST_WAIT = 60
 _LONGEST_RETRY_AFTER = 60
@@ -61,7 +61,13 @@ class TaskState(Payload):
     error: RunError | None = None
 
 
-@router.post("/tasks", summary="Start a task and come back for it", status_code=202, responses=PROBLEMS)
+@router.post(
+    "/tasks",
+    operation_id="createTask",
+    summary="Start a task and come back for it",
+    status_code=202,
+    responses=PROBLEMS,
+)
 async def start_task(
     body: TaskRequest, gateway: GatewayDep, tenant: TenantDep, key: IdempotencyKeyDep, response: Response
 ) -> TaskAccepted:
@@ -75,6 +81,7 @@ async def start_task(
 
 @router.get(
     "/tasks/{task_id}",
+    operation_id="getTask",
     summary="Come back for a task",
     response_model=TaskState,
     responses={304: {"description": "It is as `If-None-Match` knows it."}, **PROBLEMS},

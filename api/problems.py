@@ -86,7 +86,10 @@ class FieldError(Payload):
 class Problem(Payload):
     """The body of every error."""
 
-    type: str
+    type: str = Field(
+        description="One of a fixed list; docs/errors.md explains each.",
+        json_schema_extra={"enum": sorted(kind.type for kind in Kind)},
+    )
     title: str
     status: int
     detail: str

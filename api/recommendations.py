@@ -14,10 +14,10 @@ from contracts.agent import AgentName
 from contracts.recommendation import Recommendation, Situation, recommend
 from contracts.requests import TaskName
 
-router = APIRouter(prefix=API_PREFIX, tags=["choosing"], route_class=StrictJsonRoute)
+router = APIRouter(prefix=API_PREFIX, tags=["recommendations"], route_class=StrictJsonRoute)
 
 
-@router.post("/patterns/recommend", summary="Choose a pattern", responses=PROBLEMS)
+@router.post("/patterns/recommend", operation_id="recommendPattern", summary="Choose a pattern", responses=PROBLEMS)
 async def recommend_pattern(
     body: Situation,
     gateway: GatewayDep,

@@ -39,7 +39,7 @@ class RunPage(Payload):
     next_cursor: str | None
 
 
-@router.get("/runs", summary="List runs", responses=PROBLEMS)
+@router.get("/runs", operation_id="listRuns", summary="List runs", responses=PROBLEMS)
 async def list_runs(
     gateway: GatewayDep,
     tenant: TenantDep,
@@ -87,7 +87,7 @@ async def _summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) 
     return summary(gateway, tenant, execution)
 
 
-@router.get("/runs/{run_id}", summary="Read a run", responses=PROBLEMS)
+@router.get("/runs/{run_id}", operation_id="getRun", summary="Read a run", responses=PROBLEMS)
 async def read_run(run_id: RunId, gateway: GatewayDep, tenant: TenantDep) -> Run:
     """The run as it is now, with its progress, result or error."""
     return await whole_run(gateway, tenant, await described(gateway, tenant, run_id))
@@ -95,6 +95,7 @@ async def read_run(run_id: RunId, gateway: GatewayDep, tenant: TenantDep) -> Run
 
 @router.post(
     "/runs/{run_id}/cancel",
+    operation_id="cancelRun",
     summary="Cancel a run",
     status_code=202,
     responses={200: {"model": Run, "description": "It had ended already."}, **PROBLEMS},

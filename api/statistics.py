@@ -77,7 +77,7 @@ class Stats(Payload):
     webhooks: WebhookStats
 
 
-@router.get("/stats", summary="See how things are going", responses=PROBLEMS)
+@router.get("/stats", operation_id="getStatistics", summary="See how things are going", responses=PROBLEMS)
 async def stats(
     gateway: GatewayDep,
     tenant: TenantDep,

@@ -23,7 +23,7 @@ from api.strict_json import StrictJsonRoute
 from contracts.requests import StreamRequest
 from contracts.runs import ID_PREFIXES, Pattern
 
-router = APIRouter(prefix=API_PREFIX, tags=["6 · streaming"], route_class=StrictJsonRoute)
+router = APIRouter(prefix=API_PREFIX, tags=["streaming"], route_class=StrictJsonRoute)
 
 SSE, NDJSON = "text/event-stream", "application/x-ndjson"
 
@@ -34,18 +34,7 @@ _END = "-end"
 _EVENT_ID = re.compile(rf"([0-9]{{1,16}})({_END})?")
 _AFTER_END = "header:last-event-id:end"
 
-_EXAMPLE = """data: {"chunk":"Based on the analysis","index":1}
-id: 1
-
-data: {"chunk":" of customer feedback","index":2}
-id: 2
-
-event: done
-data: {"chunk":"","done":true,"status":"completed","confidence":0.87,"processingTime":"2.3s"}
-id: 2-end
-
-"""
-
+# One event; the answer is a sequence of them.
 _EVENT_SCHEMA = {
     "type": "object",
     "properties": {
@@ -54,6 +43,7 @@ _EVENT_SCHEMA = {
         "id": {"type": "string", "pattern": "^[0-9]+(-end)?$"},
         "retry": {"type": "integer"},
     },
+    "examples": [{"data": '{"chunk":"Based on the analysis","index":1}', "id": "1"}],
 }
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -62,7 +52,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         "was said before is void; the events `progress`, `done`, `error` (a problem) and `reconnect` (this process "
         "stops: go on at `Location` with `Last-Event-ID`).",
         "content": {
-            SSE: {"schema": _EVENT_SCHEMA, "example": _EXAMPLE},
+            SSE: {"schema": _EVENT_SCHEMA},
             NDJSON: {"schema": {"type": "string"}},
         },
     },
@@ -113,6 +103,7 @@ AfterDep = Annotated[tuple[int, str], Depends(_after)]
 
 @router.post(
     "/stream",
+    operation_id="createStream",
     summary="Ask, and read the answer while it is given",
     responses=_RESPONSES,
 )
@@ -129,7 +120,9 @@ async def start_stream(
     return _streamed(await Following.of(gateway, tenant, body, key), wish)
 
 
-@router.get("/stream/{stream_id}", summary="Go on reading a stream", responses=_RESPONSES)
+@router.get(
+    "/stream/{stream_id}", operation_id="resumeStream", summary="Go on reading a stream", responses=_RESPONSES
+)
 async def resume_stream(
     stream_id: Annotated[str, Path(description="The `X-Stream-Id` of the start.")],
     gateway: GatewayDep,
@@ -141,7 +134,7 @@ async def resume_stream(
     return await follow_run(_own(stream_id), gateway, tenant, after, wish)
 
 
-@router.get("/runs/{run_id}/stream", summary="Follow a run", responses=_RESPONSES)
+@router.get("/runs/{run_id}/stream", operation_id="streamRun", summary="Follow a run", responses=_RESPONSES)
 async def follow_run(
     run_id: RunId,
     gateway: GatewayDep,
@@ -158,6 +151,7 @@ async def follow_run(
 
 @router.post(
     "/stream/{stream_id}/cancel",
+    operation_id="cancelStream",
     summary="Stop a stream",
     status_code=202,
     responses={200: {"model": Run, "description": "It had ended already."}, **PROBLEMS},

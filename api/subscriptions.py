@@ -34,7 +34,7 @@ from contracts.subscriptions import (
     subscription_of,
 )
 
-router = APIRouter(prefix=API_PREFIX, tags=["3 · event-driven"], route_class=StrictJsonRoute)
+router = APIRouter(prefix=API_PREFIX, tags=["event-driven"], route_class=StrictJsonRoute)
 
 Name = Annotated[SubscriptionName, Path(description="The subscription's name.")]
 
@@ -66,7 +66,13 @@ class SubscriptionList(Payload):
     next_cursor: str | None = None
 
 
-@router.get("/subscriptions", summary="List subscriptions", response_model_exclude_none=True, responses=PROBLEMS)
+@router.get(
+    "/subscriptions",
+    operation_id="listSubscriptions",
+    summary="List subscriptions",
+    response_model_exclude_none=True,
+    responses=PROBLEMS,
+)
 async def list_subscriptions(gateway: GatewayDep, tenant: TenantDep) -> SubscriptionList:
     """Those that hold this moment."""
     kept = (await gateway.events.book.kept(tenant)).subscriptions
@@ -76,7 +82,11 @@ async def list_subscriptions(gateway: GatewayDep, tenant: TenantDep) -> Subscrip
 
 
 @router.get(
-    "/subscriptions/{name}", summary="Read a subscription", response_model_exclude_none=True, responses=PROBLEMS
+    "/subscriptions/{name}",
+    operation_id="getSubscription",
+    summary="Read a subscription",
+    response_model_exclude_none=True,
+    responses=PROBLEMS,
 )
 async def read_subscription(name: Name, gateway: GatewayDep, tenant: TenantDep) -> SubscriptionView:
     """As it holds this moment."""
@@ -90,6 +100,7 @@ async def read_subscription(name: Name, gateway: GatewayDep, tenant: TenantDep) 
 
 @router.post(
     "/subscriptions",
+    operation_id="createSubscription",
     summary="Subscribe an agent",
     status_code=201,
     response_model_exclude_none=True,
@@ -107,6 +118,7 @@ async def create_subscription(
 
 @router.put(
     "/subscriptions/{name}",
+    operation_id="putSubscription",
     summary="Put a subscription",
     response_model_exclude_none=True,
     responses={201: {"model": SubscriptionView, "description": "There was none of that name."}, **PROBLEMS},
@@ -121,7 +133,13 @@ async def put_subscription(
     return _view(subscription, "api")
 
 
-@router.delete("/subscriptions/{name}", summary="Remove a subscription", status_code=204, responses=PROBLEMS)
+@router.delete(
+    "/subscriptions/{name}",
+    operation_id="deleteSubscription",
+    summary="Remove a subscription",
+    status_code=204,
+    responses=PROBLEMS,
+)
 async def delete_subscription(name: Name, gateway: GatewayDep, tenant: TenantDep) -> None:
     """What it has begun goes on to its end."""
     _check_free(gateway, name)

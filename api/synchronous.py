@@ -18,7 +18,7 @@ from contracts.payload import JsonObject, Payload
 from contracts.requests import QueryRequest
 from contracts.runs import Pattern, RunStatus
 
-router = APIRouter(prefix=API_PREFIX, tags=["1 · synchronous"], route_class=StrictJsonRoute)
+router = APIRouter(prefix=API_PREFIX, tags=["synchronous request"], route_class=StrictJsonRoute)
 
 _ANSWER_EXAMPLE: dict[str, Any] = {
     "response": "Customer shows signs of churn risk...",
@@ -47,6 +47,7 @@ class QueryPromise(Payload):
 
 @router.post(
     "/query",
+    operation_id="query",
     summary="Ask, and wait for the answer",
     response_model=QueryAnswer,
     responses={

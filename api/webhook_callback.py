@@ -15,10 +15,16 @@ from contracts.analysis import AnalyzeRequest
 from contracts.documents import DocumentByUrl
 from contracts.runs import Pattern, RunStatus
 
-router = APIRouter(prefix=API_PREFIX, tags=["4 · webhook callback"], route_class=StrictJsonRoute)
+router = APIRouter(prefix=API_PREFIX, tags=["webhook callback"], route_class=StrictJsonRoute)
 
 
-@router.post("/analyze", summary="Analyze a document and be called back", status_code=202, responses=PROBLEMS)
+@router.post(
+    "/analyze",
+    operation_id="analyze",
+    summary="Analyze a document and be called back",
+    status_code=202,
+    responses=PROBLEMS,
+)
 async def analyze(
     body: AnalyzeRequest, gateway: GatewayDep, tenant: TenantDep, key: IdempotencyKeyDep, response: Response
 ) -> TaskAccepted:

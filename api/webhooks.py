@@ -68,7 +68,7 @@ class Redelivered(Payload):
     more: bool
 
 
-@router.get("/webhooks/deliveries", summary="List deliveries", responses=PROBLEMS)
+@router.get("/webhooks/deliveries", operation_id="listDeliveries", summary="List deliveries", responses=PROBLEMS)
 async def list_deliveries(
     gateway: GatewayDep,
     tenant: TenantDep,
@@ -92,7 +92,13 @@ async def list_deliveries(
 
 
 # Before the address of one delivery, which would take `redeliver` for an id.
-@router.post("/webhooks/deliveries/redeliver", summary="Deliver many again", status_code=202, responses=PROBLEMS)
+@router.post(
+    "/webhooks/deliveries/redeliver",
+    operation_id="redeliverDeliveries",
+    summary="Deliver many again",
+    status_code=202,
+    responses=PROBLEMS,
+)
 async def redeliver_many(body: RedeliverRequest, gateway: GatewayDep, tenant: TenantDep) -> Redelivered:
     """Those that were begun `since` and are in that `state` now: the dead letters, unless you say otherwise."""
     query = _query(tenant, body.state, None, None, body.since)
@@ -107,14 +113,20 @@ async def redeliver_many(body: RedeliverRequest, gateway: GatewayDep, tenant: Te
     return Redelivered(redelivered=redelivered, more=cursor is not None)
 
 
-@router.get("/webhooks/deliveries/{delivery_id}", summary="Read a delivery", responses=PROBLEMS)
+@router.get(
+    "/webhooks/deliveries/{delivery_id}", operation_id="getDelivery", summary="Read a delivery", responses=PROBLEMS
+)
 async def read_delivery(delivery_id: DeliveryId, gateway: GatewayDep, tenant: TenantDep) -> DeliveryDetail:
     """With every attempt."""
     return await whole_delivery(gateway, tenant, await described_delivery(gateway, tenant, delivery_id))
 
 
 @router.post(
-    "/webhooks/deliveries/{delivery_id}/redeliver", summary="Deliver again", status_code=202, responses=PROBLEMS
+    "/webhooks/deliveries/{delivery_id}/redeliver",
+    operation_id="redeliverDelivery",
+    summary="Deliver again",
+    status_code=202,
+    responses=PROBLEMS,
 )
 async def redeliver(delivery_id: DeliveryId, gateway: GatewayDep, tenant: TenantDep) -> DeliveryDetail:
     """At once, with the same `webhook-id`. One that still runs makes an attempt now and then goes on as it would;

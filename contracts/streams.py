@@ -63,6 +63,15 @@ class StreamEntry:
         """An entry as a log kept it."""
         return cls(body["index"], next(kind for kind in EntryKind if kind in body), _json(body))
 
+    @classmethod
+    def parse(cls, text: str) -> "StreamEntry":
+        """An entry from the text that this class made: its first key names the kind, its last value is the index.
+
+        Nothing is decoded, so a reader of a log hands on the text as it was written.
+        """
+        kind = EntryKind(text[2 : text.index('"', 2)])
+        return cls(int(text[text.rindex(":") + 1 : -1]), kind, text)
+
     @property
     def size(self) -> int:
         """Roughly its bytes in memory and on the wire."""

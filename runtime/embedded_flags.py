@@ -17,6 +17,11 @@ _DYNAMIC_CONFIG = {
     # The server's caches grow with the number of runs: 160 to 936 MB after 7,400 of them, and 546 with these.
     "history.hostLevelCacheMaxSize": "1000",
     "history.eventsHostLevelCacheMaxSizeInBytes": "16777216",
+    # SQLite has one connection. With the server's 512 workers for each kind of task, so many wait for it at a time
+    # that all exceed their deadlines and start again, for as long as the load lasts.
+    "history.transferProcessorSchedulerWorkerCount": "32",
+    "history.timerProcessorSchedulerWorkerCount": "32",
+    "history.visibilityProcessorSchedulerWorkerCount": "16",
     # Stock clients of Workflow Streams follow a run by Updates.
     "history.maxInFlightUpdates": "1000",
     "history.maxTotalUpdates": "0",

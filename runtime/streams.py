@@ -9,14 +9,15 @@ from temporalio.client import Client
 from adapters.streams.live import LiveStreams
 from adapters.streams.temporal_log import TemporalStreamLog
 from contracts.streams import StreamLog
+from runtime.services import Services
 from runtime.settings import Settings
 from runtime.startup import StartupError
 
 
 @asynccontextmanager
-async def opened_streams(settings: Settings, client: Client, *, local: bool) -> AsyncIterator[LiveStreams]:
+async def opened_streams(services: Services, *, local: bool) -> AsyncIterator[LiveStreams]:
     """All streams of this process; `local` when API and worker share it. Raises StartupError."""
-    async with _opened_log(settings, client) as log:
+    async with _opened_log(services.settings, services.client) as log:
         yield LiveStreams(log, local=local)
 
 

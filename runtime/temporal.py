@@ -9,7 +9,7 @@ from temporalio.converter import DataConverter, ExternalStorage
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.plugin import SimplePlugin
 from temporalio.service import GrpcCompression, PayloadLimitsConfig, RPCError
-from temporalio.worker.workflow_sandbox import SandboxRestrictions
+from temporalio.worker import UnsandboxedWorkflowRunner
 
 from runtime.call_timeouts import CallTimeouts
 from runtime.embedded import HOST
@@ -18,11 +18,6 @@ from runtime.payloads import opened_storage
 from runtime.sdk import sdk_runtime
 from runtime.settings import Settings, uses_own_cluster
 from runtime.startup import StartupError
-from runtime.workflow_sandbox import SandboxWithoutContexts
-
-# The sandbox loads a workflow's modules anew for every run, unless they are passed through. Ours are free of
-# side effects and of mutable module state, so nothing is lost: 64/s became 77/s (docs/decisions.md).
-_PASSED_THROUGH = ("contracts", "workflows", "activities", "adapters")
 
 # What lists show stands in memos: metadata, logs of deliveries, small events. Each is bounded where it is made; the
 # SDK would warn of every one over 2 kB.
@@ -30,14 +25,14 @@ _PAYLOAD_LIMITS = PayloadLimitsConfig(memo_warn_size=0)
 
 
 def plugin(storage: ExternalStorage) -> SimplePlugin:
-    """The data converter, sandbox and failure types, the same wherever workflows are started, run or replayed."""
+    """The data converter, workflow runner and failure types, the same wherever workflows are started or replayed."""
     return SimplePlugin(
         "sevenfold",
         interceptors=[CallTimeouts()],
         data_converter=DataConverter(payload_converter_class=SharedPydanticConverter, external_storage=storage),
-        workflow_runner=SandboxWithoutContexts(
-            restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
-        ),
+        # The sandbox would check nothing, since our packages have to pass through it: a lint rule does
+        # (workflows/ruff.toml).
+        workflow_runner=UnsandboxedWorkflowRunner(),
         # An input that does not fit its type never will: fail the run instead of trying its task for ever.
         workflow_failure_exception_types=[ValidationError],
     )

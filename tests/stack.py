@@ -11,28 +11,23 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 
 import httpx
 from pydantic import SecretStr
 from temporalio.client import Client
 
-from adapters.agents.circuits import Circuits
 from adapters.streams.live import LiveStreams
 from api.gateway import Gateway
 from api.main import build_gateway, create_app, serve
 from connector import running_connector
 from contracts.config import SevenfoldConfig
 from runtime.config_file import load_config
-from runtime.data_dir import held
 from runtime.embedded import EmbeddedTemporal
-from runtime.events import event_intake
-from runtime.namespace import ensure_retention, ensure_search_attributes
 from runtime.ports import bind
+from runtime.services import Services, build_services, opened_services
 from runtime.settings import Settings
 from runtime.streams import opened_streams
-from runtime.temporal import connected
 from worker import load_registry, running_worker
 
 ROOT = Path(__file__).parent.parent
@@ -104,12 +99,26 @@ def make_settings(directory: Path, *, more_config: str = "", **changes: object) 
 class Stack:
     """A running product and a client to it."""
 
-    settings: Settings
-    config: SevenfoldConfig
-    temporal: Client
+    services: Services
     http: httpx.AsyncClient
-    server: EmbeddedTemporal
     streams: LiveStreams
+
+    @property
+    def settings(self) -> Settings:
+        return self.services.settings
+
+    @property
+    def config(self) -> SevenfoldConfig:
+        return self.services.config
+
+    @property
+    def temporal(self) -> Client:
+        return self.services.client
+
+    @property
+    def server(self) -> EmbeddedTemporal:
+        assert self.services.server is not None
+        return self.services.server
 
     async def query(
         self, query: str = "hi", *, headers: dict[str, str] | None = None, **body: object
@@ -136,29 +145,19 @@ async def running_stack(directory: Path, *, more_config: str = "", **changes: ob
     config = load_config(settings.config)
     async with AsyncExitStack() as stack:
         sock = stack.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
-        stack.enter_context(held(settings.data_dir))
-        server = await stack.enter_async_context(EmbeddedTemporal(settings))
-        client = await stack.enter_async_context(connected(settings))
-        await ensure_retention(client, timedelta(days=settings.retention_days))
-        await ensure_search_attributes(client)
-        agents = load_registry(settings, config)
-        streams = await stack.enter_async_context(opened_streams(settings, client, local=True))
-        events = event_intake(client, settings, config)
-        circuits = Circuits(client, settings.task_queue, config.circuits)
-        await stack.enter_async_context(running_worker(client, settings, config, agents, streams, events, circuits))
-        await stack.enter_async_context(running_connector(client, settings, config, events))
-        app = create_app(build_gateway(client, settings, config, streams, events, circuits))
-        await stack.enter_async_context(served(app, sock, settings))
+        services = await stack.enter_async_context(opened_services(settings, config, embedded=True))
+        streams = await stack.enter_async_context(opened_streams(services, local=True))
+        await stack.enter_async_context(running_worker(services, load_registry(settings, config), streams))
+        await stack.enter_async_context(running_connector(services))
+        await stack.enter_async_context(served(create_app(build_gateway(services, streams)), sock, settings))
         http = await stack.enter_async_context(http_client(settings.port))
-        yield Stack(settings, config, client, http, server, streams)
+        yield Stack(services, http, streams)
 
 
 def gateway_of(stack: Stack, client: Client) -> Gateway:
     """What another door over the same product is built of."""
-    streams = LiveStreams(stack.streams.log, local=False)
-    events = event_intake(client, stack.settings, stack.config)
-    circuits = Circuits(client, stack.settings.task_queue, stack.config.circuits)
-    return build_gateway(client, stack.settings, stack.config, streams, events, circuits)
+    services = build_services(stack.settings, stack.config, client)
+    return build_gateway(services, LiveStreams(stack.streams.log, local=False))
 
 
 @asynccontextmanager
@@ -167,13 +166,11 @@ async def another_door(stack: Stack) -> AsyncIterator[Stack]:
     settings = stack.settings.model_copy(update={"port": free_port()})
     async with AsyncExitStack() as opened:
         sock = opened.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
-        streams = await opened.enter_async_context(opened_streams(settings, stack.temporal, local=False))
-        events = event_intake(stack.temporal, settings, stack.config)
-        circuits = Circuits(stack.temporal, settings.task_queue, stack.config.circuits)
-        app = create_app(build_gateway(stack.temporal, settings, stack.config, streams, events, circuits))
-        await opened.enter_async_context(served(app, sock, settings))
+        services = build_services(settings, stack.config, stack.temporal)
+        streams = await opened.enter_async_context(opened_streams(services, local=False))
+        await opened.enter_async_context(served(create_app(build_gateway(services, streams)), sock, settings))
         http = await opened.enter_async_context(http_client(settings.port))
-        yield replace(stack, settings=settings, http=http, streams=streams)
+        yield Stack(replace(services, server=stack.server), http, streams)
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from api.preferences import DEFAULT_WAIT, read_preference
 from contracts.answers import processing_time
 from contracts.identity import is_public_id, keyed_id, new_id, public_id, workflow_id
+from contracts.streams import StreamEntry
 from contracts.verdicts import AgentError, Verdict
 
 
@@ -55,3 +56,14 @@ def test_every_verdict_of_a_call_has_one_class() -> None:
     assert len(set(verdicts)) == len(verdicts)
     final = {Verdict.AGENT_REJECTED, Verdict.DOCUMENT_UNREADABLE, Verdict.DEADLINE_EXCEEDED}
     assert {v for v in Verdict if v.retryable} | final == set(verdicts)
+
+
+@given(text=st.text(), index=st.integers(1, 10**9), attempt=st.integers(1, 99))
+def test_a_stream_entry_is_read_back_without_decoding_it(text: str, index: int, attempt: int) -> None:
+    for entry in (
+        StreamEntry.chunk(index, text),
+        StreamEntry.reset(index, attempt),
+        StreamEntry.progress(index, 50.0, text),
+    ):
+        assert StreamEntry.parse(entry.text) == entry
+        assert "\n" not in entry.text  # which separates entries in Redis

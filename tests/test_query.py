@@ -59,7 +59,7 @@ async def test_an_end_of_which_temporal_forgets_to_tell(stack: Stack) -> None:
         # the workflow's type is in the start, not in the question for its end
         forgetful_proxy(stack.settings.temporal_port, mark=run.encode(), without=b"Synchronous") as proxy,
         connected(stack.settings.model_copy(update={"temporal_port": proxy.port})) as client,
-        another_door(replace(stack, temporal=client)) as door,
+        another_door(replace(stack, services=replace(stack.services, client=client))) as door,
     ):
         assert (await door.query()).status_code == 200
         headers = {"Idempotency-Key": "forgotten", "Prefer": "wait=10"}

@@ -1,0 +1,64 @@
+"""What every process is built of: the one place that puts it together, for the command and for the tests."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio.client import Client
+
+from adapters.agents.circuits import Circuits
+from adapters.events.intake import EventIntake
+from contracts.config import SevenfoldConfig
+from runtime.data_dir import held
+from runtime.embedded import EmbeddedTemporal
+from runtime.events import event_intake
+from runtime.namespace import ensure_retention, ensure_search_attributes
+from runtime.settings import Settings
+from runtime.temporal import connected
+
+
+@dataclass(frozen=True)
+class Services:
+    """Shared by the API, the worker and the connector of one process. `server` is the Temporal server that this
+    process runs itself, if it does.
+    """
+
+    settings: Settings
+    config: SevenfoldConfig
+    client: Client
+    events: EventIntake
+    circuits: Circuits
+    server: EmbeddedTemporal | None = None
+
+
+def build_services(
+    settings: Settings, config: SevenfoldConfig, client: Client, server: EmbeddedTemporal | None = None
+) -> Services:
+    """The services over a client. Raises StartupError."""
+    return Services(
+        settings,
+        config,
+        client,
+        events=event_intake(client, settings, config),
+        circuits=Circuits(client, settings.task_queue, config.circuits),
+        server=server,
+    )
+
+
+@asynccontextmanager
+async def opened_services(
+    settings: Settings, config: SevenfoldConfig, *, embedded: bool = False
+) -> AsyncIterator[Services]:
+    """The services while the block runs, with a Temporal server of their own if `embedded`. Raises StartupError."""
+    async with AsyncExitStack() as stack:
+        server = None
+        if embedded:
+            stack.enter_context(held(settings.data_dir))
+            server = EmbeddedTemporal(settings)
+            await stack.enter_async_context(server)
+        client = await stack.enter_async_context(connected(settings))
+        if embedded:
+            await ensure_retention(client, timedelta(days=settings.retention_days))
+        await ensure_search_attributes(client)
+        yield build_services(settings, config, client, server)
