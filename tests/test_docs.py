@@ -1,0 +1,233 @@
+"""The documentation: commands run as printed, answers have the shape that is shown, links lead somewhere."""
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import shutil
+import tomllib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from api.problems import Kind
+from contracts import agent_config, config
+from contracts.config import SevenfoldConfig
+from contracts.subscriptions import SubscriptionConfig
+from runtime.settings import Settings
+from tests.stack import ROOT, Stack, free_port, running_stack
+from tests.support.markdown import Block, Page
+from tests.support.shell_pages import PageFailedError, Ran, run_blocks
+from tests.support.shown_answers import SHOWN, compare, expects_error
+
+SHELL = ("sh", "bash", "console")
+README = ROOT / "README.md"
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+LINKED = [
+    README,
+    *DOCS,
+    *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md") if (ROOT / name).exists()),
+]
+PAGES = [Page(path) for path in (README, *DOCS)]
+
+
+def _named(page: Page) -> str:
+    return str(page.path.relative_to(ROOT))
+
+
+def _runs(block: Block) -> bool:
+    return block.language in SHELL and not (block.directive or "").startswith("not run")
+
+
+WITH_COMMANDS = [page for page in PAGES if any(_runs(block) for block in page.blocks)]
+
+
+@pytest.fixture(scope="module")
+async def documented(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """A gateway as `make run` starts it, which lets webhooks go to this machine."""
+    async with running_stack(tmp_path_factory.mktemp("documented")) as stack:
+        yield stack
+
+
+needs_shell = pytest.mark.skipif(
+    shutil.which("curl") is None or shutil.which("bash") is None, reason="needs curl and bash"
+)
+
+
+@needs_shell
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=_named)
+async def test_commands_run_as_printed(page: Page, documented: Stack, tmp_path: Path) -> None:
+    mistakes = await _mistakes_of(page, documented, tmp_path)
+    assert not mistakes, "\n".join(mistakes)
+
+
+async def _mistakes_of(page: Page, documented: Stack, tmp_path: Path) -> list[str]:
+    """Runs a page's commands; what went wrong, as sentences."""
+    (tmp_path / "checkout").symlink_to(ROOT)
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("SEVENFOLD_", "TEMPORAL_"))}
+    gateway = f"127.0.0.1:{documented.settings.port}"
+    receiver = str(free_port())
+    ran = await run_blocks(
+        [block for block in page.blocks if _runs(block)],
+        addresses={
+            "localhost:8000": gateway,
+            "localhost:8233": f"127.0.0.1:{documented.settings.temporal_ui_port}",
+            "localhost:9000": f"127.0.0.1:{receiver}",
+            "PORT=9000": f"PORT={receiver}",
+        },
+        directory=tmp_path,
+        environment={**own, "SEVENFOLD_URL": f"http://{gateway}"},
+    )
+    return [mistake for one in ran for mistake in _mistakes(page, one)]
+
+
+WRONG = {
+    "answered 404": "```sh\ncurl -s http://localhost:8000/api/agent/runs/qry_none\n```\n",
+    "/version is shown and missing": (
+        '```sh\ncurl -s http://localhost:8000/health/live\n```\n```json\n{"status": "ok", "version": 1}\n```\n'
+    ),
+    "'bad' is shown": ('```sh\ncurl -s http://localhost:8000/health/live\n```\n```json\n{"status": "bad"}\n```\n'),
+    "the line 'data: {}' is shown": "```sh\ncurl -s http://localhost:8000/health/live\n```\n```text\ndata: {}\n```\n",
+    "HTTP/1.1 422": "```sh\ncurl -si http://localhost:8000/health/live\n```\n```http\nHTTP/1.1 422\n```\n",
+}
+
+
+@needs_shell
+@pytest.mark.parametrize("sentence", WRONG)
+async def test_a_wrong_page_is_found(sentence: str, documented: Stack, tmp_path: Path) -> None:
+    page = Page(ROOT / "docs" / "wrong.md", WRONG[sentence])
+    assert sentence in "\n".join(await _mistakes_of(page, documented, tmp_path))
+
+
+@needs_shell
+async def test_a_command_that_fails_is_found(documented: Stack, tmp_path: Path) -> None:
+    page = Page(ROOT / "docs" / "wrong.md", "```sh\nfalse\necho never\n```\n")
+    with pytest.raises(PageFailedError, match="ended with 1"):
+        await _mistakes_of(page, documented, tmp_path)
+
+
+def _mistakes(page: Page, ran: Ran) -> list[str]:
+    shown = _shown_after(page, ran.block)
+    place = f"{_named(page)}:{ran.block.line}"
+    allowed = expects_error(shown)
+    found = [
+        f"{place}: {url} answered {status}\n{ran.output[-800:]}"
+        for status, url in ran.requests
+        if status >= 400 and status not in allowed
+    ]
+    return found + [
+        f"{_named(page)}:{one.line}: {sentence}\n{ran.output[-1500:]}"
+        for one in shown
+        for sentence in compare(ran, one)
+    ]
+
+
+def _shown_after(page: Page, block: Block) -> list[Block]:
+    """The answers that stand between a block of commands and the next one."""
+    shown: list[Block] = []
+    for other in page.blocks[page.blocks.index(block) + 1 :]:
+        if other.language in SHELL or other.language == "toml":
+            break
+        if other.language in SHOWN and not (other.directive or "").startswith("not an answer"):
+            shown.append(other)
+    return shown
+
+
+def test_few_blocks_are_not_run() -> None:
+    not_run = [
+        f"{_named(page)}:{block.line}"
+        for page in PAGES
+        for block in page.blocks
+        if block.language == "shell-session" or (block.language in SHELL and not _runs(block))
+    ]
+    run = [block for page in PAGES for block in page.blocks if _runs(block)]
+    assert len(not_run) <= len(run) / 2, not_run
+
+
+@pytest.mark.parametrize("path", LINKED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    broken = [f"{path.name}:{line}: {target}" for line, target in Page(path).links if not _leads(path, target)]
+    assert not broken, "\n".join(broken)
+
+
+def _leads(path: Path, target: str) -> bool:
+    if re.match(r"[a-z]+:", target):
+        return True  # another host's: not asked here
+    name, _, anchor = target.partition("#")
+    found = (path.parent / name) if name else path
+    if not found.exists():
+        return False
+    return not anchor or (found.suffix == ".md" and anchor in Page(found).anchors)
+
+
+def test_configuration_blocks_are_valid() -> None:
+    for page in PAGES:
+        for block in page.blocks:
+            if block.language == "toml":
+                SevenfoldConfig.model_validate(tomllib.loads(block.text))
+
+
+def test_json_blocks_parse() -> None:
+    for page in PAGES:
+        for block in page.blocks:
+            if block.language == "json":
+                json.loads(block.text)
+
+
+def test_python_blocks_compile() -> None:
+    for page in PAGES:
+        for block in page.blocks:
+            if block.language == "python":
+                tree = ast.parse(block.text, filename=f"{_named(page)}:{block.line}")
+                _check_imports(tree)
+
+
+def _check_imports(tree: ast.Module) -> None:
+    """Every name that a page imports from `sevenfold` is there."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "sevenfold" and importlib.util.find_spec("sevenfold"):
+            package = importlib.import_module("sevenfold")
+            for alias in node.names:
+                assert hasattr(package, alias.name), f"sevenfold has no {alias.name}"
+
+
+def test_the_readme_is_short_and_names_no_index() -> None:
+    lines = README.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 120
+    for page in PAGES:
+        assert not re.search(r"(?i)index-url|://(test\.)?pypi|simple/", "\n".join(page.lines)), page.path
+
+
+def test_every_setting_is_documented() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `SEVENFOLD_(\w+)` \| ([^|]*) \|", text, re.MULTILINE))
+    assert set(rows) == {name.upper() for name in Settings.model_fields}
+    for name, field in Settings.model_fields.items():
+        if field.default is not None and not isinstance(field.default, tuple):
+            written = str(field.default).lower() if isinstance(field.default, bool) else f"{field.default}"
+            assert rows[name.upper()].strip().strip("`") == written, name
+
+
+def test_every_key_of_the_configuration_file_is_documented() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    models: list[type[BaseModel]] = [SevenfoldConfig, SubscriptionConfig]
+    for module in (config, agent_config):
+        models += [one for name, one in vars(module).items() if isinstance(one, type) and name.endswith("Config")]  # type: ignore[misc]
+    # JSON's names are camelCase, the file's are the fields' own; `from` is a keyword of Python
+    keys = {
+        "from" if field.alias == "from" else name for model in models for name, field in model.model_fields.items()
+    }
+    missing = sorted(key for key in keys if not re.search(rf"`(?:[a-z_]+\.)*{key}`", text))
+    assert not missing
+
+
+def test_every_problem_type_is_documented() -> None:
+    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    rows: dict[str, Any] = {
+        slug: int(status) for slug, status in re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", text, re.MULTILINE)
+    }
+    assert rows == {kind.type.rpartition(":")[2]: kind.status for kind in Kind}
