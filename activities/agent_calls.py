@@ -3,7 +3,7 @@
 A call is opened in a local activity, within the workflow task: an answer that comes at once costs no further
 round through the server. A call that takes longer is not started anew: the very same one is taken over by the
 regular activity `call_agent`, which heartbeats, is cancelled by push, and survives this process by a retry
-elsewhere. See docs/decisions.md, "Opening a call".
+elsewhere. See docs/decisions/inline-calls.md, "Opening a call".
 """
 
 import asyncio

@@ -23,8 +23,8 @@ from contracts.verdicts import Verdict
 # A server that restarts is waited for; one that stays away is found out by the next request.
 _PAUSE_AFTER_LOST_CONNECTION = 0.5
 
-# Now and then a server forgets to tell of an end, and a question expires after 20 s (docs/decisions.md, "Ends that
-# nobody is told of"). The server answers ours a second before its time, and is asked anew.
+# Now and then a server forgets to report a completion, and a long poll expires after 20 s
+# (docs/decisions/lost-completions.md). The server answers ours a second before its time, and is asked again.
 _QUESTION = timedelta(seconds=4)
 
 # Open runs are `processing` as far as a list knows; `describe` tells which of them no worker has taken yet.

@@ -1,4 +1,4 @@
-"""How the embedded Temporal server is run. Every line was measured: see docs/decisions.md."""
+"""How the embedded Temporal server is run. Every line was measured: see docs/decisions/embedded-server.md."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -7,7 +7,7 @@ def settle() -> None:
     """Called once everything is loaded, which then stays and is not searched for garbage any more.
 
     A full collection over all modules took up to 200 ms under load, in which nobody's chunk went out
-    (docs/decisions.md, "Pauses").
+    (docs/decisions/garbage-collection.md, "Pauses").
     """
     gc.collect()
     gc.freeze()

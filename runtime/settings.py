@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     allow_anonymous: bool = False
 
     # How long a call to an agent may take within its workflow task before it becomes an activity (0: at once
-    # an activity). See docs/decisions.md, "Opening a call".
+    # an activity). See docs/decisions/inline-calls.md, "Opening a call".
     opening_seconds: Annotated[float, Field(ge=0, le=4)] = 0.5
 
     # A request's head has to arrive within so many seconds, and its body may not stand still for longer than that.

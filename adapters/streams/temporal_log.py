@@ -3,7 +3,7 @@
 Each item is a batch, a list of entries: as items of their own they made half of what an open stream weighs. The
 stock client of `temporalio.contrib.workflow_streams` can follow such a run too. Our readers do not ask the workflow,
 as that client does: they wait for the history's next event. That needs no worker, works the same after the run has
-ended, adds nothing to the history, and is faster (docs/decisions.md, "Reading a stream").
+ended, adds nothing to the history, and is faster (docs/decisions/stream-history-reads.md, "Reading a stream").
 
 The server takes 10,000 signals per workflow. So a long stream goes on in *segments*, workflows of their own named
 `<workflow id>/stream/<n>`, long before that. The last batch of a segment is a marker; where the server refused even
