@@ -62,12 +62,8 @@ class Agents(Payload):
 
 @router.get("/agents", operation_id="listAgents", summary="See the agents, and how they are", responses=PROBLEMS)
 async def agents(gateway: GatewayDep, tenant: TenantDep) -> Agents:
-    """What is configured, which circuits are open, and how the latest runs went, up to a second late."""
+    """What is configured, which circuits are open, and how the latest runs went (up to a second late)."""
 
-    return await gateway.statistics.get(("agents", tenant), lambda: _agents(gateway, tenant))
-
-
-async def _agents(gateway: Gateway, tenant: str) -> Agents:
     async def viewed(name: str) -> AgentView:
         return await _view(gateway, tenant, name, gateway.agents[name])
 
@@ -75,10 +71,7 @@ async def _agents(gateway: Gateway, tenant: str) -> Agents:
 
 
 async def _view(gateway: Gateway, tenant: str, name: str, config: AgentConfig) -> AgentView:
-    mine = f"Tenant = '{tenant}' AND Agent = '{name}'"
-    running = await gateway.client.count_workflows(f"{mine} AND ExecutionStatus = 'Running'")
-    over = f"{mine} AND ExecutionStatus IN ('Completed', 'Failed', 'TimedOut')"
-    ended = gateway.client.list_workflows(over, page_size=_RECENT_RUNS, limit=_RECENT_RUNS)
+    in_flight, recent = await gateway.statistics.get(("agent", tenant, name), lambda: _runs(gateway, tenant, name))
     called = None if isinstance(config, WorkflowAgentConfig) else config
     return AgentView(
         name=name,
@@ -87,9 +80,18 @@ async def _view(gateway: Gateway, tenant: str, name: str, config: AgentConfig) -
         circuit=await _circuit(gateway, name, config),
         max_concurrency=called.max_concurrency if called else None,
         rate=called.rate if called else None,
-        in_flight=running.count,
-        recent=_recent([one async for one in ended]),
+        in_flight=in_flight,
+        recent=recent,
     )
+
+
+async def _runs(gateway: Gateway, tenant: str, name: str) -> tuple[int, Recent]:
+    """How many runs have not ended, and how the latest ended."""
+    mine = f"Tenant = '{tenant}' AND Agent = '{name}'"
+    running = await gateway.client.count_workflows(f"{mine} AND ExecutionStatus = 'Running'")
+    over = f"{mine} AND ExecutionStatus IN ('Completed', 'Failed', 'TimedOut')"
+    ended = gateway.client.list_workflows(over, page_size=_RECENT_RUNS, limit=_RECENT_RUNS)
+    return running.count, _recent([one async for one in ended])
 
 
 async def _circuit(gateway: Gateway, name: str, config: AgentConfig) -> Circuit | None:

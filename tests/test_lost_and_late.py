@@ -289,7 +289,7 @@ async def test_a_temporal_that_does_not_answer_is_a_problem_within_seconds(tmp_p
                 assert proxy.stalled.is_set()
                 again = await asyncio.gather(
                     http.post("/api/agent/query", json={"query": "hi"}),
-                    http.get("/api/agent/runs/tsk_abcdefghijklmnopqrstuvwxyz"),
+                    http.get("/api/agent/runs/qry_abcdefghijklmnopqrstuvwxyz"),
                     http.get("/api/agent/runs"),
                     http.get("/api/agent/stats"),
                     http.get("/api/agent/events"),
