@@ -17,10 +17,10 @@ from contracts.config import SevenfoldConfig
 from runtime.command import run
 from runtime.config_file import load_config
 from runtime.ports import bind
-from runtime.services import opened_services
+from runtime.services import open_services
 from runtime.settings import Settings, uses_own_cluster
-from runtime.streams import opened_streams
-from worker import load_registry, run_worker, running_worker
+from runtime.streams import open_streams
+from worker import load_agent_registry, run_worker, running_worker
 
 log = structlog.get_logger(__name__)
 
@@ -77,17 +77,17 @@ def main() -> None:
 
 async def _dev(settings: Settings) -> None:
     config = load_config(settings.config).with_simulator()
-    await _together(settings, config, embedded=not uses_own_cluster(), on_ready=lambda: _welcome(settings))
+    await _run_together(settings, config, embedded=not uses_own_cluster(), on_ready=lambda: _welcome(settings))
 
 
 async def _api_with_worker(settings: Settings) -> None:
     def listens() -> None:
         log.info("api listens, worker polls", port=settings.port, task_queue=settings.task_queue)
 
-    await _together(settings, load_config(settings.config), embedded=False, on_ready=listens)
+    await _run_together(settings, load_config(settings.config), embedded=False, on_ready=listens)
 
 
-async def _together(
+async def _run_together(
     settings: Settings, config: SevenfoldConfig, *, embedded: bool, on_ready: Callable[[], None]
 ) -> None:
     """API and worker in one process, with a Temporal server of their own if it is `embedded`.
@@ -95,14 +95,14 @@ async def _together(
     The parts start in the order in which they need each other, and end in reverse.
     """
     settings.check_exposure()
-    agents = load_registry(settings, config)
+    agents = load_agent_registry(settings, config)
     async with AsyncExitStack() as stack:
         sock = stack.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
-        services = await stack.enter_async_context(opened_services(settings, config, embedded=embedded))
-        streams = await stack.enter_async_context(opened_streams(services, local=True))
-        await stack.enter_async_context(running_worker(services, agents, streams))
+        services = await stack.enter_async_context(open_services(settings, config, embedded=embedded))
+        hubs = await stack.enter_async_context(open_streams(services, has_local_worker=True))
+        await stack.enter_async_context(running_worker(services, agents, hubs))
         await stack.enter_async_context(running_connector(services))
-        await serve(create_app(build_gateway(services, streams)), sock, settings, on_ready=on_ready)
+        await serve(create_app(build_gateway(services, hubs)), sock, settings, on_ready=on_ready)
 
 
 def _welcome(settings: Settings) -> None:

@@ -10,46 +10,48 @@ from temporalio.worker import Worker
 from activities.event_publication import BrokerPublication
 from adapters.brokers.connection import BrokerConnection
 from adapters.brokers.message import UnknownBrokerError
-from contracts.events import BrokerOrder, broker_queue
+from contracts.events import PublishToBrokerInput, broker_task_queue
 from runtime.brokers import broker_connections
 from runtime.config_file import load_config
-from runtime.garbage import settle
-from runtime.services import Services, opened_services
+from runtime.garbage import freeze_gc
+from runtime.services import Services, open_services
 from runtime.settings import Settings
 from runtime.startup import StartupError
 
 log = structlog.get_logger(__name__)
 
 
-class _Publisher:
+class _BrokerRouter:
     """Publishes by the connection that a route names."""
 
     def __init__(self, connections: Mapping[str, BrokerConnection]) -> None:
         self._connections = connections
 
-    async def publish(self, order: BrokerOrder) -> None:
+    async def publish(self, publish_input: PublishToBrokerInput) -> None:
         """Raises UnknownBrokerError for one of another process's configuration: that one may have better luck."""
-        connection = self._connections.get(order.route.broker)
+        connection = self._connections.get(publish_input.route.broker)
         if connection is None:
-            raise UnknownBrokerError(f"No broker {order.route.broker} is configured in the process that took this.")
-        await connection.publish(order.event, order.route.to)
+            raise UnknownBrokerError(
+                f"No broker {publish_input.route.broker} is configured in the process that took this."
+            )
+        await connection.publish(publish_input.event, publish_input.route.to)
 
 
 @asynccontextmanager
 async def running_connector(services: Services) -> AsyncIterator[None]:
     """Connections that consume and publish while the block runs; nothing where no broker is configured."""
-    connections = {one.name: one for one in broker_connections(services.config, services.events)}
+    connections = {one.name: one for one in broker_connections(services.config, services.event_ingest)}
     if not connections:
         yield
         return
-    publication = BrokerPublication(_Publisher(connections))
+    publication = BrokerPublication(_BrokerRouter(connections))
     running = [asyncio.create_task(connection.run()) for connection in connections.values()]
     try:
         async with Worker(
             services.client,
-            task_queue=broker_queue(services.settings.task_queue),
+            task_queue=broker_task_queue(services.settings.task_queue),
             activities=[publication.publish_to_broker],
-            graceful_shutdown_timeout=services.settings.grace,
+            graceful_shutdown_timeout=services.settings.grace_period,
         ):
             yield
     finally:
@@ -63,7 +65,7 @@ async def run_connector(settings: Settings) -> None:
     config = load_config(settings.config)
     if not config.brokers:
         raise StartupError(f"There is no broker in {settings.config}: add a section such as [brokers.main].")
-    async with opened_services(settings, config) as services, running_connector(services):
-        settle()
+    async with open_services(settings, config) as services, running_connector(services):
+        freeze_gc()
         log.info("connector runs", brokers=sorted(config.brokers))
         await asyncio.Event().wait()

@@ -12,42 +12,42 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.agent_calls import AgentCalls
-from activities.documents import Documents
+from activities.documents import DocumentActivities
 from activities.event_dispatch import EventDispatch
 from activities.event_publication import EventPublication
 from activities.item_chunks import ItemChunks
-from activities.payload_upkeep import PayloadUpkeep
+from activities.payload_upkeep import PayloadCleaner
 from activities.run_control import RunControl
 from activities.webhook_attempts import WebhookAttempts
-from activities.webhook_receivers import Receivers
-from adapters.agents.error_boundary import contained_tasks
-from adapters.agents.gate import gate_for
+from activities.webhook_receivers import EndpointHealthActivities
+from adapters.agents.error_boundary import contain_tasks
+from adapters.agents.gate import build_admission_control
 from adapters.agents.loading import AgentLoadError, load_agents
 from adapters.agents.registry import AgentRegistry
 from adapters.disk_space import DiskSpace
 from adapters.documents.source import FETCH_SECONDS, DocumentSource
 from adapters.outbound.guarded_http import guarded_client
-from adapters.streams.live import LiveStreams
+from adapters.streams.live import StreamHubs
 from adapters.webhooks.posting import TIMEOUT_SECONDS, WebhookPoster
-from contracts.circuits import control_queue
+from contracts.circuits import control_task_queue
 from contracts.config import SevenfoldConfig
-from contracts.events import event_queue
-from contracts.runs import batch_queue, stream_queue
-from contracts.webhooks import webhook_queue
+from contracts.events import event_task_queue
+from contracts.runs import batch_task_queue, stream_task_queue
+from contracts.webhooks import webhook_task_queue
 from runtime.command import run
 from runtime.config_file import load_config
-from runtime.garbage import settle
+from runtime.garbage import freeze_gc
 from runtime.schedules import ensure_daily
 from runtime.secret_key import load_sealer
-from runtime.services import Services, opened_services
+from runtime.services import Services, open_services
 from runtime.settings import Settings
 from runtime.startup import StartupError
-from runtime.streams import opened_streams
-from workflows.agent_circuit import AgentCircuit
+from runtime.streams import open_streams
+from workflows.agent_circuit import CircuitBreaker
 from workflows.agent_limits import AgentLimits
 from workflows.asynchronous_queue import AsynchronousQueue
 from workflows.event_driven import EventDriven
-from workflows.event_lane import EventLane
+from workflows.event_lane import OrderingSemaphore
 from workflows.event_reaction import EventReaction
 from workflows.hybrid import Hybrid
 from workflows.payload_upkeep import PayloadCleanup
@@ -59,29 +59,29 @@ from workflows.subscription_registry import SubscriptionRegistry
 from workflows.synchronous import SynchronousRequest
 from workflows.webhook_callback import WebhookCallback
 from workflows.webhook_delivery import WebhookDelivery
-from workflows.webhook_receiver import WebhookReceiver
+from workflows.webhook_receiver import EndpointHealth
 
 log = structlog.get_logger(__name__)
 
-PATTERNS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Polling, Streaming, Hybrid]
-BESIDE_PATTERNS = [StreamSegment, PayloadCleanup]
-DELIVERIES = [WebhookDelivery, WebhookReceiver]
-EVENTS = [EventDriven, EventReaction, EventLane, RejectedEvent, SubscriptionRegistry]
-CONTROLS = [AgentCircuit, AgentLimits]
-WORKFLOWS = [*PATTERNS, *BESIDE_PATTERNS, *DELIVERIES, *EVENTS, *CONTROLS]
+PATTERN_WORKFLOWS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Polling, Streaming, Hybrid]
+SUPPORT_WORKFLOWS = [StreamSegment, PayloadCleanup]
+DELIVERY_WORKFLOWS = [WebhookDelivery, EndpointHealth]
+EVENT_WORKFLOWS = [EventDriven, EventReaction, OrderingSemaphore, RejectedEvent, SubscriptionRegistry]
+CONTROL_WORKFLOWS = [CircuitBreaker, AgentLimits]
+WORKFLOWS = [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS, *DELIVERY_WORKFLOWS, *EVENT_WORKFLOWS, *CONTROL_WORKFLOWS]
 
 # Deliveries wait for hours: replaying the few steps of one costs less than keeping all of them in memory.
 _CACHED_DELIVERIES = 100
-_DELIVERIES_AT_ONCE = 100
+_MAX_CONCURRENT_DELIVERIES = 100
 _CACHED_CONTROLS = 100
 
 Activities = list[Callable[..., Any]]
 
 
-def load_registry(settings: Settings, config: SevenfoldConfig) -> AgentRegistry:
+def load_agent_registry(settings: Settings, config: SevenfoldConfig) -> AgentRegistry:
     """The agents of the configuration; modules are looked for beside the configuration file."""
     try:
-        return load_agents(config.called, settings.config.parent, os.environ)
+        return load_agents(config.direct_agents, settings.config.parent, os.environ)
     except AgentLoadError as error:
         raise StartupError(f"Agents that cannot be loaded (see {settings.config}):\n{error}") from None
 
@@ -90,81 +90,81 @@ def load_registry(settings: Settings, config: SevenfoldConfig) -> AgentRegistry:
 async def running_worker(
     services: Services,
     agents: AgentRegistry,
-    streams: LiveStreams,
+    hubs: StreamHubs,
 ) -> AsyncIterator[None]:
-    """Workers that poll while the block runs, and drain for `settings.grace` at its end."""
+    """Workers that poll while the block runs, and drain for `settings.grace_period` at its end."""
     client, settings, config = services.client, services.settings, services.config
-    gate = gate_for(client, settings.task_queue, config.called, services.circuits)
+    admission = build_admission_control(client, settings.task_queue, config.direct_agents, services.circuit_breakers)
     calls = AgentCalls(
         agents,
-        gate,
-        streams,
-        DiskSpace(settings.own_disk),
-        opening=timedelta(seconds=settings.opening_seconds),
+        admission,
+        hubs,
+        DiskSpace(settings.local_storage),
+        inline_timeout=timedelta(seconds=settings.inline_start_seconds),
         max_calls=settings.max_concurrent_calls,
     )
     control = RunControl(client)
-    upkeep = PayloadUpkeep(client)
+    payload_cleaner = PayloadCleaner(client)
     await ensure_daily(client, PayloadCleanup.__name__, settings.task_queue)
-    chunks = ItemChunks(agents, gate, client)
-    receivers = Receivers(client)
+    chunks = ItemChunks(agents, admission, client)
+    endpoints = EndpointHealthActivities(client)
     sealer = load_sealer(settings)
     dispatch = EventDispatch(
         client,
         settings.task_queue,
-        services.events.book,
+        services.event_ingest.subscriptions,
         config.brokers,
         sealer,
         settings.webhook_schedule,
         settings.event_budget,
-        targets=config.targets,
-        interactions=config.interactions.enabled,
+        targets=config.workflow_targets,
+        publish_interactions=config.interactions.enabled,
     )
-    publication = EventPublication(services.events)
+    publication = EventPublication(services.event_ingest)
     loopback = settings.allow_loopback_urls
     try:
         async with (
             guarded_client(allow_loopback=loopback, timeout=FETCH_SECONDS) as documents_http,
             guarded_client(allow_loopback=loopback, timeout=TIMEOUT_SECONDS) as webhooks_http,
         ):
-            documents = Documents(DocumentSource(documents_http, allow_loopback=loopback))
-            attempts = WebhookAttempts(client, WebhookPoster(webhooks_http), sealer, receivers)
+            documents = DocumentActivities(DocumentSource(documents_http, allow_loopback=loopback))
+            attempts = WebhookAttempts(client, WebhookPoster(webhooks_http), sealer, endpoints)
             activities: Activities = [
-                calls.open_agent_call,
+                calls.start_call_inline,
                 calls.call_agent,
                 calls.publish_stream,
                 chunks.process_chunk,
                 control.request_cancellation,
-                upkeep.remove_expired_payloads,
+                payload_cleaner.remove_expired_payloads,
                 documents.read_document,
                 publication.publish_events,
             ]
             reactions: Activities = [
-                calls.open_agent_call,
+                calls.start_call_inline,
                 calls.call_agent,
                 calls.publish_stream,
                 control.request_cancellation,
                 dispatch.dispatch_event,
                 dispatch.start_reaction,
-                dispatch.enter_lane,
-                dispatch.signal,
+                dispatch.acquire_semaphore,
+                dispatch.signal_workflow,
                 publication.publish_events,
             ]
             # Long work has a queue, and so slots, of its own: it never stands before what somebody waits for. So have
             # events, of which there may be a flood, and deliveries: receivers that hang hold up each other at most.
             async with (
-                contained_tasks(),
-                _worker(client, settings, settings.task_queue, [*PATTERNS, *BESIDE_PATTERNS], activities),
-                _worker(client, settings, stream_queue(settings.task_queue), PATTERNS, activities),
-                _worker(client, settings, batch_queue(settings.task_queue), PATTERNS, activities),
-                _worker(client, settings, event_queue(settings.task_queue), EVENTS, reactions),
-                _deliverer(client, settings, [attempts.attempt_delivery, receivers.report_receiver]),
-                _controller(client, settings),
+                contain_tasks(),
+                _worker(client, settings, settings.task_queue, [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS], activities),
+                _worker(client, settings, stream_task_queue(settings.task_queue), PATTERN_WORKFLOWS, activities),
+                _worker(client, settings, batch_task_queue(settings.task_queue), PATTERN_WORKFLOWS, activities),
+                _worker(client, settings, event_task_queue(settings.task_queue), EVENT_WORKFLOWS, reactions),
+                _delivery_worker(client, settings, [attempts.attempt_delivery, endpoints.report_endpoint]),
+                _control_worker(client, settings),
             ):
                 yield
     finally:
         await calls.close()
-        await gate.aclose()
+        await admission.aclose()
         await agents.aclose()
 
 
@@ -186,45 +186,45 @@ def _worker(
         max_heartbeat_throttle_interval=timedelta(seconds=1),
         # How long a dead worker's cached runs wait for it before any other may take them.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=5),
-        graceful_shutdown_timeout=settings.grace,
+        graceful_shutdown_timeout=settings.grace_period,
     )
 
 
-def _deliverer(client: Client, settings: Settings, activities: Activities) -> Worker:
+def _delivery_worker(client: Client, settings: Settings, activities: Activities) -> Worker:
     return Worker(
         client,
-        task_queue=webhook_queue(settings.task_queue),
-        workflows=DELIVERIES,
+        task_queue=webhook_task_queue(settings.task_queue),
+        workflows=DELIVERY_WORKFLOWS,
         activities=activities,
         max_cached_workflows=min(_CACHED_DELIVERIES, settings.max_cached_workflows),
-        max_concurrent_activities=_DELIVERIES_AT_ONCE,
+        max_concurrent_activities=_MAX_CONCURRENT_DELIVERIES,
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=5),
-        graceful_shutdown_timeout=settings.grace,
+        graceful_shutdown_timeout=settings.grace_period,
     )
 
 
-def _controller(client: Client, settings: Settings) -> Worker:
+def _control_worker(client: Client, settings: Settings) -> Worker:
     """For what runs wait for: it takes little, and must not wait behind them."""
     return Worker(
         client,
-        task_queue=control_queue(settings.task_queue),
-        workflows=CONTROLS,
+        task_queue=control_task_queue(settings.task_queue),
+        workflows=CONTROL_WORKFLOWS,
         max_cached_workflows=min(_CACHED_CONTROLS, settings.max_cached_workflows),
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
-        graceful_shutdown_timeout=settings.grace,
+        graceful_shutdown_timeout=settings.grace_period,
     )
 
 
 async def run_worker(settings: Settings) -> None:
     """Runs until it is cancelled."""
     config = load_config(settings.config)
-    agents = load_registry(settings, config)
+    agents = load_agent_registry(settings, config)
     async with (
-        opened_services(settings, config) as services,
-        opened_streams(services, local=True) as streams,
-        running_worker(services, agents, streams),
+        open_services(settings, config) as services,
+        open_streams(services, has_local_worker=True) as hubs,
+        running_worker(services, agents, hubs),
     ):
-        settle()
+        freeze_gc()
         log.info("worker polls", task_queue=settings.task_queue, agents=agents.names())
         await asyncio.Event().wait()
 

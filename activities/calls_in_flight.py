@@ -4,7 +4,7 @@ import asyncio
 
 import structlog
 
-from activities.call_in_flight import CallInFlight, Publisher
+from activities.call_in_flight import CallInFlight, CallPublisher
 from contracts.agent import Agent, AgentContext, AgentRequest
 
 log = structlog.get_logger(__name__)
@@ -16,8 +16,8 @@ ADOPTION_SECONDS = 15.0
 
 # A workflow task that the server refuses, because a signal came meanwhile, is done again within its timeout of 10
 # seconds, and so are its local activities. So long, and for so many runs, an answer is kept for that.
-REPETITION_SECONDS = 12.0
-_MOST_ANSWERED = 500
+REPEAT_WINDOW_SECONDS = 12.0
+_MAX_FINISHED = 500
 
 
 class CallsInFlight:
@@ -29,16 +29,18 @@ class CallsInFlight:
         self._limit = limit
         self._adoption_seconds = adoption_seconds
         self._running: dict[str, CallInFlight] = {}
-        self._opened: dict[str, tuple[CallInFlight, asyncio.TimerHandle]] = {}
-        self._answered: dict[tuple[str, ...], tuple[CallInFlight, asyncio.TimerHandle]] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._parked: dict[str, tuple[CallInFlight, asyncio.TimerHandle]] = {}
+        self._finished: dict[tuple[str, ...], tuple[CallInFlight, asyncio.TimerHandle]] = {}
+        self._cancelling: set[asyncio.Task[None]] = set()
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether as many calls run as may run activities: then a new one waits its turn as an activity."""
         return len(self._running) >= self._limit
 
-    def start(self, agent: Agent, request: AgentRequest, context: AgentContext, publisher: Publisher) -> CallInFlight:
+    def start(
+        self, agent: Agent, request: AgentRequest, context: AgentContext, publisher: CallPublisher
+    ) -> CallInFlight:
         """Begins a call. The caller awaits it, cancels it, or leaves it."""
         call = CallInFlight(agent, request, context, publisher)
         self._running[request.run_id] = call
@@ -49,51 +51,51 @@ class CallsInFlight:
         if self._running.get(run_id) is call:
             del self._running[run_id]
 
-    def running(self, run_id: str) -> CallInFlight | None:
+    def find_running(self, run_id: str) -> CallInFlight | None:
         """The run's call, if it is made by this process."""
         return self._running.get(run_id)
 
-    def leave(self, run_id: str, call: CallInFlight) -> None:
-        """Lays a running call down for `take`; it is cancelled if nobody does."""
-        timer = asyncio.get_running_loop().call_later(self._adoption_seconds, self._give_up, run_id)
-        self._opened[run_id] = (call, timer)
+    def park(self, run_id: str, call: CallInFlight) -> None:
+        """Lays a running call down for `adopt`; it is cancelled if nobody does."""
+        timer = asyncio.get_running_loop().call_later(self._adoption_seconds, self._cancel_abandoned, run_id)
+        self._parked[run_id] = (call, timer)
 
-    def take(self, run_id: str) -> CallInFlight | None:
+    def adopt(self, run_id: str) -> CallInFlight | None:
         """The call that was left for this run, if it is here."""
-        call, timer = self._opened.pop(run_id, (None, None))
+        call, timer = self._parked.pop(run_id, (None, None))
         if timer is not None:
             timer.cancel()
         return call
 
-    def keep_answered(self, opening: tuple[str, ...], call: CallInFlight) -> None:
+    def keep_finished(self, call_key: tuple[str, ...], call: CallInFlight) -> None:
         """Keeps a finished call for a while, by what names its opening and no other."""
-        if len(self._answered) >= _MOST_ANSWERED:
-            self._drop_answered(next(iter(self._answered)))
-        timer = asyncio.get_running_loop().call_later(REPETITION_SECONDS, self._drop_answered, opening)
-        self._answered[opening] = (call, timer)
+        if len(self._finished) >= _MAX_FINISHED:
+            self._drop_finished(next(iter(self._finished)))
+        timer = asyncio.get_running_loop().call_later(REPEAT_WINDOW_SECONDS, self._drop_finished, call_key)
+        self._finished[call_key] = (call, timer)
 
-    def answered(self, opening: tuple[str, ...]) -> CallInFlight | None:
+    def find_finished(self, call_key: tuple[str, ...]) -> CallInFlight | None:
         """The finished call of an opening that is done again."""
-        call, _ = self._answered.get(opening, (None, None))
+        call, _ = self._finished.get(call_key, (None, None))
         return call
 
-    def _drop_answered(self, opening: tuple[str, ...]) -> None:
-        _, timer = self._answered.pop(opening, (None, None))
+    def _drop_finished(self, call_key: tuple[str, ...]) -> None:
+        _, timer = self._finished.pop(call_key, (None, None))
         if timer is not None:
             timer.cancel()
 
-    def _give_up(self, run_id: str) -> None:
-        call = self.take(run_id)
+    def _cancel_abandoned(self, run_id: str) -> None:
+        call = self.adopt(run_id)
         if call is None:
             return
         log.warning("an opened call was not taken over here and is cancelled", run_id=run_id)
-        ending = asyncio.create_task(call.cancel())
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
+        cancellation = asyncio.create_task(call.cancel())
+        self._cancelling.add(cancellation)
+        cancellation.add_done_callback(self._cancelling.discard)
 
     async def close(self) -> None:
         """Cancels the calls that nobody took over; for the end of the process."""
-        for opening in list(self._answered):
-            self._drop_answered(opening)
-        calls = [self.take(run_id) for run_id in list(self._opened)]
-        await asyncio.gather(*(call.cancel() for call in calls if call), *self._ending)
+        for call_key in list(self._finished):
+            self._drop_finished(call_key)
+        calls = [self.adopt(run_id) for run_id in list(self._parked)]
+        await asyncio.gather(*(call.cancel() for call in calls if call), *self._cancelling)

@@ -4,30 +4,30 @@ from typing import Protocol
 
 from temporalio import activity
 
-from activities.failures import application_error
-from activities.heartbeats import heartbeating
-from contracts.analysis import DocumentOrder
+from activities.failures import to_application_error
+from activities.heartbeats import heartbeat_periodically
+from contracts.analysis import ReadDocumentInput
 from contracts.documents import Document, DocumentText
 from contracts.verdicts import AgentError
 
 
-class Source(Protocol):
+class DocumentTextSource(Protocol):
     """What gets the text: `adapters.documents.source.DocumentSource`."""
 
-    async def text_of(self, document: Document) -> DocumentText: ...
+    async def extract_text(self, document: Document) -> DocumentText: ...
 
 
-class Documents:
+class DocumentActivities:
     """Holds the worker's source of documents."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: DocumentTextSource) -> None:
         self._source = source
 
-    @activity.defn
-    async def read_document(self, order: DocumentOrder) -> DocumentText:
+    @activity.defn(name="read_document")
+    async def read_document(self, read_input: ReadDocumentInput) -> DocumentText:
         """The document's text. Raises ApplicationError with a verdict as its type, as agent calls do."""
-        async with heartbeating():
+        async with heartbeat_periodically():
             try:
-                return await self._source.text_of(order.document)
+                return await self._source.extract_text(read_input.document)
             except AgentError as error:
-                raise application_error(error, activity.info().attempt) from error
+                raise to_application_error(error, activity.info().attempt) from error

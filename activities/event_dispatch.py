@@ -6,124 +6,128 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.identity import own_workflow_id
-from adapters.concurrency import few_at_once
-from adapters.events.lanes import enter_lane, lanes
-from adapters.events.matching import matches, reacting
+from activities.identity import current_workflow_id
+from adapters.concurrency import gather_bounded
+from adapters.events.lanes import acquire_semaphore, semaphores_for
+from adapters.events.matching import find_matching, matches
 from adapters.events.reactions import start_reaction
-from adapters.events.subscription_book import SubscriptionBook
-from adapters.events.webhook_secrets import sealed_anew
+from adapters.events.subscription_book import SubscriptionCache
+from adapters.events.webhook_secrets import reseal_for_reaction
 from adapters.sealing import Sealer, SealError
 from contracts.agent import WorkflowTarget
 from contracts.cloudevents import CloudEvent
 from contracts.config import BrokerConfig
 from contracts.events import (
-    MOST_HOPS,
+    MAX_HOPS,
     Dispatch,
     EventInput,
-    LaneEntry,
-    LaneSignal,
+    Grant,
     OutboundRoute,
-    ReactionOrder,
-    Turn,
-    broker_queue,
-    correlation_of,
-    hops_of,
-    reaction_id,
+    ReactionSpec,
+    SemaphoreRequest,
+    SignalInput,
+    broker_task_queue,
+    build_reaction_id,
+    count_hops,
+    find_correlation_id,
 )
-from contracts.identity import public_id, tenant_of
+from contracts.identity import parse_public_id, parse_tenant
 from contracts.subscriptions import Subscription
-from contracts.webhooks import Webhook, webhook_queue
+from contracts.webhooks import Webhook, webhook_task_queue
 
 
 class EventDispatch:
     """Holds the subscriptions, and the routes to brokers. `budget`: so many events may come of one correlation.
 
-    `interactions`: the ends of reactions are published as events."""
+    `publish_interactions`: the ends of reactions are published as events."""
 
     def __init__(
         self,
         client: Client,
         task_queue: str,
-        book: SubscriptionBook,
+        subscriptions: SubscriptionCache,
         brokers: Mapping[str, BrokerConfig],
         sealer: Sealer | None,
         webhook_schedule: Sequence[float],
         budget: int,
         *,
         targets: Mapping[str, WorkflowTarget],
-        interactions: bool,
+        publish_interactions: bool,
     ) -> None:
         self._client = client
         self._task_queue = task_queue
-        self._book = book
+        self._subscriptions = subscriptions
         self._brokers = brokers
         self._sealer = sealer
         self._schedule = list(webhook_schedule)
         self._budget = budget
         self._targets = dict(targets)
-        self._interactions = interactions
+        self._publish_interactions = publish_interactions
 
-    @activity.defn
-    async def dispatch_event(self, given: EventInput) -> Dispatch:
+    @activity.defn(name="dispatch_event")
+    async def dispatch_event(self, event_input: EventInput) -> Dispatch:
         """Starts the reactions that wait for no turn, and tells what else an event calls for, or why there shall be
         nothing (a local activity). Repeated, it finds begun what it had begun.
         """
-        workflow = own_workflow_id()
-        tenant, public = tenant_of(workflow), public_id(workflow)
-        event = given.event
-        refused = await self._loops(tenant, event, public)
-        if refused is not None:
-            return Dispatch(refused=refused)
-        matched = reacting(await self._book.of(tenant), event)
-        orders = [self._order(tenant, public, one, event) for one in matched]
+        workflow_id = current_workflow_id()
+        tenant, public_id = parse_tenant(workflow_id), parse_public_id(workflow_id)
+        event = event_input.event
+        refusal = await self._check_loop(tenant, event, public_id)
+        if refusal is not None:
+            return Dispatch(refusal=refusal)
+        matched = find_matching(await self._subscriptions.list_for(tenant), event)
+        specs = [self._build_spec(tenant, public_id, one, event) for one in matched]
 
-        async def start(order: ReactionOrder) -> None:
-            await self._start(workflow, event, order)
+        async def start(spec: ReactionSpec) -> None:
+            await self._start_reaction(workflow_id, event, spec)
 
-        await few_at_once(start, [order for order in orders if not order.lanes])
+        await gather_bounded(start, [spec for spec in specs if not spec.semaphores])
         return Dispatch(
-            reactions={order.subscription: order.id for order in orders},
-            in_turn=[order for order in orders if order.lanes],
-            routes=self._routes(given),
+            reactions={spec.subscription: spec.id for spec in specs},
+            queued_reactions=[spec for spec in specs if spec.semaphores],
+            routes=self._find_routes(event_input),
         )
 
-    @activity.defn
-    async def start_reaction(self, turn: Turn) -> None:
+    @activity.defn(name="start_reaction")
+    async def start_reaction(self, grant: Grant) -> None:
         """Starts a reaction whose turn it is (a local activity)."""
-        await self._start(own_workflow_id(), turn.event, turn.order)
+        await self._start_reaction(current_workflow_id(), grant.event, grant.spec)
 
-    async def _start(self, workflow: str, event: CloudEvent, order: ReactionOrder) -> None:
-        await start_reaction(self._client, self._task_queue, workflow, event, order, published=self._interactions)
+    async def _start_reaction(self, workflow_id: str, event: CloudEvent, spec: ReactionSpec) -> None:
+        await start_reaction(
+            self._client, self._task_queue, workflow_id, event, spec, publish_interaction=self._publish_interactions
+        )
 
-    @activity.defn
-    async def enter_lane(self, entry: LaneEntry) -> None:
+    @activity.defn(name="acquire_semaphore")
+    async def acquire_semaphore(self, request: SemaphoreRequest) -> None:
         """Has an event wait for its turn (a local activity)."""
-        await enter_lane(self._client, self._task_queue, [entry])
+        await acquire_semaphore(self._client, self._task_queue, [request])
 
-    @activity.defn
-    async def signal(self, word: LaneSignal) -> bool:
+    @activity.defn(name="signal_workflow")
+    async def signal_workflow(self, signal_input: SignalInput) -> bool:
         """False when there is no such workflow, or it has ended (a local activity: a signal by the workflow itself
         would cost another workflow task).
         """
         try:
-            await self._client.get_workflow_handle(word.to).signal(word.signal, args=word.says)
+            await self._client.get_workflow_handle(signal_input.workflow_id).signal(
+                signal_input.signal, args=signal_input.arguments
+            )
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
             return False
         return True
 
-    async def _loops(self, tenant: str, event: CloudEvent, public: str) -> str | None:
-        hops = hops_of(event)
-        if hops > MOST_HOPS:
+    async def _check_loop(self, tenant: str, event: CloudEvent, public_id: str) -> str | None:
+        hops = count_hops(event)
+        if hops > MAX_HOPS:
             return (
-                f"It is {hops} events away from its origin, and at most {MOST_HOPS} may follow from each other: "
+                f"It is {hops} events away from its origin, and at most {MAX_HOPS} may follow from each other: "
                 "subscriptions that trigger each other in a circle. Narrow a filter."
             )
         if hops == 0:
             return None
-        correlation = correlation_of(event, public)
+        correlation = find_correlation_id(event, public_id)
         found = await self._client.count_workflows(
             f"WorkflowType = 'EventDriven' AND Tenant = '{tenant}' AND CorrelationId = '{correlation}'"
         )
@@ -134,9 +138,11 @@ class EventDispatch:
             "multiply each other's events. Narrow a filter."
         )
 
-    def _order(self, tenant: str, event: str, subscription: Subscription, given: CloudEvent) -> ReactionOrder:
-        reaction = reaction_id(tenant, event, subscription.name)
-        return ReactionOrder(
+    def _build_spec(
+        self, tenant: str, event: str, subscription: Subscription, cloud_event: CloudEvent
+    ) -> ReactionSpec:
+        reaction = build_reaction_id(tenant, event, subscription.name)
+        return ReactionSpec(
             id=reaction,
             subscription=subscription.name,
             agent=subscription.agent,
@@ -148,11 +154,11 @@ class EventDispatch:
             timeout=subscription.timeout,
             max_attempts=subscription.max_attempts,
             priority=subscription.priority,
-            webhook=self._webhook(tenant, subscription, reaction),
-            lanes=lanes(tenant, subscription, given),
+            webhook=self._build_webhook(tenant, subscription, reaction),
+            semaphores=semaphores_for(tenant, subscription, cloud_event),
         )
 
-    def _webhook(self, tenant: str, subscription: Subscription, reaction: str) -> Webhook | None:
+    def _build_webhook(self, tenant: str, subscription: Subscription, reaction: str) -> Webhook | None:
         """The subscription's webhook with its secrets sealed anew, for the reaction alone. Raises SealError, which
         has the activity tried again, as long as this worker has no key that fits.
         """
@@ -164,17 +170,19 @@ class EventDispatch:
         return Webhook(
             url=webhook.url,
             host=webhook.host,
-            sealed_secrets=sealed_anew(self._sealer, tenant, subscription.name, webhook.sealed_secrets, reaction),
+            sealed_secrets=reseal_for_reaction(
+                self._sealer, tenant, subscription.name, webhook.sealed_secrets, reaction
+            ),
             schedule=self._schedule,
-            task_queue=webhook_queue(self._task_queue),
+            task_queue=webhook_task_queue(self._task_queue),
         )
 
-    def _routes(self, given: EventInput) -> list[OutboundRoute]:
+    def _find_routes(self, event_input: EventInput) -> list[OutboundRoute]:
         """What came in from a broker is not sent back to it."""
         return [
-            OutboundRoute(broker=name, to=out.to, task_queue=broker_queue(self._task_queue))
+            OutboundRoute(broker=name, to=out.to, task_queue=broker_task_queue(self._task_queue))
             for name, broker in self._brokers.items()
-            if name != given.via
+            if name != event_input.via
             for out in broker.publish
-            if matches(out.filter, given.event, f"route {name} to {out.to}")
+            if matches(out.filter, event_input.event, f"route {name} to {out.to}")
         ]

@@ -7,33 +7,33 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.heartbeats import heartbeating
+from activities.heartbeats import heartbeat_periodically
 from adapters.brokers.message import UnknownBrokerError, UnpublishableError
-from adapters.events.intake import EventIntake
-from contracts.events import DERIVED, BrokerOrder, PublishedEvent, PublishOrder
-from contracts.verdicts import Verdict
+from adapters.events.intake import EventIngest
+from contracts.events import VIA_DERIVED, PublishedEvent, PublishEventsInput, PublishToBrokerInput
+from contracts.verdicts import ErrorCode
 
 
 class EventPublication:
     """Accepts what agents derive, as if it had come in."""
 
-    def __init__(self, intake: EventIntake) -> None:
-        self._intake = intake
+    def __init__(self, ingest: EventIngest) -> None:
+        self._ingest = ingest
 
-    @activity.defn
-    async def publish_events(self, order: PublishOrder) -> list[PublishedEvent]:
+    @activity.defn(name="publish_events")
+    async def publish_events(self, publish_input: PublishEventsInput) -> list[PublishedEvent]:
         """Repeated, it publishes the same events, of which Temporal knows each already. Raises a final failure for
         what Temporal will never take.
         """
         try:
-            accepted = await self._intake.accept_all(order.tenant, order.events, DERIVED)
+            accepted = await self._ingest.accept_all(publish_input.tenant, publish_input.events, VIA_DERIVED)
         except RPCError as error:
             if error.status != RPCStatusCode.INVALID_ARGUMENT:
                 raise
-            raise ApplicationError(error.message, type=Verdict.EVENT_REFUSED, non_retryable=True) from error
+            raise ApplicationError(error.message, type=ErrorCode.EVENT_REFUSED, non_retryable=True) from error
         return [
             PublishedEvent(event_id=one.event_id, id=event.id, type=event.type)
-            for one, event in zip(accepted, order.events, strict=True)
+            for one, event in zip(accepted, publish_input.events, strict=True)
         ]
 
 
@@ -41,7 +41,7 @@ class EventPublication:
 _UNKNOWN_BROKER_ATTEMPTS = 6
 
 # What a publish that is under way may still take when the process is to stop.
-_LAST_SECONDS = 2.0
+_SHUTDOWN_GRACE_SECONDS = 2.0
 
 
 class BrokerPublisher(Protocol):
@@ -49,7 +49,7 @@ class BrokerPublisher(Protocol):
     not succeed here, or nowhere; anything else may pass.
     """
 
-    async def publish(self, order: BrokerOrder) -> None: ...
+    async def publish(self, publish_input: PublishToBrokerInput) -> None: ...
 
 
 class BrokerPublication:
@@ -58,18 +58,18 @@ class BrokerPublication:
     def __init__(self, publisher: BrokerPublisher) -> None:
         self._publisher = publisher
 
-    @activity.defn
-    async def publish_to_broker(self, order: BrokerOrder) -> None:
+    @activity.defn(name="publish_to_broker")
+    async def publish_to_broker(self, publish_input: PublishToBrokerInput) -> None:
         """Returns once the broker has confirmed it. Repeated, it carries the same id. Raises a final failure for what
         the broker will never take.
         """
-        async with heartbeating():
-            publishing = asyncio.ensure_future(self._publisher.publish(order))
+        async with heartbeat_periodically():
+            publishing = asyncio.ensure_future(self._publisher.publish(publish_input))
             stopping = asyncio.ensure_future(activity.wait_for_worker_shutdown())
             try:
                 await asyncio.wait({publishing, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if not publishing.done():  # a broker that is away must not hold up the end of this process
-                    await asyncio.wait({publishing}, timeout=_LAST_SECONDS)
+                    await asyncio.wait({publishing}, timeout=_SHUTDOWN_GRACE_SECONDS)
                 if not publishing.done():
                     raise ApplicationError(
                         "This connector stops before the broker is there.", type="ConnectorStopped"

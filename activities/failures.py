@@ -10,21 +10,21 @@ from contracts.runs import RunError
 from contracts.verdicts import AgentError
 
 
-def agent_error(error: Exception) -> AgentError:
+def to_agent_error(error: Exception) -> AgentError:
     """What a call failed by: an agent's error as it is, or one made of what its publisher raised."""
     return error if isinstance(error, AgentError) else as_agent_error(error)
 
 
-def in_time(refusal: AgentError, context: AgentContext) -> AgentError:
+def clamp_retry_after(refusal: AgentError, context: AgentContext) -> AgentError:
     """Temporal gives up at once what is to be tried again after the deadline; so some of the time is kept."""
     refusal.retry_after = min(refusal.retry_after or 1.0, max(0.1, context.remaining_seconds() * 0.8))
     return refusal
 
 
-def application_error(error: AgentError, attempt: int, *, final: bool = False) -> ApplicationError:
+def to_application_error(error: AgentError, attempt: int, *, final: bool = False) -> ApplicationError:
     """The same verdict for Temporal, which takes the pause from it, and whether to try again (`final`: no)."""
     detail = RunError(
-        verdict=error.verdict,
+        code=error.code,
         detail=error.detail,
         attempts=attempt,
         retry_after=error.retry_after,
@@ -33,7 +33,7 @@ def application_error(error: AgentError, attempt: int, *, final: bool = False) -
     return ApplicationError(
         error.detail,
         detail,
-        type=error.verdict,
-        non_retryable=final or not error.verdict.retryable,
+        type=error.code,
+        non_retryable=final or not error.code.is_retryable,
         next_retry_delay=None if error.retry_after is None else timedelta(seconds=error.retry_after),
     )

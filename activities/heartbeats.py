@@ -6,20 +6,20 @@ from contextlib import asynccontextmanager
 
 from temporalio import activity
 
-_SECONDS = 2.0
+_INTERVAL_SECONDS = 2.0
 
 
 @asynccontextmanager
-async def heartbeating() -> AsyncIterator[None]:
+async def heartbeat_periodically() -> AsyncIterator[None]:
     """Tells Temporal every 2 s that this worker lives, while the block runs."""
 
     async def beat() -> None:
         while True:
             activity.heartbeat()
-            await asyncio.sleep(_SECONDS)
+            await asyncio.sleep(_INTERVAL_SECONDS)
 
-    beating = asyncio.create_task(beat())
+    heartbeats = asyncio.create_task(beat())
     try:
         yield
     finally:
-        beating.cancel()
+        heartbeats.cancel()

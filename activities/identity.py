@@ -3,7 +3,7 @@
 from temporalio import activity
 
 
-def own_workflow_id() -> str:
+def current_workflow_id() -> str:
     """The id of the workflow that called the activity. All of ours are called by one."""
     workflow_id = activity.info().workflow_id
     assert workflow_id is not None, "started by a workflow"  # noqa: S101

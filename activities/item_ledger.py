@@ -15,7 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.payload_directory import THRESHOLD_BYTES
 from adapters.payload_stores import PayloadStoreError
-from contracts.jobs import Counts, ItemResult
+from contracts.jobs import ItemCounts, ItemResult
 
 # Without news: well under the heartbeat timeout.
 _HEARTBEAT_SECONDS = 1.0
@@ -34,49 +34,51 @@ class ChunkCancelledError(Exception):
         self.details = details
 
 
-def recorded(info: activity.Info) -> list[ItemResult]:
+def load_recorded_results(info: activity.Info) -> list[ItemResult]:
     """What the attempt before this one had recorded."""
     segments = list(info.heartbeat_details)[1:]
     return [ItemResult.model_validate(result) for segment in segments for result in segment]
 
 
-class Ledger:
+class ChunkCheckpoint:
     """The results of a chunk. `counts` follows them.
 
-    Without `confirms`, results are told once a second and nobody waits: for a chunk whose items are all in flight at
-    once, of which none would keep its slot for another.
+    Without `waits_for_confirmation`, results are told once a second and nobody waits: for a chunk whose items are all
+    in flight at once, of which none would keep its slot for another.
     """
 
-    def __init__(self, handle: AsyncActivityHandle, results: list[ItemResult], *, confirms: bool) -> None:
+    def __init__(
+        self, handle: AsyncActivityHandle, results: list[ItemResult], *, waits_for_confirmation: bool
+    ) -> None:
         self._handle = handle
-        self._confirms = confirms
+        self._waits_for_confirmation = waits_for_confirmation
         self._indexes: set[int] = set()
         self._segments: list[list[ItemResult]] = [[]]
         self._segment_bytes = 0
         self._bytes = 0
-        self._waiting: list[asyncio.Future[None]] = []
-        self._news = asyncio.Event()
-        self.counts = Counts()
+        self._unconfirmed: list[asyncio.Future[None]] = []
+        self._changed = asyncio.Event()
+        self.counts = ItemCounts()
         for result in results:
             self._add(result)
 
-    def in_order(self) -> list[ItemResult]:
+    def sorted_results(self) -> list[ItemResult]:
         """All results by index."""
         results = [result for segment in self._segments for result in segment]
         return sorted(results, key=lambda result: result.index)
 
-    def has(self, index: int) -> bool:
+    def is_done(self, index: int) -> bool:
         """Whether that item is done."""
         return index in self._indexes
 
     async def record(self, result: ItemResult) -> None:
         """Returns when the server has the result, if this ledger confirms."""
         self._add(result)
-        if not self._confirms:
+        if not self._waits_for_confirmation:
             return
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(confirmed)
-        self._news.set()
+        self._unconfirmed.append(confirmed)
+        self._changed.set()
         await confirmed
 
     def _add(self, result: ItemResult) -> None:
@@ -88,30 +90,30 @@ class Ledger:
         self._segment_bytes += size
         self._bytes += size
         self._indexes.add(result.index)
-        self.counts = self.counts.plus(Counts.of([result]))
+        self.counts = self.counts.add(ItemCounts.from_results([result]))
 
-    async def keep(self) -> None:
+    async def run_heartbeats(self) -> None:
         """Heartbeats whenever there is news, and once a second; one heartbeat confirms all that waited for it.
 
         Raises ChunkCancelledError when the chunk shall end.
         """
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), _HEARTBEAT_SECONDS)
-            self._news.clear()
-            confirmed, self._waiting = self._waiting, []
+                await asyncio.wait_for(self._changed.wait(), _HEARTBEAT_SECONDS)
+            self._changed.clear()
+            confirmed, self._unconfirmed = self._unconfirmed, []
             await self._heartbeat()
             for one in confirmed:
                 if not one.done():
                     one.set_result(None)
-            await asyncio.sleep(self._pause())
+            await asyncio.sleep(self._heartbeat_pause())
 
-    def _pause(self) -> float:
+    def _heartbeat_pause(self) -> float:
         """Seconds after a heartbeat: by what it wrote, and a tenth for what had only to be read again."""
         cost = self._segment_bytes + self._bytes / 10
         return min(_HEARTBEAT_SECONDS, cost / _BYTES_PER_SECOND)
 
-    async def tell(self) -> None:
+    async def flush(self) -> None:
         """Has the server know all of it: a later attempt goes on from there. Raises ChunkCancelledError."""
         await self._heartbeat()
 

@@ -12,7 +12,7 @@ class RunControl:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    @activity.defn
+    @activity.defn(name="request_cancellation")
     async def request_cancellation(self, request: CancelRequest) -> None:
         """Turns the `cancel` signal into Temporal's own cancellation, so that the run ends as Canceled.
 

@@ -11,15 +11,15 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.heartbeats import heartbeating
-from activities.webhook_receivers import Receivers, Standing
-from adapters.run_outcomes import end_of
+from activities.heartbeats import heartbeat_periodically
+from activities.webhook_receivers import EndpointHealthActivities, HealthState
+from adapters.run_outcomes import await_outcome
 from adapters.sealing import Sealer, SealError
-from adapters.webhooks.signatures import signed_headers
-from contracts.answers import told_webhook
-from contracts.identity import public_id, tenant_of
+from adapters.webhooks.signatures import sign_headers
+from contracts.answers import webhook_body
+from contracts.identity import parse_public_id, parse_tenant
 from contracts.runs import RunResult
-from contracts.webhooks import Attempt, AttemptOrder, AttemptOutcome, AttemptVerdict, delivery_of
+from contracts.webhooks import AttemptInput, AttemptOutcome, AttemptResult, DeliveryAttempt, delivery_workflow_id
 
 _NO_KEY = (
     "This worker has no key to open the webhook's secret with. Set SEVENFOLD_SECRET_KEY, the same for every process."
@@ -40,54 +40,67 @@ class Poster(Protocol):
 class WebhookAttempts:
     """Posts how runs ended. A client of Temporal has the runs' results, so none is copied into a delivery."""
 
-    def __init__(self, client: Client, poster: Poster, sealer: Sealer | None, receivers: Receivers) -> None:
+    def __init__(
+        self, client: Client, poster: Poster, sealer: Sealer | None, endpoints: EndpointHealthActivities
+    ) -> None:
         self._client = client
         self._poster = poster
         self._sealer = sealer
-        self._receivers = receivers
+        self._endpoints = endpoints
 
-    @activity.defn
-    async def attempt_delivery(self, order: AttemptOrder) -> AttemptOutcome:
+    @activity.defn(name="attempt_delivery")
+    async def attempt_delivery(self, attempt_input: AttemptInput) -> AttemptOutcome:
         """Posts once the run is closed. What a receiver does is an outcome, never an error: Temporal makes another
         attempt of this activity only where its worker died, with the same `webhook-id`.
         """
-        async with heartbeating():
-            standing, body = await asyncio.gather(self._standing(order), self._body(order.run))
+        async with heartbeat_periodically():
+            health, body = await asyncio.gather(
+                self._check_health(attempt_input), self._build_body(attempt_input.run_workflow_id)
+            )
             if body is None:
-                return AttemptOutcome(verdict=AttemptVerdict.FINAL, attempt=None, reason=_GONE)
-            if standing is Standing.PAUSED:
-                return AttemptOutcome(verdict=AttemptVerdict.FINAL, attempt=None, reason=_PAUSED)
+                return AttemptOutcome(result=AttemptResult.FINAL, attempt=None, reason=_GONE)
+            if health is HealthState.PAUSED:
+                return AttemptOutcome(result=AttemptResult.FINAL, attempt=None, reason=_PAUSED)
             try:
-                secrets = self._secrets(order)
+                secrets = self._unseal_secrets(attempt_input)
             except SealError as error:
-                return _not_made(str(error))
-            headers = signed_headers(secrets, public_id(delivery_of(order.run, order.life)), int(time.time()), body)
-            outcome = await self._poster.post(order.webhook.url, headers, body)
-        return outcome.model_copy(update={"ailing": standing is Standing.AILING})
+                return _failed_before_post(str(error))
+            headers = sign_headers(
+                secrets,
+                parse_public_id(delivery_workflow_id(attempt_input.run_workflow_id, attempt_input.generation)),
+                int(time.time()),
+                body,
+            )
+            outcome = await self._poster.post(attempt_input.webhook.url, headers, body)
+        return outcome.model_copy(update={"is_degraded": health is HealthState.DEGRADED})
 
-    async def _standing(self, order: AttemptOrder) -> Standing:
-        if not order.first:
-            return Standing.WELL
-        standing = await self._receivers.standing(tenant_of(order.run), order.webhook.host)
-        return Standing.AILING if standing is Standing.PAUSED and order.by_hand else standing
+    async def _check_health(self, attempt_input: AttemptInput) -> HealthState:
+        if not attempt_input.is_first:
+            return HealthState.HEALTHY
+        health = await self._endpoints.check_health(
+            parse_tenant(attempt_input.run_workflow_id), attempt_input.webhook.host
+        )
+        return HealthState.DEGRADED if health is HealthState.PAUSED and attempt_input.is_manual else health
 
-    async def _body(self, run: str) -> bytes | None:
-        handle = self._client.get_workflow_handle(run, result_type=RunResult)
+    async def _build_body(self, run_workflow_id: str) -> bytes | None:
+        handle = self._client.get_workflow_handle(run_workflow_id, result_type=RunResult)
         try:
-            told = told_webhook(public_id(run), await end_of(handle))
+            payload = webhook_body(parse_public_id(run_workflow_id), await await_outcome(handle))
         except RPCError as failure:
             if failure.status != RPCStatusCode.NOT_FOUND:
                 raise
             return None
-        return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
 
-    def _secrets(self, order: AttemptOrder) -> list[str]:
+    def _unseal_secrets(self, attempt_input: AttemptInput) -> list[str]:
         if self._sealer is None:
             raise SealError(_NO_KEY)
-        secrets: list[str] = json.loads(self._sealer.unseal(order.webhook.sealed_secrets, context=order.run))
+        secrets: list[str] = json.loads(
+            self._sealer.unseal(attempt_input.webhook.sealed_secrets, context=attempt_input.run_workflow_id)
+        )
         return secrets
 
 
-def _not_made(reason: str) -> AttemptOutcome:
-    attempt = Attempt(at=datetime.now(UTC), error=reason, milliseconds=0)
-    return AttemptOutcome(verdict=AttemptVerdict.FAILED, attempt=attempt, reason=reason)
+def _failed_before_post(reason: str) -> AttemptOutcome:
+    attempt = DeliveryAttempt(at=datetime.now(UTC), error=reason, milliseconds=0)
+    return AttemptOutcome(result=AttemptResult.FAILED, attempt=attempt, reason=reason)

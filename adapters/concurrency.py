@@ -7,15 +7,15 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-_AT_ONCE = 8
+_MAX_CONCURRENT = 8
 
 
-async def few_at_once(work: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[R]:
+async def gather_bounded(work: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[R]:
     """The outcomes in the order of the items; eight are under way at a time."""
-    places = asyncio.Semaphore(_AT_ONCE)
+    slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
     async def one(item: T) -> R:
-        async with places:
+        async with slots:
             return await work(item)
 
     return list(await asyncio.gather(*map(one, items)))

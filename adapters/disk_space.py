@@ -6,7 +6,7 @@ from pathlib import Path
 
 # Temporal's database and its log need some: below this, nothing new is accepted.
 _MARGIN_BYTES = 32_000_000
-_FRESH_SECONDS = 1.0
+_TTL_SECONDS = 1.0
 
 
 class DiskSpace:
@@ -14,15 +14,15 @@ class DiskSpace:
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
-        self._looked_at = -_FRESH_SECONDS
+        self._checked_at = -_TTL_SECONDS
         self._free = _MARGIN_BYTES
 
     @property
     def is_low(self) -> bool:
         """Whether less is left than the margin, as of a second ago at most."""
         now = time.monotonic()
-        if self._directory is not None and now - self._looked_at >= _FRESH_SECONDS:
-            self._looked_at = now
+        if self._directory is not None and now - self._checked_at >= _TTL_SECONDS:
+            self._checked_at = now
             try:
                 self._free = shutil.disk_usage(self._directory).free
             except OSError:

@@ -20,7 +20,7 @@ from adapters.payload_stores import PayloadStoreError, lost_payload
 from contracts.runs import OTHER_LARGE_TYPES, WORKFLOW_TYPES
 
 # How old an object may be that is not written again; of the days that removal leaves for late runs.
-_FRESH = timedelta(hours=1)
+_RENEW_AFTER = timedelta(hours=1)
 
 # An endpoint that swallows packets is found out within seconds; the pool is for the calls of a whole worker.
 _CONFIG = AioConfig(connect_timeout=5, read_timeout=20, retries={"mode": "standard"}, max_pool_connections=50)
@@ -40,10 +40,10 @@ class _RenewingClient(S3StorageDriverClient):
     object: left as it is, it would be removed under the run that needs it now.
     """
 
-    def __init__(self, s3: S3Client, fresh: timedelta) -> None:
+    def __init__(self, s3: S3Client, renew_after: timedelta) -> None:
         self._s3 = s3
         self._client = new_aioboto3_client(s3)
-        self._fresh = fresh
+        self._renew_after = renew_after
 
     async def object_exists(self, *, bucket: str, key: str) -> bool:
         """Whether it need not be written: what was just stored is not sent again with every heartbeat."""
@@ -53,7 +53,7 @@ class _RenewingClient(S3StorageDriverClient):
             if _status(error) == 404:
                 return False
             raise
-        return datetime.now(UTC) - found["LastModified"] < self._fresh
+        return datetime.now(UTC) - found["LastModified"] < self._renew_after
 
     async def put_object(self, *, bucket: str, key: str, data: bytes) -> None:
         """Writes it whole; readers see the old object or the new one, and they are alike."""
@@ -71,9 +71,9 @@ class _RenewingClient(S3StorageDriverClient):
 class PayloadBucket(S3StorageDriver):
     """Temporal's driver, which also removes its objects by their age."""
 
-    def __init__(self, s3: S3Client, bucket: str, fresh: timedelta) -> None:
+    def __init__(self, s3: S3Client, bucket: str, renew_after: timedelta) -> None:
         # The door limits what comes in. An answer that was refused here would block its run's task for ever.
-        super().__init__(_RenewingClient(s3, fresh), bucket, max_payload_size=sys.maxsize)
+        super().__init__(_RenewingClient(s3, renew_after), bucket, max_payload_size=sys.maxsize)
         self._s3 = s3
         self._name = bucket
 
@@ -123,7 +123,7 @@ class PayloadBucket(S3StorageDriver):
 
 
 @asynccontextmanager
-async def opened_bucket(bucket: str, *, fresh: timedelta = _FRESH) -> AsyncIterator[PayloadBucket]:
+async def open_bucket(bucket: str, *, renew_after: timedelta = _RENEW_AFTER) -> AsyncIterator[PayloadBucket]:
     """The driver over a bucket that answered, for as long as the block runs.
 
     Credentials, region and endpoint are those of the standard AWS environment. Raises BucketError.
@@ -134,7 +134,7 @@ async def opened_bucket(bucket: str, *, fresh: timedelta = _FRESH) -> AsyncItera
             await client.head_bucket(Bucket=bucket)
         except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: an endpoint that is no address
             raise BucketError(_reason(error)) from None
-        yield PayloadBucket(client, bucket, fresh)
+        yield PayloadBucket(client, bucket, renew_after)
 
 
 def _segment(namespace: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
 
-def keywords(names: Sequence[str], values: Iterable[object]) -> TypedSearchAttributes:
+def keyword_attributes(names: Sequence[str], values: Iterable[object]) -> TypedSearchAttributes:
     """Search attributes of the type Keyword, as many as there are names."""
     return TypedSearchAttributes(
         [

@@ -3,7 +3,7 @@
 from temporalio.service import RPCError, RPCStatusCode
 
 # Temporal away, or busy beyond its limits: nothing is known to be lost, and the same call may be made again.
-_PASSING = frozenset(
+_TRANSIENT = frozenset(
     {
         RPCStatusCode.UNAVAILABLE,
         RPCStatusCode.DEADLINE_EXCEEDED,
@@ -17,8 +17,8 @@ _PASSING = frozenset(
 _TRANSPORT = ("transport error", "tcp connect error", "h2 protocol error", "connection", "broken pipe")
 
 
-def is_passing(error: RPCError) -> bool:
+def is_transient(error: RPCError) -> bool:
     """Whether the same call may succeed a moment later."""
     if error.status == RPCStatusCode.UNKNOWN:
         return any(words in error.message.lower() for words in _TRANSPORT)
-    return error.status in _PASSING
+    return error.status in _TRANSIENT

@@ -7,13 +7,13 @@ from fastapi import APIRouter
 from pydantic import Field
 from temporalio.client import WorkflowExecution
 
-from adapters.concurrency import few_at_once
+from adapters.concurrency import gather_bounded
 from api.durations import completed_seconds, quantile
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.problem_docs import PROBLEMS
 from api.strict_json import StrictJsonRoute
 from contracts.agent_config import AgentConfig, WorkflowAgentConfig
-from contracts.circuits import CircuitState, Phase
+from contracts.circuits import BreakerState, OpenCircuit
 from contracts.payload import Payload
 
 router = APIRouter(prefix=API_PREFIX, tags=["agents"], route_class=StrictJsonRoute)
@@ -27,7 +27,7 @@ class Circuit(Payload):
     seconds until that.
     """
 
-    state: Phase
+    state: BreakerState
     since: datetime | None = None
     retry_after: float | None = None
 
@@ -65,19 +65,19 @@ async def agents(gateway: GatewayDep, tenant: TenantDep) -> Agents:
     """What is configured, which circuits are open, and how the latest runs went (up to a second late)."""
 
     async def viewed(name: str) -> AgentView:
-        return await _view(gateway, tenant, name, gateway.agents[name])
+        return await _load_view(gateway, tenant, name, gateway.agents[name])
 
-    return Agents(items=await few_at_once(viewed, sorted(gateway.agents)))
+    return Agents(items=await gather_bounded(viewed, sorted(gateway.agents)))
 
 
-async def _view(gateway: Gateway, tenant: str, name: str, config: AgentConfig) -> AgentView:
+async def _load_view(gateway: Gateway, tenant: str, name: str, config: AgentConfig) -> AgentView:
     in_flight, recent = await gateway.statistics.get(("agent", tenant, name), lambda: _runs(gateway, tenant, name))
     called = None if isinstance(config, WorkflowAgentConfig) else config
     return AgentView(
         name=name,
         kind=config.kind,
         is_default=name == gateway.default_agent,
-        circuit=await _circuit(gateway, name, config),
+        circuit=await _load_circuit(gateway, name, config),
         max_concurrency=called.max_concurrency if called else None,
         rate=called.rate if called else None,
         in_flight=in_flight,
@@ -91,21 +91,21 @@ async def _runs(gateway: Gateway, tenant: str, name: str) -> tuple[int, Recent]:
     running = await gateway.client.count_workflows(f"{mine} AND ExecutionStatus = 'Running'")
     over = f"{mine} AND ExecutionStatus IN ('Completed', 'Failed', 'TimedOut')"
     ended = gateway.client.list_workflows(over, page_size=_RECENT_RUNS, limit=_RECENT_RUNS)
-    return running.count, _recent([one async for one in ended])
+    return running.count, _summarize_recent([one async for one in ended])
 
 
-async def _circuit(gateway: Gateway, name: str, config: AgentConfig) -> Circuit | None:
+async def _load_circuit(gateway: Gateway, name: str, config: AgentConfig) -> Circuit | None:
     if isinstance(config, WorkflowAgentConfig) or not config.circuit.enabled:
         return None
-    state: CircuitState | None = await gateway.circuits.state(name)
+    state: OpenCircuit | None = await gateway.circuit_breakers.get_state(name)
     if state is None:
-        return Circuit(state=Phase.CLOSED)
+        return Circuit(state=BreakerState.CLOSED)
     now = datetime.now(UTC)
-    left = max(0.0, (state.until - now).total_seconds())
-    return Circuit(state=state.phase(now), since=state.opened_at, retry_after=round(left, 1))
+    remaining = max(0.0, (state.probe_after - now).total_seconds())
+    return Circuit(state=state.state_at(now), since=state.opened_at, retry_after=round(remaining, 1))
 
 
-def _recent(ended: list[WorkflowExecution]) -> Recent:
+def _summarize_recent(ended: list[WorkflowExecution]) -> Recent:
     seconds = completed_seconds(ended)
     return Recent(
         runs=len(ended),

@@ -22,11 +22,13 @@ _MESSAGE = {"$ref": "#/components/messages/CloudEvent"}
 )
 async def asyncapi(request: Request, gateway: GatewayDep, tenant: TenantDep) -> Response:
     """The channels of this gateway and of its brokers, and the events that subscriptions are for and publish."""
-    document = _document(gateway, request.headers.get("host", "localhost"), await gateway.events.book.of(tenant))
+    document = _build_document(
+        gateway, request.headers.get("host", "localhost"), await gateway.event_ingest.subscriptions.list_for(tenant)
+    )
     return Response(to_json(document), media_type="application/json")
 
 
-def _document(gateway: Gateway, host: str, subscriptions: list[Subscription]) -> dict[str, Any]:
+def _build_document(gateway: Gateway, host: str, subscriptions: list[Subscription]) -> dict[str, Any]:
     servers: dict[str, Any] = {"gateway": {"host": host, "pathname": "/", "protocol": "http"}}
     channels: dict[str, Any] = {
         "gateway.in": _channel("gateway", f"{API_PREFIX}/events", "Events are posted here."),
@@ -38,7 +40,7 @@ def _document(gateway: Gateway, host: str, subscriptions: list[Subscription]) ->
         channels |= _broker_channels(name, broker)
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "Sevenfold events", "version": "0.1.0", "description": _told(subscriptions)},
+        "info": {"title": "Sevenfold events", "version": "0.1.0", "description": _describe(subscriptions)},
         "defaultContentType": "application/cloudevents+json",
         "servers": servers,
         "channels": channels,
@@ -48,10 +50,10 @@ def _document(gateway: Gateway, host: str, subscriptions: list[Subscription]) ->
 
 
 def _broker_channels(name: str, broker: BrokerConfig) -> dict[str, Any]:
-    taken, told = "Events are taken from here.", "Derived events are published here."
+    inbound, outbound = "Events are taken from here.", "Derived events are published here."
     return {
-        **{f"{name}.in.{one.source}": _channel(name, one.source, taken) for one in broker.consume},
-        **{f"{name}.out.{one.to}": _channel(name, one.to, told) for one in broker.publish},
+        **{f"{name}.in.{one.source}": _channel(name, one.source, inbound) for one in broker.consume},
+        **{f"{name}.out.{one.to}": _channel(name, one.to, outbound) for one in broker.publish},
     }
 
 
@@ -88,7 +90,7 @@ def _message(subscriptions: list[Subscription]) -> dict[str, Any]:
     }
 
 
-def _told(subscriptions: list[Subscription]) -> str:
+def _describe(subscriptions: list[Subscription]) -> str:
     lines = [
         f"- {one.name}: {one.agent} · {one.task}" + (f" → {one.publishes}" if one.publishes else "")
         for one in subscriptions

@@ -6,17 +6,17 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field, JsonValue
 from temporalio.client import WorkflowExecutionDescription
 
-from api.durations import Work
-from api.estimates import in_words, job_seconds
+from api.durations import TaskKind
+from api.estimates import describe_seconds, estimate_job_seconds
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.idempotency import REPLAYED, IdempotencyKeyDep
-from api.job_items import counts, is_paused, results_from
+from api.job_items import count_items, is_paused, load_results
 from api.problem_docs import PROBLEMS
-from api.problems import escaped, invalid, not_found
-from api.runs_view import Run, described, whole_run
-from api.starting import Start, known_agent, start_run
+from api.problems import escape_pointer, invalid_field, not_found
+from api.runs_view import Run, find_run, load_run
+from api.starting import StartSpec, resolve_agent, start_run
 from api.strict_json import StrictJsonRoute
-from contracts.jobs import FAN_OUT_KEYS, MOST_ITEMS, Counts, FanOut, ItemResult, JobRequest
+from contracts.jobs import FAN_OUT_KEYS, MAX_ITEMS, FanOut, ItemCounts, ItemResult, JobRequest
 from contracts.payload import JsonObject, Payload
 from contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
 
@@ -73,35 +73,35 @@ async def start_job(
     """Answers at once. A list in `data` under `documentIds`, `documents`, `items` or what `fanOut` names is worked
     on item by item, unless the agent takes it whole; one bad item never sinks the job.
     """
-    agent = known_agent(gateway, body.agent)
-    fan_out = _fan_out(body, takes_whole=gateway.agents[agent].takes_whole(body.task))
+    agent = resolve_agent(gateway, body.agent)
+    fan_out = _build_fan_out(body, takes_batches=gateway.agents[agent].takes_batches(body.task))
     data = {name: value for name, value in body.data.items() if fan_out is None or name != fan_out.key}
-    start = Start(Pattern.QUEUE, tenant, body, task=body.task, key=key, data=data, fan_out=fan_out)
+    start = StartSpec(Pattern.QUEUE, tenant, body, task=body.task, key=key, data=data, fan_out=fan_out)
     items = len(fan_out.items) if fan_out else 1
-    expected = await job_seconds(gateway, Work(tenant, agent, body.task), items, body.concurrency)
+    expected = await estimate_job_seconds(gateway, TaskKind(tenant, agent, body.task), items, body.concurrency)
     started = await start_run(gateway, start)
     response.headers["Location"] = f"{API_PREFIX}/jobs/{started.run_id}"
     if started.replayed:
         response.headers.update(REPLAYED)
-    return JobAccepted(job_id=started.run_id, status=RunStatus.QUEUED, estimated_time=in_words(expected))
+    return JobAccepted(job_id=started.run_id, status=RunStatus.QUEUED, estimated_time=describe_seconds(expected))
 
 
-def _fan_out(body: JobRequest, *, takes_whole: bool) -> FanOut | None:
+def _build_fan_out(body: JobRequest, *, takes_batches: bool) -> FanOut | None:
     """The list to work on item by item, if there is one. Raises the problem of one that is none."""
     key = body.fan_out or next((name for name in FAN_OUT_KEYS if name in body.data), None)
     if key is None:
         return None
     if key not in body.data:
-        raise invalid("/fanOut", f"there is no {key} in data")
+        raise invalid_field("/fanOut", f"there is no {key} in data")
     items: JsonValue = body.data[key]
-    pointer = f"/data/{escaped(key)}"
+    pointer = f"/data/{escape_pointer(key)}"
     if not isinstance(items, list):
-        raise invalid(pointer, "must be a list; name another by fanOut")
+        raise invalid_field(pointer, "must be a list; name another by fanOut")
     if not items:
-        raise invalid(pointer, "must hold at least one item")
-    if len(items) > MOST_ITEMS:
-        raise invalid(pointer, f"holds {len(items):,} items, and a job takes {MOST_ITEMS:,}: start several jobs")
-    if takes_whole:
+        raise invalid_field(pointer, "must hold at least one item")
+    if len(items) > MAX_ITEMS:
+        raise invalid_field(pointer, f"holds {len(items):,} items, and a job takes {MAX_ITEMS:,}: start several jobs")
+    if takes_batches:
         return None
     return FanOut(key=key, items=items, concurrency=min(body.concurrency, len(items)), max_failures=body.max_failures)
 
@@ -116,49 +116,51 @@ def _fan_out(body: JobRequest, *, takes_whole: bool) -> FanOut | None:
 )
 async def read_job(job_id: JobId, gateway: GatewayDep, tenant: TenantDep) -> JobState:
     """Its status, how many items have ended, and finally its result."""
-    description = await _described_job(gateway, tenant, job_id)
-    run = await whole_run(gateway, tenant, description)
+    description = await _find_job(gateway, tenant, job_id)
+    run = await load_run(gateway, tenant, description)
     total = (await description.memo()).get("total")
-    progress = _whole_progress(run) if total is None else await _items_progress(gateway, description, run, total)
+    progress = (
+        _build_whole_progress(run) if total is None else await _load_items_progress(gateway, description, run, total)
+    )
     result = None
     if run.result is not None:
-        result = await _items_result(gateway, description, run, total) if total else run.result.said
+        result = await _load_items_result(gateway, description, run, total) if total else run.result.job_result
     return JobState(job_id=run.id, status=run.status, progress=progress, result=result, error=run.error)
 
 
-async def _described_job(gateway: Gateway, tenant: str, job_id: str) -> WorkflowExecutionDescription:
+async def _find_job(gateway: Gateway, tenant: str, job_id: str) -> WorkflowExecutionDescription:
     if not job_id.startswith(ID_PREFIXES[Pattern.QUEUE] + "_"):
         raise not_found("This job")
-    return await described(gateway, tenant, job_id)
+    return await find_run(gateway, tenant, job_id)
 
 
-def _whole_progress(run: Run) -> JobProgress:
+def _build_whole_progress(run: Run) -> JobProgress:
     done = run.status is RunStatus.COMPLETED
     percent = 100 if done else int(run.progress.percent) if run.progress else 0
     return JobProgress(completed=int(done), failed=int(run.status is RunStatus.FAILED), total=1, percent=percent)
 
 
-async def _items_progress(
+async def _load_items_progress(
     gateway: Gateway, description: WorkflowExecutionDescription, run: Run, total: int
 ) -> JobProgress:
-    told = run.result.data if run.result else None
-    if told:
-        ended = Counts.model_validate(told)
+    totals = run.result.data if run.result else None
+    if totals:
+        ended = ItemCounts.model_validate(totals)
     elif description.close_time is not None:  # its own counts may lack what was done in its last moments
-        ended = Counts.of(list((await results_from(gateway, description, 0, total)).values()))
+        ended = ItemCounts.from_results(list((await load_results(gateway, description, 0, total)).values()))
     else:
-        ended = await counts(gateway, description)
+        ended = await count_items(gateway, description)
     percent = 100 * (ended.completed + ended.failed) // total
     return JobProgress(completed=ended.completed, failed=ended.failed, total=total, percent=percent)
 
 
-async def _items_result(
+async def _load_items_result(
     gateway: Gateway, description: WorkflowExecutionDescription, run: Run, total: int
 ) -> JsonObject:
-    result: dict[str, Any] = {**run.result.said} if run.result else {}
+    result: dict[str, Any] = {**run.result.job_result} if run.result else {}
     result["results"] = f"{API_PREFIX}/jobs/{run.id}/results"
     if total <= _INLINE_ITEMS:
-        items = await _lines(gateway, description, range(total))
+        items = await _load_lines(gateway, description, range(total))
         result["items"] = [item.model_dump(mode="json", by_alias=True, exclude_none=True) for item in items]
     return result
 
@@ -172,25 +174,25 @@ class ItemLine(Payload):
     error: RunError | None = None
 
 
-def _line(item: ItemResult) -> ItemLine:
+def _to_line(item: ItemResult) -> ItemLine:
     if item.reply is None:
         return ItemLine(index=item.index, status=RunStatus.FAILED, error=item.error)
     reply = item.reply
-    said: JsonObject = {"response": reply.response, "confidence": reply.confidence}
-    result = reply.data if reply.data is not None else said
+    body: JsonObject = {"response": reply.response, "confidence": reply.confidence}
+    result = reply.data if reply.data is not None else body
     return ItemLine(index=item.index, status=RunStatus.COMPLETED, result=result)
 
 
-async def _lines(gateway: Gateway, description: WorkflowExecutionDescription, wanted: range) -> list[ItemLine]:
+async def _load_lines(gateway: Gateway, description: WorkflowExecutionDescription, indexes: range) -> list[ItemLine]:
     """The lines of these items: of those without a result too, if none is being worked on."""
-    results = await results_from(gateway, description, wanted.start, len(wanted))
+    results = await load_results(gateway, description, indexes.start, len(indexes))
     missing = RunStatus.CANCELLED if description.close_time is not None else None
     if missing is None and is_paused(description):
         missing = RunStatus.QUEUED
     lines: list[ItemLine] = []
-    for index in wanted:
+    for index in indexes:
         if index in results:
-            lines.append(_line(results[index]))
+            lines.append(_to_line(results[index]))
         elif missing is not None:
             lines.append(ItemLine(index=index, status=missing))
         else:
@@ -216,11 +218,11 @@ async def read_results(
     or was paused, all: an item without a result has a line that says so, `cancelled` or `queued`. Go on with the
     `X-Next-Cursor` of the answer; it is missing once the last item was sent.
     """
-    description = await _described_job(gateway, tenant, job_id)
+    description = await _find_job(gateway, tenant, job_id)
     total = (await description.memo()).get("total")
     if total is None:
         raise not_found("A list of results: this job was worked on as a whole, and")
-    items = await _lines(gateway, description, range(cursor, min(total, cursor + limit)))
+    items = await _load_lines(gateway, description, range(cursor, min(total, cursor + limit)))
     body = "".join(item.model_dump_json(by_alias=True, exclude_none=True) + "\n" for item in items)
     following = cursor + len(items)
     headers = {"X-Next-Cursor": str(following)} if following < total else {}

@@ -5,7 +5,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problem_handlers import render
-from api.problems import Kind, ProblemError
+from api.problems import ProblemError, ProblemType
 
 
 class BodyLimitMiddleware:
@@ -21,7 +21,7 @@ class BodyLimitMiddleware:
             return
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdigit() and int(announced.lstrip("0")[:20] or "0") > self._limit:
-            await render(ProblemError(Kind.TOO_LARGE, self._detail()))(scope, receive, send)
+            await render(ProblemError(ProblemType.TOO_LARGE, self._detail()))(scope, receive, send)
             return
         read = 0
 

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 
 from adapters.sealing import Sealer
-from api.problems import ProblemError, invalid
+from api.problems import ProblemError, invalid_field
 
 _MAC_BYTES = 12
 
@@ -46,4 +46,4 @@ class Cursors:
 
 def invalid_cursor() -> ProblemError:
     """The problem of a cursor that is none of this list's."""
-    return invalid("query:cursor", "is not a cursor of this list with these filters; start again without it")
+    return invalid_field("query:cursor", "is not a cursor of this list with these filters; start again without it")

@@ -12,22 +12,29 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
-from adapters.concurrency import few_at_once
-from adapters.run_outcomes import begun_with, ended_run
+from adapters.concurrency import gather_bounded
+from adapters.run_outcomes import fetch_input, fetch_outcome
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
-from api.listing import find_execution, list_page, still_latest
-from api.moments import Moment, UtcMoment, in_query
+from api.listing import filter_latest, find_execution, list_page
+from api.moments import TimeParam, UtcTime, to_query_time
 from api.problem_docs import PROBLEMS
-from api.problems import Kind, ProblemError, not_found
+from api.problems import ProblemError, ProblemType, not_found
 from api.strict_json import StrictJsonRoute
-from contracts.events import REJECTED_PREFIX, REJECTION, EventInput, ReactionInput, Rejection, event_queue
-from contracts.identity import is_public_id, public_id, workflow_id
-from contracts.payload import Payload, WireRequest
-from contracts.runs import DEADLINE, ID_PREFIXES, LIFE, Pattern, RunResult, deadline_after
+from contracts.events import (
+    REJECTED_ID_PREFIX,
+    REJECTION_MEMO,
+    EventInput,
+    ReactionInput,
+    Rejection,
+    event_task_queue,
+)
+from contracts.identity import build_workflow_id, is_public_id, parse_public_id
+from contracts.payload import Payload, RequestBody
+from contracts.runs import DEADLINE_MEMO, GENERATION_MEMO, ID_PREFIXES, Pattern, RunResult, compute_deadline
 
 router = APIRouter(prefix=API_PREFIX, tags=["event-driven"], route_class=StrictJsonRoute)
 
-_MOST_REDRIVEN = 1_000
+_MAX_REDRIVEN = 1_000
 _PAGE = 100
 
 
@@ -47,8 +54,8 @@ _TYPES = {
     LetterKind.REACTION: "EventReaction",
 }
 _KIND_OF_TYPE = {workflow_type: kind for kind, workflow_type in _TYPES.items()}
-_DEAD = "('Failed', 'TimedOut', 'Terminated')"
-_PREFIXES = (REJECTED_PREFIX, ID_PREFIXES[Pattern.EVENT], ID_PREFIXES[Pattern.REACTION])
+_DEAD_STATUSES = "('Failed', 'TimedOut', 'Terminated')"
+_PREFIXES = (REJECTED_ID_PREFIX, ID_PREFIXES[Pattern.EVENT], ID_PREFIXES[Pattern.REACTION])
 
 
 class DeadLetter(Payload):
@@ -70,10 +77,10 @@ class DeadLetterPage(Payload):
     next_cursor: str | None
 
 
-class RedriveRequest(WireRequest):
+class RedriveRequest(RequestBody):
     """Which dead letters to drive again: those of reactions, unless it says otherwise."""
 
-    since: UtcMoment
+    since: UtcTime
     kind: LetterKind = LetterKind.REACTION
 
 
@@ -92,15 +99,15 @@ async def list_dead_letters(
     gateway: GatewayDep,
     tenant: TenantDep,
     kind: LetterKind | None = None,
-    since: Moment | None = None,
+    since: TimeParam | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: str | None = None,
 ) -> DeadLetterPage:
     """A page may hold fewer than `limit` items and still have a next one: what was driven again is no dead letter."""
     listed, next_cursor = await list_page(gateway, _query(tenant, kind, since), limit, cursor)
-    present = await still_latest(gateway, listed)
+    present = await filter_latest(gateway, listed)
     return DeadLetterPage(
-        items=await few_at_once(partial(_letter, gateway, tenant), present), next_cursor=next_cursor
+        items=await gather_bounded(partial(_to_dead_letter, gateway, tenant), present), next_cursor=next_cursor
     )
 
 
@@ -114,11 +121,11 @@ async def list_dead_letters(
 async def redrive_many(body: RedriveRequest, gateway: GatewayDep, tenant: TenantDep) -> Redriven:
     """Those that were begun `since`, and are dead now."""
     redriven, seen, cursor = 0, 0, None
-    while seen < _MOST_REDRIVEN:
+    while seen < _MAX_REDRIVEN:
         listed, cursor = await list_page(gateway, _query(tenant, body.kind, body.since), _PAGE, cursor)
         seen += len(listed)
-        present = await still_latest(gateway, listed)
-        redriven += sum(await few_at_once(partial(_drive, gateway), present))
+        present = await filter_latest(gateway, listed)
+        redriven += sum(await gather_bounded(partial(_redrive, gateway), present))
         if cursor is None:
             break
     return Redriven(redriven=redriven, more=cursor is not None)
@@ -129,7 +136,7 @@ async def redrive_many(body: RedriveRequest, gateway: GatewayDep, tenant: Tenant
 )
 async def read_dead_letter(letter_id: LetterId, gateway: GatewayDep, tenant: TenantDep) -> DeadLetter:
     """Why it is one. What came stands in the Temporal UI, as the workflow's input."""
-    return await _letter(gateway, tenant, await _dead(gateway, tenant, letter_id))
+    return await _to_dead_letter(gateway, tenant, await _find_dead_letter(gateway, tenant, letter_id))
 
 
 @router.post(
@@ -141,25 +148,25 @@ async def read_dead_letter(letter_id: LetterId, gateway: GatewayDep, tenant: Ten
 )
 async def redrive(letter_id: LetterId, gateway: GatewayDep, tenant: TenantDep) -> DeadLetter:
     """Under the same id: what it publishes has the ids that it would have had."""
-    letter = await _dead(gateway, tenant, letter_id)
-    before = await _letter(gateway, tenant, letter)
+    letter = await _find_dead_letter(gateway, tenant, letter_id)
+    before = await _to_dead_letter(gateway, tenant, letter)
     if before.kind is LetterKind.REJECTED:
         raise ProblemError(
-            Kind.DEAD_LETTER_FINAL, f"It was never an event of its own: {before.reason} Send it anew, mended."
+            ProblemType.DEAD_LETTER_FINAL, f"It was never an event of its own: {before.reason} Send it anew, mended."
         )
-    await _drive(gateway, letter)
+    await _redrive(gateway, letter)
     return before
 
 
 def _query(tenant: str, kind: LetterKind | None, since: datetime | None) -> str:
     types = ", ".join(f"'{_TYPES[one]}'" for one in ([kind] if kind else LetterKind))
-    query = f"WorkflowType IN ({types}) AND Tenant = '{tenant}' AND ExecutionStatus IN {_DEAD}"
-    return f"{query} AND StartTime >= '{in_query(since)}'" if since else query
+    query = f"WorkflowType IN ({types}) AND Tenant = '{tenant}' AND ExecutionStatus IN {_DEAD_STATUSES}"
+    return f"{query} AND StartTime >= '{to_query_time(since)}'" if since else query
 
 
-async def _dead(gateway: Gateway, tenant: str, letter_id: str) -> WorkflowExecutionDescription:
+async def _find_dead_letter(gateway: Gateway, tenant: str, letter_id: str) -> WorkflowExecutionDescription:
     if is_public_id(letter_id) and letter_id.partition("_")[0] in _PREFIXES:
-        found = await find_execution(gateway, workflow_id(tenant, letter_id))
+        found = await find_execution(gateway, build_workflow_id(tenant, letter_id))
         if (
             found is not None
             and found.status is not None
@@ -169,15 +176,15 @@ async def _dead(gateway: Gateway, tenant: str, letter_id: str) -> WorkflowExecut
     raise not_found("This dead letter")
 
 
-async def _letter(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> DeadLetter:
+async def _to_dead_letter(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> DeadLetter:
     kind = _KIND_OF_TYPE[execution.workflow_type]
-    letter = public_id(execution.id)
+    letter = parse_public_id(execution.id)
     rejection: Rejection | None = None
     unreadable = False
     try:
         if kind is LetterKind.REJECTED:
-            rejection = await execution.memo_value(REJECTION, type_hint=Rejection)
-        reason = rejection.reason if rejection else await _reason(gateway, execution)
+            rejection = await execution.memo_value(REJECTION_MEMO, type_hint=Rejection)
+        reason = rejection.reason if rejection else await _load_reason(gateway, execution)
     except RPCError:
         raise
     except Exception as error:  # one that cannot be decoded must not hide all the others
@@ -193,30 +200,30 @@ async def _letter(gateway: Gateway, tenant: str, execution: WorkflowExecution) -
     )
 
 
-async def _reason(gateway: Gateway, execution: WorkflowExecution) -> str:
-    _, error = await ended_run(gateway.client, execution.id)
-    return f"{error.verdict}: {error.detail}" if error else "It ended without a word; the Temporal UI says more."
+async def _load_reason(gateway: Gateway, execution: WorkflowExecution) -> str:
+    _, error = await fetch_outcome(gateway.client, execution.id)
+    return f"{error.code}: {error.detail}" if error else "It ended without a word; the Temporal UI says more."
 
 
-async def _drive(gateway: Gateway, dead: WorkflowExecutionDescription) -> bool:
+async def _redrive(gateway: Gateway, dead: WorkflowExecutionDescription) -> bool:
     """Starts it once more with what it began with; False where it cannot be, or somebody else has just done so."""
     kind = _KIND_OF_TYPE[dead.workflow_type]
     if kind is LetterKind.REJECTED:
         return False
     memo = dict(await dead.memo())
-    given: Payload
+    workflow_input: Payload
     if kind is LetterKind.EVENT:
-        given = await begun_with(gateway.client, dead, EventInput)
+        workflow_input = await fetch_input(gateway.client, dead, EventInput)
     else:
-        reaction = await begun_with(gateway.client, dead, ReactionInput)
-        given = reaction.model_copy(update={"life": reaction.life + 1})
-        memo |= {LIFE: reaction.life + 1, DEADLINE: deadline_after(reaction.timeout)}
+        reaction = await fetch_input(gateway.client, dead, ReactionInput)
+        workflow_input = reaction.model_copy(update={"generation": reaction.generation + 1})
+        memo |= {GENERATION_MEMO: reaction.generation + 1, DEADLINE_MEMO: compute_deadline(reaction.timeout)}
     try:
         await gateway.client.start_workflow(
             dead.workflow_type,
-            given,
+            workflow_input,
             id=dead.id,
-            task_queue=event_queue(gateway.task_queue),
+            task_queue=event_task_queue(gateway.task_queue),
             result_type=RunResult,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,

@@ -13,25 +13,25 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 
-from adapters.run_outcomes import status_of
+from adapters.run_outcomes import to_run_status
 from contracts.runs import RunStatus
 
 _SAMPLE = 20
-_FRESH_SECONDS = 30.0
-_FEW = 5  # while there are fewer runs, the next one may tell much
-_FRESH_SECONDS_OF_FEW = 2.0
-_FRESH_BACKLOG_SECONDS = 2.0
+_TTL_SECONDS = 30.0
+_MIN_RUNS = 5  # while there are fewer runs, the next one may tell much
+_SMALL_SAMPLE_TTL_SECONDS = 2.0
+_BACKLOG_TTL_SECONDS = 2.0
 _BACKLOG_TIMEOUT = timedelta(seconds=2)
 
 # Task names are the clients' to choose; so many are remembered.
-_MOST_WORKS = 1_000
+_MAX_TASK_KINDS = 1_000
 
 # Below this a progress says little about the rest.
-_TELLING_PERCENT = 5
+_MIN_TELLING_PERCENT = 5
 
 
 @dataclass(frozen=True)
-class Work:
+class TaskKind:
     """What durations are measured of."""
 
     tenant: str
@@ -40,15 +40,15 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Measured:
+class DurationStats:
     """In seconds: medians of whole runs and of an item of theirs, and what 95 % of `runs` runs took no longer than;
     None where no run has ended yet.
     """
 
-    run: float | None = None
-    item: float | None = None
-    p95: float | None = None
-    runs: int = 0
+    run_seconds: float | None = None
+    item_seconds: float | None = None
+    p95_seconds: float | None = None
+    run_count: int = 0
 
 
 def completed_seconds(runs: Iterable[WorkflowExecution]) -> list[float]:
@@ -56,7 +56,7 @@ def completed_seconds(runs: Iterable[WorkflowExecution]) -> list[float]:
     return sorted(
         (run.close_time - run.start_time).total_seconds()
         for run in runs
-        if run.close_time is not None and status_of(run) is RunStatus.COMPLETED
+        if run.close_time is not None and to_run_status(run) is RunStatus.COMPLETED
     )
 
 
@@ -71,25 +71,25 @@ class Durations:
 
     client: Client
     estimates: Mapping[str, float]
-    _known: dict[Work, tuple[float, Measured]] = field(default_factory=dict)
+    _cache: dict[TaskKind, tuple[float, DurationStats]] = field(default_factory=dict)
     _backlog: tuple[float, float] = (-math.inf, 0.0)
 
-    async def of(self, work: Work) -> Measured:
+    async def get_stats(self, kind: TaskKind) -> DurationStats:
         """What was measured of such work."""
-        read_at, measured = self._known.get(work, (-math.inf, Measured()))
-        fresh = _FRESH_SECONDS if measured.runs >= _FEW else _FRESH_SECONDS_OF_FEW
-        if time.monotonic() - read_at >= fresh:
-            if len(self._known) >= _MOST_WORKS:
-                self._known.clear()
+        read_at, stats = self._cache.get(kind, (-math.inf, DurationStats()))
+        ttl = _TTL_SECONDS if stats.run_count >= _MIN_RUNS else _SMALL_SAMPLE_TTL_SECONDS
+        if time.monotonic() - read_at >= ttl:
+            if len(self._cache) >= _MAX_TASK_KINDS:
+                self._cache.clear()
             # set first, so that those who ask meanwhile do not all ask visibility
-            self._known[work] = (time.monotonic(), measured)
-            measured = await self._measure(work)
-            self._known[work] = (time.monotonic(), measured)
-        return measured
+            self._cache[kind] = (time.monotonic(), stats)
+            stats = await self._measure(kind)
+            self._cache[kind] = (time.monotonic(), stats)
+        return stats
 
-    async def _measure(self, work: Work) -> Measured:
+    async def _measure(self, kind: TaskKind) -> DurationStats:
         query = (
-            f"Tenant = '{work.tenant}' AND Agent = '{work.agent}' AND Task = '{work.task}' "
+            f"Tenant = '{kind.tenant}' AND Agent = '{kind.agent}' AND Task = '{kind.task}' "
             "AND ExecutionStatus = 'Completed'"
         )
         runs: list[tuple[float, int]] = []
@@ -99,20 +99,20 @@ class Durations:
                     seconds = (run.close_time - run.start_time).total_seconds()
                     runs.append((seconds, max(1, (await run.memo()).get("total", 1))))
         except RPCError:
-            return Measured()  # an estimate is not worth a failed answer
+            return DurationStats()  # an estimate is not worth a failed answer
         if not runs:
-            return Measured()
-        return Measured(
-            run=statistics.median(seconds for seconds, _ in runs),
-            item=statistics.median(seconds / total for seconds, total in runs),
-            p95=quantile(sorted(seconds for seconds, _ in runs), 0.95),
-            runs=len(runs),
+            return DurationStats()
+        return DurationStats(
+            run_seconds=statistics.median(seconds for seconds, _ in runs),
+            item_seconds=statistics.median(seconds / total for seconds, total in runs),
+            p95_seconds=quantile(sorted(seconds for seconds, _ in runs), 0.95),
+            run_count=len(runs),
         )
 
-    async def backlog(self, task_queue: str) -> float:
+    async def backlog_seconds(self, task_queue: str) -> float:
         """Seconds that the queue's oldest activity has been waiting for a worker: so long a new one will at least."""
         read_at, seconds = self._backlog
-        if time.monotonic() - read_at >= _FRESH_BACKLOG_SECONDS:
+        if time.monotonic() - read_at >= _BACKLOG_TTL_SECONDS:
             self._backlog = (time.monotonic(), seconds)
             try:
                 queue = await self.client.workflow_service.describe_task_queue(
@@ -130,12 +130,12 @@ class Durations:
             self._backlog = (time.monotonic(), seconds)
         return seconds
 
-    async def remaining(self, work: Work, created_at: datetime, percent: float) -> float:
+    async def remaining_seconds(self, kind: TaskKind, created_at: datetime, percent: float) -> float:
         """Seconds until an open run is expected to end, at least 0. `percent` is how far it says it is."""
         elapsed = max(0.0, (datetime.now(UTC) - created_at).total_seconds())
-        if percent >= _TELLING_PERCENT:
+        if percent >= _MIN_TELLING_PERCENT:
             return elapsed * (100 - percent) / percent
-        typical = (await self.of(work)).run or self.estimates.get(work.agent)
+        typical = (await self.get_stats(kind)).run_seconds or self.estimates.get(kind.agent)
         if typical is not None and typical > elapsed:
             return typical - elapsed
         return elapsed  # as long again: all that can be said of what takes longer than it should

@@ -1,8 +1,8 @@
 """How long a job will take, in the words of the article."""
 
-from api.durations import Work
+from api.durations import TaskKind
 from api.gateway import Gateway
-from contracts.runs import batch_queue
+from contracts.runs import batch_task_queue
 
 # Upper bounds in seconds, and what is said below them.
 _WORDS = (
@@ -19,19 +19,19 @@ _WORDS = (
 )
 
 
-def in_words(seconds: float | None) -> str:
+def describe_seconds(seconds: float | None) -> str:
     """`"5-10 minutes"`; `"unknown"` where nothing was measured and nothing configured."""
     if seconds is None:
         return "unknown"
     return next((words for bound, words in _WORDS if seconds < bound), "more than a day")
 
 
-async def job_seconds(gateway: Gateway, work: Work, items: int, concurrency: int) -> float | None:
+async def estimate_job_seconds(gateway: Gateway, kind: TaskKind, items: int, concurrency: int) -> float | None:
     """Seconds until a job of so many items is expected to end, the backlog before it included."""
-    per_item = (await gateway.durations.of(work)).item
+    per_item = (await gateway.durations.get_stats(kind)).item_seconds
     if per_item is None:
-        configured = gateway.durations.estimates.get(work.agent)
+        configured = gateway.durations.estimates.get(kind.agent)
         if configured is None:
             return None
         per_item = configured / min(concurrency, items)
-    return per_item * items + await gateway.durations.backlog(batch_queue(gateway.task_queue))
+    return per_item * items + await gateway.durations.backlog_seconds(batch_task_queue(gateway.task_queue))

@@ -8,16 +8,16 @@ from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
 
-from api.problems import FieldError, Kind, ProblemError, escaped
+from api.problems import FieldError, ProblemError, ProblemType, escape_pointer
 from api.strict_json import InvalidJsonError
-from contracts.cloudevents import MOST_EVENT_BYTES, CloudEvent, EventRefusedError, event_from_binary, event_from_json
+from contracts.cloudevents import MAX_EVENT_BYTES, CloudEvent, InvalidEventError, event_from_binary, event_from_json
 from contracts.strict_json import parse_json
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 _PLAIN = "application/json"
 
-MOST_IN_A_BATCH = 1_000
+MAX_BATCH_EVENTS = 1_000
 
 _PREFIX = "ce-"
 _ESCAPED = re.compile(r"\\(.)")
@@ -26,62 +26,68 @@ _ANY_OTHER = "application/cloudevents"
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What a request carried, in order: events, and why an item is none. `single`: it was not a batch."""
+class EventBatch:
+    """What a request carried, in order: events, and why an item is none. `is_single`: it was not a batch."""
 
-    items: list[CloudEvent | EventRefusedError]
-    single: bool
+    items: list[CloudEvent | InvalidEventError]
+    is_single: bool
 
 
-async def events_of(request: Request) -> Batch:
+async def parse_events(request: Request) -> EventBatch:
     """Reads the request. Raises the problem of a body that cannot be read at all."""
     body = await request.body()
     content_type = request.headers.get("content-type")
     media_type = (content_type or "").partition(";")[0].strip().lower()
-    attributes = _binary_attributes(request.headers)
-    if media_type not in (BATCH, _PLAIN) and len(body) > 2 * MOST_EVENT_BYTES:  # white space and escapes count too
-        raise refused(EventRefusedError([("", f"an event may have {MOST_EVENT_BYTES:,} bytes as JSON")]))
+    attributes = _parse_binary_attributes(request.headers)
+    if media_type not in (BATCH, _PLAIN) and len(body) > 2 * MAX_EVENT_BYTES:  # white space and escapes count too
+        raise invalid_event(InvalidEventError([("", f"an event may have {MAX_EVENT_BYTES:,} bytes as JSON")]))
     if media_type == BATCH:
-        return _batch(_json(body))
+        return _parse_batch(_parse_json(body))
     if media_type == STRUCTURED:
-        return Batch([_event(_json(body))], single=True)
+        return EventBatch([_parse_event(_parse_json(body))], is_single=True)
     if media_type.startswith(_ANY_OTHER):
-        raise ProblemError(Kind.UNSUPPORTED_MEDIA_TYPE, f"Of CloudEvents, {STRUCTURED} and {BATCH} are taken here.")
+        raise ProblemError(
+            ProblemType.UNSUPPORTED_MEDIA_TYPE, f"Of CloudEvents, {STRUCTURED} and {BATCH} are taken here."
+        )
     if attributes:
-        return Batch([_binary(attributes, content_type, body)], single=True)
+        return EventBatch([_parse_binary(attributes, content_type, body)], is_single=True)
     if media_type == _PLAIN:  # what people send by hand
-        said = _json(body)
-        return _batch(said) if isinstance(said, list) else Batch([_event(said)], single=True)
+        raw = _parse_json(body)
+        return _parse_batch(raw) if isinstance(raw, list) else EventBatch([_parse_event(raw)], is_single=True)
     raise ProblemError(
-        Kind.UNSUPPORTED_MEDIA_TYPE,
+        ProblemType.UNSUPPORTED_MEDIA_TYPE,
         f"Send a CloudEvent: as {STRUCTURED}, as {BATCH}, or in binary mode with its attributes as ce- headers.",
     )
 
 
-def _json(body: bytes) -> Any:
+def _parse_json(body: bytes) -> Any:
     try:
         return parse_json(body)
     except ValueError as error:
         raise InvalidJsonError(error) from None
 
 
-def _batch(said: Any) -> Batch:
-    if not isinstance(said, list):
-        raise ProblemError(Kind.INVALID, "A batch is a JSON list of events.", errors=[_field("", "must be a list")])
-    if len(said) > MOST_IN_A_BATCH:
-        detail = f"A batch may hold {MOST_IN_A_BATCH:,} events; this one holds {len(said):,}."
-        raise ProblemError(Kind.INVALID, detail, errors=[_field("", f"must hold at most {MOST_IN_A_BATCH:,} events")])
-    return Batch([_event(one) for one in said], single=False)
+def _parse_batch(raw: Any) -> EventBatch:
+    if not isinstance(raw, list):
+        raise ProblemError(
+            ProblemType.INVALID, "A batch is a JSON list of events.", errors=[_field_error("", "must be a list")]
+        )
+    if len(raw) > MAX_BATCH_EVENTS:
+        detail = f"A batch may hold {MAX_BATCH_EVENTS:,} events; this one holds {len(raw):,}."
+        raise ProblemError(
+            ProblemType.INVALID, detail, errors=[_field_error("", f"must hold at most {MAX_BATCH_EVENTS:,} events")]
+        )
+    return EventBatch([_parse_event(one) for one in raw], is_single=False)
 
 
-def _event(said: Any) -> CloudEvent | EventRefusedError:
+def _parse_event(raw: Any) -> CloudEvent | InvalidEventError:
     try:
-        return event_from_json(said)
-    except EventRefusedError as error:
+        return event_from_json(raw)
+    except InvalidEventError as error:
         return error
 
 
-def _binary_attributes(headers: Mapping[str, str]) -> dict[str, str]:
+def _parse_binary_attributes(headers: Mapping[str, str]) -> dict[str, str]:
     """Without their prefix, as the HTTP binding has them: quoted or not, percent-encoded UTF-8. Raises the problem of
     one that is none.
     """
@@ -90,13 +96,13 @@ def _binary_attributes(headers: Mapping[str, str]) -> dict[str, str]:
         if header.lower().startswith(_PREFIX):
             name = header.lower().removeprefix(_PREFIX)
             try:
-                found[name] = _decoded(value)
+                found[name] = _decode_header(value)
             except ValueError as error:
-                raise refused(EventRefusedError([(name, str(error))])) from None
+                raise invalid_event(InvalidEventError([(name, str(error))])) from None
     return found
 
 
-def _decoded(value: str) -> str:
+def _decode_header(value: str) -> str:
     if len(value) >= 2 and value[0] == value[-1] == '"':
         value = _ESCAPED.sub(r"\1", value[1:-1])
     if _BAD_ESCAPE.search(value):
@@ -108,19 +114,21 @@ def _decoded(value: str) -> str:
         raise ValueError("is not UTF-8") from None
 
 
-def _binary(attributes: dict[str, str], content_type: str | None, body: bytes) -> CloudEvent | EventRefusedError:
+def _parse_binary(
+    attributes: dict[str, str], content_type: str | None, body: bytes
+) -> CloudEvent | InvalidEventError:
     try:
         return event_from_binary(attributes, content_type, body)
-    except EventRefusedError as error:
+    except InvalidEventError as error:
         return error
 
 
-def refused(error: EventRefusedError) -> ProblemError:
+def invalid_event(error: InvalidEventError) -> ProblemError:
     """The problem of a single event that is none."""
-    errors = [_field(name, detail) for name, detail in error.mistakes]
-    return ProblemError(Kind.INVALID, f"This is no CloudEvent: {error}.", errors=errors)
+    errors = [_field_error(name, detail) for name, detail in error.errors]
+    return ProblemError(ProblemType.INVALID, f"This is no CloudEvent: {error}.", errors=errors)
 
 
-def _field(name: str, detail: str) -> FieldError:
-    pointer = "".join(f"/{escaped(part)}" for part in name.split(".")) if name else ""
+def _field_error(name: str, detail: str) -> FieldError:
+    pointer = "".join(f"/{escape_pointer(part)}" for part in name.split(".")) if name else ""
     return FieldError(pointer=pointer, detail=detail)

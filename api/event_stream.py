@@ -13,14 +13,14 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from temporalio.service import RPCError
 
-from adapters.events.feed import OVERLAP, Happening
+from adapters.events.feed import OVERLAP, ActivityItem
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
-from api.long_answers import BEAT_SECONDS, RETRY, STREAM_HEADERS
-from api.moments import Moment
+from api.long_answers import HEARTBEAT_SECONDS, RETRY_MILLISECONDS, STREAM_HEADERS
+from api.moments import TimeParam
 from api.problem_docs import PROBLEMS
-from api.problems import invalid
+from api.problems import invalid_field
 from api.strict_json import StrictJsonRoute
-from contracts.events import indexed
+from contracts.events import to_keyword
 
 router = APIRouter(prefix=API_PREFIX, tags=["event-driven"], route_class=StrictJsonRoute)
 
@@ -47,7 +47,7 @@ _RECONNECT = format_sse_event(data_str='{"reconnect":true}', event="reconnect")
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _StreamFilter:
     """Which happenings a reader wants, and from when on; `after` is the last one that it has."""
 
     type: str | None
@@ -58,35 +58,35 @@ class _Wanted:
     since: datetime | None
     after: str | None = None
 
-    def takes(self, happening: Happening) -> bool:
-        wanted = (
-            (self.type, happening.type),
-            (self.source, happening.source),
-            (indexed(self.correlation) if self.correlation else None, happening.correlation),
-            (self.subscription, happening.subscription),
-            (self.kind, happening.kind),
+    def matches(self, item: ActivityItem) -> bool:
+        conditions = (
+            (self.type, item.type),
+            (self.source, item.source),
+            (to_keyword(self.correlation) if self.correlation else None, item.correlation_id),
+            (self.subscription, item.subscription),
+            (self.kind, item.kind),
         )
-        return all(value is None or value == given for value, given in wanted)
+        return all(value is None or value == actual for value, actual in conditions)
 
 
-async def _wanted(
+async def _parse_filter(
     event_type: Annotated[_Text, Query(alias="type", description="Of the event, or of the one reacted to.")] = None,
     source: _Text = None,
     correlation: _Text = None,
     subscription: Annotated[_Text, Query(description="Reactions of this subscription alone.")] = None,
     kind: Annotated[Literal["event", "reaction"] | None, Query(description="Both, if absent.")] = None,
-    since: Moment | None = None,
+    since: TimeParam | None = None,
     last_event_id: Annotated[
         str | None, Header(description="Goes on after that one. What was sent in its last 5 s may come again.")
     ] = None,
-) -> _Wanted:
+) -> _StreamFilter:
     after = None
     if last_event_id is not None:
         match = re.fullmatch(r"([0-9]{1,14})-([a-z]{3}_[a-z2-7]{26})", last_event_id)
         if match is None:
-            raise invalid("header:last-event-id", "must be an id that came in this stream")
+            raise invalid_field("header:last-event-id", "must be an id that came in this stream")
         since, after = datetime.fromtimestamp(int(match[1]) / 1000, UTC) - OVERLAP, last_event_id
-    return _Wanted(event_type, source, correlation, subscription, kind, since, after)
+    return _StreamFilter(event_type, source, correlation, subscription, kind, since, after)
 
 
 @router.get(
@@ -97,54 +97,54 @@ async def _wanted(
     responses=_RESPONSES,
 )
 async def watch_events(
-    gateway: GatewayDep, tenant: TenantDep, wanted: Annotated[_Wanted, Depends(_wanted)]
+    gateway: GatewayDep, tenant: TenantDep, stream_filter: Annotated[_StreamFilter, Depends(_parse_filter)]
 ) -> Response:
     """From now on, or `since`. About half a second after they happened."""
     return StreamingResponse(
-        _watched(gateway, tenant, wanted), media_type="text/event-stream", headers=dict(STREAM_HEADERS)
+        _stream_events(gateway, tenant, stream_filter), media_type="text/event-stream", headers=dict(STREAM_HEADERS)
     )
 
 
-async def _watched(gateway: Gateway, tenant: str, wanted: _Wanted) -> AsyncIterator[bytes]:
-    yield format_sse_event(retry=RETRY)
-    async with gateway.feed.joined(tenant) as queue:
-        sent: set[str] = {wanted.after} if wanted.after else set()
-        if wanted.since is not None:
+async def _stream_events(gateway: Gateway, tenant: str, stream_filter: _StreamFilter) -> AsyncIterator[bytes]:
+    yield format_sse_event(retry=RETRY_MILLISECONDS)
+    async with gateway.activity_feed.subscribe(tenant) as queue:
+        sent: set[str] = {stream_filter.after} if stream_filter.after else set()
+        if stream_filter.since is not None:
             try:
-                async for page in gateway.feed.since(tenant, wanted.since):
-                    for happening in page:
-                        identity = _identity(happening)
-                        if wanted.takes(happening) and identity not in sent:
-                            yield _event(happening)
-                        if datetime.now(UTC) - happening.at < 4 * OVERLAP:  # the queue may bring it once more
+                async for page in gateway.activity_feed.read_since(tenant, stream_filter.since):
+                    for item in page:
+                        identity = _item_id(item)
+                        if stream_filter.matches(item) and identity not in sent:
+                            yield _format_item(item)
+                        if datetime.now(UTC) - item.occurred_at < 4 * OVERLAP:  # the queue may bring it once more
                             sent.add(identity)
             except RPCError:
                 yield _RECONNECT
                 return
         while not (queue.full() or gateway.streams.stopping.is_set()):
-            happening_or_none = await _next(queue, gateway.streams.stopping)
-            if happening_or_none is None:
+            next_item = await _next_item(queue, gateway.streams.stopping)
+            if next_item is None:
                 yield b": still here\n\n"
-            elif wanted.takes(happening_or_none) and _identity(happening_or_none) not in sent:
-                yield _event(happening_or_none)
+            elif stream_filter.matches(next_item) and _item_id(next_item) not in sent:
+                yield _format_item(next_item)
     yield _RECONNECT
 
 
-async def _next(queue: asyncio.Queue[Happening], stopping: asyncio.Event) -> Happening | None:
+async def _next_item(queue: asyncio.Queue[ActivityItem], stopping: asyncio.Event) -> ActivityItem | None:
     """What happens next; None when nothing did for a while, or this process stops."""
-    waiting = [asyncio.ensure_future(queue.get()), asyncio.ensure_future(stopping.wait())]
+    tasks = [asyncio.ensure_future(queue.get()), asyncio.ensure_future(stopping.wait())]
     try:
-        await asyncio.wait(waiting, timeout=BEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        return waiting[0].result() if waiting[0].done() else None  # type: ignore[return-value]
+        await asyncio.wait(tasks, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[0].result() if tasks[0].done() else None  # type: ignore[return-value]
     finally:
-        for one in waiting:
+        for one in tasks:
             one.cancel()
 
 
-def _identity(happening: Happening) -> str:
-    return f"{int(happening.at.timestamp() * 1000)}-{happening.id}"
+def _item_id(item: ActivityItem) -> str:
+    return f"{int(item.occurred_at.timestamp() * 1000)}-{item.id}"
 
 
-def _event(happening: Happening) -> bytes:
-    said = json.dumps(happening.body, ensure_ascii=False, separators=(",", ":"))
-    return format_sse_event(data_str=said, event=happening.kind, id=_identity(happening))
+def _format_item(item: ActivityItem) -> bytes:
+    body = json.dumps(item.body, ensure_ascii=False, separators=(",", ":"))
+    return format_sse_event(data_str=body, event=item.kind, id=_item_id(item))

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Response
 from pydantic import ConfigDict, Field
 
-from api.event_requests import refused
-from api.events import EventsAccepted, accept_one
+from api.event_requests import invalid_event
+from api.events import EventsAccepted, accept_event
 from api.gateway import API_PREFIX, GatewayDep, TenantDep
 from api.problem_docs import PROBLEMS
-from api.starting import check_room
+from api.starting import check_storage
 from api.strict_json import StrictJsonRoute
-from contracts.cloudevents import EventRefusedError, event_from_json
+from contracts.cloudevents import InvalidEventError, event_from_json
 from contracts.payload import JsonObject, Payload
 
 router = APIRouter(prefix=API_PREFIX, tags=["event-driven"], route_class=StrictJsonRoute)
@@ -57,11 +57,13 @@ class EventBridgeEvent(Payload):
     response_model_exclude_none=True,
     responses=PROBLEMS,
 )
-async def take(body: EventBridgeEvent, gateway: GatewayDep, tenant: TenantDep, response: Response) -> EventsAccepted:
+async def accept_eventbridge_event(
+    body: EventBridgeEvent, gateway: GatewayDep, tenant: TenantDep, response: Response
+) -> EventsAccepted:
     """Its `detail-type` becomes the event's type, its `detail` the data; account and region are the extension
     attributes `awsaccount` and `awsregion`. What EventBridge repeats is a duplicate.
     """
-    said: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         "specversion": "1.0",
         "id": body.id,
         "source": body.source,
@@ -73,9 +75,9 @@ async def take(body: EventBridgeEvent, gateway: GatewayDep, tenant: TenantDep, r
         "awsregion": body.region or None,
         "data": body.detail,
     }
-    check_room(gateway)
+    check_storage(gateway)
     try:
-        event = event_from_json({name: value for name, value in said.items() if value is not None})
-    except EventRefusedError as error:
-        raise refused(error) from None
-    return await accept_one(gateway, tenant, event, response)
+        event = event_from_json({name: value for name, value in attributes.items() if value is not None})
+    except InvalidEventError as error:
+        raise invalid_event(error) from None
+    return await accept_event(gateway, tenant, event, response)

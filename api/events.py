@@ -7,22 +7,22 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 from temporalio.client import WorkflowExecution
 
-from adapters.concurrency import few_at_once
-from adapters.events.intake import Accepted
-from adapters.events.stored import whole_event
-from api.event_requests import BATCH, STRUCTURED, events_of, refused
-from api.events_view import EventDetail, EventSummary, event_tree, known_event, summary
+from adapters.concurrency import gather_bounded
+from adapters.events.intake import AcceptedEvent
+from adapters.events.stored import load_event
+from api.event_requests import BATCH, STRUCTURED, invalid_event, parse_events
+from api.events_view import EventDetail, EventSummary, find_event, load_event_tree, summarize_event
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.idempotency import REPLAYED, IdempotencyKeyDep
 from api.listing import find_execution, list_page
-from api.moments import Moment, in_query
+from api.moments import TimeParam, to_query_time
 from api.problem_docs import PROBLEMS
-from api.problems import Kind, ProblemError
-from api.starting import check_room
+from api.problems import ProblemError, ProblemType
+from api.starting import check_storage
 from api.strict_json import StrictJsonRoute
-from contracts.cloudevents import CloudEvent, EventRefusedError
-from contracts.events import HTTP, REPLAY, Acceptance, indexed
-from contracts.identity import keyed_id, new_id
+from contracts.cloudevents import CloudEvent, InvalidEventError
+from contracts.events import VIA_HTTP, VIA_REPLAY, AcceptOutcome, to_keyword
+from contracts.identity import derive_id, new_id
 from contracts.payload import Payload
 
 router = APIRouter(prefix=API_PREFIX, tags=["event-driven"], route_class=StrictJsonRoute)
@@ -97,18 +97,18 @@ async def publish(request: Request, gateway: GatewayDep, tenant: TenantDep, resp
     """Answers once all of them are in Temporal. An event's source and id are its idempotency key: the same event
     again, by whatever way, is a `duplicate` and drives nothing.
     """
-    check_room(gateway)
-    batch = await events_of(request)
-    if batch.single:
+    check_storage(gateway)
+    batch = await parse_events(request)
+    if batch.is_single:
         (only,) = batch.items
-        if isinstance(only, EventRefusedError):
-            raise refused(only)
-        return await accept_one(gateway, tenant, only, response)
+        if isinstance(only, InvalidEventError):
+            raise invalid_event(only)
+        return await accept_event(gateway, tenant, only, response)
     events = [item for item in batch.items if isinstance(item, CloudEvent)]
-    accepted = iter(await gateway.events.accept_all(tenant, events, HTTP))
-    return _counted(
+    accepted = iter(await gateway.event_ingest.accept_all(tenant, events, VIA_HTTP))
+    return _count_items(
         [
-            _item(item, next(accepted))
+            _to_item(item, next(accepted))
             if isinstance(item, CloudEvent)
             else AcceptedItem(status="rejected", detail=f"This is no CloudEvent: {item}.")
             for item in batch.items
@@ -116,26 +116,26 @@ async def publish(request: Request, gateway: GatewayDep, tenant: TenantDep, resp
     )
 
 
-async def accept_one(gateway: Gateway, tenant: str, event: CloudEvent, response: Response) -> EventsAccepted:
+async def accept_event(gateway: Gateway, tenant: str, event: CloudEvent, response: Response) -> EventsAccepted:
     """The answer to a single event. Raises the problem of one whose id belongs to another."""
-    accepted = await gateway.events.accept(tenant, event, HTTP)
-    item = _item(event, accepted)
-    if accepted.outcome is Acceptance.CONFLICT:
-        raise ProblemError(Kind.EVENT_CONFLICT, item.detail or "", run_id=item.id)
+    accepted = await gateway.event_ingest.accept(tenant, event, VIA_HTTP)
+    item = _to_item(event, accepted)
+    if accepted.outcome is AcceptOutcome.CONFLICT:
+        raise ProblemError(ProblemType.EVENT_CONFLICT, item.detail or "", run_id=item.id)
     response.headers["Location"] = f"{API_PREFIX}/events/{item.id}"
-    return _counted([item])
+    return _count_items([item])
 
 
-def _counted(items: list[AcceptedItem]) -> EventsAccepted:
+def _count_items(items: list[AcceptedItem]) -> EventsAccepted:
     accepted, duplicate, rejected = (
         sum(item.status == status for item in items) for status in ("accepted", "duplicate", "rejected")
     )
     return EventsAccepted(items=items, accepted=accepted, duplicate=duplicate, rejected=rejected)
 
 
-def _item(event: CloudEvent, accepted: Accepted) -> AcceptedItem:
+def _to_item(event: CloudEvent, accepted: AcceptedEvent) -> AcceptedItem:
     known = {"id": accepted.event_id, "event_id": event.id, "source": event.source}
-    if accepted.outcome is Acceptance.CONFLICT:
+    if accepted.outcome is AcceptOutcome.CONFLICT:
         detail = "Another event with this source and id was accepted before. Give every event an id of its own."
         return AcceptedItem(status="rejected", detail=detail, **known)
     return AcceptedItem(status=accepted.outcome, **known)
@@ -151,19 +151,19 @@ async def list_events(
     event_type: Annotated[_Text, Query(alias="type")] = None,
     source: _Text = None,
     correlation: _Text = None,
-    since: Moment | None = None,
-    until: Moment | None = None,
+    since: TimeParam | None = None,
+    until: TimeParam | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: str | None = None,
 ) -> EventPage:
     """What Temporal's visibility knows, a moment late."""
     query = events_query(tenant, event_type, source, correlation)
     if since:
-        query += f" AND StartTime >= '{in_query(since)}'"
+        query += f" AND StartTime >= '{to_query_time(since)}'"
     if until:
-        query += f" AND StartTime < '{in_query(until)}'"
+        query += f" AND StartTime < '{to_query_time(until)}'"
     listed, next_cursor = await list_page(gateway, query, limit, cursor)
-    return EventPage(items=await few_at_once(partial(_summary, gateway, tenant), listed), next_cursor=next_cursor)
+    return EventPage(items=await gather_bounded(partial(_summary, gateway, tenant), listed), next_cursor=next_cursor)
 
 
 def events_query(tenant: str, event_type: str | None, source: str | None, correlation: str | None) -> str:
@@ -171,14 +171,14 @@ def events_query(tenant: str, event_type: str | None, source: str | None, correl
     conditions = ["WorkflowType = 'EventDriven'", f"Tenant = '{tenant}'"]
     for attribute, value in (("Task", event_type), ("EventSource", source), ("CorrelationId", correlation)):
         if value:
-            conditions.append(f"{attribute} = '{indexed(value)}'")
+            conditions.append(f"{attribute} = '{to_keyword(value)}'")
     return " AND ".join(conditions)
 
 
 async def _summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> EventSummary:
     if execution.close_time is None:  # visibility lags
         execution = await find_execution(gateway, execution.id) or execution
-    return await summary(gateway, tenant, execution)
+    return await summarize_event(gateway, tenant, execution)
 
 
 @router.get(
@@ -186,7 +186,7 @@ async def _summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) 
 )
 async def read_event(event_id: EventId, gateway: GatewayDep, tenant: TenantDep) -> EventDetail:
     """As a tree: its reactions, the events that they published, the reactions to those, and so on."""
-    return await event_tree(gateway, tenant, await known_event(gateway, tenant, event_id))
+    return await load_event_tree(gateway, tenant, await find_event(gateway, tenant, event_id))
 
 
 @router.post(
@@ -202,14 +202,18 @@ async def replay_event(
     """As an event of its own, with a new id and `replayof`, which everything that follows from it carries too: nobody
     has to take it for live.
     """
-    event = await whole_event(gateway.client, await known_event(gateway, tenant, event_id))
-    again = keyed_id("rpl", tenant, event_id, key) if key else new_id("rpl")
+    event = await load_event(gateway.client, await find_event(gateway, tenant, event_id))
+    replay_id = derive_id("rpl", tenant, event_id, key) if key else new_id("rpl")
     replayed = CloudEvent.model_validate(
-        {**event.as_json(), "id": f"{event.id[:200]}~{again}", "replayof": event.attribute("replayof") or event.id}
-        | ({} if event.attribute("correlationid") is None else {"correlationid": again})
+        {
+            **event.to_json(),
+            "id": f"{event.id[:200]}~{replay_id}",
+            "replayof": event.attribute("replayof") or event.id,
+        }
+        | ({} if event.attribute("correlationid") is None else {"correlationid": replay_id})
     )
-    accepted = await gateway.events.accept(tenant, replayed, REPLAY)
+    accepted = await gateway.event_ingest.accept(tenant, replayed, VIA_REPLAY)
     response.headers["Location"] = f"{API_PREFIX}/events/{accepted.event_id}"
-    if accepted.outcome is not Acceptance.ACCEPTED:
+    if accepted.outcome is not AcceptOutcome.ACCEPTED:
         response.headers.update(REPLAYED)
-    return await summary(gateway, tenant, await known_event(gateway, tenant, accepted.event_id))
+    return await summarize_event(gateway, tenant, await find_event(gateway, tenant, accepted.event_id))

@@ -7,23 +7,23 @@ import structlog
 from pydantic import Field
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
 
-from adapters.concurrency import few_at_once
-from adapters.events.stored import head_of, whole_event
-from adapters.run_outcomes import ended_run, status_of
+from adapters.concurrency import gather_bounded
+from adapters.events.stored import load_event, load_preview
+from adapters.run_outcomes import fetch_outcome, to_run_status
 from api.gateway import API_PREFIX, Gateway
 from api.listing import find_execution
 from api.problems import not_found
 from api.runs_view import RunSummary
-from api.runs_view import summary as run_summary
-from contracts.events import DISPATCH, DispatchHead, OutboundRoute, ReactionResult
-from contracts.identity import is_public_id, public_id, workflow_id
+from api.runs_view import summarize_run as run_summary
+from contracts.events import DISPATCH_MEMO, DispatchSummary, OutboundRoute, ReactionResult
+from contracts.identity import build_workflow_id, is_public_id, parse_public_id
 from contracts.payload import Payload
 from contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
 
 log = structlog.get_logger(__name__)
 
 # So many events of a tree are read; the rest is named, and can be asked for by its own id.
-_MOST_IN_A_TREE = 200
+_MAX_IN_A_TREE = 200
 
 
 class EventLinks(Payload):
@@ -56,14 +56,14 @@ class ReactionView(RunSummary):
 
 
 class EventNode(Payload):
-    """An event in a tree. `whole` is false where the tree was cut: ask for this event's own."""
+    """An event in a tree. `isComplete` is false where the tree was cut: ask for this event's own."""
 
     id: str
     event_id: str
     type: str
     status: RunStatus
     reactions: list[ReactionView]
-    whole: bool = True
+    is_complete: bool = True
 
 
 class EventDetail(EventSummary):
@@ -74,22 +74,22 @@ class EventDetail(EventSummary):
     reactions: list[ReactionView]
 
 
-async def known_event(gateway: Gateway, tenant: str, event_id: str) -> WorkflowExecutionDescription:
+async def find_event(gateway: Gateway, tenant: str, event_id: str) -> WorkflowExecutionDescription:
     """What Temporal knows of an event now. Raises the problem of one that is not there."""
     if is_public_id(event_id) and event_id.startswith(f"{ID_PREFIXES[Pattern.EVENT]}_"):
-        found = await find_execution(gateway, workflow_id(tenant, event_id))
+        found = await find_execution(gateway, build_workflow_id(tenant, event_id))
         if found is not None:
             return found
     raise not_found("This event")
 
 
-async def summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> EventSummary:
+async def summarize_event(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> EventSummary:
     """An event as far as visibility or a description tells it."""
-    event_id = public_id(execution.id)
+    event_id = parse_public_id(execution.id)
     path = f"{API_PREFIX}/events/{event_id}"
     try:
-        head = await head_of(execution)
-        event, via, unreadable = head.event.as_json(), head.via, False
+        preview = await load_preview(execution)
+        event, via, unreadable = preview.event.to_json(), preview.via, False
     except Exception as error:  # one that cannot be decoded must not hide all the others
         log.warning("an event cannot be shown", event_id=event_id, error=repr(error)[:500])
         event, via, unreadable = {}, "", True
@@ -98,34 +98,36 @@ async def summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) -
         event=event,
         via=via,
         unreadable=unreadable,
-        status=status_of(execution),
+        status=to_run_status(execution),
         received_at=execution.start_time,
         closed_at=execution.close_time,
         links=EventLinks(self=path, replay=f"{path}/replay", temporal_ui=gateway.ui_link(tenant, event_id)),
     )
 
 
-async def event_tree(gateway: Gateway, tenant: str, root: WorkflowExecutionDescription) -> EventDetail:
+async def load_event_tree(gateway: Gateway, tenant: str, root: WorkflowExecutionDescription) -> EventDetail:
     """An event and all that followed from it."""
-    tree = _Tree(gateway, tenant)
-    head = await summary(gateway, tenant, root)
-    dispatch = await _dispatch(root)
-    error = (await ended_run(gateway.client, root.id))[1] if head.status is RunStatus.FAILED else None
+    tree = _TreeReader(gateway, tenant)
+    summary = await summarize_event(gateway, tenant, root)
+    dispatch = await _load_dispatch(root)
+    error = (await fetch_outcome(gateway.client, root.id))[1] if summary.status is RunStatus.FAILED else None
     return EventDetail(
-        **{**dict(head), "event": (await whole_event(gateway.client, root)).as_json()},
+        **{**dict(summary), "event": (await load_event(gateway.client, root)).to_json()},
         error=error,
         routes=dispatch.routes,
-        reactions=await tree.reactions(dispatch),
+        reactions=await tree.load_reactions(dispatch),
     )
 
 
-async def _dispatch(execution: WorkflowExecution) -> DispatchHead:
+async def _load_dispatch(execution: WorkflowExecution) -> DispatchSummary:
     """What an event called for; nothing until it was matched, which takes a moment."""
-    dispatch: DispatchHead = await execution.memo_value(DISPATCH, DispatchHead(), type_hint=DispatchHead)
+    dispatch: DispatchSummary = await execution.memo_value(
+        DISPATCH_MEMO, DispatchSummary(), type_hint=DispatchSummary
+    )
     return dispatch
 
 
-class _Tree:
+class _TreeReader:
     """Reads on from event to event, for as long as there is room. A circle ends: no event is read twice."""
 
     def __init__(self, gateway: Gateway, tenant: str) -> None:
@@ -133,30 +135,32 @@ class _Tree:
         self._tenant = tenant
         self._read: set[str] = set()
 
-    async def reactions(self, dispatch: DispatchHead) -> list[ReactionView]:
+    async def load_reactions(self, dispatch: DispatchSummary) -> list[ReactionView]:
         """Those that have begun, by subscription."""
-        found = await few_at_once(self._reaction, sorted(dispatch.reactions.items()))
+        found = await gather_bounded(self._load_reaction, sorted(dispatch.reactions.items()))
         return [reaction for reaction in found if reaction is not None]
 
-    async def _reaction(self, named: tuple[str, str]) -> ReactionView | None:
-        subscription, reaction = named
-        description = await find_execution(self._gateway, workflow_id(self._tenant, reaction))
+    async def _load_reaction(self, entry: tuple[str, str]) -> ReactionView | None:
+        subscription, reaction = entry
+        description = await find_execution(self._gateway, build_workflow_id(self._tenant, reaction))
         if description is None:
             return None  # it waits for its turn
-        head = run_summary(self._gateway, self._tenant, description)
+        summary = run_summary(self._gateway, self._tenant, description)
         result, error = None, None
-        if head.status in (RunStatus.COMPLETED, RunStatus.FAILED):
-            result, error = await ended_run(self._gateway.client, description.id, ReactionResult)
+        if summary.status in (RunStatus.COMPLETED, RunStatus.FAILED):
+            result, error = await fetch_outcome(self._gateway.client, description.id, ReactionResult)
         published = result.published if isinstance(result, ReactionResult) else []
-        nodes = await few_at_once(self._node, [(one.event_id, one.id, one.type) for one in published])
-        return ReactionView(**dict(head), subscription=subscription, error=error, published=nodes)
+        nodes = await gather_bounded(self._load_node, [(one.event_id, one.id, one.type) for one in published])
+        return ReactionView(**dict(summary), subscription=subscription, error=error, published=nodes)
 
-    async def _node(self, published: tuple[str, str, str]) -> EventNode:
+    async def _load_node(self, published: tuple[str, str, str]) -> EventNode:
         event_id, own_id, event_type = published
         known = {"id": event_id, "event_id": own_id, "type": event_type}
-        description = await find_execution(self._gateway, workflow_id(self._tenant, event_id))
-        status = status_of(description) if description else RunStatus.PROCESSING
-        if description is None or event_id in self._read or len(self._read) >= _MOST_IN_A_TREE:
-            return EventNode(**known, status=status, reactions=[], whole=False)
+        description = await find_execution(self._gateway, build_workflow_id(self._tenant, event_id))
+        status = to_run_status(description) if description else RunStatus.PROCESSING
+        if description is None or event_id in self._read or len(self._read) >= _MAX_IN_A_TREE:
+            return EventNode(**known, status=status, reactions=[], is_complete=False)
         self._read.add(event_id)
-        return EventNode(**known, status=status, reactions=await self.reactions(await _dispatch(description)))
+        return EventNode(
+            **known, status=status, reactions=await self.load_reactions(await _load_dispatch(description))
+        )

@@ -11,20 +11,20 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 from temporalio.client import Client
 
-from adapters.agents.circuits import Circuits
+from adapters.agents.circuits import CircuitBreakers
 from adapters.disk_space import DiskSpace
-from adapters.events.feed import EventFeed
-from adapters.events.intake import EventIntake
+from adapters.events.feed import ActivityFeed
+from adapters.events.intake import EventIngest
 from adapters.sealing import Sealer
-from adapters.streams.live import LiveStreams
+from adapters.streams.live import StreamHubs
 from api.durations import Durations
-from api.pollers import Pollers
+from api.pollers import WorkerPollers
 from api.shared_answers import SharedAnswers
-from api.watching import Watches
+from api.watching import PollCache
 from contracts.agent import WorkflowTarget
 from contracts.agent_config import AgentConfig
 from contracts.config import BrokerConfig
-from contracts.identity import DEFAULT_TENANT, workflow_id
+from contracts.identity import DEFAULT_TENANT, build_workflow_id
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ API_PREFIX = "/api/agent"
 
 
 @dataclass(frozen=True)
-class WebhookTerms:
+class WebhookSettings:
     """How webhooks are taken: `schedule` is the pause before each attempt in seconds; without a sealer none are."""
 
     sealer: Sealer | None
@@ -50,29 +50,29 @@ class Gateway:
     task_queue: str
     agents: Mapping[str, AgentConfig]
     # Those of them that are workflows.
-    targets: Mapping[str, WorkflowTarget]
-    circuits: Circuits
+    workflow_targets: Mapping[str, WorkflowTarget]
+    circuit_breakers: CircuitBreakers
     default_agent: str
     # Without a slash at its end; None where the Temporal UI's address is not known.
     ui_url: str | None
     durations: Durations
-    streams: LiveStreams
-    webhooks: WebhookTerms
+    streams: StreamHubs
+    webhooks: WebhookSettings
     # Whether the ends of runs become events.
-    interactions: bool
-    events: EventIntake
-    feed: EventFeed
+    publish_interactions: bool
+    event_ingest: EventIngest
+    activity_feed: ActivityFeed
     brokers: Mapping[str, BrokerConfig]
-    pollers: Pollers
+    pollers: WorkerPollers
     disk: DiskSpace
     # `GET /stats` and `GET /agents`: visibility is searched once for all who look at the same time.
     statistics: SharedAnswers = field(default_factory=lambda: SharedAnswers(seconds=_STATISTICS_SECONDS))
-    watches: Watches = field(default_factory=Watches)
+    poll_cache: PollCache = field(default_factory=PollCache)
     _background: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Has it done after the request that wanted it is over."""
-        task = asyncio.create_task(_logged(work))
+        task = asyncio.create_task(_log_failure(work))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
@@ -80,11 +80,11 @@ class Gateway:
         """The run's page in the Temporal UI."""
         if self.ui_url is None:
             return None
-        run = quote(workflow_id(tenant, run_id), safe="")
+        run = quote(build_workflow_id(tenant, run_id), safe="")
         return f"{self.ui_url}/namespaces/{quote(self.client.namespace, safe='')}/workflows/{run}"
 
 
-async def _logged(work: Coroutine[Any, Any, None]) -> None:
+async def _log_failure(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except Exception as error:

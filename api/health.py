@@ -56,7 +56,7 @@ async def ready(gateway: GatewayDep, response: Response) -> Readiness:
     temporal = worker = Health.OK.value
     try:
         async with asyncio.timeout(_CHECK_SECONDS):
-            if not await gateway.pollers.look(gateway.task_queue):
+            if not await gateway.pollers.check(gateway.task_queue):
                 worker = f"no worker polls the task queue {gateway.task_queue}; start one with `sevenfold worker`"
     except (RPCError, TimeoutError):
         temporal, worker = "Temporal does not answer", "unknown"

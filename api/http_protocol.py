@@ -12,7 +12,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from api.problem_handlers import render
-from api.problems import Kind, ProblemError
+from api.problems import ProblemError, ProblemType
 from api.request_id import new_request_id
 from api.websocket_handshake import handshake_problem
 
@@ -21,7 +21,7 @@ _MAX_HEAD_BYTES = 64_000
 _MAX_HEADERS = 200
 
 # A body has to grow by so many bytes in each period, unless it ends.
-_LEAST_PROGRESS = 1_024
+_MIN_PROGRESS = 1_024
 
 # How long the rest of a request is read and thrown away after its answer.
 _LINGER_SECONDS = 2.0
@@ -71,7 +71,7 @@ _TOO_MANY_BYTES = f"is larger than {_MAX_HEAD_BYTES:,} bytes"
 
 
 def _head_too_large(what: str) -> ProblemError:
-    return ProblemError(Kind.HEAD_TOO_LARGE, f"The request's head {what}. Send less in URL and headers.")
+    return ProblemError(ProblemType.HEAD_TOO_LARGE, f"The request's head {what}. Send less in URL and headers.")
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
@@ -170,7 +170,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._head_pending = False
         if self._over_cap and not self.url.startswith(b"/health/"):
             self._refusal = ProblemError(
-                Kind.TOO_MANY_CONNECTIONS, "This process has as many connections as it may.", retry_after=2
+                ProblemType.TOO_MANY_CONNECTIONS, "This process has as many connections as it may.", retry_after=2
             )
             raise _RefusedError
         super().on_headers_complete()
@@ -201,7 +201,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuses what is no HTTP request, as a problem."""
-        self._refusal = self._refusal or ProblemError(Kind.BAD_REQUEST, "This is no valid HTTP request.")
+        self._refusal = self._refusal or ProblemError(ProblemType.BAD_REQUEST, "This is no valid HTTP request.")
         self._refuse(self._refusal)
 
     # Timers
@@ -218,21 +218,25 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self.transport.close()  # it has never said a word
             return
         seconds = self.limits.head_seconds
-        self._refuse(ProblemError(Kind.REQUEST_TIMEOUT, f"The request's head was not complete after {seconds:g} s."))
+        self._refuse(
+            ProblemError(ProblemType.REQUEST_TIMEOUT, f"The request's head was not complete after {seconds:g} s.")
+        )
 
     def _check_body(self) -> None:
         """The body has to have grown, unless it is ourselves who do not read on."""
         self._timer = None
         if self.cycle is None or not self.cycle.more_body or self.cycle.response_complete:
             return
-        if self._received - self._received_before >= _LEAST_PROGRESS or self.flow.read_paused:
+        if self._received - self._received_before >= _MIN_PROGRESS or self.flow.read_paused:
             self._received_before = self._received
             self._timer = self.loop.call_later(self.limits.body_idle_seconds, self._check_body)
             return
         seconds = self.limits.body_idle_seconds
         self.cycle.disconnected = True
         self.cycle.message_event.set()
-        self._refuse(ProblemError(Kind.REQUEST_TIMEOUT, f"The request's body made no progress for {seconds:g} s."))
+        self._refuse(
+            ProblemError(ProblemType.REQUEST_TIMEOUT, f"The request's body made no progress for {seconds:g} s.")
+        )
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

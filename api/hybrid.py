@@ -4,25 +4,25 @@ import time
 
 from fastapi import APIRouter, Response
 
-from api.durations import Work
+from api.durations import TaskKind
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.idempotency import REPLAYED, IdempotencyKeyDep
-from api.preferences import PatienceDep
+from api.preferences import WaitPreferenceDep
 from api.problem_docs import PROBLEMS
-from api.runs_view import RunLinks, links
-from api.starting import Start, Started, known_agent, start_run
+from api.runs_view import RunLinks, run_links
+from api.starting import StartedRun, StartSpec, resolve_agent, start_run
 from api.strict_json import StrictJsonRoute
-from api.waiting import retry_after, waited_for
+from api.waiting import await_run, suggest_retry_after
 from contracts.answers import Answer
 from contracts.hybrid import (
-    ENOUGH_RUNS,
-    ROUTING,
-    Basis,
+    MIN_RUNS,
+    ROUTING_MEMO,
     Estimate,
+    EstimateBasis,
     HybridRequest,
     Route,
     Routing,
-    route,
+    choose_route,
 )
 from contracts.payload import JsonObject, Payload
 from contracts.runs import Pattern, RunStatus
@@ -30,7 +30,7 @@ from contracts.runs import Pattern, RunStatus
 router = APIRouter(prefix=API_PREFIX, tags=["hybrid"], route_class=StrictJsonRoute)
 
 # What is believed to be long is waited for no longer than this: the belief may be wrong.
-_WAIT_FOR_LONG = 1.0
+_LONG_RUN_WAIT_SECONDS = 1.0
 
 
 class HybridAnswer(Answer):
@@ -41,7 +41,7 @@ class HybridAnswer(Answer):
     metadata: JsonObject | None = None
 
 
-class HybridPromise(Payload):
+class HybridAccepted(Payload):
     """The run goes on: poll for it, follow it, or stop it; a webhook is told by itself."""
 
     hybrid_id: str
@@ -56,22 +56,26 @@ class HybridPromise(Payload):
     summary="Ask, and have it answered the way that fits",
     response_model=HybridAnswer,
     responses={
-        202: {"model": HybridPromise, "description": "It takes longer; the same run goes on."},
+        202: {"model": HybridAccepted, "description": "It takes longer; the same run goes on."},
         **PROBLEMS,
     },
 )
 async def hybrid(
-    body: HybridRequest, gateway: GatewayDep, tenant: TenantDep, key: IdempotencyKeyDep, patience: PatienceDep
+    body: HybridRequest,
+    gateway: GatewayDep,
+    tenant: TenantDep,
+    key: IdempotencyKeyDep,
+    wait_preference: WaitPreferenceDep,
 ) -> Response:
     """Short work is answered with 200, long work with 202 and links to poll, follow and stop it. What is short is
     told by `durationEstimate`, or by what was measured of this agent and task; a wrong guess is repaired, and
     nothing is started anew. `Prefer: wait=N` says how long you would wait.
     """
-    begun = time.monotonic()
-    agent = known_agent(gateway, body.agent)
+    started_at = time.monotonic()
+    agent = resolve_agent(gateway, body.agent)
     task = body.task or "query"
-    routing = await _routing(gateway, Work(tenant, agent, task), body)
-    start = Start(
+    routing = await _choose_routing(gateway, TaskKind(tenant, agent, task), body)
+    start = StartSpec(
         pattern=Pattern.HYBRID,
         tenant=tenant,
         body=body,
@@ -84,51 +88,58 @@ async def hybrid(
     )
     started = await start_run(gateway, start)
     if started.replayed:
-        routing = await _first_routing(started)
-    headers = patience.headers() | (REPLAYED if started.replayed else {})
-    wait = patience.seconds if patience.applied else _wait(gateway, agent, routing)
-    result = await waited_for(started, wait, headers)
+        routing = await _load_original_routing(started)
+    headers = wait_preference.headers() | (REPLAYED if started.replayed else {})
+    wait_seconds = wait_preference.seconds if wait_preference.applied else _wait_seconds(gateway, agent, routing)
+    result = await await_run(started, wait_seconds, headers)
     if result is None:
-        return _promise(gateway, tenant, started, routing, time.monotonic() - begun, headers)
+        return _accepted_response(gateway, tenant, started, routing, time.monotonic() - started_at, headers)
     answer = HybridAnswer(
-        **dict(Answer.of(result)), hybrid_id=started.run_id, routing=routing, metadata=body.metadata or None
+        **dict(Answer.from_result(result)), hybrid_id=started.run_id, routing=routing, metadata=body.metadata or None
     )
     return Response(answer.model_dump_json(by_alias=True, exclude_none=True), 200, headers, "application/json")
 
 
-async def _routing(gateway: Gateway, work: Work, body: HybridRequest) -> Routing:
-    threshold = gateway.agents[work.agent].hybrid_threshold
-    return route(await _estimate(gateway, work, body.duration_estimate), threshold, stream=body.stream)
+async def _choose_routing(gateway: Gateway, kind: TaskKind, body: HybridRequest) -> Routing:
+    threshold = gateway.agents[kind.agent].hybrid_threshold
+    return choose_route(await _build_estimate(gateway, kind, body.duration_estimate), threshold, stream=body.stream)
 
 
-async def _estimate(gateway: Gateway, work: Work, told: float | None) -> Estimate:
-    if told is not None:
-        return Estimate(basis=Basis.CALLER, seconds=told)
-    measured = await gateway.durations.of(work)
-    if measured.runs >= ENOUGH_RUNS:
-        return Estimate(basis=Basis.MEASURED, p50=measured.run, p95=measured.p95, runs=measured.runs)
-    configured = gateway.durations.estimates.get(work.agent)
+async def _build_estimate(gateway: Gateway, kind: TaskKind, duration_estimate: float | None) -> Estimate:
+    if duration_estimate is not None:
+        return Estimate(basis=EstimateBasis.CALLER, seconds=duration_estimate)
+    stats = await gateway.durations.get_stats(kind)
+    if stats.run_count >= MIN_RUNS:
+        return Estimate(
+            basis=EstimateBasis.MEASURED, p50=stats.run_seconds, p95=stats.p95_seconds, runs=stats.run_count
+        )
+    configured = gateway.durations.estimates.get(kind.agent)
     if configured is not None:
-        return Estimate(basis=Basis.CONFIGURED, seconds=configured, runs=measured.runs)
-    return Estimate(basis=Basis.UNKNOWN, runs=measured.runs)
+        return Estimate(basis=EstimateBasis.CONFIGURED, seconds=configured, runs=stats.run_count)
+    return Estimate(basis=EstimateBasis.UNKNOWN, runs=stats.run_count)
 
 
-async def _first_routing(started: Started) -> Routing:
+async def _load_original_routing(started: StartedRun) -> Routing:
     """What was chosen for the request that began the run."""
-    routing: Routing = await (await started.handle.describe()).memo_value(ROUTING, type_hint=Routing)
+    routing: Routing = await (await started.handle.describe()).memo_value(ROUTING_MEMO, type_hint=Routing)
     return routing
 
 
-def _wait(gateway: Gateway, agent: str, routing: Routing) -> float:
+def _wait_seconds(gateway: Gateway, agent: str, routing: Routing) -> float:
     if routing.chosen is Route.SYNCHRONOUS:
         return gateway.agents[agent].hybrid_threshold
-    return _WAIT_FOR_LONG if routing.chosen is Route.QUEUE else 0.0
+    return _LONG_RUN_WAIT_SECONDS if routing.chosen is Route.QUEUE else 0.0
 
 
-def _promise(
-    gateway: Gateway, tenant: str, started: Started, routing: Routing, waited: float, headers: dict[str, str]
+def _accepted_response(
+    gateway: Gateway,
+    tenant: str,
+    started: StartedRun,
+    routing: Routing,
+    waited_seconds: float,
+    headers: dict[str, str],
 ) -> Response:
-    to = links(gateway, tenant, started.run_id)
-    promise = HybridPromise(hybrid_id=started.run_id, status=RunStatus.PROCESSING, routing=routing, links=to)
-    headers = {**headers, "Location": to.self, "Retry-After": retry_after(waited)}
-    return Response(promise.model_dump_json(by_alias=True, exclude_none=True), 202, headers, "application/json")
+    links = run_links(gateway, tenant, started.run_id)
+    accepted = HybridAccepted(hybrid_id=started.run_id, status=RunStatus.PROCESSING, routing=routing, links=links)
+    headers = {**headers, "Location": links.self, "Retry-After": suggest_retry_after(waited_seconds)}
+    return Response(accepted.model_dump_json(by_alias=True, exclude_none=True), 202, headers, "application/json")

@@ -11,8 +11,8 @@ from typing import Annotated
 
 from fastapi import Depends, Header
 
-from api.problems import invalid
-from contracts.payload import WireRequest
+from api.problems import invalid_field
+from contracts.payload import RequestBody
 
 REPLAYED = {"Idempotency-Replayed": "true"}
 
@@ -30,23 +30,23 @@ async def _idempotency_key(
         ),
     ] = None,
 ) -> str | None:
-    return read_key(idempotency_key, "header:idempotency-key")
+    return parse_idempotency_key(idempotency_key, "header:idempotency-key")
 
 
-def read_key(given: str | None, pointer: str) -> str | None:
+def parse_idempotency_key(header: str | None, pointer: str) -> str | None:
     """The key without its quotes. Raises the problem of one that is none."""
-    if given is None:
+    if header is None:
         return None
-    match = _KEY.fullmatch(given.strip())
+    match = _KEY.fullmatch(header.strip())
     if match is None:
-        raise invalid(pointer, "must be 1 to 255 printable ASCII characters, without spaces")
+        raise invalid_field(pointer, "must be 1 to 255 printable ASCII characters, without spaces")
     return match[1] or match[2]
 
 
 IdempotencyKeyDep = Annotated[str | None, Depends(_idempotency_key)]
 
 
-def fingerprint(body: WireRequest) -> str:
+def fingerprint(body: RequestBody) -> str:
     """What a body says, whatever its white space and the order of its keys. Its secrets are no part of it."""
-    said = json.dumps(body.model_dump(mode="json", exclude_unset=True), sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()
+    canonical = json.dumps(body.model_dump(mode="json", exclude_unset=True), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -12,36 +12,36 @@ from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import WorkflowExecutionDescription, WorkflowHandle
 
 from api.gateway import Gateway
-from contracts.chunks import CHUNK_ID, ChunkOutcome
-from contracts.jobs import Counts, ItemResult
+from contracts.chunks import CHUNK_ID_PREFIX, ChunkOutcome
+from contracts.jobs import ItemCounts, ItemResult
 
 
-async def counts(gateway: Gateway, description: WorkflowExecutionDescription) -> Counts:
+async def count_items(gateway: Gateway, description: WorkflowExecutionDescription) -> ItemCounts:
     """How many items have ended: those of ended chunks by the memo, those of running ones by heartbeat."""
     memo = await description.memo()
-    known = Counts(completed=memo.get("completed", 0), failed=memo.get("failed", 0))
+    known = ItemCounts(completed=memo.get("completed", 0), failed=memo.get("failed", 0))
     for activity in description.raw_description.pending_activities:
         payloads = activity.heartbeat_details.payloads
-        if activity.activity_id.startswith(CHUNK_ID) and payloads:
-            (told,) = await gateway.client.data_converter.decode(payloads[:1], [Counts])
-            known = known.plus(told)
+        if activity.activity_id.startswith(CHUNK_ID_PREFIX) and payloads:
+            (heartbeat_counts,) = await gateway.client.data_converter.decode(payloads[:1], [ItemCounts])
+            known = known.add(heartbeat_counts)
     return known
 
 
-async def results_from(
+async def load_results(
     gateway: Gateway, description: WorkflowExecutionDescription, first: int, limit: int
 ) -> dict[int, ItemResult]:
     """The results there are of the items `first` to `first + limit - 1`, by index."""
-    chunks = await _ended_chunks(gateway.client.get_workflow_handle(description.id))
+    chunks = await _load_ended_chunks(gateway.client.get_workflow_handle(description.id))
     for activity in description.raw_description.pending_activities:
         payloads = activity.heartbeat_details.payloads
-        if activity.activity_id.startswith(CHUNK_ID) and len(payloads) > 1:
+        if activity.activity_id.startswith(CHUNK_ID_PREFIX) and len(payloads) > 1:
             chunks[_offset(activity.activity_id)] = _RunningChunk(payloads[1:])
     wanted = range(first, first + limit)
     begin = max((offset for offset in chunks if offset <= first), default=0)
     found: dict[int, ItemResult] = {}
     for offset in sorted(offset for offset in chunks if begin <= offset < wanted.stop):
-        results = await _decoded(gateway, chunks[offset])
+        results = await _decode_results(gateway, chunks[offset])
         found |= {result.index: result for result in results if result.index in wanted}
     return found
 
@@ -55,7 +55,7 @@ def is_paused(description: WorkflowExecutionDescription) -> bool:
 
 
 def _offset(activity_id: str) -> int:
-    return int(activity_id.removeprefix(CHUNK_ID))
+    return int(activity_id.removeprefix(CHUNK_ID_PREFIX))
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class _RunningChunk:
     segments: Sequence[Payload]
 
 
-async def _ended_chunks(handle: WorkflowHandle[Any, Any]) -> dict[int, _EndedChunk | _RunningChunk]:
+async def _load_ended_chunks(handle: WorkflowHandle[Any, Any]) -> dict[int, _EndedChunk | _RunningChunk]:
     """By offset what each ended chunk returned."""
     offset_of_event: dict[int, int] = {}
     chunks: dict[int, _EndedChunk | _RunningChunk] = {}
@@ -76,7 +76,7 @@ async def _ended_chunks(handle: WorkflowHandle[Any, Any]) -> dict[int, _EndedChu
         scheduled = event.activity_task_scheduled_event_attributes
         ended = event.activity_task_completed_event_attributes
         timed_out = event.activity_task_timed_out_event_attributes
-        if scheduled.activity_id.startswith(CHUNK_ID):
+        if scheduled.activity_id.startswith(CHUNK_ID_PREFIX):
             offset_of_event[event.event_id] = _offset(scheduled.activity_id)
         elif ended.scheduled_event_id in offset_of_event:
             chunks[offset_of_event[ended.scheduled_event_id]] = _EndedChunk(ended.result.payloads[0])
@@ -87,7 +87,7 @@ async def _ended_chunks(handle: WorkflowHandle[Any, Any]) -> dict[int, _EndedChu
     return chunks
 
 
-async def _decoded(gateway: Gateway, chunk: _EndedChunk | _RunningChunk) -> list[ItemResult]:
+async def _decode_results(gateway: Gateway, chunk: _EndedChunk | _RunningChunk) -> list[ItemResult]:
     converter = gateway.client.data_converter
     if isinstance(chunk, _EndedChunk):
         (outcome,) = await converter.decode([chunk.outcome], [ChunkOutcome])

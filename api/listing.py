@@ -6,16 +6,16 @@ from functools import partial
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters.concurrency import few_at_once
-from adapters.temporal_errors import is_passing
+from adapters.concurrency import gather_bounded
+from adapters.temporal_errors import is_transient
 from api.cursors import Cursors, invalid_cursor
 from api.gateway import Gateway
 
 
-async def find_execution(gateway: Gateway, workflow: str) -> WorkflowExecutionDescription | None:
+async def find_execution(gateway: Gateway, workflow_id: str) -> WorkflowExecutionDescription | None:
     """The latest execution under a workflow id as it is now, if there is one."""
     try:
-        return await gateway.client.get_workflow_handle(workflow).describe()
+        return await gateway.client.get_workflow_handle(workflow_id).describe()
     except RPCError as error:
         if error.status != RPCStatusCode.NOT_FOUND:
             raise
@@ -32,18 +32,18 @@ async def list_page(
     try:
         await page.fetch_next_page()
     except RPCError as error:
-        if token is None or is_passing(error):
+        if token is None or is_transient(error):
             raise
         raise invalid_cursor() from error  # a token that only looks like one of ours
     return list(page.current_page or []), cursors.write(page.next_page_token, query)
 
 
-async def still_latest(
+async def filter_latest(
     gateway: Gateway, executions: Iterable[WorkflowExecution]
 ) -> list[WorkflowExecutionDescription]:
     """Those that are the latest under their ids, as they are now: visibility lags, and lists a workflow once for each
     time that it began anew.
     """
     listed = list(executions)
-    latest = await few_at_once(partial(find_execution, gateway), (execution.id for execution in listed))
+    latest = await gather_bounded(partial(find_execution, gateway), (execution.id for execution in listed))
     return [now for now, then in zip(latest, listed, strict=True) if now is not None and now.run_id == then.run_id]

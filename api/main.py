@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from fastapi_swagger import patch_fastapi
 
 from adapters.disk_space import DiskSpace
-from adapters.events.feed import EventFeed
-from adapters.streams.live import LiveStreams
+from adapters.events.feed import ActivityFeed
+from adapters.streams.live import StreamHubs
 from api import (
     agents,
     asyncapi,
@@ -38,19 +38,19 @@ from api import (
 )
 from api.body_limit import BodyLimitMiddleware
 from api.durations import Durations
-from api.gateway import Gateway, WebhookTerms
+from api.gateway import Gateway, WebhookSettings
 from api.http_protocol import ConnectionLimits, connection_cap, limited_protocol
-from api.pollers import Pollers
+from api.pollers import WorkerPollers
 from api.problem_docs import PROBLEM_SCHEMA
 from api.request_id import RequestIdMiddleware
 from api.request_normalization import RequestNormalizationMiddleware
 from runtime.config_file import load_config
-from runtime.garbage import settle
+from runtime.garbage import freeze_gc
 from runtime.ports import bind
 from runtime.secret_key import load_sealer
-from runtime.services import Services, opened_services
+from runtime.services import Services, open_services
 from runtime.settings import Settings
-from runtime.streams import opened_streams
+from runtime.streams import open_streams
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +103,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.router.redirect_slashes = False  # the redirect would be made of the Host header
     problem_handlers.install(app)
     app.add_middleware(BodyLimitMiddleware, limit=MAX_BODY_BYTES)
-    for door in (
+    for router_module in (
         synchronous,
         asynchronous_queue,
         # before the address of one event, which would take their names for ids
@@ -125,13 +125,13 @@ def create_app(gateway: Gateway) -> FastAPI:
         webhooks,
         health,
     ):
-        app.include_router(door.router)
+        app.include_router(router_module.router)
     patch_fastapi(app)
-    app.openapi = _with_problems(app.openapi)  # type: ignore[method-assign]
+    app.openapi = _document_problems(app.openapi)  # type: ignore[method-assign]
     return app
 
 
-def _with_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+def _document_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
     """FastAPI documents its own form of validation errors, which is never sent; ours goes in its place."""
 
     def openapi() -> dict[str, Any]:
@@ -148,25 +148,25 @@ def _with_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], dict[
     return openapi
 
 
-def build_gateway(services: Services, streams: LiveStreams) -> Gateway:
+def build_gateway(services: Services, hubs: StreamHubs) -> Gateway:
     """What the doors need, out of settings and configuration."""
     client, settings, config = services.client, services.settings, services.config
     return Gateway(
         client=client,
         task_queue=settings.task_queue,
         agents=config.agents,
-        targets=config.targets,
-        circuits=services.circuits,
+        workflow_targets=config.workflow_targets,
+        circuit_breakers=services.circuit_breakers,
         default_agent=config.default_agent,
         ui_url=settings.ui_url,
-        streams=streams,
-        events=services.events,
-        feed=EventFeed(client),
+        streams=hubs,
+        event_ingest=services.event_ingest,
+        activity_feed=ActivityFeed(client),
         brokers=config.brokers,
-        pollers=Pollers(client),
-        disk=DiskSpace(settings.own_disk),
-        interactions=config.interactions.enabled,
-        webhooks=WebhookTerms(
+        pollers=WorkerPollers(client),
+        disk=DiskSpace(settings.local_storage),
+        publish_interactions=config.interactions.enabled,
+        webhooks=WebhookSettings(
             load_sealer(settings), settings.webhook_schedule, allow_loopback=settings.allow_loopback_urls
         ),
         durations=Durations(
@@ -211,7 +211,7 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
     try:
         while not (server.started or serving.done()):  # noqa: ASYNC110  (uvicorn has no event for it)
             await asyncio.sleep(0.01)
-        settle()
+        freeze_gc()
         on_ready()
         await asyncio.shield(serving)
     except asyncio.CancelledError:
@@ -226,6 +226,9 @@ async def run_api(settings: Settings) -> None:
     settings.check_exposure()
     config = load_config(settings.config)
     with bind(settings.host, settings.port, "SEVENFOLD_PORT") as sock:
-        async with opened_services(settings, config) as services, opened_streams(services, local=False) as streams:
-            app = create_app(build_gateway(services, streams))
+        async with (
+            open_services(settings, config) as services,
+            open_streams(services, has_local_worker=False) as hubs,
+        ):
+            app = create_app(build_gateway(services, hubs))
             await serve(app, sock, settings, on_ready=lambda: log.info("api listens", port=settings.port))

@@ -8,7 +8,7 @@ from fastapi import Query
 from pydantic import AfterValidator, BeforeValidator
 
 
-def rfc3339(text: object) -> object:
+def check_rfc3339(text: object) -> object:
     """Refuses what pydantic would take for a number of seconds. Raises ValueError."""
     # pydantic takes a bare number as seconds since 1970, which nobody means here
     if not (isinstance(text, str) and re.match(r"\d{4}-\d\d-\d\d", text)):
@@ -16,18 +16,18 @@ def rfc3339(text: object) -> object:
     return text
 
 
-def in_utc(moment: datetime) -> datetime:
+def to_utc(time: datetime) -> datetime:
     """The moment in UTC; one that names no zone is in UTC. Raises ValueError for one outside of the calendar."""
     try:
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except OverflowError:
         raise ValueError("must be within the years 1 to 9999 in UTC") from None
 
 
-UtcMoment = Annotated[datetime, BeforeValidator(rfc3339), AfterValidator(in_utc)]
-Moment = Annotated[UtcMoment, Query(description="RFC 3339; UTC unless it says otherwise.")]
+UtcTime = Annotated[datetime, BeforeValidator(check_rfc3339), AfterValidator(to_utc)]
+TimeParam = Annotated[UtcTime, Query(description="RFC 3339; UTC unless it says otherwise.")]
 
 
-def in_query(moment: datetime) -> str:
+def to_query_time(time: datetime) -> str:
     """For a condition on a time."""
-    return moment.isoformat()
+    return time.isoformat()

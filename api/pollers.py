@@ -13,29 +13,29 @@ from temporalio.service import RPCError, RPCStatusCode
 from api.shared_answers import SharedAnswers
 
 # A worker's poll is renewed once a minute at the latest; one that is older was made by a worker that is gone.
-_FRESH_POLL_SECONDS = 70.0
+_MAX_POLL_AGE_SECONDS = 70.0
 
 # Its heartbeat comes every second and finds a dead one sooner; the rest is room for clocks that differ.
-_FRESH_HEARTBEAT_SECONDS = 15.0
+_MAX_HEARTBEAT_AGE_SECONDS = 15.0
 
 _TIMEOUT = timedelta(seconds=5)
 
 # What was found is good for so long.
-_FRESH_SECONDS = 1.0
+_TTL_SECONDS = 1.0
 
 
-class Pollers:
+class WorkerPollers:
     """Asks Temporal, at most once a second and queue for all who read runs."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._known = SharedAnswers(_FRESH_SECONDS)
+        self._cache = SharedAnswers(_TTL_SECONDS)
 
     async def is_polled(self, queue: str) -> bool:
         """What is known of the queue, at most a second old. Raises RPCError."""
-        return await self._known.get(queue, lambda: self.look(queue))
+        return await self._cache.get(queue, lambda: self.check(queue))
 
-    async def look(self, queue: str) -> bool:
+    async def check(self, queue: str) -> bool:
         """Whether a worker polls it now. Raises RPCError."""
         described = await self._client.workflow_service.describe_task_queue(
             DescribeTaskQueueRequest(
@@ -46,10 +46,10 @@ class Pollers:
             retry=False,
             timeout=_TIMEOUT,
         )
-        if not any(_seen_within(_FRESH_POLL_SECONDS, poller.last_access_time) for poller in described.pollers):
+        if not any(_seen_within(_MAX_POLL_AGE_SECONDS, poller.last_access_time) for poller in described.pollers):
             return False
         heartbeats = await self._worker_heartbeats(queue)
-        return not heartbeats or any(_seen_within(_FRESH_HEARTBEAT_SECONDS, beat) for beat in heartbeats)
+        return not heartbeats or any(_seen_within(_MAX_HEARTBEAT_AGE_SECONDS, beat) for beat in heartbeats)
 
     async def _worker_heartbeats(self, queue: str) -> list[Timestamp]:
         """When the queue's workers last sent a heartbeat; nothing from a server that does not keep it, or not yet."""

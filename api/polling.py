@@ -9,15 +9,15 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import Field
 
-from api.durations import Work
+from api.durations import TaskKind
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.idempotency import REPLAYED, IdempotencyKeyDep
 from api.problem_docs import PROBLEMS
 from api.problems import not_found
-from api.runs_view import Run, described, whole_run
-from api.starting import Start, start_run
+from api.runs_view import Run, find_run, load_run
+from api.starting import StartSpec, start_run
 from api.strict_json import StrictJsonRoute
-from api.watching import View
+from api.watching import PollView
 from contracts.answers import Answer
 from contracts.payload import Payload
 from contracts.requests import TaskRequest
@@ -25,8 +25,8 @@ from contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["polling"], route_class=StrictJsonRoute)
 
-LONGEST_WAIT = 60
-_LONGEST_RETRY_AFTER = 60
+MAX_WAIT = 60
+_MAX_RETRY_AFTER = 60
 
 _FINAL = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 
@@ -72,7 +72,7 @@ async def start_task(
     body: TaskRequest, gateway: GatewayDep, tenant: TenantDep, key: IdempotencyKeyDep, response: Response
 ) -> TaskAccepted:
     """Answers at once. The agent is asked again after failures until the run's `timeout` is over."""
-    started = await start_run(gateway, Start(Pattern.POLLING, tenant, body, task=body.task, key=key))
+    started = await start_run(gateway, StartSpec(Pattern.POLLING, tenant, body, task=body.task, key=key))
     response.headers["Location"] = f"{API_PREFIX}/tasks/{started.run_id}"
     if started.replayed:
         response.headers.update(REPLAYED)
@@ -92,9 +92,7 @@ async def read_task(
     tenant: TenantDep,
     wait: Annotated[
         float,
-        Query(
-            ge=0, le=LONGEST_WAIT, allow_inf_nan=False, description="Seconds to wait for a change before answering."
-        ),
+        Query(ge=0, le=MAX_WAIT, allow_inf_nan=False, description="Seconds to wait for a change before answering."),
     ] = 0.0,
     if_none_match: Annotated[str | None, Header(description="The `ETag` of the last answer.")] = None,
 ) -> Response:
@@ -103,58 +101,60 @@ async def read_task(
     """
     if not task_id.startswith(ID_PREFIXES[Pattern.POLLING] + "_"):
         raise not_found("This task")
-    watch = gateway.watches.of(tenant, task_id, partial(_view, gateway, tenant, task_id, _Shown()))
-    view = await watch.now()
-    known = _known_versions(if_none_match)
-    if wait and not view.final and (not known or _is_known(view, known)):
-        view = await watch.other_than(view.version, wait)
+    cached_run = gateway.poll_cache.get(
+        tenant, task_id, partial(_load_view, gateway, tenant, task_id, _LastProgress())
+    )
+    view = await cached_run.current()
+    known = _parse_versions(if_none_match)
+    if wait and not view.is_final and (not known or _is_known(view, known)):
+        view = await cached_run.wait_for_change(view.version, wait)
     headers = {"ETag": f'"{view.version}"', "Cache-Control": "private, no-cache"}
-    if not view.final:
-        headers["Retry-After"] = str(min(_LONGEST_RETRY_AFTER, max(1, math.ceil(view.retry_after))))
+    if not view.is_final:
+        headers["Retry-After"] = str(min(_MAX_RETRY_AFTER, max(1, math.ceil(view.retry_after))))
     if _is_known(view, known):
         return Response(status_code=304, headers=headers)
     return Response(view.body, 200, headers, "application/json")
 
 
 @dataclass
-class _Shown:
+class _LastProgress:
     """How far a task was when it was last looked at."""
 
     percent: int = 0
 
 
-async def _view(gateway: Gateway, tenant: str, task_id: str, shown: _Shown) -> View:
-    run = await whole_run(gateway, tenant, await described(gateway, tenant, task_id))
+async def _load_view(gateway: Gateway, tenant: str, task_id: str, last_progress: _LastProgress) -> PollView:
+    run = await load_run(gateway, tenant, await find_run(gateway, tenant, task_id))
     final = run.status in _FINAL
     if run.progress is not None:  # between its call's end and its own a run tells none
-        shown.percent = math.floor(run.progress.percent)
+        last_progress.percent = math.floor(run.progress.percent)
     state = TaskState(
         task_id=run.id,
         status=run.status,
-        progress=None if final else shown.percent,
+        progress=None if final else last_progress.percent,
         note=run.progress.note or None if run.progress else None,
         result=run.result,
         error=run.error,
     )
     body = state.model_dump_json(by_alias=True, exclude_none=True)
-    return View(
+    return PollView(
         body=body,
         version=hashlib.sha256(body.encode()).hexdigest()[:24],
-        final=final,
-        retry_after=0.0 if final else await _worth_waiting(gateway, tenant, run),
+        is_final=final,
+        retry_after=0.0 if final else await _estimate_retry_after(gateway, tenant, run),
     )
 
 
-async def _worth_waiting(gateway: Gateway, tenant: str, run: Run) -> float:
+async def _estimate_retry_after(gateway: Gateway, tenant: str, run: Run) -> float:
     percent = run.progress.percent if run.progress else 0.0
-    return await gateway.durations.remaining(Work(tenant, run.agent, run.task), run.created_at, percent)
+    return await gateway.durations.remaining_seconds(TaskKind(tenant, run.agent, run.task), run.created_at, percent)
 
 
-def _known_versions(if_none_match: str | None) -> set[str]:
+def _parse_versions(if_none_match: str | None) -> set[str]:
     """The entity tags in the header, without their quotes and weakness marks (RFC 9110, 13.1.2)."""
     tags = (tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(","))
     return {tag.strip('"') for tag in tags if tag}
 
 
-def _is_known(view: View, known: set[str]) -> bool:
+def _is_known(view: PollView, known: set[str]) -> bool:
     return view.version in known or "*" in known

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Header
 
 DEFAULT_WAIT = 30.0
-LONGEST_WAIT = 60.0
+MAX_WAIT = 60.0
 
 # Preferences are separated by commas, but not by those in quotes.
 _PREFERENCE = re.compile(r'(?:[^,"]|"[^"]*"?)+')
@@ -15,7 +15,7 @@ _NUMBER = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 
 
 @dataclass(frozen=True)
-class Patience:
+class WaitPreference:
     """How many seconds to wait for an answer; `applied` is what `Preference-Applied` tells, if anything."""
 
     seconds: float = DEFAULT_WAIT
@@ -26,7 +26,7 @@ class Patience:
         return {"Preference-Applied": self.applied} if self.applied else {}
 
 
-def read_preference(header: str | None) -> Patience:
+def parse_prefer(header: str | None) -> WaitPreference:
     """What the client prefers, the first of each preference; what is not understood is ignored (RFC 7240).
 
     `respond-async` alone is answered at once; together with `wait` it is after that time.
@@ -38,16 +38,16 @@ def read_preference(header: str | None) -> Patience:
         name, value = name.strip().lower(), value.strip().strip('"')
         is_async = is_async or name == "respond-async"
         if name == "wait" and seconds is None and _NUMBER.fullmatch(value):
-            seconds = min(float(value), LONGEST_WAIT)
+            seconds = min(float(value), MAX_WAIT)
     applied = [f"wait={seconds:g}"] if seconds is not None else []
     if is_async:
         applied.insert(0, "respond-async")
     if not applied:
-        return Patience()
-    return Patience(0.0 if seconds is None else seconds, ", ".join(applied))
+        return WaitPreference()
+    return WaitPreference(0.0 if seconds is None else seconds, ", ".join(applied))
 
 
-async def _patience(
+async def _wait_preference(
     prefer: Annotated[
         str | None,
         Header(
@@ -55,8 +55,8 @@ async def _patience(
             examples=["wait=10", "respond-async"],
         ),
     ] = None,
-) -> Patience:
-    return read_preference(prefer)
+) -> WaitPreference:
+    return parse_prefer(prefer)
 
 
-PatienceDep = Annotated[Patience, Depends(_patience)]
+WaitPreferenceDep = Annotated[WaitPreference, Depends(_wait_preference)]

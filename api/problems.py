@@ -8,12 +8,12 @@ from pydantic import Field
 
 from contracts.payload import Payload
 from contracts.runs import RunError
-from contracts.verdicts import Verdict
+from contracts.verdicts import ErrorCode
 
 MEDIA_TYPE = "application/problem+json"
 
 
-class Kind(Enum):
+class ProblemType(Enum):
     """Every problem there is: its `type` slug, HTTP status and title."""
 
     INVALID_JSON = ("invalid-json", 400, "The body is not valid JSON")
@@ -58,21 +58,21 @@ class Kind(Enum):
         self.title = title
 
 
-_KIND_OF_VERDICT = {
-    Verdict.AGENT_FAILED: Kind.AGENT_FAILED,
-    Verdict.AGENT_UNAVAILABLE: Kind.AGENT_UNAVAILABLE,
-    Verdict.AGENT_RATE_LIMITED: Kind.AGENT_RATE_LIMITED,
-    Verdict.AGENT_REJECTED: Kind.AGENT_REJECTED,
-    Verdict.AGENT_BUSY: Kind.AGENT_BUSY,
-    Verdict.CIRCUIT_OPEN: Kind.CIRCUIT_OPEN,
-    Verdict.DOCUMENT_UNAVAILABLE: Kind.DOCUMENT_UNAVAILABLE,
-    Verdict.DOCUMENT_UNREADABLE: Kind.INVALID,
-    Verdict.DEADLINE_EXCEEDED: Kind.DEADLINE_EXCEEDED,
-    Verdict.PAYLOAD_LOST: Kind.PAYLOAD_LOST,
-    Verdict.EVENT_REFUSED: Kind.EVENT_REFUSED,
-    Verdict.TOO_MANY_FAILURES: Kind.AGENT_REJECTED,
-    Verdict.TERMINATED: Kind.TERMINATED,
-    Verdict.INTERNAL: Kind.INTERNAL,
+_TYPE_OF_CODE = {
+    ErrorCode.AGENT_FAILED: ProblemType.AGENT_FAILED,
+    ErrorCode.AGENT_UNAVAILABLE: ProblemType.AGENT_UNAVAILABLE,
+    ErrorCode.AGENT_RATE_LIMITED: ProblemType.AGENT_RATE_LIMITED,
+    ErrorCode.AGENT_REJECTED: ProblemType.AGENT_REJECTED,
+    ErrorCode.AGENT_BUSY: ProblemType.AGENT_BUSY,
+    ErrorCode.CIRCUIT_OPEN: ProblemType.CIRCUIT_OPEN,
+    ErrorCode.DOCUMENT_UNAVAILABLE: ProblemType.DOCUMENT_UNAVAILABLE,
+    ErrorCode.DOCUMENT_UNREADABLE: ProblemType.INVALID,
+    ErrorCode.DEADLINE_EXCEEDED: ProblemType.DEADLINE_EXCEEDED,
+    ErrorCode.PAYLOAD_LOST: ProblemType.PAYLOAD_LOST,
+    ErrorCode.EVENT_REFUSED: ProblemType.EVENT_REFUSED,
+    ErrorCode.TOO_MANY_FAILURES: ProblemType.AGENT_REJECTED,
+    ErrorCode.TERMINATED: ProblemType.TERMINATED,
+    ErrorCode.INTERNAL: ProblemType.INTERNAL,
 }
 
 
@@ -88,14 +88,14 @@ class Problem(Payload):
 
     type: str = Field(
         description="One of a fixed list; docs/errors.md explains each.",
-        json_schema_extra={"enum": [*sorted(kind.type for kind in Kind)]},
+        json_schema_extra={"enum": [*sorted(kind.type for kind in ProblemType)]},
     )
     title: str
     status: int
     detail: str
     request_id: str
     errors: list[FieldError] | None = Field(default=None, description="For requests that do not fit.")
-    verdict: Verdict | None = Field(default=None, description="For runs that failed.")
+    code: ErrorCode | None = Field(default=None, description="For runs that failed.")
     attempts: int | None = Field(default=None, description="For runs that failed.")
     run_id: str | None = Field(default=None, description="The run in question, if there is one.")
 
@@ -105,7 +105,7 @@ class ProblemError(Exception):
 
     def __init__(
         self,
-        kind: Kind,
+        problem_type: ProblemType,
         detail: str,
         *,
         errors: Sequence[FieldError] = (),
@@ -114,7 +114,7 @@ class ProblemError(Exception):
         **members: Any,
     ) -> None:
         super().__init__(detail)
-        self.kind = kind
+        self.problem_type = problem_type
         self.detail = detail
         self.errors = list(errors)
         self.retry_after = retry_after
@@ -124,9 +124,9 @@ class ProblemError(Exception):
     def body(self, request_id: str) -> Problem:
         """The problem as it is sent."""
         return Problem(
-            type=self.kind.type,
-            title=self.kind.title,
-            status=self.kind.status,
+            type=self.problem_type.type,
+            title=self.problem_type.title,
+            status=self.problem_type.status,
             detail=self.detail,
             request_id=request_id,
             errors=self.errors or None,
@@ -134,26 +134,28 @@ class ProblemError(Exception):
         )
 
 
-def escaped(key: str) -> str:
+def escape_pointer(key: str) -> str:
     """A key as it stands in a pointer (RFC 6901, section 3)."""
     return key.replace("~", "~0").replace("/", "~1")
 
 
-def invalid(pointer: str, detail: str) -> ProblemError:
+def invalid_field(pointer: str, detail: str) -> ProblemError:
     """A request that does not fit, for one reason."""
-    return ProblemError(Kind.INVALID, f"{pointer}: {detail}", errors=[FieldError(pointer=pointer, detail=detail)])
+    return ProblemError(
+        ProblemType.INVALID, f"{pointer}: {detail}", errors=[FieldError(pointer=pointer, detail=detail)]
+    )
 
 
 def not_found(what: str) -> ProblemError:
     """A 404. `what` names what was looked for."""
-    return ProblemError(Kind.NOT_FOUND, f"{what} does not exist, or is older than the retention.")
+    return ProblemError(ProblemType.NOT_FOUND, f"{what} does not exist, or is older than the retention.")
 
 
-def failed_run(run_id: str, error: RunError) -> ProblemError:
+def run_failure(run_id: str, error: RunError) -> ProblemError:
     """The problem that a failed run is to a client that waited for it."""
     if error.pointer is not None:
-        problem = invalid(error.pointer, error.detail)
+        problem = invalid_field(error.pointer, error.detail)
     else:
-        problem = ProblemError(_KIND_OF_VERDICT[error.verdict], error.detail, retry_after=error.retry_after)
-    problem.members |= {"run_id": run_id, "verdict": error.verdict, "attempts": error.attempts}
+        problem = ProblemError(_TYPE_OF_CODE[error.code], error.detail, retry_after=error.retry_after)
+    problem.members |= {"run_id": run_id, "code": error.code, "attempts": error.attempts}
     return problem

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api.durations import Work
+from api.durations import TaskKind
 from api.gateway import API_PREFIX, GatewayDep, TenantDep
 from api.problem_docs import PROBLEMS
-from api.starting import known_agent
-from api.statistics import requests_a_minute
+from api.starting import resolve_agent
+from api.statistics import requests_per_minute
 from api.strict_json import StrictJsonRoute
 from contracts.agent import AgentName
 from contracts.recommendation import Recommendation, Situation, recommend
@@ -32,8 +32,11 @@ async def recommend_pattern(
     """
     if agent is None:
         return recommend(body)
-    work = Work(tenant, known_agent(gateway, agent), task or "query")
-    measured = await gateway.durations.of(work)
-    found = {"duration_seconds": measured.run, "requests_per_minute": await requests_a_minute(gateway.client, work)}
-    said = body.model_dump(exclude_none=True)
-    return recommend(Situation(**{**{k: v for k, v in found.items() if v is not None}, **said}))
+    kind = TaskKind(tenant, resolve_agent(gateway, agent), task or "query")
+    stats = await gateway.durations.get_stats(kind)
+    found = {
+        "duration_seconds": stats.run_seconds,
+        "requests_per_minute": await requests_per_minute(gateway.client, kind),
+    }
+    given = body.model_dump(exclude_none=True)
+    return recommend(Situation(**{**{k: v for k, v in found.items() if v is not None}, **given}))

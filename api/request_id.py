@@ -14,7 +14,7 @@ HEADER = "X-Request-Id"
 TRACE_HEADER = "traceparent"
 _W3C = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _traceparent: ContextVar[str] = ContextVar("traceparent", default="")
-_SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_VALID_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 def new_request_id() -> str:
@@ -44,7 +44,7 @@ class RequestIdMiddleware:
             return
         headers = Headers(scope=scope)
         given, trace = headers.get(HEADER, ""), headers.get(TRACE_HEADER, "")
-        identity = given if _SANE.fullmatch(given) else new_request_id()
+        identity = given if _VALID_ID.fullmatch(given) else new_request_id()
         known = _W3C.fullmatch(trace)
         _traceparent.set(trace if known else f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01")
 

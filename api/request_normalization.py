@@ -6,7 +6,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problem_handlers import render
-from api.problems import Kind, ProblemError
+from api.problems import ProblemError, ProblemType
 
 # A HEAD must not change anything, and a reader that it would be goes away at once.
 _ON_DISCONNECT = re.compile(rb"(?:^|(?<=&))onDisconnect=[^&]*&?", re.IGNORECASE)
@@ -22,44 +22,46 @@ class RequestNormalizationMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        scope["headers"] = _joined(scope["headers"])
+        scope["headers"] = _join_repeated(scope["headers"])
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
         encoding = Headers(scope=scope).get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
             problem = ProblemError(
-                Kind.UNSUPPORTED_MEDIA_TYPE,
+                ProblemType.UNSUPPORTED_MEDIA_TYPE,
                 "Bodies are taken as they are: send this one without Content-Encoding.",
                 headers={"Accept-Encoding": "identity"},
             )
             await render(problem)(scope, receive, send)
             return
         if scope["method"] == "HEAD":
-            await self._head(scope, receive, send)
+            await self._answer_head(scope, receive, send)
             return
-        await _completed(self._app, scope, receive, send)
+        await _run_to_completion(self._app, scope, receive, send)
 
-    async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer_head(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers as the GET would, without a body; what would go on and on ends after its headers."""
         query = _ON_DISCONNECT.sub(b"", scope["query_string"])
-        over = False
+        is_over = False
 
         async def send_head(message: Message) -> None:
-            nonlocal over
+            nonlocal is_over
             if message["type"] == "http.response.start":
                 await send(message)
-            elif not over:
-                over = True
+            elif not is_over:
+                is_over = True
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         async def receive_until_over() -> Message:
-            return {"type": "http.disconnect"} if over else await receive()
+            return {"type": "http.disconnect"} if is_over else await receive()
 
-        await _completed(self._app, {**scope, "method": "GET", "query_string": query}, receive_until_over, send_head)
+        await _run_to_completion(
+            self._app, {**scope, "method": "GET", "query_string": query}, receive_until_over, send_head
+        )
 
 
-async def _completed(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+async def _run_to_completion(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Starlette raises what it has answered with a 500, and the server would cut off a connection that the client
     takes for alive.
     """
@@ -77,7 +79,7 @@ async def _completed(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -
             raise
 
 
-def _joined(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _join_repeated(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Repeated lines as one list (RFC 9110, 5.3), in the place of the first."""
     names = [name for name, _ in headers]
     if len(set(names)) == len(names):

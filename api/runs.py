@@ -7,15 +7,15 @@ from fastapi import APIRouter, Path, Query, Response
 from temporalio.client import WorkflowExecution
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters.concurrency import few_at_once
+from adapters.concurrency import gather_bounded
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.listing import find_execution, list_page
-from api.moments import Moment, in_query
+from api.moments import TimeParam, to_query_time
 from api.problem_docs import PROBLEMS
-from api.runs_view import Run, RunSummary, described, summary, whole_run
+from api.runs_view import Run, RunSummary, find_run, load_run, summarize_run
 from api.strict_json import StrictJsonRoute
 from contracts.agent import AgentName
-from contracts.identity import workflow_id
+from contracts.identity import build_workflow_id
 from contracts.payload import Payload
 from contracts.runs import WORKFLOW_TYPES, Pattern, RunStatus
 
@@ -47,8 +47,8 @@ async def list_runs(
     status: RunStatus | None = None,
     agent: AgentName | None = None,
     task: Annotated[str | None, Query(pattern=r"^[\w.:-]{1,100}$")] = None,
-    created_after: Annotated[Moment | None, Query(alias="createdAfter")] = None,
-    created_before: Annotated[Moment | None, Query(alias="createdBefore")] = None,
+    created_after: Annotated[TimeParam | None, Query(alias="createdAfter")] = None,
+    created_before: Annotated[TimeParam | None, Query(alias="createdBefore")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: str | None = None,
 ) -> RunPage:
@@ -68,12 +68,12 @@ async def list_runs(
     if task:
         conditions.append(f"Task = '{task}'")
     if created_after:
-        conditions.append(f"StartTime >= '{in_query(created_after)}'")
+        conditions.append(f"StartTime >= '{to_query_time(created_after)}'")
     if created_before:
-        conditions.append(f"StartTime < '{in_query(created_before)}'")
+        conditions.append(f"StartTime < '{to_query_time(created_before)}'")
     query = " AND ".join(conditions)
     listed, next_cursor = await list_page(gateway, query, limit, cursor)
-    items = await few_at_once(partial(_summary, gateway, tenant), listed)
+    items = await gather_bounded(partial(_summary, gateway, tenant), listed)
     return RunPage(
         items=[item for item in items if status in (None, item.status)],
         next_cursor=next_cursor,
@@ -84,13 +84,13 @@ async def _summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) 
     """Visibility lags and does not know `queued`: what it takes for open is looked at once more."""
     if execution.close_time is None:
         execution = await find_execution(gateway, execution.id) or execution
-    return summary(gateway, tenant, execution)
+    return summarize_run(gateway, tenant, execution)
 
 
 @router.get("/runs/{run_id}", operation_id="getRun", summary="Read a run", responses=PROBLEMS)
 async def read_run(run_id: RunId, gateway: GatewayDep, tenant: TenantDep) -> Run:
     """The run as it is now, with its progress, result or error."""
-    return await whole_run(gateway, tenant, await described(gateway, tenant, run_id))
+    return await load_run(gateway, tenant, await find_run(gateway, tenant, run_id))
 
 
 @router.post(
@@ -102,14 +102,14 @@ async def read_run(run_id: RunId, gateway: GatewayDep, tenant: TenantDep) -> Run
 )
 async def cancel_run(run_id: RunId, gateway: GatewayDep, tenant: TenantDep, response: Response) -> Run:
     """Asks the run to stop; the agent is told within a second. A run that has ended stays as it is."""
-    description = await described(gateway, tenant, run_id)
+    description = await find_run(gateway, tenant, run_id)
     if description.close_time is None:
         try:
-            await gateway.client.get_workflow_handle(workflow_id(tenant, run_id)).cancel()
+            await gateway.client.get_workflow_handle(build_workflow_id(tenant, run_id)).cancel()
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:  # it ended just now
                 raise
-        description = await described(gateway, tenant, run_id)
+        description = await find_run(gateway, tenant, run_id)
     if description.close_time is not None:
         response.status_code = 200
-    return await whole_run(gateway, tenant, description)
+    return await load_run(gateway, tenant, description)

@@ -9,31 +9,31 @@ from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
 from temporalio.common import SearchAttributeKey
 
-from adapters.run_outcomes import ended_run, is_cancel_requested, status_of
-from api.deliveries_view import RunWebhook, run_webhook
+from adapters.run_outcomes import fetch_outcome, is_cancel_requested, to_run_status
+from api.deliveries_view import RunWebhook, load_run_webhook
 from api.gateway import API_PREFIX, Gateway
-from api.job_items import counts
+from api.job_items import count_items
 from api.listing import find_execution
 from api.problems import not_found
 from contracts.agent import Progress
 from contracts.answers import Answer
 from contracts.calls import CallHeartbeat
-from contracts.identity import is_public_id, public_id, workflow_id
+from contracts.identity import build_workflow_id, is_public_id, parse_public_id
 from contracts.payload import JsonObject, Payload
 from contracts.runs import (
-    DEADLINE,
     DEADLINE_GRACE,
+    DEADLINE_MEMO,
+    GENERATION_MEMO,
     ID_PREFIXES,
-    LIFE,
-    PROGRESS,
+    PROGRESS_MEMO,
     WORKFLOW_TYPES,
     Pattern,
     RunError,
     RunResult,
     RunStatus,
 )
-from contracts.verdicts import Verdict
-from contracts.webhooks import WEBHOOK
+from contracts.verdicts import ErrorCode
+from contracts.webhooks import WEBHOOK_MEMO
 
 PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
 _RUN_PREFIXES = frozenset(ID_PREFIXES.values())
@@ -66,7 +66,7 @@ class RunSummary(Payload):
 class Waiting(Payload):
     """Why the agent is not being asked at the moment, and when it will be again."""
 
-    because: str
+    reason: str
     until: datetime | None
 
 
@@ -83,7 +83,7 @@ class Run(RunSummary):
     webhook: RunWebhook | None = Field(description="How far its delivery is; null for a run without a webhook.")
 
 
-def links(gateway: Gateway, tenant: str, run_id: str) -> RunLinks:
+def run_links(gateway: Gateway, tenant: str, run_id: str) -> RunLinks:
     """A run's links."""
     path = f"{API_PREFIX}/runs/{run_id}"
     return RunLinks(
@@ -91,51 +91,53 @@ def links(gateway: Gateway, tenant: str, run_id: str) -> RunLinks:
     )
 
 
-def summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> RunSummary:
+def summarize_run(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> RunSummary:
     """A run as far as visibility or a description tells it."""
-    run_id = public_id(execution.id)
+    run_id = parse_public_id(execution.id)
     attributes = execution.typed_search_attributes
     return RunSummary(
         id=run_id,
         pattern=PATTERN_OF_TYPE[execution.workflow_type],
         agent=attributes.get(AGENT, ""),
         task=attributes.get(TASK, ""),
-        status=status_of(execution),
+        status=to_run_status(execution),
         created_at=execution.start_time,
         closed_at=execution.close_time,
-        links=links(gateway, tenant, run_id),
+        links=run_links(gateway, tenant, run_id),
     )
 
 
-async def whole_run(gateway: Gateway, tenant: str, description: WorkflowExecutionDescription) -> Run:
+async def load_run(gateway: Gateway, tenant: str, description: WorkflowExecutionDescription) -> Run:
     """A run with its progress, result or error."""
-    head = summary(gateway, tenant, description)
-    progress, attempt = await _call_in_progress(gateway, description)
+    summary = summarize_run(gateway, tenant, description)
+    progress, attempt = await _load_call_progress(gateway, description)
     memo = await description.memo()
-    if PROGRESS in memo and head.status is RunStatus.PROCESSING:
-        progress = Progress.model_validate(memo[PROGRESS])
+    if PROGRESS_MEMO in memo and summary.status is RunStatus.PROCESSING:
+        progress = Progress.model_validate(memo[PROGRESS_MEMO])
     if "total" in memo:
-        progress = await _items_in_progress(gateway, description, memo["total"])
+        progress = await _load_items_progress(gateway, description, memo["total"])
     result: RunResult | None = None
-    error = overdue(memo, description)
+    error = find_overdue_error(memo, description)
     if error is not None:
-        head = head.model_copy(update={"status": RunStatus.FAILED})
-    elif head.status in (RunStatus.COMPLETED, RunStatus.FAILED):
-        result, error = await ended_run(gateway.client, description.id)
+        summary = summary.model_copy(update={"status": RunStatus.FAILED})
+    elif summary.status in (RunStatus.COMPLETED, RunStatus.FAILED):
+        result, error = await fetch_outcome(gateway.client, description.id)
     return Run(
-        **dict(head),
+        **dict(summary),
         progress=progress,
         attempt=result.attempts if result else error.attempts if error else attempt,
-        waiting=await _waiting(gateway, head.status, description),
+        waiting=await _load_waiting(gateway, summary.status, description),
         cancel_requested=is_cancel_requested(description),
         metadata=memo.get("metadata", {}),
-        result=Answer.of(result) if result else None,
+        result=Answer.from_result(result) if result else None,
         error=error,
-        webhook=await run_webhook(gateway, description.id, memo.get(LIFE, 1)) if WEBHOOK in memo else None,
+        webhook=await load_run_webhook(gateway, description.id, memo.get(GENERATION_MEMO, 1))
+        if WEBHOOK_MEMO in memo
+        else None,
     )
 
 
-async def _call_in_progress(
+async def _load_call_progress(
     gateway: Gateway, description: WorkflowExecutionDescription
 ) -> tuple[Progress | None, int]:
     """What the running agent call last told by heartbeat; no query, no history event."""
@@ -146,53 +148,55 @@ async def _call_in_progress(
         if payloads := activity.heartbeat_details.payloads:
             (last,) = await gateway.client.data_converter.decode(payloads, [CallHeartbeat])
         working = activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
-        return (last.progress if working else None), max(1, activity.attempt - last.uncounted)
+        return (last.progress if working else None), max(1, activity.attempt - last.skipped_attempts)
     return None, 1
 
 
-def overdue(memo: Mapping[str, Any], description: WorkflowExecutionDescription) -> RunError | None:
+def find_overdue_error(memo: Mapping[str, Any], description: WorkflowExecutionDescription) -> RunError | None:
     """Why a run that is still open counts as failed: its deadline is over, and no worker was there to end it. It will
     end so, whatever its agent may still answer.
     """
-    if description.close_time is not None or DEADLINE not in memo:
+    if description.close_time is not None or DEADLINE_MEMO not in memo:
         return None
-    deadline = datetime.fromisoformat(memo[DEADLINE])
+    deadline = datetime.fromisoformat(memo[DEADLINE_MEMO])
     if datetime.now(UTC) <= deadline + DEADLINE_GRACE:
         return None
     detail = f"The run had no answer when its time was over, at {deadline:%Y-%m-%dT%H:%M:%SZ}."
-    return RunError(verdict=Verdict.DEADLINE_EXCEEDED, detail=detail)
+    return RunError(code=ErrorCode.DEADLINE_EXCEEDED, detail=detail)
 
 
-async def _waiting(gateway: Gateway, status: RunStatus, description: WorkflowExecutionDescription) -> Waiting | None:
+async def _load_waiting(
+    gateway: Gateway, status: RunStatus, description: WorkflowExecutionDescription
+) -> Waiting | None:
     if status is RunStatus.QUEUED and not await gateway.pollers.is_polled(description.task_queue):
-        because = f"No worker polls the task queue {description.task_queue}; start one with `sevenfold worker`."
-        return Waiting(because=because, until=None)
+        reason = f"No worker polls the task queue {description.task_queue}; start one with `sevenfold worker`."
+        return Waiting(reason=reason, until=None)
     for activity in description.raw_description.pending_activities:
         if activity.activity_type.name not in ("call_agent", "process_chunk"):
             continue
         if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED:
-            return Waiting(because=f"An operator has paused the activity {activity.activity_id}.", until=None)
+            return Waiting(reason=f"An operator has paused the activity {activity.activity_id}.", until=None)
         if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED and activity.last_failure.message:
             due = activity.next_attempt_schedule_time if activity.HasField("next_attempt_schedule_time") else None
             until = due.ToDatetime(UTC) if due else None
-            return Waiting(because=activity.last_failure.message, until=until)
+            return Waiting(reason=activity.last_failure.message, until=until)
     return None
 
 
-async def _items_in_progress(
+async def _load_items_progress(
     gateway: Gateway, description: WorkflowExecutionDescription, total: int
 ) -> Progress | None:
     if description.close_time is not None:
         return None
-    ended = await counts(gateway, description)
+    ended = await count_items(gateway, description)
     done = ended.completed + ended.failed
     return Progress(percent=100 * done / total, note=f"{done} of {total} items")
 
 
-async def described(gateway: Gateway, tenant: str, run_id: str) -> WorkflowExecutionDescription:
+async def find_run(gateway: Gateway, tenant: str, run_id: str) -> WorkflowExecutionDescription:
     """What Temporal knows of a run now. Raises the problem of one that is not there."""
     if is_public_id(run_id) and run_id.partition("_")[0] in _RUN_PREFIXES:
-        found = await find_execution(gateway, workflow_id(tenant, run_id))
+        found = await find_execution(gateway, build_workflow_id(tenant, run_id))
         if found is not None and found.workflow_type in PATTERN_OF_TYPE:
             return found
     raise not_found("This run")

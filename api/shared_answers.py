@@ -15,24 +15,24 @@ class SharedAnswers:
     A failure reaches all who wait for it and is not kept.
     """
 
-    def __init__(self, seconds: float, most: int = 1_000) -> None:
-        self._answers: TTLCache[Hashable, asyncio.Task[Any]] = TTLCache(maxsize=most, ttl=seconds)
+    def __init__(self, seconds: float, max_size: int = 1_000) -> None:
+        self._answers: TTLCache[Hashable, asyncio.Task[Any]] = TTLCache(maxsize=max_size, ttl=seconds)
 
     async def get(self, key: Hashable, find: Callable[[], Awaitable[T]]) -> T:
         """The answer for the key, by `find` if it is not known. Raises what `find` raises."""
         task: asyncio.Task[T] | None = self._answers.get(key)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = asyncio.create_task(_found(find))
-            task.add_done_callback(_retrieved)  # whoever asked may be gone before it fails
+            task = asyncio.create_task(_await_found(find))
+            task.add_done_callback(_retrieve_exception)  # whoever asked may be gone before it fails
             self._answers[key] = task
         # One client that hangs up must not take the answer from the others.
         return await asyncio.shield(task)
 
 
-async def _found(find: Callable[[], Awaitable[T]]) -> T:
+async def _await_found(find: Callable[[], Awaitable[T]]) -> T:
     return await find()
 
 
-def _retrieved(task: asyncio.Task[Any]) -> None:
+def _retrieve_exception(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()

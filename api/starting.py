@@ -11,40 +11,40 @@ from temporalio.common import (
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from adapters.search_attributes import keywords
+from adapters.search_attributes import keyword_attributes
 from api.gateway import API_PREFIX, Gateway
 from api.idempotency import fingerprint
 from api.listing import find_execution
-from api.problems import Kind, ProblemError, invalid
+from api.problems import ProblemError, ProblemType, invalid_field
 from api.request_id import request_id, traceparent
-from api.webhook_requests import webhook_of
-from contracts.agent import AgentRequest, Origin, WorkflowTarget
+from api.webhook_requests import build_webhook
+from contracts.agent import AgentRequest, RequestContext, WorkflowTarget
 from contracts.analysis import AnalysisInput
 from contracts.documents import Document
-from contracts.hybrid import ROUTING, HybridInput, Route, Routing
-from contracts.identity import keyed_id, new_id, workflow_id
+from contracts.hybrid import ROUTING_MEMO, HybridInput, Route, Routing
+from contracts.identity import build_workflow_id, derive_id, new_id
 from contracts.jobs import FanOut, JobInput
 from contracts.payload import JsonObject
 from contracts.requests import StartOptions
 from contracts.runs import (
-    DEADLINE,
+    DEADLINE_MEMO,
     ID_PREFIXES,
     RUN_ATTRIBUTES,
     WORKFLOW_TYPES,
     Pattern,
     RunInput,
     RunResult,
-    batch_queue,
-    deadline_after,
-    stream_queue,
+    batch_task_queue,
+    compute_deadline,
+    stream_task_queue,
 )
-from contracts.webhooks import WEBHOOK, Webhook
+from contracts.webhooks import WEBHOOK_MEMO, Webhook
 
 _SUMMARY_LENGTH = 160
 
 
 @dataclass(frozen=True)
-class Start:
+class StartSpec:
     """What to start: a pattern, for a tenant, out of a body, with the key the client gave."""
 
     pattern: Pattern
@@ -60,7 +60,7 @@ class Start:
     routing: Routing | None = None
 
     @property
-    def is_long(self) -> bool:
+    def is_background(self) -> bool:
         """Whether nobody waits for it: it must not stand before what somebody waits for."""
         return self.pattern is Pattern.QUEUE or (self.routing is not None and self.routing.chosen is Route.QUEUE)
 
@@ -71,13 +71,13 @@ class Start:
         return self.pattern is Pattern.STREAMING or routed
 
     @property
-    def is_waited_for(self) -> bool:
+    def is_interactive(self) -> bool:
         """Whether the client would rather hear at once that its agent is down."""
         return self.pattern in (Pattern.SYNCHRONOUS, Pattern.STREAMING, Pattern.HYBRID)
 
 
 @dataclass(frozen=True)
-class Started:
+class StartedRun:
     """A run that exists, and whether an earlier request with the same key began it."""
 
     run_id: str
@@ -85,90 +85,94 @@ class Started:
     replayed: bool
 
 
-async def start_run(gateway: Gateway, start: Start) -> Started:
+async def start_run(gateway: Gateway, spec: StartSpec) -> StartedRun:
     """Starts the run, or finds the one that this key started.
 
     Raises ProblemError: an unknown agent, one that is left alone since it fails (unless nobody waits for the answer),
     a key that belongs to another body.
     """
-    check_room(gateway)
-    agent = known_agent(gateway, start.body.agent)
-    prefix = ID_PREFIXES[start.pattern]
-    run_id = keyed_id(prefix, start.tenant, start.pattern, start.key) if start.key else new_id(prefix)
+    check_storage(gateway)
+    agent = resolve_agent(gateway, spec.body.agent)
+    prefix = ID_PREFIXES[spec.pattern]
+    run_id = derive_id(prefix, spec.tenant, spec.pattern, spec.key) if spec.key else new_id(prefix)
     try:
-        if start.is_waited_for:
-            await _check_circuit(gateway, start, agent, run_id)
-        handle = await _start_workflow(gateway, start, agent, run_id)
+        if spec.is_interactive:
+            await _check_circuit(gateway, spec, agent, run_id)
+        handle = await _start_workflow(gateway, spec, agent, run_id)
     except WorkflowAlreadyStartedError:
-        return Started(run_id, await _same_run(gateway, start, run_id), replayed=True)
-    return Started(run_id, handle, replayed=False)
+        return StartedRun(run_id, await _find_replayed_run(gateway, spec, run_id), replayed=True)
+    return StartedRun(run_id, handle, replayed=False)
 
 
-def check_room(gateway: Gateway) -> None:
+def check_storage(gateway: Gateway) -> None:
     """Raises the problem of a full disk: what is accepted must be kept."""
     if gateway.disk.is_low:
         raise ProblemError(
-            Kind.STORAGE_FULL, "This gateway has no room to keep anything new. Try again later.", retry_after=10
+            ProblemType.STORAGE_FULL,
+            "This gateway has no room to keep anything new. Try again later.",
+            retry_after=10,
         )
 
 
-def known_agent(gateway: Gateway, name: str | None) -> str:
+def resolve_agent(gateway: Gateway, name: str | None) -> str:
     """The agent that is meant. Raises the problem of one that there is not."""
     if name is None:
         return gateway.default_agent
     if name not in gateway.agents:
-        raise invalid("/agent", f"there is no agent {name}; there are: {', '.join(sorted(gateway.agents))}")
+        raise invalid_field("/agent", f"there is no agent {name}; there are: {', '.join(sorted(gateway.agents))}")
     return name
 
 
-async def _check_circuit(gateway: Gateway, start: Start, agent: str, run_id: str) -> None:
+async def _check_circuit(gateway: Gateway, spec: StartSpec, agent: str, run_id: str) -> None:
     """Raises the problem of an agent that is left alone; for a run that there is already, what its start would."""
-    seconds = await gateway.circuits.refusal(agent)
+    seconds = await gateway.circuit_breakers.retry_after(agent)
     if seconds is None:
         return
-    if start.key and await find_execution(gateway, workflow_id(start.tenant, run_id)) is not None:
-        raise WorkflowAlreadyStartedError(run_id, WORKFLOW_TYPES[start.pattern])
+    if spec.key and await find_execution(gateway, build_workflow_id(spec.tenant, run_id)) is not None:
+        raise WorkflowAlreadyStartedError(run_id, WORKFLOW_TYPES[spec.pattern])
     raise ProblemError(
-        Kind.CIRCUIT_OPEN,
+        ProblemType.CIRCUIT_OPEN,
         f"The agent {agent} fails, and is left alone for a while. Send the request again then, or queue it by POST "
         f"{API_PREFIX}/tasks or /jobs, which wait for the agent by themselves.",
         retry_after=seconds,
     )
 
 
-async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: str) -> WorkflowHandle[Any, RunResult]:
-    body = start.body
-    is_job = start.is_long
-    total = {"total": len(start.fan_out.items)} if start.fan_out else {}
-    called_back = {WEBHOOK: True} if body.webhook_url else {}
-    routed = {ROUTING: start.routing} if start.routing else {}
+async def _start_workflow(
+    gateway: Gateway, spec: StartSpec, agent: str, run_id: str
+) -> WorkflowHandle[Any, RunResult]:
+    body = spec.body
+    is_job = spec.is_background
+    total = {"total": len(spec.fan_out.items)} if spec.fan_out else {}
+    webhook_memo = {WEBHOOK_MEMO: True} if body.webhook_url else {}
+    routing_memo = {ROUTING_MEMO: spec.routing} if spec.routing else {}
     handle: WorkflowHandle[Any, RunResult] = await gateway.client.start_workflow(
-        WORKFLOW_TYPES[start.pattern],
-        _input(
-            start,
+        WORKFLOW_TYPES[spec.pattern],
+        _build_input(
+            spec,
             agent,
             run_id,
-            webhook_of(gateway, start.tenant, run_id, body),
-            target=gateway.targets.get(agent),
-            published=gateway.interactions,
+            build_webhook(gateway, spec.tenant, run_id, body),
+            target=gateway.workflow_targets.get(agent),
+            publish_interaction=gateway.publish_interactions,
         ),
-        id=workflow_id(start.tenant, run_id),
-        task_queue=_queue(gateway, start),
+        id=build_workflow_id(spec.tenant, run_id),
+        task_queue=_task_queue(gateway, spec),
         result_type=RunResult,
         id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
         id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
         memo={
             "fingerprint": fingerprint(body),
             "metadata": body.metadata,
-            DEADLINE: deadline_after(body.timeout),
+            DEADLINE_MEMO: compute_deadline(body.timeout),
             **total,
-            **called_back,
-            **routed,
+            **webhook_memo,
+            **routing_memo,
         },
-        search_attributes=keywords(RUN_ATTRIBUTES, (start.pattern, agent, start.task, start.tenant)),
-        static_summary=_summary(start, agent),
-        static_details=f"Chosen: **{start.routing.chosen}**. {start.routing.because}" if start.routing else None,
-        priority=Priority(priority_key=body.priority, fairness_key=start.tenant),
+        search_attributes=keyword_attributes(RUN_ATTRIBUTES, (spec.pattern, agent, spec.task, spec.tenant)),
+        static_summary=_build_summary(spec, agent),
+        static_details=f"Chosen: **{spec.routing.chosen}**. {spec.routing.reason}" if spec.routing else None,
+        priority=Priority(priority_key=body.priority, fairness_key=spec.tenant),
         # The worker in this process, if there is one, gets the first task with the answer to the start. Not for jobs:
         # accepting one must not wait behind working on the others.
         request_eager_start=not is_job,
@@ -176,60 +180,65 @@ async def _start_workflow(gateway: Gateway, start: Start, agent: str, run_id: st
     return handle
 
 
-def _queue(gateway: Gateway, start: Start) -> str:
+def _task_queue(gateway: Gateway, spec: StartSpec) -> str:
     """Long work and streams have slots of their own: neither holds up what somebody waits for."""
-    if start.is_long:
-        return batch_queue(gateway.task_queue)
-    return stream_queue(gateway.task_queue) if start.is_streamed else gateway.task_queue
+    if spec.is_background:
+        return batch_task_queue(gateway.task_queue)
+    return stream_task_queue(gateway.task_queue) if spec.is_streamed else gateway.task_queue
 
 
-def _input(
-    start: Start, agent: str, run_id: str, webhook: Webhook | None, *, target: WorkflowTarget | None, published: bool
+def _build_input(
+    spec: StartSpec,
+    agent: str,
+    run_id: str,
+    webhook: Webhook | None,
+    *,
+    target: WorkflowTarget | None,
+    publish_interaction: bool,
 ) -> RunInput:
     request = AgentRequest(
         run_id=run_id,
-        task=start.task,
-        query=start.query,
-        context=start.context,
-        data=start.data,
-        params=start.body.params,
-        metadata=start.body.metadata,
+        task=spec.task,
+        query=spec.query,
+        context=spec.context,
+        data=spec.data,
+        params=spec.body.params,
+        metadata=spec.body.metadata,
     )
     run = RunInput(
         agent=agent,
         request=request,
-        timeout=start.body.timeout,
-        origin=Origin(request_id=request_id(), traceparent=traceparent()),
+        timeout=spec.body.timeout,
+        request_context=RequestContext(request_id=request_id(), traceparent=traceparent()),
         target=target,
-        opens_stream=start.is_streamed,
         webhook=webhook,
-        published=published,
+        publish_interaction=publish_interaction,
     )
-    if start.pattern is Pattern.QUEUE:
-        return JobInput(**dict(run), fan_out=start.fan_out)
-    if start.document is not None:
-        return AnalysisInput(**dict(run), document=start.document, opens_call=True)
-    if start.routing is not None:
-        return HybridInput(**dict(run), routing=start.routing)
+    if spec.pattern is Pattern.QUEUE:
+        return JobInput(**dict(run), fan_out=spec.fan_out)
+    if spec.document is not None:
+        return AnalysisInput(**dict(run), document=spec.document)
+    if spec.routing is not None:
+        return HybridInput(**dict(run), routing=spec.routing)
     return run
 
 
-def _summary(start: Start, agent: str) -> str:
+def _build_summary(spec: StartSpec, agent: str) -> str:
     """The line that stands for the run in the Temporal UI."""
-    said = " ".join((start.query or "").split())
-    if len(said) > _SUMMARY_LENGTH:
-        said = said[: _SUMMARY_LENGTH - 1] + "…"
-    return f"{agent} · {start.task}" + (f" · {said}" if said else "")
+    query = " ".join((spec.query or "").split())
+    if len(query) > _SUMMARY_LENGTH:
+        query = query[: _SUMMARY_LENGTH - 1] + "…"
+    return f"{agent} · {spec.task}" + (f" · {query}" if query else "")
 
 
-async def _same_run(gateway: Gateway, start: Start, run_id: str) -> WorkflowHandle[Any, RunResult]:
+async def _find_replayed_run(gateway: Gateway, spec: StartSpec, run_id: str) -> WorkflowHandle[Any, RunResult]:
     handle: WorkflowHandle[Any, RunResult] = gateway.client.get_workflow_handle(
-        workflow_id(start.tenant, run_id), result_type=RunResult
+        build_workflow_id(spec.tenant, run_id), result_type=RunResult
     )
     memo = await (await handle.describe()).memo()
-    if memo.get("fingerprint") != fingerprint(start.body):
+    if memo.get("fingerprint") != fingerprint(spec.body):
         raise ProblemError(
-            Kind.KEY_REUSED,
+            ProblemType.KEY_REUSED,
             "This Idempotency-Key came with another body before. Use a new key for a new request.",
             run_id=run_id,
         )

@@ -11,30 +11,30 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WorkflowExecution
 
-from adapters.concurrency import few_at_once
-from adapters.run_outcomes import status_of
-from api.durations import Work, completed_seconds, quantile
+from adapters.concurrency import gather_bounded
+from adapters.run_outcomes import to_run_status
+from api.durations import TaskKind, completed_seconds, quantile
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
-from api.moments import in_query
+from api.moments import to_query_time
 from api.problem_docs import PROBLEMS
 from api.runs_view import AGENT, PATTERN_OF_TYPE, TASK
 from api.strict_json import StrictJsonRoute
-from contracts.events import broker_queue, event_queue
+from contracts.events import broker_task_queue, event_task_queue
 from contracts.payload import Payload
-from contracts.runs import WORKFLOW_TYPES, Pattern, RunStatus, batch_queue, stream_queue
-from contracts.webhooks import webhook_queue
+from contracts.runs import WORKFLOW_TYPES, Pattern, RunStatus, batch_task_queue, stream_task_queue
+from contracts.webhooks import webhook_task_queue
 
 router = APIRouter(prefix=API_PREFIX, tags=["runs"], route_class=StrictJsonRoute)
 
 # So many of the latest runs are looked at: the rest is counted, not timed.
-_MOST_RUNS = 2_000
+_MAX_RUNS = 2_000
 _TRAFFIC_MINUTES = 10
 _TIMEOUT = timedelta(seconds=10)
 
 _KINDS = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
 
 
-class WorkStats(Payload):
+class TaskStats(Payload):
     """Runs of one pattern, agent and task. Durations are of completed runs, in seconds."""
 
     pattern: Pattern
@@ -63,7 +63,7 @@ class WebhookStats(Payload):
 
     delivered: int
     exhausted: int
-    under_way: int
+    in_progress: int
     success_rate: float | None
 
 
@@ -72,7 +72,7 @@ class Stats(Payload):
 
     since: datetime
     sampled: bool
-    runs: list[WorkStats]
+    runs: list[TaskStats]
     queues: list[QueueStats]
     webhooks: WebhookStats
 
@@ -90,31 +90,31 @@ async def stats(
 async def _stats(gateway: Gateway, tenant: str, hours: int) -> Stats:
     since = datetime.now(UTC) - timedelta(hours=hours)
     types = ", ".join(f"'{workflow_type}'" for workflow_type in WORKFLOW_TYPES.values())
-    query = f"WorkflowType IN ({types}) AND Tenant = '{tenant}' AND StartTime >= '{in_query(since)}'"
-    listed = [one async for one in gateway.client.list_workflows(query, page_size=500, limit=_MOST_RUNS)]
+    query = f"WorkflowType IN ({types}) AND Tenant = '{tenant}' AND StartTime >= '{to_query_time(since)}'"
+    listed = [one async for one in gateway.client.list_workflows(query, page_size=500, limit=_MAX_RUNS)]
     return Stats(
         since=since,
-        sampled=len(listed) == _MOST_RUNS,
-        runs=_by_work(listed),
-        queues=await _queues(gateway),
-        webhooks=await _webhooks(gateway.client, tenant, since),
+        sampled=len(listed) == _MAX_RUNS,
+        runs=_group_runs(listed),
+        queues=await _load_queues(gateway),
+        webhooks=await _load_webhooks(gateway.client, tenant, since),
     )
 
 
-def _by_work(executions: list[WorkflowExecution]) -> list[WorkStats]:
+def _group_runs(executions: list[WorkflowExecution]) -> list[TaskStats]:
     groups: dict[tuple[Pattern, str, str], list[WorkflowExecution]] = defaultdict(list)
     for one in executions:
         attributes = one.typed_search_attributes
         key = (PATTERN_OF_TYPE[one.workflow_type], attributes.get(AGENT, ""), attributes.get(TASK, ""))
         groups[key].append(one)
-    return [_of_work(*key, members) for key, members in sorted(groups.items())]
+    return [_summarize_group(*key, members) for key, members in sorted(groups.items())]
 
 
-def _of_work(pattern: Pattern, agent: str, task: str, members: list[WorkflowExecution]) -> WorkStats:
-    counts = Counter(status_of(one) for one in members)
+def _summarize_group(pattern: Pattern, agent: str, task: str, members: list[WorkflowExecution]) -> TaskStats:
+    counts = Counter(to_run_status(one) for one in members)
     completed, failed = counts[RunStatus.COMPLETED], counts[RunStatus.FAILED]
     seconds = completed_seconds(members)
-    return WorkStats(
+    return TaskStats(
         pattern=pattern,
         agent=agent,
         task=task,
@@ -129,9 +129,16 @@ def _of_work(pattern: Pattern, agent: str, task: str, members: list[WorkflowExec
     )
 
 
-async def _queues(gateway: Gateway) -> list[QueueStats]:
+async def _load_queues(gateway: Gateway) -> list[QueueStats]:
     name = gateway.task_queue
-    names = (name, stream_queue(name), batch_queue(name), event_queue(name), webhook_queue(name), broker_queue(name))
+    names = (
+        name,
+        stream_task_queue(name),
+        batch_task_queue(name),
+        event_task_queue(name),
+        webhook_task_queue(name),
+        broker_task_queue(name),
+    )
 
     async def described(queue: str) -> QueueStats:
         depth, age = 0, 0.0
@@ -147,31 +154,31 @@ async def _queues(gateway: Gateway) -> list[QueueStats]:
             age = max(age, found.approximate_backlog_age.ToTimedelta().total_seconds())
         return QueueStats(name=queue, depth=depth, age=age)
 
-    return await few_at_once(described, names)
+    return await gather_bounded(described, names)
 
 
-async def _webhooks(client: Client, tenant: str, since: datetime) -> WebhookStats:
+async def _load_webhooks(client: Client, tenant: str, since: datetime) -> WebhookStats:
     async def count(condition: str) -> int:
-        query = f"WorkflowType = 'WebhookDelivery' AND Tenant = '{tenant}' AND StartTime >= '{in_query(since)}'"
+        query = f"WorkflowType = 'WebhookDelivery' AND Tenant = '{tenant}' AND StartTime >= '{to_query_time(since)}'"
         return (await client.count_workflows(f"{query} AND {condition}")).count
 
-    delivered, exhausted, under_way = await few_at_once(
+    delivered, exhausted, in_progress = await gather_bounded(
         count, ("ExecutionStatus = 'Completed'", "ExecutionStatus = 'Failed'", "ExecutionStatus = 'Running'")
     )
     ended = delivered + exhausted
     return WebhookStats(
         delivered=delivered,
         exhausted=exhausted,
-        under_way=under_way,
+        in_progress=in_progress,
         success_rate=delivered / ended if ended else None,
     )
 
 
-async def requests_a_minute(client: Client, work: Work) -> float:
+async def requests_per_minute(client: Client, kind: TaskKind) -> float:
     """How often an agent has been asked for a task lately."""
     since = datetime.now(UTC) - timedelta(minutes=_TRAFFIC_MINUTES)
     query = (
-        f"Tenant = '{work.tenant}' AND Agent = '{work.agent}' AND Task = '{work.task}' "
-        f"AND StartTime >= '{in_query(since)}'"
+        f"Tenant = '{kind.tenant}' AND Agent = '{kind.agent}' AND Task = '{kind.task}' "
+        f"AND StartTime >= '{to_query_time(since)}'"
     )
     return (await client.count_workflows(query)).count / _TRAFFIC_MINUTES

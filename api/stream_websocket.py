@@ -17,35 +17,35 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import Field, ValidationError
 
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
-from api.idempotency import read_key
-from api.problem_handlers import problem_of
-from api.problems import Kind, ProblemError
-from api.stream_lines import Following, Line, follow, problem_line
-from api.streaming import LARGEST_INDEX, OnDisconnect
+from api.idempotency import parse_idempotency_key
+from api.problem_handlers import to_problem
+from api.problems import ProblemError, ProblemType
+from api.stream_lines import StreamLine, StreamSubscription, problem_line, subscribe
+from api.streaming import MAX_INDEX, OnDisconnect
 from api.strict_json import InvalidJsonError
-from contracts.payload import WireRequest
+from contracts.payload import RequestBody
 from contracts.requests import StreamRequest
 from contracts.strict_json import parse_json
 
 router = APIRouter(prefix=API_PREFIX)
 
-T = TypeVar("T", bound=WireRequest)
+T = TypeVar("T", bound=RequestBody)
 
 _FIRST_MESSAGE_SECONDS = 10.0
 
 ENDED, RESTART, PROBLEM = 1000, 1012, 4000
 
 
-class _Resume(WireRequest):
+class _Resume(RequestBody):
     stream_id: str
-    after: Annotated[int, Field(ge=0, le=LARGEST_INDEX)] = 0
+    after: Annotated[int, Field(ge=0, le=MAX_INDEX)] = 0
 
 
 class _Begin(StreamRequest):
     idempotency_key: str | None = None
 
 
-class _Stop(WireRequest):
+class _Stop(RequestBody):
     cancel: bool
 
 
@@ -57,55 +57,59 @@ async def stream_over_websocket(
     await socket.accept()
     with suppress(WebSocketDisconnect):
         try:
-            following = await _first(socket, gateway, tenant)
-            await socket.send_text(f'{{"streamId":"{following.run_id}","location":"{following.path}"}}')
+            subscription = await _read_first(socket, gateway, tenant)
+            await socket.send_text(f'{{"streamId":"{subscription.run_id}","location":"{subscription.path}"}}')
         except WebSocketDisconnect:
             raise
         except Exception as error:
-            problem = problem_of(error)
+            problem = to_problem(error)
             await socket.send_text(problem_line(problem).as_object)
-            await socket.close(PROBLEM + problem.kind.status)
+            await socket.close(PROBLEM + problem.problem_type.status)
             return
-        await _converse(socket, following, cancels=on_disconnect == "cancel")
+        await _run_session(socket, subscription, cancels_run=on_disconnect == "cancel")
 
 
-async def _first(socket: WebSocket, gateway: Gateway, tenant: str) -> Following:
+async def _read_first(socket: WebSocket, gateway: Gateway, tenant: str) -> StreamSubscription:
     try:
         async with asyncio.timeout(_FIRST_MESSAGE_SECONDS):
-            message = await _message(socket)
+            message = await _receive_message(socket)
     except TimeoutError:
-        raise ProblemError(Kind.BAD_REQUEST, "The first message has to say what to start or to resume.") from None
+        raise ProblemError(
+            ProblemType.BAD_REQUEST, "The first message has to say what to start or to resume."
+        ) from None
     if "streamId" in message:
-        resume = _read(_Resume, message)
-        return await follow(gateway, tenant, resume.stream_id, resume.after, "/after")
-    begin = _read(_Begin, message)
+        resume = _validate(_Resume, message)
+        return await subscribe(gateway, tenant, resume.stream_id, resume.after, "/after")
+    begin = _validate(_Begin, message)
     body = StreamRequest.model_construct(
         begin.model_fields_set - {"idempotency_key"},
         **{name: getattr(begin, name) for name in StreamRequest.model_fields},
     )
-    return await Following.of(gateway, tenant, body, read_key(begin.idempotency_key, "/idempotencyKey"))
+    return await StreamSubscription.start(
+        gateway, tenant, body, parse_idempotency_key(begin.idempotency_key, "/idempotencyKey")
+    )
 
 
-async def _converse(socket: WebSocket, following: Following, *, cancels: bool) -> None:
+async def _run_session(socket: WebSocket, subscription: StreamSubscription, *, cancels_run: bool) -> None:
     """Sends what comes and hears what the client says, until the stream is over or the client is gone."""
-    listening = asyncio.create_task(_listen(socket, following))
-    sending = asyncio.create_task(_send(socket, following))
+    listening = asyncio.create_task(_listen(socket, subscription))
+    sending = asyncio.create_task(_send(socket, subscription))
     try:
         await asyncio.wait({listening, sending}, return_when=asyncio.FIRST_COMPLETED)
         if sending.done() and not sending.cancelled() and sending.exception() is None:
             await socket.close(sending.result())
-        elif cancels:
-            following.cancel_soon()
+        elif cancels_run:
+            subscription.cancel_in_background()
     finally:
         for task in (listening, sending):
             task.cancel()
         await asyncio.gather(listening, sending, return_exceptions=True)
 
 
-async def _send(socket: WebSocket, following: Following) -> int:
+async def _send(socket: WebSocket, subscription: StreamSubscription) -> int:
     """All lines, to the end; returns the close code that belongs to it."""
-    last: Line | None = None
-    async for lines in following.lines():
+    last: StreamLine | None = None
+    async for lines in subscription.lines():
         for last in lines:
             await socket.send_text(last.as_object)
     if last is None or last.event == "done":
@@ -113,16 +117,16 @@ async def _send(socket: WebSocket, following: Following) -> int:
     return RESTART if last.event == "reconnect" else PROBLEM + (last.status or 500)
 
 
-async def _listen(socket: WebSocket, following: Following) -> None:
+async def _listen(socket: WebSocket, subscription: StreamSubscription) -> None:
     while True:
         try:
-            if _read(_Stop, await _message(socket)).cancel:
-                following.cancel_soon()
+            if _validate(_Stop, await _receive_message(socket)).cancel:
+                subscription.cancel_in_background()
         except (RequestValidationError, InvalidJsonError) as error:
-            await socket.send_text(problem_line(problem_of(error)).as_object)
+            await socket.send_text(problem_line(to_problem(error)).as_object)
 
 
-async def _message(socket: WebSocket) -> dict[str, Any]:
+async def _receive_message(socket: WebSocket) -> dict[str, Any]:
     received = await socket.receive()
     if received["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(received.get("code", 1000))
@@ -135,7 +139,7 @@ async def _message(socket: WebSocket) -> dict[str, Any]:
     return message
 
 
-def _read(model: type[T], message: dict[str, Any]) -> T:
+def _validate(model: type[T], message: dict[str, Any]) -> T:
     try:
         return model.model_validate(message)
     except ValidationError as error:

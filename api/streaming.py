@@ -10,15 +10,15 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
-from api.accepting import accepted
+from api.accepting import negotiate
 from api.gateway import API_PREFIX, GatewayDep, TenantDep
 from api.idempotency import REPLAYED, IdempotencyKeyDep
-from api.long_answers import RETRY, STREAM_HEADERS
+from api.long_answers import RETRY_MILLISECONDS, STREAM_HEADERS
 from api.problem_docs import PROBLEMS
-from api.problems import invalid, not_found
+from api.problems import invalid_field, not_found
 from api.runs import RunId, cancel_run
-from api.runs_view import Run, described
-from api.stream_lines import Following, Line, follow
+from api.runs_view import Run, find_run
+from api.stream_lines import StreamLine, StreamSubscription, subscribe
 from api.strict_json import StrictJsonRoute
 from contracts.requests import StreamRequest
 from contracts.runs import ID_PREFIXES, Pattern
@@ -27,7 +27,7 @@ router = APIRouter(prefix=API_PREFIX, tags=["streaming"], route_class=StrictJson
 
 SSE, NDJSON = "text/event-stream", "application/x-ndjson"
 
-LARGEST_INDEX = 2**53
+MAX_INDEX = 2**53
 
 # The id of the last event has this behind its index: a browser that comes back with it is told by a 204 to stay away.
 _END = "-end"
@@ -66,25 +66,25 @@ OnDisconnect = Annotated[
 
 
 @dataclass(frozen=True)
-class _Wish:
+class _StreamOptions:
     """How a reader wants its stream: the media type, and whether the run ends with the connection."""
 
-    form: str
-    cancels: bool
+    media_type: str
+    cancels_run: bool
 
 
-async def _wish(
+async def _stream_options(
     accept: Annotated[str | None, Header(include_in_schema=False)] = None, on_disconnect: OnDisconnect = "continue"
-) -> _Wish:
-    return _Wish(accepted(accept, (SSE, NDJSON)), on_disconnect == "cancel")
+) -> _StreamOptions:
+    return _StreamOptions(negotiate(accept, (SSE, NDJSON)), on_disconnect == "cancel")
 
 
-WishDep = Annotated[_Wish, Depends(_wish)]
+StreamOptionsDep = Annotated[_StreamOptions, Depends(_stream_options)]
 
 
-async def _after(
+async def _resume_position(
     after: Annotated[
-        int | None, Query(ge=0, le=LARGEST_INDEX, description="The last index you have; 0 for everything.")
+        int | None, Query(ge=0, le=MAX_INDEX, description="The last index you have; 0 for everything.")
     ] = None,
     last_event_id: Annotated[
         str | None, Header(description="The same, as browsers send it; it goes before `after`.")
@@ -93,12 +93,12 @@ async def _after(
     if last_event_id is None:
         return after or 0, "query:after"
     found = _EVENT_ID.fullmatch(last_event_id)
-    if found is None or int(found[1]) > LARGEST_INDEX:
-        raise invalid("header:last-event-id", "must be an index that came as `id`")
+    if found is None or int(found[1]) > MAX_INDEX:
+        raise invalid_field("header:last-event-id", "must be an index that came as `id`")
     return int(found[1]), _AFTER_END if found[2] else "header:last-event-id"
 
 
-AfterDep = Annotated[tuple[int, str], Depends(_after)]
+AfterDep = Annotated[tuple[int, str], Depends(_resume_position)]
 
 
 @router.post(
@@ -112,12 +112,12 @@ async def start_stream(
     gateway: GatewayDep,
     tenant: TenantDep,
     key: IdempotencyKeyDep,
-    wish: WishDep,
+    options: StreamOptionsDep,
 ) -> Response:
     """As server-sent events, or as JSON lines with `Accept: application/x-ndjson`. A reader that is cut off goes on
     at the `Location` of this answer with `Last-Event-ID`; the run does not mind, unless `onDisconnect=cancel`.
     """
-    return _streamed(await Following.of(gateway, tenant, body, key), wish)
+    return _streaming_response(await StreamSubscription.start(gateway, tenant, body, key), options)
 
 
 @router.get(
@@ -128,10 +128,10 @@ async def resume_stream(
     gateway: GatewayDep,
     tenant: TenantDep,
     after: AfterDep,
-    wish: WishDep,
+    options: StreamOptionsDep,
 ) -> Response:
     """From after the index that you have, at any process, while it runs or later."""
-    return await follow_run(_own(stream_id), gateway, tenant, after, wish)
+    return await follow_run(_check_stream_id(stream_id), gateway, tenant, after, options)
 
 
 @router.get("/runs/{run_id}/stream", operation_id="streamRun", summary="Follow a run", responses=_RESPONSES)
@@ -140,13 +140,13 @@ async def follow_run(
     gateway: GatewayDep,
     tenant: TenantDep,
     after: AfterDep,
-    wish: WishDep,
+    options: StreamOptionsDep,
 ) -> Response:
     """What the run's agent says, whichever pattern it serves."""
     index, pointer = after
-    if pointer == _AFTER_END and (await described(gateway, tenant, run_id)).close_time is not None:
+    if pointer == _AFTER_END and (await find_run(gateway, tenant, run_id)).close_time is not None:
         return Response(status_code=204)
-    return _streamed(await follow(gateway, tenant, run_id, index, pointer), wish)
+    return _streaming_response(await subscribe(gateway, tenant, run_id, index, pointer), options)
 
 
 @router.post(
@@ -163,48 +163,50 @@ async def cancel_stream(
     response: Response,
 ) -> Run:
     """Tells the agent to stop; every reader gets the end with the status `cancelled`."""
-    return await cancel_run(_own(stream_id), gateway, tenant, response)
+    return await cancel_run(_check_stream_id(stream_id), gateway, tenant, response)
 
 
-def _own(stream_id: str) -> str:
+def _check_stream_id(stream_id: str) -> str:
     if not stream_id.startswith(ID_PREFIXES[Pattern.STREAMING] + "_"):
         raise not_found("This stream")
     return stream_id
 
 
-def _streamed(following: Following, wish: _Wish) -> Response:
-    pieces = (_as_sse if wish.form == SSE else _as_ndjson)(following)
-    replayed = REPLAYED if following.replayed else {}
+def _streaming_response(subscription: StreamSubscription, options: _StreamOptions) -> Response:
+    pieces = (_as_sse if options.media_type == SSE else _as_ndjson)(subscription)
+    replayed = REPLAYED if subscription.replayed else {}
     return StreamingResponse(
-        _watched(following, pieces, cancels=wish.cancels),
-        media_type=wish.form,
-        headers={"Location": following.path, "X-Stream-Id": following.run_id, **STREAM_HEADERS, **replayed},
+        _cancel_on_disconnect(subscription, pieces, cancels_run=options.cancels_run),
+        media_type=options.media_type,
+        headers={"Location": subscription.path, "X-Stream-Id": subscription.run_id, **STREAM_HEADERS, **replayed},
     )
 
 
-async def _watched(following: Following, pieces: AsyncIterator[bytes], *, cancels: bool) -> AsyncIterator[bytes]:
+async def _cancel_on_disconnect(
+    subscription: StreamSubscription, pieces: AsyncIterator[bytes], *, cancels_run: bool
+) -> AsyncIterator[bytes]:
     """The pieces; a reader who goes away in the middle takes the run along, if it said so."""
     try:
         async for piece in pieces:
             yield piece
     except (asyncio.CancelledError, GeneratorExit):
-        if cancels:
-            following.cancel_soon()
+        if cancels_run:
+            subscription.cancel_in_background()
         raise
 
 
-async def _as_sse(following: Following) -> AsyncIterator[bytes]:
-    yield format_sse_event(retry=RETRY)
-    async for lines in following.lines():
-        yield b"".join(map(_event, lines)) or b": still here\n\n"
+async def _as_sse(subscription: StreamSubscription) -> AsyncIterator[bytes]:
+    yield format_sse_event(retry=RETRY_MILLISECONDS)
+    async for lines in subscription.lines():
+        yield b"".join(map(_format_event, lines)) or b": still here\n\n"
 
 
-def _event(line: Line) -> bytes:
+def _format_event(line: StreamLine) -> bytes:
     end = _END if line.event in ("done", "error") else ""
     identity = None if line.index is None else f"{line.index}{end}"
     return format_sse_event(data_str=line.text, event=line.event, id=identity)
 
 
-async def _as_ndjson(following: Following) -> AsyncIterator[bytes]:
-    async for lines in following.lines():
+async def _as_ndjson(subscription: StreamSubscription) -> AsyncIterator[bytes]:
+    async for lines in subscription.lines():
         yield "".join(f"{line.as_object}\n" for line in lines).encode() or b'{"heartbeat":true}\n'

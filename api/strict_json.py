@@ -8,11 +8,11 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from api.problems import FieldError, Kind, ProblemError
+from api.problems import FieldError, ProblemError, ProblemType
 from contracts.strict_json import parse_json
 
 # Of a body itself; each unknown one costs an error of its own.
-_MOST_FIELDS = 500
+_MAX_FIELDS = 500
 
 
 class InvalidJsonError(HTTPException):
@@ -27,8 +27,8 @@ class _StrictRequest(Request):
         if not hasattr(self, "_json"):
             try:
                 self._json = parse_json(await self.body())
-                if isinstance(self._json, dict) and len(self._json) > _MOST_FIELDS:
-                    raise ValueError(f"it has more than {_MOST_FIELDS} fields")
+                if isinstance(self._json, dict) and len(self._json) > _MAX_FIELDS:
+                    raise ValueError(f"it has more than {_MAX_FIELDS} fields")
             except ValueError as error:
                 raise InvalidJsonError(error) from None
         return self._json
@@ -49,7 +49,7 @@ class StrictJsonRoute(APIRoute):
                 there_are = f"; there are: {', '.join(sorted(known))}" if known else ""
                 detail = f"There is no such query parameter here{there_are}."
                 errors = [FieldError(pointer=f"query:{name}", detail=detail) for name in unknown[:50]]
-                raise ProblemError(Kind.INVALID, f"query:{unknown[0]}: {detail}", errors=errors)
+                raise ProblemError(ProblemType.INVALID, f"query:{unknown[0]}: {detail}", errors=errors)
             return await handler(_StrictRequest(request.scope, request.receive))
 
         return strict_handler

@@ -9,29 +9,29 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters.events.webhook_secrets import sealed_secrets
+from adapters.events.webhook_secrets import seal_secret
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.problem_docs import PROBLEMS
-from api.problems import Kind, ProblemError, invalid, not_found
-from api.starting import known_agent
+from api.problems import ProblemError, ProblemType, invalid_field, not_found
+from api.starting import resolve_agent
 from api.strict_json import StrictJsonRoute
-from api.webhook_requests import checked_webhook
+from api.webhook_requests import check_webhook
 from contracts.event_filters import EventFilter
-from contracts.events import event_queue
+from contracts.events import event_task_queue
 from contracts.payload import JsonObject, Payload
 from contracts.subscriptions import (
-    EXISTS,
-    FULL,
-    MISSING,
+    SUBSCRIPTION_EXISTS,
+    SUBSCRIPTION_MISSING,
+    SUBSCRIPTIONS_FULL,
+    PutSubscriptionInput,
     RegistryState,
     Subscription,
-    SubscriptionChange,
+    SubscriptionBody,
     SubscriptionName,
     SubscriptionRequest,
-    SubscriptionTerms,
     SubscriptionWebhook,
-    registry_of,
-    subscription_of,
+    build_subscription,
+    registry_workflow_id,
 )
 
 router = APIRouter(prefix=API_PREFIX, tags=["event-driven"], route_class=StrictJsonRoute)
@@ -75,9 +75,11 @@ class SubscriptionList(Payload):
 )
 async def list_subscriptions(gateway: GatewayDep, tenant: TenantDep) -> SubscriptionList:
     """Those that hold this moment."""
-    kept = (await gateway.events.book.kept(tenant)).subscriptions
-    views = {name: _view(subscription, "api") for name, subscription in kept.items()}
-    views |= {name: _view(one, "configuration") for name, one in gateway.events.book.configured.items()}
+    stored = (await gateway.event_ingest.subscriptions.load_registry(tenant)).subscriptions
+    views = {name: _to_view(subscription, "api") for name, subscription in stored.items()}
+    views |= {
+        name: _to_view(one, "configuration") for name, one in gateway.event_ingest.subscriptions.configured.items()
+    }
     return SubscriptionList(items=[views[name] for name in sorted(views)])
 
 
@@ -90,12 +92,12 @@ async def list_subscriptions(gateway: GatewayDep, tenant: TenantDep) -> Subscrip
 )
 async def read_subscription(name: Name, gateway: GatewayDep, tenant: TenantDep) -> SubscriptionView:
     """As it holds this moment."""
-    if name in gateway.events.book.configured:
-        return _view(gateway.events.book.configured[name], "configuration")
-    kept = (await gateway.events.book.kept(tenant)).subscriptions
-    if name not in kept:
+    if name in gateway.event_ingest.subscriptions.configured:
+        return _to_view(gateway.event_ingest.subscriptions.configured[name], "configuration")
+    stored = (await gateway.event_ingest.subscriptions.load_registry(tenant)).subscriptions
+    if name not in stored:
         raise not_found(f"A subscription {name}")
-    return _view(kept[name], "api")
+    return _to_view(stored[name], "api")
 
 
 @router.post(
@@ -110,10 +112,10 @@ async def create_subscription(
     body: SubscriptionRequest, gateway: GatewayDep, tenant: TenantDep, response: Response
 ) -> SubscriptionView:
     """Acts within a second, in every process."""
-    subscription = _subscription(gateway, tenant, body, body.name)
-    await _put(gateway, tenant, SubscriptionChange(subscription=subscription, must_be_new=True))
+    subscription = _build_subscription(gateway, tenant, body, body.name)
+    await _put(gateway, tenant, PutSubscriptionInput(subscription=subscription, create_only=True))
     response.headers["Location"] = f"{API_PREFIX}/subscriptions/{body.name}"
-    return _view(subscription, "api")
+    return _to_view(subscription, "api")
 
 
 @router.put(
@@ -124,13 +126,13 @@ async def create_subscription(
     responses={201: {"model": SubscriptionView, "description": "There was none of that name."}, **PROBLEMS},
 )
 async def put_subscription(
-    name: Name, body: SubscriptionTerms, gateway: GatewayDep, tenant: TenantDep, response: Response
+    name: Name, body: SubscriptionBody, gateway: GatewayDep, tenant: TenantDep, response: Response
 ) -> SubscriptionView:
     """In the place of the one that has the name, if there is one."""
-    subscription = _subscription(gateway, tenant, body, name)
-    if await _put(gateway, tenant, SubscriptionChange(subscription=subscription)):
+    subscription = _build_subscription(gateway, tenant, body, name)
+    if await _put(gateway, tenant, PutSubscriptionInput(subscription=subscription)):
         response.status_code = 201
-    return _view(subscription, "api")
+    return _to_view(subscription, "api")
 
 
 @router.delete(
@@ -142,8 +144,8 @@ async def put_subscription(
 )
 async def delete_subscription(name: Name, gateway: GatewayDep, tenant: TenantDep) -> None:
     """What it has begun goes on to its end."""
-    _check_free(gateway, name)
-    handle = gateway.client.get_workflow_handle(registry_of(tenant))
+    _check_name_is_free(gateway, name)
+    handle = gateway.client.get_workflow_handle(registry_workflow_id(tenant))
     try:
         await handle.execute_update("remove", name)
     except WorkflowUpdateFailedError as error:
@@ -154,13 +156,13 @@ async def delete_subscription(name: Name, gateway: GatewayDep, tenant: TenantDep
         raise not_found(f"A subscription {name}") from None
 
 
-async def _put(gateway: Gateway, tenant: str, change: SubscriptionChange) -> bool:
+async def _put(gateway: Gateway, tenant: str, change: PutSubscriptionInput) -> bool:
     """Returns once it is kept: whether there was none of that name."""
     registry: WithStartWorkflowOperation[Any, None] = WithStartWorkflowOperation(
         "SubscriptionRegistry",
         RegistryState(),
-        id=registry_of(tenant),
-        task_queue=event_queue(gateway.task_queue),
+        id=registry_workflow_id(tenant),
+        task_queue=event_task_queue(gateway.task_queue),
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         static_summary="the subscriptions that the API keeps",
     )
@@ -177,40 +179,44 @@ async def _put(gateway: Gateway, tenant: str, change: SubscriptionChange) -> boo
 def _raise_refusal(error: WorkflowUpdateFailedError) -> NoReturn:
     cause = error.cause
     if isinstance(cause, ApplicationError):
-        kind = {EXISTS: Kind.SUBSCRIPTION_EXISTS, FULL: Kind.SUBSCRIPTIONS_FULL, MISSING: Kind.NOT_FOUND}
+        kind = {
+            SUBSCRIPTION_EXISTS: ProblemType.SUBSCRIPTION_EXISTS,
+            SUBSCRIPTIONS_FULL: ProblemType.SUBSCRIPTIONS_FULL,
+            SUBSCRIPTION_MISSING: ProblemType.NOT_FOUND,
+        }
         if cause.type in kind:
             raise ProblemError(kind[cause.type], cause.message) from None
     raise error
 
 
-def _subscription(gateway: Gateway, tenant: str, terms: SubscriptionTerms, name: str) -> Subscription:
+def _build_subscription(gateway: Gateway, tenant: str, body: SubscriptionBody, name: str) -> Subscription:
     """What is to be kept. Raises the problem of terms that cannot hold."""
-    _check_free(gateway, name)
-    agent = known_agent(gateway, terms.agent)
-    return subscription_of(terms, name, agent, _webhook(gateway, tenant, terms, name))
+    _check_name_is_free(gateway, name)
+    agent = resolve_agent(gateway, body.agent)
+    return build_subscription(body, name, agent, _build_webhook(gateway, tenant, body, name))
 
 
-def _check_free(gateway: Gateway, name: str) -> None:
-    if name in gateway.events.book.configured:
+def _check_name_is_free(gateway: Gateway, name: str) -> None:
+    if name in gateway.event_ingest.subscriptions.configured:
         detail = f"{name} stands in the gateway's sevenfold.toml. Change it there, or use another name."
-        raise ProblemError(Kind.SUBSCRIPTION_FIXED, detail)
+        raise ProblemError(ProblemType.SUBSCRIPTION_FIXED, detail)
 
 
-def _webhook(gateway: Gateway, tenant: str, terms: SubscriptionTerms, name: str) -> SubscriptionWebhook | None:
-    if terms.webhook_url is None:
-        if terms.webhook_secret is not None:
-            raise invalid("/webhookUrl", "is missing: there is a secret, and nothing to sign")
+def _build_webhook(gateway: Gateway, tenant: str, body: SubscriptionBody, name: str) -> SubscriptionWebhook | None:
+    if body.webhook_url is None:
+        if body.webhook_secret is not None:
+            raise invalid_field("/webhookUrl", "is missing: there is a secret, and nothing to sign")
         return None
-    if terms.webhook_secret is None:
-        raise invalid("/webhookSecret", "is missing: receivers verify by it who posts")
-    host, sealer = checked_webhook(gateway, terms.webhook_url)
-    secret = terms.webhook_secret.get_secret_value()
+    if body.webhook_secret is None:
+        raise invalid_field("/webhookSecret", "is missing: receivers verify by it who posts")
+    host, sealer = check_webhook(gateway, body.webhook_url)
+    secret = body.webhook_secret.get_secret_value()
     return SubscriptionWebhook(
-        url=terms.webhook_url, host=host, sealed_secrets=sealed_secrets(sealer, tenant, name, secret)
+        url=body.webhook_url, host=host, sealed_secrets=seal_secret(sealer, tenant, name, secret)
     )
 
 
-def _view(subscription: Subscription, origin: Literal["api", "configuration"]) -> SubscriptionView:
+def _to_view(subscription: Subscription, origin: Literal["api", "configuration"]) -> SubscriptionView:
     known = {name: value for name, value in subscription if name != "webhook"}
     webhook = subscription.webhook
     return SubscriptionView(**known, origin=origin, webhook_url=webhook.url if webhook else None)

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Response
 
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
 from api.idempotency import REPLAYED, IdempotencyKeyDep
-from api.preferences import Patience, PatienceDep
+from api.preferences import WaitPreference, WaitPreferenceDep
 from api.problem_docs import PROBLEMS
-from api.runs_view import RunLinks, links
-from api.starting import Start, Started, start_run
+from api.runs_view import RunLinks, run_links
+from api.starting import StartedRun, StartSpec, start_run
 from api.strict_json import StrictJsonRoute
-from api.waiting import retry_after, waited_for
+from api.waiting import await_run, suggest_retry_after
 from contracts.answers import Answer
 from contracts.payload import JsonObject, Payload
 from contracts.requests import QueryRequest
@@ -37,7 +37,7 @@ class QueryAnswer(Answer):
     metadata: JsonObject | None = None
 
 
-class QueryPromise(Payload):
+class QueryAccepted(Payload):
     """The run goes on; its result will be at `links.self`."""
 
     query_id: str
@@ -51,7 +51,7 @@ class QueryPromise(Payload):
     summary="Ask, and wait for the answer",
     response_model=QueryAnswer,
     responses={
-        202: {"model": QueryPromise, "description": "It takes longer; the same run goes on."},
+        202: {"model": QueryAccepted, "description": "It takes longer; the same run goes on."},
         **PROBLEMS,
     },
 )
@@ -60,14 +60,14 @@ async def query(
     gateway: GatewayDep,
     tenant: TenantDep,
     key: IdempotencyKeyDep,
-    patience: PatienceDep,
+    wait_preference: WaitPreferenceDep,
 ) -> Response:
     """Answers within 30 s, or as long as `Prefer: wait=N` says (60 s at most); after that with 202 and the
     address where the result will be. Nothing is lost or started anew by waiting, disconnecting or asking again
     with the same `Idempotency-Key`.
     """
-    begun = time.monotonic()
-    start = Start(
+    started_at = time.monotonic()
+    start = StartSpec(
         pattern=Pattern.SYNCHRONOUS,
         tenant=tenant,
         body=body,
@@ -77,33 +77,33 @@ async def query(
         context=body.context,
     )
     started = await start_run(gateway, start)
-    headers = patience.headers() | (REPLAYED if started.replayed else {})
-    result = await waited_for(started, patience.seconds, headers)
+    headers = wait_preference.headers() | (REPLAYED if started.replayed else {})
+    result = await await_run(started, wait_preference.seconds, headers)
     if result is None:
-        return _promise(gateway, tenant, started, patience, time.monotonic() - begun, headers)
-    answer = QueryAnswer(**dict(Answer.of(result)), query_id=started.run_id, metadata=body.metadata or None)
-    return _json(200, answer.model_dump_json(by_alias=True, exclude=_absent(answer)), headers)
+        return _accepted_response(gateway, tenant, started, wait_preference, time.monotonic() - started_at, headers)
+    answer = QueryAnswer(**dict(Answer.from_result(result)), query_id=started.run_id, metadata=body.metadata or None)
+    return _json(200, answer.model_dump_json(by_alias=True, exclude=_absent_fields(answer)), headers)
 
 
-def _absent(answer: QueryAnswer) -> set[str]:
+def _absent_fields(answer: QueryAnswer) -> set[str]:
     """The article's fields always stand there; others only when they say something."""
     return {name for name in ("data", "usage", "metadata") if getattr(answer, name) is None}
 
 
-def _promise(
+def _accepted_response(
     gateway: Gateway,
     tenant: str,
-    started: Started,
-    patience: Patience,
-    waited: float,
+    started: StartedRun,
+    wait_preference: WaitPreference,
+    waited_seconds: float,
     headers: dict[str, str],
 ) -> Response:
-    to = links(gateway, tenant, started.run_id)
-    promise = QueryPromise(query_id=started.run_id, status=RunStatus.PROCESSING, links=to)
+    links = run_links(gateway, tenant, started.run_id)
+    accepted = QueryAccepted(query_id=started.run_id, status=RunStatus.PROCESSING, links=links)
     return _json(
         202,
-        promise.model_dump_json(by_alias=True),
-        {**headers, "Location": to.self, "Retry-After": retry_after(waited)},
+        accepted.model_dump_json(by_alias=True),
+        {**headers, "Location": links.self, "Retry-After": suggest_retry_after(waited_seconds)},
     )
 
 

@@ -8,8 +8,8 @@ from api.gateway import API_PREFIX, GatewayDep, TenantDep
 from api.idempotency import REPLAYED, IdempotencyKeyDep
 from api.polling import TaskAccepted
 from api.problem_docs import PROBLEMS
-from api.problems import invalid
-from api.starting import Start, start_run
+from api.problems import invalid_field
+from api.starting import StartSpec, start_run
 from api.strict_json import StrictJsonRoute
 from contracts.analysis import AnalyzeRequest
 from contracts.documents import DocumentByUrl
@@ -35,8 +35,8 @@ async def analyze(
         try:
             check_url(body.document.url, allow_loopback=gateway.webhooks.allow_loopback)
         except UnsafeUrlError as error:
-            raise invalid("/document", str(error)) from None
-    start = Start(Pattern.WEBHOOK, tenant, body, task=body.task, key=key, document=body.document)
+            raise invalid_field("/document", str(error)) from None
+    start = StartSpec(Pattern.WEBHOOK, tenant, body, task=body.task, key=key, document=body.document)
     started = await start_run(gateway, start)
     response.headers["Location"] = f"{API_PREFIX}/tasks/{started.run_id}"
     if started.replayed:

@@ -10,26 +10,26 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters.concurrency import few_at_once
-from adapters.run_outcomes import begun_with
+from adapters.concurrency import gather_bounded
+from adapters.run_outcomes import fetch_input
 from api.deliveries_view import (
     DeliveryDetail,
     DeliverySummary,
-    described_delivery,
-    log_of,
-    state_of,
-    summary,
-    whole_delivery,
+    find_delivery,
+    find_delivery_state,
+    load_delivery,
+    load_log,
+    summarize_delivery,
 )
 from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
-from api.listing import list_page, still_latest
-from api.moments import Moment, UtcMoment, in_query
+from api.listing import filter_latest, list_page
+from api.moments import TimeParam, UtcTime, to_query_time
 from api.problem_docs import PROBLEMS
 from api.strict_json import StrictJsonRoute
-from contracts.identity import public_id
-from contracts.payload import Payload, WireRequest
-from contracts.webhooks import LOG, Delivery, DeliveryLog, DeliveryState
-from workflows.webhook_delivery import delivery_attributes
+from contracts.identity import parse_public_id
+from contracts.payload import Payload, RequestBody
+from contracts.webhooks import LOG_MEMO, DeliveryInput, DeliveryLog, DeliveryState
+from workflows.webhook_delivery import delivery_search_attributes
 
 router = APIRouter(prefix=API_PREFIX, tags=["webhooks"], route_class=StrictJsonRoute)
 
@@ -41,7 +41,7 @@ _CONDITIONS = {
     DeliveryState.CANCELLED: "ExecutionStatus IN ('Canceled', 'Terminated')",
 }
 # One request has at most so many delivered again; the next goes on.
-_MOST_REDELIVERED = 1_000
+_MAX_REDELIVERED = 1_000
 _PAGE = 100
 
 DeliveryId = Annotated[str, Path(description="A delivery's id, such as `whk_…`.")]
@@ -54,10 +54,10 @@ class DeliveryPage(Payload):
     next_cursor: str | None
 
 
-class RedeliverRequest(WireRequest):
+class RedeliverRequest(RequestBody):
     """Which deliveries to have delivered again."""
 
-    since: UtcMoment
+    since: UtcTime
     state: DeliveryState = DeliveryState.EXHAUSTED
 
 
@@ -77,16 +77,16 @@ async def list_deliveries(
     host: Annotated[
         str | None, Query(pattern=r"^[A-Za-z0-9._:-]+$", max_length=253, description="The host of webhooks' URLs.")
     ] = None,
-    since: Moment | None = None,
+    since: TimeParam | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: str | None = None,
 ) -> DeliveryPage:
     """The latest first. A page may hold fewer than `limit` items and still have a next one."""
     query = _query(tenant, state, run, host, since)
     listed, next_cursor = await list_page(gateway, query, limit, cursor)
-    present = await _present(gateway, listed, state)
+    present = await _filter_by_state(gateway, listed, state)
     return DeliveryPage(
-        items=[summary(gateway, tenant, execution, await log_of(execution)) for execution in present],
+        items=[summarize_delivery(gateway, tenant, execution, await load_log(execution)) for execution in present],
         next_cursor=next_cursor,
     )
 
@@ -103,11 +103,11 @@ async def redeliver_many(body: RedeliverRequest, gateway: GatewayDep, tenant: Te
     """Those that were begun `since` and are in that `state` now: the dead letters, unless you say otherwise."""
     query = _query(tenant, body.state, None, None, body.since)
     redelivered, seen, cursor = 0, 0, None
-    while seen < _MOST_REDELIVERED:
+    while seen < _MAX_REDELIVERED:
         listed, cursor = await list_page(gateway, query, _PAGE, cursor)
         seen += len(listed)
-        ended = [one for one in await _present(gateway, listed, body.state) if one.close_time is not None]
-        redelivered += sum(await few_at_once(partial(_begin_anew, gateway, tenant), ended))
+        ended = [one for one in await _filter_by_state(gateway, listed, body.state) if one.close_time is not None]
+        redelivered += sum(await gather_bounded(partial(_restart_delivery, gateway, tenant), ended))
         if cursor is None:
             break
     return Redelivered(redelivered=redelivered, more=cursor is not None)
@@ -118,7 +118,7 @@ async def redeliver_many(body: RedeliverRequest, gateway: GatewayDep, tenant: Te
 )
 async def read_delivery(delivery_id: DeliveryId, gateway: GatewayDep, tenant: TenantDep) -> DeliveryDetail:
     """With every attempt."""
-    return await whole_delivery(gateway, tenant, await described_delivery(gateway, tenant, delivery_id))
+    return await load_delivery(gateway, tenant, await find_delivery(gateway, tenant, delivery_id))
 
 
 @router.post(
@@ -132,14 +132,14 @@ async def redeliver(delivery_id: DeliveryId, gateway: GatewayDep, tenant: Tenant
     """At once, with the same `webhook-id`. One that still runs makes an attempt now and then goes on as it would;
     one that has ended begins its schedule anew.
     """
-    description = await described_delivery(gateway, tenant, delivery_id)
-    while not (await _told_to_attempt(gateway, description) or await _begin_anew(gateway, tenant, description)):
+    description = await find_delivery(gateway, tenant, delivery_id)
+    while not (await _signal_attempt(gateway, description) or await _restart_delivery(gateway, tenant, description)):
         # it ended, or began anew, between the two
-        description = await described_delivery(gateway, tenant, delivery_id)
-    return await whole_delivery(gateway, tenant, await described_delivery(gateway, tenant, delivery_id))
+        description = await find_delivery(gateway, tenant, delivery_id)
+    return await load_delivery(gateway, tenant, await find_delivery(gateway, tenant, delivery_id))
 
 
-async def _told_to_attempt(gateway: Gateway, delivery: WorkflowExecutionDescription) -> bool:
+async def _signal_attempt(gateway: Gateway, delivery: WorkflowExecutionDescription) -> bool:
     """False when it has ended, and has nobody to make an attempt."""
     if delivery.close_time is not None:
         return False
@@ -163,32 +163,32 @@ def _query(
     if host:
         conditions.append(f"UrlHost = '{host}'")
     if since:
-        conditions.append(f"StartTime >= '{in_query(since)}'")
+        conditions.append(f"StartTime >= '{to_query_time(since)}'")
     return " AND ".join(conditions)
 
 
-async def _present(
+async def _filter_by_state(
     gateway: Gateway, executions: list[WorkflowExecution], state: DeliveryState | None
 ) -> list[WorkflowExecutionDescription]:
     """Those that are still so."""
-    return [now for now in await still_latest(gateway, executions) if state in (None, state_of(now))]
+    return [now for now in await filter_latest(gateway, executions) if state in (None, find_delivery_state(now))]
 
 
-async def _begin_anew(gateway: Gateway, tenant: str, ended: WorkflowExecutionDescription) -> bool:
+async def _restart_delivery(gateway: Gateway, tenant: str, ended: WorkflowExecutionDescription) -> bool:
     """Starts a delivery that has ended once more; False if it has not, or somebody else has just done so."""
-    earlier = await begun_with(gateway.client, ended, Delivery)
-    log = DeliveryLog(attempts=(await log_of(ended)).attempts)
+    delivery = await fetch_input(gateway.client, ended, DeliveryInput)
+    log = DeliveryLog(attempts=(await load_log(ended)).attempts)
     try:
         await gateway.client.start_workflow(
             "WebhookDelivery",
-            earlier.model_copy(update={"earlier": log.attempts, "by_hand": True}),
+            delivery.model_copy(update={"previous_attempts": log.attempts, "is_manual": True}),
             id=ended.id,
-            task_queue=earlier.webhook.task_queue,
+            task_queue=delivery.webhook.task_queue,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-            search_attributes=delivery_attributes(tenant, earlier.webhook, earlier.run),
-            memo={LOG: log},
-            static_summary=f"{public_id(earlier.run)} to {earlier.webhook.host}, again",
+            search_attributes=delivery_search_attributes(tenant, delivery.webhook, delivery.run_workflow_id),
+            memo={LOG_MEMO: log},
+            static_summary=f"{parse_public_id(delivery.run_workflow_id)} to {delivery.webhook.host}, again",
         )
     except WorkflowAlreadyStartedError:
         return False

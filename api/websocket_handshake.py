@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Iterable
 
-from api.problems import Kind, ProblemError
+from api.problems import ProblemError, ProblemType
 
 _VERSION = b"13"
 _KEY_BYTES = 16
@@ -16,16 +16,18 @@ def handshake_problem(method: str, headers: Iterable[tuple[bytes, bytes]]) -> Pr
     for name, value in headers:
         fields.setdefault(name, []).append(value.strip())
     if method != "GET":
-        return ProblemError(Kind.BAD_REQUEST, "A WebSocket handshake is a GET request.")
+        return ProblemError(ProblemType.BAD_REQUEST, "A WebSocket handshake is a GET request.")
     if fields.get(b"sec-websocket-version") != [_VERSION]:
         return ProblemError(
-            Kind.UPGRADE_REQUIRED,
+            ProblemType.UPGRADE_REQUIRED,
             "Use version 13 of the WebSocket protocol: Sec-WebSocket-Version: 13.",
             headers={"Sec-WebSocket-Version": _VERSION.decode()},
         )
     keys = fields.get(b"sec-websocket-key", [])
     if len(keys) != 1 or not _is_key(keys[0]):
-        return ProblemError(Kind.BAD_REQUEST, "A WebSocket handshake has one Sec-WebSocket-Key: 16 bytes in base64.")
+        return ProblemError(
+            ProblemType.BAD_REQUEST, "A WebSocket handshake has one Sec-WebSocket-Key: 16 bytes in base64."
+        )
     return None
 
 

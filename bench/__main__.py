@@ -86,11 +86,11 @@ async def _run(
     async with asyncio.timeout(LIMIT):
         if footprint:
             # First and alone: another contender's idle server would be in its way.
-            measured = await measure_footprint(work, 2 if plan.rounds <= 2 else 5, plan.seconds, _say)
+            measured = await measure_footprint(work, 2 if plan.rounds <= 2 else 5, plan.seconds, _print)
         if contenders:
-            noise = await measure(contenders, plan, _say)
+            noise = await measure(contenders, plan, _print)
         # Last, when the contenders' servers are gone: a suite loads the whole machine.
-        await run_suites(suites, work, plan.rounds, _say)
+        await run_suites(suites, work, plan.rounds, _print)
     lines = [""]
     if contenders:
         lines += [*requests_table(contenders, plan), ""]
@@ -101,7 +101,7 @@ async def _run(
     return [*lines, *circumstances(plan, noise), ""]
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 

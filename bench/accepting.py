@@ -29,7 +29,7 @@ async def _accepting(sevenfold: Sevenfold, work: Path) -> list[float]:
     client = await Client.connect(address)
 
     async def ours() -> str:
-        accepted = await sevenfold.door.post("/api/agent/jobs", BODY)
+        accepted = await sevenfold.http_client.post("/api/agent/jobs", BODY)
         if accepted["status"] != "queued":
             raise RuntimeError(f"POST /jobs answered {accepted!r}")
         return f"default:{accepted['jobId']}"
@@ -43,9 +43,9 @@ async def _accepting(sevenfold: Sevenfold, work: Path) -> list[float]:
         # in either order, since the second finds a fuller database
         for name, start in random.sample([("ours", ours), ("bare", bare)], 2):
             await _turn(client, start, WARM_UP)
-            await quiet(patience=20)
+            await quiet(timeout_seconds=20)
             turns[name] = await _turn(client, start, JOBS)
-            await quiet(patience=20)
+            await quiet(timeout_seconds=20)
     (our_rate, our_p95), (bare_rate, bare_p95) = turns["ours"], turns["bare"]
     return [our_rate / bare_rate, our_rate, bare_rate, bare_p95 / our_p95, our_p95, bare_p95]
 
@@ -57,16 +57,16 @@ async def _turn(client: Client, start: Callable[[], Awaitable[str]], number: int
 
     async def accepted() -> str:
         async with slots:
-            begun = time.perf_counter()
+            started_at = time.perf_counter()
             run = await start()
-            durations.append(time.perf_counter() - begun)
+            durations.append(time.perf_counter() - started_at)
             return run
 
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     runs = await asyncio.gather(*(accepted() for _ in range(number)))
     for run in runs:
         await client.get_workflow_handle(run).result()
-    return number / (time.perf_counter() - begun), p95(durations) * 1000
+    return number / (time.perf_counter() - started_at), p95(durations) * 1000
 
 
 ACCEPTING = Suite(

@@ -13,7 +13,7 @@ from temporalio import activity, workflow
 with workflow.unsafe.imports_passed_through():
     import httpx
 
-    from adapters.webhooks.signatures import signed_headers
+    from adapters.webhooks.signatures import sign_headers
     from bench.webhook_receiver import SIGNED_BY
 
 _SECONDS = timedelta(seconds=10)
@@ -38,7 +38,7 @@ async def post_signed(http: httpx.AsyncClient, url: str, run: str, done: float) 
     """Post what Sevenfold would; raise `httpx.HTTPStatusError` if it was not taken."""
     result = {"response": "ok", "processingTime": "0.017s", "data": {"done": done}}
     body = json.dumps({"taskId": run, "status": "completed", "result": result}).encode()
-    headers = signed_headers([SIGNED_BY], f"whk_{run}", int(time.time()), body)
+    headers = sign_headers([SIGNED_BY], f"whk_{run}", int(time.time()), body)
     headers["Content-Type"] = "application/json"
     (await http.post(url, content=body, headers=headers)).raise_for_status()
 

@@ -10,11 +10,11 @@ from temporalio.client import Client
 from bench.bare_client import DEFAULT, TUNED, TUNED_LOCAL, Variant, open_bare
 from bench.environment import peers_bin, redis_server
 from bench.harness import Call, Contender
-from bench.http_load import Door
+from bench.http_load import HttpClient
 from bench.processes import BIN, REPOSITORY, Child, free_ports, until
 from bench.sevenfold import BODY, Ports, run_sevenfold
 
-OPENING_OFF = {"SEVENFOLD_OPENING_SECONDS": "0"}
+INLINE_OFF = {"SEVENFOLD_INLINE_START_SECONDS": "0"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Stage:
 
 def all_contenders(stage: Stage) -> list[Contender]:
     """Return the contenders in the order of the report. Sevenfold is first: its server serves the bare clients."""
-    regular = _sevenfold(stage, "sevenfold-regular", Ports.free(), OPENING_OFF)
+    regular = _sevenfold(stage, "sevenfold-regular", Ports.free(), INLINE_OFF)
     return [
         Contender("sevenfold", "Sevenfold over HTTP", _sevenfold(stage, "sevenfold", stage.ports, {})),
         Contender("sevenfold-regular", "Sevenfold over HTTP, regular activity", regular),
@@ -86,7 +86,7 @@ async def _celery(stage: Stage) -> AsyncIterator[Call]:
         tasks = Child(worker, log=stage.work / "celery.log", environment=environment, cwd=REPOSITORY)
         stack.push_async_callback(tasks.stop)
         argv = _uvicorn(commands, "bench.peers.celery_app:app", port)
-        yield await stack.enter_async_context(_door(stage, "celery-door", argv, port, environment))
+        yield await stack.enter_async_context(_client(stage, "celery-door", argv, port, environment))
 
 
 @contextlib.asynccontextmanager
@@ -94,28 +94,28 @@ async def _dbos(stage: Stage) -> AsyncIterator[Call]:
     port = free_ports(1)[0]
     argv = _uvicorn(await peers_bin(), "bench.peers.dbos_app:app", port)
     environment = {"BENCH_DBOS_FILE": str(stage.work / "dbos.sqlite")}
-    async with _door(stage, "dbos-door", argv, port, environment) as call:
+    async with _client(stage, "dbos-door", argv, port, environment) as call:
         yield call
 
 
 @contextlib.asynccontextmanager
-async def _door(
+async def _client(
     stage: Stage, name: str, argv: list[str | Path], port: int, environment: Mapping[str, str]
 ) -> AsyncIterator[Call]:
     """Yield `POST /run` of a peer's HTTP server, once `GET /ready` answers."""
     child = Child(argv, log=stage.work / f"{name}.log", environment=environment, cwd=REPOSITORY)
-    door = Door(port)
+    connection = HttpClient(port)
 
     async def call() -> None:
-        answer = await door.post("/run", BODY)
+        answer = await connection.post("/run", BODY)
         if answer["response"] != "ok":
             raise RuntimeError(f"{name} answered {answer!r}")
 
     try:
-        await until(lambda: door.get("/ready"), 40, name, child)
+        await until(lambda: connection.get("/ready"), 40, name, child)
         yield call
     finally:
-        await door.close()
+        await connection.close()
         await child.stop()
 
 

@@ -55,11 +55,11 @@ class _Journal:
 async def _events(sevenfold: Sevenfold, work: Path) -> list[float]:
     client = await Client.connect(f"127.0.0.1:{sevenfold.ports.temporal}")
     accepted, started, others = await _paced(sevenfold, work)
-    await quiet(patience=20)
+    await quiet(timeout_seconds=20)
     through = await _through(sevenfold, client, work)
-    await quiet(patience=20)
+    await quiet(timeout_seconds=20)
     bare = await _bare(client, sevenfold, work)
-    await quiet(patience=20)
+    await quiet(timeout_seconds=20)
     fan_outs = await _fan_outs(sevenfold, work)
     rate, lost, doubled, server, ours, history = through
     return [
@@ -72,14 +72,16 @@ async def _events(sevenfold: Sevenfold, work: Path) -> list[float]:
 async def _subscribe(sevenfold: Sevenfold, name: str, event_type: str, journal: _Journal) -> None:
     body = {"filter": {"exact": {"type": event_type}}, "agent": "noting", "task": "x"}
     body["params"] = {"journal": str(journal.path)}
-    await sevenfold.door.put(f"/api/agent/subscriptions/{name}", json.dumps(body).encode())
+    await sevenfold.http_client.put(f"/api/agent/subscriptions/{name}", json.dumps(body).encode())
 
 
 async def _publish(sevenfold: Sevenfold, event_type: str) -> float:
     """Publish an event; return by how many ms it was accepted."""
     event = {"specversion": "1.0", "id": uuid.uuid4().hex, "source": "/bench", "type": event_type}
     sent = time.time()
-    answer = await sevenfold.door.post("/api/agent/events", json.dumps({**event, "data": {"sent": sent}}).encode())
+    answer = await sevenfold.http_client.post(
+        "/api/agent/events", json.dumps({**event, "data": {"sent": sent}}).encode()
+    )
     if answer["accepted"] != 1:
         raise RuntimeError(f"Sevenfold answered {answer!r}")
     return (time.time() - sent) * 1000
@@ -93,11 +95,11 @@ async def _paced(sevenfold: Sevenfold, work: Path) -> tuple[list[float], list[fl
     await _subscribe(sevenfold, "paced", "bench.paced", journal)
     await asyncio.sleep(1)
     share = asyncio.create_task(shares(PACED / A_SECOND))
-    begun = time.monotonic()
+    started_at = time.monotonic()
     async with asyncio.TaskGroup() as group:
         tasks = []
         for each in range(PACED):
-            await asyncio.sleep(max(0.0, begun + each / A_SECOND - time.monotonic()))
+            await asyncio.sleep(max(0.0, started_at + each / A_SECOND - time.monotonic()))
             tasks.append(group.create_task(_publish(sevenfold, "bench.paced")))
     _, others = await share
     lines = await journal.filled(PACED)
@@ -116,7 +118,7 @@ async def _through(sevenfold: Sevenfold, client: Client, work: Path) -> list[flo
     slots = asyncio.Semaphore(IN_FLIGHT)
     pid = sevenfold.child.pid
     before = cpu_seconds(pid), cpu_seconds(pid, with_server=True)
-    begun = time.time()
+    started_at = time.time()
 
     async def one() -> None:
         async with slots:
@@ -124,7 +126,7 @@ async def _through(sevenfold: Sevenfold, client: Client, work: Path) -> list[flo
 
     await asyncio.gather(*(one() for _ in range(MANY)))
     lines = await journal.filled(MANY)
-    seconds = max(asked for _, _, asked in lines) - begun
+    seconds = max(asked for _, _, asked in lines) - started_at
     await asyncio.sleep(3)  # what runs twice would come now
     ours, whole = cpu_seconds(pid) - before[0], cpu_seconds(pid, with_server=True) - before[1]
     runs = [run for run, _, _ in journal.lines()]
@@ -155,9 +157,9 @@ async def _bare(client: Client, sevenfold: Sevenfold, work: Path) -> float:
                 await client.execute_workflow(Bare.run, "hi", id=uuid.uuid4().hex, task_queue=queue)
 
         await asyncio.gather(*(one() for _ in range(20)))
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         await asyncio.gather(*(one() for _ in range(300)))
-        return 300 / (time.perf_counter() - begun)
+        return 300 / (time.perf_counter() - started_at)
 
 
 async def _fan_outs(sevenfold: Sevenfold, work: Path) -> list[float]:

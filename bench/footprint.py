@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.harness import Say, rate, reason
+from bench.harness import PrintLine, rate, reason
 from bench.processes import family
 from bench.sevenfold import Ports, run_sevenfold
 
@@ -39,7 +39,7 @@ class Footprint:
         )
 
 
-async def measure_footprint(work: Path, starts: int, load_seconds: float, say: Say) -> Footprint:
+async def measure_footprint(work: Path, starts: int, load_seconds: float, print_line: PrintLine) -> Footprint:
     """Start Sevenfold `starts` times on an empty data folder and `starts` times on one that has runs."""
     footprint = Footprint()
     used = work / "footprint-used"
@@ -54,13 +54,13 @@ async def measure_footprint(work: Path, starts: int, load_seconds: float, say: S
             shutil.rmtree(empty, ignore_errors=True)
             async with run_sevenfold(work, used, Ports.free()) as sevenfold:
                 footprint.later_starts.append(sevenfold.seconds)
-            say(
+            print_line(
                 f"start {number + 1}: {footprint.first_starts[-1]:.1f} s empty, "
                 f"{footprint.later_starts[-1]:.1f} s existing, {footprint.idle[-1].rss:.0f} MB"
             )
     except Exception as error:  # what was measured before stays in the report, with the reason
         footprint.not_run = reason(error)
-        say(f"footprint: not run: {footprint.not_run}")
+        print_line(f"footprint: not run: {footprint.not_run}")
     return footprint
 
 

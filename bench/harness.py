@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.processes import cpu_seconds
 
 Call = Callable[[], Awaitable[None]]
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Noise:
     busy: list[float] = field(default_factory=list)
 
 
-async def measure(contenders: list[Contender], plan: Plan, say: Say) -> Noise:
+async def measure(contenders: list[Contender], plan: Plan, print_line: PrintLine) -> Noise:
     """Open every contender, then give each its turn in every round.
 
     One that cannot be opened, or fails in mid-run, says why in `not_run` and the others go on. Everything is
@@ -69,19 +69,21 @@ async def measure(contenders: list[Contender], plan: Plan, say: Say) -> Noise:
         for contender in contenders:
             try:
                 calls[contender.key] = await stack.enter_async_context(contender.opener)
-                say(f"{contender.title}: ready")
+                print_line(f"{contender.title}: ready")
             except Exception as error:  # whatever kept one peer from starting is a line in the report
                 contender.not_run = reason(error)
-                say(f"{contender.title}: not run: {contender.not_run}")
+                print_line(f"{contender.title}: not run: {contender.not_run}")
         for number in range(plan.rounds):
             # Every other round runs backwards, so that no contender always follows the same neighbour.
             for contender in contenders if number % 2 == 0 else reversed(contenders):
                 if contender.not_run is None:
-                    await _take_turn(contender, calls[contender.key], number, plan, noise, say)
+                    await _take_turn(contender, calls[contender.key], number, plan, noise, print_line)
     return noise
 
 
-async def _take_turn(contender: Contender, call: Call, number: int, plan: Plan, noise: Noise, say: Say) -> None:
+async def _take_turn(
+    contender: Contender, call: Call, number: int, plan: Plan, noise: Noise, print_line: PrintLine
+) -> None:
     noise.busy.append(await quiet())
     try:
         async with asyncio.timeout(90):
@@ -90,19 +92,20 @@ async def _take_turn(contender: Contender, call: Call, number: int, plan: Plan, 
             turn = Turn(await p50(call, plan.calls), await rate(call, plan.in_flight, plan.seconds))
     except Exception as error:  # the same: one contender's failure must not cost the others their figures
         contender.not_run = f"failed in round {number + 1}: {reason(error)}"
-        say(f"{contender.title}: {contender.not_run}")
+        print_line(f"{contender.title}: {contender.not_run}")
         return
     contender.turns[number] = turn
-    say(f"round {number + 1}: {contender.title}: {turn.p50:.1f} ms, {turn.rate:.0f}/s")
+    print_line(f"round {number + 1}: {contender.title}: {turn.p50:.1f} ms, {turn.rate:.0f}/s")
 
 
-async def quiet(limit: float = 0.25, patience: int = 10) -> float:
-    """Wait until the machine is less than `limit` busy, `patience` seconds at most; return how busy it still is.
+async def quiet(limit: float = 0.25, timeout_seconds: int = 10) -> float:
+    """Wait until the machine is less than `limit` busy, `timeout_seconds` seconds at most; return how busy it still
+    is.
 
     What the turn before left behind (database writes, closed runs) and other programs' bursts pass meanwhile.
     """
     await asyncio.sleep(0.5)
-    for _ in range(patience):
+    for _ in range(timeout_seconds):
         busy = await busy_share(1)
         if busy < limit:
             break

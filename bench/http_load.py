@@ -15,7 +15,7 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass
-class Door:
+class HttpClient:
     """One server on the loopback, spoken to over connections that are kept and reused."""
 
     port: int

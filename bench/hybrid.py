@@ -8,10 +8,10 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from api.durations import Durations, Work
+from api.durations import Durations, TaskKind
 from bench.sevenfold import BODY, Sevenfold
 from bench.suite import Aim, Suite, p95
-from contracts.hybrid import Basis, Estimate, route
+from contracts.hybrid import Estimate, EstimateBasis, choose_route
 
 CALLS = 150
 CHOICES = 2_000
@@ -33,7 +33,7 @@ async def _hybrid(sevenfold: Sevenfold, work: Path) -> list[float]:
 
 async def _timed(sevenfold: Sevenfold, path: str) -> float:
     start = time.perf_counter()
-    answer = await sevenfold.door.post(path, BODY)
+    answer = await sevenfold.http_client.post(path, BODY)
     if answer.get("response") != "ok":
         raise RuntimeError(f"Sevenfold answered {answer!r}")
     return (time.perf_counter() - start) * 1000
@@ -42,14 +42,23 @@ async def _timed(sevenfold: Sevenfold, path: str) -> float:
 async def _choices(sevenfold: Sevenfold) -> list[float]:
     """By how many ms a door chooses that knows the durations already."""
     client = await Client.connect(f"127.0.0.1:{sevenfold.ports.temporal}", data_converter=pydantic_data_converter)
-    durations, asked = Durations(client, {}), Work("default", "instant", "query")
+    durations, asked = Durations(client, {}), TaskKind("default", "instant", "query")
     await asyncio.sleep(1)  # visibility lags
     found = []
-    await durations.of(asked)
+    await durations.get_stats(asked)
     for _ in range(CHOICES):
         start = time.perf_counter()
-        measured = await durations.of(asked)
-        route(Estimate(basis=Basis.MEASURED, p50=measured.run, p95=measured.p95, runs=measured.runs), 5, stream=False)
+        measured = await durations.get_stats(asked)
+        choose_route(
+            Estimate(
+                basis=EstimateBasis.MEASURED,
+                p50=measured.run_seconds,
+                p95=measured.p95_seconds,
+                runs=measured.run_count,
+            ),
+            5,
+            stream=False,
+        )
         found.append((time.perf_counter() - start) * 1000)
     return found
 

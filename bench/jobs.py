@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.agents import fifty
-from bench.http_load import Door
+from bench.http_load import HttpClient
 from bench.sevenfold import Sevenfold
 from bench.suite import Aim, Suite, p95
 
@@ -21,7 +21,7 @@ JOB_LIMIT = 120.0  # seconds: a job that takes longer is stuck
 MANY = 10_000
 SOME = 1_000
 IDLE_QUERIES = 100
-FEWEST_QUERIES = 20  # a p95 over less says nothing
+MIN_QUERIES = 20  # a p95 over less says nothing
 
 TIMES = " \N{MULTIPLICATION SIGN}"
 
@@ -34,27 +34,27 @@ class JobTime:
     closed: float
 
 
-async def run_job(door: Door, agent: str, items: int, poll: float = POLL) -> JobTime:
+async def run_job(connection: HttpClient, agent: str, items: int, poll: float = POLL) -> JobTime:
     """Send one job and come back for it until it is completed; raise `RuntimeError` if an item failed."""
     body = {"task": "x", "agent": agent, "data": {"items": list(range(items))}, "concurrency": CONCURRENCY}
     message = json.dumps(body).encode()
     wall, start = time.time(), time.perf_counter()
-    job = (await door.post("/api/agent/jobs", message))["jobId"]
+    job = (await connection.post("/api/agent/jobs", message))["jobId"]
     async with asyncio.timeout(JOB_LIMIT):
         while True:
-            state = await door.get(f"/api/agent/jobs/{job}")
+            state = await connection.get(f"/api/agent/jobs/{job}")
             if state["status"] not in ("queued", "processing"):
                 break
             await asyncio.sleep(poll)
     seen = time.perf_counter() - start
     if state["status"] != "completed" or state["progress"]["completed"] != items:
         raise RuntimeError(f"the job ended as {state['status']}: {state['progress']} {state.get('error')}")
-    run = await door.get(f"/api/agent/runs/{job}")
+    run = await connection.get(f"/api/agent/runs/{job}")
     return JobTime(seen, datetime.fromisoformat(run["closedAt"]).timestamp() - wall)
 
 
 async def _throughput(sevenfold: Sevenfold, work: Path) -> list[float]:
-    job = await run_job(sevenfold.door, "instant", MANY)
+    job = await run_job(sevenfold.http_client, "instant", MANY)
     return [MANY / job.seen, MANY / job.closed]
 
 
@@ -70,7 +70,7 @@ THROUGHPUT = Suite(
 
 async def _against_loop(sevenfold: Sevenfold, work: Path) -> list[float]:
     loop = await _semaphore_loop(fifty)
-    job = await run_job(sevenfold.door, "fifty", SOME)
+    job = await run_job(sevenfold.http_client, "fifty", SOME)
     return [job.seen / loop, job.closed / loop, loop * 1000]
 
 
@@ -101,7 +101,7 @@ AGAINST_LOOP = Suite(
 async def _query_beside_job(sevenfold: Sevenfold, work: Path) -> list[float]:
     idle = [await _query(sevenfold) for _ in range(IDLE_QUERIES)]
     # Looked at seldom: the looks are not what the queries shall compete with.
-    job = asyncio.create_task(run_job(sevenfold.door, "twenty", MANY, poll=0.5))
+    job = asyncio.create_task(run_job(sevenfold.http_client, "twenty", MANY, poll=0.5))
     busy: list[float] = []
     try:
         await asyncio.sleep(0.3)  # the job has been accepted and its first chunks are in work
@@ -110,7 +110,7 @@ async def _query_beside_job(sevenfold: Sevenfold, work: Path) -> list[float]:
         seconds = (await job).seen
     finally:
         job.cancel()
-    if len(busy) < FEWEST_QUERIES:
+    if len(busy) < MIN_QUERIES:
         raise RuntimeError(f"only {len(busy)} queries were answered while the job ran")
     return [p95(busy) / p95(idle), p95(idle), p95(busy), MANY / seconds]
 

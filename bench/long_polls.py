@@ -52,8 +52,8 @@ class Observer:
             description = await handle.describe()
             self.reads += 1
             for activity in description.raw_description.pending_activities:
-                told = await self.client.data_converter.decode(activity.heartbeat_details.payloads[:1])
-                for progress in filter(None, told):  # the first heartbeats come before there is any
+                heartbeat = await self.client.data_converter.decode(activity.heartbeat_details.payloads[:1])
+                for progress in filter(None, heartbeat):  # the first heartbeats come before there is any
                     self.recorded.setdefault(progress["note"], activity.last_heartbeat_time.ToNanoseconds() / 1e9)
             await asyncio.sleep(OBSERVED)
 
@@ -61,7 +61,7 @@ class Observer:
 async def _storm(sevenfold: Sevenfold, work: Path) -> list[float]:
     client = await Client.connect(f"127.0.0.1:{sevenfold.ports.temporal}")
     reads = await _reads(sevenfold)
-    task = (await sevenfold.door.post("/api/agent/tasks", b'{"task": "x", "agent": "ticking"}'))["taskId"]
+    task = (await sevenfold.http_client.post("/api/agent/tasks", b'{"task": "x", "agent": "ticking"}'))["taskId"]
     observer = Observer(client, task)
     watching = asyncio.create_task(observer.watch())
     try:
@@ -74,7 +74,7 @@ async def _storm(sevenfold: Sevenfold, work: Path) -> list[float]:
     finally:
         watching.cancel()
     reads = await _reads(sevenfold) - reads - observer.reads
-    run = await sevenfold.door.get(f"/api/agent/runs/{task}")
+    run = await sevenfold.http_client.get(f"/api/agent/runs/{task}")
     closed = datetime.fromisoformat(run["closedAt"]).timestamp()
     return [*_delays(sights, observer.recorded, closed), cpu / seconds * 1000, reads / seconds]
 
@@ -111,8 +111,8 @@ def _delays(sights: list[tuple[float, str, str]], recorded: dict[str, float], cl
 
 async def _reads(sevenfold: Sevenfold) -> float:
     """Return how many calls that read a run the Temporal server has answered, by its own count."""
-    said = (sevenfold.data / "temporal.log").read_text()
-    address = re.search(r"Temporal Metrics:\s+(\S+)", said)
+    log = (sevenfold.data / "temporal.log").read_text()
+    address = re.search(r"Temporal Metrics:\s+(\S+)", log)
     if address is None:
         raise RuntimeError("temporal.log does not tell where the server's metrics are")
     await asyncio.sleep(METRICS_LAG)

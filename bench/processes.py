@@ -65,13 +65,13 @@ class Child:
         if code:
             self.check()
 
-    async def stop(self, patience: float = 20) -> None:
-        """Ask the process to end; after `patience` seconds, kill the session that it leads."""
+    async def stop(self, timeout_seconds: float = 20) -> None:
+        """Ask the process to end; after `timeout_seconds` seconds, kill the session that it leads."""
         if self._process.poll() is not None:
             return
         self._process.terminate()
         try:
-            await asyncio.to_thread(self._process.wait, patience)
+            await asyncio.to_thread(self._process.wait, timeout_seconds)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             await asyncio.to_thread(self._process.wait)

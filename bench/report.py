@@ -58,7 +58,7 @@ def targets_table(contenders: list[Contender], footprint: Footprint | None) -> l
         for title, figure, opponent, target, less in RATIOS:
             if key in by_key and opponent in by_key:
                 ratio = paired_ratio(by_key[key], by_key[opponent], figure)
-                rows.append([title + words, *_verdict(ratio, target, less, TIMES, 3)])
+                rows.append([title + words, *_assessment(ratio, target, less, TIMES, 3)])
     if footprint is not None:
         rows += _footprint_rows(footprint)
     return _table(["Sevenfold", "got", "target", ""], rows) if rows else []
@@ -68,9 +68,9 @@ def _footprint_rows(footprint: Footprint) -> list[list[str]]:
     rows = []
     for title, starts in (("empty", footprint.first_starts), ("existing", footprint.later_starts)):
         seconds = statistics.median(starts) if starts else None
-        rows.append([f"start to ready, {title} data folder", *_verdict(seconds, 6, True, " s", 1)])
+        rows.append([f"start to ready, {title} data folder", *_assessment(seconds, 6, True, " s", 1)])
     idle = footprint.idle_median if footprint.idle else None
-    rows.append(["idle memory of API + worker (RSS)", *_verdict(idle.rss if idle else None, 160, True, " MB", 0)])
+    rows.append(["idle memory of API + worker (RSS)", *_assessment(idle.rss if idle else None, 160, True, " MB", 0)])
     if idle:
         rows.append(["the same, proportional (PSS)", f"{idle.pss:.0f} MB", "", ""])
     if footprint.after_load:
@@ -97,7 +97,7 @@ def _suite_row(aim: Aim, values: list[float]) -> list[str]:
     spread = f"({min(values):.{aim.digits}f} to {max(values):.{aim.digits}f})"
     if aim.target is None:
         return [aim.title, f"{median:.{aim.digits}f}{aim.unit} {spread}", "", ""]
-    got, target, met = _verdict(median, aim.target, aim.less, aim.unit, aim.digits)
+    got, target, met = _assessment(median, aim.target, aim.less, aim.unit, aim.digits)
     return [aim.title, f"{got} {spread}", target, met]
 
 
@@ -140,7 +140,7 @@ def _spread(contender: Contender, figure: Callable[[Turn], float], unit: str, di
     return f"{statistics.median(values):.{digits}f}{unit} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def _verdict(value: float | None, target: float, less: bool, unit: str, digits: int) -> list[str]:
+def _assessment(value: float | None, target: float, less: bool, unit: str, digits: int) -> list[str]:
     aim = f"{'≤' if less else '≥'} {target:g}{unit}"
     if value is None:
         return ["not run", aim, ""]

@@ -5,19 +5,19 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from bench.http_load import Door
+from bench.http_load import HttpClient
 from bench.processes import REPOSITORY, Child, free_ports, until
 
 
 @contextlib.asynccontextmanager
-async def served(module: str, work: Path, ready: str, seconds: float) -> AsyncIterator[Door]:
+async def served(module: str, work: Path, ready: str, seconds: float) -> AsyncIterator[HttpClient]:
     """A door to it, once `ready`, a path of it, answers within so many seconds; stopped at the end."""
     (port,) = free_ports(1)
     child = Child([sys.executable, "-m", module, str(port)], log=work / f"{module}-{port}.log", cwd=REPOSITORY)
-    door = Door(port)
+    connection = HttpClient(port)
     try:
-        await until(lambda: door.get(ready), seconds, module, child)
-        yield door
+        await until(lambda: connection.get(ready), seconds, module, child)
+        yield connection
     finally:
-        await door.close()
+        await connection.close()
         await child.stop()

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.http_load import Door
+from bench.http_load import HttpClient
 from bench.processes import BIN, REPOSITORY, Child, free_ports, until
 
 CONFIG = """\
@@ -62,14 +62,14 @@ class Sevenfold:
     """One running `sevenfold dev`. `seconds` is the time from its start until it said that it is ready."""
 
     child: Child
-    door: Door
+    http_client: HttpClient
     ports: Ports
     data: Path
     seconds: float = field(default=0.0)
 
     async def query(self) -> None:
         """Send the article's synchronous request once."""
-        answer = await self.door.post("/api/agent/query", BODY)
+        answer = await self.http_client.post("/api/agent/query", BODY)
         if answer.get("response") != "ok":
             raise RuntimeError(f"Sevenfold answered {answer!r}")
 
@@ -88,14 +88,14 @@ async def run_sevenfold(
     log = work / f"sevenfold-{ports.http}.log"
     start = time.perf_counter()
     child = Child([BIN / "sevenfold", "dev"], log=log, environment=environment, cwd=REPOSITORY)
-    sevenfold = Sevenfold(child, Door(ports.http), ports, data)
+    sevenfold = Sevenfold(child, HttpClient(ports.http), ports, data)
     try:
-        await until(lambda: sevenfold.door.get("/health/ready"), 60, "sevenfold dev", child)
+        await until(lambda: sevenfold.http_client.get("/health/ready"), 60, "sevenfold dev", child)
         sevenfold.seconds = time.perf_counter() - start
         yield sevenfold
     finally:
-        await sevenfold.door.close()
-        await child.stop(patience=40)
+        await sevenfold.http_client.close()
+        await child.stop(timeout_seconds=40)
 
 
 @dataclass(frozen=True)
@@ -120,19 +120,19 @@ async def run_apart(
         **(settings or {}),
     }
     children: list[Child] = []
-    door = Door(port)
+    connection = HttpClient(port)
     try:
         for command in ("worker", "api"):
             log = work / f"{command}-{port}.log"
             children.append(Child([BIN / "sevenfold", command], log=log, environment=environment, cwd=REPOSITORY))
         apart = Apart(*children, port)
         for child in children:
-            await until(lambda: door.get("/health/ready"), 60, "sevenfold worker with sevenfold api", child)
+            await until(lambda: connection.get("/health/ready"), 60, "sevenfold worker with sevenfold api", child)
         yield apart
     finally:
-        await door.close()
+        await connection.close()
         for child in reversed(children):
-            await child.stop(patience=40)
+            await child.stop(timeout_seconds=40)
 
 
 def _environment(work: Path, port: int, data: Path) -> dict[str, str]:

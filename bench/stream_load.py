@@ -13,7 +13,7 @@ from bench.agents import CHUNKS_A_SECOND
 from bench.footprint import memory
 from bench.harness import shares
 from bench.processes import REPOSITORY, Child, cpu_seconds
-from bench.stream_readers import Heard
+from bench.stream_readers import Received
 
 OPEN = 15  # seconds for which all streams of a load are open together
 SLACK = 3  # seconds: how long the last one to be asked for may take until its first chunk
@@ -26,7 +26,7 @@ class Load:
     memory at the end in MB. `busy` is the whole machine's share, `others` that of programs that are none of ours.
     """
 
-    streams: list[Heard]
+    streams: list[Received]
     delays: list[float]
     cpu: list[float]
     rss: list[float]
@@ -38,7 +38,7 @@ class Load:
         return statistics.quantiles(self.delays, n=100, method="inclusive")[percent - 1] * 1000
 
 
-async def read(port: int, work: Path, streams: int, chunks: int, *more: str) -> list[Heard]:
+async def read(port: int, work: Path, streams: int, chunks: int, *more: str) -> list[Received]:
     """Have so many streams read, one after the other unless `more` says otherwise."""
     log = work / f"streams-{uuid.uuid4().hex[:8]}.log"
     argv = [sys.executable, "-m", "bench.stream_readers", str(port), "--streams", str(streams)]
@@ -48,7 +48,7 @@ async def read(port: int, work: Path, streams: int, chunks: int, *more: str) -> 
         await readers.wait(LIMIT + 30)
     finally:
         await readers.stop()
-    return [Heard(**stream) for stream in json.loads(log.read_text())]
+    return [Received(**stream) for stream in json.loads(log.read_text())]
 
 
 async def load(port: int, work: Path, pids: Sequence[int], streams: int, over: float) -> Load:
@@ -62,17 +62,22 @@ async def load(port: int, work: Path, pids: Sequence[int], streams: int, over: f
         busy, others = await shares(seconds)
         cpu = [(cpu_seconds(pid) - used) / seconds * 1000 for pid, used in zip(pids, before, strict=True)]
         rss = [memory(pid).rss for pid in pids]
-        heard = await reading
+        received = await reading
     finally:
         reading.cancel()
-    if any(len(stream.chunks) != chunks for stream in heard):
-        raise RuntimeError(f"of {chunks} chunks came {min(len(stream.chunks) for stream in heard)}")
-    return Load(heard, _delays(heard), cpu, rss, busy, others)
+    if any(len(stream.chunks) != chunks for stream in received):
+        raise RuntimeError(f"of {chunks} chunks came {min(len(stream.chunks) for stream in received)}")
+    return Load(received, _delays(received), cpu, rss, busy, others)
 
 
-def _delays(streams: Sequence[Heard]) -> list[float]:
-    begun = max(stream.chunks[0][1] for stream in streams)
+def _delays(streams: Sequence[Received]) -> list[float]:
+    started_at = max(stream.chunks[0][1] for stream in streams)
     over = min(stream.chunks[-1][0] for stream in streams)
-    if over - begun < OPEN:
-        raise RuntimeError(f"all streams were open for {over - begun:.1f} s together, not for {OPEN}")
-    return [seen - spoken for stream in streams for spoken, seen in stream.chunks if begun <= spoken < begun + OPEN]
+    if over - started_at < OPEN:
+        raise RuntimeError(f"all streams were open for {over - started_at:.1f} s together, not for {OPEN}")
+    return [
+        seen - chunks_sent
+        for stream in streams
+        for chunks_sent, seen in stream.chunks
+        if started_at <= chunks_sent < started_at + OPEN
+    ]

@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bench.http_load import Door
+from bench.http_load import HttpClient
 
 CHUNK = re.compile(rb'data: \{"chunk":"([\d.]+) ","index":\d+\}\r?$')
 END = re.compile(rb'data: .*"status":"(\w+)"')
@@ -26,7 +26,7 @@ CANCELLED_AFTER = (0.1, 0.6)
 
 
 class Reader(asyncio.BufferedProtocol):
-    """Sends one request at once. `begun` resolves with the first chunk, `ended` when the server has closed."""
+    """Sends one request at once. `started` resolves with the first chunk, `ended` when the server has closed."""
 
     # For all of them, since each empties it before the next one's turn. A plain `Protocol` is given bytes that were
     # cut out of 256 kB, which cost more than all that is done here.
@@ -35,7 +35,7 @@ class Reader(asyncio.BufferedProtocol):
     def __init__(self, message: bytes) -> None:
         """Ask with `message`."""
         loop = asyncio.get_running_loop()
-        self.begun: asyncio.Future[None] = loop.create_future()
+        self.started: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
         self.pieces: list[tuple[float, bytes]] = []
         self.sent = 0.0
@@ -54,12 +54,12 @@ class Reader(asyncio.BufferedProtocol):
         """Put them aside."""
         data = bytes(self._buffer[:size])
         self.pieces.append((time.time(), data))
-        if not self.begun.done() and b'data: {"chunk"' in data:
-            self.begun.set_result(None)
+        if not self.started.done() and b'data: {"chunk"' in data:
+            self.started.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Whether it was whole shows when it is taken apart."""
-        for future in (self.begun, self.ended):
+        for future in (self.started, self.ended):
             if not future.done():
                 future.set_result(None)
 
@@ -72,7 +72,7 @@ class Reader(asyncio.BufferedProtocol):
 
 
 @dataclass
-class Heard:
+class Received:
     """One stream as its reader had it."""
 
     id: str
@@ -82,9 +82,9 @@ class Heard:
     cancel_sent: float = 0.0
 
 
-def heard(reader: Reader) -> Heard:
+def to_received(reader: Reader) -> Received:
     """Take apart what the reader put aside; a line counts as seen when its last byte came."""
-    stream = Heard(reader.stream_id, reader.sent)
+    stream = Received(reader.stream_id, reader.sent)
     rest = b""
     for seen, data in reader.pieces:
         *lines, rest = (rest + data).split(b"\n")
@@ -116,18 +116,18 @@ async def one(plan: argparse.Namespace, number: int) -> tuple[Reader, float]:
 
 
 async def _cancelled(port: int, reader: Reader) -> float:
-    await reader.begun
+    await reader.started
     await asyncio.sleep(random.uniform(*CANCELLED_AFTER))
-    door = Door(port)
+    connection = HttpClient(port)
     try:
         sent = time.time()
-        await door.post(f"/api/agent/stream/{reader.stream_id}/cancel", b"")
+        await connection.post(f"/api/agent/stream/{reader.stream_id}/cancel", b"")
     finally:
-        await door.close()
+        await connection.close()
     return sent
 
 
-async def _read(plan: argparse.Namespace) -> list[Heard]:
+async def _read(plan: argparse.Namespace) -> list[Received]:
     found: list[tuple[Reader, float]] = []
     async with asyncio.timeout(plan.limit):
         if plan.over is None:
@@ -137,7 +137,7 @@ async def _read(plan: argparse.Namespace) -> list[Heard]:
             found = await asyncio.gather(*(_later(plan, number) for number in range(plan.streams)))
     streams = []
     for reader, cancel_sent in found:
-        streams.append(heard(reader))
+        streams.append(to_received(reader))
         streams[-1].cancel_sent = cancel_sent
     return streams
 

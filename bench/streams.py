@@ -17,11 +17,11 @@ from temporalio.client import Client
 from bench.environment import redis_server
 from bench.footprint import memory
 from bench.harness import quiet
-from bench.http_load import Door
+from bench.http_load import HttpClient
 from bench.processes import BIN, REPOSITORY, Child, free_ports, until
 from bench.sevenfold import Ports, Sevenfold, run_apart, run_sevenfold
 from bench.stream_load import Load, load, read
-from bench.stream_readers import Heard
+from bench.stream_readers import Received
 from bench.suite import Aim, Suite, p95
 
 MANY = 100
@@ -41,7 +41,7 @@ async def _together(sevenfold: Sevenfold, work: Path) -> list[float]:
         cancels, events = await _cancels(sevenfold, work)
         # in either order, since nobody knows what the machine does besides
         for name in random.sample(["ours", "bare"], 2):
-            await quiet(patience=20)
+            await quiet(timeout_seconds=20)
             if name == "ours":
                 loads[name], memory_each = await _loaded(work)
             else:
@@ -64,7 +64,7 @@ async def _first_chunks(ports: Sequence[int], work: Path) -> list[float]:
     found = {}
     for port in random.sample(ports, len(ports)):
         await read(port, work, WARM_UP, 1)
-        await quiet(patience=10)
+        await quiet(timeout_seconds=10)
         streams = await read(port, work, IN_TURN, 2)
         found[port] = statistics.median(stream.chunks[0][1] - stream.sent for stream in streams) * 1000
     return [found[port] for port in ports]
@@ -96,13 +96,13 @@ async def _loaded(work: Path) -> tuple[Load, float]:
     async with run_sevenfold(work, work / f"loaded-{random.getrandbits(32):x}", Ports.free()) as sevenfold:
         pid = sevenfold.child.pid
         await read(sevenfold.ports.http, work, WARM_UP, WARM_UP, "--over", "1")
-        await quiet(patience=10)
+        await quiet(timeout_seconds=10)
         before = memory(pid).rss
         loaded = await load(sevenfold.ports.http, work, [pid], MANY, OVER)
     return loaded, (loaded.rss[0] - before) * 1000 / MANY
 
 
-async def _events_per_thousand(sevenfold: Sevenfold, streams: list[Heard]) -> float:
+async def _events_per_thousand(sevenfold: Sevenfold, streams: list[Received]) -> float:
     client = await Client.connect(f"127.0.0.1:{sevenfold.ports.temporal}")
     events = 0
     for stream in streams:
@@ -118,12 +118,12 @@ async def _bare(work: Path) -> AsyncIterator[tuple[int, Child]]:
     argv += ["--http", "httptools", "--lifespan", "off", "--log-level", "warning"]
     argv += ["--no-access-log", "--no-server-header"]
     child = Child(argv, log=work / f"bare-{port}.log", cwd=REPOSITORY)
-    door = Door(port)
+    connection = HttpClient(port)
     try:
-        await until(lambda: door.get("/ready"), 40, "the bare server", child)
+        await until(lambda: connection.get("/ready"), 40, "the bare server", child)
         yield port, child
     finally:
-        await door.close()
+        await connection.close()
         await child.stop()
 
 
@@ -157,7 +157,7 @@ STREAMS = Suite(
 async def _apart(sevenfold: Sevenfold, work: Path) -> list[float]:
     async with run_apart(work, sevenfold) as apart:
         await read(apart.port, work, WARM_UP, 1)
-        await quiet(patience=10)
+        await quiet(timeout_seconds=10)
         loaded = await load(apart.port, work, [apart.worker.pid, apart.api.pid], FEW, 1)
         events = await _events_per_thousand(sevenfold, loaded.streams)
     return [loaded.percentile(50), loaded.percentile(95), events, loaded.others * 100]
@@ -184,7 +184,7 @@ async def _redis(sevenfold: Sevenfold, work: Path) -> list[float]:
         settings = {"SEVENFOLD_REDIS_URL": f"redis://127.0.0.1:{port}/0"}
         async with run_apart(work, sevenfold, settings) as apart:
             await read(apart.port, work, WARM_UP, WARM_UP, "--over", "1")
-            await quiet(patience=10)
+            await quiet(timeout_seconds=10)
             loaded = await load(apart.port, work, [apart.worker.pid, apart.api.pid], MANY, OVER)
     finally:
         await redis.stop()

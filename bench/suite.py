@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.harness import Say, quiet, reason
+from bench.harness import PrintLine, quiet, reason
 from bench.sevenfold import Ports, Sevenfold, run_sevenfold
 
 ROUNDS = 3  # at most: a suite's round is a whole job, not a single request
@@ -39,7 +39,7 @@ class Suite:
         return [figures[place] for figures in self.figures]
 
 
-async def run_suites(suites: list[Suite], work: Path, rounds: int, say: Say) -> None:
+async def run_suites(suites: list[Suite], work: Path, rounds: int, print_line: PrintLine) -> None:
     """Run one suite after the other; one that fails says why in `not_run`, and the others go on.
 
     Each has a Sevenfold with an empty data folder: what another left behind must not be in its figures.
@@ -50,15 +50,17 @@ async def run_suites(suites: list[Suite], work: Path, rounds: int, say: Say) -> 
                 for _ in range(5):
                     await sevenfold.query()
                 for number in range(min(rounds, ROUNDS)):
-                    busy = await quiet(patience=30)
+                    busy = await quiet(timeout_seconds=30)
                     suite.figures.append(await suite.round(sevenfold, work))
-                    say(f"round {number + 1}: {suite.key}: {_told(suite)} (machine {busy:.0%} busy before)")
+                    print_line(
+                        f"round {number + 1}: {suite.key}: {_describe(suite)} (machine {busy:.0%} busy before)"
+                    )
         except Exception as error:  # what was measured before stays in the report, with the reason
             suite.not_run = reason(error)
-            say(f"{suite.key}: not run: {suite.not_run}")
+            print_line(f"{suite.key}: not run: {suite.not_run}")
 
 
-def _told(suite: Suite) -> str:
+def _describe(suite: Suite) -> str:
     last = suite.figures[-1]
     return ", ".join(f"{value:.{aim.digits}f}{aim.unit}" for aim, value in zip(suite.aims, last, strict=True))
 

@@ -42,7 +42,7 @@ model = "m"
 [agents.down]
 kind = "http"
 url = "http://127.0.0.1:{port}/down"
-circuit = {{ pause = 600, longest_pause = 600 }}
+circuit = {{ open_seconds = 600, max_open_seconds = 600 }}
 """
 
 REQUEST = AgentRequest(run_id="qry_x", task="query", query="hi", context={"customerId": "12345"})
@@ -66,7 +66,7 @@ async def _adapter(port: int) -> tuple[float, float, float]:
     turn, and compared with what came right before: the machine's pace changes from second to second.
     """
     url = f"http://127.0.0.1:{port}/run"
-    agent = HttpAgent(Upstream(url, api_key=None, silence=30))
+    agent = HttpAgent(Upstream(url, api_key=None, idle_timeout_seconds=30))
     body = REQUEST.model_dump(mode="json", by_alias=True)
     async with httpx.AsyncClient(limits=httpx.Limits(max_connections=None), timeout=30) as client:
 
@@ -105,12 +105,14 @@ async def _loaded(call: Callable[[], Awaitable[None]]) -> list[float]:
     return times
 
 
-async def _first_tokens(door: int, upstream: int) -> float:
+async def _first_tokens(connection: int, upstream: int) -> float:
     """By how many ms the first token comes later through `/stream` than from the model's server itself: medians."""
     async with httpx.AsyncClient(timeout=30) as client:
         through, itself = [], []
         for number in range(STREAMS + 5):
-            one = await _first(client, f"http://127.0.0.1:{door}/api/agent/stream", {"query": "hi", "agent": "model"})
+            one = await _first(
+                client, f"http://127.0.0.1:{connection}/api/agent/stream", {"query": "hi", "agent": "model"}
+            )
             two = await _first(client, f"http://127.0.0.1:{upstream}/v1/chat/completions", {"model": "m"})
             if number >= 5:
                 through.append(one)

@@ -59,10 +59,10 @@ class Receiver:
             return
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         status = _judged(path, headers, body, arrived)
-        told = json.loads(body)
+        payload = json.loads(body)
         # The time that the agent noted, in the form of `contracts.answers`.
-        done = told["result"]["data"]["done"]
-        run_id = told.get("taskId") or told["queryId"]
+        done = payload["result"]["data"]["done"]
+        run_id = payload.get("taskId") or payload["queryId"]
         self._posts[path].append(Post(headers["webhook-id"], run_id, arrived, done, status))
         await _answer(send, status)
 

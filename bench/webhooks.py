@@ -23,7 +23,7 @@ from temporalio.client import Client
 from bench.bare_callback import BareCallback, post_signed
 from bench.bare_client import bare_worker
 from bench.harness import quiet, shares
-from bench.http_load import Door
+from bench.http_load import HttpClient
 from bench.serving import served
 from bench.sevenfold import Sevenfold
 from bench.suite import Aim, Suite
@@ -54,7 +54,7 @@ class Mailbox:
     """The receiver, from outside: every path of it is a receiver by itself."""
 
     port: int
-    door: Door
+    http_client: HttpClient
 
     def url(self, path: str) -> str:
         """The address that deliveries to `path` go to."""
@@ -62,7 +62,7 @@ class Mailbox:
 
     async def posts(self, path: str) -> list[Post]:
         """What has come so far."""
-        return [Post(*post) for post in await self.door.get(path)]
+        return [Post(*post) for post in await self.http_client.get(path)]
 
     async def taken(self, path: str, number: int, seconds: float) -> list[Post]:
         """What had come when deliveries of so many runs were taken, or when the time is up."""
@@ -76,8 +76,8 @@ class Mailbox:
 
 @contextlib.asynccontextmanager
 async def _mailbox(work: Path) -> AsyncIterator[Mailbox]:
-    async with served("bench.webhook_receiver", work, "/ready", 40) as door:
-        yield Mailbox(door.port, door)
+    async with served("bench.webhook_receiver", work, "/ready", 40) as connection:
+        yield Mailbox(connection.port, connection)
 
 
 async def _webhooks(sevenfold: Sevenfold, work: Path) -> list[float]:
@@ -90,7 +90,7 @@ async def _webhooks(sevenfold: Sevenfold, work: Path) -> list[float]:
     ):
 
         async def ours(url: str) -> None:
-            await sevenfold.door.post("/api/agent/analyze", _body(url, document="How are you?"))
+            await sevenfold.http_client.post("/api/agent/analyze", _body(url, document="How are you?"))
 
         async def bare(url: str) -> None:
             await client.start_workflow(BareCallback.run, url, id=uuid.uuid4().hex, task_queue=queue)
@@ -103,7 +103,7 @@ async def _webhooks(sevenfold: Sevenfold, work: Path) -> list[float]:
         # in any order, since the later ones find a fuller database
         for name in random.sample(list(starts), len(starts)):
             delays[name], others[name] = await _turn(mailbox, *starts[name])
-        await quiet(patience=20)
+        await quiet(timeout_seconds=20)
         delivered = await _deliver(sevenfold, mailbox)
     p50 = {name: statistics.median(each) for name, each in delays.items()}
     cuts = statistics.quantiles(delays["ours"], n=100, method="inclusive")
@@ -125,7 +125,7 @@ async def _turn(mailbox: Mailbox, start: Start, number: int) -> tuple[list[float
     path = f"/{uuid.uuid4().hex}"
     await _paced(start, mailbox.url(f"{path}/warm"), WARM_UP)
     await mailbox.taken(f"{path}/warm", WARM_UP, 30)
-    await quiet(patience=10)
+    await quiet(timeout_seconds=10)
     share = asyncio.create_task(shares(number / A_SECOND))
     try:
         await _paced(start, mailbox.url(path), number)
@@ -140,11 +140,11 @@ async def _turn(mailbox: Mailbox, start: Start, number: int) -> tuple[list[float
 
 async def _paced(start: Start, url: str, number: int) -> None:
     """Start so many, ten a second, whether the ones before are through or not."""
-    begun = time.monotonic()
+    started_at = time.monotonic()
     async with asyncio.TaskGroup() as group:
         for each in range(number):
             # Until a moment, not for a span: being late once shall not make all the others later.
-            await asyncio.sleep(max(0.0, begun + each / A_SECOND - time.monotonic()))
+            await asyncio.sleep(max(0.0, started_at + each / A_SECOND - time.monotonic()))
             group.create_task(start(url))
 
 
@@ -156,24 +156,24 @@ async def _deliver(sevenfold: Sevenfold, mailbox: Mailbox) -> list[float]:
 
     async def one() -> str:
         async with slots:
-            return (await sevenfold.door.post("/api/agent/tasks", body))["taskId"]
+            return (await sevenfold.http_client.post("/api/agent/tasks", body))["taskId"]
 
-    begun = time.time()
+    started_at = time.time()
     runs = await asyncio.gather(*(one() for _ in range(DELIVERIES)))
-    accepted = time.time() - begun
+    accepted = time.time() - started_at
     posts = await mailbox.taken(path, DELIVERIES, LIMIT - accepted)
     await asyncio.sleep(3)  # longer than any pause: what is told once more would come now
     posts = await mailbox.posts(path)
     if wrong := {post.status for post in posts} - {204, 500}:
         raise RuntimeError(f"the receiver answered {wrong}")
     times = Counter(post.id for post in posts if post.taken)
-    told = {post.run for post in posts if post.taken}
+    delivered = {post.run for post in posts if post.taken}
     first: dict[str, float] = {}
     for post in posts:
         if post.taken:
             first.setdefault(post.id, post.arrived)
-    last = max(first.values(), default=begun) - begun
-    return [len(times), len(set(runs) - told), sum(n > 1 for n in times.values()), len(posts), accepted, last]
+    last = max(first.values(), default=started_at) - started_at
+    return [len(times), len(set(runs) - delivered), sum(n > 1 for n in times.values()), len(posts), accepted, last]
 
 
 WEBHOOKS = Suite(

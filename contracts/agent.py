@@ -87,13 +87,13 @@ class AgentContext:
         return max(0.0, (self.deadline - datetime.now(UTC)).total_seconds())
 
 
-class Origin(Payload):
+class RequestContext(Payload):
     """The request that began a run: its id, and its `traceparent` (W3C)."""
 
     request_id: str = ""
     traceparent: str = ""
 
-    def context(self, deadline: datetime) -> AgentContext:
+    def agent_context(self, deadline: datetime) -> AgentContext:
         """What surrounds a call for that run."""
         return AgentContext(deadline, request_id=self.request_id, traceparent=self.traceparent)
 

@@ -27,7 +27,7 @@ class AnalyzeRequest(StartOptions):
     webhook_secret: WebhookSecret
 
 
-class DocumentOrder(Payload):
+class ReadDocumentInput(Payload):
     """A document that an agent is to be asked about."""
 
     document: Document
@@ -37,5 +37,3 @@ class AnalysisInput(RunInput):
     """The one object that `WebhookCallback` takes. The agent gets the document's text as `data.document`."""
 
     document: Document
-    # Its call is opened within a workflow task; runs from before this was so do without.
-    opens_call: bool = False

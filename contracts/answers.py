@@ -6,9 +6,9 @@ from pydantic import Field
 
 from contracts.agent import Confidence, Usage
 from contracts.payload import JsonObject, Payload
-from contracts.runs import ID_PREFIXES, Pattern, RunEnd, RunResult
+from contracts.runs import ID_PREFIXES, Pattern, RunOutcome, RunResult
 
-_ID_NAMES = {
+_ID_FIELDS = {
     Pattern.SYNCHRONOUS: "queryId",
     Pattern.QUEUE: "jobId",
     Pattern.POLLING: "taskId",
@@ -28,19 +28,19 @@ class Answer(Payload):
     usage: Usage | None = None
 
     @classmethod
-    def of(cls, result: RunResult) -> "Answer":
+    def from_result(cls, result: RunResult) -> "Answer":
         """The wire's form of a run's result."""
         reply = result.reply
         return cls(
             response=reply.response,
             confidence=reply.confidence,
-            processing_time=processing_time(result.seconds),
+            processing_time=processing_time(result.duration_seconds),
             data=reply.data,
             usage=reply.usage,
         )
 
     @property
-    def said(self) -> JsonObject:
+    def job_result(self) -> JsonObject:
         """What a job shows as its result: what the agent structured, else what it said."""
         return self.data if self.data is not None else {"response": self.response, "confidence": self.confidence}
 
@@ -50,14 +50,16 @@ def processing_time(seconds: float) -> str:
     return f"{seconds:.1f}s" if seconds >= 1 else f"{seconds:.3f}s"
 
 
-def told_webhook(run_id: str, end: RunEnd) -> dict[str, Any]:
+def webhook_body(run_id: str, outcome: RunOutcome) -> dict[str, Any]:
     """What is posted when a run has ended: `{taskId, status, result}`, or `error` in place of `result`."""
     pattern = next(one for one, prefix in ID_PREFIXES.items() if run_id.startswith(f"{prefix}_"))
-    body: dict[str, Any] = {_ID_NAMES[pattern]: run_id, "status": end.status}
-    if end.result is not None:
-        answer = Answer.of(end.result)
+    body: dict[str, Any] = {_ID_FIELDS[pattern]: run_id, "status": outcome.status}
+    if outcome.result is not None:
+        answer = Answer.from_result(outcome.result)
         is_job = pattern is Pattern.QUEUE
-        body["result"] = answer.said if is_job else answer.model_dump(mode="json", by_alias=True, exclude_none=True)
-    if end.error is not None:
-        body["error"] = end.error.model_dump(mode="json", by_alias=True, exclude_none=True)
+        body["result"] = (
+            answer.job_result if is_job else answer.model_dump(mode="json", by_alias=True, exclude_none=True)
+        )
+    if outcome.error is not None:
+        body["error"] = outcome.error.model_dump(mode="json", by_alias=True, exclude_none=True)
     return body

@@ -2,43 +2,45 @@
 
 from datetime import datetime
 
-from contracts.agent import AgentRequest, Origin, Progress, Reply
+from contracts.agent import AgentRequest, Progress, Reply, RequestContext
 from contracts.payload import Payload
 
 
 class AgentCall(Payload):
-    """One call to a named agent. `prior_attempts` counts those made before this activity was scheduled, `attempts` is
-    how many may be made in all, `streamed` tells that somebody waits for what the agent says while it works.
+    """One call to a named agent. `prior_attempts` counts those made before this activity was scheduled,
+    `max_attempts` is how many may be made in all, `is_streamed` tells that somebody waits for what the agent says
+    while it works.
 
-    `opened`: it is under way in some worker. Where it is not found, that attempt is lost.
+    `started_inline`: it is under way in some worker. Where it is not found, that attempt is lost.
 
-    `life`: how often its run was begun. What is said of a later life has ids and indexes of its own.
+    `generation`: how often its run was begun. What is said of a later life has ids and indexes of its own.
 
-    `waits`: where the agent may not be called now, since it fails or has as many calls as it may, the call is made
-    later; else it fails.
+    `waits_for_capacity`: where the agent may not be called now, since it fails or has as many calls as it may, the
+    call is made later; else it fails.
     """
 
     agent: str
     request: AgentRequest
     deadline: datetime
-    origin: Origin = Origin()
+    request_context: RequestContext = RequestContext()
     prior_attempts: int = 0
-    attempts: int | None = None
-    waits: bool = False
-    opened: bool = False
-    streamed: bool = False
-    life: int = 1
+    max_attempts: int | None = None
+    waits_for_capacity: bool = False
+    started_inline: bool = False
+    is_streamed: bool = False
+    generation: int = 1
 
 
 class CallHeartbeat(Payload):
-    """What the activity `call_agent` heartbeats: how far the agent is, and whether it has ever been `called`.
+    """What the activity `call_agent` heartbeats: how far the agent is, and whether it has ever been `agent_called`.
 
-    `uncounted` are those of Temporal's attempts that are none of the agent's: it was refused a call, or paused.
+    `skipped_attempts` are those of Temporal's attempts that are none of the agent's: it was refused a call, or
+    paused.
     """
 
     progress: Progress | None = None
-    uncounted: int = 0
-    called: bool = False
+    skipped_attempts: int = 0
+    agent_called: bool = False
 
 
 class AgentOutcome(Payload):
@@ -49,16 +51,16 @@ class AgentOutcome(Payload):
     last_index: int = 0
 
 
-class Opening(Payload):
-    """What came of a call's first moments: the outcome, or None when it goes on as an activity of its own. `begun`:
-    it is under way, and waits to be taken over.
+class InlineStart(Payload):
+    """What came of a call's first moments: the outcome, or None when it goes on as an activity of its own.
+    `is_running`: it is under way, and waits to be taken over.
     """
 
     outcome: AgentOutcome | None = None
-    begun: bool = False
+    is_running: bool = False
 
 
-class FollowRequest(Payload):
+class PublishStreamInput(Payload):
     """The run whose agent somebody wants to hear."""
 
     run_id: str

@@ -4,22 +4,22 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from contracts.agent import AgentRequest, Origin
-from contracts.jobs import Counts, ItemResult
+from contracts.agent import AgentRequest, RequestContext
+from contracts.jobs import ItemCounts, ItemResult
 from contracts.payload import Payload
 
-CHUNK_ID = "chunk-"
+CHUNK_ID_PREFIX = "chunk-"
 
 
 def chunk_id(offset: int) -> str:
     """The activity id of the chunk that begins at this index: by it results are found in the history."""
-    return f"{CHUNK_ID}{offset}"
+    return f"{CHUNK_ID_PREFIX}{offset}"
 
 
-class ChunkCall(Payload):
+class ChunkInput(Payload):
     """Items of a job, the first of which has the index `offset`.
 
-    `concurrency` is this chunk's share. When more than `failures_allowed` items have failed here, no more are begun.
+    `concurrency` is this chunk's share. When more than `max_failures` items have failed here, no more are begun.
     """
 
     agent: str
@@ -28,19 +28,21 @@ class ChunkCall(Payload):
     offset: int
     items: list[JsonValue]
     concurrency: int
-    failures_allowed: int | None
+    max_failures: int | None
     deadline: datetime
-    origin: Origin = Origin()
+    request_context: RequestContext = RequestContext()
 
 
-class ChunkEnd(Payload):
-    """How a chunk ended, as far as the workflow needs to know. `stopped`: by a cancellation, with what was done."""
+class ChunkSummary(Payload):
+    """How a chunk ended, as far as the workflow needs to know. `was_cancelled`: by a cancellation, with what was
+    done.
+    """
 
-    counts: Counts
-    stopped: bool = False
+    counts: ItemCounts
+    was_cancelled: bool = False
 
 
-class ChunkOutcome(ChunkEnd):
+class ChunkOutcome(ChunkSummary):
     """The same with the results, in index order."""
 
     results: list[ItemResult]

@@ -5,24 +5,24 @@ from enum import StrEnum
 
 from contracts.payload import Payload, Seconds
 
-# The memo of an AgentCircuit that holds its CircuitState.
-CIRCUIT_STATE = "state"
+# The memo of an CircuitBreaker that holds its OpenCircuit.
+CIRCUIT_MEMO = "state"
 
 
-PROBE_PATIENCE = 60.0  # seconds
+PROBE_TIMEOUT_SECONDS = 60.0  # seconds
 
 
-def circuit_of(agent: str) -> str:
+def circuit_workflow_id(agent: str) -> str:
     """The workflow id of an agent's circuit."""
     return f"circuit:{agent}"
 
 
-def control_queue(task_queue: str) -> str:
+def control_task_queue(task_queue: str) -> str:
     """The task queue of circuits and limits: no flood of runs may hold them up."""
     return f"{task_queue}-control"
 
 
-class Phase(StrEnum):
+class BreakerState(StrEnum):
     """`open`: nobody calls the agent. `half-open`: one call is made, to see how it is."""
 
     CLOSED = "closed"
@@ -30,46 +30,52 @@ class Phase(StrEnum):
     HALF_OPEN = "half-open"
 
 
-class CircuitTerms(Payload):
+class BreakerTimings(Payload):
     """How long an agent that is down is left alone at first, and at most."""
 
-    pause: Seconds
-    longest_pause: Seconds
+    open_seconds: Seconds
+    max_open_seconds: Seconds
 
 
-class CircuitState(Payload):
-    """A circuit that is not closed, as its workflow takes and shows it. `until` is when it may be probed, `openings`
-    how often it was opened in a row, `probe` names the call that probes, since `probing_since`.
+class OpenCircuit(Payload):
+    """A circuit that is not closed, as its workflow takes and shows it. `probe_after` is when it may be probed,
+    `consecutive_openings` how often it was opened in a row, `probe_id` names the call that probes, since
+    `probe_started_at`.
     """
 
-    terms: CircuitTerms
+    timings: BreakerTimings
     opened_at: datetime
-    until: datetime
-    openings: int = 1
-    probe: str | None = None
-    probing_since: datetime | None = None
+    probe_after: datetime
+    consecutive_openings: int = 1
+    probe_id: str | None = None
+    probe_started_at: datetime | None = None
 
     @classmethod
-    def opened(cls, terms: CircuitTerms, now: datetime) -> "CircuitState":
+    def first_opening(cls, timings: BreakerTimings, now: datetime) -> "OpenCircuit":
         """For the first time."""
-        return cls(terms=terms, opened_at=now, until=now + timedelta(seconds=terms.pause))
+        return cls(timings=timings, opened_at=now, probe_after=now + timedelta(seconds=timings.open_seconds))
 
-    def opened_again(self, now: datetime) -> "CircuitState":
+    def reopened(self, now: datetime) -> "OpenCircuit":
         """For twice as long as before."""
-        pause = min(self.terms.longest_pause, self.terms.pause * 2.0 ** min(self.openings, 30))
-        return CircuitState(
-            terms=self.terms,
+        pause = min(
+            self.timings.max_open_seconds, self.timings.open_seconds * 2.0 ** min(self.consecutive_openings, 30)
+        )
+        return OpenCircuit(
+            timings=self.timings,
             opened_at=self.opened_at,
-            until=now + timedelta(seconds=pause),
-            openings=self.openings + 1,
+            probe_after=now + timedelta(seconds=pause),
+            consecutive_openings=self.consecutive_openings + 1,
         )
 
-    def phase(self, now: datetime) -> Phase:
+    def state_at(self, now: datetime) -> BreakerState:
         """Where it stands."""
-        return Phase.OPEN if now < self.until else Phase.HALF_OPEN
+        return BreakerState.OPEN if now < self.probe_after else BreakerState.HALF_OPEN
 
-    def probed(self, now: datetime) -> bool:
+    def is_being_probed(self, now: datetime) -> bool:
         """Whether a probe is under way. It is a call like any other and may take long; after a minute another one is
         made.
         """
-        return self.probing_since is not None and (now - self.probing_since).total_seconds() < PROBE_PATIENCE
+        return (
+            self.probe_started_at is not None
+            and (now - self.probe_started_at).total_seconds() < PROBE_TIMEOUT_SECONDS
+        )

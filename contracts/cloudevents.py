@@ -16,13 +16,13 @@ from contracts.strict_json import JsonLimitError, check_value, parse_json
 SPEC_VERSION = "1.0"
 
 # Of an event as JSON, in bytes. The specification has 64 kB travel everywhere.
-MOST_EVENT_BYTES = 1_000_000
+MAX_EVENT_BYTES = 1_000_000
 
 # Of its attributes: they stand in lists and in the memos of what it causes.
-MOST_ATTRIBUTE_BYTES = 16_000
+MAX_ATTRIBUTE_BYTES = 16_000
 
-_DATA = ("data", "data_base64")
-_CORE = frozenset(
+_DATA_FIELDS = ("data", "data_base64")
+_CORE_ATTRIBUTES = frozenset(
     ("specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "data", "data_base64")
 )
 _EXTENSION_NAME = re.compile(r"[a-z0-9]{1,40}")
@@ -32,13 +32,13 @@ _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,12})?([zZ]
 _JSON_TYPE = re.compile(r"[^/;\s]+/(?:[^/;\s]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
 
-def _attribute(text: object) -> object:
+def _check_text(text: object) -> object:
     if isinstance(text, str) and _CONTROL.search(text):
         raise ValueError("must not hold control characters")
     return text
 
 
-def _moment(text: object) -> object:
+def _check_timestamp(text: object) -> object:
     """RFC 3339, kept as it was written: a `datetime` has no nanoseconds."""
     if isinstance(text, datetime):
         text = text.isoformat()
@@ -52,7 +52,7 @@ def _moment(text: object) -> object:
     return text
 
 
-def _uri_reference(text: object) -> object:
+def _check_uri_reference(text: object) -> object:
     if isinstance(text, str):
         if not text.strip() or re.search(r"\s", text):
             raise ValueError("must be a URI or a URI reference, without white space")
@@ -63,9 +63,9 @@ def _uri_reference(text: object) -> object:
     return text
 
 
-_String = Annotated[str, BeforeValidator(_attribute)]
-_Word = Annotated[_String, Field(min_length=1, max_length=256)]
-_Uri = Annotated[_String, BeforeValidator(_uri_reference), Field(min_length=1, max_length=1_024)]
+_String = Annotated[str, BeforeValidator(_check_text)]
+_Token = Annotated[_String, Field(min_length=1, max_length=256)]
+_Uri = Annotated[_String, BeforeValidator(_check_uri_reference), Field(min_length=1, max_length=1_024)]
 
 
 class CloudEvent(BaseModel):
@@ -77,18 +77,20 @@ class CloudEvent(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     specversion: Annotated[str, Field(pattern=r"^1\.0$")]
-    id: _Word
+    id: _Token
     source: _Uri
-    type: _Word
+    type: _Token
     subject: Annotated[_String, Field(min_length=1, max_length=1_024)] | None = None
-    time: Annotated[str, BeforeValidator(_moment), Field(json_schema_extra={"format": "date-time"})] | None = None
+    time: (
+        Annotated[str, BeforeValidator(_check_timestamp), Field(json_schema_extra={"format": "date-time"})] | None
+    ) = None
     datacontenttype: Annotated[_String, Field(min_length=1, max_length=256)] | None = None
     dataschema: _Uri | None = None
     data: JsonValue = None
     data_base64: str | None = None
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "CloudEvent":
+    def _check_consistency(self) -> "CloudEvent":
         if self.data_base64 is not None:
             if self.data is not None:
                 raise ValueError("data and data_base64 exclude each other")
@@ -109,35 +111,35 @@ class CloudEvent(BaseModel):
         """A context attribute as the specification writes it; None where there is none."""
         if name in ("data", "data_base64"):
             return None
-        value = self.extensions.get(name) if name not in _CORE else getattr(self, name)
+        value = self.extensions.get(name) if name not in _CORE_ATTRIBUTES else getattr(self, name)
         if value is None:
             return None
         return str(value).lower() if isinstance(value, bool) else str(value)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The JSON format: attributes that are absent do not stand there as null."""
-        said = self.model_dump(mode="json", exclude_none=True)
+        fields = self.model_dump(mode="json", exclude_none=True)
         # `"data": null` and no data are the same to us
-        return {name: value for name, value in said.items() if value is not None}
+        return {name: value for name, value in fields.items() if value is not None}
 
-    def payload_mark(self) -> str:
+    def content_hash(self) -> str:
         """What the event says, whatever it travelled by: equal marks are copies, others under one id a conflict.
 
         Transports turn numbers among extension attributes into text and may add attributes of their own; to JSON 1
         and 1.0 are the same number.
         """
-        said = [self.type, self.subject, _canonical(self.data), self.data_base64]
-        return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        content = [self.type, self.subject, _normalize_numbers(self.data), self.data_base64]
+        return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def _canonical(value: JsonValue) -> JsonValue:
+def _normalize_numbers(value: JsonValue) -> JsonValue:
     """The value with whole numbers as integers, however they were written."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if isinstance(value, list):
-        return [_canonical(one) for one in value]
+        return [_normalize_numbers(one) for one in value]
     if isinstance(value, dict):
-        return {name: _canonical(one) for name, one in value.items()}
+        return {name: _normalize_numbers(one) for name, one in value.items()}
     return value
 
 
@@ -154,63 +156,61 @@ def _check_extension(name: str, value: object) -> None:
     raise ValueError(f"{name} must be a string, a boolean or an integer of 32 bits")
 
 
-class EventRefusedError(Exception):
-    """What makes a message no CloudEvent; `mistakes` names each attribute and what is wrong with it."""
+class InvalidEventError(Exception):
+    """What makes a message no CloudEvent; `errors` names each attribute and what is wrong with it."""
 
-    def __init__(self, mistakes: list[tuple[str, str]]) -> None:
-        super().__init__("; ".join(f"{name}: {detail}" if name else detail for name, detail in mistakes))
-        self.mistakes = mistakes
+    def __init__(self, errors: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{name}: {detail}" if name else detail for name, detail in errors))
+        self.errors = errors
 
 
-def event_from_json(said: object) -> CloudEvent:
-    """Reads the JSON format. Raises EventRefusedError."""
-    if not isinstance(said, dict):
-        raise EventRefusedError([("", "an event is a JSON object")])
+def event_from_json(raw: object) -> CloudEvent:
+    """Reads the JSON format. Raises InvalidEventError."""
+    if not isinstance(raw, dict):
+        raise InvalidEventError([("", "an event is a JSON object")])
     try:
-        check_value(said)
-        event = CloudEvent.model_validate(said)
+        check_value(raw)
+        event = CloudEvent.model_validate(raw)
     except JsonLimitError as error:
-        raise EventRefusedError([("", str(error))]) from None
+        raise InvalidEventError([("", str(error))]) from None
     except ValidationError as error:
-        mistakes = [(".".join(map(str, e["loc"])), _in_words(e["msg"])) for e in error.errors(include_input=False)]
-        raise EventRefusedError(mistakes) from None
-    size = _size(said)
-    if _size({name: value for name, value in said.items() if name not in _DATA}) > MOST_ATTRIBUTE_BYTES:
-        detail = f"the attributes of an event may have {MOST_ATTRIBUTE_BYTES:,} bytes as JSON; send the rest as data"
-        raise EventRefusedError([("", detail)])
-    if size > MOST_EVENT_BYTES:
-        raise EventRefusedError(
-            [("", f"an event may have {MOST_EVENT_BYTES:,} bytes as JSON; this one has {size:,}")]
-        )
+        errors = [(".".join(map(str, e["loc"])), _clean_message(e["msg"])) for e in error.errors(include_input=False)]
+        raise InvalidEventError(errors) from None
+    size = _json_size(raw)
+    if _json_size({name: value for name, value in raw.items() if name not in _DATA_FIELDS}) > MAX_ATTRIBUTE_BYTES:
+        detail = f"the attributes of an event may have {MAX_ATTRIBUTE_BYTES:,} bytes as JSON; send the rest as data"
+        raise InvalidEventError([("", detail)])
+    if size > MAX_EVENT_BYTES:
+        raise InvalidEventError([("", f"an event may have {MAX_EVENT_BYTES:,} bytes as JSON; this one has {size:,}")])
     return event
 
 
-def _size(said: dict[str, Any]) -> int:
-    return len(json.dumps(said, ensure_ascii=False, separators=(",", ":"), default=str).encode())
+def _json_size(value: dict[str, Any]) -> int:
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str).encode())
 
 
-def _in_words(message: str) -> str:
+def _clean_message(message: str) -> str:
     return message.removeprefix("Value error, ")
 
 
 def event_from_binary(attributes: dict[str, str], content_type: str | None, body: bytes) -> CloudEvent:
     """Reads the binary mode: `attributes` without their prefix, the message's content type, and its body as data.
 
-    Raises EventRefusedError.
+    Raises InvalidEventError.
     """
-    if wrong := [name for name in attributes if name in _DATA]:
-        raise EventRefusedError([(name, "is no attribute: the body is the data") for name in wrong])
-    said: dict[str, Any] = {**attributes}
-    media_type, charset = _parsed_type(content_type)
+    if wrong := [name for name in attributes if name in _DATA_FIELDS]:
+        raise InvalidEventError([(name, "is no attribute: the body is the data") for name in wrong])
+    fields: dict[str, Any] = {**attributes}
+    media_type, charset = _split_content_type(content_type)
     if content_type:
         # the data is kept as characters, whatever they were encoded in
-        said["datacontenttype"] = media_type if charset else content_type
+        fields["datacontenttype"] = media_type if charset else content_type
     if body:
-        said.update(_data_of(media_type, charset, body))
-    return event_from_json(said)
+        fields.update(_decode_data(media_type, charset, body))
+    return event_from_json(fields)
 
 
-def _parsed_type(content_type: str | None) -> tuple[str, str | None]:
+def _split_content_type(content_type: str | None) -> tuple[str, str | None]:
     """The media type with its other parameters, and the character set if one is named."""
     parts = [part.strip() for part in (content_type or "").split(";")]
     charsets = [part.partition("=")[2].strip().strip('"') for part in parts if part.lower().startswith("charset=")]
@@ -218,7 +218,7 @@ def _parsed_type(content_type: str | None) -> tuple[str, str | None]:
     return "; ".join(kept), charsets[0] if charsets else None
 
 
-def _data_of(media_type: str, charset: str | None, body: bytes) -> dict[str, Any]:
+def _decode_data(media_type: str, charset: str | None, body: bytes) -> dict[str, Any]:
     is_json = _JSON_TYPE.fullmatch(media_type) is not None
     try:
         if is_json:
@@ -226,15 +226,15 @@ def _data_of(media_type: str, charset: str | None, body: bytes) -> dict[str, Any
         if media_type.lower().startswith("text/"):
             return {"data": body.decode(charset or "utf-8")}
     except LookupError:
-        raise EventRefusedError([("datacontenttype", f"names the unknown character set {charset!r}")]) from None
+        raise InvalidEventError([("datacontenttype", f"names the unknown character set {charset!r}")]) from None
     except ValueError as error:
-        raise EventRefusedError([("data", f"is not what its content type says: {error}")]) from None
+        raise InvalidEventError([("data", f"is not what its content type says: {error}")]) from None
     return {"data_base64": base64.b64encode(body).decode()}
 
 
-def binary_of(event: CloudEvent) -> tuple[dict[str, str], str | None, bytes]:
+def to_binary_mode(event: CloudEvent) -> tuple[dict[str, str], str | None, bytes]:
     """The binary mode of an event: attributes without a prefix, content type, and the body."""
-    names = [name for name in (*_CORE, *event.extensions) if name != "datacontenttype"]
+    names = [name for name in (*_CORE_ATTRIBUTES, *event.extensions) if name != "datacontenttype"]
     attributes = {name: value for name in sorted(names) if (value := event.attribute(name)) is not None}
     if event.data_base64 is not None:
         return attributes, event.datacontenttype, base64.b64decode(event.data_base64)

@@ -7,17 +7,17 @@ from pydantic import Field, model_validator
 from contracts.agent import AgentName, WorkflowTarget
 from contracts.agent_config import (
     AgentConfig,
-    CalledAgentConfig,
     CircuitConfig,
+    DirectAgentConfig,
     SimulatorAgentConfig,
     WorkflowAgentConfig,
 )
 from contracts.event_filters import EventFilter
-from contracts.sections import Section, VariableName
+from contracts.sections import ConfigSection, VariableName
 from contracts.subscriptions import SubscriptionConfig
 
 
-class ConsumeConfig(Section):
+class ConsumeConfig(ConfigSection):
     """Where a broker's events come from: a RabbitMQ queue, a NATS subject, a Redis stream, a Kafka topic. `group`
     names those who share them; `concurrency` is how many are under way at once.
     """
@@ -27,7 +27,7 @@ class ConsumeConfig(Section):
     concurrency: int = Field(default=20, ge=1, le=1_000)
 
 
-class PublishConfig(Section):
+class PublishConfig(ConfigSection):
     """Which events go out, and to where: a RabbitMQ routing key (or exchange/key), a NATS subject, a Redis stream, a
     Kafka topic.
     """
@@ -36,7 +36,7 @@ class PublishConfig(Section):
     to: str = Field(min_length=1, max_length=200)
 
 
-class BrokerConfig(Section):
+class BrokerConfig(ConfigSection):
     """A broker outside. Its address may hold a password, and then belongs into the variable that `url_env` names."""
 
     kind: Literal["rabbitmq", "nats", "redis", "kafka"]
@@ -46,19 +46,19 @@ class BrokerConfig(Section):
     publish: list[PublishConfig] = []
 
     @model_validator(mode="after")
-    def _one_address(self) -> "BrokerConfig":
+    def _check_address(self) -> "BrokerConfig":
         if (self.url is None) == (self.url_env is None):
             raise ValueError("takes either url or url_env")
         return self
 
 
-class InteractionsConfig(Section):
+class InteractionsConfig(ConfigSection):
     """Whether the end of every run is published as an event: `interaction.completed`, `.failed`, `.cancelled`."""
 
     enabled: bool = False
 
 
-class SevenfoldConfig(Section):
+class SevenfoldConfig(ConfigSection):
     """The whole file. Without one, the `builtin` agent is all there is."""
 
     default_agent: str = "builtin"
@@ -69,20 +69,20 @@ class SevenfoldConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _builtin_is_always_there(cls, raw: object) -> object:
+    def _add_builtin_agent(cls, raw: object) -> object:
         if isinstance(raw, dict) and isinstance(raw.get("agents", {}), dict):
             return {**raw, "agents": {"builtin": {"kind": "builtin"}, **raw.get("agents", {})}}
         return raw
 
     @model_validator(mode="after")
-    def _default_exists(self) -> "SevenfoldConfig":
+    def _check_default_agent(self) -> "SevenfoldConfig":
         if self.default_agent not in self.agents:
             known = ", ".join(sorted(self.agents))
             raise ValueError(f'default_agent = "{self.default_agent}" is not among the agents: {known}')
         return self
 
     @model_validator(mode="after")
-    def _subscriptions_fit(self) -> "SevenfoldConfig":
+    def _check_subscriptions(self) -> "SevenfoldConfig":
         names = [subscription.name for subscription in self.subscriptions]
         for name in names:
             if names.count(name) > 1:
@@ -95,17 +95,17 @@ class SevenfoldConfig(Section):
         return self
 
     @property
-    def called(self) -> dict[str, CalledAgentConfig]:
+    def direct_agents(self) -> dict[str, DirectAgentConfig]:
         """The agents that our workers call; the others are workflows."""
         return {name: one for name, one in self.agents.items() if not isinstance(one, WorkflowAgentConfig)}
 
     @property
-    def circuits(self) -> dict[str, CircuitConfig]:
+    def circuit_configs(self) -> dict[str, CircuitConfig]:
         """By agent."""
-        return {name: one.circuit for name, one in self.called.items()}
+        return {name: one.circuit for name, one in self.direct_agents.items()}
 
     @property
-    def targets(self) -> dict[str, WorkflowTarget]:
+    def workflow_targets(self) -> dict[str, WorkflowTarget]:
         """The agents that are workflows."""
         return {
             name: WorkflowTarget(workflow=one.workflow, task_queue=one.task_queue)

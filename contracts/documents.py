@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from contracts.payload import Payload, WireRequest
+from contracts.payload import Payload, RequestBody
 
 MAX_DOCUMENT_BYTES = 20_000_000
 
@@ -34,21 +34,21 @@ class DocumentText(Payload):
     truncated: bool = False
 
 
-class DocumentByUrl(WireRequest):
+class DocumentByUrl(RequestBody):
     """A document to be fetched."""
 
     url: str = Field(max_length=_MAX_URL, description="Where the document is: an http or https address.")
 
     @field_validator("url")
     @classmethod
-    def _is_address(cls, url: str) -> str:
+    def _check_url(cls, url: str) -> str:
         url = url.strip()
         if _ADDRESS.fullmatch(url) is None or not _host(url):
             raise ValueError("must be an address that begins with http:// or https://, with nothing around it")
         return url
 
 
-class DocumentByText(WireRequest):
+class DocumentByText(RequestBody):
     """A document that is sent as it reads."""
 
     text: str = Field(description="The text itself.")
@@ -56,13 +56,13 @@ class DocumentByText(WireRequest):
 
     @field_validator("text")
     @classmethod
-    def _says_something(cls, text: str) -> str:
+    def _check_not_blank(cls, text: str) -> str:
         if not text.strip():
             raise ValueError("is blank: send the document's text, or its address")
         return text
 
 
-class DocumentByBytes(WireRequest):
+class DocumentByBytes(RequestBody):
     """A document that is sent as a file's bytes."""
 
     base64: str = Field(
@@ -77,11 +77,11 @@ class DocumentByBytes(WireRequest):
 
     @field_validator("base64")
     @classmethod
-    def _decodes(cls, text: str) -> str:
+    def _check_base64(cls, text: str) -> str:
         text = "".join(text.split())
         if len(text) // 4 * 3 - text[-2:].count("=") > MAX_DOCUMENT_BYTES:
             raise ValueError(f"holds more than {MAX_DOCUMENT_BYTES // 1_000_000} MB: send the document's address")
-        if not _decoded(text):
+        if not _decode_base64(text):
             raise ValueError("is empty: send the file's bytes")
         return text
 
@@ -100,10 +100,10 @@ def decode_inline(document: DocumentByText | DocumentByBytes) -> DocumentBytes:
     if isinstance(document, DocumentByText):
         # No type: a text may well be the source of an HTML page.
         return DocumentBytes(document.text.encode(errors="replace"), None, None, document.title)
-    return DocumentBytes(_decoded(document.base64), document.content_type, document.name, document.title)
+    return DocumentBytes(_decode_base64(document.base64), document.content_type, document.name, document.title)
 
 
-def _decoded(text: str) -> bytes:
+def _decode_base64(text: str) -> bytes:
     try:
         return binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
     except UnicodeEncodeError:
@@ -119,20 +119,20 @@ def _host(url: str) -> str | None:
         return None
 
 
-_KINDS: dict[str, type[WireRequest]] = {"url": DocumentByUrl, "text": DocumentByText, "base64": DocumentByBytes}
+_FORM_MODELS: dict[str, type[RequestBody]] = {"url": DocumentByUrl, "text": DocumentByText, "base64": DocumentByBytes}
 
 
-def _recognized(value: Any) -> Any:
+def _parse_document(value: Any) -> Any:
     """The value as the one form that it means, so that mistakes are told of that form and not of all three."""
     if isinstance(value, str):
         return _from_string(value)
-    if isinstance(value, WireRequest):  # made in Python
+    if isinstance(value, RequestBody):  # made in Python
         return value
-    named = [key for key in _KINDS if isinstance(value, dict) and key in value]
+    named = [key for key in _FORM_MODELS if isinstance(value, dict) and key in value]
     if len(named) != 1:
         found = f"this has {' and '.join(named)}" if named else "this is neither"
         raise ValueError(f"must be {_FORMS}; {found}")
-    return _KINDS[named[0]].model_validate(value)
+    return _FORM_MODELS[named[0]].model_validate(value)
 
 
 def _from_string(value: str) -> DocumentByUrl | DocumentByText | DocumentByBytes:
@@ -146,6 +146,6 @@ def _from_string(value: str) -> DocumentByUrl | DocumentByText | DocumentByBytes
 
 Document = Annotated[
     DocumentByUrl | DocumentByText | DocumentByBytes,
-    BeforeValidator(_recognized, json_schema_input_type=str | DocumentByUrl | DocumentByText | DocumentByBytes),
+    BeforeValidator(_parse_document, json_schema_input_type=str | DocumentByUrl | DocumentByText | DocumentByBytes),
     Field(description=f"The document: {_FORMS}."),
 ]

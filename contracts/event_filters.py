@@ -11,7 +11,7 @@ from contracts.cloudevents import CloudEvent
 
 _Path = Annotated[str, Field(min_length=1, max_length=500)]
 # A list's index has no more digits.
-_LONGEST_INDEX = 9
+_MAX_INDEX = 9
 _Attributes = Annotated[dict[str, str], Field(min_length=1, max_length=20)]
 
 
@@ -34,11 +34,11 @@ class EventFilter(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _a_list_means_all(cls, raw: Any) -> Any:
+    def _wrap_list(cls, raw: Any) -> Any:
         return {"all": raw} if isinstance(raw, list) else raw
 
     @model_validator(mode="after")
-    def _one_dialect(self) -> "EventFilter":
+    def _check_dialect(self) -> "EventFilter":
         if sum(getattr(self, name) is not None for name in type(self).model_fields) != 1:
             raise ValueError(
                 "takes exactly one of exact, prefix, suffix, all, any, not and data; combine them by all"
@@ -59,17 +59,17 @@ class EventFilter(BaseModel):
             return any(one.matches(event) for one in self.any)
         if self.negated is not None:
             return not self.negated.matches(event)
-        return all(_equal(value_in(event.data, path), wanted) for path, wanted in (self.data or {}).items())
+        return all(_equal(value_at_path(event.data, path), expected) for path, expected in (self.data or {}).items())
 
 
-def _equal(value: JsonValue, wanted: JsonValue) -> bool:
-    if isinstance(wanted, list):
-        return any(_equal(value, one) for one in wanted if not isinstance(one, list)) or value in wanted
+def _equal(value: JsonValue, expected: JsonValue) -> bool:
+    if isinstance(expected, list):
+        return any(_equal(value, one) for one in expected if not isinstance(one, list)) or value in expected
     # True is 1 to Python, but not to JSON
-    return value == wanted and isinstance(value, bool) == isinstance(wanted, bool)
+    return value == expected and isinstance(value, bool) == isinstance(expected, bool)
 
 
-def value_in(data: JsonValue, path: str) -> JsonValue:
+def value_at_path(data: JsonValue, path: str) -> JsonValue:
     """The member at a dotted path such as `customer.id` or `items.0.sku`; None where there is none."""
     for step in path.split("."):
         if isinstance(data, dict):
@@ -82,4 +82,4 @@ def value_in(data: JsonValue, path: str) -> JsonValue:
 
 
 def _is_index(step: str) -> bool:
-    return step.isascii() and step.isdecimal() and len(step) <= _LONGEST_INDEX
+    return step.isascii() and step.isdecimal() and len(step) <= _MAX_INDEX

@@ -10,78 +10,79 @@ from pydantic import Field
 from contracts.agent import WorkflowTarget
 from contracts.cloudevents import CloudEvent
 from contracts.event_filters import EventFilter
-from contracts.identity import keyed_id, workflow_id
+from contracts.identity import build_workflow_id, derive_id
 from contracts.payload import JsonObject, Payload
 from contracts.runs import ID_PREFIXES, Pattern, RunInput, RunResult
 from contracts.webhooks import Webhook
 
 # Derived events of derived events: so many in a row.
-MOST_HOPS = 16
+MAX_HOPS = 16
 
 # What events came by, beside the names of brokers.
-HTTP, DERIVED, REPLAY = "http", "derived", "replay"
+VIA_HTTP, VIA_DERIVED, VIA_REPLAY = "http", "derived", "replay"
 
-# The memo of an EventDriven that holds its EventHead, and the one that holds its Dispatch once it has been matched.
-EVENT = "event"
-DISPATCH = "dispatch"
+# The memo of an EventDriven that holds its EventPreview, and the one that holds its Dispatch once it has been
+# matched.
+EVENT_MEMO = "event"
+DISPATCH_MEMO = "dispatch"
 
 # The memo of an EventReaction that holds its ReactionCause.
-CAUSE = "cause"
+CAUSE_MEMO = "cause"
 
 # The memo of a RejectedEvent that holds its Rejection.
-REJECTION = "rejection"
-REJECTED_PREFIX = "rej"
+REJECTION_MEMO = "rejection"
+REJECTED_ID_PREFIX = "rej"
 
 # An event with its data stands in lists if it is no larger as JSON.
-_LISTED_BYTES = 4_000
-_INDEXED_BYTES = 255
+_MAX_INLINE_BYTES = 4_000
+_MAX_KEYWORD_BYTES = 255
 _QUOTES = re.compile(r"[\"'`\\]")
 
 
-def event_queue(task_queue: str) -> str:
+def event_task_queue(task_queue: str) -> str:
     """The task queue of events: a flood of them takes no place of those who wait for answers."""
     return f"{task_queue}-events"
 
 
-def broker_queue(task_queue: str) -> str:
+def broker_task_queue(task_queue: str) -> str:
     """The task queue of what is published to brokers: the processes that are connected to them."""
     return f"{task_queue}-brokers"
 
 
-def event_id(tenant: str, source: str, identity: str) -> str:
+def build_event_id(tenant: str, source: str, cloud_event_id: str) -> str:
     """The public id of an event: CloudEvents are the same when source and id are."""
-    return keyed_id(ID_PREFIXES[Pattern.EVENT], tenant, source, identity)
+    return derive_id(ID_PREFIXES[Pattern.EVENT], tenant, source, cloud_event_id)
 
 
-def reaction_id(tenant: str, event: str, subscription: str) -> str:
+def build_reaction_id(tenant: str, event: str, subscription: str) -> str:
     """The public id of a subscription's one reaction to an event, of which the public id is given."""
-    return keyed_id(ID_PREFIXES[Pattern.REACTION], tenant, event, subscription)
+    return derive_id(ID_PREFIXES[Pattern.REACTION], tenant, event, subscription)
 
 
-def lane_of(tenant: str, subscription: str, value: str) -> str:
+def ordering_workflow_id(tenant: str, subscription: str, value: str) -> str:
     """The workflow id of the lane in which a subscription's events with that value take turns."""
-    return workflow_id(tenant, f"lane:{subscription}:{keyed_id('lane', tenant, subscription, value)}")
+    return build_workflow_id(tenant, f"order:{subscription}:{derive_id('order', tenant, subscription, value)}")
 
 
-def correlation_of(event: CloudEvent, public_id: str) -> str:
+def find_correlation_id(event: CloudEvent, public_id: str) -> str:
     """What all events of one origin have in common: the first one's public id, unless its producer has named one."""
-    return indexed(event.attribute("correlationid") or public_id)
+    return to_keyword(event.attribute("correlationid") or public_id)
 
 
-def hops_of(event: CloudEvent) -> int:
+def count_hops(event: CloudEvent) -> int:
     """How many events lie between this one and its origin."""
     hops = event.attribute("hops") or "0"
     return int(hops) if hops.isdecimal() else 0
 
 
-def indexed(text: str) -> str:
+def to_keyword(text: str) -> str:
     """As it stands in search attributes and in queries for them: what is longer than SQL's 255 characters, or would
     end a quotation, is cut and marked.
     """
     plain = _QUOTES.sub("", text)
-    if plain == text and len(text.encode()) <= _INDEXED_BYTES:
+    if plain == text and len(text.encode()) <= _MAX_KEYWORD_BYTES:
         return text
-    head = plain.encode()[: _INDEXED_BYTES - 65].decode(errors="ignore")
+    head = plain.encode()[: _MAX_KEYWORD_BYTES - 65].decode(errors="ignore")
     return f"{head}~{hashlib.sha256(text.encode()).hexdigest()}"
 
 
@@ -92,34 +93,34 @@ class EventInput(Payload):
     via: str
 
 
-class EventHead(Payload):
+class EventPreview(Payload):
     """An event in lists; without its data where that is large."""
 
     event: CloudEvent
     via: str
-    mark: str
-    whole: bool
+    content_hash: str
+    is_complete: bool
 
     @classmethod
-    def of(cls, given: EventInput) -> "EventHead":
+    def from_input(cls, event_input: EventInput) -> "EventPreview":
         """What stands in the memo."""
-        event = given.event
-        whole = len(event.model_dump_json()) <= _LISTED_BYTES
-        head = event if whole else event.model_copy(update={"data": None, "data_base64": None})
-        return cls(event=head, via=given.via, mark=event.payload_mark(), whole=whole)
+        event = event_input.event
+        is_complete = len(event.model_dump_json()) <= _MAX_INLINE_BYTES
+        head = event if is_complete else event.model_copy(update={"data": None, "data_base64": None})
+        return cls(event=head, via=event_input.via, content_hash=event.content_hash(), is_complete=is_complete)
 
 
-class Lane(Payload):
-    """Where a reaction waits for its turn: a lane's workflow id, and how many may be inside at once. `ordered`: the
-    intake enters it too, so that the order of acceptance is the order of turns.
+class SemaphoreRef(Payload):
+    """Where a reaction waits for its turn: a lane's workflow id, and how many may be inside at once. `is_ordered`:
+    the intake enters it too, so that the order of acceptance is the order of turns.
     """
 
     id: str
     capacity: int
-    ordered: bool
+    is_ordered: bool
 
 
-class ReactionOrder(Payload):
+class ReactionSpec(Payload):
     """A reaction that an event calls for, but for the event itself."""
 
     id: str
@@ -134,7 +135,7 @@ class ReactionOrder(Payload):
     max_attempts: int
     priority: int
     webhook: Webhook | None = None
-    lanes: list[Lane] = []
+    semaphores: list[SemaphoreRef] = []
 
 
 class OutboundRoute(Payload):
@@ -147,27 +148,27 @@ class OutboundRoute(Payload):
     task_queue: str
 
 
-class DispatchHead(Payload):
+class DispatchSummary(Payload):
     """What an event called for: the reactions' public ids by subscription, and the routes to brokers."""
 
     reactions: dict[str, str] = {}
     routes: list[OutboundRoute] = []
 
 
-class Dispatch(DispatchHead):
-    """The same when it has been found: `in_turn` are those of the reactions that have not begun yet, since they wait
-    for their turn. `refused`: why the event is a dead letter instead.
+class Dispatch(DispatchSummary):
+    """The same when it has been found: `queued_reactions` are those of the reactions that have not begun yet, since
+    they wait for their turn. `refusal`: why the event is a dead letter instead.
     """
 
-    in_turn: list[ReactionOrder] = []
-    refused: str | None = None
+    queued_reactions: list[ReactionSpec] = []
+    refusal: str | None = None
 
 
-class Turn(Payload):
+class Grant(Payload):
     """A reaction whose turn it is."""
 
     event: CloudEvent
-    order: ReactionOrder
+    spec: ReactionSpec
 
 
 class ReactionCause(Payload):
@@ -184,7 +185,7 @@ class ReactionInput(RunInput):
 
     event: CloudEvent
     event_id: str
-    order: ReactionOrder
+    spec: ReactionSpec
 
 
 class PublishedEvent(Payload):
@@ -201,51 +202,51 @@ class ReactionResult(RunResult):
     published: list[PublishedEvent] = []
 
 
-class PublishOrder(Payload):
+class PublishEventsInput(Payload):
     """Events to be accepted as if they had come in, on a tenant's behalf."""
 
     tenant: str
     events: list[CloudEvent]
 
 
-class BrokerOrder(Payload):
+class PublishToBrokerInput(Payload):
     """An event to be published to a broker."""
 
     event: CloudEvent
     route: OutboundRoute
 
 
-class LaneEntry(Payload):
+class SemaphoreRequest(Payload):
     """An event that wants its turn in a lane for one of its reactions, by their workflow ids."""
 
-    lane: Lane
-    event: str
-    reaction: str
+    semaphore: SemaphoreRef
+    event_workflow_id: str
+    reaction_workflow_id: str
 
 
-class LaneEntries(Payload):
+class AcquireInput(Payload):
     """Those that enter a lane, in order."""
 
-    entries: list[LaneEntry]
+    requests: list[SemaphoreRequest]
 
 
-class LaneSignal(Payload):
+class SignalInput(Payload):
     """A word between an event, its reaction and a lane: the workflow id, the signal, and what it says."""
 
-    to: str
+    workflow_id: str
     signal: str
-    says: list[str] = []
+    arguments: list[str] = []
 
 
-class LaneState(Payload):
-    """The one object that `EventLane` takes: who waits, in order, and who is inside."""
+class SemaphoreState(Payload):
+    """The one object that `OrderingSemaphore` takes: who waits, in order, and who is inside."""
 
     capacity: int
-    waiting: list[LaneEntry] = []
-    inside: list[LaneEntry] = []
+    waiting: list[SemaphoreRequest] = []
+    holders: list[SemaphoreRequest] = []
 
 
-class Acceptance(StrEnum):
+class AcceptOutcome(StrEnum):
     """What became of an event that came in."""
 
     ACCEPTED = "accepted"
@@ -262,7 +263,7 @@ class Rejection(Payload):
     at: datetime
 
 
-class RejectedInput(Payload):
+class RejectedEventInput(Payload):
     """The one object that `RejectedEvent` takes: the message as it came, and why it was not accepted."""
 
     rejection: Rejection

@@ -30,7 +30,7 @@ class HybridRequest(StartOptions):
     stream: bool = Field(default=False, description="Long work is followed while it goes on, at `links.stream`.")
 
     @model_validator(mode="after")
-    def _asks_something(self) -> "HybridRequest":
+    def _check_question(self) -> "HybridRequest":
         if self.query is None and self.task is None:
             raise ValueError("give a query or a task")
         return self
@@ -44,7 +44,7 @@ class Route(StrEnum):
     STREAMING = "streaming"
 
 
-class Basis(StrEnum):
+class EstimateBasis(StrEnum):
     """What an estimate comes from."""
 
     CALLER = "caller"
@@ -56,7 +56,7 @@ class Basis(StrEnum):
 class Estimate(Payload):
     """How long it is expected to take, in seconds. p50 and p95 are those of `runs` recent runs."""
 
-    basis: Basis
+    basis: EstimateBasis
     seconds: Seconds | None = None
     p50: Seconds | None = None
     p95: Seconds | None = None
@@ -67,7 +67,7 @@ class Routing(Payload):
     """How a request is answered, and why."""
 
     chosen: Route
-    because: str
+    reason: str
     estimate: Estimate
 
 
@@ -78,32 +78,32 @@ class HybridInput(RunInput):
 
 
 # The memo of a Hybrid that holds its Routing.
-ROUTING = "routing"
+ROUTING_MEMO = "routing"
 
 # A p95 of fewer runs says nothing.
-ENOUGH_RUNS = 5
+MIN_RUNS = 5
 
 
-def route(estimate: Estimate, threshold: float, *, stream: bool) -> Routing:
+def choose_route(estimate: Estimate, threshold: float, *, stream: bool) -> Routing:
     """Short work is answered at once. Long work is queued, or streamed if somebody wants to watch. What is not known
     is tried, as long as the threshold (in seconds) allows.
     """
-    long = Route.STREAMING if stream else Route.QUEUE
+    long_route = Route.STREAMING if stream else Route.QUEUE
     limit = f"the threshold of {threshold:g} s"
     match estimate:
-        case Estimate(basis=Basis.CALLER, seconds=float() as seconds):
-            who = f"You expect {seconds:g} s"
-        case Estimate(basis=Basis.MEASURED, p50=float() as p50, p95=float() as p95, runs=runs):
+        case Estimate(basis=EstimateBasis.CALLER, seconds=float() as seconds):
+            subject = f"You expect {seconds:g} s"
+        case Estimate(basis=EstimateBasis.MEASURED, p50=float() as p50, p95=float() as p95, runs=runs):
             measured = f"Of {runs} recent runs half took {p50:.2g} s, and 95 % no more than {p95:.2g} s"
             if p50 <= threshold < p95:
-                because = f"{measured}: it may be short, so {limit} is waited for."
-                return Routing(chosen=Route.SYNCHRONOUS, because=because, estimate=estimate)
-            who, seconds = measured, p95 if p95 <= threshold else p50
-        case Estimate(basis=Basis.CONFIGURED, seconds=float() as seconds):
-            who = f"The agent's duration_estimate is {seconds:g} s"
+                reason = f"{measured}: it may be short, so {limit} is waited for."
+                return Routing(chosen=Route.SYNCHRONOUS, reason=reason, estimate=estimate)
+            subject, seconds = measured, p95 if p95 <= threshold else p50
+        case Estimate(basis=EstimateBasis.CONFIGURED, seconds=float() as seconds):
+            subject = f"The agent's duration_estimate is {seconds:g} s"
         case _:
-            because = f"Nobody knows yet how long it takes: {limit} is waited for."
-            return Routing(chosen=Route.SYNCHRONOUS, because=because, estimate=estimate)
+            reason = f"Nobody knows yet how long it takes: {limit} is waited for."
+            return Routing(chosen=Route.SYNCHRONOUS, reason=reason, estimate=estimate)
     if seconds <= threshold:
-        return Routing(chosen=Route.SYNCHRONOUS, because=f"{who}, within {limit}.", estimate=estimate)
-    return Routing(chosen=long, because=f"{who}, beyond {limit}.", estimate=estimate)
+        return Routing(chosen=Route.SYNCHRONOUS, reason=f"{subject}, within {limit}.", estimate=estimate)
+    return Routing(chosen=long_route, reason=f"{subject}, beyond {limit}.", estimate=estimate)

@@ -25,9 +25,9 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{_base32(secrets.token_bytes(16))}"
 
 
-def keyed_id(prefix: str, tenant: str, route: str, key: str) -> str:
+def derive_id(prefix: str, tenant: str, scope: str, key: str) -> str:
     """The one id that an idempotency key has on a route of a tenant, in every process and for ever."""
-    digest = hashlib.sha256("\x00".join((tenant, route, key)).encode()).digest()
+    digest = hashlib.sha256("\x00".join((tenant, scope, key)).encode()).digest()
     return f"{prefix}_{_base32(digest[:16])}"
 
 
@@ -36,16 +36,16 @@ def is_public_id(text: str) -> bool:
     return _PUBLIC_ID.fullmatch(text) is not None
 
 
-def workflow_id(tenant: str, public_id: str) -> str:
+def build_workflow_id(tenant: str, public_id: str) -> str:
     """The Temporal workflow id of a tenant's run."""
     return f"{tenant}:{public_id}"
 
 
-def tenant_of(workflow_id: str) -> str:
+def parse_tenant(workflow_id: str) -> str:
     """Whose workflow it is."""
     return workflow_id.partition(":")[0]
 
 
-def public_id(workflow_id: str) -> str:
+def parse_public_id(workflow_id: str) -> str:
     """The public part of a workflow id."""
     return workflow_id.rpartition(":")[2]

@@ -13,7 +13,7 @@ from contracts.runs import RunError, RunInput
 FAN_OUT_KEYS = ("documentIds", "documents", "items")
 
 # Items of one job: its history stays below 2,000 events, and its request below what may be parsed at once.
-MOST_ITEMS = 100_000
+MAX_ITEMS = 100_000
 
 _DAY = 86_400.0
 
@@ -65,18 +65,18 @@ class ItemResult(Payload):
     error: RunError | None = None
 
 
-class Counts(Payload):
+class ItemCounts(Payload):
     """How many items have ended, and how."""
 
     completed: int = 0
     failed: int = 0
 
-    def plus(self, other: "Counts") -> "Counts":
+    def add(self, other: "ItemCounts") -> "ItemCounts":
         """The sum."""
-        return Counts(completed=self.completed + other.completed, failed=self.failed + other.failed)
+        return ItemCounts(completed=self.completed + other.completed, failed=self.failed + other.failed)
 
     @staticmethod
-    def of(results: list[ItemResult]) -> "Counts":
+    def from_results(results: list[ItemResult]) -> "ItemCounts":
         """Counts results."""
         failed = sum(result.error is not None for result in results)
-        return Counts(completed=len(results) - failed, failed=failed)
+        return ItemCounts(completed=len(results) - failed, failed=failed)

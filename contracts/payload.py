@@ -20,7 +20,7 @@ class Payload(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True)
 
 
-class WireRequest(Payload):
+class RequestBody(Payload):
     """A request body. Here an unknown field is an error, so that a misspelt option is never silently lost."""
 
     model_config = ConfigDict(extra="forbid")

@@ -6,15 +6,15 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from contracts.payload import Payload, WireRequest
+from contracts.payload import Payload, RequestBody
 from contracts.runs import Pattern
 
 # The article's, in seconds and in requests a minute.
-SHORT, LONG = 5.0, 60.0
-QUIET, BUSY = 100.0, 1_000.0
+SHORT_SECONDS, LONG_SECONDS = 5.0, 60.0
+LOW_TRAFFIC, HIGH_TRAFFIC = 100.0, 1_000.0
 
 
-class Client(StrEnum):
+class ClientKind(StrEnum):
     """Whose the client is. `legacy` can only come back and ask."""
 
     OWN = "own"
@@ -30,7 +30,7 @@ class Maturity(StrEnum):
     MATURE = "mature"
 
 
-class Situation(WireRequest):
+class Situation(RequestBody):
     """The five questions; whatever is not answered is not weighed."""
 
     model_config = ConfigDict(
@@ -40,7 +40,7 @@ class Situation(WireRequest):
     duration_seconds: Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)] | None = Field(
         default=None, description="How long the agent takes."
     )
-    client: Client | None = Field(default=None, description="Who controls the client.")
+    client: ClientKind | None = Field(default=None, description="Who controls the client.")
     requests_per_minute: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = Field(
         default=None, description="How many requests come."
     )
@@ -67,7 +67,7 @@ class Recommendation(Payload):
     warnings: list[str] = Field(description="Mistakes that are made here.")
 
 
-STARTS: dict[Pattern, str] = {
+START_CALLS: dict[Pattern, str] = {
     Pattern.SYNCHRONOUS: "POST /api/agent/query",
     Pattern.QUEUE: "POST /api/agent/jobs",
     Pattern.EVENT: "POST /api/agent/events",
@@ -78,7 +78,7 @@ STARTS: dict[Pattern, str] = {
 }
 
 # Of two patterns that as many answers speak for, the simpler one.
-_SIMPLEST_FIRST = list(STARTS)
+_SIMPLEST_FIRST = list(START_CALLS)
 
 
 def recommend(situation: Situation) -> Recommendation:
@@ -92,7 +92,7 @@ def recommend(situation: Situation) -> Recommendation:
     chosen = ranked[0]
     return Recommendation(
         pattern=chosen,
-        start=STARTS[chosen],
+        start=START_CALLS[chosen],
         alternatives=[pattern for pattern in ranked[1:] if weights[pattern] > 0],
         reasons=[reason for reason, _ in reasons],
         conflicts=_conflicts(situation),
@@ -103,103 +103,109 @@ def recommend(situation: Situation) -> Recommendation:
 def _reasons(situation: Situation) -> list[tuple[Reason, float]]:
     found: list[tuple[Reason, float]] = []
 
-    def says(question: str, detail: str, **weights: float) -> None:
+    def add_reason(question: str, detail: str, **weights: float) -> None:
         for pattern, weight in weights.items():
             found.append((Reason(question=question, pattern=Pattern(pattern), detail=detail), weight))
 
-    _by_duration(situation, says)
-    _by_client(situation, says)
-    _by_traffic(situation, says)
+    _by_duration(situation, add_reason)
+    _by_client(situation, add_reason)
+    _by_traffic(situation, add_reason)
     if situation.real_time_feedback is not None:
         if situation.real_time_feedback:
-            says("realTimeFeedback", "People who wait want to see it come.", streaming=1.5)
+            add_reason("realTimeFeedback", "People who wait want to see it come.", streaming=1.5)
         else:
-            says("realTimeFeedback", "Nobody watches: it may be worked on out of sight.", queue=0.4, event=0.3)
-    _by_maturity(situation, says)
+            add_reason("realTimeFeedback", "Nobody watches: it may be worked on out of sight.", queue=0.4, event=0.3)
+    _by_maturity(situation, add_reason)
     return found
 
 
-def _by_duration(situation: Situation, says: Callable[..., None]) -> None:
+def _by_duration(situation: Situation, add_reason: Callable[..., None]) -> None:
     seconds = situation.duration_seconds
     if seconds is None:
         return
-    if seconds < SHORT:
-        says(
+    if seconds < SHORT_SECONDS:
+        add_reason(
             "durationSeconds",
-            f"{round(seconds, 2):g} s is below {SHORT:g} s: an answer in the response.",
+            f"{round(seconds, 2):g} s is below {SHORT_SECONDS:g} s: an answer in the response.",
             synchronous=1.0,
         )
-    elif seconds <= LONG:
-        detail = f"{round(seconds, 2):g} s is between {SHORT:g} and {LONG:g} s: too long to wait in silence."
-        says("durationSeconds", detail, streaming=1.0, queue=0.9)
+    elif seconds <= LONG_SECONDS:
+        detail = f"{round(seconds, 2):g} s is between {SHORT_SECONDS:g} and {LONG_SECONDS:g} s: too long for silence."
+        add_reason("durationSeconds", detail, streaming=1.0, queue=0.9)
     else:
-        detail = f"{round(seconds, 2):g} s is beyond {LONG:g} s: nobody holds a connection for so long."
-        says("durationSeconds", detail, queue=1.0, webhook=0.8, polling=0.6)
+        detail = f"{round(seconds, 2):g} s is beyond {LONG_SECONDS:g} s: nobody holds a connection for so long."
+        add_reason("durationSeconds", detail, queue=1.0, webhook=0.8, polling=0.6)
 
 
-def _by_client(situation: Situation, says: Callable[..., None]) -> None:
+def _by_client(situation: Situation, add_reason: Callable[..., None]) -> None:
     match situation.client:
-        case Client.OWN:
-            says("client", "You control both sides: a queue or events decouple them.", queue=0.4, event=0.35)
-        case Client.THIRD_PARTY:
-            says("client", "A third party's system is told when it is done, across the border.", webhook=1.5)
-        case Client.LEGACY:
-            says("client", "A legacy system can only come back and ask.", polling=2.5)
+        case ClientKind.OWN:
+            add_reason("client", "You control both sides: a queue or events decouple them.", queue=0.4, event=0.35)
+        case ClientKind.THIRD_PARTY:
+            add_reason("client", "A third party's system is told when it is done, across the border.", webhook=1.5)
+        case ClientKind.LEGACY:
+            add_reason("client", "A legacy system can only come back and ask.", polling=2.5)
 
 
-def _by_traffic(situation: Situation, says: Callable[..., None]) -> None:
+def _by_traffic(situation: Situation, add_reason: Callable[..., None]) -> None:
     rate = situation.requests_per_minute
     if rate is None:
         return
-    if rate < QUIET:
-        says(
+    if rate < LOW_TRAFFIC:
+        add_reason(
             "requestsPerMinute",
-            f"{round(rate, 2):g} a minute is below {QUIET:g}: synchronous is fine.",
+            f"{round(rate, 2):g} a minute is below {LOW_TRAFFIC:g}: synchronous is fine.",
             synchronous=0.4,
         )
-    elif rate <= BUSY:
-        detail = f"{round(rate, 2):g} a minute is between {QUIET:g} and {BUSY:g}: a queue for what is heavy."
-        says("requestsPerMinute", detail, queue=0.8)
+    elif rate <= HIGH_TRAFFIC:
+        detail = (
+            f"{round(rate, 2):g} a minute is between {LOW_TRAFFIC:g} and {HIGH_TRAFFIC:g}: a queue for what is heavy."
+        )
+        add_reason("requestsPerMinute", detail, queue=0.8)
     else:
-        detail = f"{round(rate, 2):g} a minute is beyond {BUSY:g}: events, with workers that take from a queue."
-        says("requestsPerMinute", detail, event=1.2, queue=0.8)
+        detail = (
+            f"{round(rate, 2):g} a minute is beyond {HIGH_TRAFFIC:g}: events, with workers that take from a queue."
+        )
+        add_reason("requestsPerMinute", detail, event=1.2, queue=0.8)
 
 
-def _by_maturity(situation: Situation, says: Callable[..., None]) -> None:
+def _by_maturity(situation: Situation, add_reason: Callable[..., None]) -> None:
     match situation.maturity:
         case Maturity.EARLY:
-            says("maturity", "An early team begins with what is simple.", synchronous=0.6, queue=0.4)
+            add_reason("maturity", "An early team begins with what is simple.", synchronous=0.6, queue=0.4)
         case Maturity.GROWING:
-            says("maturity", "A growing team can run queues and webhooks.", queue=0.6, webhook=0.5)
+            add_reason("maturity", "A growing team can run queues and webhooks.", queue=0.6, webhook=0.5)
         case Maturity.MATURE:
-            says("maturity", "A mature team can run events, and several patterns at once.", event=0.6, hybrid=0.6)
+            add_reason(
+                "maturity", "A mature team can run events, and several patterns at once.", event=0.6, hybrid=0.6
+            )
 
 
 def _rule_out(situation: Situation, weights: dict[Pattern, float]) -> None:
     """What cannot work is no compromise."""
     if situation.duration_seconds is not None and situation.duration_seconds > 30:
         weights[Pattern.SYNCHRONOUS] = -1.0
-    if situation.client is Client.LEGACY:
+    if situation.client is ClientKind.LEGACY:
         for pattern in (Pattern.WEBHOOK, Pattern.STREAMING, Pattern.EVENT):
             weights[pattern] = -1.0
-    if situation.client is Client.THIRD_PARTY:
+    if situation.client is ClientKind.THIRD_PARTY:
         weights[Pattern.EVENT] -= 0.5
 
 
 def _conflicts(situation: Situation) -> list[str]:
     found = []
-    legacy = situation.client is Client.LEGACY
+    legacy = situation.client is ClientKind.LEGACY
     if legacy and situation.real_time_feedback:
         found.append("A legacy client cannot show progress as it happens: it polls, and sees a percentage.")
-    if situation.client is Client.THIRD_PARTY and situation.real_time_feedback:
+    if situation.client is ClientKind.THIRD_PARTY and situation.real_time_feedback:
         found.append(
             "A third party's server wants a webhook, its people want to watch: start with `webhookUrl`, and let a "
             "browser follow the run's stream."
         )
     seconds, rate = situation.duration_seconds, situation.requests_per_minute
-    if seconds is not None and rate is not None and seconds < SHORT and rate > BUSY:
+    if seconds is not None and rate is not None and seconds < SHORT_SECONDS and rate > HIGH_TRAFFIC:
         found.append("Short answers, but many: synchronous, and a queue before the agent when it falls behind.")
-    if situation.maturity is Maturity.EARLY and rate is not None and rate > BUSY:
+    if situation.maturity is Maturity.EARLY and rate is not None and rate > HIGH_TRAFFIC:
         found.append("So many requests need events or a queue, which an early team has not run: begin with jobs.")
     return found
 
@@ -207,11 +213,13 @@ def _conflicts(situation: Situation) -> list[str]:
 def _warnings(situation: Situation, chosen: Pattern) -> list[str]:
     found = ["Send an Idempotency-Key with every start: a request that is repeated is then worked on once."]
     seconds, rate = situation.duration_seconds, situation.requests_per_minute
-    if seconds is not None and seconds > SHORT:
+    if seconds is not None and seconds > SHORT_SECONDS:
         found.append("Synchronous for everything: 30 s timeouts spoil it for those who wait.")
     if chosen is Pattern.SYNCHRONOUS:
         found.append("Under-engineering: a synchronous call for ten thousand documents fails; those are jobs.")
-    if chosen in (Pattern.EVENT, Pattern.HYBRID) and (situation.maturity is Maturity.EARLY or (rate or BUSY) < QUIET):
+    if chosen in (Pattern.EVENT, Pattern.HYBRID) and (
+        situation.maturity is Maturity.EARLY or (rate or HIGH_TRAFFIC) < LOW_TRAFFIC
+    ):
         found.append("Over-engineering: events for a simple bot are more than it needs.")
     if chosen is Pattern.EVENT:
         found.append("No observability: look at GET /events/{id} for what an event caused, and at the dead letters.")
@@ -221,6 +229,6 @@ def _warnings(situation: Situation, chosen: Pattern) -> list[str]:
         found.append("Polling every second wastes what it asks: obey Retry-After, or use ?wait=30.")
     if chosen is Pattern.WEBHOOK:
         found.append("Verify signatures, and handle each webhook-id once; the result can be polled for if all fails.")
-    if chosen in (Pattern.STREAMING, Pattern.SYNCHRONOUS) and rate is not None and rate > BUSY:
+    if chosen in (Pattern.STREAMING, Pattern.SYNCHRONOUS) and rate is not None and rate > HIGH_TRAFFIC:
         found.append("So many open connections have to be paid for; queue what need not be watched.")
     return found

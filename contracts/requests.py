@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ConfigDict, Field, SecretStr, field_validator
 
 from contracts.agent import AgentName
-from contracts.payload import JsonObject, WireRequest
+from contracts.payload import JsonObject, RequestBody
 
 _METADATA_LIMIT = 8_192
 
@@ -27,7 +27,7 @@ WebhookUrl = Annotated[
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
-def _decodable(secret: SecretStr) -> SecretStr:
+def _check_secret(secret: SecretStr) -> SecretStr:
     """Refuses a `whsec_` secret that is not base64: receivers' libraries would refuse every delivery. (A short one,
     such as the article's `whsec_abc123`, is used as plain text.)
     """
@@ -43,7 +43,7 @@ def _decodable(secret: SecretStr) -> SecretStr:
 
 WebhookSecret = Annotated[
     SecretStr,
-    AfterValidator(_decodable),
+    AfterValidator(_check_secret),
     Field(
         min_length=1,
         max_length=256,
@@ -52,7 +52,7 @@ WebhookSecret = Annotated[
 ]
 
 
-class StartOptions(WireRequest):
+class StartOptions(RequestBody):
     """What every start accepts beside the pattern's own fields."""
 
     agent: AgentName | None = Field(default=None, description="The agent's name; the configured default if absent.")
@@ -71,7 +71,7 @@ class StartOptions(WireRequest):
 
     @field_validator("metadata")
     @classmethod
-    def _small(cls, metadata: JsonObject) -> JsonObject:
+    def _check_metadata_size(cls, metadata: JsonObject) -> JsonObject:
         # It travels with the run's memo, through every listing.
         if len(str(metadata)) > _METADATA_LIMIT:
             raise ValueError(f"must not exceed {_METADATA_LIMIT} characters as JSON")

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from contracts.agent import AgentRequest, Origin, Reply, WorkflowTarget
+from contracts.agent import AgentRequest, Reply, RequestContext, WorkflowTarget
 from contracts.payload import Payload, Seconds
-from contracts.verdicts import Verdict
+from contracts.verdicts import ErrorCode
 from contracts.webhooks import DELIVERY_ATTRIBUTES, Webhook
 
 
@@ -35,7 +35,7 @@ WORKFLOW_TYPES = {
     Pattern.REACTION: "EventReaction",
 }
 # Those beside them whose inputs may leave the history: a rejected message, and a lane in which thousands wait.
-OTHER_LARGE_TYPES = ("RejectedEvent", "EventLane", "StreamSegment")
+OTHER_LARGE_TYPES = ("RejectedEvent", "OrderingSemaphore", "StreamSegment")
 # A document that is analyzed is a task like any other: it can be polled for too.
 ID_PREFIXES = {
     Pattern.SYNCHRONOUS: "qry",
@@ -49,22 +49,22 @@ ID_PREFIXES = {
 }
 
 
-def batch_queue(task_queue: str) -> str:
+def batch_task_queue(task_queue: str) -> str:
     """The task queue of long work, beside that of the work somebody waits for."""
     return f"{task_queue}-batch"
 
 
-def stream_queue(task_queue: str) -> str:
+def stream_task_queue(task_queue: str) -> str:
     """The task queue of streams, each of which holds its slot for as long as somebody reads."""
     return f"{task_queue}-streams"
 
 
 # The memo of a run whose agent is a workflow that holds how far it is, its Progress.
-PROGRESS = "progress"
+PROGRESS_MEMO = "progress"
 
 # The memo of a run that was redriven that holds the number of its life; and that of every run with its deadline.
-LIFE = "life"
-DEADLINE = "deadline"
+GENERATION_MEMO = "generation"
+DEADLINE_MEMO = "deadline"
 
 # What a person reads and filters by in the Temporal UI, and `GET /runs` in visibility.
 RUN_ATTRIBUTES = ("Pattern", "Agent", "Task", "Tenant")
@@ -85,28 +85,27 @@ class RunStatus(StrEnum):
 
 class RunInput(Payload):
     """The one object that a pattern's workflow takes. `timeout` is the whole run's, in seconds; `target`: its agent
-    is a workflow; `published`: publish an event when it ends; `life`: 1, and one more for each redrive.
+    is a workflow; `publish_interaction`: publish an event when it ends; `generation`: 1, and one more for each
+    redrive.
     """
 
     agent: str
     request: AgentRequest
     timeout: Seconds
-    origin: Origin = Origin()
+    request_context: RequestContext = RequestContext()
     target: WorkflowTarget | None = None
-    # Its stream's call begins within the first workflow task; runs from before this was so do without.
-    opens_stream: bool = False
     webhook: Webhook | None = None
-    published: bool = False
-    life: int = 1
+    publish_interaction: bool = False
+    generation: int = 1
 
 
 class RunResult(Payload):
-    """The one object that a pattern's workflow returns. `seconds` is from the run's start to its reply, `last_index`
-    the last of its stream that is kept (0: nothing is).
+    """The one object that a pattern's workflow returns. `duration_seconds` is from the run's start to its reply,
+    `last_index` the last of its stream that is kept (0: nothing is).
     """
 
     reply: Reply
-    seconds: Seconds
+    duration_seconds: Seconds
     attempts: int = 1
     last_index: int = 0
 
@@ -114,7 +113,7 @@ class RunResult(Payload):
 class RunError(Payload):
     """Why a run failed. Doubles as the detail of the Temporal failure that ends the workflow."""
 
-    verdict: Verdict
+    code: ErrorCode
     detail: str
     attempts: int = 1
     retry_after: Seconds | None = None
@@ -126,13 +125,13 @@ class RunError(Payload):
 DEADLINE_GRACE = timedelta(seconds=1)
 
 
-def deadline_after(timeout: float) -> str:
+def compute_deadline(timeout: float) -> str:
     """The deadline of a run that starts now, for its memo (RFC 3339)."""
     return (datetime.now(UTC) + timedelta(seconds=timeout)).isoformat()
 
 
 @dataclass(frozen=True, slots=True)
-class RunEnd:
+class RunOutcome:
     """How a run ended: with a result, with an error, or with neither when it was cancelled."""
 
     status: RunStatus

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A table; a key that it does not know is a mistake."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

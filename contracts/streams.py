@@ -1,7 +1,7 @@
 """A run's stream: what its agent says while it works, in order, and the log that keeps it.
 
 Chunks are numbered from 1; the number is the cursor with which a reader resumes. Readers may be shown an entry before
-the log has it, but never more than `MOST_UNCONFIRMED` ahead of it. What a crash took with it can so have had numbers
+the log has it, but never more than `MAX_UNCONFIRMED` ahead of it. What a crash took with it can so have had numbers
 up to that many above the log's last. A further attempt therefore begins `RESET_STEP` above the log's end: no number
 ever stands for two different chunks, and a reader who saw lost ones resumes before the reset like everybody else.
 """
@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 from contracts.payload import Payload
 
-MOST_UNCONFIRMED = 500
+MAX_UNCONFIRMED = 500
 RESET_STEP = 1_000
 
 # Where the indexes of a redriven run's next life begin: above all of the life before.
-LIFE_STEP = 1_000_000
+GENERATION_STEP = 1_000_000
 
 
 class EntryKind(StrEnum):
@@ -59,7 +59,7 @@ class StreamEntry:
         return cls(index, EntryKind.PROGRESS, _json(body))
 
     @classmethod
-    def of(cls, body: dict[str, Any]) -> "StreamEntry":
+    def from_json(cls, body: dict[str, Any]) -> "StreamEntry":
         """An entry as a log kept it."""
         return cls(body["index"], next(kind for kind in EntryKind if kind in body), _json(body))
 
@@ -93,16 +93,18 @@ SEGMENT_MARKER = "nextSegment"
 # The signal that asks a run to publish its stream; and the memo that records it for the worker that calls the agent,
 # when another worker handled the signal.
 FOLLOW_SIGNAL = "follow"
-FOLLOWED = "followed"
+FOLLOWED_MEMO = "followed"
 
 
 class StreamSegmentInput(Payload):
-    """The one object that `StreamSegment` takes. `until`: it ends by itself then, whatever becomes of its writer."""
+    """The one object that `StreamSegment` takes. `expires_at`: it ends by itself then, whatever becomes of its
+    writer.
+    """
 
-    until: datetime
+    expires_at: datetime
 
 
-def segment_id(workflow_id: str, number: int) -> str:
+def segment_workflow_id(workflow_id: str, number: int) -> str:
     """The workflow id of a stream's segment: the first is the run itself."""
     return workflow_id if number == 1 else f"{workflow_id}/stream/{number}"
 
@@ -117,11 +119,11 @@ class StreamClosedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StreamPage:
-    """Entries in order; `position` is where to read on. Not `more`: there is nothing further at the moment."""
+    """Entries in order; `position` is where to read on. Not `has_more`: there is nothing further at the moment."""
 
     entries: list[StreamEntry]
     position: Any
-    more: bool
+    has_more: bool
 
 
 class StreamWriter(Protocol):
@@ -142,15 +144,15 @@ class StreamWriter(Protocol):
 class StreamLog(Protocol):
     """Where streams are kept, behind the memory of the process that runs the agent."""
 
-    def writer(self, workflow_id: str, deadline: datetime, *, repeated: bool) -> StreamWriter:
-        """A writer for one attempt of the run, which ends by the deadline. `repeated`: others have written before."""
+    def writer(self, workflow_id: str, deadline: datetime, *, is_retry: bool) -> StreamWriter:
+        """A writer for one attempt of the run, which ends by the deadline. `is_retry`: others have written before."""
         ...
 
-    def pause(self, *, followed_here: bool, age: float, writers: int) -> float:
+    def write_interval(self, *, has_local_readers: bool, age_seconds: float, writer_count: int) -> float:
         """Seconds between two writes of a stream: fewer cost less, more of them serve readers elsewhere sooner.
 
-        `followed_here` tells whether this process has readers itself, `age` the seconds since the stream began,
-        `writers` how many streams the process writes.
+        `has_local_readers` tells whether this process has readers itself, `age_seconds` the seconds since the stream
+        began, `writer_count` how many streams the process writes.
         """
         ...
 

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from contracts.agent import AgentName
 from contracts.event_filters import EventFilter
-from contracts.payload import JsonObject, Payload, Seconds, WireRequest
+from contracts.payload import JsonObject, Payload, RequestBody, Seconds
 from contracts.requests import TaskName, WebhookSecret, WebhookUrl
 
 SubscriptionName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -22,10 +22,10 @@ _EXAMPLE: dict[str, Any] = {
 
 # Of a tenant's subscriptions that the API keeps, as JSON: every worker reads them twice a second while events come
 # in, and they never leave their workflow for the store of large payloads, which forgets what is old.
-MOST_REGISTRY_BYTES = 200_000
+MAX_REGISTRY_BYTES = 200_000
 
 
-class _Terms(WireRequest):
+class _SubscriptionFields(RequestBody):
     filter: EventFilter = Field(description="Which events: exact, prefix, suffix, all, any, not or data.")
     task: TaskName
     params: JsonObject = Field(default={}, description="Options for the agent.")
@@ -55,7 +55,7 @@ class _Terms(WireRequest):
     )
 
 
-class SubscriptionTerms(_Terms):
+class SubscriptionBody(_SubscriptionFields):
     """A subscription as `PUT /subscriptions/{name}` takes it."""
 
     model_config = ConfigDict(
@@ -67,7 +67,7 @@ class SubscriptionTerms(_Terms):
     webhook_secret: WebhookSecret | None = None
 
 
-class SubscriptionRequest(SubscriptionTerms):
+class SubscriptionRequest(SubscriptionBody):
     """A subscription as `POST /subscriptions` takes it."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
@@ -75,7 +75,7 @@ class SubscriptionRequest(SubscriptionTerms):
     name: SubscriptionName
 
 
-class SubscriptionConfig(_Terms):
+class SubscriptionConfig(_SubscriptionFields):
     """A subscription as it stands in `sevenfold.toml`, where no secret belongs."""
 
     name: SubscriptionName
@@ -111,46 +111,50 @@ class Subscription(Payload):
     webhook: SubscriptionWebhook | None = None
 
 
-def sealed_for(tenant: str, name: str) -> str:
+def sealing_context(tenant: str, name: str) -> str:
     """What a subscription's secrets are sealed for."""
     return f"{tenant}:subscription:{name}"
 
 
-def subscription_of(
-    terms: SubscriptionTerms | SubscriptionConfig, name: str, default_agent: str, webhook: SubscriptionWebhook | None
+def build_subscription(
+    fields: SubscriptionBody | SubscriptionConfig, name: str, default_agent: str, webhook: SubscriptionWebhook | None
 ) -> Subscription:
     """What is kept of a request, or of the configuration's."""
-    kept = {field: getattr(terms, field) for field in _Terms.model_fields}
-    return Subscription(name=name, agent=terms.agent or default_agent, webhook=webhook, **kept)
+    values = {field: getattr(fields, field) for field in _SubscriptionFields.model_fields}
+    return Subscription(name=name, agent=fields.agent or default_agent, webhook=webhook, **values)
 
 
 class RegistryState(Payload):
-    """The API's subscriptions of one tenant, by name; `changes` counts what was done to them."""
+    """The API's subscriptions of one tenant, by name; `change_count` counts what was done to them."""
 
     subscriptions: dict[str, Subscription] = {}
-    changes: int = 0
+    change_count: int = 0
 
 
-class SubscriptionChange(Payload):
-    """A subscription to be kept; `must_be_new`: not in the place of another."""
+class PutSubscriptionInput(Payload):
+    """A subscription to be kept; `create_only`: not in the place of another."""
 
     subscription: Subscription
-    must_be_new: bool = False
+    create_only: bool = False
 
 
-def registry_of(tenant: str) -> str:
+def registry_workflow_id(tenant: str) -> str:
     """The workflow id under which a tenant's subscriptions are kept; no public id looks so."""
     return f"{tenant}:subscriptions"
 
 
 # The memos of that workflow: one for each subscription, so that a change writes no others.
-SUBSCRIPTION_MEMO = "subscription:"
+SUBSCRIPTION_MEMO_PREFIX = "subscription:"
 
 
 def subscription_memos(state: RegistryState) -> dict[str, Subscription]:
     """All of them."""
-    return {f"{SUBSCRIPTION_MEMO}{name}": one for name, one in state.subscriptions.items()}
+    return {f"{SUBSCRIPTION_MEMO_PREFIX}{name}": one for name, one in state.subscriptions.items()}
 
 
 # Why a change is refused: the types of the registry's failures, which the door reads as problems.
-EXISTS, MISSING, FULL = "SubscriptionExists", "SubscriptionMissing", "SubscriptionsFull"
+SUBSCRIPTION_EXISTS, SUBSCRIPTION_MISSING, SUBSCRIPTIONS_FULL = (
+    "SubscriptionExists",
+    "SubscriptionMissing",
+    "SubscriptionsFull",
+)

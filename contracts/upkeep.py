@@ -3,7 +3,7 @@
 from contracts.payload import Payload
 
 
-class Removed(Payload):
+class CleanupResult(Payload):
     """How many stored payloads were older than any run that could need them."""
 
-    payloads: int
+    removed_payloads: int

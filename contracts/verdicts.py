@@ -7,8 +7,8 @@ those names into problems. `detail` is read by the client: it must never hold a 
 from enum import StrEnum
 
 
-class Verdict(StrEnum):
-    """The type names of a failed run, in Temporal's history and in `error.verdict` on the wire."""
+class ErrorCode(StrEnum):
+    """The type names of a failed run, in Temporal's history and in `error.code` on the wire."""
 
     AGENT_FAILED = "AgentFailed"
     AGENT_UNAVAILABLE = "AgentUnavailable"
@@ -26,25 +26,25 @@ class Verdict(StrEnum):
     INTERNAL = "Internal"
 
     @property
-    def retryable(self) -> bool:
+    def is_retryable(self) -> bool:
         """Whether another attempt of the same call may end better."""
         return self in _RETRYABLE
 
 
 _RETRYABLE = (
-    Verdict.AGENT_FAILED,
-    Verdict.AGENT_UNAVAILABLE,
-    Verdict.AGENT_RATE_LIMITED,
-    Verdict.AGENT_BUSY,
-    Verdict.CIRCUIT_OPEN,
-    Verdict.DOCUMENT_UNAVAILABLE,
+    ErrorCode.AGENT_FAILED,
+    ErrorCode.AGENT_UNAVAILABLE,
+    ErrorCode.AGENT_RATE_LIMITED,
+    ErrorCode.AGENT_BUSY,
+    ErrorCode.CIRCUIT_OPEN,
+    ErrorCode.DOCUMENT_UNAVAILABLE,
 )
 
 
 class AgentError(Exception):
     """A failed call. `retry_after` is in seconds; `pointer` (RFC 6901) names the field at fault, if one is."""
 
-    verdict: Verdict = Verdict.AGENT_FAILED
+    code: ErrorCode = ErrorCode.AGENT_FAILED
 
     def __init__(self, detail: str, *, retry_after: float | None = None, pointer: str | None = None) -> None:
         super().__init__(detail)
@@ -56,52 +56,52 @@ class AgentError(Exception):
 class AgentFailed(AgentError):  # noqa: N818
     """The agent's own code raised something that is none of these errors: the next attempt may work."""
 
-    verdict = Verdict.AGENT_FAILED
+    code = ErrorCode.AGENT_FAILED
 
 
 class AgentUnavailable(AgentError):  # noqa: N818  (a verdict's name is part of the contract)
     """The agent did not answer, or broke off: the next attempt may work."""
 
-    verdict = Verdict.AGENT_UNAVAILABLE
+    code = ErrorCode.AGENT_UNAVAILABLE
 
 
 class AgentRateLimited(AgentError):  # noqa: N818
     """The agent asked for a pause of `retry_after` seconds."""
 
-    verdict = Verdict.AGENT_RATE_LIMITED
+    code = ErrorCode.AGENT_RATE_LIMITED
 
 
 class AgentBusy(AgentError):  # noqa: N818
     """The agent has as many calls as our own limits allow, and was not called."""
 
-    verdict = Verdict.AGENT_BUSY
+    code = ErrorCode.AGENT_BUSY
 
 
 class DeadlineExceeded(AgentError):  # noqa: N818
     """The run's time was over before the agent had answered."""
 
-    verdict = Verdict.DEADLINE_EXCEEDED
+    code = ErrorCode.DEADLINE_EXCEEDED
 
 
 class CircuitOpen(AgentError):  # noqa: N818
     """The agent is known to be down and was not called."""
 
-    verdict = Verdict.CIRCUIT_OPEN
+    code = ErrorCode.CIRCUIT_OPEN
 
 
 class AgentRejected(AgentError):  # noqa: N818
     """The agent will never do this. With a `pointer` the request is at fault, else the agent."""
 
-    verdict = Verdict.AGENT_REJECTED
+    code = ErrorCode.AGENT_REJECTED
 
 
 class DocumentUnavailable(AgentError):  # noqa: N818
     """The document could not be fetched: the next attempt may work."""
 
-    verdict = Verdict.DOCUMENT_UNAVAILABLE
+    code = ErrorCode.DOCUMENT_UNAVAILABLE
 
 
 class DocumentUnreadable(AgentError):  # noqa: N818
     """No agent will ever get a text out of this document."""
 
-    verdict = Verdict.DOCUMENT_UNREADABLE
+    code = ErrorCode.DOCUMENT_UNREADABLE

@@ -4,17 +4,17 @@ import os
 
 from adapters.brokers.connection import BrokerConnection
 from adapters.brokers.message import Transport
-from adapters.brokers.taking import Taking
-from adapters.events.intake import EventIntake
+from adapters.brokers.taking import BrokerConsumer
+from adapters.events.intake import EventIngest
 from contracts.config import BrokerConfig, SevenfoldConfig
 from contracts.identity import DEFAULT_TENANT
 from runtime.startup import StartupError
 
 
-def broker_connections(config: SevenfoldConfig, intake: EventIntake) -> list[BrokerConnection]:
+def broker_connections(config: SevenfoldConfig, ingest: EventIngest) -> list[BrokerConnection]:
     """One for each broker of the configuration. Raises StartupError."""
     return [
-        BrokerConnection(name, _transport(name, broker), Taking(intake, DEFAULT_TENANT, name).take)
+        BrokerConnection(name, _transport(name, broker), BrokerConsumer(ingest, DEFAULT_TENANT, name).consume)
         for name, broker in config.brokers.items()
     ]
 

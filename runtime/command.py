@@ -10,7 +10,7 @@ import structlog
 from runtime.logs import configure_logs
 from runtime.settings import Settings, load_settings
 from runtime.startup import StartupError
-from runtime.stopping import leave, until_stopped
+from runtime.stopping import hard_exit, run_until_stopped
 
 log = structlog.get_logger(__name__)
 
@@ -20,11 +20,11 @@ def run(command: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     try:
         settings = load_settings()
         configure_logs(settings.log_level)
-        _run_loop(until_stopped(command(settings)))
+        _run_loop(run_until_stopped(command(settings)))
     except StartupError as error:
         sys.stderr.write(f"Sevenfold cannot start.\n{error}\n")
-        leave(2)
-    leave(0)
+        hard_exit(2)
+    hard_exit(0)
 
 
 def _run_loop(work: Coroutine[Any, Any, None]) -> None:

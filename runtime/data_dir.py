@@ -10,7 +10,7 @@ from runtime.startup import StartupError
 
 
 @contextmanager
-def held(directory: Path) -> Iterator[None]:
+def lock_data_dir(directory: Path) -> Iterator[None]:
     """Makes the directory (for the owner only) and holds its lock. Two servers on one database would ruin it.
 
     The lock is the kernel's (flock): it is gone with its holder, however that one died.

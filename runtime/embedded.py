@@ -70,9 +70,9 @@ class EmbeddedTemporal:
         try:
             await self._start()
         except BaseException:
-            await self._end_process()
+            await self._stop_process()
             raise
-        self._watcher = asyncio.create_task(self._restart_for_ever())
+        self._watcher = asyncio.create_task(self._restart_forever())
         return self
 
     async def __aexit__(
@@ -82,7 +82,7 @@ class EmbeddedTemporal:
             self._watcher.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watcher
-        await self._end_process()
+        await self._stop_process()
 
     async def _start(self) -> None:
         settings = self._settings
@@ -103,17 +103,17 @@ class EmbeddedTemporal:
                 # Ctrl-C in a terminal goes to the whole group; the server must outlive our own orderly stop.
                 start_new_session=True,
             )
-        await self._wait_until_it_answers(self._process)
+        await self._wait_until_healthy(self._process)
 
-    async def _wait_until_it_answers(self, process: asyncio.subprocess.Process) -> None:
+    async def _wait_until_healthy(self, process: asyncio.subprocess.Process) -> None:
         deadline = asyncio.get_running_loop().time() + _START_TIMEOUT
         while asyncio.get_running_loop().time() < deadline:
             if process.returncode is not None:
                 raise StartupError(
                     f"The embedded Temporal server ended at once (exit code {process.returncode}). It said, in "
-                    f"{self._log_file}:\n{_tail(self._log_file)}"
+                    f"{self._log_file}:\n{_last_lines(self._log_file)}"
                 )
-            if await _answers(self.address):
+            if await _is_healthy(self.address):
                 return
             await asyncio.sleep(0.05)
         raise StartupError(
@@ -121,7 +121,7 @@ class EmbeddedTemporal:
             f"See {self._log_file}."
         )
 
-    async def _restart_for_ever(self) -> None:
+    async def _restart_forever(self) -> None:
         failures = 0
         while True:
             assert self._process is not None  # noqa: S101  (set by _start, which came first)
@@ -134,12 +134,12 @@ class EmbeddedTemporal:
             except StartupError as error:
                 failures += 1
                 log.error("the Temporal server did not come back yet", reason=str(error))
-                await self._end_process()
+                await self._stop_process()
             else:
                 failures = 0
                 log.info("the Temporal server is back", pid=self.pid)
 
-    async def _end_process(self) -> None:
+    async def _stop_process(self) -> None:
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -152,7 +152,7 @@ class EmbeddedTemporal:
             await process.wait()
 
 
-async def _answers(address: str) -> bool:
+async def _is_healthy(address: str) -> bool:
     try:
         client = await Client.connect(address, runtime=sdk_runtime())
         return await client.service_client.check_health()
@@ -166,6 +166,6 @@ def _open_log(path: Path) -> BinaryIO:
     return path.open("ab")
 
 
-def _tail(path: Path, lines: int = 5) -> str:
+def _last_lines(path: Path, lines: int = 5) -> str:
     text = path.read_text(encoding="utf-8", errors="replace")
     return "\n".join(text.splitlines()[-lines:])

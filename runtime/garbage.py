@@ -3,7 +3,7 @@
 import gc
 
 
-def settle() -> None:
+def freeze_gc() -> None:
     """Called once everything is loaded, which then stays and is not searched for garbage any more.
 
     A full collection over all modules took up to 200 ms under load, in which nobody's chunk went out

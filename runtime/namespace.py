@@ -15,7 +15,7 @@ from contracts.runs import SEARCH_ATTRIBUTES
 from runtime.startup import StartupError
 
 _KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
-_PATIENCE = 20.0
+_TIMEOUT_SECONDS = 20.0
 
 
 async def ensure_search_attributes(client: Client) -> None:
@@ -28,7 +28,7 @@ async def ensure_search_attributes(client: Client) -> None:
                     namespace=client.namespace, search_attributes=dict.fromkeys(missing, _KEYWORD)
                 )
             )
-        deadline = asyncio.get_running_loop().time() + _PATIENCE
+        deadline = asyncio.get_running_loop().time() + _TIMEOUT_SECONDS
         while missing and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.05)
             missing = await _missing_attributes(client)
@@ -58,18 +58,18 @@ async def _missing_attributes(client: Client) -> list[str]:
 
 async def ensure_retention(client: Client, retention: timedelta) -> None:
     """Keeps ended runs for that long: the window in which results are read and idempotency keys are known."""
-    wanted = Duration()
-    wanted.FromTimedelta(retention)
-    deadline = asyncio.get_running_loop().time() + _PATIENCE
+    expected = Duration()
+    expected.FromTimedelta(retention)
+    deadline = asyncio.get_running_loop().time() + _TIMEOUT_SECONDS
     while True:
         try:
             service = client.workflow_service
             now = await service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
-            if now.config.workflow_execution_retention_ttl != wanted:
+            if now.config.workflow_execution_retention_ttl != expected:
                 await service.update_namespace(
                     UpdateNamespaceRequest(
                         namespace=client.namespace,
-                        config=NamespaceConfig(workflow_execution_retention_ttl=wanted),
+                        config=NamespaceConfig(workflow_execution_retention_ttl=expected),
                     )
                 )
             return

@@ -9,7 +9,7 @@ from temporalio.converter import CompositePayloadConverter, DefaultPayloadConver
 from temporalio.exceptions import ApplicationError
 
 from adapters.payload_stores import LOST
-from contracts.verdicts import Verdict
+from contracts.verdicts import ErrorCode
 
 _JSON = PydanticJSONPlainPayloadConverter()
 _CONVERTERS = CompositePayloadConverter(
@@ -36,5 +36,5 @@ class SharedPydanticConverter(CompositePayloadConverter):
             if LOST in payload.metadata:
                 name = payload.metadata[LOST].decode()
                 detail = f"The stored payload {name} of this run is gone or was changed. Start it again."
-                raise ApplicationError(detail, type=Verdict.PAYLOAD_LOST, non_retryable=True)
+                raise ApplicationError(detail, type=ErrorCode.PAYLOAD_LOST, non_retryable=True)
         return super().from_payloads(payloads, type_hints)

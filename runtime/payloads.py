@@ -23,12 +23,12 @@ def directory_storage(settings: Settings) -> ExternalStorage:
 
 
 @asynccontextmanager
-async def opened_storage(settings: Settings) -> AsyncIterator[ExternalStorage]:
+async def open_storage(settings: Settings) -> AsyncIterator[ExternalStorage]:
     """The storage that is configured, for as long as the block runs. Raises StartupError if it is not there."""
     if settings.payloads_s3_bucket is None:
         yield directory_storage(settings)
         return
-    async with _opened_bucket(settings.payloads_s3_bucket) as bucket:
+    async with _open_bucket(settings.payloads_s3_bucket) as bucket:
         # The directory is still read: for the runs that were started before there was a bucket.
         yield ExternalStorage(
             drivers=[bucket, payload_directory(settings)],
@@ -38,17 +38,17 @@ async def opened_storage(settings: Settings) -> AsyncIterator[ExternalStorage]:
 
 
 @asynccontextmanager
-async def _opened_bucket(name: str) -> AsyncIterator[StorageDriver]:
+async def _open_bucket(name: str) -> AsyncIterator[StorageDriver]:
     # Imported here, for those who have a bucket: it takes half a second and 39 MB, and packages that are an extra.
     try:
-        from adapters.payload_bucket import BucketError, opened_bucket  # noqa: PLC0415
+        from adapters.payload_bucket import BucketError, open_bucket  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise StartupError(
             f"{_VARIABLE} needs the extra `s3` ({error}): install 'temporalio[aioboto3]' beside Sevenfold, "
             "from a checkout with: .venv/bin/pip install -e '.[s3]'"
         ) from None
     try:
-        async with opened_bucket(name) as driver:
+        async with open_bucket(name) as driver:
             yield driver
     except BucketError as error:
         raise StartupError(

@@ -23,17 +23,17 @@ def load_sealer(settings: Settings) -> Sealer | None:
     given SEVENFOLD_SECRET_KEY.
     """
     if settings.secret_key is not None:
-        return Sealer(_given(settings.secret_key.get_secret_value()))
+        return Sealer(_parse_keys(settings.secret_key.get_secret_value()))
     if uses_own_cluster():
         return None
-    return Sealer([_kept(settings.data_dir / "secret.key")])
+    return Sealer([_load_or_create(settings.data_dir / "secret.key")])
 
 
-def _given(value: str) -> list[bytes]:
+def _parse_keys(value: str) -> list[bytes]:
     parts = value.split(",")
     keys = []
     for number, part in enumerate(parts, start=1):
-        key = _key(part.strip().encode())
+        key = _decode_key(part.strip().encode())
         if key is None:
             which = f"key {number} of {len(parts)}" if len(parts) > 1 else "it"
             raise StartupError(
@@ -44,11 +44,11 @@ def _given(value: str) -> list[bytes]:
     return keys
 
 
-def _kept(path: Path) -> bytes:
+def _load_or_create(path: Path) -> bytes:
     """The key in the file, which is made if there is none."""
     try:
         if not path.exists():
-            _make(path)
+            _create(path)
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             content = file.read(1000)
@@ -62,7 +62,7 @@ def _kept(path: Path) -> bytes:
             f"{path} seals webhook secrets, and others than its owner may use it (mode {mode:o}). "
             f"Keep it to yourself: chmod 600 {path}"
         )
-    key = _key(content.strip())
+    key = _decode_key(content.strip())
     if key is None:
         raise StartupError(
             f"{path} does not hold the base64 of {KEY_BYTES} bytes. Put back what it held: webhook secrets of "
@@ -72,7 +72,7 @@ def _kept(path: Path) -> bytes:
     return key
 
 
-def _make(path: Path) -> None:
+def _create(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Written beside and then linked: the file is there whole or not at all, and the first of several processes wins.
     # It is for its owner only from the beginning.
@@ -84,7 +84,7 @@ def _make(path: Path) -> None:
             os.link(file.name, path)
 
 
-def _key(text: bytes) -> bytes | None:
+def _decode_key(text: bytes) -> bytes | None:
     with suppress(ValueError):
         key = base64.b64decode(text, validate=True)
         if len(key) == KEY_BYTES:

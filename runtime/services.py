@@ -7,15 +7,15 @@ from datetime import timedelta
 
 from temporalio.client import Client
 
-from adapters.agents.circuits import Circuits
-from adapters.events.intake import EventIntake
+from adapters.agents.circuits import CircuitBreakers
+from adapters.events.intake import EventIngest
 from contracts.config import SevenfoldConfig
-from runtime.data_dir import held
+from runtime.data_dir import lock_data_dir
 from runtime.embedded import EmbeddedTemporal
-from runtime.events import event_intake
+from runtime.events import build_event_ingest
 from runtime.namespace import ensure_retention, ensure_search_attributes
 from runtime.settings import Settings
-from runtime.temporal import connected
+from runtime.temporal import connect_temporal
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Services:
     settings: Settings
     config: SevenfoldConfig
     client: Client
-    events: EventIntake
-    circuits: Circuits
+    event_ingest: EventIngest
+    circuit_breakers: CircuitBreakers
     server: EmbeddedTemporal | None = None
 
 
@@ -40,24 +40,24 @@ def build_services(
         settings,
         config,
         client,
-        events=event_intake(client, settings, config),
-        circuits=Circuits(client, settings.task_queue, config.circuits),
+        event_ingest=build_event_ingest(client, settings, config),
+        circuit_breakers=CircuitBreakers(client, settings.task_queue, config.circuit_configs),
         server=server,
     )
 
 
 @asynccontextmanager
-async def opened_services(
+async def open_services(
     settings: Settings, config: SevenfoldConfig, *, embedded: bool = False
 ) -> AsyncIterator[Services]:
     """The services while the block runs, with a Temporal server of their own if `embedded`. Raises StartupError."""
     async with AsyncExitStack() as stack:
         server = None
         if embedded:
-            stack.enter_context(held(settings.data_dir))
+            stack.enter_context(lock_data_dir(settings.data_dir))
             server = EmbeddedTemporal(settings)
             await stack.enter_async_context(server)
-        client = await stack.enter_async_context(connected(settings))
+        client = await stack.enter_async_context(connect_temporal(settings))
         if embedded:
             await ensure_retention(client, timedelta(days=settings.retention_days))
         await ensure_search_attributes(client)

@@ -10,32 +10,32 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from contracts.webhooks import SCHEDULE
+from contracts.webhooks import DEFAULT_SCHEDULE
 from runtime.startup import StartupError
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-def _one_word(name: str) -> str:
+def _check_name(name: str) -> str:
     # it stands in queries to Temporal, where a quote would end it
     if not re.fullmatch(r"[\w.:/-]{1,200}", name):
         raise ValueError("must be of letters, digits and . : / _ -")
     return name
 
 
-def _seconds(text: object) -> object:
+def _parse_schedule(text: object) -> object:
     """Reads `0,5,300`."""
     if not isinstance(text, str):
         return text
     if not text.strip():  # as a compose file writes a variable that is not set
-        return SCHEDULE
+        return DEFAULT_SCHEDULE
     parts = text.split(",")
     if len(parts) > 50 or not all(re.fullmatch(r"\s*\d{1,7}(\.\d{1,3})?\s*", part) for part in parts):
         raise ValueError("must be up to 50 pauses in seconds, such as 0,5,300")
     return tuple(map(float, parts))
 
 
-def _pairs(text: object) -> object:
+def _parse_pairs(text: object) -> object:
     """Reads `history.hostLevelCacheMaxSize=500,…`."""
     pairs = [pair for pair in text.split(",") if pair.strip()] if isinstance(text, str) else text
     if isinstance(pairs, list) and not all(re.fullmatch(r"[A-Za-z.]+=[^,\s]+", pair.strip()) for pair in pairs):
@@ -52,13 +52,13 @@ class Settings(BaseSettings):
     port: Port = 8000
     data_dir: Path = Path(".sevenfold")
     config: Path = Path("sevenfold.toml")
-    task_queue: Annotated[str, AfterValidator(_one_word)] = "sevenfold"
+    task_queue: Annotated[str, AfterValidator(_check_name)] = "sevenfold"
 
     # The embedded Temporal server; unused when TEMPORAL_ADDRESS is set.
     temporal_port: Port = 7233
     temporal_ui_port: Port = 8233
     # More of the server's dynamic configuration: `key=value`, separated by commas; goes before our own.
-    temporal_dynamic_config: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_pairs)] = ()
+    temporal_dynamic_config: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_pairs)] = ()
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
 
     # Keeps large payloads in this S3 bucket instead of in the data directory; needs the extra `s3`. Credentials,
@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     allow_loopback_urls: bool = False
 
     # The pause before each attempt to deliver a webhook, in seconds.
-    webhook_schedule: Annotated[tuple[float, ...], NoDecode, BeforeValidator(_seconds)] = SCHEDULE
+    webhook_schedule: Annotated[tuple[float, ...], NoDecode, BeforeValidator(_parse_schedule)] = DEFAULT_SCHEDULE
 
     # So many events may follow from each other in all, one having led to several: more of them are dead letters.
     event_budget: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
@@ -89,7 +89,7 @@ class Settings(BaseSettings):
 
     # How long a call to an agent may take within its workflow task before it becomes an activity (0: at once
     # an activity). See docs/decisions/inline-calls.md, "Opening a call".
-    opening_seconds: Annotated[float, Field(ge=0, le=4)] = 0.5
+    inline_start_seconds: Annotated[float, Field(ge=0, le=4)] = 0.5
 
     # A request's head has to arrive within so many seconds, and its body may not stand still for longer than that.
     head_seconds: Annotated[float, Field(gt=0, le=3600)] = 15
@@ -111,14 +111,14 @@ class Settings(BaseSettings):
         return None if uses_own_cluster() else f"http://127.0.0.1:{self.temporal_ui_port}"
 
     @property
-    def own_disk(self) -> Path | None:
+    def local_storage(self) -> Path | None:
         """The directory whose disk has to have room: of the embedded server's database, and of large payloads."""
         if uses_own_cluster() and self.payloads_s3_bucket is not None:
             return None
         return self.data_dir
 
     @property
-    def grace(self) -> timedelta:
+    def grace_period(self) -> timedelta:
         """How long running work may take to end when a process is asked to stop."""
         return timedelta(seconds=self.grace_seconds)
 

@@ -13,17 +13,17 @@ import structlog
 log = structlog.get_logger(__name__)
 
 
-async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
+async def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
     """Runs `work`; SIGTERM or SIGINT cancels it, and its context managers end what they began.
 
     A second signal cancels whatever is still draining.
     """
     task = asyncio.ensure_future(work)
-    told = False
+    is_stopping = False
 
     def stop(signum: signal.Signals) -> None:
-        nonlocal told
-        told = True
+        nonlocal is_stopping
+        is_stopping = True
         log.info("stopping", signal=signum.name)
         task.cancel()
 
@@ -33,11 +33,11 @@ async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
     try:
         await task
     except asyncio.CancelledError:
-        if not told:
+        if not is_stopping:
             raise
 
 
-def leave(code: int) -> NoReturn:
+def hard_exit(code: int) -> NoReturn:
     """Ends the process with that exit code, now that all is closed.
 
     Without the interpreter's own teardown: the SDK's threads outlive its last client, and one that touches

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from temporalio.client import Client
 
-from adapters.streams.live import LiveStreams
+from adapters.streams.live import StreamHubs
 from adapters.streams.temporal_log import TemporalStreamLog
 from contracts.streams import StreamLog
 from runtime.services import Services
@@ -15,20 +15,20 @@ from runtime.startup import StartupError
 
 
 @asynccontextmanager
-async def opened_streams(services: Services, *, local: bool) -> AsyncIterator[LiveStreams]:
-    """All streams of this process; `local` when API and worker share it. Raises StartupError."""
-    async with _opened_log(services.settings, services.client) as log:
-        yield LiveStreams(log, local=local)
+async def open_streams(services: Services, *, has_local_worker: bool) -> AsyncIterator[StreamHubs]:
+    """All streams of this process; `has_local_worker` when API and worker share it. Raises StartupError."""
+    async with _open_log(services.settings, services.client) as log:
+        yield StreamHubs(log, has_local_worker=has_local_worker)
 
 
 @asynccontextmanager
-async def _opened_log(settings: Settings, client: Client) -> AsyncIterator[StreamLog]:
+async def _open_log(settings: Settings, client: Client) -> AsyncIterator[StreamLog]:
     if settings.redis_url is None:
         yield TemporalStreamLog(client, settings.task_queue)
         return
     # Imported here, for those who have a Redis: it is an extra.
     try:
-        from adapters.streams.redis_log import RedisUnusableError, opened_redis_log  # noqa: PLC0415
+        from adapters.streams.redis_log import RedisUnusableError, open_redis_log  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise StartupError(
             f"SEVENFOLD_REDIS_URL needs the extra `redis` ({error}): install 'redis' beside Sevenfold, "
@@ -36,7 +36,7 @@ async def _opened_log(settings: Settings, client: Client) -> AsyncIterator[Strea
         ) from None
     lifetime = timedelta(days=settings.retention_days + 1).total_seconds()
     try:
-        async with opened_redis_log(settings.redis_url.get_secret_value(), client.namespace, lifetime) as log:
+        async with open_redis_log(settings.redis_url.get_secret_value(), client.namespace, lifetime) as log:
             yield log
     except RedisUnusableError as error:
         raise StartupError(f"SEVENFOLD_REDIS_URL cannot be used: {error}") from None

@@ -14,7 +14,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner
 from runtime.call_timeouts import CallTimeouts
 from runtime.embedded import HOST
 from runtime.payload_converter import SharedPydanticConverter
-from runtime.payloads import opened_storage
+from runtime.payloads import open_storage
 from runtime.sdk import sdk_runtime
 from runtime.settings import Settings, uses_own_cluster
 from runtime.startup import StartupError
@@ -24,7 +24,7 @@ from runtime.startup import StartupError
 _PAYLOAD_LIMITS = PayloadLimitsConfig(memo_warn_size=0)
 
 
-def plugin(storage: ExternalStorage) -> SimplePlugin:
+def build_plugin(storage: ExternalStorage) -> SimplePlugin:
     """The data converter, workflow runner and failure types, the same wherever workflows are started or replayed."""
     return SimplePlugin(
         "sevenfold",
@@ -39,23 +39,23 @@ def plugin(storage: ExternalStorage) -> SimplePlugin:
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[Client]:
+async def connect_temporal(settings: Settings) -> AsyncIterator[Client]:
     """A client for the cluster that `TEMPORAL_*` names, else for the embedded server on this machine.
 
     It reads and writes large payloads while the block runs.
     """
-    async with opened_storage(settings) as storage:
-        yield await _connect(settings, storage)
+    async with open_storage(settings) as storage:
+        yield await _connect_client(settings, storage)
 
 
-async def _connect(settings: Settings, storage: ExternalStorage) -> Client:
+async def _connect_client(settings: Settings, storage: ExternalStorage) -> Client:
     config = _connect_config(settings)
     address = config["target_host"]
     loopback = address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
     try:
         return await Client.connect(
             **config,
-            plugins=[plugin(storage)],
+            plugins=[build_plugin(storage)],
             runtime=sdk_runtime(),
             payload_limits=_PAYLOAD_LIMITS,
             grpc_compression=GrpcCompression.NONE if loopback else GrpcCompression.GZIP,

@@ -51,13 +51,15 @@ def sealed(password: str, owner: str | None = None, title: str = "Sealed", algor
     return written.getvalue()
 
 
-async def read(data: bytes, content_type: str | None = None, limits: Limits | None = None, **said) -> DocumentText:
-    return await DocumentReader(limits or Limits()).extract(data, content_type=content_type, **said)
+async def read(data: bytes, content_type: str | None = None, limits: Limits | None = None, **fields) -> DocumentText:
+    return await DocumentReader(limits or Limits()).extract(data, content_type=content_type, **fields)
 
 
-async def fault(data: bytes, content_type: str | None = None, limits: Limits | None = None, **said) -> DocumentFault:
+async def fault(
+    data: bytes, content_type: str | None = None, limits: Limits | None = None, **fields
+) -> DocumentFault:
     with pytest.raises(DocumentError) as raised:
-        await read(data, content_type, limits, **said)
+        await read(data, content_type, limits, **fields)
     detail = raised.value.detail
     assert detail.endswith(".")
     assert detail.count(". ") or detail.count(": ")  # what is wrong, and what to do

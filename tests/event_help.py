@@ -17,13 +17,13 @@ _NUMBERS = itertools.count(1)
 
 def event(event_type: str, data: Any = None, **more: Any) -> dict[str, Any]:
     """A CloudEvent with an id of its own."""
-    said = {"specversion": "1.0", "id": f"e-{next(_NUMBERS)}", "source": "/tests", "type": event_type, **more}
-    return said if data is None else {**said, "data": data}
+    cloud_event = {"specversion": "1.0", "id": f"e-{next(_NUMBERS)}", "source": "/tests", "type": event_type, **more}
+    return cloud_event if data is None else {**cloud_event, "data": data}
 
 
-async def published(http: httpx.AsyncClient, said: dict[str, Any]) -> str:
+async def published(http: httpx.AsyncClient, cloud_event: dict[str, Any]) -> str:
     """Accepts an event; its id here."""
-    answer = await http.post(EVENTS, json=said)
+    answer = await http.post(EVENTS, json=cloud_event)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["items"][0]["id"])
 
@@ -52,7 +52,7 @@ def open_ones(node: dict[str, Any]) -> int:
     return count
 
 
-async def settled(http: httpx.AsyncClient, event_id: str, *, seconds: float = 30) -> dict[str, Any]:
+async def wait_until_settled(http: httpx.AsyncClient, event_id: str, *, seconds: float = 30) -> dict[str, Any]:
     """The tree, once everything in it has ended."""
     async with asyncio.timeout(seconds):
         while open_ones(found := await tree(http, event_id)) or found["status"] in ("queued", "processing"):

@@ -25,7 +25,7 @@ class OddError(AgentError):
         self.detail = 3
         self.retry_after = float("nan")
         self.pointer = object()
-        self.verdict = "no verdict"
+        self.code = "no verdict"
 
 
 def fail(kind: str) -> None:  # noqa: C901  (a list)

@@ -52,7 +52,7 @@ class Receiver:
     answers: list[Answer] = field(default_factory=list)
     # answers for paths of their own, so that tests can share a receiver
     by_path: dict[str, Answer] = field(default_factory=dict)
-    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _received: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def url(self, path: str = "/") -> str:
         return f"http://127.0.0.1:{self.port}{path}"
@@ -62,8 +62,8 @@ class Receiver:
 
     async def received(self, path: str, count: int = 1, *, seconds: float = 20) -> list[Post]:
         """The posts at a path, once there are so many."""
-        async with asyncio.timeout(seconds), self._news:
-            await self._news.wait_for(lambda: len(self.at(path)) >= count)
+        async with asyncio.timeout(seconds), self._received:
+            await self._received.wait_for(lambda: len(self.at(path)) >= count)
         return self.at(path)
 
     async def __call__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Send) -> None:
@@ -73,9 +73,9 @@ class Receiver:
             body, more = body + message.get("body", b""), message.get("more_body", False)
         self.ports.add(scope["client"][1])
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        async with self._news:
+        async with self._received:
             self.posts.append(Post(time.monotonic(), scope["path"], headers, body))
-            self._news.notify_all()
+            self._received.notify_all()
         answer = self.by_path.get(scope["path"]) or (self.answers.pop(0) if self.answers else 204)
         await (simple(answer)(send) if isinstance(answer, int) else answer(send))
 

@@ -18,11 +18,11 @@ from temporalio.contrib.workflow_streams import PublishEntry, PublishInput
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from contracts.circuits import CIRCUIT_STATE, CircuitState, circuit_of
-from contracts.events import lane_of, reaction_id
-from contracts.identity import new_id, public_id
-from contracts.limits import limits_of
-from contracts.webhooks import delivery_of
+from contracts.circuits import CIRCUIT_MEMO, OpenCircuit, circuit_workflow_id
+from contracts.events import build_reaction_id, ordering_workflow_id
+from contracts.identity import new_id, parse_public_id
+from contracts.limits import limits_workflow_id
+from contracts.webhooks import delivery_workflow_id
 from tests.child_workflows import Child
 from tests.event_help import EVENTS, LETTERS, event, published, subscribed, tree
 from tests.receivers import SECRET, Answer, running_receiver
@@ -126,7 +126,9 @@ async def _stream_segment(stack: Stack) -> str:
     segment = f"{new_id('str')}:segment:2"
     word = base64.b64encode(Payload(data=b"word").SerializeToString()).decode()
     batch = PublishInput(items=[PublishEntry(topic="events", data=word)], publisher_id="recorded", sequence=1)
-    assert await stack.streams.log.begin(f"default:{segment}", datetime.now(UTC) + timedelta(seconds=30), batch)
+    assert await stack.streams.log.start_segment(
+        f"default:{segment}", datetime.now(UTC) + timedelta(seconds=30), batch
+    )
     handle = stack.temporal.get_workflow_handle(f"default:{segment}")
     await handle.signal("finish")
     await handle.result()
@@ -153,12 +155,12 @@ async def _cleaned_up(stack: Stack) -> str:
     return run_id
 
 
-async def _told(stack: Stack, until: str, answers: list[Answer], **document: object) -> tuple[str, str]:
+async def _queried(stack: Stack, until: str, answers: list[Answer], **document: object) -> tuple[str, str]:
     """A run that was told to a receiver; its id and the delivery's."""
     async with running_receiver(answers) as receiver:
         body = {"webhookUrl": receiver.url(), "webhookSecret": SECRET, "document": "A good text.", **document}
         task = (await stack.http.post("/api/agent/analyze", json=body)).json()["taskId"]
-        delivery_id = public_id(delivery_of(f"default:{task}"))
+        delivery_id = parse_public_id(delivery_workflow_id(f"default:{task}"))
         async with asyncio.timeout(20):
             while (await stack.run(task))["webhook"]["state"] != until:  # type: ignore[index]
                 await asyncio.sleep(0.05)
@@ -166,27 +168,27 @@ async def _told(stack: Stack, until: str, answers: list[Answer], **document: obj
 
 
 async def _analyzed(stack: Stack) -> str:
-    return (await _told(stack, "delivered", [204]))[0]
+    return (await _queried(stack, "delivered", [204]))[0]
 
 
 async def _analyzed_at_length(stack: Stack) -> str:
-    return (await _told(stack, "delivered", [204], agent="simulator", params={"seconds": 1.5}))[0]
+    return (await _queried(stack, "delivered", [204], agent="simulator", params={"seconds": 1.5}))[0]
 
 
 async def _unreadable(stack: Stack) -> str:
-    return (await _told(stack, "delivered", [204], document={"base64": "JVBERi0xLjQK"}))[0]
+    return (await _queried(stack, "delivered", [204], document={"base64": "JVBERi0xLjQK"}))[0]
 
 
 async def _delivered(stack: Stack) -> str:
-    return (await _told(stack, "delivered", [500, 503]))[1]
+    return (await _queried(stack, "delivered", [500, 503]))[1]
 
 
 async def _exhausted(stack: Stack) -> str:
-    return (await _told(stack, "exhausted", [500] * 3))[1]
+    return (await _queried(stack, "exhausted", [500] * 3))[1]
 
 
 async def _redelivered(stack: Stack) -> str:
-    _, delivery_id = await _told(stack, "exhausted", [410])
+    _, delivery_id = await _queried(stack, "exhausted", [410])
     answer = await stack.http.post(f"/api/agent/webhooks/deliveries/{delivery_id}/redeliver")
     assert answer.status_code == 202
     with suppress(WorkflowFailureError):  # its receiver is gone
@@ -195,10 +197,10 @@ async def _redelivered(stack: Stack) -> str:
 
 
 async def _failing_receiver(stack: Stack) -> str:
-    await _told(stack, "exhausted", [500] * 3)
+    await _queried(stack, "exhausted", [500] * 3)
     handle = stack.temporal.get_workflow_handle("default:receiver:127.0.0.1")
-    await handle.execute_update("admit")
-    await handle.signal("answered")
+    await handle.execute_update("acquire_probe")
+    await handle.signal("record_success")
     await handle.result()
     return "receiver:127.0.0.1"
 
@@ -235,32 +237,34 @@ async def _event_cancelled_by_signal(stack: Stack) -> str:
     await asyncio.sleep(0.5)
     await stack.temporal.get_workflow_handle(f"default:{waits}").signal("cancel")
     await stack.run_until(waits, "cancelled")
-    await stack.http.post(f"/api/agent/runs/{reaction_id('default', inside, 'held-up')}/cancel")
+    await stack.http.post(f"/api/agent/runs/{build_reaction_id('default', inside, 'held-up')}/cancel")
     return waits
 
 
 async def _reacted(stack: Stack) -> str:
-    return reaction_id(
+    return build_reaction_id(
         "default", await _event(stack, "reacted", publishes="h.derived", orderBy="data.key"), "reacted"
     )
 
 
 async def _reaction_failed(stack: Stack) -> str:
-    return reaction_id("default", await _event(stack, "poisoned", "failed", "choosy", orderBy="data.key"), "poisoned")
+    return build_reaction_id(
+        "default", await _event(stack, "poisoned", "failed", "choosy", orderBy="data.key"), "poisoned"
+    )
 
 
 async def _lane(stack: Stack) -> str:
     for _ in range(3):
         await _event(stack, "lane", orderBy="data.key")
-    lane = lane_of("default", "lane", "=k")
+    lane = ordering_workflow_id("default", "lane", "=k")
     await stack.temporal.get_workflow_handle(lane).result()
     return lane.removeprefix("default:")
 
 
 async def _rejected(stack: Stack) -> str:
-    said = event("h.rejected", 1)
-    await published(stack.http, said)
-    await stack.http.post(EVENTS, json={**said, "data": 2})
+    body = event("h.rejected", 1)
+    await published(stack.http, body)
+    await stack.http.post(EVENTS, json={**body, "data": 2})
     async with asyncio.timeout(30):
         while not (letters := (await stack.http.get(LETTERS, params={"kind": "rejected"})).json()["items"]):
             await asyncio.sleep(0.05)
@@ -275,8 +279,8 @@ async def _registry(stack: Stack) -> str:
 
 
 async def _hybrid(stack: Stack, until: str = "completed", **body: object) -> str:
-    said = {"query": "hi", "agent": "careful", **body}
-    run_id = str((await stack.http.post("/api/agent/hybrid", json=said)).json()["hybridId"])
+    request_body = {"query": "hi", "agent": "careful", **body}
+    run_id = str((await stack.http.post("/api/agent/hybrid", json=request_body)).json()["hybridId"])
     if until == "cancelled":
         await stack.temporal.get_workflow_handle(f"default:{run_id}").signal("cancel")
     await stack.run_until(run_id, until)
@@ -303,7 +307,7 @@ MORE_AGENTS = """
 [agents.mendable]
 kind = "python"
 target = "tests.agents:mendable"
-circuit = {minimum_calls = 2, pause = 1, longest_pause = 2}
+circuit = {minimum_calls = 2, open_seconds = 1, max_open_seconds = 2}
 
 [agents.few]
 kind = "python"
@@ -340,7 +344,7 @@ async def _circuit(stack: Stack) -> str:
     body = {"agent": "mendable", "params": {"broken": str(broken)}, "timeout": 1}
     for _ in range(2):
         await stack.query(**body)
-    handle = stack.temporal.get_workflow_handle(circuit_of("mendable"))
+    handle = stack.temporal.get_workflow_handle(circuit_workflow_id("mendable"))
     async with asyncio.timeout(20):
         while await _openings(stack) < 2:  # until a probe has failed
             await stack.query(**body)
@@ -350,23 +354,23 @@ async def _circuit(stack: Stack) -> str:
         while (await stack.query(**{**body, "timeout": 5})).status_code != 200:
             await asyncio.sleep(0.2)
     await handle.result()
-    return circuit_of("mendable")
+    return circuit_workflow_id("mendable")
 
 
 async def _openings(stack: Stack) -> int:
     try:
-        description = await stack.temporal.get_workflow_handle(circuit_of("mendable")).describe()
+        description = await stack.temporal.get_workflow_handle(circuit_workflow_id("mendable")).describe()
     except RPCError:  # a query that came too late to fail has not opened it
         return 0
-    state: CircuitState = await description.memo_value(CIRCUIT_STATE, type_hint=CircuitState)
-    return state.openings
+    state: OpenCircuit = await description.memo_value(CIRCUIT_MEMO, type_hint=OpenCircuit)
+    return state.consecutive_openings
 
 
 async def _limits(stack: Stack) -> str:
     for _ in range(3):
         await stack.query(agent="few")
         await asyncio.sleep(1)
-    return limits_of("few")
+    return limits_workflow_id("few")
 
 
 async def _child(stack: Stack, **params: object) -> str:

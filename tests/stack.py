@@ -17,7 +17,7 @@ import httpx
 from pydantic import SecretStr
 from temporalio.client import Client
 
-from adapters.streams.live import LiveStreams
+from adapters.streams.live import StreamHubs
 from api.gateway import Gateway
 from api.main import build_gateway, create_app, serve
 from connector import running_connector
@@ -25,10 +25,10 @@ from contracts.config import SevenfoldConfig
 from runtime.config_file import load_config
 from runtime.embedded import EmbeddedTemporal
 from runtime.ports import bind
-from runtime.services import Services, build_services, opened_services
+from runtime.services import Services, build_services, open_services
 from runtime.settings import Settings
-from runtime.streams import opened_streams
-from worker import load_registry, running_worker
+from runtime.streams import open_streams
+from worker import load_agent_registry, running_worker
 
 ROOT = Path(__file__).parent.parent
 
@@ -101,7 +101,7 @@ class Stack:
 
     services: Services
     http: httpx.AsyncClient
-    streams: LiveStreams
+    streams: StreamHubs
 
     @property
     def settings(self) -> Settings:
@@ -145,9 +145,9 @@ async def running_stack(directory: Path, *, more_config: str = "", **changes: ob
     config = load_config(settings.config)
     async with AsyncExitStack() as stack:
         sock = stack.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
-        services = await stack.enter_async_context(opened_services(settings, config, embedded=True))
-        streams = await stack.enter_async_context(opened_streams(services, local=True))
-        await stack.enter_async_context(running_worker(services, load_registry(settings, config), streams))
+        services = await stack.enter_async_context(open_services(settings, config, embedded=True))
+        streams = await stack.enter_async_context(open_streams(services, has_local_worker=True))
+        await stack.enter_async_context(running_worker(services, load_agent_registry(settings, config), streams))
         await stack.enter_async_context(running_connector(services))
         await stack.enter_async_context(served(create_app(build_gateway(services, streams)), sock, settings))
         http = await stack.enter_async_context(http_client(settings.port))
@@ -157,19 +157,19 @@ async def running_stack(directory: Path, *, more_config: str = "", **changes: ob
 def gateway_of(stack: Stack, client: Client) -> Gateway:
     """What another door over the same product is built of."""
     services = build_services(stack.settings, stack.config, client)
-    return build_gateway(services, LiveStreams(stack.streams.log, local=False))
+    return build_gateway(services, StreamHubs(stack.streams.log, has_local_worker=False))
 
 
 @asynccontextmanager
-async def another_door(stack: Stack) -> AsyncIterator[Stack]:
+async def another_api(stack: Stack) -> AsyncIterator[Stack]:
     """The same product behind another API, which has no worker beside it."""
     settings = stack.settings.model_copy(update={"port": free_port()})
-    async with AsyncExitStack() as opened:
-        sock = opened.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
+    async with AsyncExitStack() as client:
+        sock = client.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
         services = build_services(settings, stack.config, stack.temporal)
-        streams = await opened.enter_async_context(opened_streams(services, local=False))
-        await opened.enter_async_context(served(create_app(build_gateway(services, streams)), sock, settings))
-        http = await opened.enter_async_context(http_client(settings.port))
+        streams = await client.enter_async_context(open_streams(services, has_local_worker=False))
+        await client.enter_async_context(served(create_app(build_gateway(services, streams)), sock, settings))
+        http = await client.enter_async_context(http_client(settings.port))
         yield Stack(replace(services, server=stack.server), http, streams)
 
 

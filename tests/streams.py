@@ -42,9 +42,9 @@ async def events(answer: httpx.Response) -> AsyncIterator[Event]:
                     identity = value
 
 
-async def started(stack: Stack, query: str = "hi", *, door: httpx.AsyncClient | None = None, **body: object) -> str:
+async def started(stack: Stack, query: str = "hi", *, api: httpx.AsyncClient | None = None, **body: object) -> str:
     """Starts a stream and leaves it; returns its id."""
-    http = door or stack.http
+    http = api or stack.http
     async with http.stream("POST", "/api/agent/stream", json={"query": query, **body}) as answer:
         assert answer.status_code == 200, await answer.aread()
         return answer.headers["X-Stream-Id"]

@@ -65,7 +65,7 @@ async def test_an_agent_that_always_raises_fails_with_a_clear_code(raising: Stac
     assert answer.status_code == 502
     problem = answer.json()
     assert problem["type"] == "urn:sevenfold:problem:agent-failed"
-    assert problem["verdict"] == "AgentFailed"
+    assert problem["code"] == "AgentFailed"
     assert problem["attempts"] == 5
     assert "secret of the agent" not in answer.text
     run = await raising.run(problem["runId"])
@@ -92,7 +92,7 @@ async def test_no_item_vanishes(raising: Stack, kind: str) -> None:
     assert job["progress"] == {"completed": 11, "failed": 1, "total": 12, "percent": 100}
     lines = (await raising.http.get(f"/api/agent/jobs/{job_id}/results")).text.splitlines()
     assert [json.loads(line)["index"] for line in lines] == list(range(12))
-    assert json.loads(lines[5])["error"]["verdict"] == "AgentFailed"
+    assert json.loads(lines[5])["error"]["code"] == "AgentFailed"
     assert json.loads(lines[5])["error"]["attempts"] == 3
 
 
@@ -119,7 +119,7 @@ async def test_a_cleanup_that_fails_does_not_undo_the_answer(raising: Stack) -> 
 async def test_a_reply_that_json_cannot_carry_is_refused_at_once(raising: Stack, kind: str, reason: str) -> None:
     answer = await raising.query(agent="odd_reply", params={"reply": kind})
     assert answer.status_code == 502, answer.text
-    assert answer.json()["verdict"] == "AgentRejected"
+    assert answer.json()["code"] == "AgentRejected"
     assert reason in answer.json()["detail"]
     items = ["a", kind, "c"]
     started = await raising.http.post(

@@ -5,17 +5,17 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from adapters.agents.http_verdicts import BadAnswerError, LargeAnswerError, agent_error
+from adapters.agents.http_verdicts import BadAnswerError, LargeAnswerError, to_agent_error
 from adapters.outbound.retry_after import retry_after_seconds
-from contracts.verdicts import Verdict
+from contracts.verdicts import ErrorCode
 
 NOW = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
 
-UNAVAILABLE, LIMITED, REJECTED = Verdict.AGENT_UNAVAILABLE, Verdict.AGENT_RATE_LIMITED, Verdict.AGENT_REJECTED
+UNAVAILABLE, LIMITED, REJECTED = ErrorCode.AGENT_UNAVAILABLE, ErrorCode.AGENT_RATE_LIMITED, ErrorCode.AGENT_REJECTED
 
 
 @pytest.mark.parametrize(
-    ("status", "verdict"),
+    ("status", "code"),
     [
         *((status, UNAVAILABLE) for status in (408, 425, 500, 502, 503, 504, 507, 520, 524, 529, 599)),
         (429, LIMITED),
@@ -24,16 +24,16 @@ UNAVAILABLE, LIMITED, REJECTED = Verdict.AGENT_UNAVAILABLE, Verdict.AGENT_RATE_L
         *((status, REJECTED) for status in (501, 505)),
     ],
 )
-def test_statuses(status: int, verdict: Verdict) -> None:
-    error = agent_error(httpx.Response(status))
-    assert error.verdict is verdict
+def test_statuses(status: int, code: ErrorCode) -> None:
+    error = to_agent_error(httpx.Response(status))
+    assert error.code is code
     assert error.retry_after is None
     assert error.detail.endswith(".")
 
 
 @pytest.mark.parametrize("status", [429, 503, 500])
 @pytest.mark.parametrize(
-    ("said", "seconds"),
+    ("header", "seconds"),
     [
         ("7", 7.0),
         ("0", 0.0),
@@ -49,14 +49,14 @@ def test_statuses(status: int, verdict: Verdict) -> None:
         ("\u0667", None),
     ],
 )
-def test_retry_after_in_both_forms(status: int, said: str, seconds: float | None) -> None:
-    headers = {"Retry-After": said.encode()}
-    assert agent_error(httpx.Response(status, headers=headers), now=NOW).retry_after == seconds  # type: ignore[arg-type]
-    assert retry_after_seconds(said, now=NOW) == seconds
+def test_retry_after_in_both_forms(status: int, header: str, seconds: float | None) -> None:
+    headers = {"Retry-After": header.encode()}
+    assert to_agent_error(httpx.Response(status, headers=headers), now=NOW).retry_after == seconds  # type: ignore[arg-type]
+    assert retry_after_seconds(header, now=NOW) == seconds
 
 
 @pytest.mark.parametrize(
-    ("outcome", "verdict", "detail"),
+    ("outcome", "code", "detail"),
     [
         (httpx.ConnectError("x"), UNAVAILABLE, "could not be connected to"),
         (httpx.ConnectTimeout("x"), UNAVAILABLE, "in time"),
@@ -76,9 +76,9 @@ def test_retry_after_in_both_forms(status: int, said: str, seconds: float | None
         (httpx.LocalProtocolError("x"), REJECTED, "HTTP"),
     ],
 )
-def test_exceptions(outcome: httpx.HTTPError, verdict: Verdict, detail: str) -> None:
-    error = agent_error(outcome)
-    assert error.verdict is verdict
+def test_exceptions(outcome: httpx.HTTPError, code: ErrorCode, detail: str) -> None:
+    error = to_agent_error(outcome)
+    assert error.code is code
     assert detail in error.detail
 
 
@@ -90,10 +90,10 @@ def test_every_exception_of_httpx_has_a_verdict() -> None:
         todo += kind.__subclasses__()
     assert len(found) > 15
     for kind in found - {httpx.HTTPStatusError}:  # raised by raise_for_status alone
-        assert agent_error(kind("x")).verdict in (UNAVAILABLE, REJECTED)
+        assert to_agent_error(kind("x")).code in (UNAVAILABLE, REJECTED)
 
 
 def test_a_refusal_is_explained_but_for_keys() -> None:
-    assert agent_error(httpx.Response(422), "size is missing").detail.endswith("answered 422: size is missing")
+    assert to_agent_error(httpx.Response(422), "size is missing").detail.endswith("answered 422: size is missing")
     for status in (401, 403):
-        assert "sk-12" not in agent_error(httpx.Response(status), "Incorrect API key: sk-12").detail
+        assert "sk-12" not in to_agent_error(httpx.Response(status), "Incorrect API key: sk-12").detail

@@ -27,14 +27,15 @@ UNACKNOWLEDGED = {"nats": 5, "redis": 5, "kafka": 5, "rabbitmq": 2}
 @asynccontextmanager
 async def brokers(directory: Path) -> AsyncIterator[tuple[dict[str, Server | Kafka], dict[str, Client]]]:
     """A broker of each kind, and a client of each."""
-    async with AsyncExitStack() as opened:
-        servers = {kind: opened.enter_context(broker_server(kind, directory / kind)) for kind in KINDS}
+    async with AsyncExitStack() as open_brokers:
+        servers = {kind: open_brokers.enter_context(broker_server(kind, directory / kind)) for kind in KINDS}
         kafka = servers["kafka"]
         assert isinstance(kafka, Kafka)
         for topic in (INBOUND, OUTBOUND):
             kafka.topic(topic)
         clients = {
-            kind: await opened.enter_async_context(client_of(kind, server.url)) for kind, server in servers.items()
+            kind: await open_brokers.enter_async_context(client_of(kind, server.url))
+            for kind, server in servers.items()
         }
         yield servers, clients
 
@@ -54,8 +55,8 @@ def connecting(directory: Path, settings: Settings, *servers: tuple[str, Server 
 
 
 async def send(client: Client, identity: str) -> None:
-    said = event("t.fault", {"n": 1}, id=identity, source="/faults")
-    await client.send({}, STRUCTURED, json.dumps(said).encode())
+    cloud_event = event("t.fault", {"n": 1}, id=identity, source="/faults")
+    await client.send({}, STRUCTURED, json.dumps(cloud_event).encode())
 
 
 async def count_events(temporal: Temporal, status: str = "") -> int:
@@ -69,9 +70,9 @@ async def test_killed_between_the_start_and_the_acknowledgement(tmp_path: Path) 
     async with (
         EmbeddedTemporalOnly(settings) as address,
         brokers(tmp_path) as (servers, clients),
-        AsyncExitStack() as opened,
+        AsyncExitStack() as open_brokers,
     ):
-        opened.enter_context(sevenfold("worker", settings, TEMPORAL_ADDRESS=address))
+        open_brokers.enter_context(sevenfold("worker", settings, TEMPORAL_ADDRESS=address))
         temporal = await Temporal.connect(address, data_converter=pydantic_data_converter)
 
         async def one(kind: str) -> None:
@@ -84,13 +85,13 @@ async def test_killed_between_the_start_and_the_acknowledgement(tmp_path: Path) 
                     await asyncio.sleep(2)  # it reads who is subscribed, and says that it lives
                     await send(client, mark)
                     await asyncio.wait_for(proxy.stalled.wait(), 90)
-                    await until(lambda: begun(temporal, mark), seconds=60)
+                    await until(lambda: count_started(temporal, mark), seconds=60)
                     assert connector.process.poll() is None
                     connector.kill()
             await until(lambda: kept(client), seconds=60)
             with sevenfold("connect", mine, TEMPORAL_ADDRESS=address) as connector:
-                await until(lambda: says(connector, "broker is connected"), seconds=60)
-                await until(lambda: settled(client), seconds=90)
+                await until(lambda: reports(connector, "broker is connected"), seconds=60)
+                await until(lambda: wait_until_settled(client), seconds=90)
                 # RabbitMQ counts as settled what a consumer holds, which is not yet acknowledged
                 await asyncio.sleep(5 if kind == "rabbitmq" else 1)
                 connector.terminate()
@@ -100,7 +101,7 @@ async def test_killed_between_the_start_and_the_acknowledgement(tmp_path: Path) 
         assert await count_events(temporal) == len(KINDS)
 
 
-async def begun(temporal: Temporal, identity: str) -> bool:
+async def count_started(temporal: Temporal, identity: str) -> bool:
     async for execution in temporal.list_workflows("WorkflowType = 'EventDriven'"):
         if (await execution.memo())["event"]["event"]["id"] == identity:
             return True
@@ -111,19 +112,19 @@ async def kept(client: Client) -> bool:
     return await client.left() == 1
 
 
-async def settled(client: Client) -> bool:
+async def wait_until_settled(client: Client) -> bool:
     return await client.left() == 0
 
 
 async def test_temporal_is_away_for_half_a_minute(tmp_path: Path) -> None:
     """Nothing is acknowledged meanwhile, nothing is lost, and it goes on by itself."""
     settings = make_settings(tmp_path)
-    async with brokers(tmp_path) as (servers, clients), AsyncExitStack() as opened:
+    async with brokers(tmp_path) as (servers, clients), AsyncExitStack() as open_brokers:
         async with EmbeddedTemporalOnly(settings) as address:
             env = {"TEMPORAL_ADDRESS": address}
-            opened.enter_context(sevenfold("worker", settings, **env))
+            open_brokers.enter_context(sevenfold("worker", settings, **env))
             mine = connecting(tmp_path / "connector", settings, *servers.items())
-            connector = opened.enter_context(sevenfold("connect", mine, **env))
+            connector = open_brokers.enter_context(sevenfold("connect", mine, **env))
             for client in clients.values():
                 await until(client.ready, seconds=60)
         for number in range(5):
@@ -136,7 +137,7 @@ async def test_temporal_is_away_for_half_a_minute(tmp_path: Path) -> None:
         async with EmbeddedTemporalOnly(settings):
             temporal = await Temporal.connect(address, data_converter=pydantic_data_converter)
             for client in clients.values():
-                await until(lambda client=client: settled(client), seconds=90)  # type: ignore[misc]
+                await until(lambda client=client: wait_until_settled(client), seconds=90)  # type: ignore[misc]
             await until(lambda: all_done(temporal, 5 * len(KINDS)), seconds=60)
 
 
@@ -148,23 +149,23 @@ async def test_a_broker_that_is_away_at_the_start_and_a_wrong_configuration(tmp_
     settings = make_settings(tmp_path, more_config='[brokers.main]\nkind = "nats"\nurl_env = "TESTS_BROKER"\n')
     async with EmbeddedTemporalOnly(settings) as address:
         env = {"TEMPORAL_ADDRESS": address}
-        code, said = ended(settings, **env)
+        code, output = ended(settings, **env)
         assert code == 2
-        assert "TESTS_BROKER, which should hold its address, is not set" in said
+        assert "TESTS_BROKER, which should hold its address, is not set" in output
         (tmp_path / "nats").mkdir()
         server = KINDS["nats"](tmp_path / "nats")
         with sevenfold("connect", settings, **env, TESTS_BROKER=server.url) as connector:
-            await until(lambda: says(connector, "broker cannot be reached"), seconds=60)
+            await until(lambda: reports(connector, "broker cannot be reached"), seconds=60)
             server.start()
             try:
-                await until(lambda: says(connector, "broker is connected"), seconds=60)
+                await until(lambda: reports(connector, "broker is connected"), seconds=60)
                 assert connector.terminate() == 0
             finally:
                 server.close()
     settings.config.write_text("")
-    code, said = ended(settings, **env)
+    code, output = ended(settings, **env)
     assert code == 2
-    assert "There is no broker in" in said
+    assert "There is no broker in" in output
 
 
 def ended(settings: Settings, **env: str) -> tuple[int, str]:
@@ -173,13 +174,13 @@ def ended(settings: Settings, **env: str) -> tuple[int, str]:
 
 
 def test_without_brokers_nothing_of_their_clients_is_loaded() -> None:
-    said = "import sys, cli; print([m for m in sys.modules if m.split('.')[0] in CLIENTS])"
+    script = "import sys, cli; print([m for m in sys.modules if m.split('.')[0] in CLIENTS])"
     clients = "CLIENTS = ('faststream', 'aiokafka', 'nats', 'aio_pika', 'aiormq', 'redis'); "
     done = subprocess.run(
-        [sys.executable, "-c", clients + said], capture_output=True, text=True, cwd=ROOT, timeout=60
+        [sys.executable, "-c", clients + script], capture_output=True, text=True, cwd=ROOT, timeout=60
     )
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
-async def says(connector: Sevenfold, text: str) -> bool:
+async def reports(connector: Sevenfold, text: str) -> bool:
     return text in connector.output()

@@ -11,7 +11,7 @@ import redis
 
 from tests.broker_clients import client_of
 from tests.broker_servers import KINDS, Server
-from tests.event_help import LETTERS, event, published, settled
+from tests.event_help import LETTERS, event, published, wait_until_settled
 from tests.stack import Stack, running_stack
 
 LARGE = "x" * 200_000
@@ -78,7 +78,7 @@ async def test_what_a_broker_never_takes_is_a_dead_letter(tmp_path: Path, kind: 
             letter = await dead_letter(stack, refused)
             assert "does not take it" in str(letter), letter
             following = await published(stack.http, event("r.next", {"n": 1}))
-            assert (await settled(stack.http, following))["status"] == "completed"
+            assert (await wait_until_settled(stack.http, following))["status"] == "completed"
             assert client is not None
 
 

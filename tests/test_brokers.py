@@ -13,7 +13,7 @@ import pytest
 
 from tests.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, Got, client_of
 from tests.broker_servers import KINDS, Kafka, Server, broker_server
-from tests.event_help import EVENTS, LETTERS, event, settled
+from tests.event_help import EVENTS, LETTERS, event, wait_until_settled
 from tests.processes import until
 from tests.stack import Stack, running_stack
 
@@ -45,14 +45,16 @@ class Ways:
     servers: dict[str, Server | Kafka]
     clients: dict[str, Client]
 
-    async def send(self, way: str, said: dict[str, Any], *, structured: bool = False) -> None:
+    async def send(self, way: str, cloud_event: dict[str, Any], *, structured: bool = False) -> None:
         """Sends an event, in binary mode unless it shall be structured."""
-        headers, content_type, body = {}, STRUCTURED, json.dumps(said).encode()
+        headers, content_type, body = {}, STRUCTURED, json.dumps(cloud_event).encode()
         prefix = "ce-" if way == "http" else self.clients[way].prefix
         if not structured:
             encoded = quote if way in ("http", "nats") else str
-            headers = {f"{prefix}{name}": encoded(str(value)) for name, value in said.items() if name != "data"}
-            content_type, body = "application/json", json.dumps(said.get("data")).encode()
+            headers = {
+                f"{prefix}{name}": encoded(str(value)) for name, value in cloud_event.items() if name != "data"
+            }
+            content_type, body = "application/json", json.dumps(cloud_event.get("data")).encode()
         await self.send_raw(way, headers, content_type, body)
 
     async def send_raw(self, way: str, headers: dict[str, str], content_type: str, body: bytes) -> None:
@@ -82,19 +84,21 @@ class Ways:
 
 @pytest.fixture(scope="module")
 async def ways(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ways]:
-    async with AsyncExitStack() as opened:
-        servers = {kind: opened.enter_context(broker_server(kind, tmp_path_factory.mktemp(kind))) for kind in KINDS}
-        yield await running_ways(opened, servers, tmp_path_factory.mktemp("stack"))
+    async with AsyncExitStack() as open_ways:
+        servers = {
+            kind: open_ways.enter_context(broker_server(kind, tmp_path_factory.mktemp(kind))) for kind in KINDS
+        }
+        yield await running_ways(open_ways, servers, tmp_path_factory.mktemp("stack"))
 
 
-async def running_ways(opened: AsyncExitStack, servers: dict[str, Server | Kafka], directory: Path) -> Ways:
+async def running_ways(open_ways: AsyncExitStack, servers: dict[str, Server | Kafka], directory: Path) -> Ways:
     kafka = servers["kafka"]
     assert isinstance(kafka, Kafka)
     for topic in (INBOUND, OUTBOUND):
         kafka.topic(topic)
     urls = {kind: server.url for kind, server in servers.items()}
-    stack = await opened.enter_async_context(running_stack(directory, more_config=configuration(urls)))
-    clients = {kind: await opened.enter_async_context(client_of(kind, url)) for kind, url in urls.items()}
+    stack = await open_ways.enter_async_context(running_stack(directory, more_config=configuration(urls)))
+    clients = {kind: await open_ways.enter_async_context(client_of(kind, url)) for kind, url in urls.items()}
     for client in clients.values():
         await until(client.ready, seconds=60)
     return Ways(stack, servers, clients)
@@ -104,13 +108,15 @@ async def running_ways(opened: AsyncExitStack, servers: dict[str, Server | Kafka
 @pytest.mark.parametrize("way", WAYS)
 async def test_events_come_in_and_what_is_derived_goes_out(ways: Ways, way: str, structured: bool) -> None:
     source = f"/in/{way}/{structured}"
-    said = event(f"b.in.{way}", {"ü": [1, None, "x"]}, source=source, subject="sü b", correlationid=f"c-{source}")
-    await ways.send(way, said, structured=structured)
+    cloud_event = event(
+        f"b.in.{way}", {"ü": [1, None, "x"]}, source=source, subject="sü b", correlationid=f"c-{source}"
+    )
+    await ways.send(way, cloud_event, structured=structured)
     (accepted,) = await ways.accepted(source, 1)
-    assert accepted["event"]["data"] == said["data"]
+    assert accepted["event"]["data"] == cloud_event["data"]
     assert accepted["event"]["subject"] == "sü b"
     assert accepted["via"] == way
-    found = await settled(ways.stack.http, accepted["id"])
+    found = await wait_until_settled(ways.stack.http, accepted["id"])
     (derived,) = found["reactions"][0]["published"]
     assert derived["type"] == f"b.out.{way}"
     if way != "http":
@@ -119,21 +125,21 @@ async def test_events_come_in_and_what_is_derived_goes_out(ways: Ways, way: str,
         assert got.attributes["type"] == f"b.out.{way}"
         assert unquote(got.attributes["correlationid"]) == f"c-{source}"
         assert unquote(got.attributes["subject"]) == "sü b"
-        assert got.attributes["causationid"] == said["id"]
+        assert got.attributes["causationid"] == cloud_event["id"]
         assert got.attributes["hops"] == "1"
         assert got.content_type == "application/json"
-        assert json.loads(got.body)["seen"] == said["data"]
+        assert json.loads(got.body)["seen"] == cloud_event["data"]
 
 
 @pytest.mark.parametrize("way", KINDS)
 async def test_the_same_event_ten_times_over_two_transports_is_one_run(ways: Ways, way: str) -> None:
     source = f"/ten/{way}"
-    said = event(f"b.in.{way}", {"n": 1}, source=source, hops=2)
+    cloud_event = event(f"b.in.{way}", {"n": 1}, source=source, hops=2)
     for number in range(5):
-        await asyncio.gather(ways.send(way, said, structured=number % 2 == 0), ways.send("http", said))
+        await asyncio.gather(ways.send(way, cloud_event, structured=number % 2 == 0), ways.send("http", cloud_event))
     (accepted,) = await ways.accepted(source, 1)
     await until(lambda: nothing_left(ways, way), seconds=60)
-    await settled(ways.stack.http, accepted["id"])
+    await wait_until_settled(ways.stack.http, accepted["id"])
     assert len(await ways.accepted(source, 1)) == 1
     assert len(await ways.got(way, 1)) == 1
     letters = (await ways.stack.http.get(LETTERS, params={"kind": "rejected"})).json()["items"]
@@ -167,14 +173,14 @@ async def test_poison_is_a_dead_letter_and_the_next_one_flows(ways: Ways, way: s
             letters = (await ways.stack.http.get(LETTERS, params={"kind": "rejected", "limit": 100})).json()["items"]
             reasons = [letter["reason"] for letter in letters if letter["via"] == way]
             await asyncio.sleep(0.2)
-    said = " | ".join(reasons)
-    assert "is no JSON" in said
-    assert "id: Field required" in said
-    assert "is not what its content type says" in said
-    assert "bytes" in said or "must be a string" in said
+    reasons_text = " | ".join(reasons)
+    assert "is no JSON" in reasons_text
+    assert "id: Field required" in reasons_text
+    assert "is not what its content type says" in reasons_text
+    assert "bytes" in reasons_text or "must be a string" in reasons_text
     for letter in letters:
-        begun = await ways.stack.temporal.get_workflow_handle(f"default:{letter['id']}").fetch_history()
-        given = begun.events[0].workflow_execution_started_event_attributes.input.payloads[0].data
+        history = await ways.stack.temporal.get_workflow_handle(f"default:{letter['id']}").fetch_history()
+        given = history.events[0].workflow_execution_started_event_attributes.input.payloads[0].data
         assert b"authorization" not in given, "headers that are no event's are not kept"
     if way != "http":
         await ways.got(way, 1)

@@ -10,13 +10,13 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.agent_calls import AgentCalls
 from activities.calls_in_flight import CallsInFlight
-from adapters.agents.circuits import Circuits
-from adapters.agents.gate import Gate
+from adapters.agents.circuits import CircuitBreakers
+from adapters.agents.gate import AdmissionControl
 from adapters.agents.registry import AgentRegistry
 from adapters.disk_space import DiskSpace
 from adapters.streams.publisher import StreamPublisher
 from contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
-from contracts.calls import AgentCall, CallHeartbeat, Opening
+from contracts.calls import AgentCall, CallHeartbeat, InlineStart
 from tests.processes import until
 from tests.stack import Stack
 
@@ -52,14 +52,14 @@ def environment_of(stack: Stack) -> ActivityEnvironment:
     return ActivityEnvironment(client=stack.temporal)
 
 
-def calls_of(stack: Stack, agent: Agent, *, opening: float = 0.05, max_calls: int = 10) -> AgentCalls:
-    gate = Gate(Circuits(stack.temporal, "sevenfold", {}), {})
+def calls_of(stack: Stack, agent: Agent, *, inline_seconds: float = 0.05, max_calls: int = 10) -> AgentCalls:
+    admission = AdmissionControl(CircuitBreakers(stack.temporal, "sevenfold", {}), {})
     return AgentCalls(
         AgentRegistry({"slow": agent}),
-        gate,
+        admission,
         stack.streams,
         DiskSpace(None),
-        opening=timedelta(seconds=opening),
+        inline_timeout=timedelta(seconds=inline_seconds),
         max_calls=max_calls,
     )
 
@@ -67,7 +67,7 @@ def calls_of(stack: Stack, agent: Agent, *, opening: float = 0.05, max_calls: in
 async def test_an_opened_call_is_taken_over_not_started_anew(stack: Stack) -> None:
     agent = Slow()
     calls = calls_of(stack, agent)
-    assert await environment_of(stack).run(calls.open_agent_call, call()) == Opening(begun=True)
+    assert await environment_of(stack).run(calls.start_call_inline, call()) == InlineStart(is_running=True)
     heartbeats: list[object] = []
     environment = environment_of(stack)
     environment.on_heartbeat = lambda *details: heartbeats.extend(details)
@@ -78,7 +78,7 @@ async def test_an_opened_call_is_taken_over_not_started_anew(stack: Stack) -> No
     assert outcome.reply.response == "done"
     assert outcome.attempt == 1
     assert agent.started == 1
-    assert heartbeats[0] == CallHeartbeat(progress=Progress(percent=50), called=True)
+    assert heartbeats[0] == CallHeartbeat(progress=Progress(percent=50), agent_called=True)
 
 
 class Counting:
@@ -104,7 +104,7 @@ async def test_a_text_without_end_is_a_failed_call(stack: Stack) -> None:
 
 async def test_an_opened_call_that_is_lost_was_an_attempt(stack: Stack) -> None:
     """So that its readers are told to forget what they may have heard of it."""
-    lost = call().model_copy(update={"opened": True})
+    lost = call().model_copy(update={"started_inline": True})
     outcome = await environment_of(stack).run(calls_of(stack, Counting()).call_agent, lost)
     assert outcome.reply.data == {"attempt": 2}
 
@@ -113,7 +113,7 @@ async def test_an_opening_that_is_done_again_finds_its_call(stack: Stack) -> Non
     agent = Slow()
     calls = calls_of(stack, agent)
     for _ in range(3):
-        assert await environment_of(stack).run(calls.open_agent_call, call()) == Opening(begun=True)
+        assert await environment_of(stack).run(calls.start_call_inline, call()) == InlineStart(is_running=True)
     agent.enough.set()
     assert (await environment_of(stack).run(calls.call_agent, call())).reply.response == "done"
     assert agent.started == 1
@@ -123,19 +123,21 @@ async def test_a_call_that_nobody_takes_over_is_ended(stack: Stack) -> None:
     agent = Slow()
     calls = CallsInFlight(10, adoption_seconds=0.1)
     publisher = StreamPublisher(
-        stack.streams, "default:qry_x", 1, datetime.now(UTC) + timedelta(seconds=30), held=True
+        stack.streams, "default:qry_x", 1, datetime.now(UTC) + timedelta(seconds=30), awaits_adoption=True
     )
-    calls.leave("qry_x", calls.start(agent, call().request, call().origin.context(call().deadline), publisher))
+    calls.park(
+        "qry_x", calls.start(agent, call().request, call().request_context.agent_context(call().deadline), publisher)
+    )
     await until(lambda: agent.cancelled)
     assert agent.cancelled == 1
-    assert calls.take("qry_x") is None
+    assert calls.adopt("qry_x") is None
 
 
 async def test_without_room_a_call_is_not_opened(stack: Stack) -> None:
     agent = Slow()
     calls = calls_of(stack, agent, max_calls=1)
-    await environment_of(stack).run(calls.open_agent_call, call("qry_a"))
-    assert await environment_of(stack).run(calls.open_agent_call, call("qry_b")) == Opening()
+    await environment_of(stack).run(calls.start_call_inline, call("qry_a"))
+    assert await environment_of(stack).run(calls.start_call_inline, call("qry_b")) == InlineStart()
     assert agent.started == 1
     agent.enough.set()
     await environment_of(stack).run(calls.call_agent, call("qry_a"))
@@ -146,7 +148,7 @@ async def test_without_room_a_call_is_not_opened(stack: Stack) -> None:
 async def test_what_was_opened_ends_with_the_process(stack: Stack) -> None:
     agent = Slow()
     calls = calls_of(stack, agent)
-    await environment_of(stack).run(calls.open_agent_call, call())
+    await environment_of(stack).run(calls.start_call_inline, call())
     await calls.close()
     assert agent.cancelled == 1
 
@@ -167,11 +169,11 @@ async def test_an_opening_that_is_done_again_after_its_reply_asks_nobody(stack: 
     # as when a signal arrives in the workflow task that makes the call: the server refuses its outcome
     agent = Slow()
     agent.enough.set()
-    calls = calls_of(stack, agent, opening=5)
-    first = await environment_of(stack).run(calls.open_agent_call, call())
+    calls = calls_of(stack, agent, inline_seconds=5)
+    first = await environment_of(stack).run(calls.start_call_inline, call())
     assert first.outcome is not None
-    assert await environment_of(stack).run(calls.open_agent_call, call()) == first
+    assert await environment_of(stack).run(calls.start_call_inline, call()) == first
     assert agent.started == 1
-    await environment_of(stack).run(calls.open_agent_call, call("qry_y"))
+    await environment_of(stack).run(calls.start_call_inline, call("qry_y"))
     assert agent.started == 2, "another run is another call"
     await calls.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from contracts.identity import keyed_id
+from contracts.identity import derive_id
 from contracts.runs import Pattern
 from tests.agents import CALLS, CLEANED_UP
 from tests.stack import Stack
@@ -22,11 +22,11 @@ async def start_slow(stack: Stack, agent: str = "careful", wait: int = 1) -> str
 
 
 async def until_cleaned_up(run_id: str, seconds: float = 20) -> float:
-    begun = time.monotonic()
+    started_at = time.monotonic()
     async with asyncio.timeout(seconds):
         while run_id not in CLEANED_UP:
             await asyncio.sleep(0.01)
-    return time.monotonic() - begun
+    return time.monotonic() - started_at
 
 
 async def cancelled_within(stack: Stack, seconds: float, **how: Any) -> str:
@@ -52,7 +52,7 @@ async def test_cancel_reaches_the_agent_within_a_second_and_the_run_ends_as_canc
 
 async def test_cancel_in_the_first_moments_reaches_the_call_that_was_opened(stack: Stack) -> None:
     # the call is held by its workflow task for its opening, then by the activity that hears of the cancellation
-    run_id = await cancelled_within(stack, stack.settings.opening_seconds + 1.0, wait=0)
+    run_id = await cancelled_within(stack, stack.settings.inline_start_seconds + 1.0, wait=0)
     assert (await stack.run_until(run_id, "cancelled", "failed"))["status"] == "cancelled"
 
 
@@ -100,7 +100,7 @@ async def test_cancelling_what_has_ended_changes_nothing(stack: Stack) -> None:
 
 async def test_a_client_that_disconnects_cancels_nothing(stack: Stack) -> None:
     headers = {"Idempotency-Key": "gone-away"}
-    run_id = keyed_id("qry", "default", Pattern.SYNCHRONOUS, "gone-away")
+    run_id = derive_id("qry", "default", Pattern.SYNCHRONOUS, "gone-away")
     waiting = asyncio.create_task(stack.query(agent="careful", params={"seconds": 2}, headers=headers))
     async with asyncio.timeout(10):
         while (await stack.http.get(f"/api/agent/runs/{run_id}")).status_code != 200:
@@ -117,10 +117,10 @@ async def test_a_client_that_disconnects_cancels_nothing(stack: Stack) -> None:
 
 async def test_no_attempt_overruns_the_runs_time(stack: Stack) -> None:
     """The worker itself ends it, and does not wait to be told by the server."""
-    begun = time.monotonic()
+    started_at = time.monotonic()
     answer = await stack.query(agent="careful", params={"seconds": 60}, timeout=3)
     assert answer.status_code == 504
     run_id = answer.json()["runId"]
     await until_cleaned_up(run_id)
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - started_at < 20
     assert CALLS[run_id] == 2, "one attempt: started, cleaned up"

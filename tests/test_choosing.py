@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from contracts.recommendation import Client, Maturity, Situation, recommend
+from contracts.recommendation import ClientKind, Maturity, Situation, recommend
 from contracts.runs import Pattern
 from tests.receivers import SECRET, running_receiver
 from tests.stack import Stack
@@ -28,11 +28,11 @@ RECOMMEND = "/api/agent/patterns/recommend"
         (Situation(duration_seconds=60, real_time_feedback=True), Pattern.STREAMING),
         (Situation(duration_seconds=20, real_time_feedback=False), Pattern.QUEUE),
         (Situation(duration_seconds=61), Pattern.QUEUE),
-        (Situation(duration_seconds=600, client=Client.THIRD_PARTY), Pattern.WEBHOOK),
-        (Situation(duration_seconds=600, client=Client.LEGACY), Pattern.POLLING),
-        (Situation(duration_seconds=2, client=Client.LEGACY, real_time_feedback=True), Pattern.POLLING),
+        (Situation(duration_seconds=600, client=ClientKind.THIRD_PARTY), Pattern.WEBHOOK),
+        (Situation(duration_seconds=600, client=ClientKind.LEGACY), Pattern.POLLING),
+        (Situation(duration_seconds=2, client=ClientKind.LEGACY, real_time_feedback=True), Pattern.POLLING),
         (Situation(requests_per_minute=500), Pattern.QUEUE),
-        (Situation(requests_per_minute=5_000, client=Client.OWN), Pattern.EVENT),
+        (Situation(requests_per_minute=5_000, client=ClientKind.OWN), Pattern.EVENT),
         (Situation(requests_per_minute=5_000, maturity=Maturity.MATURE), Pattern.EVENT),
         (Situation(maturity=Maturity.GROWING), Pattern.QUEUE),
     ],
@@ -46,7 +46,7 @@ def test_the_articles_questions(situation: Situation, pattern: Pattern) -> None:
 
 def test_every_answer_has_a_pattern_that_can_work() -> None:
     for seconds in (None, 1, 30, 31, 1_000):
-        for client in (None, *Client):
+        for client in (None, *ClientKind):
             for rate in (None, 10, 500, 5_000):
                 for watch in (None, True, False):
                     for maturity in (None, *Maturity):
@@ -61,12 +61,12 @@ def test_every_answer_has_a_pattern_that_can_work() -> None:
                         )
                         if seconds and seconds > 30:
                             assert found.pattern is not Pattern.SYNCHRONOUS
-                        if client is Client.LEGACY:
+                        if client is ClientKind.LEGACY:
                             assert found.pattern in (Pattern.POLLING, Pattern.SYNCHRONOUS, Pattern.QUEUE)
 
 
 def test_conflicts_and_mistakes_are_said() -> None:
-    legacy = recommend(Situation(client=Client.LEGACY, real_time_feedback=True))
+    legacy = recommend(Situation(client=ClientKind.LEGACY, real_time_feedback=True))
     assert "cannot show progress" in legacy.conflicts[0]
     small = recommend(Situation(requests_per_minute=5_000, maturity=Maturity.EARLY, duration_seconds=90))
     assert any("early team" in conflict for conflict in small.conflicts)

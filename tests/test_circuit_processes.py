@@ -13,9 +13,9 @@ from runtime.settings import Settings
 from tests.processes import EmbeddedTemporalOnly, until
 from tests.receivers import Receiver, Send, running_receiver
 from tests.stack import Sevenfold, http_client, make_settings, sevenfold, until_ready
-from tests.upstreams import says
+from tests.upstreams import reply_script
 
-OK = says({"response": "well"})
+OK = reply_script({"response": "well"})
 
 
 @dataclass
@@ -64,10 +64,10 @@ async def processes(tmp_path: Path, terms: str, *, workers: int = 2) -> AsyncIte
 
 
 async def test_five_hundred_queued_runs_over_an_outage(tmp_path: Path) -> None:
-    circuit = "circuit = {minimum_calls = 5, pause = 2, longest_pause = 5}"
+    circuit = "circuit = {minimum_calls = 5, open_seconds = 2, max_open_seconds = 5}"
     async with processes(tmp_path, circuit) as running:
         running.upstream.by_path["/run"] = 503
-        begun = time.monotonic()
+        started_at = time.monotonic()
         accepting = asyncio.Semaphore(20)
 
         async def accepted() -> str:
@@ -75,7 +75,7 @@ async def test_five_hundred_queued_runs_over_an_outage(tmp_path: Path) -> None:
                 return await running.task()
 
         ids = await asyncio.gather(*(accepted() for _ in range(500)))
-        await asyncio.sleep(max(0.0, begun + 20 - time.monotonic()))
+        await asyncio.sleep(max(0.0, started_at + 20 - time.monotonic()))
         assert await running.state() != "closed"
         during = len(running.upstream.posts)
         running.upstream.by_path["/run"] = OK
@@ -98,7 +98,7 @@ async def test_five_hundred_queued_runs_over_an_outage(tmp_path: Path) -> None:
 async def test_one_circuit_for_all_processes(tmp_path: Path) -> None:
     pause = 4.0
     async with processes(
-        tmp_path, f"circuit = {{minimum_calls = 4, pause = {pause}, longest_pause = {pause}}}"
+        tmp_path, f"circuit = {{minimum_calls = 4, open_seconds = {pause}, max_open_seconds = {pause}}}"
     ) as running:
         running.upstream.by_path["/run"] = 500
         await asyncio.gather(*(running.query() for _ in range(8)))
@@ -128,7 +128,7 @@ async def test_one_circuit_for_all_processes(tmp_path: Path) -> None:
 
 async def test_the_worker_that_probes_is_killed(tmp_path: Path) -> None:
     """The circuit does not stay half-open for ever, and the run that probed goes on."""
-    circuit = "circuit = {minimum_calls = 2, pause = 1, longest_pause = 2}"
+    circuit = "circuit = {minimum_calls = 2, open_seconds = 1, max_open_seconds = 2}"
     async with processes(tmp_path, circuit) as running:
         running.upstream.by_path["/run"] = 500
         await asyncio.gather(*(running.query() for _ in range(4)))
@@ -158,12 +158,12 @@ class Busy:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.now = self.most = 0
-        self.begun: list[float] = []
+        self.started_at: list[float] = []
 
     async def __call__(self, send: Send) -> None:
         self.now += 1
         self.most = max(self.most, self.now)
-        self.begun.append(time.monotonic())
+        self.started_at.append(time.monotonic())
         try:
             await asyncio.sleep(self.seconds)
             await OK(send)
@@ -183,12 +183,12 @@ async def test_so_many_calls_at_once_over_all_workers(tmp_path: Path) -> None:
     async with processes(tmp_path, "max_concurrency = 6") as running:
         server = Busy(0.25)
         running.upstream.by_path["/run"] = server
-        begun = time.monotonic()
+        started_at = time.monotonic()
         ids = [await running.task() for _ in range(200)]
         await all_completed(running, ids, 120)
         assert server.most == 6
-        assert time.monotonic() - begun < 80, "8.3 s at best: the places are not left empty"
-        assert len(server.begun) == 200, "waiting is no attempt"
+        assert time.monotonic() - started_at < 80, "8.3 s at best: the places are not left empty"
+        assert len(server.started_at) == 200, "waiting is no attempt"
 
 
 async def test_a_limit_below_the_number_of_workers_goes_round(tmp_path: Path) -> None:
@@ -206,8 +206,8 @@ async def test_so_many_calls_a_second_over_all_workers(tmp_path: Path) -> None:
         since = time.monotonic()
         await all_completed(running, [await running.task() for _ in range(80)], 90)
         # counted from the first, since calls may be late on a busy machine, and then come together
-        assert all(number <= 10 * (at - since) + 6 for number, at in enumerate(server.begun, 1))
-        assert server.begun[-1] - since < 60
+        assert all(number <= 10 * (at - since) + 6 for number, at in enumerate(server.started_at, 1))
+        assert server.started_at[-1] - since < 60
 
 
 async def test_a_worker_that_died_gives_its_share_back(tmp_path: Path) -> None:
@@ -227,9 +227,9 @@ async def test_who_waits_is_told_to_come_again(tmp_path: Path) -> None:
         server = running.upstream.by_path["/run"] = Busy(12)
         first = [asyncio.create_task(running.query()) for _ in range(2)]
         await until(lambda: server.now == 2)
-        begun = time.monotonic()
+        started_at = time.monotonic()
         refused = await running.query()
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - started_at < 8
         assert refused.status_code == 429, refused.text
         assert refused.json()["type"] == "urn:sevenfold:problem:agent-busy"
         assert int(refused.headers["retry-after"]) >= 1

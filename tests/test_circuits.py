@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from contracts.circuits import CircuitState, circuit_of
-from tests.event_help import event, published, settled, subscribed, tree
+from contracts.circuits import OpenCircuit, circuit_workflow_id
+from tests.event_help import event, published, subscribed, tree, wait_until_settled
 from tests.processes import until
 from tests.receivers import Receiver, hangs, running_receiver
-from tests.stack import Stack, another_door, running_stack
-from tests.upstreams import Script, events, says, streams
+from tests.stack import Stack, another_api, running_stack
+from tests.upstreams import Script, events, reply_script, streams
 
 NAMES = (
     "seen",
@@ -32,7 +32,7 @@ NAMES = (
 # seconds: longer where something is done while it lasts
 PAUSES = {"seen": 10, "stopped": 20}
 
-OK = says({"response": "well again"})
+OK = reply_script({"response": "well again"})
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,9 @@ async def circuits(upstream: Receiver, tmp_path_factory: pytest.TempPathFactory)
 [agents.{name}]
 kind = "http"
 url = "{upstream.url(f"/{name}")}"
-circuit = {{minimum_calls = 4, pause = {PAUSES.get(name, 3)}, longest_pause = {max(8, PAUSES.get(name, 3))}}}
+circuit.minimum_calls = 4
+circuit.open_seconds = {PAUSES.get(name, 3)}
+circuit.max_open_seconds = {max(8, PAUSES.get(name, 3))}
 """
         for name in NAMES
     )
@@ -94,8 +96,8 @@ async def test_open_refused_half_open_closed(circuits: Stack, upstream: Receiver
     await open_circuit(circuits, upstream, "seen")
     calls = len(upstream.at("/seen"))
     assert calls == 4, "as many as it takes"
-    told = await circuit(circuits, "seen")
-    assert 0 < float(str(told["retryAfter"])) <= 10
+    closed_state = await circuit(circuits, "seen")
+    assert 0 < float(str(closed_state["retryAfter"])) <= 10
     for path, body in (("query", {"query": "hi"}), ("stream", {"query": "hi"}), ("hybrid", {"task": "work"})):
         answer = await circuits.http.post(f"/api/agent/{path}", json={**body, "agent": "seen"})
         assert answer.status_code == 503, answer.text
@@ -103,15 +105,15 @@ async def test_open_refused_half_open_closed(circuits: Stack, upstream: Receiver
         assert "/tasks" in answer.json()["detail"]
         assert 1 <= int(answer.headers["retry-after"]) <= 10
     assert len(upstream.at("/seen")) == calls, "nobody calls it"
-    async with another_door(circuits) as door:
-        assert (await door.query(agent="seen")).status_code == 503, "every process knows"
+    async with another_api(circuits) as api:
+        assert (await api.query(agent="seen")).status_code == 503, "every process knows"
     await until_state(circuits, "seen", "half-open")
     upstream.by_path["/seen"] = OK
     assert (await circuits.query(agent="seen")).status_code == 200
     assert (await circuit(circuits, "seen"))["state"] == "closed"
-    await asyncio.wait_for(circuits.temporal.get_workflow_handle(circuit_of("seen")).result(), 20)
-    async with another_door(circuits) as door:
-        assert (await door.query(agent="seen")).status_code == 200
+    await asyncio.wait_for(circuits.temporal.get_workflow_handle(circuit_workflow_id("seen")).result(), 20)
+    async with another_api(circuits) as api:
+        assert (await api.query(agent="seen")).status_code == 200
 
 
 async def test_queued_runs_wait_and_go_on_by_themselves(circuits: Stack, upstream: Receiver) -> None:
@@ -122,7 +124,7 @@ async def test_queued_runs_wait_and_go_on_by_themselves(circuits: Stack, upstrea
     ids += [await task(circuits, "queued") for _ in range(19)]
     assert run["status"] == "processing"
     assert run["attempt"] == 1, "it was not asked yet"
-    assert "left alone" in run["waiting"]["because"]
+    assert "left alone" in run["waiting"]["reason"]
     assert datetime.fromisoformat(run["waiting"]["until"]) > datetime.fromisoformat(run["createdAt"])
     await until(lambda: len(upstream.at("/queued")) > calls, 20)
     await asyncio.sleep(2)  # the pause is twice as long by now
@@ -142,14 +144,14 @@ async def test_queued_runs_wait_and_go_on_by_themselves(circuits: Stack, upstrea
 
 async def test_items_of_a_job_wait_too(circuits: Stack, upstream: Receiver) -> None:
     body = {"task": "work", "agent": "items", "data": {"items": list(range(60))}, "concurrency": 10}
-    upstream.by_path["/items"] = says({"response": "ok"})
+    upstream.by_path["/items"] = reply_script({"response": "ok"})
     job = (await circuits.http.post("/api/agent/jobs", json={**body, "data": {"items": [1]}})).json()["jobId"]
     await circuits.run_until(job, "completed")
     await open_circuit(circuits, upstream, "items")
     calls = len(upstream.at("/items"))
     job = (await circuits.http.post("/api/agent/jobs", json=body)).json()["jobId"]
     await until_waiting(circuits, job)
-    upstream.by_path["/items"] = says({"response": "ok"})
+    upstream.by_path["/items"] = reply_script({"response": "ok"})
     await circuits.run_until(job, "completed", seconds=30)
     progress = (await circuits.http.get(f"/api/agent/jobs/{job}")).json()["progress"]
     assert (progress["completed"], progress["failed"]) == (60, 0)
@@ -162,16 +164,16 @@ async def test_a_reactions_attempts_are_calls(circuits: Stack, upstream: Receive
     await open_circuit(circuits, upstream, "event")
     event_id = await published(circuits.http, event("circuit.event"))
     async with asyncio.timeout(10):
-        while not (begun := (await tree(circuits.http, event_id))["reactions"]):
+        while not (started_at := (await tree(circuits.http, event_id))["reactions"]):
             await asyncio.sleep(0.05)
-    reaction_id = begun[0]["id"]
+    reaction_id = started_at[0]["id"]
     await until_waiting(circuits, reaction_id)
-    handle = circuits.temporal.get_workflow_handle(circuit_of("event"))
+    handle = circuits.temporal.get_workflow_handle(circuit_workflow_id("event"))
     async with asyncio.timeout(20):  # one way or the other, a probe fails
-        while (await (await handle.describe()).memo_value("state", type_hint=CircuitState)).openings < 2:
+        while (await (await handle.describe()).memo_value("state", type_hint=OpenCircuit)).consecutive_openings < 2:
             await circuits.query(agent="event", timeout=2)
     upstream.by_path["/event"] = OK
-    (reaction,) = (await settled(circuits.http, event_id))["reactions"]
+    (reaction,) = (await wait_until_settled(circuits.http, event_id))["reactions"]
     assert reaction["status"] == "completed"
     asked = [post.json["attempt"] for post in upstream.at("/event") if post.json["runId"] == reaction_id]
     assert asked == list(range(1, len(asked) + 1))
@@ -198,17 +200,17 @@ async def test_a_probe_that_fails_opens_it_for_longer(circuits: Stack, upstream:
     await open_circuit(circuits, upstream, "longer")
     for pause in (6, 8, 8):
         await until_state(circuits, "longer", "half-open")
-        begun = time.monotonic()
+        started_at = time.monotonic()
         assert (await circuits.query(agent="longer")).status_code == 503
         left = float(str((await circuit(circuits, "longer"))["retryAfter"]))
         # the query that probed was tried again after a second or so, and refused
-        assert left <= pause <= left + time.monotonic() - begun + 0.5
+        assert left <= pause <= left + time.monotonic() - started_at + 0.5
 
 
 async def test_closed_by_hand(circuits: Stack, upstream: Receiver) -> None:
     await open_circuit(circuits, upstream, "by-hand")
     upstream.by_path["/by-hand"] = OK
-    await circuits.temporal.get_workflow_handle(circuit_of("by-hand")).signal("close")
+    await circuits.temporal.get_workflow_handle(circuit_workflow_id("by-hand")).signal("close")
     await until_state(circuits, "by-hand", "closed")
     assert (await circuits.query(agent="by-hand")).status_code == 200
 
@@ -218,10 +220,10 @@ async def test_what_waits_can_be_cancelled(circuits: Stack, upstream: Receiver) 
     calls = len(upstream.at("/stopped"))
     run_id = await task(circuits, "stopped")
     await until_waiting(circuits, run_id)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     await circuits.http.post(f"/api/agent/runs/{run_id}/cancel")
     await circuits.run_until(run_id, "cancelled")
-    assert time.monotonic() - begun < 10, "it does not wait for the pause to end"
+    assert time.monotonic() - started_at < 10, "it does not wait for the pause to end"
     assert len(upstream.at("/stopped")) == calls
 
 
@@ -229,12 +231,12 @@ async def test_a_run_whose_time_is_over_first_fails(circuits: Stack, upstream: R
     await open_circuit(circuits, upstream, "stopped")
     run_id = await task(circuits, "stopped", timeout=1)
     run = await circuits.run_until(run_id, "failed")
-    assert dict(run["error"])["verdict"] in ("CircuitOpen", "DeadlineExceeded")  # type: ignore[call-overload]
+    assert dict(run["error"])["code"] in ("CircuitOpen", "DeadlineExceeded")  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(
     "script",
-    [says({"detail": "no"}, 422), says({}, 429), says({"detail": "no key"}, 401)],
+    [reply_script({"detail": "no"}, 422), reply_script({}, 429), reply_script({"detail": "no key"}, 401)],
     ids=["refuses", "asks for a pause", "refuses the key"],
 )
 async def test_what_is_no_failure(circuits: Stack, upstream: Receiver, script: Script) -> None:
@@ -253,21 +255,21 @@ async def test_a_client_with_little_time_is_not_the_agents_fault(circuits: Stack
 async def test_streams_that_break_off_open_it(circuits: Stack, upstream: Receiver) -> None:
     upstream.by_path["/streamed"] = streams(*events({"text": "a"}), resets=True)
 
-    async def told() -> str:
+    async def read_lines() -> str:
         body = {"query": "x", "agent": "streamed"}
         async with circuits.http.stream("POST", "/api/agent/stream", json=body) as answer:
             return (await answer.aread()).decode()
 
-    for said in await asyncio.gather(*(told() for _ in range(4))):
-        assert "event: error" in said
-        assert "circuit-open" in said, "not tried again, since it is known to fail"
+    for lines in await asyncio.gather(*(read_lines() for _ in range(4))):
+        assert "event: error" in lines
+        assert "circuit-open" in lines, "not tried again, since it is known to fail"
     assert 4 <= len(upstream.at("/streamed")) <= 7, "20 without a circuit"
 
 
 async def test_what_the_temporal_ui_shows(circuits: Stack, upstream: Receiver) -> None:
     await open_circuit(circuits, upstream, "by-hand")
-    handle = circuits.temporal.get_workflow_handle(circuit_of("by-hand"))
-    state: CircuitState = await (await handle.describe()).memo_value("state", type_hint=CircuitState)
-    assert state.openings == 1
+    handle = circuits.temporal.get_workflow_handle(circuit_workflow_id("by-hand"))
+    state: OpenCircuit = await (await handle.describe()).memo_value("state", type_hint=OpenCircuit)
+    assert state.consecutive_openings == 1
     history = await handle.fetch_history()
     assert len(history.events) < 10, "transitions only"

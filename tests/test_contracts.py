@@ -3,11 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.preferences import DEFAULT_WAIT, read_preference
+from api.preferences import DEFAULT_WAIT, parse_prefer
 from contracts.answers import processing_time
-from contracts.identity import is_public_id, keyed_id, new_id, public_id, workflow_id
+from contracts.identity import build_workflow_id, derive_id, is_public_id, new_id, parse_public_id
 from contracts.streams import StreamEntry
-from contracts.verdicts import AgentError, Verdict
+from contracts.verdicts import AgentError, ErrorCode
 
 
 def test_new_ids_have_the_form_and_differ() -> None:
@@ -18,18 +18,18 @@ def test_new_ids_have_the_form_and_differ() -> None:
 
 @given(st.text(), st.text(), st.text())
 def test_a_keyed_id_is_always_the_same_and_belongs_to_tenant_route_and_key(tenant: str, route: str, key: str) -> None:
-    one = keyed_id("qry", tenant, route, key)
+    one = derive_id("qry", tenant, route, key)
     assert is_public_id(one)
-    assert one == keyed_id("qry", tenant, route, key)
-    assert one != keyed_id("qry", tenant + "x", route, key)
-    assert one != keyed_id("qry", tenant, route + "x", key)
-    assert one != keyed_id("qry", tenant, route, key + "x")
-    assert public_id(workflow_id(tenant, one)) == one
+    assert one == derive_id("qry", tenant, route, key)
+    assert one != derive_id("qry", tenant + "x", route, key)
+    assert one != derive_id("qry", tenant, route + "x", key)
+    assert one != derive_id("qry", tenant, route, key + "x")
+    assert parse_public_id(build_workflow_id(tenant, one)) == one
 
 
 def test_a_keyed_id_never_changes_between_releases() -> None:
     # It is the idempotency of every run that was started before a deployment.
-    assert keyed_id("qry", "default", "synchronous", "key") == "qry_44qjjpbifowiabrckdla27jaca"
+    assert derive_id("qry", "default", "synchronous", "key") == "qry_44qjjpbifowiabrckdla27jaca"
 
 
 @given(st.text())
@@ -38,13 +38,13 @@ def test_other_texts_are_no_ids(text: str) -> None:
 
 
 def test_preferences() -> None:
-    assert read_preference(None).seconds == DEFAULT_WAIT
-    assert read_preference("wait=5").seconds == 5
-    assert read_preference('foo, wait="7"; x=y').seconds == 7
-    assert read_preference("wait=999").seconds == 60
-    assert read_preference("wait=999").applied == "wait=60"
-    assert read_preference("respond-async").seconds == 0
-    assert read_preference("respond-async, wait=10").seconds == 10, "RFC 7240: asynchronous after that time"
+    assert parse_prefer(None).seconds == DEFAULT_WAIT
+    assert parse_prefer("wait=5").seconds == 5
+    assert parse_prefer('foo, wait="7"; x=y').seconds == 7
+    assert parse_prefer("wait=999").seconds == 60
+    assert parse_prefer("wait=999").applied == "wait=60"
+    assert parse_prefer("respond-async").seconds == 0
+    assert parse_prefer("respond-async, wait=10").seconds == 10, "RFC 7240: asynchronous after that time"
 
 
 def test_processing_times_read_as_in_the_article() -> None:
@@ -52,10 +52,10 @@ def test_processing_times_read_as_in_the_article() -> None:
 
 
 def test_every_verdict_of_a_call_has_one_class() -> None:
-    verdicts = [kind.verdict for kind in AgentError.__subclasses__()]
-    assert len(set(verdicts)) == len(verdicts)
-    final = {Verdict.AGENT_REJECTED, Verdict.DOCUMENT_UNREADABLE, Verdict.DEADLINE_EXCEEDED}
-    assert {v for v in Verdict if v.retryable} | final == set(verdicts)
+    codes = [kind.code for kind in AgentError.__subclasses__()]
+    assert len(set(codes)) == len(codes)
+    final = {ErrorCode.AGENT_REJECTED, ErrorCode.DOCUMENT_UNREADABLE, ErrorCode.DEADLINE_EXCEEDED}
+    assert {v for v in ErrorCode if v.is_retryable} | final == set(codes)
 
 
 @given(text=st.text(), index=st.integers(1, 10**9), attempt=st.integers(1, 99))

@@ -31,8 +31,8 @@ async def until_ended(http: httpx.AsyncClient, run_id: str, seconds: float = 60)
 
 @pytest.mark.parametrize("moment", ["while it is opened", "while it is an activity"])
 async def test_a_worker_killed_in_mid_run_is_taken_over_by_another(tmp_path: Path, moment: str) -> None:
-    opening = 3.0 if moment == "while it is opened" else 0.2
-    settings = make_settings(tmp_path, opening_seconds=opening)
+    inline_seconds = 3.0 if moment == "while it is opened" else 0.2
+    settings = make_settings(tmp_path, inline_start_seconds=inline_seconds)
     journal = tmp_path / "journal"
     async with EmbeddedTemporalOnly(settings) as address, http_client(settings.port) as http:
         with ExitStack() as processes:
@@ -40,8 +40,8 @@ async def test_a_worker_killed_in_mid_run_is_taken_over_by_another(tmp_path: Pat
             processes.enter_context(sevenfold("api", settings, **env))
             first = processes.enter_context(sevenfold("worker", settings, **env))
             await until_ready(settings.port)
-            promise = await ask(http, agent="careful", params={"seconds": 8, "journal": str(journal)})
-            run_id = promise.json()["queryId"]
+            accepted = await ask(http, agent="careful", params={"seconds": 8, "journal": str(journal)})
+            run_id = accepted.json()["queryId"]
             await until(lambda: journal.exists())
             await asyncio.sleep(1.0)
             assert f"{first.process.pid} 1 started" in journal.read_text()
@@ -64,15 +64,15 @@ async def test_a_worker_that_is_told_to_stop_hands_on_what_it_cannot_finish(tmp_
             processes.enter_context(sevenfold("api", settings, **env))
             first = processes.enter_context(sevenfold("worker", settings, **env))
             await until_ready(settings.port)
-            promise = await ask(http, agent="careful", params={"seconds": 10, "journal": str(journal)})
+            accepted = await ask(http, agent="careful", params={"seconds": 10, "journal": str(journal)})
             quick = await ask(http, agent="careful", params={"seconds": 1.2})
             await until(lambda: journal.exists())
             await asyncio.sleep(0.7)
             assert await asyncio.to_thread(first.terminate) == 0
             assert "cleaned up" in journal.read_text(), "the agent was told"
-            assert (await http.get(f"/api/agent/runs/{promise.json()['queryId']}")).json()["status"] == "processing"
+            assert (await http.get(f"/api/agent/runs/{accepted.json()['queryId']}")).json()["status"] == "processing"
             second = processes.enter_context(sevenfold("worker.py", settings, **env))
-            assert (await until_ended(http, promise.json()["queryId"]))["status"] == "completed"
+            assert (await until_ended(http, accepted.json()["queryId"]))["status"] == "completed"
             assert (await until_ended(http, quick.json()["queryId"]))["attempt"] == 1, "it had time to finish"
     assert journal.read_text().splitlines()[-1].startswith(f"{second.process.pid} 2 finished")
 
@@ -177,9 +177,9 @@ async def test_without_a_worker_it_is_not_ready_and_runs_wait(tmp_path: Path) ->
             unready = await http.get("/health/ready")
             assert unready.status_code == 503
             assert "sevenfold worker" in unready.json()["worker"]
-            promise = await ask(http, wait=1, agent="echo")
-            assert promise.status_code == 202
-            run_id = promise.json()["queryId"]
+            accepted = await ask(http, wait=1, agent="echo")
+            assert accepted.status_code == 202
+            run_id = accepted.json()["queryId"]
             assert (await http.get(f"/api/agent/runs/{run_id}")).json()["status"] == "queued"
             listed: list[str] = []
             async with asyncio.timeout(20):  # visibility lags

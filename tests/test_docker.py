@@ -226,8 +226,8 @@ def test_images_are_pinned():
 
 
 def test_cluster_is_the_version_that_is_embedded_and_measured():
-    said = subprocess.run([BIN / "temporal", "--version"], capture_output=True, text=True, check=True).stdout
-    server, ui = re.search(r"Server ([\d.]+), UI ([\d.]+)", said).groups()
+    output = subprocess.run([BIN / "temporal", "--version"], capture_output=True, text=True, check=True).stdout
+    server, ui = re.search(r"Server ([\d.]+), UI ([\d.]+)", output).groups()
     assert SERVICES["temporal"]["image"] == f"temporalio/server:{server}"
     assert SERVICES["temporal-schema"]["image"] == f"temporalio/admin-tools:{server}"
     assert SERVICES["temporal-namespace"]["image"] == f"temporalio/admin-tools:{server}"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from api.problems import Kind
+from api.problems import ProblemType
 from contracts import agent_config, config
 from contracts.config import SevenfoldConfig
 from contracts.subscriptions import SubscriptionConfig
@@ -230,4 +230,4 @@ def test_every_problem_type_is_documented() -> None:
     rows: dict[str, Any] = {
         slug: int(status) for slug, status in re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", text, re.MULTILINE)
     }
-    assert rows == {kind.type.rpartition(":")[2]: kind.status for kind in Kind}
+    assert rows == {kind.type.rpartition(":")[2]: kind.status for kind in ProblemType}

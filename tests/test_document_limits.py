@@ -147,10 +147,10 @@ async def test_a_process_that_somebody_kills_says_nothing_of_the_document():
 
 async def test_documents_wait_for_a_place_and_their_time_waits_too():
     reader = DocumentReader(Limits(seconds=0.6), concurrency=1)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     outcomes = await asyncio.gather(*(reader.extract(SLOW_PDF) for _ in range(3)), return_exceptions=True)
     assert [outcome.fault for outcome in outcomes] == [DocumentFault.TOO_SLOW] * 3
-    assert 1.8 < time.monotonic() - begun < 60
+    assert 1.8 < time.monotonic() - started_at < 60
 
 
 def test_a_process_whose_gateway_is_gone_ends_by_itself():

@@ -11,7 +11,7 @@ from adapters.documents.limits import Limits
 from contracts.agent import AgentContext, AgentRequest
 from contracts.document_errors import DocumentFault
 from contracts.documents import Document, DocumentByBytes, DocumentByText, DocumentByUrl, decode_inline
-from contracts.payload import WireRequest
+from contracts.payload import RequestBody
 from tests.documents import drawing, fault, pdf, read, sealed
 
 
@@ -83,7 +83,7 @@ async def test_text_is_tidied_and_cut():
 
 
 @pytest.mark.parametrize(
-    ("expected", "data", "said"),
+    ("expected", "data", "detail"),
     [
         ("encrypted", lambda: sealed("secret"), {}),
         ("encrypted", lambda: sealed("secret", algorithm="RC4-128"), {}),
@@ -102,8 +102,8 @@ async def test_text_is_tidied_and_cut():
         ("unsupported_type", lambda: bytes(range(1, 256)) * 50, {"content_type": "text/plain"}),
     ],
 )
-async def test_what_cannot_be_read_is_told(expected, data, said):
-    assert await fault(data(), **said) == expected
+async def test_what_cannot_be_read_is_told(expected, data, detail):
+    assert await fault(data(), **detail) == expected
 
 
 async def test_the_agent_gets_what_was_read():
@@ -113,8 +113,8 @@ async def test_the_agent_gets_what_was_read():
     request = AgentRequest(run_id="r", task="analyze_document", data={"document": document})
     context = AgentContext(deadline=datetime(2100, 1, 1, tzinfo=UTC))
     reply = [event async for event in BuiltinAgent().run(request, context)][-1]
-    told = {key: reply.data[key] for key in ("title", "pages", "contentType", "truncated", "words", "sentences")}
-    assert told == {
+    fields = {key: reply.data[key] for key in ("title", "pages", "contentType", "truncated", "words", "sentences")}
+    assert fields == {
         "title": "Work queues",
         "pages": 2,
         "contentType": "application/pdf",
@@ -126,7 +126,7 @@ async def test_the_agent_gets_what_was_read():
     assert {"summary", "keyTerms", "sentiment", "readingMinutes"} <= reply.data.keys()
 
 
-class Body(WireRequest):
+class Body(RequestBody):
     document: Document
 
 

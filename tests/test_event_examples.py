@@ -8,7 +8,7 @@ from typing import Any
 
 from faststream.specification.asyncapi.v3_0_0.schema import ApplicationSchema
 
-from tests.event_help import EVENTS, by_subscription, settled, subscribed
+from tests.event_help import EVENTS, by_subscription, subscribed, wait_until_settled
 from tests.stack import ROOT, Stack, http_client, make_settings, sevenfold, until_ready
 
 EXAMPLE = ROOT / "examples" / "events"
@@ -30,10 +30,10 @@ async def test_the_two_stories(tmp_path: Path) -> None:
         await until_ready(settings.port, process=dev)
         async with http_client(settings.port) as http:
             trees = []
-            for said in (customer, transaction, harmless):
-                answer = await http.post(EVENTS, json=said)
+            for cloud_event in (customer, transaction, harmless):
+                answer = await http.post(EVENTS, json=cloud_event)
                 assert answer.status_code == 202, answer.text
-                trees.append(await settled(http, answer.json()["items"][0]["id"]))
+                trees.append(await wait_until_settled(http, answer.json()["items"][0]["id"]))
     enriched = by_subscription(trees[0])["enrich-customers"]["published"][0]
     assert enriched["type"] == "customer.enriched"
     assert {one["subscription"]: one["status"] for one in enriched["reactions"]} == {

@@ -7,10 +7,17 @@ from typing import Any
 
 from temporalio.client import WorkflowExecutionStatus
 
-from contracts.events import Lane, LaneEntries, LaneEntry, LaneState, lane_of, reaction_id
-from contracts.identity import workflow_id
+from contracts.events import (
+    AcquireInput,
+    SemaphoreRef,
+    SemaphoreRequest,
+    SemaphoreState,
+    build_reaction_id,
+    ordering_workflow_id,
+)
+from contracts.identity import build_workflow_id
 from tests.agents import SEEN
-from tests.event_help import EVENTS, event, published, settled, subscribed, tree
+from tests.event_help import EVENTS, event, published, subscribed, tree, wait_until_settled
 from tests.processes import until
 from tests.stack import Stack
 
@@ -50,9 +57,9 @@ async def test_others_do_not_wait_and_a_poison_event_lets_the_next_one_pass(stac
     poison = await published(stack.http, event("t.turns", {"poison": True}, subject="a"))
     after = await published(stack.http, event("t.turns", {"poison": False}, subject="a"))
     without = await published(stack.http, event("t.turns", {"poison": False}))
-    assert (await settled(stack.http, without))["reactions"][0]["status"] == "completed"
-    assert (await settled(stack.http, poison))["reactions"][0]["status"] == "failed"
-    assert (await settled(stack.http, after))["reactions"][0]["status"] == "completed"
+    assert (await wait_until_settled(stack.http, without))["reactions"][0]["status"] == "completed"
+    assert (await wait_until_settled(stack.http, poison))["reactions"][0]["status"] == "failed"
+    assert (await wait_until_settled(stack.http, after))["reactions"][0]["status"] == "completed"
 
 
 async def test_an_event_leaves_a_lane_whose_subscription_was_removed(stack: Stack) -> None:
@@ -60,24 +67,26 @@ async def test_an_event_leaves_a_lane_whose_subscription_was_removed(stack: Stac
     first, second = [await published(stack.http, event("t.kept", {"key": "k", "n": n})) for n in range(2)]
     await until_reacted(stack, first)
     # the second waits for its turn; the intake had entered it in another lane too, for what was removed since
-    lane_id = lane_of("default", "removed", "=k")
-    entry = LaneEntry(
-        lane=Lane(id=lane_id, capacity=1, ordered=True), event=workflow_id("default", second), reaction="default:none"
+    semaphore_id = ordering_workflow_id("default", "removed", "=k")
+    entry = SemaphoreRequest(
+        semaphore=SemaphoreRef(id=semaphore_id, capacity=1, is_ordered=True),
+        event_workflow_id=build_workflow_id("default", second),
+        reaction_workflow_id="default:none",
     )
     await stack.temporal.start_workflow(
-        "EventLane",
-        LaneState(capacity=1),
-        id=lane_id,
+        "OrderingSemaphore",
+        SemaphoreState(capacity=1),
+        id=semaphore_id,
         task_queue=f"{stack.settings.task_queue}-events",
-        start_signal="enter",
-        start_signal_args=[LaneEntries(entries=[entry])],
+        start_signal="acquire",
+        start_signal_args=[AcquireInput(requests=[entry])],
     )
     await subscribed(stack, "removed", "t.removed", "echo", orderBy="data.key")
     passing = await published(stack.http, event("t.removed", {"key": "k"}))
-    assert (await settled(stack.http, passing))["reactions"][0]["status"] == "completed"
+    assert (await wait_until_settled(stack.http, passing))["reactions"][0]["status"] == "completed"
     for waiting in (second, first):
         await stack.http.post(f"/api/agent/runs/{waiting}/cancel")
-    await stack.http.post(f"/api/agent/runs/{reaction_id('default', first, 'kept')}/cancel")
+    await stack.http.post(f"/api/agent/runs/{build_reaction_id('default', first, 'kept')}/cancel")
 
 
 async def until_reacted(stack: Stack, event_id: str) -> None:
@@ -100,17 +109,17 @@ async def test_what_is_inside_a_lane_may_be_cancelled_or_terminated(stack: Stack
     assert (await tree(stack.http, second))["reactions"] == [], "it waits for its turn"
     await stack.http.post(f"/api/agent/runs/{inside}/cancel")
     inside = await reaction(second)
-    waiting = stack.temporal.get_workflow_handle(workflow_id("default", third))
+    waiting = stack.temporal.get_workflow_handle(build_workflow_id("default", third))
     await waiting.signal("cancel")
     async with asyncio.timeout(30):
         while (await waiting.describe()).status is not WorkflowExecutionStatus.CANCELED:
             await asyncio.sleep(0.1)
-    await stack.temporal.get_workflow_handle(workflow_id("default", inside)).terminate()
+    await stack.temporal.get_workflow_handle(build_workflow_id("default", inside)).terminate()
     # one that was terminated leaves no word; whoever cannot wait a minute lets the next one in by hand
-    lane = stack.temporal.get_workflow_handle(lane_of("default", "stopped", "=k"))
-    await lane.signal("leave", workflow_id("default", second))
+    semaphore = stack.temporal.get_workflow_handle(ordering_workflow_id("default", "stopped", "=k"))
+    await semaphore.signal("release", build_workflow_id("default", second))
     last = await published(stack.http, event("t.stopped", {"key": "k", "n": 3}))
     await stack.http.post(f"/api/agent/runs/{await reaction(last)}/cancel")
     async with asyncio.timeout(20):
-        assert (await lane.describe()).status is WorkflowExecutionStatus.RUNNING
-        await lane.result()
+        assert (await semaphore.describe()).status is WorkflowExecutionStatus.RUNNING
+        await semaphore.result()

@@ -16,12 +16,12 @@ from tests.event_help import (
     by_subscription,
     event,
     published,
-    settled,
     subscribed,
     tree,
+    wait_until_settled,
 )
 from tests.receivers import SECRET, running_receiver
-from tests.stack import Stack, another_door
+from tests.stack import Stack, another_api
 from tests.streams import events as sse
 
 
@@ -32,14 +32,14 @@ async def test_an_event_is_accepted_once_whatever_it_comes_by(stack: Stack) -> N
     batch = b"[" + bytes(structured.body) + b"," + bytes(structured.body) + b"]"
     batch_type = {"content-type": "application/cloudevents-batch+json"}
     statuses = []
-    async with another_door(stack) as elsewhere:
-        for door in (stack.http, elsewhere.http):
+    async with another_api(stack) as elsewhere:
+        for api in (stack.http, elsewhere.http):
             for headers, body in (
                 (structured.headers, structured.body),
                 ({**binary.headers, "content-type": "application/json"}, binary.body),
                 (batch_type, batch),
             ):
-                answer = await door.post(EVENTS, headers=dict(headers), content=bytes(body))
+                answer = await api.post(EVENTS, headers=dict(headers), content=bytes(body))
                 assert answer.status_code == 202, answer.text
                 statuses += [(item["status"], item["id"]) for item in answer.json()["items"]]
     assert [status for status, _ in statuses] == ["accepted"] + ["duplicate"] * 7
@@ -49,20 +49,20 @@ async def test_an_event_is_accepted_once_whatever_it_comes_by(stack: Stack) -> N
 
 
 async def test_a_hundred_of_the_same_at_once(stack: Stack) -> None:
-    said = event("t.hundred", {"n": 1})
-    answers = await asyncio.gather(*(stack.http.post(EVENTS, json=said) for _ in range(100)))
+    cloud_event = event("t.hundred", {"n": 1})
+    answers = await asyncio.gather(*(stack.http.post(EVENTS, json=cloud_event) for _ in range(100)))
     counted = [answer.json()["items"][0]["status"] for answer in answers]
     assert sorted(counted) == ["accepted"] + ["duplicate"] * 99
 
 
 async def test_another_payload_under_the_same_id_is_a_conflict_and_a_dead_letter(stack: Stack) -> None:
-    said = event("t.conflict", {"n": 1})
-    first = await published(stack.http, said)
-    answer = await stack.http.post(EVENTS, json={**said, "data": {"n": 2}})
+    cloud_event = event("t.conflict", {"n": 1})
+    first = await published(stack.http, cloud_event)
+    answer = await stack.http.post(EVENTS, json={**cloud_event, "data": {"n": 2}})
     assert answer.status_code == 409
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["runId"] == first
-    batch = await stack.http.post(EVENTS, json=[{**said, "data": {"n": 3}}, said])
+    batch = await stack.http.post(EVENTS, json=[{**cloud_event, "data": {"n": 3}}, cloud_event])
     assert [item["status"] for item in batch.json()["items"]] == ["rejected", "duplicate"]
     async with asyncio.timeout(30):
         while True:
@@ -145,27 +145,27 @@ async def test_an_event_runs_each_subscription_independently(stack: Stack) -> No
     event_id = await published(
         stack.http, event("t.independent", {"id": "42"}, subject="s-1", traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
     )
-    found = await settled(stack.http, event_id)
+    found = await wait_until_settled(stack.http, event_id)
     reactions = by_subscription(found)
     assert {name: reaction["status"] for name, reaction in reactions.items()} == {
         "ind-fails": "failed",
         "ind-slow": "completed",
         "ind-works": "completed",
     }
-    assert reactions["ind-fails"]["error"]["verdict"] == "AgentRejected"
+    assert reactions["ind-fails"]["error"]["code"] == "AgentRejected"
     (derived,) = reactions["ind-works"]["published"]
     assert [one["subscription"] for one in derived["reactions"]] == ["ind-consumer"]
-    said = (await tree(stack.http, derived["id"]))["event"]
-    assert said["type"] == "t.derived"
-    assert said["source"] == "/sevenfold/subscriptions/ind-works"
-    assert said["subject"] == "s-1"
-    assert said["correlationid"] == event_id
-    assert said["causationid"] == found["event"]["id"]
-    assert said["hops"] == 1
-    assert said["traceparent"].split("-")[1] == "a" * 32
-    assert said["traceparent"].split("-")[2] != "b" * 16
-    assert said["data"]["seen"] == {"id": "42"}
-    assert said["data"]["event"]["id"] == found["event"]["id"]
+    cloud_event = (await tree(stack.http, derived["id"]))["event"]
+    assert cloud_event["type"] == "t.derived"
+    assert cloud_event["source"] == "/sevenfold/subscriptions/ind-works"
+    assert cloud_event["subject"] == "s-1"
+    assert cloud_event["correlationid"] == event_id
+    assert cloud_event["causationid"] == found["event"]["id"]
+    assert cloud_event["hops"] == 1
+    assert cloud_event["traceparent"].split("-")[1] == "a" * 32
+    assert cloud_event["traceparent"].split("-")[2] != "b" * 16
+    assert cloud_event["data"]["seen"] == {"id": "42"}
+    assert cloud_event["data"]["event"]["id"] == found["event"]["id"]
     run = await stack.run(reactions["ind-works"]["id"])
     assert run["pattern"] == "reaction"
     assert run["status"] == "completed"
@@ -184,20 +184,24 @@ async def test_an_agent_may_derive_many_events_or_none(stack: Stack) -> None:
     await subscribed(
         stack, "when", "t.many", "witness", publishes="t.when", publishWhen={"data": {"seen.alert": True}}
     )
-    quiet = by_subscription(await settled(stack.http, await published(stack.http, event("t.many", {"alert": False}))))
+    quiet = by_subscription(
+        await wait_until_settled(stack.http, await published(stack.http, event("t.many", {"alert": False})))
+    )
     assert [one["type"] for one in quiet["many"]["published"]] == ["t.first", "t.second"]
     assert quiet["none"]["published"] == []
     assert quiet["bad"]["status"] == "failed"
     assert "events[0]" in quiet["bad"]["error"]["detail"]
     assert quiet["when"]["published"] == []
-    loud = by_subscription(await settled(stack.http, await published(stack.http, event("t.many", {"alert": True}))))
+    loud = by_subscription(
+        await wait_until_settled(stack.http, await published(stack.http, event("t.many", {"alert": True})))
+    )
     assert [one["type"] for one in loud["when"]["published"]] == ["t.when"]
 
 
 async def test_loops_stop(stack: Stack) -> None:
     """One that triggers itself, two that trigger each other, and one that says it may."""
     await subscribed(stack, "self", "t.self", publishes="t.self")
-    found = await settled(stack.http, await published(stack.http, event("t.self")))
+    found = await wait_until_settled(stack.http, await published(stack.http, event("t.self")))
     (once,) = by_subscription(found)["self"]["published"]
     assert once["reactions"] == []
     await subscribed(stack, "ping", "t.ping", publishes="t.pong")
@@ -205,7 +209,7 @@ async def test_loops_stop(stack: Stack) -> None:
     await subscribed(stack, "willing", "t.willing", publishes="t.willing", allowSelfTrigger=True)
     for event_type in ("t.ping", "t.willing"):
         event_id = await published(stack.http, event(event_type))
-        node = await settled(stack.http, event_id, seconds=60)
+        node = await wait_until_settled(stack.http, event_id, seconds=60)
         hops = 0
         while node["reactions"]:
             (node,) = node["reactions"][0]["published"]
@@ -220,14 +224,14 @@ async def test_loops_stop(stack: Stack) -> None:
 async def test_a_replay_is_marked_and_leads_to_new_events(stack: Stack) -> None:
     await subscribed(stack, "replayed", "t.replay", publishes="t.replayed")
     first = await published(stack.http, event("t.replay", {"n": 1}))
-    before = await settled(stack.http, first)
+    before = await wait_until_settled(stack.http, first)
     answer = await stack.http.post(f"{EVENTS}/{first}/replay", headers={"Idempotency-Key": "again"})
     assert answer.status_code == 202
     assert answer.json()["event"]["replayof"] == before["event"]["id"]
     same = await stack.http.post(f"{EVENTS}/{first}/replay", headers={"Idempotency-Key": "again"})
     assert same.json()["id"] == answer.json()["id"]
     assert same.headers["idempotency-replayed"] == "true"
-    after = await settled(stack.http, answer.json()["id"])
+    after = await wait_until_settled(stack.http, answer.json()["id"])
     old, new = (by_subscription(one)["replayed"]["published"][0] for one in (before, after))
     assert old["id"] != new["id"]
     derived = (await tree(stack.http, new["id"]))["event"]
@@ -240,8 +244,8 @@ async def test_a_dead_letter_is_driven_again(stack: Stack, tmp_path: Any) -> Non
     await subscribed(stack, "choosy", "t.poison", "choosy", params={"mended": str(mended)}, publishes="t.fine")
     poison = await published(stack.http, event("t.poison", {"poison": True}))
     fine = await published(stack.http, event("t.poison", {"poison": False}))
-    assert by_subscription(await settled(stack.http, fine))["choosy"]["status"] == "completed"
-    (dead,) = (await settled(stack.http, poison))["reactions"]
+    assert by_subscription(await wait_until_settled(stack.http, fine))["choosy"]["status"] == "completed"
+    (dead,) = (await wait_until_settled(stack.http, poison))["reactions"]
     assert dead["status"] == "failed"
     letter = (await stack.http.get(f"{LETTERS}/{dead['id']}")).json()
     assert letter["kind"] == "reaction"
@@ -249,7 +253,7 @@ async def test_a_dead_letter_is_driven_again(stack: Stack, tmp_path: Any) -> Non
     mended.touch()
     answer = await stack.http.post(f"{LETTERS}/{dead['id']}/redrive")
     assert answer.status_code == 202
-    again = await settled(stack.http, poison)
+    again = await wait_until_settled(stack.http, poison)
     assert by_subscription(again)["choosy"]["status"] == "completed"
     assert [one["type"] for one in by_subscription(again)["choosy"]["published"]] == ["t.fine"]
     assert (await stack.http.get(f"{LETTERS}/{dead['id']}")).status_code == 404
@@ -263,7 +267,7 @@ async def test_a_reaction_is_told_to_a_webhook(stack: Stack) -> None:
         await subscribed(stack, "told", "t.told", "witness", **webhook)
         shown = (await stack.http.get("/api/agent/subscriptions/told")).text
         assert SECRET not in shown
-        found = await settled(stack.http, await published(stack.http, event("t.told", {"n": 1})))
+        found = await wait_until_settled(stack.http, await published(stack.http, event("t.told", {"n": 1})))
         (post,) = await receiver.received("/told")
         post.check()
         assert post.json["reactionId"] == found["reactions"][0]["id"]
@@ -272,8 +276,8 @@ async def test_a_reaction_is_told_to_a_webhook(stack: Stack) -> None:
 
 async def test_events_and_reactions_are_watched_as_they_happen(stack: Stack) -> None:
     await subscribed(stack, "watched", "t.watched", "witness", publishes="t.seen")
-    async with another_door(stack) as door:
-        async with door.http.stream("GET", f"{EVENTS}/stream", params={"type": "t.watched"}) as answer:
+    async with another_api(stack) as api:
+        async with api.http.stream("GET", f"{EVENTS}/stream", params={"type": "t.watched"}) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             ids = [await published(stack.http, event("t.watched", {"n": n})) for n in range(3)]
             seen = []
@@ -290,7 +294,7 @@ async def test_events_and_reactions_are_watched_as_they_happen(stack: Stack) -> 
         assert all(one.data["result"]["data"]["seen"] for one in reacted)
         headers = {"Last-Event-ID": str(accepted[0].id)}
         params = {"type": "t.watched", "kind": "event"}
-        async with door.http.stream("GET", f"{EVENTS}/stream", params=params, headers=headers) as answer:
+        async with api.http.stream("GET", f"{EVENTS}/stream", params=params, headers=headers) as answer:
             resumed = []
             async with asyncio.timeout(20):
                 async for one in sse(answer):
@@ -314,7 +318,7 @@ async def test_a_reaction_streams_as_any_run(stack: Stack) -> None:
 
 
 async def test_an_eventbridge_envelope(stack: Stack) -> None:
-    said = {
+    cloud_event = {
         "version": "0",
         "id": "17793124-05d4-b198-2fde-7ededc63b103",
         "detail-type": "t.bridge",
@@ -326,14 +330,14 @@ async def test_an_eventbridge_envelope(stack: Stack) -> None:
         "detail": {"id": "12345"},
         "something-new": True,
     }
-    first, second = [await stack.http.post(f"{EVENTS}/eventbridge", json=said) for _ in range(2)]
+    first, second = [await stack.http.post(f"{EVENTS}/eventbridge", json=cloud_event) for _ in range(2)]
     assert [one.json()["items"][0]["status"] for one in (first, second)] == ["accepted", "duplicate"]
     found = (await tree(stack.http, first.json()["items"][0]["id"]))["event"]
     assert found["type"] == "t.bridge"
     assert found["data"] == {"id": "12345"}
     assert found["awsregion"] == "eu-central-1"
     assert found["subject"] == "arn:aws:s3:::bucket"
-    bad = await stack.http.post(f"{EVENTS}/eventbridge", json={**said, "source": ""})
+    bad = await stack.http.post(f"{EVENTS}/eventbridge", json={**cloud_event, "source": ""})
     assert bad.status_code == 422
 
 
@@ -341,7 +345,7 @@ async def test_large_data_is_kept_whole(stack: Stack) -> None:
     data = {"text": "ä" * 200_000}
     await subscribed(stack, "large", "t.large", "witness", params={"who": "large"})
     event_id = await published(stack.http, event("t.large", data))
-    assert (await settled(stack.http, event_id))["event"]["data"] == data
+    assert (await wait_until_settled(stack.http, event_id))["event"]["data"] == data
     assert next(seen for who, seen, _, _ in agents.SEEN if who == "large") == data
     async with asyncio.timeout(20):  # visibility lags
         while not (listed := (await stack.http.get(EVENTS, params={"type": "t.large"})).json()["items"]):

@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from contracts.strict_json import MAX_DEPTH, parse_json
-from tests.event_help import EVENTS, SUBSCRIPTIONS, event, published, settled, subscribed
+from tests.event_help import EVENTS, SUBSCRIPTIONS, event, published, subscribed, wait_until_settled
 from tests.stack import Stack, http_client
 from tests.streams import indexes, read, started
 
@@ -67,7 +67,7 @@ async def test_what_is_just_not_too_deep_works_to_the_end(stack: Stack) -> None:
     deep: Any = 1
     for _ in range(MAX_DEPTH - 3):
         deep = [deep]
-    found = await settled(stack.http, await published(stack.http, event("t.nested", {"a": deep})))
+    found = await wait_until_settled(stack.http, await published(stack.http, event("t.nested", {"a": deep})))
     assert [one["status"] for one in found["reactions"]] == ["completed"]
     await lists_are_well(stack)
     await stack.http.delete(f"{SUBSCRIPTIONS}/nested")
@@ -78,7 +78,9 @@ async def test_a_path_of_five_thousand_digits_matches_nothing(stack: Stack) -> N
     answer = await stack.http.put(f"{SUBSCRIPTIONS}/digits", json=body)
     assert answer.status_code in (200, 201)
     await asyncio.sleep(0.6)
-    found = await settled(stack.http, await published(stack.http, event("t.digits", {"items": [1]}, subject="s")))
+    found = await wait_until_settled(
+        stack.http, await published(stack.http, event("t.digits", {"items": [1]}, subject="s"))
+    )
     assert found["reactions"] == []
     await stack.http.delete(f"{SUBSCRIPTIONS}/digits")
     body["filter"] = {"data": {"items." + "1" * 5_000: 1}}
@@ -115,9 +117,9 @@ async def test_ten_megabytes_of_small_values_stall_nobody(stack: Stack, unit: st
             other.post("/api/agent/query", content=body, headers={"Content-Type": "application/json"})
         )
         while not sending.done():
-            begun = time.monotonic()
+            started_at = time.monotonic()
             assert (await stack.http.get("/health/live")).status_code == 200
-            slowest = max(slowest, time.monotonic() - begun)
+            slowest = max(slowest, time.monotonic() - started_at)
         answer = await sending
     assert answer.status_code == 400
     assert "200,000 values" in answer.json()["detail"]
@@ -173,11 +175,11 @@ async def test_forged_cursors_are_refused_at_once(stack: Stack) -> None:
     )
     for changed in (token, token[:-3] + b"abc", b"\x00" * 40):
         forged = base64.urlsafe_b64encode(hashlib.sha256(query.encode() + b"\x00" + changed).digest()[:12] + changed)
-        begun = time.monotonic()
+        started_at = time.monotonic()
         answer = await stack.http.get("/api/agent/runs", params={"limit": 1, "cursor": forged.decode().rstrip("=")})
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["pointer"] == "query:cursor"
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - started_at < 3
 
 
 @pytest.mark.parametrize("last", ["999999999999999-evt_aaaaaaaaaaaaaaaaaaaaaaaaaa", "1-evt_short", "x"])
@@ -273,18 +275,20 @@ async def accepted(stack: Stack, headers: dict[str, str], body: bytes = b"") -> 
 
 
 async def test_binary_events_to_the_letter(stack: Stack) -> None:
-    said = await accepted(stack, binary(ce_subject='"a \\"quoted\\" %C3%A9"'))
-    assert said["subject"] == 'a "quoted" é'
+    accepted_event = await accepted(stack, binary(ce_subject='"a \\"quoted\\" %C3%A9"'))
+    assert accepted_event["subject"] == 'a "quoted" é'
     assert (await accepted(stack, binary(), b'{"a":1}'))["data_base64"] == base64.b64encode(b'{"a":1}').decode()
-    said = await accepted(stack, binary(content_type="text/plain; charset=iso-8859-1"), "é".encode("latin-1"))
-    assert said["data"] == "é"
-    assert said["datacontenttype"] == "text/plain"
-    said = await accepted(
+    accepted_event = await accepted(
+        stack, binary(content_type="text/plain; charset=iso-8859-1"), "é".encode("latin-1")
+    )
+    assert accepted_event["data"] == "é"
+    assert accepted_event["datacontenttype"] == "text/plain"
+    accepted_event = await accepted(
         stack, binary(content_type="application/json; charset=utf-16"), '{"a":"é"}'.encode("utf-16")
     )
-    assert said["data"] == {"a": "é"}
-    said = await accepted(stack, binary(ce_time="2026-11-22T10:00:00.123456789Z"))
-    assert said["time"] == "2026-11-22T10:00:00.123456789Z"
+    assert accepted_event["data"] == {"a": "é"}
+    accepted_event = await accepted(stack, binary(ce_time="2026-11-22T10:00:00.123456789Z"))
+    assert accepted_event["time"] == "2026-11-22T10:00:00.123456789Z"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from adapters.agents.upstream import Upstream
 from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
 from contracts.verdicts import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
 from tests.receivers import Answer, Receiver, drips, floods, hangs, running_receiver, simple
-from tests.upstreams import JSON, NDJSON, SSE, events, says, streams
+from tests.upstreams import JSON, NDJSON, SSE, events, reply_script, streams
 
 REQUEST = AgentRequest(run_id="qry_a", attempt=2, task="query", query="hi", context={"customerId": "1"})
 
@@ -37,7 +37,7 @@ async def ask(
 ) -> list[AgentEvent]:
     if answer is not None:
         server.answers.append(answer)
-    agent = HttpAgent(Upstream(server.url("/run"), api_key=key, silence=silence))
+    agent = HttpAgent(Upstream(server.url("/run"), api_key=key, idle_timeout_seconds=silence))
     try:
         return [event async for event in agent.run(REQUEST, context())]
     finally:
@@ -45,7 +45,7 @@ async def ask(
 
 
 async def test_what_is_sent(server: Receiver) -> None:
-    await ask(server, says({"response": "hello"}), key="sk-secret")
+    await ask(server, reply_script({"response": "hello"}), key="sk-secret")
     (post,) = server.posts
     assert post.json == {
         "runId": "qry_a",
@@ -65,7 +65,7 @@ async def test_what_is_sent(server: Receiver) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "reply"),
+    ("answer_body", "reply"),
     [
         ({"response": "hello", "confidence": 0.5}, Reply(response="hello", confidence=0.5)),
         ("hello", Reply(response="hello")),
@@ -76,8 +76,8 @@ async def test_what_is_sent(server: Receiver) -> None:
         ),
     ],
 )
-async def test_json_answers(server: Receiver, said: object, reply: Reply) -> None:
-    assert await ask(server, says(said)) == [reply]
+async def test_json_answers(server: Receiver, answer_body: object, reply: Reply) -> None:
+    assert await ask(server, reply_script(answer_body)) == [reply]
 
 
 STREAM = [
@@ -87,17 +87,17 @@ STREAM = [
     {"weather": "a kind of frame that is not known yet"},
     {"response": "", "confidence": 0.9},
 ]
-SAID = [Delta(text="Hel"), Progress(percent=40, note="half"), Delta(text="lo"), Reply(confidence=0.9)]
+ANSWERED_REPLY = [Delta(text="Hel"), Progress(percent=40, note="half"), Delta(text="lo"), Reply(confidence=0.9)]
 
 
 async def test_server_sent_events(server: Receiver) -> None:
-    assert await ask(server, streams(": hello\n\n", "retry: 5\n\n", *events(*STREAM))) == SAID
+    assert await ask(server, streams(": hello\n\n", "retry: 5\n\n", *events(*STREAM))) == ANSWERED_REPLY
 
 
 async def test_json_lines(server: Receiver) -> None:
     lines = [f"{json.dumps(one)}\n" for one in STREAM]
-    assert await ask(server, streams(*lines, form=NDJSON)) == SAID
-    assert await ask(server, streams("".join(lines).rstrip(), form=f"{NDJSON}; charset=utf-8")) == SAID
+    assert await ask(server, streams(*lines, form=NDJSON)) == ANSWERED_REPLY
+    assert await ask(server, streams("".join(lines).rstrip(), form=f"{NDJSON}; charset=utf-8")) == ANSWERED_REPLY
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -113,7 +113,7 @@ async def test_frames_cut_anywhere(server: Receiver, end: str, size: int) -> Non
             await send({"type": "http.response.body", "body": piece.encode("latin-1"), "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
-    assert await ask(server, script) == [Delta(text="ü\u2028€😀"), *SAID]
+    assert await ask(server, script) == [Delta(text="ü\u2028€😀"), *ANSWERED_REPLY]
 
 
 async def test_an_event_of_several_data_lines(server: Receiver) -> None:
@@ -130,17 +130,22 @@ async def test_what_comes_after_the_reply_is_not_waited_for(server: Receiver) ->
 
 FAILURES: list[tuple[str, Answer, type[AgentError], str]] = [
     ("500", 500, AgentUnavailable, "500"),
-    ("503 with a pause", says({}, 503, ("Retry-After", "3")), AgentUnavailable, "503"),
+    ("503 with a pause", reply_script({}, 503, ("Retry-After", "3")), AgentUnavailable, "503"),
     ("429", 429, AgentRateLimited, "fewer"),
-    ("429 with a pause", says({}, 429, ("Retry-After", "3")), AgentRateLimited, "fewer"),
-    ("422", says({"detail": [{"loc": ["body", "size"], "msg": "Field required"}]}, 422), AgentRejected, "body.size"),
-    ("problem", says({"title": "x", "detail": "No such customer."}, 404), AgentRejected, "No such customer."),
+    ("429 with a pause", reply_script({}, 429, ("Retry-After", "3")), AgentRateLimited, "fewer"),
+    (
+        "422",
+        reply_script({"detail": [{"loc": ["body", "size"], "msg": "Field required"}]}, 422),
+        AgentRejected,
+        "body.size",
+    ),
+    ("problem", reply_script({"title": "x", "detail": "No such customer."}, 404), AgentRejected, "No such customer."),
     ("redirect", simple(307, ("Location", "http://127.0.0.1:1/")), AgentRejected, "307"),
     ("garbage", simple(200, ("Content-Type", JSON), body=b"<html>oops"), AgentUnavailable, "not JSON"),
     ("empty", simple(200, body=b""), AgentUnavailable, "not JSON"),
-    ("a number", says(17), AgentRejected, "int"),
+    ("a number", reply_script(17), AgentRejected, "int"),
     ("NaN", simple(200, body=b'{"confidence": NaN}'), AgentUnavailable, "not JSON"),
-    ("does not fit", says({"response": "x", "confidence": 7}), AgentRejected, "confidence"),
+    ("does not fit", reply_script({"response": "x", "confidence": 7}), AgentRejected, "confidence"),
     ("a flood", floods, AgentRejected, "larger"),
     ("reset", streams(*events({"text": "a"}), resets=True), AgentUnavailable, "broke"),
     ("a garbled frame", streams(*events("{oops")), AgentUnavailable, "not JSON"),
@@ -155,12 +160,14 @@ FAILURES: list[tuple[str, Answer, type[AgentError], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "error", "said"), [row[1:] for row in FAILURES], ids=[row[0] for row in FAILURES])
-async def test_failures(server: Receiver, answer: Answer, error: type[AgentError], said: str) -> None:
+@pytest.mark.parametrize(
+    ("answer", "error", "detail"), [row[1:] for row in FAILURES], ids=[row[0] for row in FAILURES]
+)
+async def test_failures(server: Receiver, answer: Answer, error: type[AgentError], detail: str) -> None:
     with pytest.raises(error) as raised:
-        await ask(server, answer, silence=0.5 if "silent" in said else 5.0)
+        await ask(server, answer, silence=0.5 if "silent" in detail else 5.0)
     assert type(raised.value) is error
-    assert said in raised.value.detail
+    assert detail in raised.value.detail
 
 
 @pytest.mark.parametrize("rest", ["", 'data: {"done": true}'], ids=["no reply", "cut in an event"])
@@ -171,7 +178,7 @@ async def test_a_stream_without_its_reply(server: Receiver, rest: str) -> None:
 
 async def test_a_pause_that_is_asked_for(server: Receiver) -> None:
     with pytest.raises(AgentRateLimited) as raised:
-        await ask(server, says({}, 429, ("Retry-After", "3")))
+        await ask(server, reply_script({}, 429, ("Retry-After", "3")))
     assert raised.value.retry_after == 3
 
 
@@ -191,7 +198,7 @@ async def test_nobody_listens_there() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        says({"detail": "no: sk-secret is bad"}, 400),
+        reply_script({"detail": "no: sk-secret is bad"}, 400),
         streams(*events({"error": {"status": 400, "detail": "no: sk-secret is bad"}})),
         streams(*events({"error": {"status": 400, "detail": f"{'x' * 360} sk-secret is bad"}})),
     ],
@@ -203,10 +210,10 @@ async def test_the_key_is_in_no_error(server: Receiver, answer: Answer) -> None:
     assert raised.value.__cause__ is None
 
 
-@pytest.mark.parametrize("answer", [says({"response": "a"}), streams(*events({"text": "a"}, {"done": True}))])
+@pytest.mark.parametrize("answer", [reply_script({"response": "a"}), streams(*events({"text": "a"}, {"done": True}))])
 async def test_a_connection_serves_call_after_call(server: Receiver, answer: Answer) -> None:
     server.by_path["/run"] = answer
-    upstream = Upstream(server.url("/run"), api_key=None, silence=5)
+    upstream = Upstream(server.url("/run"), api_key=None, idle_timeout_seconds=5)
     agent = HttpAgent(upstream)
     for _ in range(5):
         async for event in agent.run(REQUEST, context()):
@@ -219,8 +226,8 @@ async def test_a_connection_serves_call_after_call(server: Receiver, answer: Ans
 
 async def test_no_call_meets_a_server_that_is_hanging_up(server: Receiver) -> None:
     """Servers drop a connection that was not used for five seconds: by then it is not used any more."""
-    server.by_path["/run"] = says({"response": "a"})
-    agent = HttpAgent(Upstream(server.url("/run"), api_key=None, silence=5))
+    server.by_path["/run"] = reply_script({"response": "a"})
+    agent = HttpAgent(Upstream(server.url("/run"), api_key=None, idle_timeout_seconds=5))
     for pause in (4.0, 0.0):
         assert [event async for event in agent.run(REQUEST, context())]
         await asyncio.sleep(pause)

@@ -59,11 +59,11 @@ async def test_a_body_that_stands_still(limited: Stack) -> None:
 
 
 async def test_a_body_that_drips(limited: Stack) -> None:
-    begun = time.monotonic()
+    started_at = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", limited.settings.port)
     writer.write(post(b'{"query": "', 1_000_000))
     answered = asyncio.create_task(reader.read(20))
-    while not answered.done() and time.monotonic() - begun < 10:
+    while not answered.done() and time.monotonic() - started_at < 10:
         writer.write(b"x")
         await asyncio.sleep(0.1)
     writer.close()
@@ -253,10 +253,10 @@ async def test_a_process_with_few_descriptors_serves_on(tmp_path: Path) -> None:
     )
     with sevenfold(str(script), settings) as product:
         await until_ready(settings.port, process=product)
-        opened = [await asyncio.open_connection("127.0.0.1", settings.port) for _ in range(600)]
+        connections = [await asyncio.open_connection("127.0.0.1", settings.port) for _ in range(600)]
         async with http_client(settings.port) as http:
             await until(lambda: _is_live(http), 20)
-            for _, writer in opened:
+            for _, writer in connections:
                 writer.close()
             await asyncio.sleep(3)
             assert (await http.post("/api/agent/query", json={"query": "hi"})).status_code == 200

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from contracts.hybrid import Basis, Estimate, Route, route
+from contracts.hybrid import Estimate, EstimateBasis, Route, choose_route
 from tests.agents import CALLS
 from tests.receivers import SECRET, running_receiver
 from tests.stack import Stack, running_stack
@@ -17,28 +17,28 @@ HYBRID = "/api/agent/hybrid"
 
 
 async def ask(stack: Stack, *, headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
-    said = {"query": "hi", "agent": "careful", **body}
-    return await stack.http.post(HYBRID, json=said, headers=headers or {})
+    request_body = {"query": "hi", "agent": "careful", **body}
+    return await stack.http.post(HYBRID, json=request_body, headers=headers or {})
 
 
 @pytest.mark.parametrize(
     ("estimate", "chosen", "because"),
     [
-        (Estimate(basis=Basis.CALLER, seconds=2), Route.SYNCHRONOUS, "You expect 2 s"),
-        (Estimate(basis=Basis.CALLER, seconds=20), Route.QUEUE, "beyond the threshold"),
-        (Estimate(basis=Basis.MEASURED, p50=1, p95=2, runs=9), Route.SYNCHRONOUS, "95 % no more than 2 s"),
-        (Estimate(basis=Basis.MEASURED, p50=1, p95=9, runs=9), Route.SYNCHRONOUS, "it may be short"),
-        (Estimate(basis=Basis.MEASURED, p50=8, p95=9, runs=9), Route.QUEUE, "half took 8 s"),
-        (Estimate(basis=Basis.CONFIGURED, seconds=8), Route.QUEUE, "duration_estimate is 8 s"),
-        (Estimate(basis=Basis.UNKNOWN), Route.SYNCHRONOUS, "Nobody knows yet"),
+        (Estimate(basis=EstimateBasis.CALLER, seconds=2), Route.SYNCHRONOUS, "You expect 2 s"),
+        (Estimate(basis=EstimateBasis.CALLER, seconds=20), Route.QUEUE, "beyond the threshold"),
+        (Estimate(basis=EstimateBasis.MEASURED, p50=1, p95=2, runs=9), Route.SYNCHRONOUS, "95 % no more than 2 s"),
+        (Estimate(basis=EstimateBasis.MEASURED, p50=1, p95=9, runs=9), Route.SYNCHRONOUS, "it may be short"),
+        (Estimate(basis=EstimateBasis.MEASURED, p50=8, p95=9, runs=9), Route.QUEUE, "half took 8 s"),
+        (Estimate(basis=EstimateBasis.CONFIGURED, seconds=8), Route.QUEUE, "duration_estimate is 8 s"),
+        (Estimate(basis=EstimateBasis.UNKNOWN), Route.SYNCHRONOUS, "Nobody knows yet"),
     ],
 )
 def test_the_routing(estimate: Estimate, chosen: Route, because: str) -> None:
-    found = route(estimate, 5, stream=False)
+    found = choose_route(estimate, 5, stream=False)
     assert found.chosen is chosen
-    assert because in found.because
+    assert because in found.reason
     if chosen is Route.QUEUE:
-        assert route(estimate, 5, stream=True).chosen is Route.STREAMING
+        assert choose_route(estimate, 5, stream=True).chosen is Route.STREAMING
 
 
 async def test_short_work_is_answered_at_once(stack: Stack) -> None:
@@ -48,13 +48,13 @@ async def test_short_work_is_answered_at_once(stack: Stack) -> None:
     assert body["response"] == "hi"
     assert body["hybridId"].startswith("hyb_")
     assert body["routing"]["chosen"] == "synchronous"
-    assert body["routing"]["because"]
+    assert body["routing"]["reason"]
     run = await stack.run(body["hybridId"])
     assert run["pattern"] == "hybrid"
     shown = await (
         await stack.temporal.get_workflow_handle(f"default:{body['hybridId']}").describe()
     ).static_details()
-    assert shown == f"Chosen: **synchronous**. {body['routing']['because']}"
+    assert shown == f"Chosen: **synchronous**. {body['routing']['reason']}"
 
 
 async def test_a_short_guess_that_was_wrong_becomes_a_promise(tmp_path: Path) -> None:
@@ -173,5 +173,5 @@ async def test_the_same_key_is_the_same_run(stack: Stack) -> None:
 async def test_failures_are_problems(stack: Stack) -> None:
     answer = await ask(stack, agent="hopeless")
     assert answer.status_code == 502
-    assert answer.json()["verdict"] == "AgentRejected"
+    assert answer.json()["code"] == "AgentRejected"
     assert answer.json()["runId"].startswith("hyb_")

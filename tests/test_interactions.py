@@ -17,7 +17,7 @@ EXAMPLE = ROOT / "examples" / "support"
 ON = "[interactions]\nenabled = true\n"
 
 
-async def told(http: httpx.AsyncClient, count: int) -> dict[str, dict[str, Any]]:
+async def read_interactions(http: httpx.AsyncClient, count: int) -> dict[str, dict[str, Any]]:
     """The interactions by their runs, once there are so many."""
     async with asyncio.timeout(30):
         while True:
@@ -32,23 +32,23 @@ async def test_all_patterns_tell_how_they_ended(tmp_path: Path) -> None:
     async with running_stack(tmp_path, more_config=ON) as stack:
         await subscribed(stack, "reacts", "t.reacts")
         ids = await ran(stack)
-        found = await told(stack.http, len(ids))
+        found = await read_interactions(stack.http, len(ids))
         assert set(found) == set(ids)
         for run_id, (pattern, status) in ids.items():
-            said = found[run_id]
-            assert said["type"] == f"interaction.{status}"
-            assert said["subject"] == said["data"]["pattern"] == pattern
-            assert said["data"]["status"] == status
-            assert "response" not in json.dumps(said)
+            interaction = found[run_id]
+            assert interaction["type"] == f"interaction.{status}"
+            assert interaction["subject"] == interaction["data"]["pattern"] == pattern
+            assert interaction["data"]["status"] == status
+            assert "response" not in json.dumps(interaction)
         failed = next(one for one in found.values() if one["type"] == "interaction.failed")
-        assert failed["data"]["verdict"] == "AgentRejected"
+        assert failed["data"]["code"] == "AgentRejected"
         # a reaction to an interaction is none itself
         await subscribed(stack, "analytics", "interaction.completed")
         run_id = (await stack.query(agent="echo", metadata={"channel": "chat"})).json()["queryId"]
-        found = await told(stack.http, len(ids) + 1)
+        found = await read_interactions(stack.http, len(ids) + 1)
         assert found[run_id]["data"]["metadata"] == {"channel": "chat"}
         await asyncio.sleep(2)
-        assert len(await told(stack.http, len(ids) + 1)) == len(ids) + 1
+        assert len(await read_interactions(stack.http, len(ids) + 1)) == len(ids) + 1
 
 
 async def ran(stack: Stack) -> dict[str, tuple[str, str]]:
@@ -115,7 +115,7 @@ async def test_customer_support(tmp_path: Path) -> None:
                 post.check("whsec_abc123")
                 answer = (await http.get(issue.json()["links"]["self"])).json()
                 assert "unlocked" in answer["result"]["response"]
-                await told(http, 3)
+                await read_interactions(http, 3)
                 async with asyncio.timeout(20):
                     path = tmp_path / "interactions.jsonl"
                     while not path.exists() or len(path.read_text().splitlines()) < 3:

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from adapters.streams.live import LiveStream
+from adapters.streams.live import StreamHub
 from contracts.agent import Reply
-from contracts.runs import RunEnd, RunResult, RunStatus
+from contracts.runs import RunOutcome, RunResult, RunStatus
 from contracts.streams import StreamEntry
 from tests.processes import until
 from tests.stack import Stack
@@ -18,26 +18,26 @@ class Silent:
 
 
 async def test_the_runs_end_is_waited_for_only_when_its_agent_has_said_its_last_here(stack: Stack) -> None:
-    stream = LiveStream("default:str_live", stack.streams.log, local=True)
+    stream = StreamHub("default:str_live", stack.streams.log, has_local_worker=True)
     waited = 0
 
-    async def until_ended() -> RunEnd:
+    async def until_ended() -> RunOutcome:
         nonlocal waited
         waited += 1
-        result = RunResult(reply=Reply(response="word"), seconds=1, attempts=1, last_index=1)
-        return RunEnd(RunStatus.COMPLETED, result=result)
+        result = RunResult(reply=Reply(response="word"), duration_seconds=1, attempts=1, last_index=1)
+        return RunOutcome(RunStatus.COMPLETED, result=result)
 
     publisher = Silent()
-    stream.join(until_ended, None)  # before the agent begins, as most readers do
+    stream.add_reader(until_ended, None)  # before the agent begins, as most readers do
     await asyncio.sleep(0.05)
     stream.attach(publisher)
-    stream.tail.append(StreamEntry.chunk(1, "word"), confirmed=False)
+    stream.buffer.append(StreamEntry.chunk(1, "word"), confirmed=False)
     await asyncio.sleep(0.5)
-    stream.check()
+    stream.raise_if_failed()
     assert not waited
     stream.detach(publisher)
-    await until(lambda: stream.complete)
-    assert stream.end().status is RunStatus.COMPLETED
+    await until(lambda: stream.is_complete)
+    assert stream.outcome().status is RunStatus.COMPLETED
     assert waited == 1
-    await stream.leave()
-    assert stream.idle
+    await stream.remove_reader()
+    assert stream.is_idle

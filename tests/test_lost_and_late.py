@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from contracts.events import lane_of
-from contracts.identity import workflow_id
-from tests.event_help import EVENTS, LETTERS, event, published, settled, subscribed, tree
+from contracts.events import ordering_workflow_id
+from contracts.identity import build_workflow_id
+from tests.event_help import EVENTS, LETTERS, event, published, subscribed, tree, wait_until_settled
 from tests.processes import EmbeddedTemporalOnly, until
 from tests.receivers import SECRET, running_receiver
 from tests.stack import Stack, http_client, make_settings, running_stack, sevenfold, until_ready
@@ -32,7 +32,7 @@ async def test_without_a_worker_deadlines_and_cancellations_hold(tmp_path: Path)
                 late = (await http.post("/api/agent/tasks", json={**body, **webhook})).json()["taskId"]
                 waiting = (await http.get(f"/api/agent/runs/{late}")).json()
                 assert waiting["status"] == "queued"
-                assert "No worker polls" in waiting["waiting"]["because"]
+                assert "No worker polls" in waiting["waiting"]["reason"]
                 stopped = (await http.post("/api/agent/tasks", json={**body, "timeout": 60})).json()["taskId"]
                 answer = await http.post(f"/api/agent/runs/{stopped}/cancel")
                 assert answer.status_code == 202
@@ -40,13 +40,13 @@ async def test_without_a_worker_deadlines_and_cancellations_hold(tmp_path: Path)
                 assert answer.json()["status"] == "queued"
                 await until(lambda: _status(http, late, "failed"), 10)
                 run = (await http.get(f"/api/agent/runs/{late}")).json()
-                assert run["error"]["verdict"] == "DeadlineExceeded"
+                assert run["error"]["code"] == "DeadlineExceeded"
                 with sevenfold("worker.py", settings, **more):
                     await until(lambda: _status(http, stopped, "cancelled"), 30)
                     await until(lambda: receiver.at("/hook"), 30)
                     again = (await http.get(f"/api/agent/runs/{late}")).json()
                     assert again["status"] == "failed"
-                    assert again["error"]["verdict"] == "DeadlineExceeded"
+                    assert again["error"]["code"] == "DeadlineExceeded"
                     assert receiver.at("/hook")[0].json["status"] == "failed"
 
 
@@ -78,7 +78,7 @@ async def test_a_run_whose_input_is_gone_ends(tmp_path: Path, damage: str) -> No
                 with sevenfold("worker.py", settings, **more):
                     await until(lambda: _status(http, run_id, "failed"), 40)
                 run = (await http.get(f"/api/agent/runs/{run_id}")).json()
-                assert run["error"]["verdict"] == "PayloadLost"
+                assert run["error"]["code"] == "PayloadLost"
 
 
 def _damage(path: Path, how: str) -> None:
@@ -162,7 +162,7 @@ async def test_a_redriven_reaction_has_a_life_of_its_own(tmp_path: Path) -> None
     config = '[agents.moody]\nkind = "python"\ntarget = "moody:agent"\n[interactions]\nenabled = true'
     async with running_stack(tmp_path, more_config=config) as stack, running_receiver() as receiver:
         await subscribed(stack, "moody", "t.moody", "moody", webhookUrl=receiver.url("/hook"), webhookSecret=SECRET)
-        found = await settled(stack.http, await published(stack.http, event("t.moody")))
+        found = await wait_until_settled(stack.http, await published(stack.http, event("t.moody")))
         reaction = found["reactions"][0]["id"]
         assert found["reactions"][0]["status"] == "failed"
         await until(lambda: len(receiver.at("/hook")) == 1, 20)
@@ -174,13 +174,13 @@ async def test_a_redriven_reaction_has_a_life_of_its_own(tmp_path: Path) -> None
         assert (first.json["status"], second.json["status"]) == ("failed", "completed")
         assert first.headers["webhook-id"] != second.headers["webhook-id"]
 
-        async def told() -> set[str]:
+        async def reported() -> set[str]:
             listed = (await stack.http.get(f"{EVENTS}?source=/sevenfold/runs")).json()["items"]
             return {one["event"]["type"] for one in listed if one["event"]["data"]["runId"] == reaction}
 
-        await until(lambda: told(), 10)
+        await until(lambda: reported(), 10)
         async with asyncio.timeout(10):
-            while await told() != {"interaction.failed", "interaction.completed"}:
+            while await reported() != {"interaction.failed", "interaction.completed"}:
                 await asyncio.sleep(0.2)
         async with stack.http.stream(
             "GET", f"/api/agent/runs/{reaction}/stream", headers={"Last-Event-ID": "2"}
@@ -196,7 +196,7 @@ async def test_a_lane_recovers_though_events_keep_coming(stack: Stack) -> None:
     first = await published(stack.http, event("t.steady", {"key": "k"}))
     inside = await _reaction(stack, first)
     await subscribed(stack, "steady", "t.steady", "echo", orderBy="data.key")
-    await stack.temporal.get_workflow_handle(workflow_id("default", inside)).terminate()
+    await stack.temporal.get_workflow_handle(build_workflow_id("default", inside)).terminate()
     coming = []
     async with asyncio.timeout(45):
         while True:
@@ -206,7 +206,7 @@ async def test_a_lane_recovers_though_events_keep_coming(stack: Stack) -> None:
             if found["reactions"] and found["reactions"][0]["status"] == "completed":
                 break
     for one in coming:
-        await settled(stack.http, one)
+        await wait_until_settled(stack.http, one)
 
 
 async def _reaction(stack: Stack, event_id: str) -> str:
@@ -221,7 +221,7 @@ async def test_an_event_of_its_own_enters_no_lane(stack: Stack) -> None:
     await subscribed(stack, "narcissus", "t.echoing", "echo", publishes="t.echoing", orderBy="subject")
     began = asyncio.get_running_loop().time()
     for _ in range(3):
-        found = await settled(stack.http, await published(stack.http, event("t.echoing", subject="s")))
+        found = await wait_until_settled(stack.http, await published(stack.http, event("t.echoing", subject="s")))
         assert [one["status"] for one in found["reactions"]] == ["completed"]
     assert asyncio.get_running_loop().time() - began < 20
 
@@ -237,8 +237,8 @@ async def test_a_cancelled_event_leaves_all_its_lanes(stack: Stack) -> None:
     for reaction in (await tree(stack.http, first))["reactions"]:
         await stack.http.post(f"/api/agent/runs/{reaction['id']}/cancel")
     for name in ("lane-a", "lane-b"):
-        lane = stack.temporal.get_workflow_handle(lane_of("default", name, "=s"))
-        await asyncio.wait_for(lane.result(), 30)
+        semaphore = stack.temporal.get_workflow_handle(ordering_workflow_id("default", name, "=s"))
+        await asyncio.wait_for(semaphore.result(), 30)
 
 
 async def _two_reactions(stack: Stack, event_id: str) -> bool:

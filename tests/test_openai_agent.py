@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 import openai
 import pytest
 
-from adapters.agents.openai_agent import ModelTerms, OpenAIAgent
+from adapters.agents.openai_agent import ModelConfig, OpenAIAgent
 from adapters.agents.upstream import Upstream
 from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
 from contracts.verdicts import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
 from tests.receivers import Receiver, running_receiver
-from tests.upstreams import Script, chat, chat_chunk, events, says, streams
+from tests.upstreams import Script, chat, chat_chunk, events, reply_script, streams
 
 PATH = "/v1/chat/completions"
 SCHEMA = {"type": "object", "properties": {"mood": {"type": "string"}}, "required": ["mood"]}
@@ -35,10 +35,12 @@ async def server() -> AsyncIterator[Receiver]:
 
 
 async def ask(
-    server: Receiver, script: Script, terms: ModelTerms | None = None, **request: object
+    server: Receiver, script: Script, terms: ModelConfig | None = None, **request: object
 ) -> list[AgentEvent]:
     server.by_path[PATH] = script
-    agent = OpenAIAgent(Upstream(server.url(PATH), api_key="sk-secret", silence=2), terms or ModelTerms("m"))
+    agent = OpenAIAgent(
+        Upstream(server.url(PATH), api_key="sk-secret", idle_timeout_seconds=2), terms or ModelConfig("m")
+    )
     asked = AgentRequest.model_validate({"run_id": "qry_a", "task": "query", "query": "hi", **request})
     try:
         context = AgentContext(datetime.now(UTC) + timedelta(seconds=30))
@@ -61,10 +63,10 @@ async def test_the_scripted_server_speaks_the_protocol(server: Receiver) -> None
     chunks = [chunk async for chunk in stream]  # type: ignore[attr-defined]
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "Hello"
     assert chunks[-1].usage.completion_tokens == 7
-    server.by_path[PATH] = says(WHOLE)
+    server.by_path[PATH] = reply_script(WHOLE)
     whole = await client.chat.completions.create(model="m", messages=messages)  # type: ignore[call-overload]
     assert whole.choices[0].message.content == "hello"
-    server.by_path[PATH] = says({"error": {"message": "slow down"}}, 429, ("Retry-After", "2"))
+    server.by_path[PATH] = reply_script({"error": {"message": "slow down"}}, 429, ("Retry-After", "2"))
     with pytest.raises(openai.RateLimitError, match="slow down"):
         await client.chat.completions.create(model="m", messages=messages)  # type: ignore[call-overload]
     await client.close()
@@ -98,13 +100,13 @@ async def test_a_streamed_completion_with_its_usage(server: Receiver) -> None:
 
 
 async def test_a_server_that_does_not_stream(server: Receiver) -> None:
-    assert await ask(server, says(WHOLE)) == [
+    assert await ask(server, reply_script(WHOLE)) == [
         Reply(response="hello", usage=Usage(input_tokens=11, output_tokens=7)),
     ]
 
 
 async def test_what_the_model_is_told(server: Receiver) -> None:
-    terms = ModelTerms("m", system_prompt="Be brief.", options={"temperature": 0.5, "seed": 1})
+    terms = ModelConfig("m", system_prompt="Be brief.", options={"temperature": 0.5, "seed": 1})
     await ask(
         server,
         chat("x"),
@@ -114,19 +116,19 @@ async def test_what_the_model_is_told(server: Receiver) -> None:
         context={"customerId": "ü1"},
         params={"temperature": 0, "title": "Week 47"},
     )
-    said = server.posts[0].json
-    assert said["messages"] == [
+    request_body = server.posts[0].json
+    assert request_body["messages"] == [
         {"role": "system", "content": "Be brief."},
         {
             "role": "user",
             "content": 'Task: generate_report\n\nContext:\n{"customerId": "ü1"}\n\nParameters:\n{"title": "Week 47"}',
         },
     ]
-    assert (said["temperature"], said["seed"]) == (0, 1)
+    assert (request_body["temperature"], request_body["seed"]) == (0, 1)
 
 
 async def test_json_of_a_schema(server: Receiver) -> None:
-    terms = ModelTerms("m", json_schema=SCHEMA)
+    terms = ModelConfig("m", json_schema=SCHEMA)
     answer = (await ask(server, chat('{"mood"', ': "fine"}'), terms))[-1]
     assert answer == Reply(
         response='{"mood": "fine"}', data={"mood": "fine"}, usage=Usage(input_tokens=11, output_tokens=7)
@@ -153,12 +155,12 @@ def _refusal() -> Script:
 
 
 @pytest.mark.parametrize(
-    ("script", "error", "said"),
+    ("script", "error", "detail"),
     [
-        (says({"error": {"message": "slow down"}}, 429, ("Retry-After", "2")), AgentRateLimited, "fewer"),
-        (says({"error": {"message": "overloaded"}}, 529), AgentUnavailable, "529"),
-        (says({"error": {"message": "no such model: m"}}, 404), AgentRejected, "no such model"),
-        (says({"error": {"message": "Incorrect API key provided: sk-sec***et"}}, 401), AgentRejected, "key"),
+        (reply_script({"error": {"message": "slow down"}}, 429, ("Retry-After", "2")), AgentRateLimited, "fewer"),
+        (reply_script({"error": {"message": "overloaded"}}, 529), AgentUnavailable, "529"),
+        (reply_script({"error": {"message": "no such model: m"}}, 404), AgentRejected, "no such model"),
+        (reply_script({"error": {"message": "Incorrect API key provided: sk-sec***et"}}, 401), AgentRejected, "key"),
         (streams(*events(chat_chunk("Hel"), chat_chunk("lo"))), AgentUnavailable, "broke off"),
         (streams(*events(chat_chunk("Hel"), "[DONE]")), AgentUnavailable, "broke off"),
         (streams(*events(chat_chunk("Hel")), resets=True), AgentUnavailable, "broke"),
@@ -176,16 +178,16 @@ def _refusal() -> Script:
         (_refusal(), AgentRejected, "I will not."),
         (chat("x", finish="content_filter"), AgentRejected, "content_filter"),
         (chat(finish="tool_calls"), AgentRejected, "tool"),
-        (says({"choices": []}), AgentUnavailable, "broke off"),
-        (says({"choices": [3]}), AgentUnavailable, "broke off"),
-        (says(["x"]), AgentUnavailable, "no chat completion"),
+        (reply_script({"choices": []}), AgentUnavailable, "broke off"),
+        (reply_script({"choices": [3]}), AgentUnavailable, "broke off"),
+        (reply_script(["x"]), AgentUnavailable, "no chat completion"),
     ],
 )
-async def test_failures(server: Receiver, script: Script, error: type[AgentError], said: str) -> None:
+async def test_failures(server: Receiver, script: Script, error: type[AgentError], detail: str) -> None:
     with pytest.raises(error) as raised:
         await ask(server, script)
     assert type(raised.value) is error
-    assert said in raised.value.detail
+    assert detail in raised.value.detail
     assert "sk-sec" not in raised.value.detail
 
 

@@ -13,7 +13,7 @@ from contracts.agent import Reply, Usage
 from contracts.verdicts import AgentError, AgentRejected, AgentUnavailable
 from tests.receivers import Receiver, simple
 from tests.test_openai_agent import ask, server  # noqa: F401  (a fixture)
-from tests.upstreams import says, streams
+from tests.upstreams import reply_script, streams
 
 SSE = ("Content-Type", "text/event-stream")
 
@@ -140,12 +140,12 @@ ANSWERED = {
         HELLO,
     ),
     # whole
-    "whole, as a list of parts": (says(whole({"content": [{"type": "text", "text": "Hello"}]})), HELLO),
-    "whole, as delta": (says({"choices": [{"delta": {"content": "Hello"}, "finish_reason": "stop"}]}), HELLO),
-    "whole, as text": (says({"choices": [{"text": "Hello", "finish_reason": "stop"}]}), HELLO),
+    "whole, as a list of parts": (reply_script(whole({"content": [{"type": "text", "text": "Hello"}]})), HELLO),
+    "whole, as delta": (reply_script({"choices": [{"delta": {"content": "Hello"}, "finish_reason": "stop"}]}), HELLO),
+    "whole, as text": (reply_script({"choices": [{"text": "Hello", "finish_reason": "stop"}]}), HELLO),
     "whole, plain text as type": (raw(WHOLE, "text/plain"), HELLO),
-    "whole, a refusal of null": (says(whole({"content": "Hello", "refusal": None})), HELLO),
-    "whole, usage of odd types": (says(whole({"content": "Hello"}, usage={"prompt_tokens": "3"})), HELLO),
+    "whole, a refusal of null": (reply_script(whole({"content": "Hello", "refusal": None})), HELLO),
+    "whole, usage of odd types": (reply_script(whole({"content": "Hello"}, usage={"prompt_tokens": "3"})), HELLO),
 }
 
 REFUSED: dict[str, tuple[Any, type[AgentError], str]] = {
@@ -155,7 +155,7 @@ REFUSED: dict[str, tuple[Any, type[AgentError], str]] = {
         AgentRejected,
         "no text",
     ),
-    "a number as content": (says(whole({"content": 5})), AgentRejected, "no text"),
+    "a number as content": (reply_script(whole({"content": 5})), AgentRejected, "no text"),
     "a refusal in parts": (
         raw(sse(frame({"content": [{"type": "refusal", "refusal": "no"}]}), STOP)),
         AgentRejected,

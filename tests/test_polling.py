@@ -17,7 +17,7 @@ from temporalio.client import (
 )
 
 from api.main import create_app
-from api.watching import View, Watch
+from api.watching import CachedRun, PollView
 from runtime.ports import bind
 from tests.stack import Stack, gateway_of, http_client, served
 
@@ -109,27 +109,27 @@ async def test_a_long_poll_returns_early_on_a_change_and_on_time_otherwise(stack
         while (first := await read(stack, task_id)).json()["status"] == "queued":
             await asyncio.sleep(0.05)
     known = {"If-None-Match": first.headers["ETag"]}
-    begun = time.monotonic()
+    started_at = time.monotonic()
     unchanged = await read(stack, task_id, known, wait=1)
     assert unchanged.status_code == 304
-    assert time.monotonic() - begun >= 0.9
+    assert time.monotonic() - started_at >= 0.9
     changed = await read(stack, task_id, known, wait=30)
     assert changed.json()["status"] == "completed"
-    assert time.monotonic() - begun < 25
+    assert time.monotonic() - started_at < 25
     # what has ended is answered at once, and what the client does not know too
-    begun = time.monotonic()
+    started_at = time.monotonic()
     assert (await read(stack, task_id, {"If-None-Match": changed.headers["ETag"]}, wait=30)).status_code == 304
     assert (await read(stack, task_id, known, wait=30)).status_code == 200
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - started_at < 15
 
 
 async def test_a_failed_task_says_why(stack: Stack) -> None:
     state = await until_final(stack, await start(stack, agent="hopeless"))
     assert state["status"] == "failed"
-    assert state["error"]["verdict"] == "AgentRejected"
+    assert state["error"]["code"] == "AgentRejected"
     state = await until_final(stack, await start(stack, agent="down", timeout=2.5))
     assert state["status"] == "failed"
-    assert state["error"]["verdict"] in ("DeadlineExceeded", "AgentUnavailable")
+    assert state["error"]["code"] in ("DeadlineExceeded", "AgentUnavailable")
 
 
 async def test_a_task_that_the_agent_does_not_know_says_which_it_does(stack: Stack) -> None:
@@ -203,10 +203,10 @@ async def test_a_storm_of_pollers_is_one_reader(stack: Stack) -> None:
     with bind("127.0.0.1", 0, "SEVENFOLD_PORT") as sock:
         port = sock.getsockname()[1]
         async with served(app, sock, stack.settings), http_client(port) as http:
-            begun = time.monotonic()
+            started_at = time.monotonic()
             answers = await asyncio.gather(*(http.get(f"{TASKS}/{task_id}", params={"wait": 20}) for _ in range(150)))
             answers += await asyncio.gather(*(http.get(f"{TASKS}/{task_id}") for _ in range(150)))
-            seconds = time.monotonic() - begun
+            seconds = time.monotonic() - started_at
     assert {answer.status_code for answer in answers} == {200}
     assert {answer.json()["status"] for answer in answers[150:]} <= {"processing", "completed"}
     assert counted.describes <= 7 * seconds + 4, "at most a few a second, however many they are"
@@ -226,22 +226,22 @@ async def test_without_a_worker_the_status_is_still_answered(stack: Stack) -> No
             assert int(state.headers["Retry-After"]) >= 1
             assert (await http.post(f"/api/agent/runs/{task_id}/cancel")).status_code == 202
     await stack.temporal.get_workflow_handle(f"default:{task_id}").terminate("nobody will come")
-    assert (await stack.run(task_id))["error"]["verdict"] == "Terminated"
+    assert (await stack.run(task_id))["error"]["code"] == "Terminated"
 
 
 async def test_one_who_leaves_takes_nothing_from_the_others() -> None:
     reads = 0
 
-    async def slow_read() -> View:
+    async def slow_read() -> PollView:
         nonlocal reads
         reads += 1
         await asyncio.sleep(0.2)
-        return View("{}", str(reads), final=False, retry_after=1)
+        return PollView("{}", str(reads), is_final=False, retry_after=1)
 
-    watch = Watch(slow_read)
-    first, second = asyncio.create_task(watch.now()), asyncio.create_task(watch.now())
+    watch = CachedRun(slow_read)
+    first, second = asyncio.create_task(watch.current()), asyncio.create_task(watch.current())
     await asyncio.sleep(0.05)
     first.cancel()
     assert (await second).version == "1"
     assert reads == 1
-    assert (await watch.other_than("1", 5)).version == "2"
+    assert (await watch.wait_for_change("1", 5)).version == "2"

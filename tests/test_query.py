@@ -3,12 +3,12 @@
 import asyncio
 from dataclasses import replace
 
-from contracts.identity import keyed_id, workflow_id
+from contracts.identity import build_workflow_id, derive_id
 from contracts.runs import Pattern
-from runtime.temporal import connected
+from runtime.temporal import connect_temporal
 from tests.agents import CALLS
 from tests.forgetful_proxy import forgetful_proxy
-from tests.stack import Stack, another_door
+from tests.stack import Stack, another_api
 
 
 async def test_the_articles_request_gets_the_articles_answer(stack: Stack) -> None:
@@ -39,31 +39,31 @@ async def test_options_reach_the_agent_and_metadata_comes_back(stack: Stack) -> 
 async def test_an_answer_that_takes_longer_is_promised_and_kept(stack: Stack) -> None:
     answer = await stack.query(agent="careful", params={"seconds": 2.5}, headers={"Prefer": "wait=1"})
     assert answer.status_code == 202
-    promise = answer.json()
-    assert promise["status"] == "processing"
+    accepted = answer.json()
+    assert accepted["status"] == "processing"
     assert answer.headers["Preference-Applied"] == "wait=1"
-    assert answer.headers["Location"] == promise["links"]["self"]
+    assert answer.headers["Location"] == accepted["links"]["self"]
     assert 1 <= int(answer.headers["Retry-After"]) <= 30
-    run = await stack.run_until(promise["queryId"], "completed")
+    run = await stack.run_until(accepted["queryId"], "completed")
     assert run["result"]["response"] == "0 1 2 3 4 5 6 7 8 9 "
     assert 2.4 <= float(run["result"]["processingTime"][:-1]) < 60
     # the call that was opened is the one that was finished
-    assert CALLS[promise["queryId"]] == 2, "started once, finished once"
+    assert CALLS[accepted["queryId"]] == 2, "started once, finished once"
     assert run["attempt"] == 1
 
 
 async def test_an_end_of_which_temporal_forgets_to_tell(stack: Stack) -> None:
     """It is asked again, instead of being waited for until the server gives the question up after 20 s."""
-    run = workflow_id("default", keyed_id("qry", "default", Pattern.SYNCHRONOUS, "forgotten"))
+    run = build_workflow_id("default", derive_id("qry", "default", Pattern.SYNCHRONOUS, "forgotten"))
     async with (
         # the workflow's type is in the start, not in the question for its end
         forgetful_proxy(stack.settings.temporal_port, mark=run.encode(), without=b"Synchronous") as proxy,
-        connected(stack.settings.model_copy(update={"temporal_port": proxy.port})) as client,
-        another_door(replace(stack, services=replace(stack.services, client=client))) as door,
+        connect_temporal(stack.settings.model_copy(update={"temporal_port": proxy.port})) as client,
+        another_api(replace(stack, services=replace(stack.services, client=client))) as api,
     ):
-        assert (await door.query()).status_code == 200
+        assert (await api.query()).status_code == 200
         headers = {"Idempotency-Key": "forgotten", "Prefer": "wait=10"}
-        answer = await door.query(agent="careful", params={"seconds": 1.5}, headers=headers)
+        answer = await api.query(agent="careful", params={"seconds": 1.5}, headers=headers)
     assert proxy.forgotten
     assert answer.status_code == 200
     assert answer.json()["queryId"] in run
@@ -109,19 +109,19 @@ async def test_an_agent_that_refuses_for_good_is_a_502_with_the_verdict(stack: S
     assert answer.headers["Content-Type"] == "application/problem+json"
     problem = answer.json()
     assert problem["type"] == "urn:sevenfold:problem:agent-rejected"
-    assert problem["verdict"] == "AgentRejected"
+    assert problem["code"] == "AgentRejected"
     assert problem["detail"] == "This agent never does that."
     assert problem["attempts"] == 1
     run = await stack.run(problem["runId"])
     assert run["status"] == "failed"
-    assert run["error"]["verdict"] == "AgentRejected"
+    assert run["error"]["code"] == "AgentRejected"
     assert CALLS[problem["runId"]] == 1
 
 
 async def test_an_agent_that_is_never_there_is_given_up(stack: Stack) -> None:
     answer = await stack.query(agent="down", headers={"Prefer": "wait=40"})
     assert answer.status_code == 502
-    assert answer.json()["verdict"] == "AgentUnavailable"
+    assert answer.json()["code"] == "AgentUnavailable"
     assert answer.json()["attempts"] == 5
     assert CALLS[answer.json()["runId"]] == 5
 
@@ -147,7 +147,7 @@ async def test_a_field_that_the_agent_refuses_is_named(stack: Stack) -> None:
 async def test_the_deadline_ends_the_run(stack: Stack) -> None:
     answer = await stack.query(agent="careful", params={"seconds": 60}, timeout=1.5)
     assert answer.status_code == 504
-    assert answer.json()["verdict"] == "DeadlineExceeded"
+    assert answer.json()["code"] == "DeadlineExceeded"
     assert "was over" in answer.json()["detail"]
 
 
@@ -168,7 +168,7 @@ async def test_a_blocking_function_stalls_nobody(stack: Stack) -> None:
 async def test_a_reply_that_json_cannot_hold(stack: Stack) -> None:
     answer = await stack.query("text", agent="garbled")
     assert answer.status_code == 502
-    assert answer.json()["verdict"] == "AgentRejected"
+    assert answer.json()["code"] == "AgentRejected"
     assert "Unicode" in answer.json()["detail"]
     answer = await stack.query("number", agent="garbled")
     assert answer.status_code == 200

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from api.durations import Durations, Work
-from api.estimates import in_words
+from api.durations import Durations, TaskKind
+from api.estimates import describe_seconds
 from tests.agents import CALLS
 from tests.stack import Stack
 
@@ -136,7 +136,7 @@ async def test_a_job_is_given_up_when_more_items_fail_than_may(stack: Stack) -> 
     job_id = await start(stack, agent="item", data={"items": ["bad"] * 500}, maxFailures=5, concurrency=4)
     job = await until_ended(stack, job_id)
     assert job["status"] == "failed"
-    assert job["error"]["verdict"] == "TooManyFailures"
+    assert job["error"]["code"] == "TooManyFailures"
     assert "maxFailures is 5" in job["error"]["detail"]
     assert CALLS[job_id] < 20
     job = await until_ended(stack, await start(stack, agent="item", data={"items": ["bad", "bad"]}, maxFailures=0))
@@ -170,7 +170,7 @@ async def test_deadline_of_a_job(stack: Stack) -> None:
     job_id = await start(stack, agent="item", data={"items": ["slow"] * 500}, concurrency=1, timeout=2)
     job = await until_ended(stack, job_id, seconds=15)
     assert job["status"] == "failed"
-    assert job["error"]["verdict"] == "DeadlineExceeded"
+    assert job["error"]["code"] == "DeadlineExceeded"
 
 
 async def test_an_unknown_task_says_which_there_are(stack: Stack) -> None:
@@ -230,16 +230,16 @@ async def test_the_estimate_follows_what_was_measured(stack: Stack) -> None:
     assert first.json()["estimatedTime"] == "unknown"
     await until_ended(stack, first.json()["jobId"])
     # This process remembers for half a minute what it was told; another has not asked yet.
-    work = Work("default", "item", "estimated")
+    work = TaskKind("default", "item", "estimated")
     async with asyncio.timeout(20):  # visibility lags
-        while (seconds := (await Durations(stack.temporal, {}).of(work)).item) is None:
+        while (seconds := (await Durations(stack.temporal, {}).get_stats(work)).item_seconds) is None:
             await asyncio.sleep(0.2)
     assert 0.005 < seconds < 2
 
 
 def test_estimates_in_the_articles_words() -> None:
-    assert in_words(None) == "unknown"
-    assert in_words(3) == "less than a minute"
-    assert in_words(420) == "5-10 minutes"
-    assert in_words(5_000) == "1-2 hours"
-    assert in_words(1e9) == "more than a day"
+    assert describe_seconds(None) == "unknown"
+    assert describe_seconds(3) == "less than a minute"
+    assert describe_seconds(420) == "5-10 minutes"
+    assert describe_seconds(5_000) == "1-2 hours"
+    assert describe_seconds(1e9) == "more than a day"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from adapters.streams.redis_client import asked
+from adapters.streams.redis_client import propagate_cancel
 from tests.redis_server import redis_server
 
 
@@ -16,15 +16,15 @@ async def test_a_question_that_is_cancelled_ends_whenever_that_comes(tmp_path: P
             await redis.xadd("stream", {"entries": "x" * 1_000})
 
             async def ask() -> None:
-                await asked(redis.xrange("stream"))
+                await propagate_cancel(redis.xrange("stream"))
 
             ended = cancelled = 0
             for _ in range(100):
                 tasks = [asyncio.create_task(ask()) for _ in range(10)]
                 await asyncio.sleep(random.random() * 0.01)
-                told = [task for task in tasks if task.cancel()]
+                cancelled_tasks = [task for task in tasks if task.cancel()]
                 await asyncio.wait(tasks)
-                cancelled += sum(task.cancelled() for task in told)
-                ended += len(told)
+                cancelled += sum(task.cancelled() for task in cancelled_tasks)
+                ended += len(cancelled_tasks)
             assert cancelled == ended
             assert ended

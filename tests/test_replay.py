@@ -8,7 +8,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
 from runtime.payloads import directory_storage
-from runtime.temporal import plugin
+from runtime.temporal import build_plugin
 from tests.record_histories import HISTORIES, SCENARIOS, recorded_stack, workflow_of
 from tests.stack import make_settings
 from worker import WORKFLOWS
@@ -37,7 +37,7 @@ async def test_a_committed_history_replays(tmp_path: Path, name: str) -> None:
     # under its own id, of which those of its children are made
     started = json.loads(raw)["events"][0]["workflowExecutionStartedEventAttributes"]
     history = WorkflowHistory.from_json(started["workflowId"], raw)
-    replayer = Replayer(workflows=WORKFLOWS, plugins=[plugin(directory_storage(make_settings(tmp_path)))])
+    replayer = Replayer(workflows=WORKFLOWS, plugins=[build_plugin(directory_storage(make_settings(tmp_path)))])
     await replayer.replay_workflow(history)
 
 
@@ -46,7 +46,7 @@ async def test_a_changed_workflow_would_be_found_out(tmp_path: Path) -> None:
     for event in raw["events"]:
         if event["eventType"] == "EVENT_TYPE_ACTIVITY_TASK_SCHEDULED":
             event["activityTaskScheduledEventAttributes"]["activityType"]["name"] = "another_activity"
-    replayer = Replayer(workflows=WORKFLOWS, plugins=[plugin(directory_storage(make_settings(tmp_path)))])
+    replayer = Replayer(workflows=WORKFLOWS, plugins=[build_plugin(directory_storage(make_settings(tmp_path)))])
     with pytest.raises(Exception, match=r"(?i)nondeterminism"):
         await replayer.replay_workflow(WorkflowHistory.from_json("default:changed", json.dumps(raw)))
 

@@ -11,8 +11,8 @@ import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import StorageDriverRetrieveContext, StorageDriverStoreContext
 
-from adapters.payload_bucket import opened_bucket
-from runtime.payloads import opened_storage
+from adapters.payload_bucket import open_bucket
+from runtime.payloads import open_storage
 from runtime.settings import Settings
 from runtime.startup import StartupError
 from tests.moto_server import BUCKET, S3, found_by_aws, moto
@@ -139,7 +139,7 @@ async def test_a_payload_that_is_stored_again_later_begins_a_new_lifetime(s3: S3
     payload = Payload(data=b"x" * 300_000)
     claims = []
     for fresh, writes in ((timedelta(hours=1), 1), (timedelta(hours=1), 1), (timedelta(0), 2)):
-        async with opened_bucket(BUCKET, fresh=fresh) as driver:
+        async with open_bucket(BUCKET, renew_after=fresh) as driver:
             claims += await driver.store(StorageDriverStoreContext(), [payload])
             assert await driver.retrieve(StorageDriverRetrieveContext(), claims[:1]) == [payload]
         assert s3.http.get(f"/{BUCKET}?versions").text.count("<Version>") == writes
@@ -148,28 +148,28 @@ async def test_a_payload_that_is_stored_again_later_begins_a_new_lifetime(s3: S3
 
 async def why(settings: Settings) -> str:
     """The reason for which there is no storage."""
-    with pytest.raises(StartupError) as said:
-        async with opened_storage(settings):
+    with pytest.raises(StartupError) as message:
+        async with open_storage(settings):
             raise AssertionError("it was opened")
-    return str(said.value)
+    return str(message.value)
 
 
 @pytest.mark.parametrize("command", ["worker", "api", "dev"])
 @pytest.mark.usefixtures("s3")
 def test_no_process_starts_without_its_bucket(tmp_path: Path, command: str) -> None:
-    said = refused(command, environment(make_settings(tmp_path, payloads_s3_bucket="no-such-bucket")), tmp_path)
-    assert "SEVENFOLD_PAYLOADS_S3_BUCKET=no-such-bucket" in said
-    assert "no such bucket" in said
+    message = refused(command, environment(make_settings(tmp_path, payloads_s3_bucket="no-such-bucket")), tmp_path)
+    assert "SEVENFOLD_PAYLOADS_S3_BUCKET=no-such-bucket" in message
+    assert "no such bucket" in message
 
 
 async def test_a_bucket_that_is_closed_to_us(tmp_path: Path, s3: S3) -> None:
     s3.http.post("/moto-api/reset-auth", content=b"0").raise_for_status()  # from now on keys are looked at
     try:
-        said = await why(make_settings(tmp_path, payloads_s3_bucket=BUCKET))
+        message = await why(make_settings(tmp_path, payloads_s3_bucket=BUCKET))
     finally:
         s3.http.post("/moto-api/reset-auth", content=b"inf").raise_for_status()
-    assert f"SEVENFOLD_PAYLOADS_S3_BUCKET={BUCKET}" in said
-    assert "access is denied" in said
+    assert f"SEVENFOLD_PAYLOADS_S3_BUCKET={BUCKET}" in message
+    assert "access is denied" in message
 
 
 @pytest.mark.usefixtures("s3")
@@ -190,9 +190,9 @@ async def test_a_bucket_that_cannot_be_asked(
         monkeypatch.delenv(variable)
     else:
         monkeypatch.setenv(variable, value)
-    said = await why(make_settings(tmp_path, payloads_s3_bucket=bucket))
-    assert f"SEVENFOLD_PAYLOADS_S3_BUCKET={bucket}" in said
-    assert expected in said
+    message = await why(make_settings(tmp_path, payloads_s3_bucket=bucket))
+    assert f"SEVENFOLD_PAYLOADS_S3_BUCKET={bucket}" in message
+    assert expected in message
 
 
 def test_an_empty_name_is_no_bucket(tmp_path: Path) -> None:
@@ -204,9 +204,9 @@ def test_a_missing_extra_is_said_with_what_to_install(tmp_path: Path) -> None:
     # As if the package were not there.
     (tmp_path / "aioboto3.py").write_text("raise ModuleNotFoundError(\"No module named 'aioboto3'\")")
     environ = environment(make_settings(tmp_path, payloads_s3_bucket=BUCKET))
-    said = refused("worker", {**environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, tmp_path)
-    assert "temporalio[aioboto3]" in said
-    assert "SEVENFOLD_PAYLOADS_S3_BUCKET" in said
+    message = refused("worker", {**environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, tmp_path)
+    assert "temporalio[aioboto3]" in message
+    assert "SEVENFOLD_PAYLOADS_S3_BUCKET" in message
 
 
 def test_nothing_of_amazons_is_loaded_without_a_bucket(tmp_path: Path) -> None:

@@ -48,10 +48,10 @@ def test_keys_rotate() -> None:
     both = Sealer([B, A])
     assert both.unseal(before, context="c") == SECRET
     assert Sealer([B]).unseal(both.seal(SECRET, context="c"), context="c") == SECRET
-    with pytest.raises(SealError, match="SEVENFOLD_SECRET_KEY is not the one it was sealed with") as said:
+    with pytest.raises(SealError, match="SEVENFOLD_SECRET_KEY is not the one it was sealed with") as message:
         Sealer([B]).unseal(before, context="c")
-    assert before.split(".")[1] in str(said.value)
-    assert SECRET not in str(said.value)
+    assert before.split(".")[1] in str(message.value)
+    assert SECRET not in str(message.value)
 
 
 # The last character has bits to spare: another one decodes to the same bytes.
@@ -91,7 +91,7 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return Settings(data_dir=tmp_path / "new" / "data")
 
 
-def opened(settings: Settings, sealed: str) -> str:
+def unsealed(settings: Settings, sealed: str) -> str:
     sealer = load_sealer(settings)
     assert sealer is not None
     return sealer.unseal(sealed, context="c")
@@ -101,7 +101,7 @@ def test_a_key_of_the_environment(local: Settings, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TEMPORAL_ADDRESS", "temporal.example:7233")
     monkeypatch.setenv("SEVENFOLD_SECRET_KEY", ", ".join(base64.b64encode(key).decode() for key in (B, A)))
     given_settings = load_settings()
-    assert opened(given_settings, SEALED) == "open"
+    assert unsealed(given_settings, SEALED) == "open"
     assert base64.b64encode(A).decode() not in repr(given_settings)
     assert not local.data_dir.exists()
 
@@ -115,9 +115,9 @@ def test_without_a_key_several_hosts_have_none(local: Settings, monkeypatch: pyt
 @pytest.mark.parametrize("value", ["", "changeme", "é", "AAAA", base64.b64encode(A).decode() + ","])
 def test_a_mistaken_key_is_not_repeated(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("SEVENFOLD_SECRET_KEY", value)
-    with pytest.raises(StartupError, match=r"SEVENFOLD_SECRET_KEY.*openssl rand -base64 32") as said:
+    with pytest.raises(StartupError, match=r"SEVENFOLD_SECRET_KEY.*openssl rand -base64 32") as message:
         load_sealer(load_settings())
-    assert not value or value not in str(said.value)
+    assert not value or value not in str(message.value)
 
 
 def test_a_key_is_made_once_for_its_owner_only(local: Settings) -> None:
@@ -126,14 +126,14 @@ def test_a_key_is_made_once_for_its_owner_only(local: Settings) -> None:
     path = local.data_dir / "secret.key"
     assert path.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in local.data_dir.iterdir()] == ["secret.key"]
-    assert opened(local, sealer.seal(SECRET, context="c")) == SECRET
+    assert unsealed(local, sealer.seal(SECRET, context="c")) == SECRET
     # what is in the file can be moved into the variable
     moved = Settings(secret_key=path.read_text(), data_dir=local.data_dir / "elsewhere")  # type: ignore[arg-type]
-    assert opened(moved, sealer.seal(SECRET, context="c")) == SECRET
+    assert unsealed(moved, sealer.seal(SECRET, context="c")) == SECRET
 
 
 @pytest.mark.parametrize(
-    ("content", "mode", "said"),
+    ("content", "mode", "message"),
     [
         (base64.b64encode(A), 0o640, "chmod 600"),
         (base64.b64encode(A), 0o604, "mode 604"),
@@ -142,12 +142,12 @@ def test_a_key_is_made_once_for_its_owner_only(local: Settings) -> None:
         (base64.b64encode(A)[:-4], 0o600, "does not hold"),
     ],
 )
-def test_a_file_that_is_no_safe_place(local: Settings, content: bytes, mode: int, said: str) -> None:
+def test_a_file_that_is_no_safe_place(local: Settings, content: bytes, mode: int, message: str) -> None:
     local.data_dir.mkdir(parents=True)
     path = local.data_dir / "secret.key"
     path.write_bytes(content)
     path.chmod(mode)
-    with pytest.raises(StartupError, match=said):
+    with pytest.raises(StartupError, match=message):
         load_sealer(local)
     assert path.read_bytes() == content
 
@@ -187,8 +187,8 @@ def test_processes_that_start_at_once_have_the_same_key(local: Settings) -> None
         assert process.stdin is not None
         process.stdin.write(begin)
         process.stdin.flush()
-    said = [process.communicate(timeout=30)[0].split() for process in processes]
-    assert [len(sealed) for sealed in said] == [50] * 3
+    outputs = [process.communicate(timeout=30)[0].split() for process in processes]
+    assert [len(sealed) for sealed in outputs] == [50] * 3
     for number in range(50):
         own = local.model_copy(update={"data_dir": local.data_dir / str(number)})
-        assert [opened(own, sealed[number]) for sealed in said] == ["x"] * 3
+        assert [unsealed(own, sealed[number]) for sealed in outputs] == ["x"] * 3

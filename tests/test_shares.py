@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError
 
-from adapters.agents.shares import AgentShare
-from contracts.limits import Holding, Limits, ShareAsk, ShareGrant
+from adapters.agents.shares import QuotaLease
+from contracts.limits import Allocation, LeaseGrant, LeaseRequest, Limits
 from contracts.verdicts import AgentBusy
 from tests.processes import until
-from workflows.agent_limits import divided
+from workflows.agent_limits import allocate
 
 
 class Limiter:
@@ -21,12 +21,12 @@ class Limiter:
 
     def __init__(self, delay: float = 0.0) -> None:
         self.delay = delay
-        self.loses: Callable[[ShareAsk], bool] = lambda _: False
-        self.holdings: dict[str, Holding] = {}
+        self.loses: Callable[[LeaseRequest], bool] = lambda _: False
+        self.allocations: dict[str, Allocation] = {}
 
-    async def __call__(self, ask: ShareAsk) -> ShareGrant:
+    async def __call__(self, ask: LeaseRequest) -> LeaseGrant:
         await asyncio.sleep(self.delay)
-        grant, self.holdings = divided(ask, self.holdings, time.monotonic())
+        grant, self.allocations = allocate(ask, self.allocations, time.monotonic())
         await asyncio.sleep(self.delay)
         if self.loses(ask):
             raise WorkflowUpdateRPCTimeoutOrCancelledError
@@ -39,22 +39,22 @@ class Calls:
     def __init__(self) -> None:
         self.now = self.most = 0
 
-    async def one(self, share: AgentShare, seconds: float, patience: float | None = None) -> None:
-        await share.taken(patience)
+    async def one(self, share: QuotaLease, seconds: float, timeout_seconds: float | None = None) -> None:
+        await share.acquire(timeout_seconds)
         self.now += 1
         self.most = max(self.most, self.now)
         try:
             await asyncio.sleep(seconds)
         finally:
             self.now -= 1
-            share.released(seconds)
+            share.release(seconds)
 
 
-def share(name: str, limiter: Callable[[ShareAsk], Awaitable[ShareGrant]], **limits: Any) -> AgentShare:
-    return AgentShare(name, Limits(**limits), limiter)
+def share(name: str, limiter: Callable[[LeaseRequest], Awaitable[LeaseGrant]], **limits: Any) -> QuotaLease:
+    return QuotaLease(name, Limits(**limits), limiter)
 
 
-async def closed(*shares: AgentShare) -> None:
+async def closed(*shares: QuotaLease) -> None:
     await asyncio.gather(*(one.aclose() for one in shares))
 
 
@@ -89,10 +89,10 @@ async def test_all_places_are_used_by_whom_they_are_wanted() -> None:
     limiter, calls = Limiter(delay=0.01), Calls()
     shares = [share(name, limiter, max_concurrency=5) for name in "pqr"]
     work = [asyncio.create_task(calls.one(one, 0.1)) for one in shares for _ in range(60)]
-    begun = time.monotonic()
+    started_at = time.monotonic()
     await asyncio.gather(*work)
     assert calls.most == 5
-    assert time.monotonic() - begun < 2 * 180 * 0.1 / 5
+    assert time.monotonic() - started_at < 2 * 180 * 0.1 / 5
     await closed(*shares)
 
 
@@ -129,7 +129,7 @@ async def test_who_is_turned_away_counts_as_wanting() -> None:
     async def comes_and_comes() -> None:
         while True:
             try:
-                await p.taken(0.5)
+                await p.acquire(0.5)
             except AgentBusy:
                 await asyncio.sleep(0.2)
             else:
@@ -144,21 +144,21 @@ async def test_who_is_turned_away_counts_as_wanting() -> None:
         task.cancel()
     await asyncio.gather(*running, *idle, return_exceptions=True)
     for _ in running:
-        p.released(1)
+        p.release(1)
     await closed(p, q)
 
 
 async def test_one_who_leaves_as_his_turn_comes_or_is_passed_over() -> None:
     limiter, calls = Limiter(), Calls()
     p = share("p", limiter, max_concurrency=1)
-    await p.taken(None)
-    waiting = [asyncio.create_task(calls.one(p, 0.01, patience=5)) for _ in range(3)]
+    await p.acquire(None)
+    waiting = [asyncio.create_task(calls.one(p, 0.01, timeout_seconds=5)) for _ in range(3)]
     await asyncio.sleep(0.05)
     waiting[0].cancel()  # and in the same pass of the loop the place becomes free
-    p.released(0.1)
+    p.release(0.1)
     assert isinstance((await asyncio.gather(*waiting, return_exceptions=True))[0], asyncio.CancelledError)
-    assert p.taken_at_once(), "no place is lost"
-    p.released(0.1)
+    assert p.try_acquire(), "no place is lost"
+    p.release(0.1)
     await closed(p)
 
 
@@ -168,7 +168,7 @@ async def test_a_list_does_not_lock_others_out() -> None:
     items = [asyncio.create_task(calls.one(p, 0.1)) for _ in range(100)]
     await asyncio.sleep(0.5)
     before = sum(item.done() for item in items)
-    await calls.one(p, 0.1, patience=10.0)
+    await calls.one(p, 0.1, timeout_seconds=10.0)
     assert sum(item.done() for item in items) - before <= 8, "it goes before most of the list"
     for item in items:
         item.cancel()
@@ -179,18 +179,18 @@ async def test_a_list_does_not_lock_others_out() -> None:
 async def test_the_first_call_at_a_low_rate_need_not_wait() -> None:
     p = share("p", Limiter(), rate=1 / 60)
     async with asyncio.timeout(10):
-        await p.taken(10.0)
+        await p.acquire(10.0)
     with pytest.raises(AgentBusy) as raised:
-        await p.taken(1.0)
+        await p.acquire(1.0)
     assert raised.value.retry_after is not None
-    p.unused()
-    assert p.taken_at_once(), "a call that was not made has cost nothing"
-    p.released(0.1)
+    p.release_unused()
+    assert p.try_acquire(), "a call that was not made has cost nothing"
+    p.release(0.1)
     await closed(p)
 
 
 async def test_the_keeper_ends_with_the_process() -> None:
-    async def never(_: ShareAsk) -> ShareGrant:
+    async def never(_: LeaseRequest) -> LeaseGrant:
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -198,7 +198,7 @@ async def test_the_keeper_ends_with_the_process() -> None:
         raise AssertionError
 
     p = share("p", never, max_concurrency=1)
-    waiting = asyncio.create_task(p.taken(None))
+    waiting = asyncio.create_task(p.acquire(None))
     await asyncio.sleep(0.05)
     async with asyncio.timeout(10):
         await closed(p)

@@ -83,12 +83,12 @@ async def test_ten_megabytes():
 async def test_the_first_attempts_fail_at_their_step():
     params = {"seconds": 0, "text": "abcdefghij", "failures": 2, "failAt": 4}
     for attempt in (1, 2):
-        said = []
+        chunks = []
         request = AgentRequest(run_id="r", task="query", attempt=attempt, params=params)
         events = SimulatorAgent().run(request, CONTEXT)
         with pytest.raises(AgentUnavailable):
-            await _drain(events, into=said)
-        assert joined(said) == "abc"
+            await _drain(events, into=chunks)
+        assert joined(chunks) == "abc"
     assert joined(await events_of(params, attempt=3)) == "abcdefghij"
 
 

@@ -35,9 +35,9 @@ def test_a_port_that_is_taken_is_named_with_its_variable(tmp_path: Path, which: 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", getattr(settings, which)))
         taken.listen()
-        said = refused("dev", environment(settings), tmp_path)
-    assert f"Port {getattr(settings, which)}" in said
-    assert f"SEVENFOLD_{which.upper()}" in said
+        message = refused("dev", environment(settings), tmp_path)
+    assert f"Port {getattr(settings, which)}" in message
+    assert f"SEVENFOLD_{which.upper()}" in message
     nothing_listens(settings.temporal_port if which != "temporal_port" else settings.temporal_ui_port)
 
 
@@ -71,9 +71,9 @@ async def test_a_database_that_another_instance_holds(tmp_path: Path) -> None:
     second = make_settings(tmp_path / "second", data_dir=settings.data_dir)
     with sevenfold("dev", settings) as first:
         await until_ready(settings.port, process=first)
-        said = refused("dev", environment(second), tmp_path)
-        assert str(first.process.pid) in said
-        assert "SEVENFOLD_DATA_DIR" in said
+        message = refused("dev", environment(second), tmp_path)
+        assert str(first.process.pid) in message
+        assert "SEVENFOLD_DATA_DIR" in message
         nothing_listens(second.temporal_port)
         await until_ready(settings.port, process=first)
         assert first.terminate() == 0
@@ -83,8 +83,8 @@ def test_a_broken_database_is_said_with_the_servers_own_words(tmp_path: Path) ->
     settings = make_settings(tmp_path)
     settings.data_dir.mkdir()
     (settings.data_dir / "temporal.db").write_bytes(b"this is not a database" * 1000)
-    said = refused("dev", environment(settings), tmp_path)
-    assert "not a database" in said
+    message = refused("dev", environment(settings), tmp_path)
+    assert "not a database" in message
     nothing_listens(settings.temporal_port)
 
 
@@ -112,18 +112,18 @@ def test_every_mistake_in_the_configuration_is_reported_with_its_key(
 ) -> None:
     path = tmp_path / "sevenfold.toml"
     path.write_text(toml)
-    with pytest.raises(StartupError, match=re.escape(expected)) as said:
+    with pytest.raises(StartupError, match=re.escape(expected)) as message:
         load_config(path)
-    assert str(path) in str(said.value)
+    assert str(path) in str(message.value)
 
 
 @pytest.mark.parametrize("command", ["dev", "worker", "api"])
 def test_no_process_starts_with_a_mistaken_configuration(tmp_path: Path, command: str) -> None:
     settings = make_settings(tmp_path)
     settings.config.write_text('colour = 1\n[agents.x]\nkind = "python"')
-    said = refused(command, environment(settings), tmp_path)
-    assert "colour" in said
-    assert "agents.x.target" in said
+    message = refused(command, environment(settings), tmp_path)
+    assert "colour" in message
+    assert "agents.x.target" in message
 
 
 def test_agents_that_cannot_be_loaded_are_all_named_with_the_reason(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_agents_that_cannot_be_loaded_are_all_named_with_the_reason(tmp_path: Pa
             }.items()
         )
     )
-    said = refused("dev", environment(settings), tmp_path)
+    message = refused("dev", environment(settings), tmp_path)
     for part in (
         "agent one",
         "no_such_module",
@@ -153,7 +153,7 @@ def test_agents_that_cannot_be_loaded_are_all_named_with_the_reason(tmp_path: Pa
         "agent four",
         "agent five",
     ):
-        assert part in said
+        assert part in message
 
 
 @pytest.mark.parametrize(
@@ -176,15 +176,17 @@ def test_a_configuration_file_that_is_named_but_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["dev", "api"])
 def test_other_machines_are_not_let_in_without_a_word(tmp_path: Path, command: str) -> None:
-    said = refused(command, environment(make_settings(tmp_path, host="0.0.0.0")), tmp_path)  # noqa: S104
-    assert "SEVENFOLD_ALLOW_ANONYMOUS" in said
+    message = refused(command, environment(make_settings(tmp_path, host="0.0.0.0")), tmp_path)  # noqa: S104
+    assert "SEVENFOLD_ALLOW_ANONYMOUS" in message
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])
 def test_a_temporal_that_is_not_there(tmp_path: Path, command: str) -> None:
     settings = make_settings(tmp_path)
-    said = refused(command, environment(settings, TEMPORAL_ADDRESS=f"127.0.0.1:{settings.temporal_port}"), tmp_path)
-    assert "TEMPORAL_ADDRESS" in said
+    message = refused(
+        command, environment(settings, TEMPORAL_ADDRESS=f"127.0.0.1:{settings.temporal_port}"), tmp_path
+    )
+    assert "TEMPORAL_ADDRESS" in message
 
 
 async def test_it_stops_in_order_and_leaves_nothing_behind(tmp_path: Path) -> None:

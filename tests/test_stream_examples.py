@@ -29,8 +29,8 @@ FIFTY = {"agent": "simulator", "params": {"seconds": 1.5, "steps": 50, "text": T
 # Where to cut an answer of which so much is known; None: not yet.
 Limit = Callable[[bytes], int | None]
 
-Said = list[tuple[str, dict[str, Any]]]
-Listen = Callable[..., Awaitable[Said]]
+Received = list[tuple[str, dict[str, Any]]]
+Listen = Callable[..., Awaitable[Received]]
 
 
 def the_answer(_: bytes) -> int | None:
@@ -255,35 +255,35 @@ def listen(request: pytest.FixtureRequest) -> Listen:
         return within_its_time(listen_in_python)
     page: Page = request.getfixturevalue("page")
 
-    async def listen_in_javascript(server: Server, body: dict[str, Any], **options: Any) -> Said:
+    async def listen_in_javascript(server: Server, body: dict[str, Any], **options: Any) -> Received:
         await page.goto(server.url)
-        said = await page.evaluate(IN_JAVASCRIPT, [{"query": "hi", **body}, options])
-        return [(kind, data) for kind, data in said]
+        received = await page.evaluate(IN_JAVASCRIPT, [{"query": "hi", **body}, options])
+        return [(kind, data) for kind, data in received]
 
     return within_its_time(listen_in_javascript)
 
 
 def within_its_time(listen: Listen) -> Listen:
-    async def limited(*arguments: Any, **options: Any) -> Said:
+    async def limited(*arguments: Any, **options: Any) -> Received:
         async with asyncio.timeout(60):
             return await listen(*arguments, **options)
 
     return limited
 
 
-async def listen_in_python(server: Server, body: dict[str, Any], *, stop_after: int = 0, **options: Any) -> Said:
-    said: Said = []
+async def listen_in_python(server: Server, body: dict[str, Any], *, stop_after: int = 0, **options: Any) -> Received:
+    received: Received = []
     async with http_client(server.port) as client:
         reader = StreamReader(client, {"query": "hi", **body}, **options)
         try:
             async with aclosing(reader.events()) as events:
                 async for event in events:
-                    said.append((event.kind, event.data))
+                    received.append((event.kind, event.data))
                     if event.kind == "chunk" and event.data["index"] == stop_after:
                         await reader.cancel()
         except StreamFailedError as failure:
-            said.append(("error", failure.problem))
-    return said
+            received.append(("error", failure.problem))
+    return received
 
 
 # Every read yields a single byte, which a browser's network would rather not do.
@@ -317,26 +317,26 @@ async ([body, { stop_after, ...options }]) => {
 """
 
 
-def text_of(said: Said) -> str:
+def text_of(received: Received) -> str:
     text = ""
-    for kind, data in said:
+    for kind, data in received:
         text = "" if kind == "reset" else text + data["chunk"] if kind == "chunk" else text
     return text
 
 
-def indices_of(said: Said) -> list[int]:
-    return [data["index"] for kind, data in said if kind in ("chunk", "reset")]
+def indices_of(received: Received) -> list[int]:
+    return [data["index"] for kind, data in received if kind in ("chunk", "reset")]
 
 
 async def test_every_chunk_once_and_in_order_over_many_cuts(stack: Stack, listen: Listen) -> None:
     async with cutting(stack, the_answer, then=again_and_again()) as proxy:
-        said = await listen(proxy, FIFTY)
-        assert text_of(said) == TEXT
-        assert indices_of(said) == list(range(1, 51))
-        assert said[-1][0] == "done"
-        assert said[-1][1]["status"] == "completed"
-        assert said[-1][1]["usage"]["outputTokens"] == len(TEXT.split())
-        assert "progress" in dict(said)
+        received = await listen(proxy, FIFTY)
+        assert text_of(received) == TEXT
+        assert indices_of(received) == list(range(1, 51))
+        assert received[-1][0] == "done"
+        assert received[-1][1]["status"] == "completed"
+        assert received[-1][1]["usage"]["outputTokens"] == len(TEXT.split())
+        assert "progress" in dict(received)
         assert proxy.cuts >= 5
         assert len(proxy.stream_ids) == 1, "the start whose answer was lost began no second run"
 
@@ -344,13 +344,13 @@ async def test_every_chunk_once_and_in_order_over_many_cuts(stack: Stack, listen
 async def test_a_reset_voids_what_was_said(stack: Stack, listen: Listen) -> None:
     params = {**FIFTY["params"], "failures": 1, "failAt": 20}
     async with cutting(stack, then=again_and_again()) as proxy:
-        said = await listen(proxy, {"agent": "simulator", "params": params})
-        assert text_of(said) == TEXT
-        assert said[-1][1]["status"] == "completed"
-        (reset,) = [data for kind, data in said if kind == "reset"]
+        received = await listen(proxy, {"agent": "simulator", "params": params})
+        assert text_of(received) == TEXT
+        assert received[-1][1]["status"] == "completed"
+        (reset,) = [data for kind, data in received if kind == "reset"]
         assert reset["attempt"] == 2
         first, second = list(range(1, 20)), list(range(reset["index"], reset["index"] + 51))
-        assert indices_of(said) == first + second
+        assert indices_of(received) == first + second
         assert proxy.cuts >= 5
 
 
@@ -373,9 +373,9 @@ async def test_an_agent_that_fails_for_good(stack: Stack, listen: Listen) -> Non
 async def test_stop(stack: Stack, listen: Listen) -> None:
     params = {**FIFTY["params"], "seconds": 50}
     async with cutting(stack, after_chunks(2)) as proxy:
-        said = await listen(proxy, {"agent": "simulator", "params": params}, stop_after=3)
-    assert said[-1] == ("done", {"chunk": "", "done": True, "status": "cancelled"})
-    assert 3 <= len(indices_of(said)) < 50
+        received = await listen(proxy, {"agent": "simulator", "params": params}, stop_after=3)
+    assert received[-1] == ("done", {"chunk": "", "done": True, "status": "cancelled"})
+    assert 3 <= len(indices_of(received)) < 50
 
 
 DONE = 'event: done\ndata: {"chunk":"","done":true,"status":"completed"}\n\n'
@@ -389,10 +389,10 @@ async def test_the_wire_in_single_bytes(listen: Listen) -> None:
     )
     wire = "\ufeff" + crlf.replace("\n", "\r\n") + lf + DONE
     async with listening(server := Scripted(answer(wire), piece=1)):
-        said = await listen(server, {})
-    assert [kind for kind, _ in said] == ["chunk", "progress", "chunk", "done"]
-    assert text_of(said) == "Grüße 🎉\u2028\n"
-    assert said[1][1]["note"] == "a: b"
+        received = await listen(server, {})
+    assert [kind for kind, _ in received] == ["chunk", "progress", "chunk", "done"]
+    assert text_of(received) == "Grüße 🎉\u2028\n"
+    assert received[1][1]["note"] == "a: b"
 
 
 async def test_it_goes_on_where_it_was(listen: Listen) -> None:
@@ -406,8 +406,8 @@ async def test_it_goes_on_where_it_was(listen: Listen) -> None:
         answer(f'data: {{"chunk":"d","index":4}}\nid: 4\n\n{DONE}'),
     )
     async with listening(server):
-        said = await listen(server, {}, silence=3)
-    assert text_of(said) == "abcd"
+        received = await listen(server, {}, silence=3)
+    assert text_of(received) == "abcd"
     assert [head.split(b" HTTP")[0] for head in server.heads] == [
         b"POST /api/agent/stream",
         *[b"GET /api/agent/stream/str_1"] * 3,
@@ -424,8 +424,8 @@ async def test_a_server_that_cannot_at_the_moment(listen: Listen) -> None:
         answer(DONE),
     )
     async with listening(server):
-        said = await listen(server, {})
-    assert [kind for kind, _ in said] == ["done"]
+        received = await listen(server, {})
+    assert [kind for kind, _ in received] == ["done"]
     assert server.times[2] - server.times[1] >= 0.99
     assert len({header(head, "Idempotency-Key") for head in server.heads}) == 1
     assert all(head.startswith(b"POST ") for head in server.heads)

@@ -32,8 +32,8 @@ from tests.stack import (
 from tests.streams import Event, events, indexes, last_index, read, started, text_of
 from tests.test_startup import refused
 
-SAY = [f"word{number} " for number in range(1, 61)]
-WHOLE = "".join(SAY)
+LONG_ANSWER = [f"word{number} " for number in range(1, 61)]
+WHOLE = "".join(LONG_ANSWER)
 
 
 @pytest.fixture(params=["temporal", "redis"])
@@ -69,7 +69,7 @@ async def processes(tmp_path: Path, log: dict[str, object]) -> AsyncIterator[Pro
 
 
 def body(journal: Path, hold: Path) -> dict[str, Any]:
-    params = {"say": SAY, "pause": 0.05, "journal": str(journal), "hold": str(hold)}
+    params = {"say": LONG_ANSWER, "pause": 0.05, "journal": str(journal), "hold": str(hold)}
     return {"query": "hi", "agent": "teller", "params": params}
 
 
@@ -101,10 +101,10 @@ async def test_an_api_killed_in_mid_stream(processes: Processes, tmp_path: Path)
     await until_ready(other_port)
     async with http_client(port) as http, http_client(other_port) as other:
         stream_id, found = await read_until_cut(http, tmp_path / "journal", first.kill)
-        assert 20 <= len(indexes(found)) < len(SAY)
+        assert 20 <= len(indexes(found)) < len(LONG_ANSWER)
         found += await read(other, stream_id, last_index(found))
     assert text_of(found) == WHOLE
-    assert indexes(found) == list(range(1, len(SAY) + 1))
+    assert indexes(found) == list(range(1, len(LONG_ANSWER) + 1))
     assert len((tmp_path / "journal").read_text().splitlines()) == 1, "the agent was asked once"
 
 
@@ -147,7 +147,7 @@ async def test_where_there_is_no_room_beside_the_door_another_worker_streams(
 ) -> None:
     processes.settings = processes.settings.model_copy(update={"max_concurrent_calls": 1})
     journal = tmp_path / "journal"
-    door, port = processes.start("api", "--with-worker")
+    api, port = processes.start("api", "--with-worker")
     worker, _ = processes.start("worker")
     await until_ready(port)
     await until(lambda: "worker polls" in worker.output(), 40)
@@ -155,7 +155,7 @@ async def test_where_there_is_no_room_beside_the_door_another_worker_streams(
         both = await asyncio.gather(*(read_until_cut(http, journal, None) for _ in range(2)))
     assert [text_of(found) for _, found in both] == [WHOLE, WHOLE]
     pids = {int(line.split()[0]) for line in journal.read_text().splitlines()}
-    assert pids == {door.process.pid, worker.process.pid}
+    assert pids == {api.process.pid, worker.process.pid}
 
 
 async def test_a_door_that_is_told_to_stop_sends_its_readers_elsewhere(processes: Processes, tmp_path: Path) -> None:
@@ -167,9 +167,9 @@ async def test_a_door_that_is_told_to_stop_sends_its_readers_elsewhere(processes
     took: list[float] = []
 
     def stop() -> None:
-        begun = time.monotonic()
+        started_at = time.monotonic()
         assert first.terminate() == 0
-        took.append(time.monotonic() - begun)
+        took.append(time.monotonic() - started_at)
 
     async with http_client(port) as http, http_client(other_port) as other:
         stream_id, found = await read_until_cut(http, tmp_path / "journal", stop)
@@ -177,7 +177,7 @@ async def test_a_door_that_is_told_to_stop_sends_its_readers_elsewhere(processes
         assert took[0] < processes.settings.grace_seconds + 5
         found += await read(other, stream_id, last_index(found))
     assert text_of(found) == WHOLE
-    assert indexes(found) == list(range(1, len(SAY) + 1))
+    assert indexes(found) == list(range(1, len(LONG_ANSWER) + 1))
 
 
 async def test_everything_killed_and_started_again(tmp_path: Path) -> None:
@@ -216,12 +216,12 @@ async def test_redis_killed_in_mid_stream(over_redis: tuple[Stack, RedisServer],
     _, found = await read_until_cut(stack.http, tmp_path / "journal", restart)
     assert found[-1].name == "done"
     assert text_of(found) == WHOLE
-    assert indexes(found) == list(range(1, len(SAY) + 1)), "memory bridged it"
+    assert indexes(found) == list(range(1, len(LONG_ANSWER) + 1)), "memory bridged it"
 
 
 async def test_what_redis_lost_is_said(over_redis: tuple[Stack, RedisServer]) -> None:
     stack, redis = over_redis
-    stream_id = await started(stack, agent="teller", params={"say": SAY})
+    stream_id = await started(stack, agent="teller", params={"say": LONG_ANSWER})
     await stack.run_until(stream_id, "completed")
     redis.kill()
     redis.start()
@@ -236,7 +236,7 @@ async def test_what_redis_lost_is_said(over_redis: tuple[Stack, RedisServer]) ->
 
 async def test_a_redis_that_is_away_is_a_503(over_redis: tuple[Stack, RedisServer]) -> None:
     stack, redis = over_redis
-    stream_id = await started(stack, agent="teller", params={"say": SAY})
+    stream_id = await started(stack, agent="teller", params={"say": LONG_ANSWER})
     await stack.run_until(stream_id, "completed")
     redis.kill()
     answer = await stack.http.get(f"/api/agent/stream/{stream_id}", params={"after": 3})
@@ -252,11 +252,11 @@ async def test_a_reader_that_stops_reading_holds_up_nobody(stack: Stack) -> None
     reader, writer = await asyncio.open_connection("127.0.0.1", stack.settings.port, limit=65_536)
     writer.write(f"GET /api/agent/stream/{stream_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await reader.readuntil(b"\r\n\r\n")
-    begun = time.monotonic()
+    started_at = time.monotonic()
     neighbour = await read(stack.http, stream_id)
     assert len(text_of(neighbour)) == 10_000_000
     assert (await stack.run_until(stream_id, "completed"))["attempt"] == 1
-    took = time.monotonic() - begun
+    took = time.monotonic() - started_at
     assert took < 30
     # he comes back to life, and misses nothing
     raw = b""
@@ -279,15 +279,15 @@ async def test_a_reader_that_stops_reading_holds_up_nobody(stack: Stack) -> None
 )
 def test_a_redis_that_cannot_be_used_is_said_without_its_password(tmp_path: Path, url: str, expected: str) -> None:
     settings = make_settings(tmp_path)
-    said = refused("dev", environment(settings, SEVENFOLD_REDIS_URL=url), tmp_path)
-    assert "SEVENFOLD_REDIS_URL" in said
-    assert expected in said
-    assert "secret-word" not in said
+    message = refused("dev", environment(settings, SEVENFOLD_REDIS_URL=url), tmp_path)
+    assert "SEVENFOLD_REDIS_URL" in message
+    assert expected in message
+    assert "secret-word" not in message
 
 
 def test_a_missing_extra_is_said_with_what_to_install(tmp_path: Path) -> None:
     # As if the package were not there.
     (tmp_path / "redis.py").write_text("raise ModuleNotFoundError(\"No module named 'redis'\")")
     environ = environment(make_settings(tmp_path), SEVENFOLD_REDIS_URL="redis://127.0.0.1:9/0")
-    said = refused("dev", {**environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, tmp_path)
-    assert "extra `redis`" in said
+    message = refused("dev", {**environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, tmp_path)
+    assert "extra `redis`" in message

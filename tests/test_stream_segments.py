@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from contracts.streams import segment_id
+from contracts.streams import segment_workflow_id
 from tests.agents import CALLS
 from tests.processes import until
-from tests.stack import Stack, another_door, running_stack
+from tests.stack import Stack, another_api, running_stack
 from tests.streams import indexes, read, started, text_of
 
-SAID = "".join(chr(97 + number % 26) for number in range(120))
-BODY: dict[str, Any] = {"agent": "simulator", "params": {"seconds": 6, "steps": 60, "text": SAID}}
+EXPECTED_TEXT = "".join(chr(97 + number % 26) for number in range(120))
+BODY: dict[str, Any] = {"agent": "simulator", "params": {"seconds": 6, "steps": 60, "text": EXPECTED_TEXT}}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ async def segments(stack: Stack, run_id: str) -> int:
     number = 1
     while True:
         try:
-            await stack.temporal.get_workflow_handle(segment_id(f"default:{run_id}", number + 1)).describe()
+            await stack.temporal.get_workflow_handle(segment_workflow_id(f"default:{run_id}", number + 1)).describe()
         except Exception:
             return number
         number += 1
@@ -36,15 +36,15 @@ async def segments(stack: Stack, run_id: str) -> int:
 
 async def test_a_stream_goes_on_where_the_server_takes_no_more(short: Stack) -> None:
     """Followed elsewhere while it is said, by two readers, one of whom is cut and comes back; read again later."""
-    async with another_door(short) as door:
-        stream_id = await started(door, **BODY)
-        whole = asyncio.create_task(read(door.http, stream_id))
-        cut = await read(door.http, stream_id, chunks=25)
-        rest = await read(door.http, stream_id, after=indexes(cut)[-1])
+    async with another_api(short) as api:
+        stream_id = await started(api, **BODY)
+        whole = asyncio.create_task(read(api.http, stream_id))
+        cut = await read(api.http, stream_id, chunks=25)
+        rest = await read(api.http, stream_id, after=indexes(cut)[-1])
         found = await whole
-        assert text_of(found) == SAID
+        assert text_of(found) == EXPECTED_TEXT
         assert indexes(found) == list(range(1, 61))
-        assert text_of(cut) + text_of(rest) == SAID
+        assert text_of(cut) + text_of(rest) == EXPECTED_TEXT
     run = await short.run_until(stream_id, "completed", "failed")
     assert run["status"] == "completed", run["error"]
     assert run["attempt"] == 1
@@ -52,7 +52,7 @@ async def test_a_stream_goes_on_where_the_server_takes_no_more(short: Stack) -> 
     assert await segments(short, stream_id) >= 3
     assert indexes(await read(short.http, stream_id)) == list(range(1, 61)), "later too"
     assert indexes(await read(short.http, stream_id, after=50)) == list(range(51, 61))
-    ends = short.temporal.get_workflow_handle(segment_id(f"default:{stream_id}", 2))
+    ends = short.temporal.get_workflow_handle(segment_workflow_id(f"default:{stream_id}", 2))
     await asyncio.wait_for(ends.result(), 10)
 
 
@@ -61,20 +61,20 @@ async def test_a_stream_that_nobody_reads_goes_on_too(short: Stack) -> None:
     run = await short.run_until(stream_id, "completed", "failed", seconds=40)
     assert run["status"] == "completed", run["error"]
     found = await read(short.http, stream_id)
-    assert text_of(found) == SAID
+    assert text_of(found) == EXPECTED_TEXT
     assert indexes(found) == list(range(1, 61))
 
 
 async def test_a_further_attempt_goes_on_in_the_last_segment(short: Stack) -> None:
     params = {**BODY["params"], "failures": 1, "failAt": 50}
-    async with another_door(short) as door:
-        stream_id = await started(door, agent="simulator", params=params)
-        found = await read(door.http, stream_id)
-    assert text_of(found) == SAID
+    async with another_api(short) as api:
+        stream_id = await started(api, agent="simulator", params=params)
+        found = await read(api.http, stream_id)
+    assert text_of(found) == EXPECTED_TEXT
     assert [event.data["attempt"] for event in found if event.data.get("reset")] == [2]
     kept = indexes(found)
     assert kept == sorted(set(kept))
-    assert text_of(await read(short.http, stream_id)) == SAID
+    assert text_of(await read(short.http, stream_id)) == EXPECTED_TEXT
 
 
 async def events(stack: Stack, run_id: str) -> int:
@@ -83,38 +83,38 @@ async def events(stack: Stack, run_id: str) -> int:
 
 async def test_a_run_that_nobody_follows_writes_nothing(stack: Stack) -> None:
     """What its agent says stays in the worker, and the result is the stream."""
-    params = {"seconds": 4, "steps": 40, "text": SAID}
+    params = {"seconds": 4, "steps": 40, "text": EXPECTED_TEXT}
     answer = await stack.query(agent="simulator", params=params)
     assert answer.status_code == 200
     run_id = answer.json()["queryId"]
     assert await events(stack, run_id) <= 14
     found = await read_run(stack, run_id)
-    assert found == SAID
+    assert found == EXPECTED_TEXT
 
 
 async def test_the_first_reader_elsewhere_has_a_run_publish_what_it_says(stack: Stack) -> None:
-    params = {"seconds": 6, "steps": 60, "text": SAID}
+    params = {"seconds": 6, "steps": 60, "text": EXPECTED_TEXT}
     started_run = await stack.http.post(
         "/api/agent/tasks", json={"task": "work", "agent": "simulator", "params": params}
     )
     run_id = started_run.json()["taskId"]
     await asyncio.sleep(2)
     assert await events(stack, run_id) <= 8
-    async with another_door(stack) as door, door.http.stream("GET", f"/api/agent/runs/{run_id}/stream") as answer:
+    async with another_api(stack) as api, api.http.stream("GET", f"/api/agent/runs/{run_id}/stream") as answer:
         lines = [line async for line in answer.aiter_lines() if line.startswith("data: ")]
     assert len(lines) > 20, "from then on piece by piece"
-    assert await read_run(stack, run_id) == SAID
+    assert await read_run(stack, run_id) == EXPECTED_TEXT
 
 
 async def test_a_reader_in_the_same_process_gets_what_was_said_before_it_came(stack: Stack) -> None:
-    params = {"seconds": 3, "steps": 30, "text": SAID}
+    params = {"seconds": 3, "steps": 30, "text": EXPECTED_TEXT}
     started_run = await stack.http.post(
         "/api/agent/tasks", json={"task": "work", "agent": "simulator", "params": params}
     )
     run_id = started_run.json()["taskId"]
     await until(lambda: _percent(stack, run_id))
-    assert await read_run(stack, run_id) == SAID
-    assert await read_run(stack, run_id) == SAID
+    assert await read_run(stack, run_id) == EXPECTED_TEXT
+    assert await read_run(stack, run_id) == EXPECTED_TEXT
 
 
 async def _percent(stack: Stack, run_id: str) -> bool:

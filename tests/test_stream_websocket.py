@@ -14,11 +14,11 @@ from tests.agents import CLEANED_UP
 from tests.stack import Stack, running_stack
 from tests.streams import started
 
-SAY = [f"word{number} " for number in range(1, 31)]
+BODY = [f"word{number} " for number in range(1, 31)]
 
 
 @asynccontextmanager
-async def opened(stack: Stack, first: object = None, query: str = "") -> AsyncIterator[ClientConnection]:
+async def open_socket(stack: Stack, first: object = None, query: str = "") -> AsyncIterator[ClientConnection]:
     url = f"ws://127.0.0.1:{stack.settings.port}/api/agent/stream/ws{query}"
     async with connect(url, proxy=None) as socket:
         if first is not None:
@@ -26,7 +26,7 @@ async def opened(stack: Stack, first: object = None, query: str = "") -> AsyncIt
         yield socket
 
 
-async def heard(socket: ClientConnection, most: int | None = None) -> tuple[list[dict[str, Any]], int | None]:
+async def receive_all(socket: ClientConnection, most: int | None = None) -> tuple[list[dict[str, Any]], int | None]:
     """The messages up to the close and its code, or the first few of them."""
     messages: list[dict[str, Any]] = []
     with suppress(ConnectionClosed):
@@ -36,35 +36,35 @@ async def heard(socket: ClientConnection, most: int | None = None) -> tuple[list
     return messages, socket.close_code
 
 
-def tell(**params: object) -> dict[str, object]:
-    return {"query": "hi", "agent": "teller", "params": {"say": SAY, **params}}
+def slow_body(**params: object) -> dict[str, object]:
+    return {"query": "hi", "agent": "teller", "params": {"say": BODY, **params}}
 
 
 async def test_the_first_message_starts_a_stream(stack: Stack) -> None:
-    async with opened(stack, tell()) as socket:
-        (named, *lines), code = await heard(socket)
+    async with open_socket(stack, slow_body()) as socket:
+        (named, *lines), code = await receive_all(socket)
     assert named == {"streamId": named["streamId"], "location": f"/api/agent/stream/{named['streamId']}"}
-    assert [line["chunk"] for line in lines] == [*SAY, ""]
+    assert [line["chunk"] for line in lines] == [*BODY, ""]
     assert [line["index"] for line in lines[:-1]] == list(range(1, 31))
     assert lines[-1]["status"] == "completed"
     assert code == 1000
 
 
 async def test_a_cut_stream_goes_on_over_another_connection(stack: Stack) -> None:
-    async with opened(stack, tell(pause=0.03)) as socket:
-        (named, *lines), _ = await heard(socket, 11)
-    async with opened(stack, {"streamId": named["streamId"], "after": lines[-1]["index"]}) as socket:
-        (again, *rest), code = await heard(socket)
+    async with open_socket(stack, slow_body(pause=0.03)) as socket:
+        (named, *lines), _ = await receive_all(socket, 11)
+    async with open_socket(stack, {"streamId": named["streamId"], "after": lines[-1]["index"]}) as socket:
+        (again, *rest), code = await receive_all(socket)
     assert again == named
-    assert [line["chunk"] for line in (*lines, *rest)] == [*SAY, ""]
+    assert [line["chunk"] for line in (*lines, *rest)] == [*BODY, ""]
     assert code == 1000
 
 
 async def test_a_message_stops_the_run(stack: Stack) -> None:
-    async with opened(stack, {"query": "hi", "agent": "careful", "params": {"seconds": 60}}) as socket:
-        (named, _), _ = await heard(socket, 2)
+    async with open_socket(stack, {"query": "hi", "agent": "careful", "params": {"seconds": 60}}) as socket:
+        (named, _), _ = await receive_all(socket, 2)
         await socket.send('{"cancel": true}')
-        lines, code = await heard(socket)
+        lines, code = await receive_all(socket)
     assert lines[-1] == {"chunk": "", "done": True, "status": "cancelled"}
     assert code == 1000
     assert named["streamId"] in CLEANED_UP
@@ -74,20 +74,20 @@ async def test_going_away_cancels_only_if_that_was_said(stack: Stack) -> None:
     ids = []
     for query, seconds in (("", 3), ("?onDisconnect=cancel", 60)):
         body = {"query": "hi", "agent": "careful", "params": {"seconds": seconds}}
-        async with opened(stack, body, query) as socket:
-            (named, _), _ = await heard(socket, 2)
+        async with open_socket(stack, body, query) as socket:
+            (named, _), _ = await receive_all(socket, 2)
             ids.append(named["streamId"])
     assert (await stack.run_until(ids[1], "cancelled", "completed"))["status"] == "cancelled"
     assert (await stack.run_until(ids[0], "cancelled", "completed"))["status"] == "completed"
 
 
 async def test_the_same_key_is_the_same_stream(stack: Stack) -> None:
-    first = {**tell(), "idempotencyKey": "over-websocket"}
+    first = {**slow_body(), "idempotencyKey": "over-websocket"}
     ids = []
     for _ in range(2):
-        async with opened(stack, first) as socket:
-            (named, *lines), _ = await heard(socket)
-            assert [line["chunk"] for line in lines] == [*SAY, ""]
+        async with open_socket(stack, first) as socket:
+            (named, *lines), _ = await receive_all(socket)
+            assert [line["chunk"] for line in lines] == [*BODY, ""]
             ids.append(named["streamId"])
     assert ids[0] == ids[1]
 
@@ -110,8 +110,8 @@ async def test_the_same_key_is_the_same_stream(stack: Stack) -> None:
 async def test_a_first_message_that_does_not_fit(
     stack: Stack, first: str | bytes, code: int, pointer: str | None
 ) -> None:
-    async with opened(stack, first) as socket:
-        (message,), closed = await heard(socket)
+    async with open_socket(stack, first) as socket:
+        (message,), closed = await receive_all(socket)
     assert closed == code, message
     assert message["error"]["status"] == code - 4000
     if pointer is not None:
@@ -119,38 +119,38 @@ async def test_a_first_message_that_does_not_fit(
 
 
 async def test_an_index_from_the_future(stack: Stack) -> None:
-    stream_id = await started(stack, agent="teller", params={"say": SAY})
+    stream_id = await started(stack, agent="teller", params={"say": BODY})
     await stack.run_until(stream_id, "completed")
-    async with opened(stack, {"streamId": stream_id, "after": 31}) as socket:
-        (message,), code = await heard(socket)
+    async with open_socket(stack, {"streamId": stream_id, "after": 31}) as socket:
+        (message,), code = await receive_all(socket)
     assert code == 4422
     assert message["error"]["errors"][0]["pointer"] == "/after"
 
 
 async def test_a_later_message_that_does_not_fit_is_answered_and_ends_nothing(stack: Stack) -> None:
-    async with opened(stack, tell(pause=0.05)) as socket:
-        await heard(socket, 2)
+    async with open_socket(stack, slow_body(pause=0.05)) as socket:
+        await receive_all(socket, 2)
         await socket.send("nonsense")
         await socket.send('{"stop": true}')
-        lines, code = await heard(socket)
+        lines, code = await receive_all(socket)
     assert [line["error"]["status"] for line in lines if "error" in line] == [400, 422]
     assert lines[-1]["status"] == "completed"
     assert code == 1000
 
 
 async def test_a_failed_run_closes_with_its_problem(stack: Stack) -> None:
-    async with opened(stack, {"query": "hi", "agent": "hopeless"}) as socket:
-        (_, failed), code = await heard(socket)
-    assert failed["error"]["verdict"] == "AgentRejected"
+    async with open_socket(stack, {"query": "hi", "agent": "hopeless"}) as socket:
+        (_, failed), code = await receive_all(socket)
+    assert failed["error"]["code"] == "AgentRejected"
     assert code == 4502
 
 
 async def test_a_process_that_stops_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = tmp_path_factory.mktemp("stopping")
     async with running_stack(directory) as stack:
-        async with opened(stack, tell(pause=1)) as socket:
-            await heard(socket, 2)
+        async with open_socket(stack, slow_body(pause=1)) as socket:
+            await receive_all(socket, 2)
             stack.streams.stop()
-            lines, code = await heard(socket)
+            lines, code = await receive_all(socket)
         assert lines[-1] == {"reconnect": True}
         assert code == 1012

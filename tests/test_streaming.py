@@ -14,7 +14,7 @@ from temporalio.contrib.workflow_streams import WorkflowStreamClient
 from tests.agents import CALLS, CLEANED_UP
 from tests.processes import until
 from tests.redis_server import redis_server
-from tests.stack import Stack, another_door, running_stack
+from tests.stack import Stack, another_api, running_stack
 from tests.streams import Event, events, indexes, last_index, read, started, text_of
 
 FIFTY = [f"word{number} " for number in range(1, 51)]
@@ -37,16 +37,16 @@ async def streams(request: pytest.FixtureRequest, stack: Stack, with_redis: Stac
     if not elsewhere:
         yield running
         return
-    async with another_door(running) as there:
+    async with another_api(running) as there:
         yield there
 
 
 async def test_the_articles_example(streams: Stack) -> None:
-    say = ["Based on the analysis", " of customer feedback", ", we identified three"]
+    request_body = ["Based on the analysis", " of customer feedback", ", we identified three"]
     async with streams.http.stream(
         "POST",
         "/api/agent/stream",
-        json={"query": "Analyze", "agent": "teller", "params": {"say": say}},
+        json={"query": "Analyze", "agent": "teller", "params": {"say": request_body}},
         headers={"Accept": "text/event-stream"},
     ) as answer:
         assert answer.status_code == 200
@@ -84,7 +84,7 @@ async def test_json_lines(streams: Stack) -> None:
         json={"query": "hi", "agent": "hopeless"},
         headers={"Accept": "application/x-ndjson"},
     )
-    assert json.loads(failed.text.splitlines()[-1])["error"]["verdict"] == "AgentRejected"
+    assert json.loads(failed.text.splitlines()[-1])["error"]["code"] == "AgentRejected"
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ async def test_an_agent_that_refuses_at_once_is_asked_once(streams: Stack) -> No
     stream_id = await started(streams, agent="hopeless")
     (end,) = await read(streams.http, stream_id)
     assert end.name == "error"
-    assert end.data["verdict"] == "AgentRejected"
+    assert end.data["code"] == "AgentRejected"
     assert end.data["attempts"] == 1
     assert CALLS[stream_id] == 1
 
@@ -308,11 +308,11 @@ async def test_five_thousand_chunks(streams: Stack) -> None:
 async def test_silence_is_broken_every_few_seconds(stack: Stack) -> None:
     body = {"query": "hi", "agent": "teller", "params": {"say": ["at last"], "pause": 9}}
     for last in (False, True):  # the better of two: the machine may be busy
-        begun, comments = time.monotonic(), []
+        initialized, comments = time.monotonic(), []
         async with stack.http.stream("POST", "/api/agent/stream", json=body) as answer:
             async for line in answer.aiter_lines():
                 if line.startswith(":"):
-                    comments.append(time.monotonic() - begun)
+                    comments.append(time.monotonic() - initialized)
         if comments[0] < 10 or last:
             break
     assert len(comments) == 1
@@ -367,7 +367,7 @@ async def test_a_cached_run_keeps_no_message_of_its_tasks(stack: Stack) -> None:
     """Neither the one that began it, with its request, nor the latest, with what was told."""
     stream_id = await started(stack, agent="teller", params={"say": FIFTY, "pause": 1})
 
-    async def told_twice() -> bool:
+    async def repeats_message() -> bool:
         history = await stack.temporal.get_workflow_handle(f"default:{stream_id}").fetch_history()
         return sum(event.HasField("workflow_execution_signaled_event_attributes") for event in history.events) > 1
 
@@ -375,12 +375,12 @@ async def test_a_cached_run_keeps_no_message_of_its_tasks(stack: Stack) -> None:
 
     def gone() -> bool:
         kept = gc.get_objects()
-        begun = {one.workflow_id for one in kept if isinstance(one, InitializeWorkflow)}
+        initialized = {one.workflow_id for one in kept if isinstance(one, InitializeWorkflow)}
         worked_on = {one.run_id for one in kept if isinstance(one, WorkflowActivation)}
-        return f"default:{stream_id}" not in begun and description.run_id not in worked_on
+        return f"default:{stream_id}" not in initialized and description.run_id not in worked_on
 
     try:
-        await until(told_twice, 20)
+        await until(repeats_message, 20)
         # another run's task: a worker holds the very latest one
         await stack.run_until(await started(stack, agent="echo"), "completed")
         await until(gone, 10)

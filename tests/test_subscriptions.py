@@ -7,12 +7,21 @@ from typing import Any
 
 import pytest
 
-from contracts.subscriptions import MOST_REGISTRY_BYTES, registry_of
+from contracts.subscriptions import MAX_REGISTRY_BYTES, registry_workflow_id
 from runtime.config_file import load_config
 from runtime.startup import StartupError
 from tests.agents import SEEN
-from tests.event_help import EVENTS, SUBSCRIPTIONS, by_subscription, event, published, settled, subscribed, tree
-from tests.stack import CONFIG, Stack, another_door, running_stack
+from tests.event_help import (
+    EVENTS,
+    SUBSCRIPTIONS,
+    by_subscription,
+    event,
+    published,
+    subscribed,
+    tree,
+    wait_until_settled,
+)
+from tests.stack import CONFIG, Stack, another_api, running_stack
 
 TERMS: dict[str, Any] = {"filter": {"exact": {"type": "t.terms"}}, "agent": "echo", "task": "work"}
 
@@ -58,30 +67,32 @@ async def test_terms_that_cannot_hold(stack: Stack, change: dict[str, Any], poin
 
 async def test_a_change_acts_within_a_second_at_every_process(stack: Stack) -> None:
     """Events keep coming at two doors; the first that is accepted a second after the change is reacted to."""
-    async with another_door(stack) as door:
-        for http in (stack.http, door.http):
+    async with another_api(stack) as api:
+        for http in (stack.http, api.http):
             await published(http, event("t.soon"))
         await stack.http.put(f"{SUBSCRIPTIONS}/soon", json={**TERMS, "filter": {"exact": {"type": "t.soon"}}})
         changed_at = time.monotonic()
         late: list[str] = []
         while time.monotonic() - changed_at < 1.6:
-            for http in (stack.http, door.http):
+            for http in (stack.http, api.http):
                 sent = time.monotonic()
                 accepted = await published(http, event("t.soon"))
                 if sent - changed_at > 1.1:
                     late.append(accepted)
             await asyncio.sleep(0.1)
-        late += [await published(http, event("t.soon")) for http in (stack.http, door.http)]
+        late += [await published(http, event("t.soon")) for http in (stack.http, api.http)]
         for event_id in late:
-            assert [one["subscription"] for one in (await settled(stack.http, event_id))["reactions"]] == ["soon"]
-        await door.http.delete(f"{SUBSCRIPTIONS}/soon")
+            assert [one["subscription"] for one in (await wait_until_settled(stack.http, event_id))["reactions"]] == [
+                "soon"
+            ]
+        await api.http.delete(f"{SUBSCRIPTIONS}/soon")
         await asyncio.sleep(1)
-        assert (await settled(stack.http, await published(stack.http, event("t.soon"))))["reactions"] == []
+        assert (await wait_until_settled(stack.http, await published(stack.http, event("t.soon"))))["reactions"] == []
 
 
 async def test_they_are_kept_however_often_they_change(stack: Stack) -> None:
     """The workflow that keeps them begins anew in between."""
-    handle = stack.temporal.get_workflow_handle(registry_of("default"))
+    handle = stack.temporal.get_workflow_handle(registry_workflow_id("default"))
     await stack.http.put(f"{SUBSCRIPTIONS}/stays", json=TERMS)
     began_as = (await handle.describe()).run_id
     async with asyncio.timeout(180):
@@ -95,7 +106,7 @@ async def test_they_are_kept_however_often_they_change(stack: Stack) -> None:
 
 
 async def test_too_many_are_refused_and_the_rest_is_kept(stack: Stack) -> None:
-    filler = {**TERMS, "params": {"text": "x" * (MOST_REGISTRY_BYTES // 4)}}
+    filler = {**TERMS, "params": {"text": "x" * (MAX_REGISTRY_BYTES // 4)}}
     answers = [await stack.http.put(f"{SUBSCRIPTIONS}/filler-{n}", json=filler) for n in range(4)]
     assert [answer.status_code for answer in answers] == [201, 201, 201, 409]
     assert "sevenfold.toml" in answers[3].json()["detail"]
@@ -108,7 +119,7 @@ async def test_at_most_so_many_at_once(stack: Stack) -> None:
     await subscribed(stack, "few", "t.few", "witness", params={"who": "few", "seconds": 0.4}, concurrency=3)
     ids = [await published(stack.http, event("t.few", {"n": n})) for n in range(12)]
     for event_id in ids:
-        await settled(stack.http, event_id, seconds=60)
+        await wait_until_settled(stack.http, event_id, seconds=60)
     spans = [(began, ended) for who, _, began, ended in SEEN if who == "few"]
     assert len(spans) == 12
     most = max(sum(began <= moment < ended for began, ended in spans) for moment, _ in spans)
@@ -142,14 +153,14 @@ async def test_those_of_the_configuration(tmp_path: Path, monkeypatch: pytest.Mo
             assert answer.status_code == 409
             assert "sevenfold.toml" in answer.json()["detail"]
         event_id = await published(stack.http, event("t.configured", {"key": 1}))
-        found = by_subscription(await settled(stack.http, event_id))["configured"]
+        found = by_subscription(await wait_until_settled(stack.http, event_id))["configured"]
         assert [one["type"] for one in found["published"]] == ["t.from.config"]
         assert (await stack.run(found["id"]))["webhook"] is not None
         # the budget of a correlation: three events, and what comes of the third is refused
         await subscribed(stack, "two", "t.two", "deriver", params={"events": [{"type": "t.leaf"}] * 5})
         letters = []
         root = await published(stack.http, event("t.two"))
-        await settled(stack.http, root)
+        await wait_until_settled(stack.http, root)
         async with asyncio.timeout(15):
             while not letters:
                 listed = await stack.http.get("/api/agent/dead-letters", params={"kind": "event"})
@@ -181,7 +192,7 @@ def test_mistakes_in_the_configuration_are_named(tmp_path: Path, text: str, name
 
 
 async def test_without_an_event_of_its_type_nothing_happens(stack: Stack) -> None:
-    found = await settled(stack.http, await published(stack.http, event("t.nobody")))
+    found = await wait_until_settled(stack.http, await published(stack.http, event("t.nobody")))
     assert found["reactions"] == []
     assert (await tree(stack.http, found["id"]))["status"] == "completed"
     assert (await stack.http.get(f"{EVENTS}/{found['id']}")).json()["routes"] == []

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from contracts.identity import public_id
-from contracts.webhooks import delivery_of
+from contracts.identity import parse_public_id
+from contracts.webhooks import delivery_workflow_id
 from tests.processes import EmbeddedTemporalOnly
 from tests.receivers import SECRET, Send, running_receiver, simple
 from tests.stack import http_client, make_settings, running_stack, sevenfold, until_ready
@@ -87,7 +87,7 @@ async def test_secrets_are_nowhere(tmp_path: Path) -> None:
     """Histories, memos, what the UI shows, the database, the payload directory, logs, answers and problems."""
     assert hidden_in(f"x{PLANTED}".encode())
     assert hidden_in(base64.b64encode(f'{{"a":"{PLANTED}"}}'.encode()))
-    said: list[str] = []
+    texts: list[str] = []
     async with running_receiver([500, 204]) as receiver:
         settings = make_settings(tmp_path, log_level="debug")
         with sevenfold("dev", settings) as dev:
@@ -96,16 +96,16 @@ async def test_secrets_are_nowhere(tmp_path: Path) -> None:
 
                 async def call(method: str, path: str, body: Any = None) -> Any:
                     answer = await http.request(method, f"/api/agent/{path}", json=body)
-                    said.append(answer.text + str(answer.headers))
+                    texts.append(answer.text + str(answer.headers))
                     return answer.json()
 
-                told = {"webhookUrl": receiver.url(), "webhookSecret": PLANTED}
-                task = await call("POST", "analyze", {"document": "text", **told})
-                await call("POST", "analyze", {"document": {"base64": "!"}, **told})
+                webhook = {"webhookUrl": receiver.url(), "webhookSecret": PLANTED}
+                task = await call("POST", "analyze", {"document": "text", **webhook})
+                await call("POST", "analyze", {"document": {"base64": "!"}, **webhook})
                 await call("POST", "analyze", {"document": "text", "webhookUrl": "ftp://x", "webhookSecret": PLANTED})
-                await call("POST", "query", {"query": 5, **told, "previousWebhookSecret": [PLANTED]})
+                await call("POST", "query", {"query": 5, **webhook, "previousWebhookSecret": [PLANTED]})
                 await receiver.received("/", 2)
-                delivery_id = public_id(delivery_of(f"default:{task['taskId']}"))
+                delivery_id = parse_public_id(delivery_workflow_id(f"default:{task['taskId']}"))
                 async with asyncio.timeout(20):
                     while (await call("GET", f"webhooks/deliveries/{delivery_id}"))["state"] != "delivered":
                         await asyncio.sleep(0.1)
@@ -115,11 +115,11 @@ async def test_secrets_are_nowhere(tmp_path: Path) -> None:
                 for workflow in (task["taskId"], delivery_id):
                     history = await http.get(f"{ui}/default:{workflow}/history")
                     assert history.status_code == 200
-                    said.append(history.text)
-            said.append(dev.output())
+                    texts.append(history.text)
+            texts.append(dev.output())
             dev.terminate()
     receiver.posts[1].check(PLANTED)
-    assert not any(hidden_in(text.encode()) for text in said)
+    assert not any(hidden_in(text.encode()) for text in texts)
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.stat().st_size > 100_000 for path in kept), "the database is among them"
     assert [path for path in kept if hidden_in(path.read_bytes())] == []
@@ -137,7 +137,8 @@ async def test_a_rotated_key_still_opens_what_waits(tmp_path: Path) -> None:
         async with running_stack(tmp_path, **{**settings.model_dump(), "secret_key": kept}) as stack:
             async with asyncio.timeout(30):
                 while True:
-                    path = f"/api/agent/webhooks/deliveries/{public_id(delivery_of(f'default:{task_id}'))}"
+                    delivery_id = parse_public_id(delivery_workflow_id(f"default:{task_id}"))
+                    path = f"/api/agent/webhooks/deliveries/{delivery_id}"
                     log = (await stack.http.get(path)).json()["log"]
                     if len(log) > 1:
                         break

@@ -8,7 +8,7 @@ import pytest
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from contracts.webhooks import RECEIVER_STATE, ReceiverState, receiver_of, webhook_queue
+from contracts.webhooks import ENDPOINT_MEMO, EndpointState, endpoint_workflow_id, webhook_task_queue
 from tests.processes import EmbeddedTemporalOnly
 from tests.receivers import SECRET, Send, running_receiver, simple
 from tests.stack import Stack, http_client, make_settings, sevenfold, until_ready
@@ -18,47 +18,47 @@ from tests.test_webhook_faults import KEY
 async def paused(client: Client, host: str, task_queue: str) -> WorkflowHandle[object, object]:
     """A receiver that has failed for thirteen hours, and was tried just now."""
     now = datetime.now(UTC)
-    state = ReceiverState(failing_since=now - timedelta(hours=13), failures=5, paused=True, probed_at=None)
+    state = EndpointState(failing_since=now - timedelta(hours=13), failures=5, is_paused=True, probed_at=None)
     return await client.start_workflow(
-        "WebhookReceiver",
+        "EndpointHealth",
         state,
-        id=receiver_of("default", host),
-        task_queue=webhook_queue(task_queue),
-        memo={RECEIVER_STATE: state},
+        id=endpoint_workflow_id("default", host),
+        task_queue=webhook_task_queue(task_queue),
+        memo={ENDPOINT_MEMO: state},
     )
 
 
 async def test_it_stays_paused_however_often_it_fails(stack: Stack) -> None:
     handle = await paused(stack.temporal, "fails.example", stack.settings.task_queue)
     began_as = (await handle.describe()).run_id
-    await handle.execute_update("admit")
+    await handle.execute_update("acquire_probe")
     async with asyncio.timeout(180):
         for _ in range(160):
             for _ in range(25):
-                await handle.signal("failed")
+                await handle.signal("record_failure")
             description = await handle.describe()
             if description.run_id != began_as:
                 break
     assert description.run_id != began_as, "it never continued as new"
-    state: ReceiverState = await description.memo_value(RECEIVER_STATE, type_hint=ReceiverState)
-    assert state.paused
+    state: EndpointState = await description.memo_value(ENDPOINT_MEMO, type_hint=EndpointState)
+    assert state.is_paused
     assert state.probed_at is not None
     with pytest.raises(WorkflowUpdateFailedError):
-        await handle.execute_update("admit")
-    await handle.signal("answered")
+        await handle.execute_update("acquire_probe")
+    await handle.signal("record_success")
     await handle.result()
 
 
 async def test_asking_a_paused_one_leaves_no_history(stack: Stack) -> None:
     handle = await paused(stack.temporal, "asked.example", stack.settings.task_queue)
-    await handle.execute_update("admit", id="the one in an hour")
+    await handle.execute_update("acquire_probe", id="the one in an hour")
     before = (await handle.describe()).history_length
     for _ in range(30):
         with pytest.raises(WorkflowUpdateFailedError):
-            await handle.execute_update("admit")
-    await handle.execute_update("admit", id="the one in an hour")
+            await handle.execute_update("acquire_probe")
+    await handle.execute_update("acquire_probe", id="the one in an hour")
     assert (await handle.describe()).history_length == before
-    await handle.signal("answered")
+    await handle.signal("record_success")
     await handle.result()
 
 

@@ -10,8 +10,8 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError
 
-from api.deliveries_view import state_of
-from contracts.webhooks import RECEIVER_STATE, SCHEDULE, DeliveryState, ReceiverState
+from api.deliveries_view import find_delivery_state
+from contracts.webhooks import DEFAULT_SCHEDULE, ENDPOINT_MEMO, DeliveryState, EndpointState
 from tests.receivers import Answer, hangs, simple
 from tests.time_skipping import Days, days
 
@@ -32,7 +32,7 @@ async def timers(time: Days, delivery: str) -> list[float]:
     return [timer.start_to_fire_timeout.ToTimedelta().total_seconds() for timer in started]
 
 
-async def receiver_state(time: Days) -> ReceiverState | None:
+async def receiver_state(time: Days) -> EndpointState | None:
     """None when nothing is remembered of it."""
     try:
         description = await time.environment.client.get_workflow_handle(RECEIVER).describe()
@@ -40,14 +40,14 @@ async def receiver_state(time: Days) -> ReceiverState | None:
         return None
     if description.status is not WorkflowExecutionStatus.RUNNING:
         return None
-    state: ReceiverState | None = await description.memo_value(RECEIVER_STATE, None, type_hint=ReceiverState)
+    state: EndpointState | None = await description.memo_value(ENDPOINT_MEMO, None, type_hint=EndpointState)
     return state
 
 
 async def remembered(time: Days, *, paused: bool) -> None:
     """Waits until the receiver's failures are known so: its own workflow tells, after the delivery's."""
     async with asyncio.timeout(20):
-        while (state := await receiver_state(time)) is None or state.paused != paused:
+        while (state := await receiver_state(time)) is None or state.is_paused != paused:
             await asyncio.sleep(0.05)
 
 
@@ -60,12 +60,12 @@ async def test_the_whole_schedule(time: Days) -> None:
     await time.attempted(delivery, 10)
     description, log = await time.described(delivery)
     assert description.status is WorkflowExecutionStatus.FAILED
-    assert state_of(description) is DeliveryState.EXHAUSTED
+    assert find_delivery_state(description) is DeliveryState.EXHAUSTED
     assert log.reason == "Every attempt of the schedule failed. The last: The receiver answered 500."
     assert [attempt.status for attempt in log.attempts] == [500] * 10
     waited = await timers(time, delivery)
-    assert all(pause <= seconds <= pause * 1.1 for pause, seconds in zip(SCHEDULE[1:], waited, strict=True))
-    assert sum(SCHEDULE) == timedelta(hours=75, minutes=35, seconds=5).total_seconds()
+    assert all(pause <= seconds <= pause * 1.1 for pause, seconds in zip(DEFAULT_SCHEDULE[1:], waited, strict=True))
+    assert sum(DEFAULT_SCHEDULE) == timedelta(hours=75, minutes=35, seconds=5).total_seconds()
     assert len({post.id for post in time.receiver.posts}) == 1
     for post in time.receiver.posts:
         post.check()
@@ -90,7 +90,7 @@ async def test_what_a_receiver_asks_for(time: Days, answer: Answer, least: float
     (waited,) = await timers(time, delivery)
     assert least <= waited <= most
     description, log = await time.described(delivery)
-    assert state_of(description) is DeliveryState.DELIVERED
+    assert find_delivery_state(description) is DeliveryState.DELIVERED
     assert len(log.attempts) == 2
 
 
@@ -115,8 +115,8 @@ async def test_an_attempt_by_hand_uses_up_nothing(time: Days) -> None:
     await time.skip_to_next_attempt(delivery)
     await time.attempted(delivery, 4)
     description, log = await time.described(delivery)
-    assert state_of(description) is DeliveryState.DELIVERED
-    assert [attempt.by_hand for attempt in log.attempts] == [False, True, False, False]
+    assert find_delivery_state(description) is DeliveryState.DELIVERED
+    assert [attempt.is_manual for attempt in log.attempts] == [False, True, False, False]
 
 
 async def test_what_a_receiver_asks_for_by_an_attempt_by_hand(time: Days) -> None:
@@ -130,7 +130,7 @@ async def test_what_a_receiver_asks_for_by_an_attempt_by_hand(time: Days) -> Non
     assert (log.next_attempt_at - log.attempts[-1].at).total_seconds() >= 10_800
     await time.skip_to_next_attempt(delivery)
     await time.attempted(delivery, 3)
-    assert state_of((await time.described(delivery))[0]) is DeliveryState.DELIVERED
+    assert find_delivery_state((await time.described(delivery))[0]) is DeliveryState.DELIVERED
 
 
 async def test_a_delivery_that_is_cancelled_while_it_posts(time: Days) -> None:
@@ -161,7 +161,7 @@ async def test_a_delivery_that_is_cancelled(time: Days) -> None:
     with pytest.raises(WorkflowFailureError):
         await handle.result()
     description, log = await time.described(delivery)
-    assert state_of(description) is DeliveryState.CANCELLED
+    assert find_delivery_state(description) is DeliveryState.CANCELLED
     assert log.next_attempt_at is None
 
 
@@ -189,11 +189,11 @@ async def test_a_receiver_that_fails_for_long_is_paused_and_reopened(time: Days)
         with pytest.raises(WorkflowFailureError):
             await time.environment.client.get_workflow_handle(delivery).result()
         description, log = await time.described(delivery)
-        assert state_of(description) is DeliveryState.EXHAUSTED
+        assert find_delivery_state(description) is DeliveryState.EXHAUSTED
         assert "paused" in str(log.reason)
         assert log.attempts == []
     assert len(time.receiver.posts) == 7
-    assert state_of((await time.described(probe))[0]) is DeliveryState.RETRYING
+    assert find_delivery_state((await time.described(probe))[0]) is DeliveryState.RETRYING
     time.receiver.by_path["/"] = 204
     # by hand: this server skips no time any more once a delivery has ended
     await time.environment.client.get_workflow_handle(probe).signal("deliver_now")
@@ -201,10 +201,10 @@ async def test_a_receiver_that_fails_for_long_is_paused_and_reopened(time: Days)
     async with asyncio.timeout(30):
         while await receiver_state(time) is not None:
             await asyncio.sleep(0.1)
-    assert state_of((await time.described(probe))[0]) is DeliveryState.DELIVERED
+    assert find_delivery_state((await time.described(probe))[0]) is DeliveryState.DELIVERED
     open_again = await time.delivered()
     await time.attempted(open_again, 1)
-    assert state_of((await time.described(open_again))[0]) is DeliveryState.DELIVERED
+    assert find_delivery_state((await time.described(open_again))[0]) is DeliveryState.DELIVERED
 
 
 async def test_a_receiver_that_nobody_tries_is_forgotten(time: Days) -> None:

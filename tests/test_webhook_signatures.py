@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 from typer.testing import CliRunner
 
-from adapters.webhooks.signatures import SignatureError, SignatureForm, signed_headers, verify
+from adapters.webhooks.signatures import SignatureError, SignatureForm, sign_headers, verify
 from adapters.webhooks.verify_command import verify_webhook
 from examples.webhooks import receiver as example
 from tests.stack import ROOT
@@ -34,7 +34,7 @@ VECTORS: list[dict[str, Any]] = json.loads((EXAMPLES / "test-vector.json").read_
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "whsec_EVB6Di9eadXfpApiob17buV+a82FxnybhDGzb/8hxDc="
 ID, NOW, BODY = "msg_1", 1_764_000_000, '{"summary":"Grüße 🎉"}'.encode()
-GOOD = signed_headers([SECRET], ID, NOW, BODY)
+GOOD = sign_headers([SECRET], ID, NOW, BODY)
 BODY_ONLY = {"X-Webhook-Signature": GOOD["X-Webhook-Signature"]}
 
 # No base64, or not of 24 to 64 bytes, or not said to be.
@@ -54,7 +54,7 @@ secrets = st.binary(min_size=24, max_size=64).map(lambda key: f"whsec_{base64.b6
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
 def test_the_published_vectors(vector: dict[str, Any]) -> None:
     body, headers = vector["body"].encode(), vector["headers"]
-    assert signed_headers(vector["secrets"], vector["id"], vector["timestamp"], body) == headers
+    assert sign_headers(vector["secrets"], vector["id"], vector["timestamp"], body) == headers
     for secret in vector["secrets"]:
         assert verify([secret], headers, body, now=vector["timestamp"]) is SignatureForm.STANDARD
         by_name = {name.lower(): value for name, value in headers.items()}
@@ -95,7 +95,7 @@ def test_the_receiver_in_javascript_knows_the_same_secrets() -> None:
 
 
 def vector_of(secret: str) -> dict[str, Any]:
-    headers = signed_headers([secret], ID, NOW, b"{}")
+    headers = sign_headers([secret], ID, NOW, b"{}")
     return {"secrets": [secret], "id": ID, "timestamp": NOW, "body": "{}", "headers": headers}
 
 
@@ -103,15 +103,15 @@ def vector_of(secret: str) -> dict[str, Any]:
 @given(secret=secrets, webhook_id=ids, timestamp=times, text=st.text())
 def test_signatures_are_those_of_standard_webhooks(secret: str, webhook_id: str, timestamp: int, text: str) -> None:
     theirs = Webhook(secret).sign(webhook_id, datetime.fromtimestamp(timestamp, UTC), text)
-    ours = signed_headers([secret], webhook_id, timestamp, text.encode())
+    ours = sign_headers([secret], webhook_id, timestamp, text.encode())
     assert ours["webhook-signature"] == theirs
-    assert signed_headers([secret.rstrip("=")], webhook_id, timestamp, text.encode())["webhook-signature"] == theirs
+    assert sign_headers([secret.rstrip("=")], webhook_id, timestamp, text.encode())["webhook-signature"] == theirs
 
 
 @unhurried
 @given(new=secrets, old=secrets, text=st.text())
 def test_while_a_secret_rotates_others_verify_with_either(new: str, old: str, text: str) -> None:
-    headers = signed_headers([new, old], ID, int(time.time()), text.encode())
+    headers = sign_headers([new, old], ID, int(time.time()), text.encode())
     for secret in (new, old):
         Webhook(secret).verify(text, headers, json_parse=False)
         assert verify([secret], headers, text.encode(), now=time.time()) is SignatureForm.STANDARD
@@ -132,7 +132,7 @@ def test_a_secret_that_does_not_decode_is_used_as_it_is(secret: str) -> None:
 )
 def test_what_cannot_be_signed(arguments: tuple[list[str], str]) -> None:
     with pytest.raises(ValueError, match=r"secret|webhook-id|surrogates"):
-        signed_headers(*arguments, NOW, BODY)
+        sign_headers(*arguments, NOW, BODY)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_the_command_for_real(delivery: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "output"),
     [
         (["--secret-file", "secret"], 0, "valid: webhook-signature"),
         (["--secret-env", "ELSEWHERE"], 0, "valid: webhook-signature"),
@@ -260,7 +260,7 @@ def test_what_the_command_says(
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
     code: int,
-    said: str,
+    output: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
@@ -275,7 +275,7 @@ def test_what_the_command_says(
     app.command()(verify_webhook)
     done = CliRunner().invoke(app, [*delivery, *arguments])
     assert done.exit_code == code, done.output
-    assert said in done.output
+    assert output in done.output
     assert (done.stdout == "") == (code != 0)
 
 
@@ -326,21 +326,21 @@ receivers = pytest.mark.parametrize(
 def test_receivers_take_what_is_genuine_once(command: list[str]) -> None:
     now = int(time.time())
     with running(command) as receiver:
-        first = signed_headers([SECRET], "msg_1", now - 200, BODY)
+        first = sign_headers([SECRET], "msg_1", now - 200, BODY)
         assert receiver.post(first).status_code == 204
         # tried again because the answer was lost, and meanwhile the secret began to change
-        assert receiver.post(signed_headers([OTHER, SECRET], "msg_1", now, BODY)).status_code == 204
+        assert receiver.post(sign_headers([OTHER, SECRET], "msg_1", now, BODY)).status_code == 204
         receiver.send(b"Content-Length: 100\r\n\r\nbroken off").close()
-        assert receiver.post(signed_headers([SECRET, OTHER], "msg_2", now, b""), b"").status_code == 204
+        assert receiver.post(sign_headers([SECRET, OTHER], "msg_2", now, b""), b"").status_code == 204
         assert receiver.lines() == [f"received msg_1 {BODY.decode()}", "again msg_1", "received msg_2 "]
 
 
 @receivers
 def test_receivers_refuse_everything_else(command: list[str]) -> None:
     now = int(time.time())
-    good = signed_headers([SECRET], "msg_1", now, BODY)
-    stale, early = (signed_headers([SECRET], "msg_1", now + offset, BODY) for offset in (-310, 600))
-    forged = signed_headers([OTHER], "msg_1", now, BODY)
+    good = sign_headers([SECRET], "msg_1", now, BODY)
+    stale, early = (sign_headers([SECRET], "msg_1", now + offset, BODY) for offset in (-310, 600))
+    forged = sign_headers([OTHER], "msg_1", now, BODY)
     moved = good | {"webhook-id": f"msg_1.{now}", "webhook-timestamp": str(now)}
     with running(command) as receiver:
         for headers in (stale, early, forged, moved, {}, {name: "\xe9".encode("latin-1") for name in good}):
@@ -361,7 +361,7 @@ def test_receivers_refuse_everything_else(command: list[str]) -> None:
 @receivers
 def test_receivers_take_the_other_form_where_they_are_told_to(command: list[str]) -> None:
     with running(command, ACCEPT_BODY_ONLY="1", WEBHOOK_SECRET="whsec_abc123") as receiver:
-        headers = signed_headers(["whsec_abc123"], ID, 1, BODY)
+        headers = sign_headers(["whsec_abc123"], ID, 1, BODY)
         assert receiver.post(headers).status_code == 401
         alone = {"X-Webhook-Signature": headers["X-Webhook-Signature"]}
         assert [receiver.post(alone).status_code for _ in range(2)] == [204, 204]

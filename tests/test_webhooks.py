@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook as StandardWebhook
 
-from contracts.identity import public_id
-from contracts.webhooks import delivery_of
+from contracts.identity import parse_public_id
+from contracts.webhooks import delivery_workflow_id
 from tests.receivers import SECRET, Answer, Receiver, breaks, drips, floods, hangs, running_receiver, simple
 from tests.stack import Stack
 
@@ -25,15 +25,15 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 async def analyze(stack: Stack, url: str, document: Any = TEXT, **body: Any) -> str:
-    told = {"webhookUrl": url, "webhookSecret": SECRET}
-    answer = await stack.http.post("/api/agent/analyze", json={"document": document, **told, **body})
+    webhook = {"webhookUrl": url, "webhookSecret": SECRET}
+    answer = await stack.http.post("/api/agent/analyze", json={"document": document, **webhook, **body})
     assert answer.status_code == 202, answer.text
     return str(answer.json()["taskId"])
 
 
 async def delivery(stack: Stack, run_id: str, *states: str, seconds: float = 30) -> dict[str, Any]:
     """The run's delivery, once it is in one of the states."""
-    path = f"{DELIVERIES}/{public_id(delivery_of(f'default:{run_id}'))}"
+    path = f"{DELIVERIES}/{parse_public_id(delivery_workflow_id(f'default:{run_id}'))}"
     async with asyncio.timeout(seconds):
         while True:
             answer = await stack.http.get(path)
@@ -99,8 +99,8 @@ async def test_every_start_takes_a_webhook(
     stack: Stack, receiver: Receiver, path: str, body: dict[str, Any], id_name: str
 ) -> None:
     where = f"/every-{id_name}-{len(str(body))}"
-    told = {"webhookUrl": receiver.url(where), "webhookSecret": SECRET}
-    answer = await stack.http.post(f"/api/agent/{path}", json={**body, **told})
+    webhook = {"webhookUrl": receiver.url(where), "webhookSecret": SECRET}
+    answer = await stack.http.post(f"/api/agent/{path}", json={**body, **webhook})
     assert answer.status_code in (200, 202), answer.text
     (post,) = await receiver.received(where)
     assert list(post.json) == [id_name, "status", "result"]
@@ -112,7 +112,7 @@ async def test_failures_and_cancellations_are_told_too(stack: Stack, receiver: R
     (post,) = await receiver.received("/failed")
     assert list(post.json) == ["taskId", "status", "error"]
     assert post.json["status"] == "failed"
-    assert post.json["error"]["verdict"] == "AgentRejected"
+    assert post.json["error"]["code"] == "AgentRejected"
     task_id = await analyze(stack, receiver.url("/cancelled"), agent="careful", params={"seconds": 20})
     assert (await stack.run(task_id))["webhook"] is not None
     await asyncio.sleep(0.3)
@@ -122,7 +122,7 @@ async def test_failures_and_cancellations_are_told_too(stack: Stack, receiver: R
 
 
 @pytest.mark.parametrize(
-    ("document", "said"),
+    ("document", "detail"),
     [
         ({"base64": base64.b64encode(b"%PDF-1.4\nnothing").decode()}, "damaged"),
         ({"base64": base64.b64encode(b"PK\x03\x04" + bytes(40)).decode()}, "ZIP"),
@@ -131,14 +131,14 @@ async def test_failures_and_cancellations_are_told_too(stack: Stack, receiver: R
     ],
 )
 async def test_a_document_that_cannot_be_read(
-    stack: Stack, receiver: Receiver, document: object, said: str | None
+    stack: Stack, receiver: Receiver, document: object, detail: str | None
 ) -> None:
     where = f"/unreadable-{len(str(document))}"
-    task_id = await analyze(stack, receiver.url(where), document, timeout=30 if said else 6)
+    task_id = await analyze(stack, receiver.url(where), document, timeout=30 if detail else 6)
     (post,) = await receiver.received(where)
     assert post.json["status"] == "failed"
-    assert post.json["error"]["verdict"] == ("DocumentUnreadable" if said else "DocumentUnavailable")
-    assert (said or "host failed") in post.json["error"]["detail"]
+    assert post.json["error"]["code"] == ("DocumentUnreadable" if detail else "DocumentUnavailable")
+    assert (detail or "host failed") in post.json["error"]["detail"]
     state = (await stack.http.get(f"/api/agent/tasks/{task_id}")).json()
     assert state["error"] == post.json["error"]
 
@@ -188,7 +188,7 @@ async def test_what_a_receiver_may_answer(
 async def test_receivers_that_hang_and_drip(stack: Stack, receiver: Receiver) -> None:
     """Bounded by 15 s for the answer as a whole; a status that came counts."""
     receiver.by_path |= {"/hangs": hangs, "/drips": drips}
-    begun = time.monotonic()
+    started_at = time.monotonic()
     hung, dripped = [await analyze(stack, receiver.url(path)) for path in ("/hangs", "/drips")]
     # others are not held up
     await analyze(stack, receiver.url("/beside"))
@@ -197,7 +197,7 @@ async def test_receivers_that_hang_and_drip(stack: Stack, receiver: Receiver) ->
     assert "did not answer within 15 s" in found["reason"]
     assert found["log"][0]["status"] is None
     assert (await delivery(stack, dripped, "delivered"))["log"][0]["status"] == 200
-    assert time.monotonic() - begun < 50
+    assert time.monotonic() - started_at < 50
 
 
 async def test_two_secrets_sign_while_one_takes_over(stack: Stack, receiver: Receiver) -> None:
@@ -225,7 +225,7 @@ async def test_deliveries_are_listed_and_delivered_again(stack: Stack, receiver:
     answer = await stack.http.post(f"{DELIVERIES}/{dead['id']}/redeliver")
     assert answer.status_code == 202
     found = await delivery(stack, run_id, "delivered")
-    assert [attempt["byHand"] for attempt in found["log"]] == [False] * 3 + [True]
+    assert [attempt["isManual"] for attempt in found["log"]] == [False] * 3 + [True]
     assert {post.id for post in receiver.at("/again")} == {dead["id"]}
     async with asyncio.timeout(30):  # it is listed once, as it is now
         while [

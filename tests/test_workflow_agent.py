@@ -11,7 +11,7 @@ from temporalio.client import WorkflowExecutionStatus
 from temporalio.worker import Worker
 
 from tests.child_workflows import CLEANED_UP, Child
-from tests.event_help import event, published, settled, subscribed
+from tests.event_help import event, published, subscribed, wait_until_settled
 from tests.stack import Stack, running_stack
 
 CONFIG = """
@@ -50,13 +50,13 @@ async def test_its_reply(family: Stack) -> None:
 
 async def test_what_it_is_given(family: Stack) -> None:
     answer = (await ask(family, "echo", context={"customerId": "1"}, metadata={"a": 1}, timeout=20)).json()
-    told = answer["data"]
-    assert told["runId"] == answer["queryId"]
-    assert told["query"] == "hi"
-    assert told["context"] == {"customerId": "1"}
-    assert told["metadata"] == {"a": 1}
-    left = (datetime.fromisoformat(told["deadline"]) - datetime.now(UTC)).total_seconds()
-    assert 0 < left <= told["timeout"] <= 20
+    data = answer["data"]
+    assert data["runId"] == answer["queryId"]
+    assert data["query"] == "hi"
+    assert data["context"] == {"customerId": "1"}
+    assert data["metadata"] == {"a": 1}
+    left = (datetime.fromisoformat(data["deadline"]) - datetime.now(UTC)).total_seconds()
+    assert 0 < left <= data["timeout"] <= 20
 
 
 async def test_it_is_a_child(family: Stack) -> None:
@@ -131,7 +131,7 @@ async def test_its_deadline(family: Stack) -> None:
 async def test_failures_for_good(family: Stack, do: str, status: int, detail: str) -> None:
     answer = await ask(family, do)
     assert answer.status_code == status
-    assert answer.json()["verdict"] == "AgentRejected"
+    assert answer.json()["code"] == "AgentRejected"
     assert detail in answer.json()["detail"]
     assert answer.json()["attempts"] == 1
 
@@ -154,7 +154,7 @@ async def test_ended_by_an_operator(family: Stack) -> None:
     await until_at_work(family, run_id)
     await family.temporal.get_workflow_handle(f"default:{run_id}/1").terminate("by hand")
     run = await family.run_until(run_id, "failed")
-    assert dict(run["error"])["verdict"] == "Terminated"  # type: ignore[call-overload]
+    assert dict(run["error"])["code"] == "Terminated"  # type: ignore[call-overload]
 
 
 async def test_every_pattern(family: Stack) -> None:
@@ -178,10 +178,10 @@ async def test_every_pattern(family: Stack) -> None:
     assert (await post("hybrid", {"query": "hi"}))["response"] == "seen"
     body = {"query": "hi", "agent": "child", "params": {"do": "text"}}
     async with family.http.stream("POST", "/api/agent/stream", json=body) as answer:
-        said = (await answer.aread()).decode()
-    assert '"chunk":"plain"' in said
-    assert "event: done" in said
+        text = (await answer.aread()).decode()
+    assert '"chunk":"plain"' in text
+    assert "event: done" in text
     await subscribed(family, "to-child", "t.child", agent="child", publishes="t.child.done", params={"do": "reply"})
-    (reaction,) = (await settled(family.http, await published(family.http, event("t.child"))))["reactions"]
+    (reaction,) = (await wait_until_settled(family.http, await published(family.http, event("t.child"))))["reactions"]
     assert reaction["status"] == "completed"
     assert reaction["published"][0]["type"] == "t.child.done"

@@ -18,24 +18,24 @@ from temporalio.worker import Worker
 
 from activities.agent_calls import AgentCalls
 from activities.webhook_attempts import WebhookAttempts
-from activities.webhook_receivers import Receivers
-from adapters.agents.circuits import Circuits
-from adapters.agents.gate import Gate
+from activities.webhook_receivers import EndpointHealthActivities
+from adapters.agents.circuits import CircuitBreakers
+from adapters.agents.gate import AdmissionControl
 from adapters.disk_space import DiskSpace
 from adapters.outbound.guarded_http import guarded_client
 from adapters.sealing import Sealer
-from adapters.streams.live import LiveStreams
+from adapters.streams.live import StreamHubs
 from adapters.streams.temporal_log import TemporalStreamLog
 from adapters.webhooks.posting import TIMEOUT_SECONDS, WebhookPoster
 from contracts.agent import AgentRequest
 from contracts.runs import SEARCH_ATTRIBUTES, RunInput
-from contracts.webhooks import LOG, SCHEDULE, DeliveryLog, Webhook, delivery_of
+from contracts.webhooks import DEFAULT_SCHEDULE, LOG_MEMO, DeliveryLog, Webhook, delivery_workflow_id
 from runtime.config_file import load_config
 from runtime.payloads import directory_storage
-from runtime.temporal import plugin
+from runtime.temporal import build_plugin
 from tests.receivers import SECRET, Receiver, running_receiver
 from tests.stack import make_settings
-from worker import DELIVERIES, load_registry
+from worker import DELIVERY_WORKFLOWS, load_agent_registry
 from workflows.polling import Polling
 
 _SERVER = Path(sys.executable).parent / "temporal-test-server"
@@ -62,7 +62,7 @@ class Days:
             pause = log.next_attempt_at - await self.environment.get_current_time()
             await self.environment.sleep(max(timedelta(0), pause))
 
-    async def delivered(self, schedule: tuple[float, ...] = SCHEDULE) -> str:
+    async def delivered(self, schedule: tuple[float, ...] = DEFAULT_SCHEDULE) -> str:
         """Has a run ended that is to be told; the workflow id of its delivery."""
         run = f"default:task_{next(_NUMBERS):026d}".replace("0", "a").replace("1", "b")
         webhook = Webhook(
@@ -77,7 +77,7 @@ class Days:
         # while it waits for a run the clock may run ahead, to the next attempts
         with self.environment.auto_time_skipping_disabled():
             await self.environment.client.execute_workflow(Polling.run, ended, id=run, task_queue="runs")
-        return delivery_of(run)
+        return delivery_workflow_id(run)
 
     async def attempted(self, delivery: str, count: int) -> None:
         """Waits until so many attempts are in its log, and the receiver's is told of the last."""
@@ -87,17 +87,17 @@ class Days:
 
     async def described(self, delivery: str) -> tuple[WorkflowExecutionDescription, DeliveryLog]:
         description = await self.environment.client.get_workflow_handle(delivery).describe()
-        return description, await description.memo_value(LOG, type_hint=DeliveryLog)
+        return description, await description.memo_value(LOG_MEMO, type_hint=DeliveryLog)
 
 
 @asynccontextmanager
 async def days(directory: Path) -> AsyncIterator[Days]:
     """The parts of a worker that a run and its delivery need."""
     settings = make_settings(directory)
-    async with AsyncExitStack() as opened:
-        environment = await opened.enter_async_context(
+    async with AsyncExitStack() as is_open:
+        environment = await is_open.enter_async_context(
             await WorkflowEnvironment.start_time_skipping(
-                test_server_existing_path=str(_SERVER), plugins=[plugin(directory_storage(settings))]
+                test_server_existing_path=str(_SERVER), plugins=[build_plugin(directory_storage(settings))]
             )
         )
         client = environment.client
@@ -107,20 +107,22 @@ async def days(directory: Path) -> AsyncIterator[Days]:
                 namespace=client.namespace, search_attributes=dict.fromkeys(SEARCH_ATTRIBUTES, keyword)
             )
         )
-        receiver = await opened.enter_async_context(running_receiver())
-        http = await opened.enter_async_context(guarded_client(allow_loopback=True, timeout=TIMEOUT_SECONDS))
-        receivers = Receivers(client)
+        receiver = await is_open.enter_async_context(running_receiver())
+        http = await is_open.enter_async_context(guarded_client(allow_loopback=True, timeout=TIMEOUT_SECONDS))
+        receivers = EndpointHealthActivities(client)
         attempts = WebhookAttempts(client, WebhookPoster(http), _SEALER, receivers)
-        streams = LiveStreams(TemporalStreamLog(client, "runs"), local=True)
-        registry = load_registry(settings, load_config(settings.config))
-        gate = Gate(Circuits(client, settings.task_queue, {}), {})
-        calls = AgentCalls(registry, gate, streams, DiskSpace(None), opening=timedelta(seconds=0.5), max_calls=10)
-        opened.push_async_callback(calls.close)
-        activities = [attempts.attempt_delivery, receivers.report_receiver]
-        await opened.enter_async_context(
-            Worker(client, task_queue="webhooks", workflows=DELIVERIES, activities=activities)
+        streams = StreamHubs(TemporalStreamLog(client, "runs"), has_local_worker=True)
+        registry = load_agent_registry(settings, load_config(settings.config))
+        admission = AdmissionControl(CircuitBreakers(client, settings.task_queue, {}), {})
+        calls = AgentCalls(
+            registry, admission, streams, DiskSpace(None), inline_timeout=timedelta(seconds=0.5), max_calls=10
         )
-        await opened.enter_async_context(
+        is_open.push_async_callback(calls.close)
+        activities = [attempts.attempt_delivery, receivers.report_endpoint]
+        await is_open.enter_async_context(
+            Worker(client, task_queue="webhooks", workflows=DELIVERY_WORKFLOWS, activities=activities)
+        )
+        await is_open.enter_async_context(
             Worker(client, task_queue="runs", workflows=[Polling], activities=[calls.call_agent])
         )
         yield Days(environment, receiver)

@@ -11,7 +11,7 @@ Script = Callable[[Send], Awaitable[None]]
 JSON, SSE, NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
 
 
-def says(body: object, status: int = 200, *headers: tuple[str, str]) -> Script:
+def reply_script(body: object, status: int = 200, *headers: tuple[str, str]) -> Script:
     """JSON."""
     return simple(status, ("Content-Type", JSON), *headers, body=json.dumps(body).encode())
 
@@ -32,9 +32,9 @@ def streams(*pieces: str, form: str = SSE, pause: float = 0.0, resets: bool = Fa
     return script
 
 
-def events(*said: object) -> list[str]:
+def events(*frames: object) -> list[str]:
     """Each as a server-sent event."""
-    return [f"data: {one if isinstance(one, str) else json.dumps(one)}\n\n" for one in said]
+    return [f"data: {one if isinstance(one, str) else json.dumps(one)}\n\n" for one in frames]
 
 
 def chat_chunk(content: str | None = None, finish: str | None = None, **more: object) -> dict[str, object]:

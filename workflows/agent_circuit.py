@@ -6,73 +6,77 @@ from typing import NoReturn
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
-from contracts.circuits import CIRCUIT_STATE, CircuitState
-from workflows.entity import live_on_news
+from contracts.circuits import CIRCUIT_MEMO, OpenCircuit
+from workflows.entity import run_entity_loop
 
 # Nobody calls it any more: whoever does after that finds out anew.
-_FORGOTTEN_AFTER = timedelta(hours=24)
+_IDLE_TIMEOUT = timedelta(hours=24)
 
 
-@workflow.defn
-class AgentCircuit:
+@workflow.defn(name="CircuitBreaker")
+class CircuitBreaker:
     """Begins when a process finds the agent failing, and ends when a probe has succeeded. Its memo is what processes
     read, without a worker.
     """
 
     @workflow.init
-    def __init__(self, state: CircuitState) -> None:
+    def __init__(self, state: OpenCircuit) -> None:
         self._state = state
         self._closed = False
-        self._told = 0
+        self._change_count = 0
 
     @workflow.run
-    async def run(self, state: CircuitState) -> None:
+    async def run(self, state: OpenCircuit) -> None:
         """Waits for news."""
-        self._show()
-        await live_on_news(lambda: self._closed, lambda: self._told, _FORGOTTEN_AFTER, self._begin_anew)
+        self._publish_state()
+        await run_entity_loop(lambda: self._closed, lambda: self._change_count, _IDLE_TIMEOUT, self._continue_as_new)
 
-    def _begin_anew(self) -> NoReturn:
-        workflow.continue_as_new(self._state, memo={CIRCUIT_STATE: self._state})
+    def _continue_as_new(self) -> NoReturn:
+        workflow.continue_as_new(self._state, memo={CIRCUIT_MEMO: self._state})
 
-    @workflow.update(description="Lets one call through to an agent that was left alone for long enough.")
-    def admit(self, probe: str) -> None:
-        """`probe` names the call; under the same name it is admitted again."""
-        self._state = self._state.model_copy(update={"probe": probe, "probing_since": workflow.now()})
-        self._show()
+    @workflow.update(
+        name="acquire_probe", description="Lets one call through to an agent that was left alone for long enough."
+    )
+    def acquire_probe(self, probe_id: str) -> None:
+        """`probe_id` names the call; under the same name it is admitted again."""
+        self._state = self._state.model_copy(update={"probe_id": probe_id, "probe_started_at": workflow.now()})
+        self._publish_state()
 
-    @admit.validator
-    def _may_be_probed(self, probe: str) -> None:
+    @acquire_probe.validator
+    def _validate_probe(self, probe_id: str) -> None:
         # A refusal by the validator leaves nothing in the history, however many ask.
         now, state = workflow.now(), self._state
-        too_early = now < state.until
-        other = state.probe != probe and state.probed(now)
+        too_early = now < state.probe_after
+        other = state.probe_id != probe_id and state.is_being_probed(now)
         if too_early or other or self._closed:
-            raise ApplicationError("Not now.", type="NoProbe")
+            raise ApplicationError("Not now.", type="ProbeDenied")
 
-    @workflow.signal(description="The call that was let through failed.")
-    def probe_failed(self, probe: str) -> None:
+    @workflow.signal(name="probe_failed", description="The call that was let through failed.")
+    def probe_failed(self, probe_id: str) -> None:
         """Opens it for longer. One that was given up meanwhile changes nothing."""
-        if probe == self._state.probe:
-            self._state = self._state.opened_again(workflow.now())
-            self._show()
+        if probe_id == self._state.probe_id:
+            self._state = self._state.reopened(workflow.now())
+            self._publish_state()
 
-    @workflow.signal(description="The call that was let through told nothing of the agent: another may be.")
-    def probe_given_up(self, probe: str) -> None:
+    @workflow.signal(
+        name="release_probe", description="The call that was let through told nothing of the agent: another may be."
+    )
+    def release_probe(self, probe_id: str) -> None:
         """Sent when it was cancelled."""
-        if probe == self._state.probe:
-            self._state = self._state.model_copy(update={"probe": None, "probing_since": None})
-            self._show()
+        if probe_id == self._state.probe_id:
+            self._state = self._state.model_copy(update={"probe_id": None, "probe_started_at": None})
+            self._publish_state()
 
-    @workflow.signal(description="Closes it: the agent is called again.")
+    @workflow.signal(name="close", description="Closes it: the agent is called again.")
     def close(self) -> None:
         """Sent when a probe succeeded; also by hand, when you know that the agent is well."""
         self._closed = True
 
-    def _show(self) -> None:
-        self._told += 1
-        workflow.upsert_memo({CIRCUIT_STATE: self._state})
+    def _publish_state(self) -> None:
+        self._change_count += 1
+        workflow.upsert_memo({CIRCUIT_MEMO: self._state})
         state = self._state
-        doing = "is being probed" if state.probe else f"is left alone until {state.until:%H:%M:%S} UTC"
+        doing = "is being probed" if state.probe_id else f"is left alone until {state.probe_after:%H:%M:%S} UTC"
         workflow.set_current_details(
             f"The agent has failed since {state.opened_at:%Y-%m-%d %H:%M:%S} UTC, and {doing}.\n\n"
             "The signal `close` has it called again at once."

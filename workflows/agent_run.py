@@ -13,29 +13,26 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 from activities.agent_calls import AgentCalls
 from activities.run_control import RunControl
 from contracts.agent import WorkflowTarget
-from contracts.calls import AgentCall, AgentOutcome, CancelRequest, FollowRequest, Opening
+from contracts.calls import AgentCall, AgentOutcome, CancelRequest, InlineStart, PublishStreamInput
 from contracts.payload import JsonObject
 from contracts.runs import DEADLINE_GRACE, RunError, RunInput, RunResult
-from contracts.streams import FOLLOW_SIGNAL, FOLLOWED
-from contracts.verdicts import Verdict
-from workflows.failures import deadline_exceeded, failure_of, run_error
+from contracts.streams import FOLLOW_SIGNAL, FOLLOWED_MEMO
+from contracts.verdicts import ErrorCode
+from workflows.failures import deadline_failure, to_application_error, to_run_error
 from workflows.interactions import publish_interaction
-from workflows.patience import FIRST_PAUSE, PATIENT, PROMPT, Patience
-from workflows.run_stream import RunStream
+from workflows.patience import BACKGROUND, INITIAL_INTERVAL, INTERACTIVE, RetryProfile
+from workflows.run_stream import StreamBuffer
 from workflows.webhook_delivery import start_delivery
-from workflows.workflow_agent import WorkflowAgent, hear_progress
+from workflows.workflow_agent import WorkflowAgent, register_progress_handler
 
 # A worker that died is noticed after this; heartbeats come every second.
 HEARTBEAT_TIMEOUT = timedelta(seconds=10)
 
 # Well below the time after which a workflow task that was lost is done again.
-_FRESH = timedelta(seconds=2)
+_MAX_INLINE_DELAY = timedelta(seconds=2)
 
 # Events in the history when the first workflow task is done for the first time.
-_FIRST_TASK = 3
-
-# A streamed call that was over when it was opened is not made again. Runs from before did that by the activity.
-_OVER_AT_ONCE = "over-at-once"
+_FIRST_TASK_EVENTS = 3
 
 T = TypeVar("T")
 
@@ -46,30 +43,30 @@ class AgentRun:
     def __init__(self, run: RunInput) -> None:
         self._run = run
         self._summary = f"{run.agent}: {run.request.task}"
-        self._started = workflow.info().workflow_start_time
-        self._deadline = self._started + timedelta(seconds=run.timeout)
+        self._started_at = workflow.info().workflow_start_time
+        self._deadline = self._started_at + timedelta(seconds=run.timeout)
         self._request = run.request
-        self._stream = RunStream()
-        self._followed = False
-        workflow.set_signal_handler(FOLLOW_SIGNAL, self._follow)
+        self._stream = StreamBuffer()
+        self._is_followed = False
+        workflow.set_signal_handler(FOLLOW_SIGNAL, self._handle_follow)
         if run.target is not None:
-            hear_progress(self._tell)
-        self._tell("is asked")
+            register_progress_handler(self._set_details)
+        self._set_details("is asked")
 
-    async def _follow(self) -> None:
+    async def _handle_follow(self) -> None:
         """Starts publishing the stream; through the memo if another worker calls the agent."""
-        if self._followed:
+        if self._is_followed:
             return
-        self._followed = True
-        here = await workflow.execute_local_activity_method(
+        self._is_followed = True
+        is_local = await workflow.execute_local_activity_method(
             AgentCalls.publish_stream,
-            FollowRequest(run_id=self._request.run_id),
+            PublishStreamInput(run_id=self._request.run_id),
             schedule_to_close_timeout=timedelta(seconds=60),
         )
-        if not here:
-            workflow.upsert_memo({FOLLOWED: True})
+        if not is_local:
+            workflow.upsert_memo({FOLLOWED_MEMO: True})
 
-    async def told(self, work: Awaitable[T]) -> T:
+    async def run_and_finalize(self, work: Awaitable[T]) -> T:
         """The outcome of `work`, once its delivery to the run's webhook has begun, and no handler is under way: a
         `cancel` that is just being handed on must be finished, or Temporal counts it as lost; those who follow the
         stream by stock clients are told that it ends.
@@ -79,121 +76,119 @@ class AgentRun:
         try:
             outcome = await work
         except (Exception, asyncio.CancelledError) as error:
-            await self._over(error)
+            await self._finalize(error)
             raise
-        await self._over()
+        await self._finalize()
         return outcome
 
-    async def _over(self, error: BaseException | None = None) -> None:
+    async def _finalize(self, error: BaseException | None = None) -> None:
         if self._run.webhook is not None:
-            await start_delivery(self._run.webhook, self._run.life)
-        if self._run.published:
+            await start_delivery(self._run.webhook, self._run.generation)
+        if self._run.publish_interaction:
             await publish_interaction(self._run, error)
-        self._stream.end()
+        self._stream.close()
         await workflow.wait_condition(workflow.all_handlers_finished)
 
-    async def answer_promptly(self) -> RunResult:
+    async def call_interactive(self) -> RunResult:
         """Opens the call within this workflow task; what takes longer goes on as an activity.
 
         Raises ApplicationError with a verdict as its type, or a cancellation.
         """
-        return await self.told(self._open_then_call(PROMPT))
+        return await self.run_and_finalize(self._start_inline_then_call(INTERACTIVE))
 
-    async def answer_at_any_length(self) -> RunResult:
-        """Opens the call as `answer_promptly` does, and has the patience of `answer_in_time`: its client waits only
-        if it is short.
+    async def call_hybrid(self) -> RunResult:
+        """Opens the call as `call_interactive` does, and has the patience of `call_in_background`: its client waits
+        only if it is short.
 
         Raises as they do.
         """
-        return await self.told(self._open_then_call(PATIENT))
+        return await self.run_and_finalize(self._start_inline_then_call(BACKGROUND))
 
-    async def answered(self, attempts: int) -> RunResult:
-        """Opens the call as `answer_promptly` does, for one who has the patience of so many attempts; what has to be
-        done before the run is over is left to the caller, who awaits it by `told`.
+    async def call_with_attempts(self, attempts: int) -> RunResult:
+        """Opens the call as `call_interactive` does, for one who has the patience of so many attempts; what has to be
+        done before the run is over is left to the caller, who awaits it by `run_and_finalize`.
         """
-        return await self._open_then_call(replace(PATIENT, attempts=attempts))
+        return await self._start_inline_then_call(replace(BACKGROUND, max_attempts=attempts))
 
-    async def _open_then_call(self, patience: Patience) -> RunResult:
+    async def _start_inline_then_call(self, profile: RetryProfile) -> RunResult:
         self._check_deadline()
         if self._run.target is not None:
-            return await self._ask_workflow(self._run.target, patience)
-        prior_attempts, opened = 0, False
+            return await self._call_workflow_agent(self._run.target, profile)
+        prior_attempts, started_inline = 0, False
         try:
-            opening = await self._open(self._call(patience))
-            if opening.outcome is not None:
-                return self._result(opening.outcome)
-            opened = opening.begun
+            inline_start = await self._start_inline(self._build_call(profile))
+            if inline_start.outcome is not None:
+                return self._build_result(inline_start.outcome)
+            started_inline = inline_start.is_running
         except FailureError as error:
             prior_attempts = 1
-            if patience.attempts == 1:
-                self._raise_told(error)
-            await self._pause_after(error)
-        return await self._call_until_answered(patience, prior_attempts, opened=opened)
+            if profile.max_attempts == 1:
+                self._raise_failure(error)
+            await self._back_off(error)
+        return await self._call_by_activity(profile, prior_attempts, started_inline=started_inline)
 
-    async def _open(self, call: AgentCall) -> Opening:
-        opening: Opening = await workflow.execute_local_activity_method(
-            AgentCalls.open_agent_call,
+    async def _start_inline(self, call: AgentCall) -> InlineStart:
+        inline_start: InlineStart = await workflow.execute_local_activity_method(
+            AgentCalls.start_call_inline,
             call,
             schedule_to_close_timeout=self._remaining(),
             summary=self._summary,
             retry_policy=RetryPolicy(maximum_attempts=1),
         )
-        return opening
+        return inline_start
 
-    async def answer_in_time(self) -> RunResult:
+    async def call_in_background(self) -> RunResult:
         """Calls by activity, again and again until the run's timeout: nobody holds a connection for it.
 
-        Raises as `answer_promptly` does.
+        Raises as `call_interactive` does.
         """
-        return await self.told(self._call_until_answered(PATIENT))
+        return await self.run_and_finalize(self._call_by_activity(BACKGROUND))
 
-    async def answer_about(self, data: Awaitable[JsonObject], *, opens_call: bool) -> RunResult:
-        """As `answer_at_any_length`, or if it opens no call as `answer_in_time`, with more `data` for the agent that
+    async def call_with_document(self, data: Awaitable[JsonObject]) -> RunResult:
+        """As `call_hybrid` with more `data` for the agent that
         has to be had first, by an activity.
         """
-        return await self.told(self._have_then_call(data, opens_call=opens_call))
+        return await self.run_and_finalize(self._fetch_data_then_call(data))
 
-    async def _have_then_call(self, data: Awaitable[JsonObject], *, opens_call: bool) -> RunResult:
+    async def _fetch_data_then_call(self, data: Awaitable[JsonObject]) -> RunResult:
         try:
             found = await data
         except ActivityError as error:
-            self._raise_told(error)
+            self._raise_failure(error)
         self._request = self._request.model_copy(update={"data": {**self._request.data, **found}})
-        if opens_call:
-            return await self._open_then_call(PATIENT)
-        return await self._call_until_answered(PATIENT)
+        return await self._start_inline_then_call(BACKGROUND)
 
-    async def answer_streaming(self) -> RunResult:
+    async def call_streaming(self) -> RunResult:
         """Begins the call within this workflow task, and goes on with it by activity, which tells what the agent
-        says; its client waits, as for `answer_promptly`.
+        says; its client waits, as for `call_interactive`.
 
         Raises as that does.
         """
-        return await self.told(self._stream_until_answered())
+        return await self.run_and_finalize(self._call_streaming())
 
-    async def _stream_until_answered(self) -> RunResult:
+    async def _call_streaming(self) -> RunResult:
         # A workflow task that is done again, long after the start, would make a call anew that some may have heard.
-        fresh = workflow.now() - self._started < _FRESH
-        done_again = not fresh and workflow.info().get_current_history_length() > _FIRST_TASK
-        opened = self._run.opens_stream and done_again
-        if self._run.opens_stream and self._run.target is None and fresh:
+        is_fresh = workflow.now() - self._started_at < _MAX_INLINE_DELAY
+        is_repeated = not is_fresh and workflow.info().get_current_history_length() > _FIRST_TASK_EVENTS
+        started_inline = is_repeated
+        if self._run.target is None and is_fresh:
             self._check_deadline()
             try:
-                opening = await self._open(self._call(PROMPT, streamed=True))
+                inline_start = await self._start_inline(self._build_call(INTERACTIVE, streamed=True))
             except FailureError as error:
-                refused = run_error(error, self._run.timeout).verdict is Verdict.AGENT_REJECTED
-                if is_cancelled_exception(error) or (refused and workflow.patched(_OVER_AT_ONCE)):
-                    self._raise_told(error)
-                opened = True  # the activity meets the same, and knows what to do
+                is_rejected = to_run_error(error, self._run.timeout).code is ErrorCode.AGENT_REJECTED
+                if is_cancelled_exception(error) or is_rejected:
+                    self._raise_failure(error)
+                started_inline = True  # the activity meets the same, and knows what to do
             else:
-                if opening.outcome is not None and workflow.patched(_OVER_AT_ONCE):
-                    return self._result(opening.outcome)
-                opened = opening.begun
-        return await self._call_until_answered(PROMPT, streamed=True, opened=opened)
+                if inline_start.outcome is not None:
+                    return self._build_result(inline_start.outcome)
+                started_inline = inline_start.is_running
+        return await self._call_by_activity(INTERACTIVE, streamed=True, started_inline=started_inline)
 
     async def cancel(self) -> None:
         """Answers the `cancel` signal: asks Temporal to cancel this run."""
-        self._tell("is told to stop")
+        self._set_details("is told to stop")
         info = workflow.info()
         await workflow.execute_local_activity_method(
             RunControl.request_cancellation,
@@ -201,95 +196,95 @@ class AgentRun:
             schedule_to_close_timeout=timedelta(seconds=60),
         )
 
-    async def _call_until_answered(
-        self, patience: Patience, prior_attempts: int = 0, *, streamed: bool = False, opened: bool = False
+    async def _call_by_activity(
+        self, profile: RetryProfile, prior_attempts: int = 0, *, streamed: bool = False, started_inline: bool = False
     ) -> RunResult:
         self._check_deadline()
-        self._tell("is at work")
+        self._set_details("is at work")
         if self._run.target is not None:
-            return await self._ask_workflow(self._run.target, patience)
-        forgetting = asyncio.create_task(self._stream.forget_what_was_told())
+            return await self._call_workflow_agent(self._run.target, profile)
+        truncation = asyncio.create_task(self._stream.truncate())
         try:
             outcome = await workflow.execute_activity_method(
                 AgentCalls.call_agent,
-                self._call(patience, prior_attempts, streamed=streamed, opened=opened),
+                self._build_call(profile, prior_attempts, streamed=streamed, started_inline=started_inline),
                 summary=self._summary,
                 schedule_to_close_timeout=self._remaining(),
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                retry_policy=patience.retries(prior_attempts),
+                retry_policy=profile.retry_policy(prior_attempts),
             )
         except ActivityError as error:
-            self._raise_told(error)
+            self._raise_failure(error)
         finally:
-            forgetting.cancel()
-        return self._result(outcome)
+            truncation.cancel()
+        return self._build_result(outcome)
 
-    async def _ask_workflow(self, target: WorkflowTarget, patience: Patience) -> RunResult:
-        asking = WorkflowAgent(target, self._request, self._deadline, self._tell)
+    async def _call_workflow_agent(self, target: WorkflowTarget, profile: RetryProfile) -> RunResult:
+        workflow_agent = WorkflowAgent(target, self._request, self._deadline, self._set_details)
         try:
-            outcome = await asking.answered(patience)
+            outcome = await workflow_agent.call(profile)
         except ApplicationError as error:
-            self._raise_told(error)
-        return self._result(outcome)
+            self._raise_failure(error)
+        return self._build_result(outcome)
 
-    async def _pause_after(self, error: FailureError) -> None:
+    async def _back_off(self, error: FailureError) -> None:
         """Waits before the second attempt, unless there shall be none."""
-        failed = run_error(error, self._run.timeout)
-        if is_cancelled_exception(error) or not failed.verdict.retryable:
-            self._raise_told(error)
-        self._tell(f"failed once ({failed.verdict}) and is asked again")
-        pause = FIRST_PAUSE if failed.retry_after is None else timedelta(seconds=failed.retry_after)
+        failed = to_run_error(error, self._run.timeout)
+        if is_cancelled_exception(error) or not failed.code.is_retryable:
+            self._raise_failure(error)
+        self._set_details(f"failed once ({failed.code}) and is asked again")
+        pause = INITIAL_INTERVAL if failed.retry_after is None else timedelta(seconds=failed.retry_after)
         await workflow.sleep(min(pause, self._remaining()))
 
-    def _raise_told(self, error: FailureError) -> NoReturn:
+    def _raise_failure(self, error: FailureError) -> NoReturn:
         if is_cancelled_exception(error):
-            self._tell("was stopped")
+            self._set_details("was stopped")
             raise error
-        failed: RunError = run_error(error, self._run.timeout)
-        self._tell(f"failed: **{failed.verdict}**. {failed.detail}")
-        raise failure_of(failed) from error
+        failed: RunError = to_run_error(error, self._run.timeout)
+        self._set_details(f"failed: **{failed.code}**. {failed.detail}")
+        raise to_application_error(failed) from error
 
     def _check_deadline(self) -> None:
         # Also met when no worker was there in time.
         if workflow.now() >= self._deadline:
-            raise deadline_exceeded(self._run.timeout)
+            raise deadline_failure(self._run.timeout)
 
     def _remaining(self) -> timedelta:
         return max(self._deadline - workflow.now(), timedelta(milliseconds=1))
 
-    def _call(
-        self, patience: Patience, prior_attempts: int = 0, *, streamed: bool = False, opened: bool = False
+    def _build_call(
+        self, profile: RetryProfile, prior_attempts: int = 0, *, streamed: bool = False, started_inline: bool = False
     ) -> AgentCall:
         return AgentCall(
             agent=self._run.agent,
             request=self._request,
             deadline=self._deadline,
-            origin=self._run.origin,
+            request_context=self._run.request_context,
             prior_attempts=prior_attempts,
-            attempts=patience.attempts,
-            waits=patience.waits,
-            opened=opened,
-            streamed=streamed,
-            life=self._run.life,
+            max_attempts=profile.max_attempts,
+            waits_for_capacity=profile.waits_for_capacity,
+            started_inline=started_inline,
+            is_streamed=streamed,
+            generation=self._run.generation,
         )
 
-    def _result(self, outcome: AgentOutcome) -> RunResult:
+    def _build_result(self, outcome: AgentOutcome) -> RunResult:
         if workflow.now() > self._deadline + DEADLINE_GRACE:  # the API has reported it as failed
-            raise deadline_exceeded(self._run.timeout)
-        self._tell(f"has answered (attempt {outcome.attempt})")
-        seconds = (workflow.now() - self._started).total_seconds()
+            raise deadline_failure(self._run.timeout)
+        self._set_details(f"has answered (attempt {outcome.attempt})")
+        seconds = (workflow.now() - self._started_at).total_seconds()
         return RunResult(
             reply=outcome.reply,
-            seconds=max(0.0, seconds),
+            duration_seconds=max(0.0, seconds),
             attempts=outcome.attempt,
             last_index=outcome.last_index,
         )
 
-    def _tell(self, what: str) -> None:
+    def _set_details(self, status: str) -> None:
         """Writes the run's present state where the Temporal UI shows it."""
         run = self._run
         workflow.set_current_details(
-            f"Agent `{run.agent}`, task `{run.request.task}`: {what}.\n\n"
+            f"Agent `{run.agent}`, task `{run.request.task}`: {status}.\n\n"
             f"Deadline {self._deadline:%Y-%m-%d %H:%M:%S} UTC."
         )

@@ -9,7 +9,7 @@ from workflows.agent_run import AgentRun
 from workflows.item_fan_out import ItemFanOut
 
 
-@workflow.defn
+@workflow.defn(name="AsynchronousQueue")
 class AsynchronousQueue:
     """A job: one call for the whole, or one for every item of its list."""
 
@@ -21,8 +21,8 @@ class AsynchronousQueue:
     async def run(self, job: JobInput) -> RunResult:
         """Completes with the reply, or with counts of items; fails with a verdict, or is cancelled."""
         if job.fan_out is None:
-            return await self._agent_run.answer_in_time()
-        counts = await self._agent_run.told(ItemFanOut(job, job.fan_out).work())
+            return await self._agent_run.call_in_background()
+        counts = await self._agent_run.run_and_finalize(ItemFanOut(job, job.fan_out).run())
         total = len(job.fan_out.items)
         failed = f", {counts.failed} failed" if counts.failed else ""
         reply = Reply(
@@ -30,9 +30,9 @@ class AsynchronousQueue:
             data={"total": total, "completed": counts.completed, "failed": counts.failed},
         )
         seconds = (workflow.now() - workflow.info().workflow_start_time).total_seconds()
-        return RunResult(reply=reply, seconds=max(0.0, seconds))
+        return RunResult(reply=reply, duration_seconds=max(0.0, seconds))
 
-    @workflow.signal(description="Stops the job: what is done is kept, and the run ends as Canceled.")
+    @workflow.signal(name="cancel", description="Stops the job: what is done is kept, and the run ends as Canceled.")
     async def cancel(self) -> None:
         """Sent by hand from the Temporal UI or CLI; takes no argument."""
         await self._agent_run.cancel()

@@ -13,71 +13,71 @@ from activities.run_control import RunControl
 from contracts.agent import Reply
 from contracts.calls import CancelRequest
 from contracts.events import (
-    DISPATCH,
-    BrokerOrder,
+    DISPATCH_MEMO,
     Dispatch,
-    DispatchHead,
+    DispatchSummary,
     EventInput,
-    Lane,
-    LaneEntry,
+    Grant,
     OutboundRoute,
-    ReactionOrder,
-    Turn,
+    PublishToBrokerInput,
+    ReactionSpec,
+    SemaphoreRef,
+    SemaphoreRequest,
 )
-from contracts.identity import tenant_of, workflow_id
+from contracts.identity import build_workflow_id, parse_tenant
 from contracts.runs import RunError, RunResult
-from contracts.verdicts import Verdict
+from contracts.verdicts import ErrorCode
 from workflows.agent_run import HEARTBEAT_TIMEOUT
-from workflows.event_lane import TURN, leave_lanes
-from workflows.failures import failure_of
+from workflows.event_lane import GRANT_SIGNAL, release_semaphores
+from workflows.failures import to_application_error
 
 _RETRIES = RetryPolicy(maximum_interval=timedelta(minutes=1))
 # A broker that is away for longer makes the event a dead letter, which can be driven again.
-_PUBLISHING = timedelta(hours=24)
-_STARTING = timedelta(seconds=60)
+_PUBLISH_TIMEOUT = timedelta(hours=24)
+_START_TIMEOUT = timedelta(seconds=60)
 
 # Whoever accepted the event enters its ordered lanes, a whole batch at once. One that was killed before it could is
 # not waited for any longer.
-_INTAKE_ENTERS = timedelta(seconds=30)
+_INGEST_ACQUIRE_TIMEOUT = timedelta(seconds=30)
 
 
-@workflow.defn
+@workflow.defn(name="EventDriven")
 class EventDriven:
     """One event. Completes when all its reactions have begun and the brokers outside have it. Each reaction goes on
     by itself, and none waits for another. An event that goes in circles fails, and so is a dead letter.
     """
 
     @workflow.init
-    def __init__(self, given: EventInput) -> None:
-        self._event = given.event
+    def __init__(self, event_input: EventInput) -> None:
+        self._event = event_input.event
         self._id = workflow.info().workflow_id
-        self._turns: set[str] = set()
+        self._grants: set[str] = set()
         # The lanes that its reactions take turns in; None until the subscriptions were asked.
-        self._lanes: set[str] | None = None
+        self._semaphore_ids: set[str] | None = None
 
     @workflow.run
-    async def run(self, given: EventInput) -> RunResult:
+    async def run(self, event_input: EventInput) -> RunResult:
         """How many reactions it called for."""
         dispatch = await workflow.execute_local_activity_method(
-            EventDispatch.dispatch_event, given, start_to_close_timeout=_STARTING, retry_policy=_RETRIES
+            EventDispatch.dispatch_event, event_input, start_to_close_timeout=_START_TIMEOUT, retry_policy=_RETRIES
         )
-        self._lanes = {lane.id for order in dispatch.in_turn for lane in order.lanes}
-        await leave_lanes(sorted(self._turns - self._lanes), self._id)
-        if dispatch.refused is not None:
+        self._semaphore_ids = {semaphore.id for spec in dispatch.queued_reactions for semaphore in spec.semaphores}
+        await release_semaphores(sorted(self._grants - self._semaphore_ids), self._id)
+        if dispatch.refusal is not None:
             await workflow.wait_condition(workflow.all_handlers_finished)
-            raise failure_of(RunError(verdict=Verdict.EVENT_REFUSED, detail=dispatch.refused))
+            raise to_application_error(RunError(code=ErrorCode.EVENT_REFUSED, detail=dispatch.refusal))
         if dispatch.reactions or dispatch.routes:
-            head = DispatchHead(reactions=dispatch.reactions, routes=dispatch.routes)
-            workflow.upsert_memo({DISPATCH: head})
-        if dispatch.in_turn or dispatch.routes:
-            await self._dispatch_on(dispatch)
+            head = DispatchSummary(reactions=dispatch.reactions, routes=dispatch.routes)
+            workflow.upsert_memo({DISPATCH_MEMO: head})
+        if dispatch.queued_reactions or dispatch.routes:
+            await self._run_dispatch(dispatch)
         await workflow.wait_condition(workflow.all_handlers_finished)
         count = len(dispatch.reactions)
         reply = Reply(response=f"{count} reactions have begun.", data={"reactions": count})
         seconds = (workflow.now() - workflow.info().workflow_start_time).total_seconds()
-        return RunResult(reply=reply, seconds=max(0.0, seconds))
+        return RunResult(reply=reply, duration_seconds=max(0.0, seconds))
 
-    @workflow.signal(description="What has not begun yet never will, and the run ends as Canceled.")
+    @workflow.signal(name="cancel", description="What has not begun yet never will, and the run ends as Canceled.")
     async def cancel(self) -> None:
         """Sent by hand from the Temporal UI or CLI; takes no argument."""
         info = workflow.info()
@@ -87,21 +87,21 @@ class EventDriven:
             schedule_to_close_timeout=timedelta(seconds=60),
         )
 
-    @workflow.signal(name=TURN, description="It is this event's turn in a lane.")
-    async def turn(self, lane: str) -> None:
+    @workflow.signal(name=GRANT_SIGNAL, description="It is this event's turn in a lane.")
+    async def grant(self, semaphore_id: str) -> None:
         """Sent by the lane, again and again while the event is inside. It leaves a lane that none of its
         reactions uses: it was refused, or the subscription was removed after it was accepted.
         """
-        self._turns.add(lane)
-        if self._lanes is not None and lane not in self._lanes:
-            await leave_lanes([lane], self._id)
+        self._grants.add(semaphore_id)
+        if self._semaphore_ids is not None and semaphore_id not in self._semaphore_ids:
+            await release_semaphores([semaphore_id], self._id)
 
-    async def _dispatch_on(self, dispatch: Dispatch) -> None:
+    async def _run_dispatch(self, dispatch: Dispatch) -> None:
         workflow.set_current_details(
-            f"{len(dispatch.in_turn)} reactions take turns with those to other events; "
+            f"{len(dispatch.queued_reactions)} reactions take turns with those to other events; "
             f"{len(dispatch.routes)} brokers are told."
         )
-        reactions = [asyncio.create_task(self._react_in_turn(order)) for order in dispatch.in_turn]
+        reactions = [asyncio.create_task(self._start_when_granted(spec)) for spec in dispatch.queued_reactions]
         routes = [asyncio.create_task(self._publish(route)) for route in dispatch.routes]
         try:
             await workflow.wait([*reactions, *routes])
@@ -115,37 +115,37 @@ class EventDriven:
         for reaction in reactions:
             reaction.result()
         if reasons := [reason for route in routes if (reason := route.result())]:
-            raise failure_of(RunError(verdict=Verdict.EVENT_REFUSED, detail=" ".join(reasons)))
+            raise to_application_error(RunError(code=ErrorCode.EVENT_REFUSED, detail=" ".join(reasons)))
 
-    async def _react_in_turn(self, order: ReactionOrder) -> None:
+    async def _start_when_granted(self, spec: ReactionSpec) -> None:
         """The reaction leaves the lanes at its end; here they are left only if it never begins."""
         try:
-            for lane in order.lanes:
-                await self._wait_for_turn(lane, order)
+            for semaphore in spec.semaphores:
+                await self._wait_for_grant(semaphore, spec)
             await workflow.execute_local_activity_method(
                 EventDispatch.start_reaction,
-                Turn(event=self._event, order=order),
-                start_to_close_timeout=_STARTING,
+                Grant(event=self._event, spec=spec),
+                start_to_close_timeout=_START_TIMEOUT,
                 retry_policy=_RETRIES,
             )
         except (Exception, asyncio.CancelledError):
-            await leave_lanes([lane.id for lane in order.lanes], self._id)
+            await release_semaphores([semaphore.id for semaphore in spec.semaphores], self._id)
             raise
 
-    async def _wait_for_turn(self, lane: Lane, order: ReactionOrder) -> None:
-        if not (lane.ordered and await self._its_turn(lane, _INTAKE_ENTERS)):
-            reaction = workflow_id(tenant_of(self._id), order.id)
+    async def _wait_for_grant(self, semaphore: SemaphoreRef, spec: ReactionSpec) -> None:
+        if not (semaphore.is_ordered and await self._await_grant(semaphore, _INGEST_ACQUIRE_TIMEOUT)):
+            reaction = build_workflow_id(parse_tenant(self._id), spec.id)
             await workflow.execute_local_activity_method(
-                EventDispatch.enter_lane,
-                LaneEntry(lane=lane, event=self._id, reaction=reaction),
-                start_to_close_timeout=_STARTING,
+                EventDispatch.acquire_semaphore,
+                SemaphoreRequest(semaphore=semaphore, event_workflow_id=self._id, reaction_workflow_id=reaction),
+                start_to_close_timeout=_START_TIMEOUT,
                 retry_policy=_RETRIES,
             )
-            await self._its_turn(lane, None)
+            await self._await_grant(semaphore, None)
 
-    async def _its_turn(self, lane: Lane, patience: timedelta | None) -> bool:
+    async def _await_grant(self, semaphore: SemaphoreRef, timeout: timedelta | None) -> bool:
         try:
-            await workflow.wait_condition(lambda: lane.id in self._turns, timeout=patience)
+            await workflow.wait_condition(lambda: semaphore.id in self._grants, timeout=timeout)
         except TimeoutError:
             return False
         return True
@@ -155,9 +155,9 @@ class EventDriven:
         try:
             await workflow.execute_activity_method(
                 BrokerPublication.publish_to_broker,
-                BrokerOrder(event=self._event, route=route),
+                PublishToBrokerInput(event=self._event, route=route),
                 task_queue=route.task_queue,
-                schedule_to_close_timeout=_PUBLISHING,
+                schedule_to_close_timeout=_PUBLISH_TIMEOUT,
                 start_to_close_timeout=timedelta(minutes=2),
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 retry_policy=_RETRIES,

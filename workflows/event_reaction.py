@@ -7,14 +7,14 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from activities.event_publication import EventPublication
-from contracts.events import PublishedEvent, PublishOrder, ReactionInput, ReactionResult
-from contracts.identity import tenant_of, workflow_id
+from contracts.events import PublishedEvent, PublishEventsInput, ReactionInput, ReactionResult
+from contracts.identity import build_workflow_id, parse_tenant
 from workflows.agent_run import AgentRun
-from workflows.derived_events import derived_events
-from workflows.event_lane import STILL_INSIDE, leave_lanes
+from workflows.derived_events import derive_events
+from workflows.event_lane import PING_SIGNAL, release_semaphores
 
 
-@workflow.defn
+@workflow.defn(name="EventReaction")
 class EventReaction:
     """Fails alone: a failed one is a dead letter, and the event's other reactions go on."""
 
@@ -26,34 +26,36 @@ class EventReaction:
     async def run(self, reaction: ReactionInput) -> ReactionResult:
         """Completes once what it derived is accepted; fails with a verdict as the failure's type, or is cancelled."""
         try:
-            result = await self._agent_run.told(self._react(reaction))
+            result = await self._agent_run.run_and_finalize(self._react(reaction))
         except (Exception, asyncio.CancelledError):
-            await self._leave(reaction)
+            await self._release_semaphores(reaction)
             raise
-        await self._leave(reaction)
+        await self._release_semaphores(reaction)
         return result
 
-    @workflow.signal(name=STILL_INSIDE, description="Changes nothing: its lane asks whether it still goes on.")
-    def still_inside(self) -> None:
+    @workflow.signal(name=PING_SIGNAL, description="Changes nothing: its lane asks whether it still goes on.")
+    def ping(self) -> None:
         """Sent by the lane."""
 
-    async def _leave(self, reaction: ReactionInput) -> None:
-        tenant = tenant_of(workflow.info().workflow_id)
-        await leave_lanes([lane.id for lane in reaction.order.lanes], workflow_id(tenant, reaction.event_id))
+    async def _release_semaphores(self, reaction: ReactionInput) -> None:
+        tenant = parse_tenant(workflow.info().workflow_id)
+        await release_semaphores(
+            [semaphore.id for semaphore in reaction.spec.semaphores], build_workflow_id(tenant, reaction.event_id)
+        )
 
-    @workflow.signal(description="Stops the reaction: the agent is told, and it ends as Canceled.")
+    @workflow.signal(name="cancel", description="Stops the reaction: the agent is told, and it ends as Canceled.")
     async def cancel(self) -> None:
         """Sent by hand from the Temporal UI or CLI; takes no argument."""
         await self._agent_run.cancel()
 
     async def _react(self, reaction: ReactionInput) -> ReactionResult:
-        result = await self._agent_run.answered(reaction.order.max_attempts)
-        events = derived_events(reaction, result.reply, workflow.now())
+        result = await self._agent_run.call_with_attempts(reaction.spec.max_attempts)
+        events = derive_events(reaction, result.reply, workflow.now())
         published: list[PublishedEvent] = []
         if events:
             published = await workflow.execute_activity_method(
                 EventPublication.publish_events,
-                PublishOrder(tenant=tenant_of(workflow.info().workflow_id), events=events),
+                PublishEventsInput(tenant=parse_tenant(workflow.info().workflow_id), events=events),
                 start_to_close_timeout=timedelta(seconds=30),
                 # what an agent found is not thrown away while there is hope; after that the reaction is a dead letter
                 schedule_to_close_timeout=timedelta(hours=24),

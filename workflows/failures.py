@@ -3,48 +3,48 @@
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, TimeoutError
 
 from contracts.runs import RunError
-from contracts.verdicts import Verdict
+from contracts.verdicts import ErrorCode
 
 
-def run_error(error: FailureError, timeout: float) -> RunError:
+def to_run_error(error: FailureError, timeout: float) -> RunError:
     """Why the call failed, whatever form Temporal gave it. `timeout` is the run's, in seconds."""
     # A local activity's failure comes bare, a regular one's as the cause of an ActivityError.
     cause = error.cause if isinstance(error, ActivityError) else error
     if isinstance(cause, ApplicationError):
-        return _application_error(cause)
+        return _read_application_error(cause)
     if isinstance(cause, TimeoutError):
         if cause.type is not None and cause.type.name == "HEARTBEAT":
             return RunError(
-                verdict=Verdict.AGENT_UNAVAILABLE,
+                code=ErrorCode.AGENT_UNAVAILABLE,
                 detail="Every worker that called the agent stopped answering.",
             )
-        return _deadline(timeout, cause.cause)
-    return RunError(verdict=Verdict.INTERNAL, detail="The agent call ended in an unknown way.")
+        return _deadline_error(timeout, cause.cause)
+    return RunError(code=ErrorCode.INTERNAL, detail="The agent call ended in an unknown way.")
 
 
-def _application_error(error: ApplicationError) -> RunError:
+def _read_application_error(error: ApplicationError) -> RunError:
     for detail in error.details:
         # Decoded without a type, since a failure's details carry none.
         return RunError.model_validate(detail)
-    verdict = error.type if error.type in list(Verdict) else Verdict.INTERNAL
-    return RunError(verdict=Verdict(verdict), detail=error.message)
+    verdict = error.type if error.type in list(ErrorCode) else ErrorCode.INTERNAL
+    return RunError(code=ErrorCode(verdict), detail=error.message)
 
 
-def _deadline(timeout: float, last: BaseException | None) -> RunError:
+def _deadline_error(timeout: float, last: BaseException | None) -> RunError:
     detail = f"The agent had not answered when the run's timeout of {timeout:g} s was over."
     attempts = 1
     if isinstance(last, ApplicationError):
-        failed = _application_error(last)
+        failed = _read_application_error(last)
         attempts = failed.attempts
         detail += f" Its last attempt failed: {failed.detail}"
-    return RunError(verdict=Verdict.DEADLINE_EXCEEDED, detail=detail, attempts=attempts)
+    return RunError(code=ErrorCode.DEADLINE_EXCEEDED, detail=detail, attempts=attempts)
 
 
-def deadline_exceeded(timeout: float) -> ApplicationError:
+def deadline_failure(timeout: float) -> ApplicationError:
     """The failure of a run whose time was over before its agent could be asked."""
-    return failure_of(_deadline(timeout, None))
+    return to_application_error(_deadline_error(timeout, None))
 
 
-def failure_of(error: RunError) -> ApplicationError:
+def to_application_error(error: RunError) -> ApplicationError:
     """The failure that ends a run: its type is the verdict, its one detail the RunError."""
-    return ApplicationError(error.detail, error, type=error.verdict, non_retryable=True)
+    return ApplicationError(error.detail, error, type=error.code, non_retryable=True)

@@ -7,7 +7,7 @@ from contracts.runs import RunResult
 from workflows.agent_run import AgentRun
 
 
-@workflow.defn
+@workflow.defn(name="Hybrid")
 class Hybrid:
     """Goes the way that the door has chosen. A guess that was wrong changes how the client learns of the answer,
     never the run.
@@ -22,13 +22,13 @@ class Hybrid:
         """Completes with the reply, fails with a verdict as the failure's type, or is cancelled."""
         match run.routing.chosen:
             case Route.SYNCHRONOUS:
-                return await self._agent_run.answer_at_any_length()
+                return await self._agent_run.call_hybrid()
             case Route.STREAMING:
-                return await self._agent_run.answer_streaming()
+                return await self._agent_run.call_streaming()
             case Route.QUEUE:
-                return await self._agent_run.answer_in_time()
+                return await self._agent_run.call_in_background()
 
-    @workflow.signal(description="Stops the run: the agent is told, and the run ends as Canceled.")
+    @workflow.signal(name="cancel", description="Stops the run: the agent is told, and the run ends as Canceled.")
     async def cancel(self) -> None:
         """Sent by hand from the Temporal UI or CLI; takes no argument."""
         await self._agent_run.cancel()

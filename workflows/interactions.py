@@ -9,12 +9,12 @@ from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_e
 
 from activities.event_publication import EventPublication
 from contracts.cloudevents import CloudEvent
-from contracts.event_sources import INTERACTION, RUNS
-from contracts.events import PublishOrder
-from contracts.identity import tenant_of
+from contracts.event_sources import INTERACTION_TYPE_PREFIX, RUNS_SOURCE
+from contracts.events import PublishEventsInput
+from contracts.identity import parse_tenant
 from contracts.runs import WORKFLOW_TYPES, RunInput, RunStatus
 
-_PUBLISHING = timedelta(minutes=10)
+_PUBLISH_TIMEOUT = timedelta(minutes=10)
 _PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
 
 
@@ -35,12 +35,12 @@ async def publish_interaction(run: RunInput, error: BaseException | None) -> Non
         "metadata": run.request.metadata,
     }
     if isinstance(error, ApplicationError) and status is RunStatus.FAILED:
-        data["verdict"] = error.type
+        data["code"] = error.type
     event = CloudEvent(
         specversion="1.0",
-        id=run.request.run_id if run.life == 1 else f"{run.request.run_id}-{run.life}",
-        source=RUNS,
-        type=f"{INTERACTION}{status}",
+        id=run.request.run_id if run.generation == 1 else f"{run.request.run_id}-{run.generation}",
+        source=RUNS_SOURCE,
+        type=f"{INTERACTION_TYPE_PREFIX}{status}",
         subject=pattern,
         time=workflow.now(),
         datacontenttype="application/json",
@@ -49,9 +49,9 @@ async def publish_interaction(run: RunInput, error: BaseException | None) -> Non
     try:
         await workflow.execute_local_activity_method(
             EventPublication.publish_events,
-            PublishOrder(tenant=tenant_of(info.workflow_id), events=[event]),
+            PublishEventsInput(tenant=parse_tenant(info.workflow_id), events=[event]),
             start_to_close_timeout=timedelta(seconds=30),
-            schedule_to_close_timeout=_PUBLISHING,
+            schedule_to_close_timeout=_PUBLISH_TIMEOUT,
             retry_policy=RetryPolicy(maximum_interval=timedelta(minutes=1)),
         )
     except FailureError as failure:

@@ -5,19 +5,19 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
-from activities.payload_upkeep import PayloadUpkeep
-from contracts.upkeep import Removed
+from activities.payload_upkeep import PayloadCleaner
+from contracts.upkeep import CleanupResult
 
 
-@workflow.defn
+@workflow.defn(name="PayloadCleanup")
 class PayloadCleanup:
     """Removes expired payloads."""
 
     @workflow.run
-    async def run(self) -> Removed:
+    async def run(self) -> CleanupResult:
         """How many were removed. What fails today is done tomorrow."""
         return await workflow.execute_activity_method(
-            PayloadUpkeep.remove_expired_payloads,
+            PayloadCleaner.remove_expired_payloads,
             start_to_close_timeout=timedelta(hours=1),
             retry_policy=RetryPolicy(maximum_attempts=3),
         )

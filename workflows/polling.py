@@ -6,7 +6,7 @@ from contracts.runs import RunInput, RunResult
 from workflows.agent_run import AgentRun
 
 
-@workflow.defn
+@workflow.defn(name="Polling")
 class Polling:
     """Calls an agent until it answers or the run's time is over; its heartbeats carry the progress."""
 
@@ -17,9 +17,9 @@ class Polling:
     @workflow.run
     async def run(self, run: RunInput) -> RunResult:
         """Completes with the reply, fails with a verdict as the failure's type, or is cancelled."""
-        return await self._agent_run.answer_in_time()
+        return await self._agent_run.call_in_background()
 
-    @workflow.signal(description="Stops the run: the agent is told, and the run ends as Canceled.")
+    @workflow.signal(name="cancel", description="Stops the run: the agent is told, and the run ends as Canceled.")
     async def cancel(self) -> None:
         """Sent by hand from the Temporal UI or CLI; takes no argument."""
         await self._agent_run.cancel()

@@ -6,10 +6,10 @@ from contextlib import suppress
 from temporalio import workflow
 
 from contracts.streams import StreamSegmentInput
-from workflows.run_stream import RunStream
+from workflows.run_stream import StreamBuffer
 
 
-@workflow.defn
+@workflow.defn(name="StreamSegment")
 class StreamSegment:
     """Begins with the first batch that does not go into the segment before. Ends when the stream does, or by a timer:
     no later segment than its run's deadline allows is needed.
@@ -17,23 +17,23 @@ class StreamSegment:
 
     @workflow.init
     def __init__(self, segment: StreamSegmentInput) -> None:
-        self._stream = RunStream()
+        self._stream = StreamBuffer()
         self._finished = False
 
     @workflow.run
     async def run(self, segment: StreamSegmentInput) -> None:
         """Waits for the end of the stream."""
-        truncating = asyncio.create_task(self._stream.forget_what_was_told())
+        truncating = asyncio.create_task(self._stream.truncate())
         # cancelled by the writer where the server takes no more signals
         with suppress(TimeoutError, asyncio.CancelledError):
             await workflow.wait_condition(
-                lambda: self._finished, timeout=max(0.001, (segment.until - workflow.now()).total_seconds())
+                lambda: self._finished, timeout=max(0.001, (segment.expires_at - workflow.now()).total_seconds())
             )
         truncating.cancel()
-        self._stream.end()
+        self._stream.close()
         await workflow.wait_condition(workflow.all_handlers_finished)
 
-    @workflow.signal(description="The stream is complete.")
+    @workflow.signal(name="finish", description="The stream is complete.")
     def finish(self) -> None:
         """Sent by the writer after the last batch."""
         self._finished = True

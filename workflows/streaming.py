@@ -6,7 +6,7 @@ from contracts.runs import RunInput, RunResult
 from workflows.agent_run import AgentRun
 
 
-@workflow.defn
+@workflow.defn(name="Streaming")
 class Streaming:
     """Calls an agent that is listened to. Its words come to this run as signals, in batches, and stay in its
     history.
@@ -19,9 +19,9 @@ class Streaming:
     @workflow.run
     async def run(self, run: RunInput) -> RunResult:
         """Completes with the reply, fails with a verdict as the failure's type, or is cancelled."""
-        return await self._agent_run.answer_streaming()
+        return await self._agent_run.call_streaming()
 
-    @workflow.signal(description="Stops the run: the agent is told, and the run ends as Canceled.")
+    @workflow.signal(name="cancel", description="Stops the run: the agent is told, and the run ends as Canceled.")
     async def cancel(self) -> None:
         """Sent by hand from the Temporal UI or CLI; takes no argument."""
         await self._agent_run.cancel()

@@ -4,19 +4,19 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 from contracts.subscriptions import (
-    EXISTS,
-    FULL,
-    MISSING,
-    MOST_REGISTRY_BYTES,
-    SUBSCRIPTION_MEMO,
+    MAX_REGISTRY_BYTES,
+    SUBSCRIPTION_EXISTS,
+    SUBSCRIPTION_MEMO_PREFIX,
+    SUBSCRIPTION_MISSING,
+    SUBSCRIPTIONS_FULL,
+    PutSubscriptionInput,
     RegistryState,
     Subscription,
-    SubscriptionChange,
     subscription_memos,
 )
 
 
-@workflow.defn
+@workflow.defn(name="SubscriptionRegistry")
 class SubscriptionRegistry:
     """Its memos hold what it keeps, one for each subscription, so that it is read without a worker."""
 
@@ -31,38 +31,40 @@ class SubscriptionRegistry:
         await workflow.wait_condition(workflow.all_handlers_finished)
         workflow.continue_as_new(self._state, memo=subscription_memos(self._state))
 
-    @workflow.update(description="Keeps a subscription.")
-    def put(self, change: SubscriptionChange) -> bool:
+    @workflow.update(name="put", description="Keeps a subscription.")
+    def put(self, change: PutSubscriptionInput) -> bool:
         """True when there was none of its name."""
         new = change.subscription.name not in self._state.subscriptions
-        self._keep({**self._state.subscriptions, change.subscription.name: change.subscription})
-        workflow.upsert_memo({f"{SUBSCRIPTION_MEMO}{change.subscription.name}": change.subscription})
+        self._store({**self._state.subscriptions, change.subscription.name: change.subscription})
+        workflow.upsert_memo({f"{SUBSCRIPTION_MEMO_PREFIX}{change.subscription.name}": change.subscription})
         return new
 
     @put.validator
-    def _may_be_put(self, change: SubscriptionChange) -> None:
+    def _validate_put(self, change: PutSubscriptionInput) -> None:
         name = change.subscription.name
-        if change.must_be_new and name in self._state.subscriptions:
-            raise ApplicationError(f"There is a subscription {name} already. Change it with PUT.", type=EXISTS)
-        kept = {**self._state.subscriptions, name: change.subscription}
-        size = sum(len(one.model_dump_json(exclude_none=True)) for one in kept.values())
-        if size > MOST_REGISTRY_BYTES:
+        if change.create_only and name in self._state.subscriptions:
             raise ApplicationError(
-                f"All subscriptions together may have {MOST_REGISTRY_BYTES:,} bytes as JSON, and with this one they "
+                f"There is a subscription {name} already. Change it with PUT.", type=SUBSCRIPTION_EXISTS
+            )
+        subscriptions = {**self._state.subscriptions, name: change.subscription}
+        size = sum(len(one.model_dump_json(exclude_none=True)) for one in subscriptions.values())
+        if size > MAX_REGISTRY_BYTES:
+            raise ApplicationError(
+                f"All subscriptions together may have {MAX_REGISTRY_BYTES:,} bytes as JSON, and with this one they "
                 f"would have {size:,}. Remove some, or put them into sevenfold.toml.",
-                type=FULL,
+                type=SUBSCRIPTIONS_FULL,
             )
 
-    @workflow.update(description="Removes a subscription, by its name.")
+    @workflow.update(name="remove", description="Removes a subscription, by its name.")
     def remove(self, name: str) -> None:
         """Events that come from now on find it gone."""
-        self._keep({key: value for key, value in self._state.subscriptions.items() if key != name})
-        workflow.upsert_memo({f"{SUBSCRIPTION_MEMO}{name}": None})
+        self._store({key: value for key, value in self._state.subscriptions.items() if key != name})
+        workflow.upsert_memo({f"{SUBSCRIPTION_MEMO_PREFIX}{name}": None})
 
     @remove.validator
-    def _may_be_removed(self, name: str) -> None:
+    def _validate_remove(self, name: str) -> None:
         if name not in self._state.subscriptions:
-            raise ApplicationError(f"There is no subscription {name}.", type=MISSING)
+            raise ApplicationError(f"There is no subscription {name}.", type=SUBSCRIPTION_MISSING)
 
-    def _keep(self, subscriptions: dict[str, Subscription]) -> None:
-        self._state = RegistryState(subscriptions=subscriptions, changes=self._state.changes + 1)
+    def _store(self, subscriptions: dict[str, Subscription]) -> None:
+        self._state = RegistryState(subscriptions=subscriptions, change_count=self._state.change_count + 1)

@@ -4,15 +4,15 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from activities.documents import Documents
-from contracts.analysis import AnalysisInput, DocumentOrder
+from activities.documents import DocumentActivities
+from contracts.analysis import AnalysisInput, ReadDocumentInput
 from contracts.payload import JsonObject
 from contracts.runs import RunResult
 from workflows.agent_run import HEARTBEAT_TIMEOUT, AgentRun
-from workflows.patience import PATIENT
+from workflows.patience import BACKGROUND
 
 
-@workflow.defn
+@workflow.defn(name="WebhookCallback")
 class WebhookCallback:
     """Reads the document, and asks the agent about it; the end goes to the webhook, whatever it is."""
 
@@ -23,21 +23,21 @@ class WebhookCallback:
     @workflow.run
     async def run(self, analysis: AnalysisInput) -> RunResult:
         """Completes with the reply, fails with a verdict as the failure's type, or is cancelled."""
-        document = self._document(analysis)
-        return await self._agent_run.answer_about(document, opens_call=analysis.opens_call)
+        document = self._read_document(analysis)
+        return await self._agent_run.call_with_document(document)
 
-    @workflow.signal(description="Stops the run: the agent is told, and the run ends as Canceled.")
+    @workflow.signal(name="cancel", description="Stops the run: the agent is told, and the run ends as Canceled.")
     async def cancel(self) -> None:
         """Sent by hand from the Temporal UI or CLI; takes no argument."""
         await self._agent_run.cancel()
 
-    async def _document(self, analysis: AnalysisInput) -> JsonObject:
+    async def _read_document(self, analysis: AnalysisInput) -> JsonObject:
         text = await workflow.execute_activity_method(
-            Documents.read_document,
-            DocumentOrder(document=analysis.document),
+            DocumentActivities.read_document,
+            ReadDocumentInput(document=analysis.document),
             schedule_to_close_timeout=timedelta(seconds=analysis.timeout),
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=PATIENT.retries(0),
+            retry_policy=BACKGROUND.retry_policy(0),
             summary="reads the document",
         )
         return {"document": text.model_dump(mode="json", by_alias=True)}

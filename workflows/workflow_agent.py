@@ -25,32 +25,32 @@ from adapters.agents.replies import as_reply
 from adapters.payload_directory import THRESHOLD_BYTES
 from contracts.agent import AgentRequest, Progress, WorkflowTarget
 from contracts.calls import AgentOutcome
-from contracts.runs import PROGRESS, RunError
-from contracts.verdicts import AgentRejected, Verdict
-from workflows.failures import failure_of
-from workflows.patience import FIRST_PAUSE, Patience
+from contracts.runs import PROGRESS_MEMO, RunError
+from contracts.verdicts import AgentRejected, ErrorCode
+from workflows.failures import to_application_error
+from workflows.patience import INITIAL_INTERVAL, RetryProfile
 
 # A child that does not heed its cancellation is ended so much later.
-_LENIENCE = timedelta(seconds=60)
+_CANCELLATION_GRACE = timedelta(seconds=60)
 
 # It has retries of its own, and an attempt costs the run's history a dozen events: those of a day stay below 1,000.
-_LONGEST_PAUSE = timedelta(minutes=30)
+_MAX_INTERVAL = timedelta(minutes=30)
 
-Tell = Callable[[str], None]
+SetDetails = Callable[[str], None]
 
 
-def hear_progress(tell: Tell) -> None:
+def register_progress_handler(set_details: SetDetails) -> None:
     """Takes the child's signals. They stay in the memo, where pollers read them without a worker."""
 
     shown: Progress | None = None
 
-    def progress(said: Progress) -> None:
+    def progress(update: Progress) -> None:
         nonlocal shown
-        if shown is not None and abs(said.percent - shown.percent) < 1 and said.note == shown.note:
+        if shown is not None and abs(update.percent - shown.percent) < 1 and update.note == shown.note:
             return
-        shown = said
-        workflow.upsert_memo({PROGRESS: said})
-        tell(f"is at work: {said.percent:g} %{f', {said.note}' if said.note else ''}")
+        shown = update
+        workflow.upsert_memo({PROGRESS_MEMO: update})
+        set_details(f"is at work: {update.percent:g} %{f', {update.note}' if update.note else ''}")
 
     workflow.set_signal_handler("progress", progress)
 
@@ -58,52 +58,54 @@ def hear_progress(tell: Tell) -> None:
 class WorkflowAgent:
     """Asks one workflow, attempt by attempt."""
 
-    def __init__(self, target: WorkflowTarget, request: AgentRequest, deadline: datetime, tell: Tell) -> None:
+    def __init__(
+        self, target: WorkflowTarget, request: AgentRequest, deadline: datetime, set_details: SetDetails
+    ) -> None:
         self._target = target
         self._request = request
         self._deadline = deadline
-        self._tell = tell
+        self._set_details = set_details
 
-    async def answered(self, patience: Patience) -> AgentOutcome:
+    async def call(self, profile: RetryProfile) -> AgentOutcome:
         """Its reply. Raises ApplicationError with a verdict as its type, or a cancellation."""
         for attempt in count(1):
-            self._tell(f"is at work as `{self._child_id(attempt)}`")
+            self._set_details(f"is at work as `{self._child_id(attempt)}`")
             try:
-                reply = as_reply(await self._asked(attempt))
+                reply = as_reply(await self._run_child(attempt))
                 return AgentOutcome(reply=reply, attempt=attempt)
             except AgentRejected as error:  # it answered what is no reply
-                failed = RunError(verdict=error.verdict, detail=error.detail, attempts=attempt)
+                failed = RunError(code=error.code, detail=error.detail, attempts=attempt)
             except ChildWorkflowError as error:
-                failed = _verdict(error, attempt)
-            if not failed.verdict.retryable or attempt == patience.attempts:
+                failed = _to_run_error(error, attempt)
+            if not failed.code.is_retryable or attempt == profile.max_attempts:
                 break
-            self._tell(f"failed ({failed.verdict}), and is asked again")
-            await workflow.sleep(min(_pause(attempt, failed.retry_after), self._remaining()))
+            self._set_details(f"failed ({failed.code}), and is asked again")
+            await workflow.sleep(min(_retry_delay(attempt, failed.retry_after), self._remaining()))
             if self._remaining() <= timedelta():
-                failed = self._too_late(attempt, failed.detail)
+                failed = self._deadline_error(attempt, failed.detail)
                 break
-        raise failure_of(failed)
+        raise to_application_error(failed)
 
-    async def _asked(self, attempt: int) -> Any:
-        given = self._input(attempt)
-        if len(to_json(given)) > THRESHOLD_BYTES:
+    async def _run_child(self, attempt: int) -> Any:
+        child_input = self._input(attempt)
+        if len(to_json(child_input)) > THRESHOLD_BYTES:
             raise AgentRejected(f"The request has more than {THRESHOLD_BYTES} bytes: too many for a workflow agent.")
         child = await workflow.start_child_workflow(
             self._target.workflow,
-            given,
+            child_input,
             id=self._child_id(attempt),
             task_queue=self._target.task_queue,
             # A child whose workers are away could not confirm that it has ended.
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_REQUESTED,
             parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
-            execution_timeout=self._remaining() + _LENIENCE,
+            execution_timeout=self._remaining() + _CANCELLATION_GRACE,
             static_summary=f"{self._request.task}, attempt {attempt}",
         )
         done, _ = await workflow.wait([child], timeout=self._remaining().total_seconds())
         if not done:
             child.cancel()
             await workflow.wait([child])
-            raise failure_of(self._too_late(attempt))
+            raise to_application_error(self._deadline_error(attempt))
         return child.result()
 
     def _input(self, attempt: int) -> dict[str, Any]:
@@ -120,38 +122,38 @@ class WorkflowAgent:
     def _remaining(self) -> timedelta:
         return max(self._deadline - workflow.now(), timedelta())
 
-    def _too_late(self, attempt: int, last: str = "") -> RunError:
+    def _deadline_error(self, attempt: int, last: str = "") -> RunError:
         detail = "The agent had not answered when the run's time was over."
         if last:
             detail += f" Its last attempt failed: {last}"
-        return RunError(verdict=Verdict.DEADLINE_EXCEEDED, detail=detail, attempts=attempt)
+        return RunError(code=ErrorCode.DEADLINE_EXCEEDED, detail=detail, attempts=attempt)
 
 
-def _pause(attempt: int, wanted: float | None) -> timedelta:
-    if wanted is not None:
-        return timedelta(seconds=wanted)
-    return min(_LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempt - 1, 30))
+def _retry_delay(attempt: int, requested: float | None) -> timedelta:
+    if requested is not None:
+        return timedelta(seconds=requested)
+    return min(_MAX_INTERVAL, INITIAL_INTERVAL * 2.0 ** min(attempt - 1, 30))
 
 
-def _verdict(error: ChildWorkflowError, attempt: int) -> RunError:
+def _to_run_error(error: ChildWorkflowError, attempt: int) -> RunError:
     match error.cause:
-        case ApplicationError(type=kind) as cause if kind in list(Verdict):
+        case ApplicationError(type=kind) as cause if kind in list(ErrorCode):
             pause = cause.next_retry_delay
             return RunError(
-                verdict=Verdict(kind),
+                code=ErrorCode(kind),
                 detail=cause.message,
                 attempts=attempt,
                 retry_after=None if pause is None else pause.total_seconds(),
             )
         case ApplicationError(non_retryable=True) as cause:
             detail = f"The agent's workflow failed for good: {cause.message}"
-            return RunError(verdict=Verdict.AGENT_REJECTED, detail=detail, attempts=attempt)
+            return RunError(code=ErrorCode.AGENT_REJECTED, detail=detail, attempts=attempt)
         case ApplicationError(type=kind):
             detail = f"The agent's workflow failed with {kind or 'an error'}."
-            return RunError(verdict=Verdict.AGENT_UNAVAILABLE, detail=detail, attempts=attempt)
+            return RunError(code=ErrorCode.AGENT_UNAVAILABLE, detail=detail, attempts=attempt)
         case CancelledError() | TerminatedError():
             detail = "The agent's workflow was ended by an operator."
-            return RunError(verdict=Verdict.TERMINATED, detail=detail, attempts=attempt)
+            return RunError(code=ErrorCode.TERMINATED, detail=detail, attempts=attempt)
     return RunError(
-        verdict=Verdict.AGENT_UNAVAILABLE, detail="The agent's workflow ran out of time.", attempts=attempt
+        code=ErrorCode.AGENT_UNAVAILABLE, detail="The agent's workflow ran out of time.", attempts=attempt
     )

@@ -10,7 +10,7 @@ from adapters.agents.builtin_fraud import detect_fraud
 from adapters.agents.builtin_query import answer_query
 from adapters.agents.builtin_report import generate_report
 from adapters.agents.builtin_text import pieces
-from adapters.agents.client_json import one_line, outweighs
+from adapters.agents.client_json import is_larger_than, one_line
 from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply
 from contracts.verdicts import AgentRejected
 
@@ -53,7 +53,7 @@ class BuiltinAgent:
             raise AgentRejected(
                 f'The built-in agent has no task "{one_line(request.task, 64)}"; it has {known}.', pointer="/task"
             )
-        if outweighs(request, _THREAD_FROM):
+        if is_larger_than(request, _THREAD_FROM):
             reply = await asyncio.get_running_loop().run_in_executor(self._threads, task, request)
         else:
             reply = task(request)

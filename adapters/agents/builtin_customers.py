@@ -34,7 +34,7 @@ def enrich_customer(request: AgentRequest) -> Reply:
     Reads `data` (or `data.customer`): id, name or firstName and lastName, email, company, employees, country,
     phone, plan, previousInteractions. Rejects a record with neither id nor name nor email.
     """
-    scope = Scope.of(request).inside("customer")
+    scope = Scope.from_request(request).inside("customer")
     customer_id = _customer_id(scope)
     name = normalized_name(scope)
     email = (scope.word("email", "emailAddress", "mail") or "").casefold() or None

@@ -24,7 +24,7 @@ from contracts.verdicts import AgentRejected
 _LISTS = ("documents", "items", "texts")
 _ID_LISTS = ("documentIds", "ids")
 _WORDS_PER_MINUTE = 230
-_LONGEST_TITLE = 120
+_MAX_TITLE = 120
 _URL = re.compile(r"\s*https?://\S+\s*", re.IGNORECASE)
 
 
@@ -41,14 +41,14 @@ def analyze_sentiment(request: AgentRequest) -> Reply:
     An item is a string, or an object with an `id` and a text. Ids alone are looked up in `documents`; there is no
     document store behind this agent, so an id without a text comes back as `unknown` with score 0.
     """
-    scope = Scope.of(request)
+    scope = Scope.from_request(request)
     items = _items(scope)
     judged = [judge(sentences(item.text)) if item.text else NO_TEXT for item in items]
     scores: list[JsonValue] = [
         _scored(i, item, sentiment) for i, (item, sentiment) in enumerate(zip(items, judged, strict=True))
     ]
     confidence = sum(sentiment.confidence for sentiment in judged) / len(judged) if judged else 0.0
-    return Reply(response=_tell_scores(judged), confidence=round(confidence, 2), data={"sentimentScores": scores})
+    return Reply(response=_describe_scores(judged), confidence=round(confidence, 2), data={"sentimentScores": scores})
 
 
 def _scored(index: int, item: _Item, sentiment: Sentiment) -> JsonObject:
@@ -56,7 +56,7 @@ def _scored(index: int, item: _Item, sentiment: Sentiment) -> JsonObject:
     return {**name, "score": sentiment.score, "label": sentiment.label, "confidence": sentiment.confidence}
 
 
-def _tell_scores(judged: Sequence[Sentiment]) -> str:
+def _describe_scores(judged: Sequence[Sentiment]) -> str:
     known = [sentiment for sentiment in judged if sentiment.label != UNKNOWN]
     silent = len(judged) - len(known)
     parts = [f"{quantity(len(judged), 'document')}."]
@@ -109,8 +109,10 @@ def _as_list(found: Found) -> list[JsonValue]:
 
 def _listed(found: Found) -> list[_Item]:
     if isinstance(found.value, dict):
-        return [_Item(identifier(key), _text_of(value)) for key, value in found.value.items()]
-    return [_Item(_item_id(value) if isinstance(value, dict) else None, _text_of(value)) for value in _as_list(found)]
+        return [_Item(identifier(key), _extract_text(value)) for key, value in found.value.items()]
+    return [
+        _Item(_item_id(value) if isinstance(value, dict) else None, _extract_text(value)) for value in _as_list(found)
+    ]
 
 
 def _item_id(value: JsonValue) -> str | int | None:
@@ -119,7 +121,7 @@ def _item_id(value: JsonValue) -> str | int | None:
     return identifier(value)
 
 
-def _text_of(value: JsonValue) -> str | None:
+def _extract_text(value: JsonValue) -> str | None:
     if isinstance(value, dict):
         value = next((value[name] for name in TEXT_FIELDS if isinstance(value.get(name), str)), None)
     return clean(value) if isinstance(value, str) else None
@@ -141,7 +143,7 @@ def _required_text(scope: Scope) -> FoundText:
 
 def summarize_text(request: AgentRequest) -> Reply:
     """The weightiest sentences of `text` (or of all `documents` together), `sentences` of them (3)."""
-    scope = Scope.of(request)
+    scope = Scope.from_request(request)
     count = int(scope.option("sentences", 3, 1, 50))
     listed = scope.find(*_LISTS)
     texts = [item.text for item in _listed(listed) if item.text] if listed else [_required_text(scope).text]
@@ -164,10 +166,10 @@ def summarize_text(request: AgentRequest) -> Reply:
 
 def analyze_document(request: AgentRequest) -> Reply:
     """The title, size, summary, key terms and mood of one document, and what its reader said of it."""
-    scope = Scope.of(request)
+    scope = Scope.from_request(request)
     text = _required_text(scope).text
     title, body = _title(scope.inside("document"), text)
-    known = _known(scope.inside("document"))
+    known = _known_fields(scope.inside("document"))
     found = sentences(body)
     sentiment = judge(found)
     count = len(words(body))
@@ -182,16 +184,16 @@ def analyze_document(request: AgentRequest) -> Reply:
         "readingMinutes": math.ceil(count / _WORDS_PER_MINUTE),
         "summary": summary,
         "keyTerms": [*terms],
-        "sentiment": sentiment.as_json(),
+        "sentiment": sentiment.to_json(),
     }
     return Reply(
-        response=_tell_document(title, known, count, found, terms, sentiment, summary),
+        response=_describe_document(title, known, count, found, terms, sentiment, summary),
         confidence=sentiment.confidence,
         data=data,
     )
 
 
-def _known(document: Scope) -> JsonObject:
+def _known_fields(document: Scope) -> JsonObject:
     """Of `contentType`, `pages`, `unreadPages` and `truncated` those that came with the document."""
     counts = {name: int(document.number(name) or 0) for name in ("pages", "unreadPages")}
     known: JsonObject = {name: count for name, count in counts.items() if count > 0}
@@ -201,7 +203,7 @@ def _known(document: Scope) -> JsonObject:
     return {**known, "truncated": True} if _value(document, "truncated") is True else known
 
 
-def _tell_document(
+def _describe_document(
     title: str | None,
     known: JsonObject,
     count: int,
@@ -229,10 +231,10 @@ def _title(scope: Scope, text: str) -> tuple[str | None, str]:
     """The title that was given, or a first line that looks like one, and the rest of the text."""
     given = scope.word("title", "name", "subject")
     if given is not None:
-        return one_line(given, _LONGEST_TITLE), text
+        return one_line(given, _MAX_TITLE), text
     first, _, rest = text.lstrip().partition("\n")
     heading = first.strip().lstrip("#").strip()
-    looks = 0 < len(heading) <= _LONGEST_TITLE and len(heading.split()) <= 12
+    looks = 0 < len(heading) <= _MAX_TITLE and len(heading.split()) <= 12
     if looks and rest.strip() and not heading.endswith((".", "!", "?", ",", ";", ":")):
-        return one_line(heading, _LONGEST_TITLE), rest
+        return one_line(heading, _MAX_TITLE), rest
     return None, text

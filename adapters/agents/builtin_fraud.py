@@ -47,7 +47,7 @@ def detect_fraud(request: AgentRequest) -> Reply:
     its data is named in `notChecked`. `amountLimit` (1000) is what counts as a large amount, in the transaction's
     own currency.
     """
-    scope = Scope.of(request).inside("transaction")
+    scope = Scope.from_request(request).inside("transaction")
     transaction = _read(scope)
     threshold = scope.option("threshold", 0.5, 0, 1)
     found = {name: rule(transaction) for name, rule in _RULES.items()}
@@ -70,15 +70,15 @@ def detect_fraud(request: AgentRequest) -> Reply:
         "notChecked": [name for name, finding in found.items() if finding is None],
     }
     return Reply(
-        response=_tell(score, alert, [finding.reason for finding in hits.values()], len(checked)),
+        response=_describe(score, alert, [finding.reason for finding in hits.values()], len(checked)),
         confidence=round(0.2 + 0.7 * len(checked) / len(_RULES), 2),
         data=data,
     )
 
 
-def _tell(score: float, alert: bool, reasons: Sequence[str], checked: int) -> str:
-    verdict = "Alert" if alert else "No alert"
-    lead = f"{verdict}: suspicion {score:.2f} after {checked} of {quantity(len(_RULES), 'rule')}."
+def _describe(score: float, alert: bool, reasons: Sequence[str], checked: int) -> str:
+    heading = "Alert" if alert else "No alert"
+    lead = f"{heading}: suspicion {score:.2f} after {checked} of {quantity(len(_RULES), 'rule')}."
     return f"{lead} Reasons: {enumerate_words(reasons)}." if reasons else f"{lead} Nothing stands out."
 
 

@@ -22,8 +22,8 @@ _SUBJECTS = re.compile(r"\b(feedback|review|complaint|message|email|ticket|conve
 _AFTER_COLON = re.compile(r":\s|\n")
 _QUOTED = re.compile(r'["\u201c]([^"\u201c\u201d]{3,})["\u201d]')
 # Strings of the context with fewer words are ids, names and states.
-_LEAST_WORDS = 3
-_MOST_SOURCES = 20
+_MIN_WORDS = 3
+_MAX_SOURCES = 20
 
 # "don't want to cancel"; "not urgent".
 _NEGATED_INTENT = re.compile(r"(?:\b(?:not|never|no|without)|n['\u2019]t)\s(?:\w+\s){0,2}$", re.IGNORECASE)
@@ -51,8 +51,8 @@ _URGENCY = _phrases(
 class _Fact(NamedTuple):
     """A number of the context that bears on the customer's risk when `alarming` says so."""
 
-    tell: Callable[[float], str]
-    alarming: Callable[[float], bool]
+    describe: Callable[[float], str]
+    is_alarming: Callable[[float], bool]
 
 
 def _counted(noun: str, alarming_from: float) -> _Fact:
@@ -85,7 +85,7 @@ class _Findings(NamedTuple):
     churn: list[str]
     urgency: list[str]
     facts: list[str]
-    alarming: int
+    alarming_count: int
 
 
 def answer_query(request: AgentRequest) -> Reply:
@@ -96,10 +96,10 @@ def answer_query(request: AgentRequest) -> Reply:
     query = clean(request.query or "").strip()
     if not query and not request.context and not request.data:
         raise AgentRejected("There is no query to answer: /query is missing.", pointer="/query")
-    found = _look(query, request)
+    found = _collect_findings(query, request)
     risk = _risk(found)
     data: JsonObject = {
-        "sentiment": found.sentiment.as_json(),
+        "sentiment": found.sentiment.to_json(),
         "keyTerms": [*found.terms],
         "signals": {"churn": [*found.churn], "urgency": [*found.urgency]},
         "churnRisk": risk,
@@ -107,28 +107,28 @@ def answer_query(request: AgentRequest) -> Reply:
         "evidence": {
             "words": found.sentiment.words,
             "sentences": len(found.sentences),
-            "sources": [source.pointer for source in found.sources[:_MOST_SOURCES]],
+            "sources": [source.pointer for source in found.sources[:_MAX_SOURCES]],
         },
     }
-    return Reply(response=_tell(query, request, found, risk), confidence=_confidence(found), data=data)
+    return Reply(response=_describe(query, request, found, risk), confidence=_confidence(found), data=data)
 
 
-def _look(query: str, request: AgentRequest) -> _Findings:
+def _collect_findings(query: str, request: AgentRequest) -> _Findings:
     own = _evidence_in(query)
     sources = [FoundText(own, "/query")] if own else []
-    sources += texts_in(request.context, "/context", _LEAST_WORDS)
-    sources += texts_in(request.data, "/data", _LEAST_WORDS)
-    told = [sentence for source in sources for sentence in sentences(source.text)]
+    sources += texts_in(request.context, "/context", _MIN_WORDS)
+    sources += texts_in(request.data, "/data", _MIN_WORDS)
+    statements = [sentence for source in sources for sentence in sentences(source.text)]
     facts, alarming = _facts({**request.data, **request.context})
     return _Findings(
         sources=sources,
-        sentences=told,
-        sentiment=judge(told),
-        terms=key_terms(told),
-        churn=_signals(_CHURN, _NEGATED_INTENT, told),
-        urgency=_signals(_URGENCY, _NEGATED, told),
+        sentences=statements,
+        sentiment=judge(statements),
+        terms=key_terms(statements),
+        churn=_signals(_CHURN, _NEGATED_INTENT, statements),
+        urgency=_signals(_URGENCY, _NEGATED, statements),
         facts=facts,
-        alarming=alarming,
+        alarming_count=alarming,
     )
 
 
@@ -144,10 +144,10 @@ def _evidence_in(query: str) -> str:
     return "".join(pieces(query)[1:]).strip()
 
 
-def _signals(phrases: re.Pattern[str], negation: re.Pattern[str], told: Sequence[str]) -> list[str]:
+def _signals(phrases: re.Pattern[str], negation: re.Pattern[str], statements: Sequence[str]) -> list[str]:
     """The distinct phrases that occur and are not negated just before, as written the first time."""
     found: dict[str, str] = {}
-    for sentence in told:
+    for sentence in statements:
         for match in phrases.finditer(sentence):
             before = sentence[max(0, match.start() - _LOOK_BACK) : match.start()]
             if not negation.search(before):
@@ -156,30 +156,30 @@ def _signals(phrases: re.Pattern[str], negation: re.Pattern[str], told: Sequence
 
 
 def _facts(context: JsonObject) -> tuple[list[str], int]:
-    told: list[str] = []
+    descriptions: list[str] = []
     alarming = 0
     for key, value in context.items():
         fact = _FACTS.get(key[:40].casefold().replace("_", "").replace("-", ""))
         amount = number(value)
         if fact is not None and amount is not None and amount >= 0:
-            told.append(fact.tell(amount))
-            alarming += fact.alarming(amount)
-    return told, alarming
+            descriptions.append(fact.describe(amount))
+            alarming += fact.is_alarming(amount)
+    return descriptions, alarming
 
 
 def _risk(found: _Findings) -> str:
     """none, low, medium or high; unknown when nothing was said and no number alarms."""
     score = found.sentiment.score
-    if found.sentiment.label == UNKNOWN and not found.churn and not found.alarming:
+    if found.sentiment.label == UNKNOWN and not found.churn and not found.alarming_count:
         return "unknown"
     mood = 2 if score <= -0.3 else 1 if score <= -0.05 else -2 if score >= 0.3 else 0
-    points = min(5, 2 * len(found.churn)) + mood + found.alarming
+    points = min(5, 2 * len(found.churn)) + mood + found.alarming_count
     return "high" if points >= 5 else "medium" if points >= 3 else "low" if points >= 1 else "none"
 
 
 def _confidence(found: _Findings) -> float:
     """What the text supports; without one that says something next to nothing, a little more with numbers."""
-    signals = len(found.churn) + len(found.urgency) + found.alarming
+    signals = len(found.churn) + len(found.urgency) + found.alarming_count
     if found.sentiment.label == UNKNOWN or _is_question(found):
         return round(0.05 + min(0.15, 0.05 * len(found.facts)), 2)
     return round(min(0.95, found.sentiment.confidence + 0.02 * min(5, signals)), 2)
@@ -191,21 +191,21 @@ def _is_question(found: _Findings) -> bool:
     return asks and found.sentiment.strongest is None and not found.churn
 
 
-def _tell(query: str, request: AgentRequest, found: _Findings, risk: str) -> str:
+def _describe(query: str, request: AgentRequest, found: _Findings, risk: str) -> str:
     subject = ", ".join(part for part in (_subject(request.context), *found.facts) if part)
     lead = f"{subject}: " if subject else ""
     if not found.sources:
         named = _SUBJECTS.search(query[:1000])
         noun = f"{named.group(1).casefold()} text" if named else "text"
         parts = [f"{lead}no {noun} was given, so there is no mood or signal to judge."]
-        if found.alarming:
+        if found.alarming_count:
             parts.append(f"By the numbers alone the churn risk is {risk}.")
         parts.append("Send the text in the context or after a colon in the query.")
     elif _is_question(found):
         parts = [f"{lead}this is a question, and this agent analyses texts: it does not know answers."]
-        parts += _tell_signals(found, risk)
+        parts += _describe_signals(found, risk)
     else:
-        parts = [lead + _tell_mood(found), *_tell_signals(found, risk)]
+        parts = [lead + _describe_mood(found), *_describe_signals(found, risk)]
     text = " ".join(parts)
     return text[0].upper() + text[1:]
 
@@ -218,7 +218,7 @@ def _subject(context: JsonObject) -> str:
     return "" if name is None else f"Customer {one_line(str(name), 60)}"
 
 
-def _tell_mood(found: _Findings) -> str:
+def _describe_mood(found: _Findings) -> str:
     sentiment = found.sentiment
     size = f"{quantity(sentiment.words, 'word')} in {quantity(len(found.sentences), 'sentence')}"
     if sentiment.label == UNKNOWN:
@@ -229,7 +229,7 @@ def _tell_mood(found: _Findings) -> str:
     return tone
 
 
-def _tell_signals(found: _Findings, risk: str) -> list[str]:
+def _describe_signals(found: _Findings, risk: str) -> list[str]:
     parts = []
     if found.sentiment.strongest is not None:
         parts.append(f"The strongest statement: “{one_line(found.sentiment.strongest, 160).rstrip('.')}”.")

@@ -15,12 +15,12 @@ from contracts.payload import JsonObject
 from contracts.verdicts import AgentRejected
 
 # What a reader would still read. Beyond it a section says how much more there was.
-_MOST_LINES = 40
-_MOST_COLUMNS = 20
-_LEAST_WORDS = 4
-_LONGEST_LABEL = 80
+_MAX_LINES = 40
+_MAX_COLUMNS = 20
+_MIN_WORDS = 4
+_MAX_LABEL = 80
 # A column with more distinct values than this is a list of names, not of categories.
-_MOST_CATEGORIES = 12
+_MAX_CATEGORIES = 12
 _TITLES = ("title", "reportTitle")
 
 
@@ -41,7 +41,7 @@ class _Section:
     heading: str
     lines: list[str]
 
-    def as_json(self) -> JsonObject:
+    def to_json(self) -> JsonObject:
         return {"heading": self.heading, "lines": [*self.lines]}
 
 
@@ -52,7 +52,7 @@ def generate_report(request: AgentRequest) -> Reply:
     numbers, records are lists of objects, texts are strings of four words or more. Rejects a request without
     any of `data` and `params`.
     """
-    scope = Scope.of(request)
+    scope = Scope.from_request(request)
     given: JsonObject = {**request.params, **request.data}
     if not given:
         raise AgentRejected("There is nothing to report on: /data and /params are empty.", pointer="/data")
@@ -65,10 +65,10 @@ def generate_report(request: AgentRequest) -> Reply:
         "records": sum(map(len, material.tables.values())),
         "texts": len(material.texts),
     }
-    overview = _Section("Overview", [_tell_basis(basis)])
+    overview = _Section("Overview", [_describe_basis(basis)])
     data: JsonObject = {
         "title": title,
-        "sections": [section.as_json() for section in (overview, *sections)],
+        "sections": [section.to_json() for section in (overview, *sections)],
         "basis": {**basis},
     }
     return Reply(response=_render(title, [overview, *sections]), confidence=_confidence(basis), data=data)
@@ -81,7 +81,7 @@ def _default_title(scope: Scope) -> str:
     ).strip()
 
 
-def _tell_basis(basis: dict[str, int]) -> str:
+def _describe_basis(basis: dict[str, int]) -> str:
     parts = [quantity(count, *nouns) for count, nouns in zip(basis.values(), _NOUNS, strict=True) if count]
     if not parts:
         return "No figures, records or texts were given, so there is nothing to compute."
@@ -123,7 +123,7 @@ def _sort(given: JsonObject) -> _Material:
 
 def _below(path: str, key: str) -> str:
     name = one_line(key, 40) or "?"
-    return (f"{path}.{name}" if path else name)[-_LONGEST_LABEL:]
+    return (f"{path}.{name}" if path else name)[-_MAX_LABEL:]
 
 
 def _change(value: JsonObject) -> tuple[float, float] | None:
@@ -150,36 +150,36 @@ def _sort_scalar(material: _Material, path: str, value: JsonValue) -> None:
         if _is_text(value):
             material.texts.append(clean(value))
         elif value.strip():
-            material.labels.setdefault(path, one_line(value, _LONGEST_LABEL))
+            material.labels.setdefault(path, one_line(value, _MAX_LABEL))
     elif (amount := number(value)) is not None:
         material.figures[path] = amount
 
 
 def _is_text(value: str) -> bool:
-    return len(value.split(None, _LEAST_WORDS)) >= _LEAST_WORDS
+    return len(value.split(None, _MIN_WORDS)) >= _MIN_WORDS
 
 
 def _sections(material: _Material) -> list[_Section]:
     figures = [f"{path}: {show(value)}" for path, value in material.figures.items()]
-    changes = [f"{path}: {_tell_change(*change)}" for path, change in material.changes.items()]
-    series = [f"{path}: {_tell_series(values)}" for path, values in material.series.items()]
-    records = [line for path, rows in material.tables.items() for line in _tell_table(path, rows)]
+    changes = [f"{path}: {_describe_change(*change)}" for path, change in material.changes.items()]
+    series = [f"{path}: {_describe_series(values)}" for path, values in material.series.items()]
+    records = [line for path, rows in material.tables.items() for line in _describe_table(path, rows)]
     labels = [f"{path}: {value}" for path, value in material.labels.items()]
     return [
         _Section("Figures", _cut(changes + figures)),
         _Section("Series", _cut(series)),
         _Section("Records", _cut(records)),
-        _Section("Texts", _tell_texts(material.texts)),
+        _Section("Texts", _describe_texts(material.texts)),
         _Section("Parameters", _cut(labels)),
     ]
 
 
 def _cut(lines: list[str]) -> list[str]:
-    more = len(lines) - _MOST_LINES
-    return [*lines[:_MOST_LINES], f"and {more:,} more"] if more > 0 else lines
+    more = len(lines) - _MAX_LINES
+    return [*lines[:_MAX_LINES], f"and {more:,} more"] if more > 0 else lines
 
 
-def _tell_change(previous: float, current: float) -> str:
+def _describe_change(previous: float, current: float) -> str:
     change = current - previous
     if change == 0:
         return f"{show(current)}, unchanged"
@@ -187,49 +187,49 @@ def _tell_change(previous: float, current: float) -> str:
     return f"{show(current)}, {'up' if change > 0 else 'down'} from {show(previous)}{share}"
 
 
-def _tell_series(values: Sequence[float]) -> str:
+def _describe_series(values: Sequence[float]) -> str:
     mean, median = sum(values) / len(values), statistics.median(values)
     return (
         f"{quantity(len(values), 'value')} from {show(min(values))} to {show(max(values))}, mean {show(mean)}, "
-        f"median {show(median)}; last {_tell_change(values[0], values[-1])}"
+        f"median {show(median)}; last {_describe_change(values[0], values[-1])}"
     )
 
 
-def _tell_table(path: str, rows: Sequence[JsonObject]) -> list[str]:
+def _describe_table(path: str, rows: Sequence[JsonObject]) -> list[str]:
     name = path or "records"
     lines = [f"{name}: {quantity(len(rows), 'record')}"]
     columns = dict.fromkeys(key for row in rows for key in row)
-    for column in list(columns)[:_MOST_COLUMNS]:
-        told = _tell_column([row[column] for row in rows if column in row])
-        if told:
-            lines.append(f"{_below(name, column)}: {told}")
-    more = len(columns) - _MOST_COLUMNS
+    for column in list(columns)[:_MAX_COLUMNS]:
+        description = _describe_column([row[column] for row in rows if column in row])
+        if description:
+            lines.append(f"{_below(name, column)}: {description}")
+    more = len(columns) - _MAX_COLUMNS
     return [*lines, f"{name}: {quantity(more, 'more column')} not shown"] if more > 0 else lines
 
 
-def _tell_column(cells: Sequence[JsonValue]) -> str:
+def _describe_column(cells: Sequence[JsonValue]) -> str:
     numbers = [amount for cell in cells if (amount := number(cell)) is not None]
     if numbers and len(numbers) >= len(cells) / 2:
         mean = sum(numbers) / len(numbers)
         return f"total {show(sum(numbers))}, mean {show(mean)}, from {show(min(numbers))} to {show(max(numbers))}"
     names = Counter(one_line(cell, 40) for cell in cells if isinstance(cell, str) and not _is_text(cell))
-    if not names or len(names) > _MOST_CATEGORIES or len(names) == len(cells) > 1:
+    if not names or len(names) > _MAX_CATEGORIES or len(names) == len(cells) > 1:
         return ""
     return ", ".join(f"{name} {count:,}" for name, count in names.most_common(5))
 
 
-def _tell_texts(texts: Sequence[str]) -> list[str]:
+def _describe_texts(texts: Sequence[str]) -> list[str]:
     found = [sentence for text in texts for sentence in sentences(text)]
     sentiment = judge(found)
     if sentiment is NO_TEXT:
         return []
     terms = key_terms(found)
-    lines = [f"{quantity(len(texts), 'text')}, {quantity(sentiment.words, 'word')}", _tell_tone(sentiment)]
+    lines = [f"{quantity(len(texts), 'text')}, {quantity(sentiment.words, 'word')}", _describe_tone(sentiment)]
     lines += [f"Key terms: {enumerate_words(terms)}"] if terms else []
     return [*lines, f"In short: {' '.join(summarize(found, 2))}"]
 
 
-def _tell_tone(sentiment: Sentiment) -> str:
+def _describe_tone(sentiment: Sentiment) -> str:
     if not sentiment.english:
         return NOT_ENGLISH
     leaning = f"{quantity(sentiment.positive, 'sentence')} positive, {sentiment.negative} negative"

@@ -48,7 +48,7 @@ class Sentiment(NamedTuple):
     english: bool
     strongest: str | None
 
-    def as_json(self) -> JsonObject:
+    def to_json(self) -> JsonObject:
         """What answers show of it: the score, the label and how many sentences lean which way."""
         return {
             "score": self.score,

@@ -16,9 +16,9 @@ WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
 _MAX_SENTENCE_WORDS = 60
 _MAX_SENTENCE_CHARACTERS = 600
 # A shorter line was not broken for want of room: it is a heading, a list's item or a paragraph's end.
-_SHORTEST_WRAPPED_LINE = 50
+_MIN_WRAPPED_LINE = 50
 # Words longer than this are base64 and the like.
-_LONGEST_TERM = 32
+_MAX_TERM = 32
 
 _BULLET = re.compile(r"\s*(?:[-*•]|[0-9]{1,3}[.)])\s")
 _IDEOGRAPHIC_END = re.compile(r"([\u3002\uff01\uff1f])")
@@ -44,7 +44,7 @@ STOPWORDS = word_set(
 )
 
 
-_WORDS_TO_TELL = 12
+_MIN_LANGUAGE_WORDS = 12
 _ENGLISH_ONLY = word_set("the and to it that this with for you are have not my they from your but would be very")
 
 
@@ -79,7 +79,7 @@ def _blocks(text: str) -> Iterable[str]:
             yield " ".join(lines)
             lines = []
         lines.append(line[bullet.end() :] if bullet is not None else line)
-        if len(line) < _SHORTEST_WRAPPED_LINE:
+        if len(line) < _MIN_WRAPPED_LINE:
             yield " ".join(lines)
             lines = []
     yield " ".join(lines)
@@ -92,7 +92,7 @@ def _ends_sentence(token: str) -> bool:
 
 def looks_english(found: Sequence[str]) -> bool:
     """Whether words are English, going by those that other languages do not share; a few words always are."""
-    if len(found) < _WORDS_TO_TELL:
+    if len(found) < _MIN_LANGUAGE_WORDS:
         return True
     # In English prose they are about a quarter.
     return sum(word.casefold() in _ENGLISH_ONLY for word in found) / len(found) >= 0.04
@@ -130,7 +130,7 @@ def _count_terms(found: Sequence[str]) -> tuple[Counter[str], Counter[tuple[str,
 
 def _term(word: str) -> str | None:
     folded = word.casefold().replace("\u2019", "'").removesuffix("'s")
-    if not 3 <= len(folded) <= _LONGEST_TERM or folded in STOPWORDS:
+    if not 3 <= len(folded) <= _MAX_TERM or folded in STOPWORDS:
         return None
     return folded
 

@@ -40,7 +40,7 @@ class CallableAgent:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self._takes_context = _takes_two(function)
+        self._accepts_context = _accepts_context(function)
         call = function if inspect.isroutine(function) else type(function).__call__
         self._is_stream = inspect.isasyncgenfunction(call)
         self._is_async = inspect.iscoroutinefunction(call)
@@ -48,7 +48,7 @@ class CallableAgent:
 
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
         """One call of the callable; a stream's own events pass through."""
-        arguments = (request, context) if self._takes_context else (request,)
+        arguments = (request, context) if self._accepts_context else (request,)
         if self._is_stream:
             async for event in self._function(*arguments):
                 yield as_event(event)
@@ -77,7 +77,7 @@ def _outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[
         return None, error
 
 
-def _takes_two(function: Callable[..., Any]) -> bool:
+def _accepts_context(function: Callable[..., Any]) -> bool:
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

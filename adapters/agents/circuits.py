@@ -1,6 +1,6 @@
 """The agents' circuits as one process sees them, and what it tells of them: transitions only.
 
-A circuit that is not closed is a workflow of its own (`AgentCircuit`), whose memo every process reads; one that is
+A circuit that is not closed is a workflow of its own (`CircuitBreaker`), whose memo every process reads; one that is
 closed is none. What is read is kept for a moment.
 """
 
@@ -26,12 +26,12 @@ from adapters.agents.failure_window import FailureWindow
 from adapters.cancellation import raise_if_cancelled
 from contracts.agent_config import CircuitConfig
 from contracts.circuits import (
-    CIRCUIT_STATE,
-    CircuitState,
-    CircuitTerms,
-    Phase,
-    circuit_of,
-    control_queue,
+    CIRCUIT_MEMO,
+    BreakerState,
+    BreakerTimings,
+    OpenCircuit,
+    circuit_workflow_id,
+    control_task_queue,
 )
 from contracts.verdicts import CircuitOpen
 
@@ -39,92 +39,95 @@ log = structlog.get_logger(__name__)
 
 # What was read is good for so long, in seconds. It is believed for longer while it is read anew, so that hardly a
 # call or a refusal waits for that.
-_FRESH = 0.5
-_BELIEVED = 10.0
-_OPEN_BELIEVED = 1.0
+_REFRESH_SECONDS = 0.5
+_MAX_CLOSED_AGE_SECONDS = 10.0
+_MAX_OPEN_AGE_SECONDS = 1.0
 
 # When those come back who are told to wait while somebody else probes; and at how many a second they may.
-_PROBING_PAUSE = 1.0
-_RETURNING_PER_SECOND = 40.0
+_PROBE_RETRY_SECONDS = 1.0
+_RETRIES_PER_SECOND = 40.0
 
 RPC_TIMEOUT = timedelta(seconds=5)
 
 
 @dataclass
-class _Seen:
+class _CachedState:
     """What was last read of one agent's circuit."""
 
     window: FailureWindow
-    state: CircuitState | None = None
-    at: float = -_BELIEVED
-    reading: asyncio.Task[None] | None = None
+    state: OpenCircuit | None = None
+    read_at: float = -_MAX_CLOSED_AGE_SECONDS
+    refresh: asyncio.Task[None] | None = None
     # how many were refused until then: so many will come back
-    refused: int = 0
-    refused_until: datetime | None = None
-    refused_since: float = 0.0
+    rejected: int = 0
+    rejected_until: datetime | None = None
+    rejected_since: float = 0.0
     # a request was let through to probe, and when
-    let_through_at: float = -_BELIEVED
-    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    admitted_at: float = -_MAX_CLOSED_AGE_SECONDS
+    probe_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Circuits:
+class CircuitBreakers:
     """One process's view of them all. Agents without a configuration here have no circuit."""
 
     def __init__(self, client: Client, task_queue: str, configs: Mapping[str, CircuitConfig]) -> None:
         self._client = client
-        self._task_queue = control_queue(task_queue)
+        self._task_queue = control_task_queue(task_queue)
         self._configs = {name: config for name, config in configs.items() if config.enabled}
-        self._seen: dict[str, _Seen] = {}
-        self._telling: set[asyncio.Task[None]] = set()
+        self._cached: dict[str, _CachedState] = {}
+        self._background: set[asyncio.Task[None]] = set()
 
-    async def state(self, agent: str) -> CircuitState | None:
+    async def get_state(self, agent: str) -> OpenCircuit | None:
         """Half a second old at most, or None for a circuit that is closed."""
-        return await self._read_within(agent, _FRESH, _FRESH)
+        return await self._state_within(agent, _REFRESH_SECONDS, _REFRESH_SECONDS)
 
-    async def _for_a_call(self, agent: str) -> CircuitState | None:
-        return await self._read_within(agent, _BELIEVED, _FRESH)
+    async def _state_for_call(self, agent: str) -> OpenCircuit | None:
+        return await self._state_within(agent, _MAX_CLOSED_AGE_SECONDS, _REFRESH_SECONDS)
 
-    async def _read_within(self, agent: str, closed: float, not_closed: float) -> CircuitState | None:
+    async def _state_within(self, agent: str, max_closed_age: float, max_open_age: float) -> OpenCircuit | None:
         """The state, no older than so many seconds."""
         if agent not in self._configs:
             return None
-        seen = self._of(agent)
-        age = time.monotonic() - seen.at
-        if age >= _FRESH:
-            if seen.reading is None or seen.reading.done():
-                seen.reading = asyncio.create_task(self._read(agent, seen))
-            if age >= (closed if seen.state is None else not_closed):
+        cached = self._cached_state(agent)
+        age = time.monotonic() - cached.read_at
+        if age >= _REFRESH_SECONDS:
+            if cached.refresh is None or cached.refresh.done():
+                cached.refresh = asyncio.create_task(self._refresh(agent, cached))
+            if age >= (max_closed_age if cached.state is None else max_open_age):
                 # one who leaves must not take the answer away from the others
-                await asyncio.shield(seen.reading)
-        return seen.state
+                await asyncio.shield(cached.refresh)
+        return cached.state
 
-    async def closed(self, agent: str) -> bool:
+    async def is_closed(self, agent: str) -> bool:
         """Whether it may be called without more ado."""
-        return await self._for_a_call(agent) is None
+        return await self._state_for_call(agent) is None
 
-    async def refusal(self, agent: str) -> float | None:
+    async def retry_after(self, agent: str) -> float | None:
         """Seconds until a client who cannot wait may try again, or None if he may now. While the agent is to be
         probed, one a second may.
         """
-        state, now = await self._read_within(agent, _BELIEVED, _OPEN_BELIEVED), datetime.now(UTC)
+        state, now = (
+            await self._state_within(agent, _MAX_CLOSED_AGE_SECONDS, _MAX_OPEN_AGE_SECONDS),
+            datetime.now(UTC),
+        )
         if state is None:
             return None
-        if state.phase(now) is Phase.OPEN:
-            return (state.until - now).total_seconds()
-        seen = self._of(agent)
-        if state.probed(now) or time.monotonic() - seen.let_through_at < _PROBING_PAUSE:
-            return _PROBING_PAUSE
-        seen.let_through_at = time.monotonic()
+        if state.state_at(now) is BreakerState.OPEN:
+            return (state.probe_after - now).total_seconds()
+        cached = self._cached_state(agent)
+        if state.is_being_probed(now) or time.monotonic() - cached.admitted_at < _PROBE_RETRY_SECONDS:
+            return _PROBE_RETRY_SECONDS
+        cached.admitted_at = time.monotonic()
         return None
 
-    async def check(self, agent: str) -> CircuitState | None:
+    async def check(self, agent: str) -> OpenCircuit | None:
         """The state of an agent that may be called or probed. Raises CircuitOpen while it is left alone."""
-        state, now = await self._for_a_call(agent), datetime.now(UTC)
-        if state is not None and state.phase(now) is Phase.OPEN:
-            raise self._refused(self._of(agent), (state.until - now).total_seconds())
+        state, now = await self._state_for_call(agent), datetime.now(UTC)
+        if state is not None and state.state_at(now) is BreakerState.OPEN:
+            raise self._reject(self._cached_state(agent), (state.probe_after - now).total_seconds())
         return state
 
-    async def admitted(self, agent: str, name: str) -> str | None:
+    async def admit(self, agent: str, call_id: str) -> str | None:
         """Lets a call through: None, or its name if it is the probe. Raises CircuitOpen.
 
         A call that is made again, since the worker that made it died, has the name that it had.
@@ -132,122 +135,126 @@ class Circuits:
         state = await self.check(agent)
         if state is None:
             return None
-        seen = self._of(agent)
-        if (state.probe == name or not state.probed(datetime.now(UTC))) and not seen.asking.locked():
-            async with seen.asking:
-                if await self._may_probe(agent, name, seen):
-                    return name
-        if await self.closed(agent):
+        cached = self._cached_state(agent)
+        if (
+            state.probe_id == call_id or not state.is_being_probed(datetime.now(UTC))
+        ) and not cached.probe_lock.locked():
+            async with cached.probe_lock:
+                if await self._acquire_probe(agent, call_id, cached):
+                    return call_id
+        if await self.is_closed(agent):
             return None
-        raise self._refused(seen, _PROBING_PAUSE)
+        raise self._reject(cached, _PROBE_RETRY_SECONDS)
 
-    def succeeded(self, agent: str, probe: str | None) -> None:
+    def record_success(self, agent: str, probe_id: str | None) -> None:
         """A call did not fail: also one that the agent refused."""
         if agent not in self._configs:
             return
-        seen = self._of(agent)
-        if probe is not None:
-            seen.state, seen.at = None, time.monotonic()
-            seen.window.clear()
-            self._tell(self._signal(agent, "close"))
+        cached = self._cached_state(agent)
+        if probe_id is not None:
+            cached.state, cached.read_at = None, time.monotonic()
+            cached.window.clear()
+            self._in_background(self._signal(agent, "close"))
         else:
-            seen.window.add(failed=False)
+            cached.window.record(failed=False)
 
-    def failed(self, agent: str, probe: str | None) -> None:
+    def record_failure(self, agent: str, probe_id: str | None) -> None:
         """A call failed, and the agent is to blame."""
         config = self._configs.get(agent)
         if config is None:
             return
-        seen = self._of(agent)
-        if probe is not None:
-            seen.at = -_BELIEVED
-            self._tell(self._signal(agent, "probe_failed", probe))
+        cached = self._cached_state(agent)
+        if probe_id is not None:
+            cached.read_at = -_MAX_CLOSED_AGE_SECONDS
+            self._in_background(self._signal(agent, "probe_failed", probe_id))
             return
-        if seen.state is None and seen.window.add(failed=True):
-            seen.window.clear()
-            terms = CircuitTerms(pause=config.pause, longest_pause=config.longest_pause)
-            seen.state, seen.at = CircuitState.opened(terms, datetime.now(UTC)), time.monotonic()
-            log.warning("an agent fails and is left alone", agent=agent, seconds=config.pause)
-            self._tell(self._open(agent, seen.state))
+        if cached.state is None and cached.window.record(failed=True):
+            cached.window.clear()
+            timings = BreakerTimings(open_seconds=config.open_seconds, max_open_seconds=config.max_open_seconds)
+            cached.state, cached.read_at = OpenCircuit.first_opening(timings, datetime.now(UTC)), time.monotonic()
+            log.warning("an agent fails and is left alone", agent=agent, seconds=config.open_seconds)
+            self._in_background(self._open_workflow(agent, cached.state))
 
-    def left(self, agent: str, probe: str | None) -> None:
+    def release_probe(self, agent: str, probe_id: str | None) -> None:
         """A call ended without telling anything of the agent; a probe is then free for the next."""
-        if probe is not None and agent in self._configs:
-            self._tell(self._signal(agent, "probe_given_up", probe))
+        if probe_id is not None and agent in self._configs:
+            self._in_background(self._signal(agent, "release_probe", probe_id))
 
     async def aclose(self) -> None:
         """Waits for what is still to be told."""
-        await asyncio.gather(*self._telling, return_exceptions=True)
+        await asyncio.gather(*self._background, return_exceptions=True)
 
-    def _of(self, agent: str) -> _Seen:
-        seen = self._seen.get(agent)
-        if seen is None:
+    def _cached_state(self, agent: str) -> _CachedState:
+        cached = self._cached.get(agent)
+        if cached is None:
             config = self._configs[agent]
-            window = FailureWindow(config.window, config.minimum_calls, config.failure_rate)
-            seen = self._seen[agent] = _Seen(window)
-        return seen
+            window = FailureWindow(config.window_seconds, config.minimum_calls, config.failure_rate)
+            cached = self._cached[agent] = _CachedState(window)
+        return cached
 
-    def _refused(self, seen: _Seen, seconds: float) -> CircuitOpen:
+    def _reject(self, cached: _CachedState, seconds: float) -> CircuitOpen:
         # They come back one after the other, the first of them to probe.
-        until, now = seen.state.until if seen.state else None, time.monotonic()
-        spread = max(1.0, seen.refused / _RETURNING_PER_SECOND)
-        if until != seen.refused_until or now - seen.refused_since > spread:
-            seen.refused, seen.refused_until, seen.refused_since = 0, until, now
-        seen.refused += 1
-        later = random.uniform(0.1, max(1.0, seen.refused / _RETURNING_PER_SECOND))
+        until, now = cached.state.probe_after if cached.state else None, time.monotonic()
+        spread = max(1.0, cached.rejected / _RETRIES_PER_SECOND)
+        if until != cached.rejected_until or now - cached.rejected_since > spread:
+            cached.rejected, cached.rejected_until, cached.rejected_since = 0, until, now
+        cached.rejected += 1
+        later = random.uniform(0.1, max(1.0, cached.rejected / _RETRIES_PER_SECOND))
         return CircuitOpen("The agent fails, and is left alone for a while.", retry_after=seconds + later)
 
-    async def _read(self, agent: str, seen: _Seen) -> None:
-        begun = time.monotonic()
-        state: CircuitState | None = None
+    async def _refresh(self, agent: str, cached: _CachedState) -> None:
+        started_at = time.monotonic()
+        state: OpenCircuit | None = None
         try:
-            description = await self._client.get_workflow_handle(circuit_of(agent)).describe(rpc_timeout=RPC_TIMEOUT)
+            description = await self._client.get_workflow_handle(circuit_workflow_id(agent)).describe(
+                rpc_timeout=RPC_TIMEOUT
+            )
             if description.status is WorkflowExecutionStatus.RUNNING:
-                state = await description.memo_value(CIRCUIT_STATE, type_hint=CircuitState)
+                state = await description.memo_value(CIRCUIT_MEMO, type_hint=OpenCircuit)
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 return  # what was known goes on to hold
-        if seen.at > begun:
+        if cached.read_at > started_at:
             return  # this process has seen a transition meanwhile
-        if seen.state is not None and state is None:
-            seen.window.clear()
-        seen.state, seen.at = state, begun
+        if cached.state is not None and state is None:
+            cached.window.clear()
+        cached.state, cached.read_at = state, started_at
 
-    async def _may_probe(self, agent: str, name: str, seen: _Seen) -> bool:
-        seen.at = -_BELIEVED  # whatever it was, it is something else then
+    async def _acquire_probe(self, agent: str, call_id: str, cached: _CachedState) -> bool:
+        cached.read_at = -_MAX_CLOSED_AGE_SECONDS  # whatever it was, it is something else then
         try:
-            handle = self._client.get_workflow_handle(circuit_of(agent))
-            await handle.execute_update("admit", name, rpc_timeout=RPC_TIMEOUT)
+            handle = self._client.get_workflow_handle(circuit_workflow_id(agent))
+            await handle.execute_update("acquire_probe", call_id, rpc_timeout=RPC_TIMEOUT)
         except WorkflowUpdateFailedError:
             return False
         except (WorkflowUpdateRPCTimeoutOrCancelledError, RPCError):
-            self.left(agent, name)  # it may have been admitted all the same
+            self.release_probe(agent, call_id)  # it may have been admitted all the same
             raise_if_cancelled()
             return False
         return True
 
-    def _tell(self, telling: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(telling)
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
-    async def _open(self, agent: str, state: CircuitState) -> None:
+    async def _open_workflow(self, agent: str, state: OpenCircuit) -> None:
         try:
             await self._client.start_workflow(
-                "AgentCircuit",
+                "CircuitBreaker",
                 state,
-                id=circuit_of(agent),
+                id=circuit_workflow_id(agent),
                 task_queue=self._task_queue,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,  # another process was faster
-                memo={CIRCUIT_STATE: state},
+                memo={CIRCUIT_MEMO: state},
                 static_summary=f"{agent} fails",
             )
         except RPCError as error:
             log.warning("a circuit could not be opened for all", agent=agent, error=error.message)
 
-    async def _signal(self, agent: str, signal: str, *says: str) -> None:
+    async def _signal(self, agent: str, signal: str, *arguments: str) -> None:
         try:
-            await self._client.get_workflow_handle(circuit_of(agent)).signal(signal, args=says)
+            await self._client.get_workflow_handle(circuit_workflow_id(agent)).signal(signal, args=arguments)
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:  # it is closed already
                 log.warning("a circuit could not be told", agent=agent, signal=signal, error=error.message)

@@ -90,7 +90,7 @@ class Scope:
     places: tuple[tuple[str, JsonObject], ...]
 
     @classmethod
-    def of(cls, request: AgentRequest) -> "Scope":
+    def from_request(cls, request: AgentRequest) -> "Scope":
         """`data`, then `params`; the other way round when only params were given (as the pollers do)."""
         data, params = ("/data", request.data), ("/params", request.params)
         return cls((params, data) if request.params and not request.data else (data, params))
@@ -178,7 +178,7 @@ def _names_text(key: str) -> bool:
     return key[:40].casefold().removesuffix("s") in TEXT_FIELDS
 
 
-def outweighs(request: AgentRequest, limit: int) -> bool:
+def is_larger_than(request: AgentRequest, limit: int) -> bool:
     """Whether the request's characters and values are more than the limit; stops counting there."""
     pending: list[JsonValue] = [request.query, request.context, request.data, request.params]
     weight = 0

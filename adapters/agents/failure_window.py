@@ -4,7 +4,7 @@ import time
 from collections import deque
 
 # So many calls are enough to know.
-_MOST_CALLS = 1_000
+_MAX_CALLS = 1_000
 
 
 class FailureWindow:
@@ -14,9 +14,9 @@ class FailureWindow:
         self._seconds = seconds
         self._minimum = minimum_calls
         self._rate = failure_rate
-        self._calls: deque[tuple[float, bool]] = deque(maxlen=max(_MOST_CALLS, minimum_calls))
+        self._calls: deque[tuple[float, bool]] = deque(maxlen=max(_MAX_CALLS, minimum_calls))
 
-    def add(self, *, failed: bool) -> bool:
+    def record(self, *, failed: bool) -> bool:
         """Counts a call. Whether too many have failed: only a failure tells so."""
         now = time.monotonic()
         self._calls.append((now, failed))

@@ -10,119 +10,121 @@ from typing import Any
 from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy
 
-from adapters.agents.circuits import RPC_TIMEOUT, Circuits
-from adapters.agents.shares import AgentShare, Ask
+from adapters.agents.circuits import RPC_TIMEOUT, CircuitBreakers
+from adapters.agents.shares import QuotaLease, RequestLease
 from contracts.agent import Reply
-from contracts.agent_config import CalledAgentConfig
-from contracts.circuits import control_queue
-from contracts.limits import Limits, LimitsState, ShareAsk, ShareGrant, limits_of
+from contracts.agent_config import DirectAgentConfig
+from contracts.circuits import control_task_queue
+from contracts.limits import LeaseGrant, LeaseRequest, Limits, LimitsState, limits_workflow_id
 from contracts.streams import StreamClosedError, StreamLogError
 from contracts.verdicts import AgentError, AgentFailed, AgentUnavailable, DeadlineExceeded
 
 # The errors that count against an agent's circuit: it did not answer.
-_FAILING = (AgentFailed, AgentUnavailable)
+_FAILURE_ERRORS = (AgentFailed, AgentUnavailable)
 
 
-class Gate:
+class AdmissionControl:
     """One process's gate to all its agents."""
 
-    def __init__(self, circuits: Circuits, shares: Mapping[str, AgentShare]) -> None:
-        self._circuits = circuits
-        self._shares = shares
+    def __init__(self, breakers: CircuitBreakers, leases: Mapping[str, QuotaLease]) -> None:
+        self._breakers = breakers
+        self._leases = leases
 
-    async def open_for(self, agent: str) -> "Passage | None":
+    async def try_acquire(self, agent: str) -> "Permit | None":
         """A passage without any waiting, or None."""
-        if not await self._circuits.closed(agent):
+        if not await self._breakers.is_closed(agent):
             return None
-        share = self._shares.get(agent)
-        if share is not None and not share.taken_at_once():
+        lease = self._leases.get(agent)
+        if lease is not None and not lease.try_acquire():
             return None
-        return Passage(self._circuits, share, agent, None)
+        return Permit(self._breakers, lease, agent, None)
 
-    async def passed(self, agent: str, name: str, patience: float | None) -> "Passage":
-        """A passage for the call of that name, as soon as the limits have a place for it, within `patience` seconds
-        (None: however long it takes).
+    async def acquire(self, agent: str, call_id: str, timeout_seconds: float | None) -> "Permit":
+        """A passage for the call of that name, as soon as the limits have a place for it, within `timeout_seconds`
+        seconds (None: however long it takes).
 
         Raises CircuitOpen and AgentBusy, which say when to come again.
         """
-        await self._circuits.check(agent)
-        share = self._shares.get(agent)
-        if share is not None:
-            await share.taken(patience)
+        await self._breakers.check(agent)
+        lease = self._leases.get(agent)
+        if lease is not None:
+            await lease.acquire(timeout_seconds)
         try:
-            probe = await self._circuits.admitted(agent, name)
+            probe_id = await self._breakers.admit(agent, call_id)
         except BaseException:
-            if share is not None:
-                share.unused()
+            if lease is not None:
+                lease.release_unused()
             raise
-        return Passage(self._circuits, share, agent, probe)
+        return Permit(self._breakers, lease, agent, probe_id)
 
     async def aclose(self) -> None:
         """Tells what there is still to tell."""
-        for share in self._shares.values():
-            await share.aclose()
-        await self._circuits.aclose()
+        for lease in self._leases.values():
+            await lease.aclose()
+        await self._breakers.aclose()
 
 
-class Passage:
-    """One call that was let through: `over` has to be told of its end."""
+class Permit:
+    """One call that was let through: `on_done` has to be told of its end."""
 
-    def __init__(self, circuits: Circuits, share: AgentShare | None, agent: str, probe: str | None) -> None:
-        self._circuits = circuits
-        self._share = share
+    def __init__(self, breakers: CircuitBreakers, lease: QuotaLease | None, agent: str, probe_id: str | None) -> None:
+        self._breakers = breakers
+        self._lease = lease
         self._agent = agent
-        self._probe = probe
-        self._begun = time.monotonic()
+        self._probe_id = probe_id
+        self._started_at = time.monotonic()
 
-    def over(self, call: "asyncio.Task[Reply]") -> None:
+    def on_done(self, call: "asyncio.Task[Reply]") -> None:
         """Takes the call's outcome into account: only an agent that did not answer is failing."""
-        if self._share is not None:
-            self._share.released(time.monotonic() - self._begun)
+        if self._lease is not None:
+            self._lease.release(time.monotonic() - self._started_at)
         error = None if call.cancelled() else call.exception()
-        if call.cancelled() or _tells_nothing(error):
-            self._circuits.left(self._agent, self._probe)
-        elif error is None or (isinstance(error, AgentError) and not isinstance(error, _FAILING)):
-            self._circuits.succeeded(self._agent, self._probe)
+        if call.cancelled() or _is_not_agent_fault(error):
+            self._breakers.release_probe(self._agent, self._probe_id)
+        elif error is None or (isinstance(error, AgentError) and not isinstance(error, _FAILURE_ERRORS)):
+            self._breakers.record_success(self._agent, self._probe_id)
         else:
-            self._circuits.failed(self._agent, self._probe)
+            self._breakers.record_failure(self._agent, self._probe_id)
 
-    def unused(self) -> None:
+    def release(self) -> None:
         """Gives it back: there was no call."""
-        if self._share is not None:
-            self._share.unused()
-        self._circuits.left(self._agent, self._probe)
+        if self._lease is not None:
+            self._lease.release_unused()
+        self._breakers.release_probe(self._agent, self._probe_id)
 
 
-def _tells_nothing(error: BaseException | None) -> bool:
+def _is_not_agent_fault(error: BaseException | None) -> bool:
     """A client may have given too little time; and our own log of streams is not the agent's fault."""
     ours = (StreamLogError, StreamClosedError)
     return isinstance(error, (DeadlineExceeded, *ours)) or isinstance(getattr(error, "__cause__", None), ours)
 
 
-def gate_for(client: Client, task_queue: str, configs: Mapping[str, CalledAgentConfig], circuits: Circuits) -> Gate:
+def build_admission_control(
+    client: Client, task_queue: str, configs: Mapping[str, DirectAgentConfig], breakers: CircuitBreakers
+) -> AdmissionControl:
     """The gate to the agents of the configuration that are called."""
-    process = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-    shares: dict[str, AgentShare] = {}
+    process_id = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    leases: dict[str, QuotaLease] = {}
     for name, config in configs.items():
         limits = Limits(max_concurrency=config.max_concurrency, rate=config.rate)
         if limits != Limits():
-            shares[name] = AgentShare(process, limits, _asking(client, task_queue, name))
-    return Gate(circuits, shares)
+            leases[name] = QuotaLease(process_id, limits, _lease_requester(client, task_queue, name))
+    return AdmissionControl(breakers, leases)
 
 
-def _asking(client: Client, task_queue: str, agent: str) -> Ask:
-    async def ask(asked: ShareAsk) -> ShareGrant:
+def _lease_requester(client: Client, task_queue: str, agent: str) -> RequestLease:
+    async def request_lease(request: LeaseRequest) -> LeaseGrant:
         start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
             "AgentLimits",
             LimitsState(),
-            id=limits_of(agent),
-            task_queue=control_queue(task_queue),
+            id=limits_workflow_id(agent),
+            task_queue=control_task_queue(task_queue),
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary=f"{agent}'s limits",
         )
-        grant: ShareGrant = await client.execute_update_with_start_workflow(
-            "share", asked, start_workflow_operation=start, result_type=ShareGrant, rpc_timeout=RPC_TIMEOUT
+        grant: LeaseGrant = await client.execute_update_with_start_workflow(
+            "renew_lease", request, start_workflow_operation=start, result_type=LeaseGrant, rpc_timeout=RPC_TIMEOUT
         )
         return grant
 
-    return ask
+    return request_lease

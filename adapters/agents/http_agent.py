@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import JsonValue, ValidationError
 
-from adapters.agents.http_verdicts import BadAnswerError, status_error
+from adapters.agents.http_verdicts import BadAnswerError, error_for_status
 from adapters.agents.replies import as_reply
-from adapters.agents.upstream import Upstream, UpstreamAnswer, parsed_frame
+from adapters.agents.upstream import Upstream, UpstreamResponse, parse_frame
 from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
 
 _REPLY_FIELDS = frozenset({"response", "confidence", "data", "usage"})
@@ -31,12 +31,12 @@ class HttpAgent:
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
         """One exchange. Raises AgentErrors."""
         body = request.model_dump(mode="json", by_alias=True)
-        async with self._upstream.asked(body, context) as answer:
-            if not await answer.streamed():
-                yield as_reply(await answer.whole())
+        async with self._upstream.post(body, context) as answer:
+            if not await answer.is_streamed():
+                yield as_reply(await answer.read_json())
                 return
             reply: Reply | None = None
-            async for event in _events(answer):
+            async for event in _read_events(answer):
                 if isinstance(event, Reply):
                     reply = event
                     break
@@ -50,22 +50,22 @@ class HttpAgent:
         await self._upstream.aclose()
 
 
-async def _events(answer: UpstreamAnswer) -> AsyncIterator[AgentEvent]:
+async def _read_events(answer: UpstreamResponse) -> AsyncIterator[AgentEvent]:
     async for frame in answer.frames():
-        event = _event(parsed_frame(frame))
+        event = _parse_event(parse_frame(frame))
         if event is not None:
             yield event
 
 
-def _event(said: JsonValue) -> AgentEvent | None:
+def _parse_event(frame: JsonValue) -> AgentEvent | None:
     """The event that a frame is; None for one of a kind that is not known yet."""
-    if not isinstance(said, dict):
+    if not isinstance(frame, dict):
         raise BadAnswerError("a frame is not an object")
-    match said:
+    match frame:
         case {"error": error} if error:
-            raise _failure(error)
+            raise _build_error(error)
         case {"done": True}:
-            return _reply({key: value for key, value in said.items() if key in _REPLY_FIELDS})
+            return _build_reply({key: value for key, value in frame.items() if key in _REPLY_FIELDS})
         case {"text": str() as text} | {"chunk": str() as text}:
             return Delta(text=text)
         case {"percent": percent, **more}:
@@ -73,22 +73,22 @@ def _event(said: JsonValue) -> AgentEvent | None:
                 return Progress.model_validate({"percent": percent, "note": more.get("note", "")})
             except ValidationError:
                 raise BadAnswerError("`percent` must be from 0 to 100, and `note` a text") from None
-        case dict() if _REPLY_FIELDS & said.keys():
-            return _reply(said)
+        case dict() if _REPLY_FIELDS & frame.keys():
+            return _build_reply(frame)
     return None
 
 
-def _reply(said: dict[str, JsonValue]) -> Reply:
+def _build_reply(fields: dict[str, JsonValue]) -> Reply:
     # without a response of its own the reply's is what was streamed
-    return as_reply({"response": "", **said})
+    return as_reply({"response": "", **fields})
 
 
-def _failure(error: Any) -> Exception:
+def _build_error(error: Any) -> Exception:
     match error:
         case {"status": int() as status, **more}:
             pause = more.get("retryAfter")
             seconds = float(pause) if isinstance(pause, int | float) and 0 <= pause <= 86_400 else None
-            return status_error(status, str(more.get("detail", "")), seconds)
+            return error_for_status(status, str(more.get("detail", "")), seconds)
         case {"detail": str() as detail} | str(detail):
-            return status_error(500, detail)
-    return status_error(500)
+            return error_for_status(500, detail)
+    return error_for_status(500)

@@ -11,11 +11,11 @@ from contracts.verdicts import AgentError, AgentRateLimited, AgentRejected, Agen
 
 
 class BadAnswerError(Exception):
-    """The answer came, and cannot be read: `what` is wrong with it."""
+    """The answer came, and cannot be read: `reason` is wrong with it."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class LargeAnswerError(Exception):
@@ -27,16 +27,16 @@ class LargeAnswerError(Exception):
 
 
 # Statuses below 500 that say nothing about the request: it may be sent again as it is.
-_PASSING = frozenset({408, 425})
-_TOO_MANY = 429
+_TRANSIENT_STATUSES = frozenset({408, 425})
+_TOO_MANY_REQUESTS = 429
 _KEY_REFUSED = frozenset({401, 403})
 # Of the statuses from 500 on, those that will be the same next time.
-_LASTING = frozenset({501, 505})
+_PERMANENT_STATUSES = frozenset({501, 505})
 
 
-def agent_error(
+def to_agent_error(
     outcome: httpx.Response | httpx.HTTPError | httpx.InvalidURL | BadAnswerError | LargeAnswerError,
-    said: str = "",
+    explanation: str = "",
     *,
     now: datetime | None = None,
 ) -> AgentError:
@@ -48,9 +48,9 @@ def agent_error(
     match outcome:
         case httpx.Response():
             pause = retry_after_seconds(outcome.headers.get("Retry-After"), now=now)
-            return status_error(outcome.status_code, said, pause)
+            return error_for_status(outcome.status_code, explanation, pause)
         case BadAnswerError():
-            return AgentUnavailable(f"The agent's answer cannot be read: {outcome.what}.")
+            return AgentUnavailable(f"The agent's answer cannot be read: {outcome.reason}.")
         case LargeAnswerError():
             return AgentRejected(f"The agent's answer is larger than {outcome.limit} bytes.")
         case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpx.TooManyRedirects():
@@ -58,7 +58,7 @@ def agent_error(
         case httpx.ConnectTimeout() | httpx.PoolTimeout():
             return AgentUnavailable("The agent could not be connected to in time.")
         case httpx.ConnectError():
-            return AgentUnavailable(_unconnected(outcome))
+            return AgentUnavailable(_describe_connect_error(outcome))
         case httpx.TimeoutException():
             return AgentUnavailable("The agent was silent for too long.")
         case httpx.DecodingError():
@@ -68,22 +68,22 @@ def agent_error(
     return AgentUnavailable("The agent broke the connection off.")
 
 
-def status_error(status: int, said: str = "", retry_after: float | None = None) -> AgentError:
+def error_for_status(status: int, explanation: str = "", retry_after: float | None = None) -> AgentError:
     """The verdict on a status, of an answer or of an error within a stream."""
-    because = f": {said}" if said else "."
-    if status == _TOO_MANY:
+    suffix = f": {explanation}" if explanation else "."
+    if status == _TOO_MANY_REQUESTS:
         return AgentRateLimited("The agent's server wants fewer requests.", retry_after=retry_after)
-    if status in _PASSING or (status >= 500 and status not in _LASTING):
+    if status in _TRANSIENT_STATUSES or (status >= 500 and status not in _PERMANENT_STATUSES):
         return AgentUnavailable(f"The agent's server answered {status}.", retry_after=retry_after)
     if status in _KEY_REFUSED:
         # its explanation may repeat a part of the key
         return AgentRejected(f"The agent's server answered {status}: it does not accept Sevenfold's key for it.")
     if 300 <= status < 400:
         return AgentRejected(f"The agent's server answered {status}: its address has changed. Redirects end here.")
-    return AgentRejected(f"The agent's server answered {status}{because}")
+    return AgentRejected(f"The agent's server answered {status}{suffix}")
 
 
-def _unconnected(error: httpx.ConnectError) -> str:
+def _describe_connect_error(error: httpx.ConnectError) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -92,15 +92,15 @@ def _unconnected(error: httpx.ConnectError) -> str:
     return "The agent could not be connected to."
 
 
-def explanation(body: JsonValue) -> str:
+def extract_explanation(body: JsonValue) -> str:
     """What a refusal says of itself: problem+json, OpenAI's and FastAPI's errors, and what is usual else."""
     match body:
-        case {"detail": str() as said} | {"error": str() as said} | {"message": str() as said}:
-            return said
-        case {"error": {"message": str() as said}} | {"error": {"detail": str() as said}}:
-            return said
-        case {"detail": [{"msg": str() as said, **where}, *_]}:
+        case {"detail": str() as text} | {"error": str() as text} | {"message": str() as text}:
+            return text
+        case {"error": {"message": str() as text}} | {"error": {"detail": str() as text}}:
+            return text
+        case {"detail": [{"msg": str() as text, **where}, *_]}:
             location = where.get("loc")
             parts = ".".join(map(str, location)) if isinstance(location, list) else ""
-            return f"{parts} {said}".strip()
+            return f"{parts} {text}".strip()
     return ""

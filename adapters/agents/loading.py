@@ -8,14 +8,14 @@ from pathlib import Path
 from adapters.agents.builtin import BuiltinAgent
 from adapters.agents.callables import as_agent
 from adapters.agents.http_agent import HttpAgent
-from adapters.agents.openai_agent import ModelTerms, OpenAIAgent
+from adapters.agents.openai_agent import ModelConfig, OpenAIAgent
 from adapters.agents.registry import AgentRegistry
 from adapters.agents.simulator import SimulatorAgent
 from adapters.agents.upstream import Upstream
 from contracts.agent import Agent
 from contracts.agent_config import (
     BuiltinAgentConfig,
-    CalledAgentConfig,
+    DirectAgentConfig,
     HttpAgentConfig,
     OpenAIAgentConfig,
     PythonAgentConfig,
@@ -27,7 +27,7 @@ class AgentLoadError(Exception):
     """One or more agents cannot be loaded: a line each, by name and reason."""
 
 
-def load_agents(configs: Mapping[str, CalledAgentConfig], base: Path, environ: Mapping[str, str]) -> AgentRegistry:
+def load_agents(configs: Mapping[str, DirectAgentConfig], base: Path, environ: Mapping[str, str]) -> AgentRegistry:
     """Loads every agent. `base` is the directory in which modules of `python` agents are looked for first, `environ`
     has the keys of those that need one.
 
@@ -46,14 +46,14 @@ def load_agents(configs: Mapping[str, CalledAgentConfig], base: Path, environ: M
     return AgentRegistry(agents)
 
 
-def _load(config: CalledAgentConfig, base: Path, environ: Mapping[str, str]) -> Agent:
+def _load(config: DirectAgentConfig, base: Path, environ: Mapping[str, str]) -> Agent:
     match config:
         case HttpAgentConfig():
-            return HttpAgent(_upstream(config, config.url, environ))
+            return HttpAgent(_build_upstream(config, config.url, environ))
         case OpenAIAgentConfig():
             address = f"{config.base_url.rstrip('/')}/chat/completions"
-            terms = ModelTerms(config.model, config.system_prompt, config.json_schema, config.options)
-            return OpenAIAgent(_upstream(config, address, environ), terms)
+            model_config = ModelConfig(config.model, config.system_prompt, config.json_schema, config.options)
+            return OpenAIAgent(_build_upstream(config, address, environ), model_config)
         case PythonAgentConfig():
             return _load_python(config.target, base)
         case BuiltinAgentConfig():
@@ -62,13 +62,13 @@ def _load(config: CalledAgentConfig, base: Path, environ: Mapping[str, str]) -> 
             return SimulatorAgent()
 
 
-def _upstream(config: HttpAgentConfig | OpenAIAgentConfig, url: str, environ: Mapping[str, str]) -> Upstream:
+def _build_upstream(config: HttpAgentConfig | OpenAIAgentConfig, url: str, environ: Mapping[str, str]) -> Upstream:
     key = environ.get(config.api_key_env) if config.api_key_env else None
     if config.api_key_env and not key:
         raise AgentLoadError(f"{config.api_key_env}, which api_key_env names, is not set")
     if key and not (key.isascii() and key.isprintable()):
         raise AgentLoadError(f"what is in {config.api_key_env} cannot be a key")
-    return Upstream(url, api_key=key, silence=config.silence)
+    return Upstream(url, api_key=key, idle_timeout_seconds=config.idle_timeout_seconds)
 
 
 def _load_python(target: str, base: Path) -> Agent:

@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from adapters.agents.http_verdicts import BadAnswerError, status_error
-from adapters.agents.replies import whole_characters
-from adapters.agents.upstream import Upstream, UpstreamAnswer, parsed, parsed_frame
+from adapters.agents.http_verdicts import BadAnswerError, error_for_status
+from adapters.agents.replies import join_surrogates
+from adapters.agents.upstream import Upstream, UpstreamResponse, parse_frame, parse_value
 from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
 from contracts.payload import JsonObject
 from contracts.verdicts import AgentError, AgentRejected, AgentUnavailable
@@ -37,7 +37,7 @@ _LAST_FRAME = "[DONE]"
 
 
 @dataclass(frozen=True)
-class ModelTerms:
+class ModelConfig:
     """What is said to the model with every request. `json_schema`: the answer is JSON of that schema; `options` are
     the server's, such as `temperature`.
     """
@@ -51,20 +51,20 @@ class ModelTerms:
 class OpenAIAgent:
     """Asks one model."""
 
-    def __init__(self, upstream: Upstream, terms: ModelTerms) -> None:
+    def __init__(self, upstream: Upstream, config: ModelConfig) -> None:
         self._upstream = upstream
-        self._terms = terms
+        self._config = config
 
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
         """One completion, as it is generated. Raises AgentErrors."""
         completion = _Completion()
-        async with self._upstream.asked(_body(self._terms, request), context) as answer:
-            if await answer.streamed():
-                async for text in _texts(answer, completion):
+        async with self._upstream.post(_build_body(self._config, request), context) as answer:
+            if await answer.is_streamed():
+                async for text in _read_texts(answer, completion):
                     yield Delta(text=text)
             else:  # a server that does not stream
-                completion.hear(await answer.whole())
-            reply = completion.reply(as_json=self._terms.json_schema is not None)
+                completion.add(await answer.read_json())
+            reply = completion.build_reply(as_json=self._config.json_schema is not None)
         yield reply
 
     async def aclose(self) -> None:
@@ -72,13 +72,13 @@ class OpenAIAgent:
         await self._upstream.aclose()
 
 
-async def _texts(answer: UpstreamAnswer, completion: "_Completion") -> AsyncIterator[str]:
+async def _read_texts(answer: UpstreamResponse, completion: "_Completion") -> AsyncIterator[str]:
     """The text of a stream, piece by piece. A connection that breaks after the finish has done no harm."""
     try:
         async for frame in answer.frames(lenient=True):
             if frame.strip() == _LAST_FRAME:
                 return
-            if text := completion.hear_frame(frame):
+            if text := completion.add_frame(frame):
                 yield text
     except Exception:
         if not completion.is_finished:
@@ -91,57 +91,59 @@ class _Completion:
     def __init__(self) -> None:
         self._text: list[str] = []
         self._refusal = ""
-        self._finish: str | None = None
+        self._finish_reason: str | None = None
         self._usage: Usage | None = None
         # Content of a form that is not known here: an answer without text is then not taken for an empty one.
-        self._unread = False
+        self._has_unknown_content = False
 
     @property
     def is_finished(self) -> bool:
         """Whether the server has said that the answer is complete."""
-        return self._finish is not None
+        return self._finish_reason is not None
 
-    def hear_frame(self, frame: str) -> str:
+    def add_frame(self, frame: str) -> str:
         """The text that a frame of a stream adds; frames that say nothing known are skipped."""
         try:
-            return self.hear(parsed_frame(frame))
+            return self.add(parse_frame(frame))
         except (BadAnswerError, AgentError):
             if not self.is_finished:
                 raise
             return ""
 
-    def hear(self, said: JsonValue) -> str:
+    def add(self, chunk: JsonValue) -> str:
         """The text that a chunk of a stream, or a whole completion, adds. Raises AgentErrors and BadAnswerError."""
-        if not isinstance(said, dict):
+        if not isinstance(chunk, dict):
             raise BadAnswerError("it is no chat completion")
-        if said.get("error"):
-            raise _failure(said["error"])
-        self._count(said.get("usage"))
-        choices = said.get("choices")
+        if chunk.get("error"):
+            raise _build_error(chunk["error"])
+        self._record_usage(chunk.get("usage"))
+        choices = chunk.get("choices")
         if not isinstance(choices, list):
             return ""  # such as a frame with the usage alone, or of a kind that is not known yet
-        mine = [one for one in choices if isinstance(one, dict) and one.get("index") in (None, 0)]
-        return "".join(map(self._choice, mine[:1]))
+        own_choices = [one for one in choices if isinstance(one, dict) and one.get("index") in (None, 0)]
+        return "".join(map(self._read_choice, own_choices[:1]))
 
-    def _count(self, usage: JsonValue) -> None:
+    def _record_usage(self, usage: JsonValue) -> None:
         match usage:
-            case {"prompt_tokens": int() as asked, "completion_tokens": int() as answered} if asked >= 0 <= answered:
-                self._usage = Usage(input_tokens=asked, output_tokens=answered)
+            case {"prompt_tokens": int() as prompt_tokens, "completion_tokens": int() as completion_tokens} if (
+                prompt_tokens >= 0 <= completion_tokens
+            ):
+                self._usage = Usage(input_tokens=prompt_tokens, output_tokens=completion_tokens)
 
-    def _choice(self, choice: dict[str, JsonValue]) -> str:
+    def _read_choice(self, choice: dict[str, JsonValue]) -> str:
         finish = choice.get("finish_reason")
-        if isinstance(finish, str) and finish and self._finish is None:
-            self._finish = finish
+        if isinstance(finish, str) and finish and self._finish_reason is None:
+            self._finish_reason = finish
         text = ""
         # streamed as `delta`, whole as `message`; some servers have it the other way round, or as bare `text`
         for part in (choice.get("delta"), choice.get("message"), choice):
             if isinstance(part, dict) and not text:
-                text = self._part(part)
+                text = self._read_part(part)
         if text:
             self._text.append(text)
         return text
 
-    def _part(self, part: dict[str, JsonValue]) -> str:
+    def _read_part(self, part: dict[str, JsonValue]) -> str:
         refusal = part.get("refusal")
         if isinstance(refusal, str):
             self._refusal += refusal
@@ -150,13 +152,13 @@ class _Completion:
             case str():
                 return content
             case list():
-                return "".join(map(self._content_part, content))
+                return "".join(map(self._read_content_part, content))
             case None:
                 return ""
-        self._unread = True
+        self._has_unknown_content = True
         return ""
 
-    def _content_part(self, part: JsonValue) -> str:
+    def _read_content_part(self, part: JsonValue) -> str:
         """The text of one part of a list: `{"type": "text", "text": …}`, or a string."""
         match part:
             case str():
@@ -168,70 +170,70 @@ class _Completion:
             case {"text": str(text)} | {"text": {"value": str(text)}}:
                 return text
             case _:
-                self._unread = True
+                self._has_unknown_content = True
         return ""
 
-    def reply(self, *, as_json: bool) -> Reply:
+    def build_reply(self, *, as_json: bool) -> Reply:
         """The whole. Raises AgentErrors for what is none."""
         if self._refusal:
             raise AgentRejected(f"The model refuses: {self._refusal}")
-        match self._finish:
+        match self._finish_reason:
             case None:
                 raise AgentUnavailable("The agent broke off before its reply.")
             case "content_filter":
                 raise AgentRejected("The model's server withheld the answer (content_filter).")
             case "tool_calls" | "function_call":
                 raise AgentRejected("The model wants to call a tool, and has none here.")
-        text = whole_characters("".join(self._text))
-        if not text and self._unread:
+        text = join_surrogates("".join(self._text))
+        if not text and self._has_unknown_content:
             raise AgentRejected("The model's answer holds no text, but content of a kind that is not read here.")
-        data: JsonObject | None = {"finishReason": self._finish} if self._finish != "stop" else None
+        data: JsonObject | None = {"finishReason": self._finish_reason} if self._finish_reason != "stop" else None
         if as_json:
-            data = self._structured(text)
+            data = self._parse_structured(text)
         return Reply(response=text, data=data, usage=self._usage)
 
-    def _structured(self, text: str) -> JsonObject:
-        if self._finish == "length":
+    def _parse_structured(self, text: str) -> JsonObject:
+        if self._finish_reason == "length":
             raise AgentRejected("The answer was cut off before its JSON was whole; allow more max_tokens.")
         try:
-            value = parsed(text)
+            value = parse_value(text)
         except BadAnswerError:
             raise AgentUnavailable("The model's answer is not the JSON that was asked for.") from None
         return value if isinstance(value, dict) else {"value": value}
 
 
-def _body(terms: ModelTerms, request: AgentRequest) -> dict[str, Any]:
+def _build_body(config: ModelConfig, request: AgentRequest) -> dict[str, Any]:
     body: dict[str, Any] = {
-        "model": terms.model,
-        "messages": _messages(terms, request),
+        "model": config.model,
+        "messages": _build_messages(config, request),
         "stream": True,
         "stream_options": {"include_usage": True},
-        **terms.options,
+        **config.options,
         **{name: value for name, value in request.params.items() if name in OPTIONS},
     }
-    if terms.json_schema is not None:
-        schema = {"name": "answer", "schema": terms.json_schema, "strict": True}
+    if config.json_schema is not None:
+        schema = {"name": "answer", "schema": config.json_schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return body
 
 
-def _messages(terms: ModelTerms, request: AgentRequest) -> list[dict[str, str]]:
+def _build_messages(config: ModelConfig, request: AgentRequest) -> list[dict[str, str]]:
     parts = [request.query if request.query is not None else f"Task: {request.task}"]
     params = {name: value for name, value in request.params.items() if name not in OPTIONS}
     for title, value in (("Context", request.context), ("Data", request.data), ("Parameters", params)):
         if value:
             parts.append(f"{title}:\n{json.dumps(value, ensure_ascii=False)}")
-    system = [{"role": "system", "content": terms.system_prompt}] if terms.system_prompt else []
+    system = [{"role": "system", "content": config.system_prompt}] if config.system_prompt else []
     return [*system, {"role": "user", "content": "\n\n".join(parts)}]
 
 
-def _failure(error: Any) -> Exception:
+def _build_error(error: Any) -> Exception:
     """An error in the middle of a stream; `code` is the status where it is a number."""
     match error:
-        case {"code": int() as status, "message": str() as said} if 400 <= status < 600:
-            return status_error(status, said)
-        case {"type": "invalid_request_error", "message": str() as said}:
-            return status_error(400, said)
+        case {"code": int() as status, "message": str() as message} if 400 <= status < 600:
+            return error_for_status(status, message)
+        case {"type": "invalid_request_error", "message": str() as message}:
+            return error_for_status(400, message)
         case {"type": str() as kind} if "rate_limit" in kind:
-            return status_error(429)
-    return status_error(500)
+            return error_for_status(429)
+    return error_for_status(500)

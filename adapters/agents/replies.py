@@ -20,7 +20,7 @@ def as_reply(answer: object) -> Reply:
             case str():
                 return Reply(response=answer)
             case Mapping():
-                return _of_mapping(answer)
+                return _from_mapping(answer)
     except ValidationError as error:
         where = ", ".join(".".join(map(str, e["loc"])) for e in error.errors())
         raise AgentRejected(f"The agent's answer does not fit: {where}.") from error
@@ -37,7 +37,7 @@ def as_event(event: object) -> AgentEvent:
     return Delta(text=event) if isinstance(event, str) else as_reply(event)
 
 
-def whole_characters(text: str) -> str:
+def join_surrogates(text: str) -> str:
     """The text with characters that were cut in two made whole (languages whose strings are UTF-16 do that).
 
     Raises AgentRejected for half a character without the other.
@@ -48,7 +48,7 @@ def whole_characters(text: str) -> str:
         raise AgentRejected("The agent's text is not valid Unicode.") from None
 
 
-def _of_mapping(answer: Mapping[str, Any]) -> Reply:
+def _from_mapping(answer: Mapping[str, Any]) -> Reply:
     if "response" not in answer:
         return Reply(data=dict(answer))
     known = {"response", "confidence", "usage", "data"}

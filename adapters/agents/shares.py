@@ -15,226 +15,226 @@ from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeou
 from temporalio.service import RPCError
 
 from adapters.cancellation import raise_if_cancelled
-from contracts.limits import SHARE_SECONDS, Limits, ShareAsk, ShareGrant
+from contracts.limits import LEASE_SECONDS, LeaseGrant, LeaseRequest, Limits
 from contracts.verdicts import AgentBusy
 
 log = structlog.get_logger(__name__)
 
-Ask = Callable[[ShareAsk], Awaitable[ShareGrant]]
+RequestLease = Callable[[LeaseRequest], Awaitable[LeaseGrant]]
 
 # Between two questions: as a rule; while more is wanted; and at least.
-_RENEWED_AFTER, _WANTING_PAUSE, _SHORTEST_PAUSE = 2.0, 0.5, 0.1
+_RENEW_SECONDS, _RENEW_UNMET_SECONDS, _MIN_RENEW_SECONDS = 2.0, 0.5, 0.1
 
 # A share of which nobody has taken for so long is not asked for any more, and so lapses.
-_IDLE_AFTER = 5.0
+_IDLE_SECONDS = 5.0
 
 # So many of a second's calls may begin at once.
-_BURST = 0.1
+_BURST_SECONDS = 0.1
 
-_SHORTEST_RETRY, _LONGEST_RETRY = 1.0, 30.0
-_CROWD_SECONDS = 10.0
+_MIN_RETRY, _MAX_RETRY = 1.0, 30.0
+_REJECTION_WINDOW_SECONDS = 10.0
 
 # A call that is begun with the last of a share is still on its way when the share lapses.
-_MARGIN = 1.0
-_LEARNING = 0.2
+_EXPIRY_MARGIN_SECONDS = 1.0
+_SMOOTHING = 0.2
 
 
-class AgentShare:
+class QuotaLease:
     """The share in one agent's limits."""
 
-    def __init__(self, process: str, limits: Limits, ask: Ask) -> None:
-        self._process = process
+    def __init__(self, process_id: str, limits: Limits, request_lease: RequestLease) -> None:
+        self._process_id = process_id
         self._limits = limits
-        self._ask = ask
-        self._slots, self._keep, self._rate = 0, 0, 0.0
-        self._good_until = 0.0
-        self._busy = 0
-        self._tokens, self._filled_at = 0.0, 0.0
+        self._request_lease = request_lease
+        self._slots, self._target_slots, self._rate = 0, 0, 0.0
+        self._expires_at = 0.0
+        self._in_use = 0
+        self._tokens, self._refilled_at = 0.0, 0.0
         # Calls that wait for a while and then go; and the items of lists, which wait as long as it takes.
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._items: deque[asyncio.Future[None]] = deque()
-        self._item_is_next = False
-        self._crowd: deque[float] = deque()
-        self._call_seconds: float | None = None  # on average, once a call has ended
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._item_waiters: deque[asyncio.Future[None]] = deque()
+        self._items_go_next = False
+        self._recent_rejections: deque[float] = deque()
+        self._mean_call_seconds: float | None = None  # on average, once a call has ended
         self._used_at = 0.0
-        self._keeper: asyncio.Task[None] | None = None
-        self._news = asyncio.Event()
+        self._renewal: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
-    def taken_at_once(self) -> bool:
+    def try_acquire(self) -> bool:
         """Takes a place if what this process holds has one."""
         self._used_at = time.monotonic()
-        if self._waiting or self._items or not self._free():
+        if self._waiters or self._item_waiters or not self._has_capacity():
             return False
-        self._take()
+        self._consume()
         return True
 
-    async def taken(self, patience: float | None) -> None:
-        """Takes a place, when it is this call's turn. Raises AgentBusy after `patience` seconds (None: waits as long
-        as it takes), or at once where that will not do.
+    async def acquire(self, timeout_seconds: float | None) -> None:
+        """Takes a place, when it is this call's turn. Raises AgentBusy after `timeout_seconds` seconds (None: waits
+        as long as it takes), or at once where that will not do.
         """
-        if self.taken_at_once():
+        if self.try_acquire():
             return
-        self._news.set()
-        if patience is not None and self._expected_wait() > patience:
-            raise self._refusal()
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue = self._items if patience is None else self._waiting
-        queue.append(turn)
-        self._ask_on()
-        self._serve()
+        self._changed.set()
+        if timeout_seconds is not None and self._expected_wait() > timeout_seconds:
+            raise self._build_rejection()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue = self._item_waiters if timeout_seconds is None else self._waiters
+        queue.append(waiter)
+        self._ensure_renewal()
+        self._serve_waiters()
         try:
-            async with asyncio.timeout(patience):
-                await turn
+            async with asyncio.timeout(timeout_seconds):
+                await waiter
         except BaseException as error:
-            if turn.cancelled():
+            if waiter.cancelled():
                 with suppress(ValueError):  # passed over already
-                    queue.remove(turn)
+                    queue.remove(waiter)
             else:  # its turn came in that very moment
-                self.unused()
+                self.release_unused()
             if isinstance(error, TimeoutError):
-                raise self._refusal() from None
+                raise self._build_rejection() from None
             raise
 
-    def released(self, seconds: float) -> None:
+    def release(self, seconds: float) -> None:
         """Gives back the place of a call that took so long."""
-        self._busy -= 1
+        self._in_use -= 1
         self._used_at = time.monotonic()
         if seconds:
-            before = seconds if self._call_seconds is None else self._call_seconds
-            self._call_seconds = before + _LEARNING * (seconds - before)
-        if self._slots > self._keep:  # others wait for it
+            before = seconds if self._mean_call_seconds is None else self._mean_call_seconds
+            self._mean_call_seconds = before + _SMOOTHING * (seconds - before)
+        if self._slots > self._target_slots:  # others wait for it
             self._slots -= 1
-            self._news.set()
-        self._serve()
+            self._changed.set()
+        self._serve_waiters()
 
-    def unused(self) -> None:
+    def release_unused(self) -> None:
         """Gives back the place of a call that was not made."""
         if self._limits.rate is not None:
             self._tokens += 1
-        self.released(0.0)
+        self.release(0.0)
 
     async def aclose(self) -> None:
         """Asks no more; what is held lapses."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.gather(self._renewal, return_exceptions=True)
 
-    def _free(self) -> bool:
-        if time.monotonic() >= self._good_until:
+    def _has_capacity(self) -> bool:
+        if time.monotonic() >= self._expires_at:
             return False
-        if self._limits.max_concurrency is not None and self._busy >= self._slots:
+        if self._limits.max_concurrency is not None and self._in_use >= self._slots:
             return False
-        return self._limits.rate is None or self._filled() >= 1
+        return self._limits.rate is None or self._refill_tokens() >= 1
 
-    def _filled(self) -> float:
+    def _refill_tokens(self) -> float:
         """The tokens there are: each lets one call begin."""
         now = time.monotonic()
-        most = max(1.0, self._rate * _BURST)
-        self._tokens = min(most, self._tokens + (now - self._filled_at) * self._rate)
-        self._filled_at = now
+        max_tokens = max(1.0, self._rate * _BURST_SECONDS)
+        self._tokens = min(max_tokens, self._tokens + (now - self._refilled_at) * self._rate)
+        self._refilled_at = now
         return self._tokens
 
-    def _take(self) -> None:
-        self._busy += 1
+    def _consume(self) -> None:
+        self._in_use += 1
         if self._limits.rate is not None:
             self._tokens -= 1
-        self._ask_on()
+        self._ensure_renewal()
 
-    def _ask_on(self) -> None:
-        if self._keeper is None or self._keeper.done():
-            self._keeper = asyncio.create_task(self._keep_share())
+    def _ensure_renewal(self) -> None:
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._renew_continuously())
 
-    def _serve(self) -> None:
+    def _serve_waiters(self) -> None:
         """Hands out what is free, in the order in which it was asked for, items and other calls in turn."""
-        while (self._waiting or self._items) and self._free():
-            from_items = bool(self._items) and (self._item_is_next or not self._waiting)
-            turn = (self._items if from_items else self._waiting).popleft()
-            if not turn.done():
-                self._item_is_next = not from_items
-                self._take()
-                turn.set_result(None)
+        while (self._waiters or self._item_waiters) and self._has_capacity():
+            from_items = bool(self._item_waiters) and (self._items_go_next or not self._waiters)
+            waiter = (self._item_waiters if from_items else self._waiters).popleft()
+            if not waiter.done():
+                self._items_go_next = not from_items
+                self._consume()
+                waiter.set_result(None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        waits = self._waiting or self._items
+        waits = self._waiters or self._item_waiters
         if waits and self._limits.rate is not None and self._rate > 0 and self._tokens < 1:
-            self._timer = asyncio.get_running_loop().call_later((1 - self._tokens) / self._rate, self._serve)
+            self._timer = asyncio.get_running_loop().call_later((1 - self._tokens) / self._rate, self._serve_waiters)
 
-    def _pace(self) -> float:
+    def _throughput(self) -> float:
         """Calls a second, as this process gets along; 0 when it does not know yet."""
-        paces = []
-        if self._limits.max_concurrency is not None and self._call_seconds is not None:
-            paces.append(self._slots / max(self._call_seconds, 0.001))
+        rates = []
+        if self._limits.max_concurrency is not None and self._mean_call_seconds is not None:
+            rates.append(self._slots / max(self._mean_call_seconds, 0.001))
         if self._limits.rate is not None:
-            paces.append(self._rate)
-        return min(paces, default=0.0)
+            rates.append(self._rate)
+        return min(rates, default=0.0)
 
     def _expected_wait(self) -> float:
-        pace = self._pace() / (2 if self._items else 1)
-        return (len(self._waiting) + 1) / pace if pace and time.monotonic() < self._good_until else 0.0
+        throughput = self._throughput() / (2 if self._item_waiters else 1)
+        return (len(self._waiters) + 1) / throughput if throughput and time.monotonic() < self._expires_at else 0.0
 
-    def _turned_away(self) -> int:
+    def _count_recent_rejections(self) -> int:
         """How many were refused lately; they come again."""
         now = time.monotonic()
-        while self._crowd and now - self._crowd[0] > _CROWD_SECONDS:
-            self._crowd.popleft()
-        return len(self._crowd)
+        while self._recent_rejections and now - self._recent_rejections[0] > _REJECTION_WINDOW_SECONDS:
+            self._recent_rejections.popleft()
+        return len(self._recent_rejections)
 
-    def _refusal(self) -> AgentBusy:
+    def _build_rejection(self) -> AgentBusy:
         """All who were refused lately come back: each is told to wait for about as long as all of them will take."""
-        self._crowd.append(time.monotonic())
-        self._ask_on()
-        pace = self._pace()
-        seconds = (len(self._waiting) + self._turned_away()) / pace if pace else _SHORTEST_RETRY
-        bounded = min(_LONGEST_RETRY, max(_SHORTEST_RETRY, seconds))
+        self._recent_rejections.append(time.monotonic())
+        self._ensure_renewal()
+        throughput = self._throughput()
+        seconds = (len(self._waiters) + self._count_recent_rejections()) / throughput if throughput else _MIN_RETRY
+        bounded = min(_MAX_RETRY, max(_MIN_RETRY, seconds))
         return AgentBusy("The agent has as many calls as it may.", retry_after=bounded * random.uniform(0.7, 1.3))
 
-    async def _keep_share(self) -> None:
+    async def _renew_continuously(self) -> None:
         """Asks for the share as long as it is used."""
-        while self._busy or self._wanted() or time.monotonic() - self._used_at < _IDLE_AFTER:
-            self._news.clear()
+        while self._in_use or self._demand() or time.monotonic() - self._used_at < _IDLE_SECONDS:
+            self._changed.clear()
             await self._renew()
-            self._serve()
-            await asyncio.sleep(_SHORTEST_PAUSE)
+            self._serve_waiters()
+            await asyncio.sleep(_MIN_RENEW_SECONDS)
             try:
-                async with asyncio.timeout(self._pause()):
-                    await self._news.wait()
+                async with asyncio.timeout(self._renew_interval()):
+                    await self._changed.wait()
             except TimeoutError:
                 pass
 
-    def _wanted(self) -> int:
+    def _demand(self) -> int:
         """How many more calls could be made now."""
-        return len(self._waiting) + len(self._items) + self._turned_away()
+        return len(self._waiters) + len(self._item_waiters) + self._count_recent_rejections()
 
-    def _pause(self) -> float:
-        if not self._wanted():
-            return _RENEWED_AFTER
+    def _renew_interval(self) -> float:
+        if not self._demand():
+            return _RENEW_SECONDS
         slots_full = self._limits.max_concurrency is None or self._slots >= self._limits.max_concurrency
         rate_full = self._limits.rate is None or self._rate >= 0.99 * self._limits.rate
-        return _RENEWED_AFTER if slots_full and rate_full else _WANTING_PAUSE
+        return _RENEW_SECONDS if slots_full and rate_full else _RENEW_UNMET_SECONDS
 
     async def _renew(self) -> None:
-        asked_at = time.monotonic()
-        ask = ShareAsk(
-            process=self._process,
+        requested_at = time.monotonic()
+        request = LeaseRequest(
+            process=self._process_id,
             limits=self._limits,
             # until the answer comes, all of the share may be taken; and the answer may be lost
-            busy=max(self._busy, self._slots if asked_at < self._good_until else 0),
-            wanted=self._busy + self._wanted(),
-            calls=bool(self._wanted()) or asked_at - self._used_at < _IDLE_AFTER,
+            in_use=max(self._in_use, self._slots if requested_at < self._expires_at else 0),
+            demand=self._in_use + self._demand(),
+            is_calling=bool(self._demand()) or requested_at - self._used_at < _IDLE_SECONDS,
         )
         try:
-            grant = await self._ask(ask)
+            grant = await self._request_lease(request)
         except (RPCError, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
             raise_if_cancelled()
             log.warning("a share in an agent's limits could not be had", error=str(error))
             return
-        self._keep = grant.keep
-        self._slots = max(self._busy, min(grant.slots, grant.keep))
+        self._target_slots = grant.target_slots
+        self._slots = max(self._in_use, min(grant.slots, grant.target_slots))
         if self._slots < grant.slots:
-            self._news.set()  # what was given back is told
+            self._changed.set()  # what was given back is told
         if self._limits.rate is not None:
-            self._tokens = self._filled() if self._rate or not grant.rate else 1.0
+            self._tokens = self._refill_tokens() if self._rate or not grant.rate else 1.0
             self._rate = grant.rate
-        self._good_until = asked_at + SHARE_SECONDS - _MARGIN
+        self._expires_at = requested_at + LEASE_SECONDS - _EXPIRY_MARGIN_SECONDS

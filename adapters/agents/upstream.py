@@ -10,36 +10,36 @@ import httpx
 from pydantic import JsonValue
 from pydantic_core import to_json
 
-from adapters.agents.event_frames import json_lines, sse_data
-from adapters.agents.http_verdicts import BadAnswerError, LargeAnswerError, agent_error, explanation
-from adapters.outbound.bounded import unpacked_pieces
+from adapters.agents.event_frames import parse_json_lines, parse_sse
+from adapters.agents.http_verdicts import BadAnswerError, LargeAnswerError, extract_explanation, to_agent_error
+from adapters.outbound.bounded import decompress_pieces
 from adapters.outbound.connections import KEPT_IDLE_SECONDS
 from contracts.agent import AgentContext
 from contracts.strict_json import JsonLimitError, check_value, parse_json
 from contracts.verdicts import AgentError
 
 _CONNECT_SECONDS = 5.0
-_MOST_BYTES = 20_000_000
-_MOST_EXPLANATION = 400
-_LAST_WORDS_SECONDS = 0.1
+_MAX_BYTES = 20_000_000
+_MAX_EXPLANATION = 400
+_DRAIN_SECONDS = 0.1
 _KEPT_CONNECTIONS = 100
 
 _SSE, _NDJSON = "text/event-stream", ("application/x-ndjson", "application/jsonl", "application/json-seq")
 # Types that do not tell events from a whole answer, and how events begin.
-_UNTOLD = frozenset({"", "text/plain", "application/octet-stream"})
+_AMBIGUOUS_TYPES = frozenset({"", "text/plain", "application/octet-stream"})
 _EVENT_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
-_ENOUGH = 6
+_PREFIX_BYTES = 6
 _BOM = b"\xef\xbb\xbf"
 
 
 class Upstream:
     """An agent's server. Raises AgentErrors, nothing else.
 
-    `silence`: seconds that it may say nothing. `api_key` goes along as a bearer token, and is kept out of what is
-    told of refusals.
+    `idle_timeout_seconds`: seconds that it may say nothing. `api_key` goes along as a bearer token, and is kept out
+    of what is told of refusals.
     """
 
-    def __init__(self, url: str, *, api_key: str | None, silence: float) -> None:
+    def __init__(self, url: str, *, api_key: str | None, idle_timeout_seconds: float) -> None:
         self._url = url
         self._api_key = api_key
         headers = {
@@ -51,7 +51,7 @@ class Upstream:
             headers["Authorization"] = f"Bearer {api_key}"
         self._client = httpx.AsyncClient(
             headers=headers,
-            timeout=httpx.Timeout(silence, connect=_CONNECT_SECONDS),
+            timeout=httpx.Timeout(idle_timeout_seconds, connect=_CONNECT_SECONDS),
             # how many calls run at once is decided elsewhere: none may wait here unseen
             limits=httpx.Limits(
                 max_connections=None,
@@ -62,78 +62,78 @@ class Upstream:
         )
 
     @asynccontextmanager
-    async def asked(self, body: Mapping[str, Any], context: AgentContext) -> AsyncIterator["UpstreamAnswer"]:
+    async def post(self, body: Mapping[str, Any], context: AgentContext) -> AsyncIterator["UpstreamResponse"]:
         """The answer to a POST, if it is a success."""
-        headers = {"Content-Type": "application/json", **_surroundings(context)}
+        headers = {"Content-Type": "application/json", **_context_headers(context)}
         try:
             async with self._client.stream("POST", self._url, content=to_json(body), headers=headers) as response:
                 if not response.is_success:
-                    raise agent_error(response, await _explanation(response))
-                answer = UpstreamAnswer(response)
+                    raise to_agent_error(response, await _read_explanation(response))
+                answer = UpstreamResponse(response)
                 yield answer
-                await answer.finish()
+                await answer.drain()
         except AgentError as error:
-            raise self._redacted(error) from None
+            raise self._redact(error) from None
         # `from None`: an httpx error holds the request, and with it the key
         except (httpx.HTTPError, httpx.InvalidURL, BadAnswerError, LargeAnswerError) as error:
-            raise agent_error(error) from None
+            raise to_agent_error(error) from None
 
-    def _redacted(self, error: AgentError) -> AgentError:
+    def _redact(self, error: AgentError) -> AgentError:
         """Without our key, which a server may repeat, and then not too long: a key that is cut is one still."""
-        said = error.detail.replace(self._api_key, "…") if self._api_key else error.detail
-        return type(error)(said[:_MOST_EXPLANATION], retry_after=error.retry_after, pointer=error.pointer)
+        detail = error.detail.replace(self._api_key, "…") if self._api_key else error.detail
+        return type(error)(detail[:_MAX_EXPLANATION], retry_after=error.retry_after, pointer=error.pointer)
 
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._client.aclose()
 
 
-class UpstreamAnswer:
-    """An answer whose body has not been read yet. Reading raises what `Upstream.asked` turns into verdicts."""
+class UpstreamResponse:
+    """An answer whose body has not been read yet. Reading raises what `Upstream.post` turns into verdicts."""
 
     def __init__(self, response: httpx.Response) -> None:
-        self._pieces: AsyncIterator[bytes] = unpacked_pieces(response)
+        self._pieces: AsyncIterator[bytes] = decompress_pieces(response)
         self._type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
-    async def streamed(self) -> bool:
+    async def is_streamed(self) -> bool:
         """Whether it comes in frames. Some servers send events as plain text or name no type: the beginning tells."""
-        if self._type in _UNTOLD:
-            await self._look_at_the_beginning()
+        if self._type in _AMBIGUOUS_TYPES:
+            await self._detect_type()
         return self._type == _SSE or self._type in _NDJSON
 
-    async def _look_at_the_beginning(self) -> None:
-        beginning = b""
+    async def _detect_type(self) -> None:
+        prefix = b""
         pieces = self._pieces
         async for piece in pieces:
-            beginning += piece
-            if len(beginning.removeprefix(_BOM).lstrip()) >= _ENOUGH:
+            prefix += piece
+            if len(prefix.removeprefix(_BOM).lstrip()) >= _PREFIX_BYTES:
                 break
-        if beginning.removeprefix(_BOM).lstrip().startswith(_EVENT_FIELDS):
+        if prefix.removeprefix(_BOM).lstrip().startswith(_EVENT_FIELDS):
             self._type = _SSE
-        self._pieces = _chained(beginning, pieces)
+        self._pieces = _chain(prefix, pieces)
 
-    async def whole(self) -> JsonValue:
+    async def read_json(self) -> JsonValue:
         """The one JSON value that it is."""
-        return parsed(await _read(self._pieces, _MOST_BYTES))
+        return parse_value(await _read(self._pieces, _MAX_BYTES))
 
     async def frames(self, *, lenient: bool = False) -> AsyncIterator[str]:
         """The frames of one that is streamed, each JSON as a rule. `lenient`: the last event needs no blank line."""
         if self._type == _SSE:
-            frames = sse_data(self._pieces, _MOST_BYTES, lenient=lenient)
+            frames = parse_sse(self._pieces, _MAX_BYTES, lenient=lenient)
         else:
-            frames = json_lines(self._pieces, _MOST_BYTES)
+            frames = parse_json_lines(self._pieces, _MAX_BYTES)
         async for frame in frames:
             yield frame
 
-    async def finish(self) -> None:
+    async def drain(self) -> None:
         """Reads what is left, if it comes at once: only then the connection can serve another call."""
         with suppress(TimeoutError, httpx.HTTPError):
-            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+            async with asyncio.timeout(_DRAIN_SECONDS):
                 async for _ in self._pieces:
                     pass
 
 
-def parsed(text: str | bytes) -> JsonValue:
+def parse_value(text: str | bytes) -> JsonValue:
     """A JSON value. Raises BadAnswerError."""
     try:
         return parse_json(text)
@@ -143,7 +143,7 @@ def parsed(text: str | bytes) -> JsonValue:
         raise BadAnswerError("it is not JSON") from None
 
 
-def parsed_frame(frame: str) -> JsonValue:
+def parse_frame(frame: str) -> JsonValue:
     """The JSON value of a frame, in which a character may be cut in two: its other half comes with the next frame.
 
     Raises BadAnswerError.
@@ -167,30 +167,30 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-async def _explanation(response: httpx.Response) -> str:
+async def _read_explanation(response: httpx.Response) -> str:
     try:
-        said = explanation(parse_json(await _read(unpacked_pieces(response), _MOST_BYTES)))
+        text = extract_explanation(parse_json(await _read(decompress_pieces(response), _MAX_BYTES)))
     except (ValueError, httpx.HTTPError, LargeAnswerError):
         return ""
-    return " ".join(said.split())
+    return " ".join(text.split())
 
 
-async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield first
     async for piece in rest:
         yield piece
 
 
-async def _read(pieces: AsyncIterator[bytes], most: int) -> bytes:
+async def _read(pieces: AsyncIterator[bytes], max_bytes: int) -> bytes:
     found = bytearray()
     async for piece in pieces:
         found += piece
-        if len(found) > most:
-            raise LargeAnswerError(most)
+        if len(found) > max_bytes:
+            raise LargeAnswerError(max_bytes)
     return bytes(found)
 
 
-def _surroundings(context: AgentContext) -> dict[str, str]:
+def _context_headers(context: AgentContext) -> dict[str, str]:
     """Whose request it is for, and how many seconds there are left: a duration, since clocks differ."""
     headers = {"X-Request-Timeout": f"{context.remaining_seconds():.3f}"}
     if context.request_id:

@@ -8,12 +8,12 @@ from faststream import AckPolicy, StreamMessage
 GRACE_SECONDS = 2.0
 
 
-async def raw(message: StreamMessage[Any]) -> bytes:
+async def decode_raw(message: StreamMessage[Any]) -> bytes:
     """Leaves the body as it came: what it is, is ours to say."""
     return message.body
 
 
-def in_text(headers: Any) -> dict[str, str]:
+def headers_as_text(headers: Any) -> dict[str, str]:
     """Headers as text, whatever the client made of them; what is no text does not stop the message from arriving."""
     found = {}
     for name, value in dict(headers or {}).items():
@@ -24,7 +24,7 @@ def in_text(headers: Any) -> dict[str, str]:
 
 # For every broker that consumes.
 CONSUMING: dict[str, Any] = {
-    "decoder": raw,
+    "decoder": decode_raw,
     "ack_policy": AckPolicy.MANUAL,
     "graceful_timeout": GRACE_SECONDS,
     "logger": None,

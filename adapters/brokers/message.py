@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from contracts.cloudevents import CloudEvent, EventRefusedError, event_from_binary, event_from_json
+from contracts.cloudevents import CloudEvent, InvalidEventError, event_from_binary, event_from_json
 from contracts.strict_json import parse_json
 
 STRUCTURED = "application/cloudevents+json"
@@ -15,16 +15,16 @@ _PREFIXES = ("cloudevents:", "cloudevents_", "ce_", "ce-")
 
 @dataclass(frozen=True)
 class Message:
-    """A message that is ours until it is acknowledged. `beat`, where there is one, has to be called every
-    `beat_seconds` while it is held, or the broker gives it to somebody else.
+    """A message that is ours until it is acknowledged. `keep_alive`, where there is one, has to be called every
+    `keep_alive_seconds` while it is held, or the broker gives it to somebody else.
     """
 
     headers: Mapping[str, str]
     content_type: str | None
     body: bytes
     ack: Callable[[], Awaitable[None]]
-    beat: Callable[[], Awaitable[None]] | None = None
-    beat_seconds: float = 10.0
+    keep_alive: Callable[[], Awaitable[None]] | None = None
+    keep_alive_seconds: float = 10.0
 
 
 class UnknownBrokerError(Exception):
@@ -35,7 +35,7 @@ class UnpublishableError(Exception):
     """The broker will never take this event, however often it is tried. The message says why."""
 
 
-Take = Callable[[Message], Awaitable[None]]
+MessageHandler = Callable[[Message], Awaitable[None]]
 
 
 class Transport(Protocol):
@@ -43,9 +43,9 @@ class Transport(Protocol):
     up what is held, and may be called in any state.
     """
 
-    async def start(self, take: Take) -> None: ...
+    async def start(self, on_message: MessageHandler) -> None: ...
 
-    def alive(self) -> bool: ...
+    def is_alive(self) -> bool: ...
 
     async def stop(self) -> None: ...
 
@@ -54,20 +54,20 @@ class Transport(Protocol):
         ...
 
 
-def event_of(message: Message) -> CloudEvent:
-    """The event in binary or structured mode. Raises EventRefusedError."""
+def parse_event(message: Message) -> CloudEvent:
+    """The event in binary or structured mode. Raises InvalidEventError."""
     attributes = _attributes(message.headers)
     # a header like any other on Kafka and NATS
     content_type = attributes.pop("datacontenttype", message.content_type)
     media_type = (message.content_type or "").partition(";")[0].strip().lower()
     if media_type == STRUCTURED or not attributes:
         try:
-            said = parse_json(message.body)
+            raw = parse_json(message.body)
         except ValueError as error:
-            raise EventRefusedError(
+            raise InvalidEventError(
                 [("", f"it has no CloudEvents attributes, and its body is no JSON: {error}")]
             ) from None
-        return event_from_json(said)
+        return event_from_json(raw)
     return event_from_binary(attributes, content_type, message.body)
 
 

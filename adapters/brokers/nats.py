@@ -12,9 +12,9 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
-from adapters.brokers.faststream_parts import CONSUMING, in_text
-from adapters.brokers.message import Message, Take, UnpublishableError
-from contracts.cloudevents import CloudEvent, binary_of
+from adapters.brokers.faststream_parts import CONSUMING, headers_as_text
+from adapters.brokers.message import Message, MessageHandler, UnpublishableError
+from contracts.cloudevents import CloudEvent, to_binary_mode
 from contracts.config import ConsumeConfig
 
 # A message is somebody else's after this, unless it is beaten for.
@@ -36,18 +36,18 @@ class NatsTransport:
         self._client: Client | None = None
         self._streams: dict[str, str] = {}
 
-    async def start(self, take: Take) -> None:
+    async def start(self, on_message: MessageHandler) -> None:
         """A subject that no stream has gets one of its own, kept in files."""
         reconnecting: dict[str, Any] = {"max_reconnect_attempts": -1, "reconnect_time_wait": _RECONNECT_SECONDS}
         self._client = await nats.connect(self._url, **reconnecting)
-        streams = [await self._stream_of(one.source) for one in self._consume]
+        streams = [await self._find_stream(one.source) for one in self._consume]
         self._broker = NatsBroker(self._url, **reconnecting, **CONSUMING)
         for one, stream in zip(self._consume, streams, strict=True):
-            self._subscribe(self._broker, one, stream, take)
+            self._subscribe(self._broker, one, stream, on_message)
         await self._broker.start()
 
-    def _subscribe(self, broker: NatsBroker, one: ConsumeConfig, stream: str, take: Take) -> None:
-        durable = _name(f"{one.group}-{one.source}")
+    def _subscribe(self, broker: NatsBroker, one: ConsumeConfig, stream: str, on_message: MessageHandler) -> None:
+        durable = _sanitize_name(f"{one.group}-{one.source}")
         config = ConsumerConfig(
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=_ACK_SECONDS,
@@ -57,16 +57,16 @@ class NatsTransport:
             deliver_policy=DeliverPolicy.ALL,
         )
 
-        async def taken(message: NatsMessage) -> None:
-            headers = {name: unquote(value) for name, value in in_text(message.headers).items()}
-            await take(
+        async def handle(message: NatsMessage) -> None:
+            headers = {name: unquote(value) for name, value in headers_as_text(message.headers).items()}
+            await on_message(
                 Message(
                     headers=headers,
                     content_type=_content_type(headers),
                     body=message.body,
                     ack=message.ack,
-                    beat=message.in_progress,
-                    beat_seconds=_ACK_SECONDS / 3,
+                    keep_alive=message.in_progress,
+                    keep_alive_seconds=_ACK_SECONDS / 3,
                 )
             )
 
@@ -77,9 +77,9 @@ class NatsTransport:
             config=config,
             no_reply=True,
             max_workers=one.concurrency,
-        )(taken)
+        )(handle)
 
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """The client connects again by itself."""
         return self._broker is not None
 
@@ -94,25 +94,25 @@ class NatsTransport:
 
     async def publish(self, event: CloudEvent, to: str) -> None:
         """JetStream drops the second of two with the same id that come within its window."""
-        stream = await self._stream_of(to)
-        attributes, content_type, body = binary_of(event)
+        stream = await self._find_stream(to)
+        attributes, content_type, body = to_binary_mode(event)
         if content_type:
             attributes["datacontenttype"] = content_type
-        headers = {f"ce-{name}": _encoded(value) for name, value in attributes.items()}
-        headers["Nats-Msg-Id"] = _encoded(f"{event.source} {event.id}")
+        headers = {f"ce-{name}": _encode_header(value) for name, value in attributes.items()}
+        headers["Nats-Msg-Id"] = _encode_header(f"{event.source} {event.id}")
         try:
             await self._jetstream().publish(to, body, timeout=_PUBLISH_SECONDS, stream=stream, headers=headers)
         except (MaxPayloadError, BadSubjectError) as error:
             raise UnpublishableError(f"NATS does not take it: {error}") from error
 
-    async def _stream_of(self, subject: str) -> str:
+    async def _find_stream(self, subject: str) -> str:
         known = self._streams.get(subject)
         if known is not None:
             return known
         try:
             name = str(await self._jetstream().find_stream_name_by_subject(subject))
         except NotFoundError:
-            name = _name(f"sevenfold-{subject}")
+            name = _sanitize_name(f"sevenfold-{subject}")
             await self._jetstream().add_stream(StreamConfig(name=name, subjects=[subject], storage=StorageType.FILE))
         self._streams[subject] = name
         return name
@@ -126,11 +126,11 @@ def _content_type(headers: dict[str, str]) -> str | None:
     return next((value for name, value in headers.items() if name.lower() == "content-type" and value), None)
 
 
-def _encoded(value: str) -> str:
+def _encode_header(value: str) -> str:
     """As the binding for NATS, like that for HTTP, has values in headers."""
     return quote(value, safe=_PRINTABLE)
 
 
-def _name(text: str) -> str:
+def _sanitize_name(text: str) -> str:
     """As streams and consumers may be called."""
     return "".join(c if c.isalnum() else "-" for c in text)

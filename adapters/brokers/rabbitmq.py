@@ -6,14 +6,14 @@ from aiormq.exceptions import ChannelPreconditionFailed
 from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 from faststream.rabbit.annotations import RabbitMessage
 
-from adapters.brokers.faststream_parts import CONSUMING, GRACE_SECONDS, in_text
-from adapters.brokers.message import Message, Take, UnpublishableError
-from contracts.cloudevents import CloudEvent, binary_of
+from adapters.brokers.faststream_parts import CONSUMING, GRACE_SECONDS, headers_as_text
+from adapters.brokers.message import Message, MessageHandler, UnpublishableError
+from contracts.cloudevents import CloudEvent, to_binary_mode
 from contracts.config import ConsumeConfig
 
 _PUBLISH_SECONDS = 10.0
 _RECONNECT_SECONDS = 0.5
-_MOST_ID_BYTES = 255
+_MAX_ID_BYTES = 255
 
 
 class RabbitTransport:
@@ -27,9 +27,9 @@ class RabbitTransport:
         self._consuming: RabbitBroker | None = None
         self._publishing: RabbitBroker | None = None
         # Queues that are there already, made by somebody with wishes of his own.
-        self._found: set[str] = set()
+        self._existing_queues: set[str] = set()
 
-    async def start(self, take: Take) -> None:
+    async def start(self, on_message: MessageHandler) -> None:
         """A queue that is not there is made, durable and replicated."""
         self._publishing = RabbitBroker(
             self._url,
@@ -41,37 +41,37 @@ class RabbitTransport:
         await self._publishing.start()
         self._consuming = RabbitBroker(self._url, reconnect_interval=_RECONNECT_SECONDS, **CONSUMING)
         for one in self._consume:
-            await self._look_for(one.source)
-            self._subscribe(self._consuming, one, take)
+            await self._check_queue(one.source)
+            self._subscribe(self._consuming, one, on_message)
         await self._consuming.start()
 
-    async def _look_for(self, name: str) -> None:
-        looking = RabbitBroker(self._url, logger=None)
+    async def _check_queue(self, name: str) -> None:
+        probe = RabbitBroker(self._url, logger=None)
         try:
-            await looking.start()
-            await looking.declare_queue(_queue(name, found=False))
+            await probe.start()
+            await probe.declare_queue(_queue(name, found=False))
         except ChannelPreconditionFailed:
-            self._found.add(name)
+            self._existing_queues.add(name)
         finally:
-            await looking.stop()
+            await probe.stop()
 
-    def _subscribe(self, broker: RabbitBroker, one: ConsumeConfig, take: Take) -> None:
-        async def taken(message: RabbitMessage) -> None:
+    def _subscribe(self, broker: RabbitBroker, one: ConsumeConfig, on_message: MessageHandler) -> None:
+        async def handle(message: RabbitMessage) -> None:
             raw = message.raw_message
-            await take(
+            await on_message(
                 Message(
-                    headers=in_text(raw.headers),
+                    headers=headers_as_text(raw.headers),
                     content_type=raw.content_type,
                     body=message.body,
                     ack=message.ack,
                 )
             )
 
-        queue = _queue(one.source, found=one.source in self._found)
+        queue = _queue(one.source, found=one.source in self._existing_queues)
         channel = Channel(prefetch_count=one.concurrency)
-        broker.subscriber(queue, channel=channel, no_reply=True)(taken)
+        broker.subscriber(queue, channel=channel, no_reply=True)(handle)
 
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """The client connects again by itself."""
         return self._consuming is not None
 
@@ -87,7 +87,7 @@ class RabbitTransport:
         """`to` is a queue, or an exchange and a routing key with a slash between. Raises when nobody would get it."""
         assert self._publishing is not None, "publishing begins when it is up"  # noqa: S101
         exchange, slash, key = to.partition("/")
-        attributes, content_type, body = binary_of(event)
+        attributes, content_type, body = to_binary_mode(event)
         try:
             await self._publishing.publish(
                 body,
@@ -107,7 +107,7 @@ class RabbitTransport:
 def _message_id(event: CloudEvent) -> str:
     """AMQP allows it 255 bytes; a longer one is cut and marked."""
     whole = f"{event.source} {event.id}"
-    if len(whole.encode()) <= _MOST_ID_BYTES:
+    if len(whole.encode()) <= _MAX_ID_BYTES:
         return whole
     return f"{whole.encode()[:150].decode(errors='ignore')}~{hashlib.sha256(whole.encode()).hexdigest()}"
 

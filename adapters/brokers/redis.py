@@ -10,9 +10,9 @@ from faststream.redis.annotations import RedisStreamMessage
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from adapters.brokers.faststream_parts import CONSUMING, in_text
-from adapters.brokers.message import Message, Take, UnpublishableError
-from contracts.cloudevents import CloudEvent, binary_of
+from adapters.brokers.faststream_parts import CONSUMING, headers_as_text
+from adapters.brokers.message import Message, MessageHandler, UnpublishableError
+from contracts.cloudevents import CloudEvent, to_binary_mode
 from contracts.config import ConsumeConfig
 
 # A message whose consumer was silent for so long is taken over.
@@ -35,31 +35,33 @@ class RedisTransport:
         self._subscribers: list[Any] = []
         self._consumer = ""
 
-    async def start(self, take: Take) -> None:
+    async def start(self, on_message: MessageHandler) -> None:
         """A stream or group that is not there is made, and read from its beginning."""
         self._client = Redis.from_url(self._url)
         await self._client.ping()
-        self._broker = RedisBroker(self._url, parser=_parsed, **CONSUMING)
+        self._broker = RedisBroker(self._url, parser=_parse_entry, **CONSUMING)
         self._consumer = consumer = uuid4().hex
         self._subscribers = []
         for one in self._consume:
             await _ensure_group(self._client, one)
-            self._subscribe(self._broker, one, consumer, take, last_id=">", max_records=one.concurrency)
-            self._subscribe(self._broker, one, consumer, take, min_idle_time=int(_IDLE_SECONDS * 1000))
+            self._subscribe(self._broker, one, consumer, on_message, last_id=">", max_records=one.concurrency)
+            self._subscribe(self._broker, one, consumer, on_message, min_idle_time=int(_IDLE_SECONDS * 1000))
         await self._broker.start()
 
-    def _subscribe(self, broker: RedisBroker, one: ConsumeConfig, consumer: str, take: Take, **reads: Any) -> None:
-        async def taken(message: RedisStreamMessage) -> None:
+    def _subscribe(
+        self, broker: RedisBroker, one: ConsumeConfig, consumer: str, on_message: MessageHandler, **reads: Any
+    ) -> None:
+        async def handle(message: RedisStreamMessage) -> None:
             entry = message.raw_message["message_ids"][0]
-            headers = in_text(message.headers)
-            await take(
+            headers = headers_as_text(message.headers)
+            await on_message(
                 Message(
                     headers=headers,
                     content_type=headers.get("content-type") or None,
                     body=message.body,
                     ack=partial(self._acknowledge, one, entry),
-                    beat=partial(self._keep, one, consumer, entry),
-                    beat_seconds=_IDLE_SECONDS / 3,
+                    keep_alive=partial(self._extend_claim, one, consumer, entry),
+                    keep_alive_seconds=_IDLE_SECONDS / 3,
                 )
             )
 
@@ -67,18 +69,18 @@ class RedisTransport:
             one.source, group=one.group, consumer=consumer, polling_interval=_POLL_MILLISECONDS, **reads
         )
         subscriber = broker.subscriber(stream=stream, max_workers=one.concurrency, no_reply=True)
-        subscriber(taken)
+        subscriber(handle)
         self._subscribers.append(subscriber)
 
     async def _acknowledge(self, one: ConsumeConfig, entry: bytes) -> None:
         if self._client is not None:
             await self._client.xack(one.source, one.group, entry)
 
-    async def _keep(self, one: ConsumeConfig, consumer: str, entry: bytes) -> None:
+    async def _extend_claim(self, one: ConsumeConfig, consumer: str, entry: bytes) -> None:
         if self._client is not None:
             await self._client.xclaim(one.source, one.group, consumer, 0, [entry], idle=0, justid=True)
 
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """A subscriber ends for good when its group is gone, as after a flush."""
         return self._broker is not None and all(subscriber.running for subscriber in self._subscribers)
 
@@ -91,14 +93,14 @@ class RedisTransport:
         if client is not None:
             try:
                 for one in self._consume:
-                    await _forget(client, one, self._consumer)
+                    await _remove_consumer(client, one, self._consumer)
             finally:
                 await client.aclose()
 
     async def publish(self, event: CloudEvent, to: str) -> None:
         """Redis knows no duplicates: who reads has to drop the second of two with one source and id."""
         assert self._client is not None, "publishing begins when it is up"  # noqa: S101
-        attributes, content_type, body = binary_of(event)
+        attributes, content_type, body = to_binary_mode(event)
         fields: dict[Any, Any] = {f"ce_{name}": value for name, value in attributes.items()}
         fields |= {"content-type": content_type} if content_type else {}
         try:
@@ -117,20 +119,20 @@ async def _ensure_group(client: Redis, one: ConsumeConfig) -> None:
             raise
 
 
-async def _forget(client: Redis, one: ConsumeConfig, consumer: str) -> None:
+async def _remove_consumer(client: Redis, one: ConsumeConfig, consumer: str) -> None:
     """Removes a consumer's name, unless it still holds something: that would be lost with it."""
     for known in await client.xinfo_consumers(one.source, one.group):
         if known["name"].decode() == consumer and known["pending"] == 0:
             await client.xgroup_delconsumer(one.source, one.group, consumer)
 
 
-async def _parsed(message: Any, original: Callable[[Any], Any]) -> Any:
+async def _parse_entry(message: Any, original: Callable[[Any], Any]) -> Any:
     """Reads an entry's fields as they are: FastStream's own reader knows its own envelope alone."""
     fields = message["data"]
     parsed = await original({**message, "data": {b"__data__": b""}})
     parsed.raw_message = message
     parsed.body = fields.get(_BODY.encode(), b"")
-    parsed.headers = in_text({_text(name): value for name, value in fields.items() if _text(name) != _BODY})
+    parsed.headers = headers_as_text({_text(name): value for name, value in fields.items() if _text(name) != _BODY})
     return parsed
 
 

@@ -39,7 +39,7 @@ class _Demo:
             raise DemoError(f"{method} {path} answered {answer.status_code} in place of {expected}: {answer.text}")
         return answer.json()
 
-    async def until(self, path: str, show: Callable[[float], None]) -> dict[str, Any]:
+    async def poll_until_done(self, path: str, show: Callable[[float], None]) -> dict[str, Any]:
         """Polls until the run has ended."""
         while (state := await self.call("GET", path, expected=200))["status"] in ("queued", "processing"):
             progress = state.get("progress") or 0
@@ -51,7 +51,7 @@ class _Demo:
         return dict(state)
 
     @asynccontextmanager
-    async def bar(self, title: str) -> AsyncIterator[Callable[[float], None]]:
+    async def progress_bar(self, title: str) -> AsyncIterator[Callable[[float], None]]:
         columns = (TextColumn(f"   {title}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
         with Progress(*columns, console=self.console) as bars:
             task = bars.add_task(title, total=100)
@@ -72,8 +72,8 @@ async def _queue(demo: _Demo) -> str:
     params = {"seconds": 0.4, "steps": 2}
     body = {"task": "analyze_sentiment", "data": data, "agent": "simulator", "params": params, "concurrency": 8}
     job = await demo.call("POST", "/jobs", expected=202, json=body)
-    async with demo.bar(f"{len(data['documentIds'])} documents, {job['estimatedTime']}") as show:
-        state = await demo.until(f"/jobs/{job['jobId']}", show)
+    async with demo.progress_bar(f"{len(data['documentIds'])} documents, {job['estimatedTime']}") as show:
+        state = await demo.poll_until_done(f"/jobs/{job['jobId']}", show)
     if state["progress"]["completed"] != 40:
         raise DemoError(f"not every document was worked on: {state['progress']}")
     return str(job["jobId"])
@@ -83,10 +83,10 @@ async def _events(demo: _Demo) -> str:
     consumers = {"demo-crm": "update_crm", "demo-marketing": "trigger_campaign"}
     created, enriched = {"exact": {"type": "customer.created"}}, {"exact": {"type": "customer.enriched"}}
     analysis = {"filter": created, "agent": "builtin", "task": "enrich_customer", "publishes": "customer.enriched"}
-    terms = {"demo-enrich": analysis}
+    subscriptions = {"demo-enrich": analysis}
     for name, task in consumers.items():
-        terms[name] = {"filter": enriched, "agent": "simulator", "task": task, "params": {"seconds": 0.2}}
-    for name, one in terms.items():
+        subscriptions[name] = {"filter": enriched, "agent": "simulator", "task": task, "params": {"seconds": 0.2}}
+    for name, one in subscriptions.items():
         answer = await demo.http.put(f"{API}/subscriptions/{name}", json=one)
         answer.raise_for_status()
     await asyncio.sleep(1)  # a subscription acts within a second, everywhere
@@ -96,15 +96,15 @@ async def _events(demo: _Demo) -> str:
     event_id = str(accepted["items"][0]["id"])
     while True:
         found = await demo.call("GET", f"/events/{event_id}", expected=200)
-        said = Tree("   customer.created")
-        reacted = _branch(said, found["reactions"])
-        if set(terms) <= reacted:
-            demo.console.print(said)
+        tree = Tree("   customer.created")
+        reacted = _draw_branch(tree, found["reactions"])
+        if set(subscriptions) <= reacted:
+            demo.console.print(tree)
             return event_id
         await asyncio.sleep(0.2)
 
 
-def _branch(tree: Tree, reactions: list[dict[str, Any]]) -> set[str]:
+def _draw_branch(tree: Tree, reactions: list[dict[str, Any]]) -> set[str]:
     """Draws reactions and what they published; the names of those that have completed."""
     completed: set[str] = set()
     for reaction in reactions:
@@ -113,20 +113,20 @@ def _branch(tree: Tree, reactions: list[dict[str, Any]]) -> set[str]:
         completed |= {reaction["subscription"]} if reaction["status"] == "completed" else set()
         branch = tree.add(f"[bold]{reaction['subscription']}[/bold] {reaction['status']}")
         for event in reaction["published"]:
-            completed |= _branch(branch.add(event["type"]), event["reactions"])
+            completed |= _draw_branch(branch.add(event["type"]), event["reactions"])
     return completed
 
 
 async def _webhook(demo: _Demo) -> str:
-    told = {"webhookUrl": demo.receiver.webhook, "webhookSecret": _SECRET}
-    task = await demo.call("POST", "/analyze", expected=202, json={"document": demo.receiver.document, **told})
+    webhook = {"webhookUrl": demo.receiver.webhook, "webhookSecret": _SECRET}
+    task = await demo.call("POST", "/analyze", expected=202, json={"document": demo.receiver.document, **webhook})
     headers, body = await demo.receiver.posts.get()
     verify([_SECRET], headers, body, now=time.time())
-    said = json.loads(body)
-    if (said["taskId"], said["status"]) != (task["taskId"], "completed"):
-        raise DemoError(f"the webhook said {said}")
+    payload = json.loads(body)
+    if (payload["taskId"], payload["status"]) != (task["taskId"], "completed"):
+        raise DemoError(f"the webhook said {payload}")
     demo.console.print(f"   arrived and verified: X-Webhook-Signature {headers['x-webhook-signature'][:24]}…")
-    demo.console.print(f"   “{said['result']['response'][:140]}…”")
+    demo.console.print(f"   “{payload['result']['response'][:140]}…”")
     return str(task["taskId"])
 
 
@@ -134,8 +134,8 @@ async def _polling(demo: _Demo) -> str:
     params = {"seconds": 2, "steps": 20, "text": "The report of week 47."}
     body = {"task": "generate_report", "agent": "simulator", "params": params}
     task = await demo.call("POST", "/tasks", expected=202, json=body)
-    async with demo.bar("generate_report") as show:
-        await demo.until(f"/tasks/{task['taskId']}", show)
+    async with demo.progress_bar("generate_report") as show:
+        await demo.poll_until_done(f"/tasks/{task['taskId']}", show)
     return str(task["taskId"])
 
 
@@ -143,30 +143,30 @@ async def _streaming(demo: _Demo) -> str:
     text = "Agents are programs that decide for themselves what to do next, and tell you while they do it."
     params = {"seconds": 2.5, "steps": 25, "text": text}
     body = {"query": "Write a blog post about AI agents", "agent": "simulator", "params": params}
-    heard = ""
+    received = ""
     headers = {"Accept": "application/x-ndjson"}
     async with demo.http.stream("POST", f"{API}/stream", json=body, headers=headers) as answer:
         demo.console.print("   ", end="")
         async for line in answer.aiter_lines():
             chunk = json.loads(line).get("chunk", "")
-            heard += chunk
+            received += chunk
             demo.console.print(chunk, end="")
         demo.console.print()
         stream_id = answer.headers["X-Stream-Id"]
-    if heard != text:
-        raise DemoError(f"the stream said {heard!r}")
+    if received != text:
+        raise DemoError(f"the stream said {received!r}")
     return str(stream_id)
 
 
 async def _hybrid(demo: _Demo) -> str:
     faq = {"query": "Do you ship to Norway?", "agent": "simulator", "params": {"seconds": 0.1}}
     short = await demo.call("POST", "/hybrid", expected=200, json=faq)
-    demo.console.print(f"   FAQ: answered at once. {short['routing']['because']}")
+    demo.console.print(f"   FAQ: answered at once. {short['routing']['reason']}")
     issue = {"query": "My account is locked", "agent": "simulator", "params": {"seconds": 2, "steps": 20}}
     long = await demo.call("POST", "/hybrid", expected=202, json={**issue, "durationEstimate": 30})
-    demo.console.print(f"   Account issue: queued. {long['routing']['because']}")
-    async with demo.bar("account issue") as show:
-        await demo.until(f"/runs/{long['hybridId']}", show)
+    demo.console.print(f"   Account issue: queued. {long['routing']['reason']}")
+    async with demo.progress_bar("account issue") as show:
+        await demo.poll_until_done(f"/runs/{long['hybridId']}", show)
     return str(long["hybridId"])
 
 

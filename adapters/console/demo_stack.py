@@ -48,7 +48,7 @@ async def fresh_gateway() -> AsyncIterator[tuple[str, str]]:
                 stderr=output,
             )
         try:
-            await _until_ready(port, process, log)
+            await _wait_until_ready(port, process, log)
             yield f"http://127.0.0.1:{port}", f"http://127.0.0.1:{ui}"
         finally:
             if process.returncode is None:
@@ -56,12 +56,12 @@ async def fresh_gateway() -> AsyncIterator[tuple[str, str]]:
             await process.wait()
 
 
-async def _until_ready(port: int, process: asyncio.subprocess.Process, log: Path) -> None:
+async def _wait_until_ready(port: int, process: asyncio.subprocess.Process, log: Path) -> None:
     async with asyncio.timeout(_READY_SECONDS), httpx.AsyncClient(trust_env=False) as http:
         while True:
             if process.returncode is not None:
-                said = log.read_text(errors="replace")  # noqa: ASYNC240  (once)
-                raise DemoError(f"The gateway did not start:\n{said}")
+                output = log.read_text(errors="replace")  # noqa: ASYNC240  (once)
+                raise DemoError(f"The gateway did not start:\n{output}")
             with suppress(httpx.TransportError):
                 if (await http.get(f"http://127.0.0.1:{port}/health/ready")).status_code == 200:
                     return

@@ -11,7 +11,7 @@ Url = Annotated[str, typer.Option("--url", envvar="SEVENFOLD_URL", help="Where t
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
-def asked(method: str, url: str, path: str, **more: Any) -> dict[str, Any]:
+def call_gateway(method: str, url: str, path: str, **more: Any) -> dict[str, Any]:
     """The gateway's answer; ends the command with what is wrong, and what to do next."""
     try:
         answer = httpx.request(method, f"{url}{API}{path}", timeout=30, trust_env=False, **more)

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from adapters.console.gateway_client import DEFAULT_URL, Url, asked
-from contracts.recommendation import Client, Maturity, Recommendation, Situation, recommend
+from adapters.console.gateway_client import DEFAULT_URL, Url, call_gateway
+from contracts.recommendation import ClientKind, Maturity, Recommendation, Situation, recommend
 
 
 def recommend_pattern(
     duration: Annotated[float | None, typer.Option(min=0, help="How long the agent takes, in seconds.")] = None,
-    client: Annotated[Client | None, typer.Option(help="Whose the client is.")] = None,
+    client: Annotated[ClientKind | None, typer.Option(help="Whose the client is.")] = None,
     traffic: Annotated[float | None, typer.Option(min=0, help="Requests a minute.")] = None,
     watch: Annotated[bool | None, typer.Option("--watch/--no-watch", help="Whether people want to see it.")] = None,
     maturity: Annotated[Maturity | None, typer.Option(help="What your infrastructure can carry.")] = None,
@@ -29,13 +29,15 @@ def recommend_pattern(
         real_time_feedback=watch,
         maturity=maturity,
     )
-    said = situation.model_dump(exclude_none=True)
-    if not said and agent is None and sys.stdin.isatty():
+    given = situation.model_dump(exclude_none=True)
+    if not given and agent is None and sys.stdin.isatty():
         situation = _questions()
     if agent is not None:
         params = {"agent": agent, **({"task": task} if task else {})}
         body = situation.model_dump(mode="json", by_alias=True, exclude_none=True)
-        found = Recommendation.model_validate(asked("POST", url, "/patterns/recommend", params=params, json=body))
+        found = Recommendation.model_validate(
+            call_gateway("POST", url, "/patterns/recommend", params=params, json=body)
+        )
     else:
         found = recommend(situation)
     if as_json:

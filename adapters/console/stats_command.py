@@ -8,7 +8,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from adapters.console.gateway_client import DEFAULT_URL, Url, asked
+from adapters.console.gateway_client import DEFAULT_URL, Url, call_gateway
 
 
 def show_stats(
@@ -20,7 +20,7 @@ def show_stats(
     """Shows runs by pattern, agent and task, queues and webhooks. Ends with Ctrl-C."""
 
     def look() -> Group:
-        return _tables(asked("GET", url, "/stats", params={"hours": hours}))
+        return _tables(call_gateway("GET", url, "/stats", params={"hours": hours}))
 
     if once:
         Console().print(look())
@@ -46,11 +46,11 @@ def _tables(stats: dict[str, Any]) -> Group:
         queues.add_row(queue["name"], str(queue["depth"]), _seconds(queue["age"]))
     webhooks = stats["webhooks"]
     rate = webhooks["successRate"]
-    said = (
+    summary = (
         f"Webhooks: {webhooks['delivered']} delivered, {webhooks['exhausted']} given up, "
-        f"{webhooks['underWay']} under way" + ("." if rate is None else f"; success {rate:.0%}.")
+        f"{webhooks['inProgress']} under way" + ("." if rate is None else f"; success {rate:.0%}.")
     )
-    return Group(runs, queues, said)
+    return Group(runs, queues, summary)
 
 
 def _seconds(seconds: float | None) -> str:

@@ -12,7 +12,7 @@ from importlib import import_module
 from math import ceil
 from typing import Any
 
-from adapters.documents.limits import Limits, damaged, too_demanding
+from adapters.documents.limits import Limits, damaged_error, too_demanding_error
 from contracts.document_errors import DocumentError
 
 
@@ -48,9 +48,9 @@ def _answer(extract: Any, charset: str | None, limits: Limits) -> dict[str, Any]
     except DocumentError as error:
         problem = error
     except MemoryError:
-        problem = too_demanding("memory")
+        problem = too_demanding_error("memory")
     except Exception:  # whatever a broken file makes of a reader; its words are not for the client
-        problem = damaged()
+        problem = damaged_error()
     else:
         return dict(found._asdict())
     return {"fault": problem.fault, "detail": problem.detail}

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from adapters.documents import plain
-from adapters.documents.limits import Extracted, Limits, damaged
-from adapters.documents.sniffing import Kind, Sniffed, sniff
+from adapters.documents.limits import Extracted, Limits, damaged_error
+from adapters.documents.sniffing import DocumentKind, Sniffed, sniff
 from contracts.document_errors import DocumentError, DocumentFault
 from contracts.documents import DocumentText
 
@@ -60,10 +60,10 @@ class DocumentReader:
         """
         self._check_size(data)
         sniffed = sniff(data, content_type, name)
-        if sniffed.kind is Kind.PLAIN and len(data) <= _NO_PROCESS_UP_TO:
+        if sniffed.kind is DocumentKind.PLAIN and len(data) <= _NO_PROCESS_UP_TO:
             found = plain.extract(data, sniffed.charset, self._limits)
         else:
-            found = _understood(*await self._in_a_process(data, sniffed))
+            found = _parse_answer(*await self._extract_in_process(data, sniffed))
         if not found.text:
             raise _without_text(sniffed.kind)
         return DocumentText(
@@ -88,10 +88,10 @@ class DocumentReader:
                 "document in parts.",
             )
 
-    async def _in_a_process(self, data: bytes, sniffed: Sniffed) -> tuple[int, bytes]:
+    async def _extract_in_process(self, data: bytes, sniffed: Sniffed) -> tuple[int, bytes]:
         """The exit code and the answer."""
         await self._slots.acquire()
-        held = self._slots
+        held_slot = self._slots
         try:
             async with self._process(sniffed) as process:
                 reading = asyncio.create_task(process.communicate(data))
@@ -100,8 +100,8 @@ class DocumentReader:
                         await asyncio.wait({reading}, timeout=self._slow_after_seconds)
                         if not reading.done() and not self._slow_slots.locked():
                             await self._slow_slots.acquire()
-                            held.release()
-                            held = self._slow_slots
+                            held_slot.release()
+                            held_slot = self._slow_slots
                             _slow_down(process)
                         answer, _ = await reading
                 except TimeoutError:
@@ -110,7 +110,7 @@ class DocumentReader:
                     reading.cancel()
                     await asyncio.wait({reading})
         finally:
-            held.release()
+            held_slot.release()
         assert process.returncode is not None  # noqa: S101  (communicate waits for the end)
         return process.returncode, answer
 
@@ -148,13 +148,13 @@ def _environment() -> dict[str, str]:
     return {"PYTHONPATH": paths, **libraries}
 
 
-def _understood(code: int, answer: bytes) -> Extracted:
+def _parse_answer(code: int, answer: bytes) -> Extracted:
     if code == -signal.SIGXCPU:
         raise _too_slow()
     if code in _KILLED or code > 0:
         raise ChildProcessError(f"a document's process ended with code {code}")
     if code < 0:  # it crashed, and would again
-        raise damaged()
+        raise damaged_error()
     fields = json.loads(answer)
     if "fault" in fields:
         raise DocumentError(DocumentFault(fields["fault"]), fields["detail"])
@@ -167,10 +167,10 @@ def _too_slow() -> DocumentError:
     )
 
 
-def _without_text(kind: Kind) -> DocumentError:
+def _without_text(kind: DocumentKind) -> DocumentError:
     detail = (
         "The PDF holds no text: its pages may be scanned images. Send it after text recognition (OCR)."
-        if kind is Kind.PDF
+        if kind is DocumentKind.PDF
         else "The document holds no text: what it shows may be made by scripts or images. Send the text itself."
     )
     return DocumentError(DocumentFault.EMPTY, detail)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from lxml.etree import HTMLParser
 
 from adapters.documents.limits import Extracted, Limits
-from adapters.documents.plain import decode, shortened, tidied, titled
+from adapters.documents.plain import decode, tidy, to_title, truncate
 
 # Elements whose content is not shown, or is no text. (`noscript` is for readers like this one, and stays.)
 _HIDDEN = frozenset({"script", "style", "template", "svg", "math", "iframe", "object", "canvas", "audio", "video"})
@@ -36,9 +36,9 @@ def extract(data: bytes, charset: str | None, limits: Limits) -> Extracted:
         parser.close()
     except _Enough:
         pass
-    text = tidied("\n".join(" ".join(line.split()) for line in "".join(page.pieces).splitlines()))
-    found = shortened(text, limits.characters)
-    return found._replace(title=titled("".join(page.title)), truncated=found.truncated or page.full)
+    text = tidy("\n".join(" ".join(line.split()) for line in "".join(page.pieces).splitlines()))
+    found = truncate(text, limits.characters)
+    return found._replace(title=to_title("".join(page.title)), truncated=found.truncated or page.is_full)
 
 
 def _declared(data: bytes) -> str | None:
@@ -65,7 +65,7 @@ class _Page:
     def __init__(self, characters: int) -> None:
         self.pieces: list[str] = []
         self.title: list[str] = []
-        self.full = False
+        self.is_full = False
         self._room = characters
         # The hidden element we are in, and how many of its own name stand open.
         self._hidden = ""
@@ -118,7 +118,7 @@ class _Page:
         self.pieces.append(text)
         self._room -= len(text)
         if self._room < 0:
-            self.full = True
+            self.is_full = True
             raise _Enough
 
     def _join_items(self) -> None:

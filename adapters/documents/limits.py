@@ -29,7 +29,7 @@ class Extracted(NamedTuple):
     truncated: bool = False
 
 
-def too_demanding(need: str) -> DocumentError:
+def too_demanding_error(need: str) -> DocumentError:
     """The error for a document that needs more of something (`need`) than is given to one."""
     return DocumentError(
         DocumentFault.TOO_LARGE,
@@ -37,7 +37,7 @@ def too_demanding(need: str) -> DocumentError:
     )
 
 
-def damaged() -> DocumentError:
+def damaged_error() -> DocumentError:
     """The error for a file that its reader cannot make sense of."""
     return DocumentError(
         DocumentFault.BROKEN,

@@ -5,8 +5,8 @@ from io import BytesIO
 from pypdf import PageObject, PasswordType, PdfReader, overwrite_configuration
 from pypdf.errors import FileNotDecryptedError, LimitReachedError
 
-from adapters.documents.limits import Extracted, Limits, too_demanding
-from adapters.documents.plain import shortened, tidied, titled
+from adapters.documents.limits import Extracted, Limits, too_demanding_error
+from adapters.documents.plain import tidy, to_title, truncate
 from contracts.document_errors import DocumentError, DocumentFault
 
 # A balanced tree has fewer inner nodes than pages.
@@ -21,20 +21,20 @@ def extract(data: bytes, _charset: str | None, limits: Limits) -> Extracted:
     # The helper program is for images, of which nothing is wanted here.
     overwrite_configuration(page_tree_maximum_entries=limits.pages * _TREE_NODES_PER_PAGE, jbig2dec_binary=None)
     try:
-        reader = _opened(data)
+        reader = _open_pdf(data)
         pages = _pages(reader, limits.pages)
         texts, unread = _texts(pages, limits.characters)
     except LimitReachedError:
-        raise too_demanding("room when unpacked") from None
+        raise too_demanding_error("room when unpacked") from None
     if pages and unread == len(pages):
         raise DocumentError(
             DocumentFault.BROKEN, "No page of the PDF can be read. Print it to a new PDF, or send its text."
         )
-    found = shortened("\n\n".join(filter(None, texts)), limits.characters)
+    found = truncate("\n\n".join(filter(None, texts)), limits.characters)
     return found._replace(title=_title(reader), pages=len(pages), unread_pages=unread)
 
 
-def _opened(data: bytes) -> PdfReader:
+def _open_pdf(data: bytes) -> PdfReader:
     """The file, opened with the empty password if it has one: that is how files are sealed which anybody may read."""
     try:
         reader = PdfReader(BytesIO(data))
@@ -48,12 +48,12 @@ def _opened(data: bytes) -> PdfReader:
     return reader
 
 
-def _pages(reader: PdfReader, most: int) -> list[PageObject]:
+def _pages(reader: PdfReader, max_pages: int) -> list[PageObject]:
     count = len(reader.pages)
-    if count > most:
+    if count > max_pages:
         raise DocumentError(
             DocumentFault.TOO_LARGE,
-            f"The PDF has {count:,} pages; {most:,} are read of one at most. Send it in parts.",
+            f"The PDF has {count:,} pages; {max_pages:,} are read of one at most. Send it in parts.",
         )
     return list(reader.pages)
 
@@ -76,7 +76,7 @@ def _texts(pages: list[PageObject], characters: int) -> tuple[list[str], int]:
 
 def _text(page: PageObject) -> str | None:
     try:
-        return tidied(page.extract_text())
+        return tidy(page.extract_text())
     except (LimitReachedError, MemoryError):  # no damage, but a file that means harm
         raise
     except Exception:  # pypdf promises no more than that broken files cause some exception
@@ -90,4 +90,4 @@ def _title(reader: PdfReader) -> str | None:
         raise
     except Exception:  # as above, and a title is not worth a document
         return None
-    return titled(title or "")
+    return to_title(title or "")

@@ -20,7 +20,7 @@ _CHARACTER_SETS = re.compile(
     r"mac-\w+|tis-620|hz|johab"
 )
 # Whoever says one of these means the larger set that Windows made of it; so do browsers.
-_MEANT = {"ascii": "cp1252", "iso8859-1": "cp1252"}
+_CODEC_ALIASES = {"ascii": "cp1252", "iso8859-1": "cp1252"}
 
 # Characters of which a text holds but a few, if any; a form feed and an escape sequence are common.
 _BINARY = re.compile(r"[\x00-\x07\x0e-\x1a\x1c-\x1f]")
@@ -29,7 +29,7 @@ _SAMPLE = 100_000
 # Control characters, lone surrogates (no encoder takes them) and marks that reverse the reading direction.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufeff]")
 _BLANK_LINES = re.compile(r"\n{3,}")
-_LONGEST_TITLE = 300
+_MAX_TITLE = 300
 
 
 def extract(data: bytes, charset: str | None, limits: Limits) -> Extracted:
@@ -42,7 +42,7 @@ def extract(data: bytes, charset: str | None, limits: Limits) -> Extracted:
             "The document holds binary data. Send a PDF, an HTML page or plain text; if it is text, name its "
             "character set in the content type (text/plain; charset=utf-16le).",
         )
-    return shortened(tidied(text), limits.characters)
+    return truncate(tidy(text), limits.characters)
 
 
 def decode(data: bytes, charset: str | None) -> str:
@@ -62,21 +62,21 @@ def _codec(charset: str | None) -> str | None:
         name = codecs.lookup(charset).name if charset else ""
     except (LookupError, ValueError):
         return None
-    name = _MEANT.get(name, name)
+    name = _CODEC_ALIASES.get(name, name)
     return name if _CHARACTER_SETS.fullmatch(name) else None
 
 
-def tidied(text: str) -> str:
+def tidy(text: str) -> str:
     """The text without what cannot be printed, blanks at the ends of lines, and more than one blank line."""
     lines = (line.rstrip() for line in _UNPRINTABLE.sub("", text).splitlines())
     return _BLANK_LINES.sub("\n\n", "\n".join(lines)).strip()
 
 
-def shortened(text: str, characters: int) -> Extracted:
+def truncate(text: str, characters: int) -> Extracted:
     """The text, cut to so many characters."""
     return Extracted(text[:characters], truncated=len(text) > characters)
 
 
-def titled(text: str) -> str | None:
+def to_title(text: str) -> str | None:
     """The text as a title: on one line, of a sensible length."""
-    return " ".join(tidied(text[: 4 * _LONGEST_TITLE]).split())[:_LONGEST_TITLE] or None
+    return " ".join(tidy(text[: 4 * _MAX_TITLE]).split())[:_MAX_TITLE] or None

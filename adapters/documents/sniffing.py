@@ -8,7 +8,7 @@ from typing import NamedTuple
 from contracts.document_errors import DocumentError, DocumentFault
 
 
-class Kind(StrEnum):
+class DocumentKind(StrEnum):
     """A reader's name; by it the module that reads is found."""
 
     PDF = "pdf"
@@ -19,7 +19,7 @@ class Kind(StrEnum):
 class Sniffed(NamedTuple):
     """The reader, the media type without parameters, and the character set that was declared, if any."""
 
-    kind: Kind
+    kind: DocumentKind
     media_type: str
     charset: str | None
 
@@ -72,7 +72,7 @@ def sniff(data: bytes, content_type: str | None, name: str | None) -> Sniffed:
     declared = (content_type or "").partition(";")[0].strip().lower()
     charset = _CHARSET.search(content_type or "")
     if b"%PDF-" in data[:_PDF_WITHIN] and not _looks_like_html(data):
-        return Sniffed(Kind.PDF, "application/pdf", None)
+        return Sniffed(DocumentKind.PDF, "application/pdf", None)
     foreign = next((what for start, what in _FOREIGN.items() if data.startswith(start)), None)
     if foreign is not None:
         raise _unsupported(f"The document is {foreign}")
@@ -82,18 +82,18 @@ def sniff(data: bytes, content_type: str | None, name: str | None) -> Sniffed:
             "The document is declared as a PDF and is none: perhaps an error page was sent in its place. "
             "Check what its address answers, or what was encoded.",
         )
-    kind, media_type = _of_text(data, declared, name)
+    kind, media_type = _sniff_text(data, declared, name)
     return Sniffed(kind, media_type, charset[1] if charset else None)
 
 
-def _of_text(data: bytes, declared: str, name: str | None) -> tuple[Kind, str]:
+def _sniff_text(data: bytes, declared: str, name: str | None) -> tuple[DocumentKind, str]:
     if declared in _HTML_TYPES:
-        return Kind.HTML, declared
+        return DocumentKind.HTML, declared
     if declared in _GENERIC:
         html = _looks_like_html(data) or PurePath(name or "").suffix.lower() in _HTML_SUFFIXES
-        return (Kind.HTML, "text/html") if html else (Kind.PLAIN, "text/plain")
+        return (DocumentKind.HTML, "text/html") if html else (DocumentKind.PLAIN, "text/plain")
     if _PLAIN_TYPES.fullmatch(declared):
-        return Kind.PLAIN, declared
+        return DocumentKind.PLAIN, declared
     raise _unsupported(f"The document is declared as {declared[:100]}")
 
 

@@ -27,22 +27,22 @@ class DocumentSource:
         self._allow_loopback = allow_loopback
         self._reader = DocumentReader()
 
-    async def text_of(self, document: Document) -> DocumentText:
+    async def extract_text(self, document: Document) -> DocumentText:
         """What an agent gets of it. Raises DocumentUnavailable or DocumentUnreadable."""
         try:
-            sent = await self._fetched(document) if isinstance(document, DocumentByUrl) else decode_inline(document)
+            sent = await self._fetch(document) if isinstance(document, DocumentByUrl) else decode_inline(document)
             return await self._reader.extract(
                 sent.data, content_type=sent.content_type, name=sent.name, title=sent.title
             )
         except FetchError as error:
-            verdict = DocumentUnavailable if error.temporary else DocumentUnreadable
-            raise verdict(str(error), pointer=_POINTER) from None
+            error_type = DocumentUnavailable if error.temporary else DocumentUnreadable
+            raise error_type(str(error), pointer=_POINTER) from None
         except DocumentError as error:
             raise DocumentUnreadable(error.detail, pointer=_POINTER) from None
         except OSError as error:  # its process did not start, or was killed
             raise DocumentUnavailable("The document's reading was broken off.", pointer=_POINTER) from error
 
-    async def _fetched(self, document: DocumentByUrl) -> DocumentBytes:
+    async def _fetch(self, document: DocumentByUrl) -> DocumentBytes:
         found = await fetch(
             self._client,
             document.url,

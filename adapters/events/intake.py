@@ -18,167 +18,173 @@ from temporalio.common import (
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from adapters.concurrency import few_at_once
-from adapters.events.in_order import Lines, Place
-from adapters.events.lanes import enter_lane, ordered_lane
-from adapters.events.matching import reacting
-from adapters.events.subscription_book import SubscriptionBook
-from adapters.search_attributes import keywords
-from contracts.cloudevents import MOST_EVENT_BYTES, CloudEvent
+from adapters.concurrency import gather_bounded
+from adapters.events.in_order import FifoGate, Ticket
+from adapters.events.lanes import acquire_semaphore, ordering_semaphore
+from adapters.events.matching import find_matching
+from adapters.events.subscription_book import SubscriptionCache
+from adapters.search_attributes import keyword_attributes
+from contracts.cloudevents import MAX_EVENT_BYTES, CloudEvent
 from contracts.events import (
-    EVENT,
-    REJECTED_PREFIX,
-    REJECTION,
-    Acceptance,
-    EventHead,
+    EVENT_MEMO,
+    REJECTED_ID_PREFIX,
+    REJECTION_MEMO,
+    AcceptOutcome,
     EventInput,
-    LaneEntry,
-    RejectedInput,
+    EventPreview,
+    RejectedEventInput,
     Rejection,
-    correlation_of,
-    event_id,
-    event_queue,
-    indexed,
-    reaction_id,
+    SemaphoreRequest,
+    build_event_id,
+    build_reaction_id,
+    event_task_queue,
+    find_correlation_id,
+    to_keyword,
 )
-from contracts.identity import keyed_id, workflow_id
+from contracts.identity import build_workflow_id, derive_id
 from contracts.runs import EVENT_ATTRIBUTES, RUN_ATTRIBUTES, WORKFLOW_TYPES, Pattern
 
 _SUMMARY_LENGTH = 160
 
 
 @dataclass(frozen=True)
-class Accepted:
+class AcceptedEvent:
     """An event's public id and what became of it."""
 
     event_id: str
-    outcome: Acceptance
+    outcome: AcceptOutcome
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How events are accepted. `carry_out`, in its place, may be called until it succeeds: events enter their lanes
+class Admission:
+    """How events are accepted. `execute`, in its place, may be called until it succeeds: events enter their lanes
     before they count as accepted, so the order of acceptance is the order of turns.
     """
 
-    place: Place
-    carry_out: Callable[[], Awaitable[list[Accepted]]]
+    ticket: Ticket
+    execute: Callable[[], Awaitable[list[AcceptedEvent]]]
 
 
-class EventIntake:
+class EventIngest:
     """An event is one workflow, whose id is made of its tenant, source and id: Temporal finds the duplicates."""
 
-    def __init__(self, client: Client, task_queue: str, book: SubscriptionBook) -> None:
+    def __init__(self, client: Client, task_queue: str, subscriptions: SubscriptionCache) -> None:
         self._client = client
         self._task_queue = task_queue
-        self.book = book
-        self._lines = Lines()
+        self.subscriptions = subscriptions
+        self._gate = FifoGate()
 
-    async def accept(self, tenant: str, event: CloudEvent, via: str) -> Accepted:
+    async def accept(self, tenant: str, event: CloudEvent, via: str) -> AcceptedEvent:
         """Returns once the event is in Temporal, and in the lanes of those who react to it in order.
 
         Raises RPCError when it is not known to be: accept it again then.
         """
         return (await self.accept_all(tenant, [event], via))[0]
 
-    async def accept_all(self, tenant: str, events: Sequence[CloudEvent], via: str) -> list[Accepted]:
+    async def accept_all(self, tenant: str, events: Sequence[CloudEvent], via: str) -> list[AcceptedEvent]:
         """As `accept`, for several: they enter their lanes in the order in which they are given."""
-        plan = await self.plan(tenant, events, via)
-        async with plan.place:
-            return await plan.carry_out()
+        admission = await self.prepare(tenant, events, via)
+        async with admission.ticket:
+            return await admission.execute()
 
-    async def plan(self, tenant: str, events: Sequence[CloudEvent], via: str) -> "Plan":
+    async def prepare(self, tenant: str, events: Sequence[CloudEvent], via: str) -> "Admission":
         """What accepting them takes. Their place among the events of their lanes is taken by it: it has to be entered
         and left.
         """
-        by_lane: dict[str, list[LaneEntry]] = defaultdict(list)
+        by_semaphore: dict[str, list[SemaphoreRequest]] = defaultdict(list)
         for event in events:
-            for entry in await self._entries(tenant, event):
-                by_lane[entry.lane.id].append(entry)
+            for request in await self._semaphore_requests(tenant, event):
+                by_semaphore[request.semaphore.id].append(request)
 
-        async def start(event: CloudEvent) -> Accepted:
-            return await self._start(tenant, EventInput(event=event, via=via))
+        async def start(event: CloudEvent) -> AcceptedEvent:
+            return await self._start_event(tenant, EventInput(event=event, via=via))
 
-        async def carry_out() -> list[Accepted]:
-            accepted = await few_at_once(start, events)
-            await few_at_once(partial(enter_lane, self._client, self._task_queue), by_lane.values())
+        async def execute() -> list[AcceptedEvent]:
+            accepted = await gather_bounded(start, events)
+            await gather_bounded(partial(acquire_semaphore, self._client, self._task_queue), by_semaphore.values())
             return accepted
 
-        return Plan(self._lines.stand_in(by_lane), carry_out)
+        return Admission(self._gate.enqueue(by_semaphore), execute)
 
-    async def _entries(self, tenant: str, event: CloudEvent) -> list[LaneEntry]:
-        public = event_id(tenant, event.source, event.id)
-        entries = []
-        for subscription in reacting(await self.book.of(tenant), event):
-            lane = ordered_lane(tenant, subscription, event)
-            if lane is not None:
-                reaction = workflow_id(tenant, reaction_id(tenant, public, subscription.name))
-                entries.append(LaneEntry(lane=lane, event=workflow_id(tenant, public), reaction=reaction))
-        return entries
+    async def _semaphore_requests(self, tenant: str, event: CloudEvent) -> list[SemaphoreRequest]:
+        public_id = build_event_id(tenant, event.source, event.id)
+        requests = []
+        for subscription in find_matching(await self.subscriptions.list_for(tenant), event):
+            semaphore = ordering_semaphore(tenant, subscription, event)
+            if semaphore is not None:
+                reaction = build_workflow_id(tenant, build_reaction_id(tenant, public_id, subscription.name))
+                requests.append(
+                    SemaphoreRequest(
+                        semaphore=semaphore,
+                        event_workflow_id=build_workflow_id(tenant, public_id),
+                        reaction_workflow_id=reaction,
+                    )
+                )
+        return requests
 
-    async def _start(self, tenant: str, given: EventInput) -> Accepted:
-        event = given.event
-        public = event_id(tenant, event.source, event.id)
-        head = EventHead.of(given)
+    async def _start_event(self, tenant: str, event_input: EventInput) -> AcceptedEvent:
+        event = event_input.event
+        public_id = build_event_id(tenant, event.source, event.id)
+        preview = EventPreview.from_input(event_input)
         try:
             await self._client.start_workflow(
                 WORKFLOW_TYPES[Pattern.EVENT],
-                given,
-                id=workflow_id(tenant, public),
-                task_queue=event_queue(self._task_queue),
+                event_input,
+                id=build_workflow_id(tenant, public_id),
+                task_queue=event_task_queue(self._task_queue),
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                memo={EVENT: head},
-                search_attributes=_attributes(tenant, event, public),
+                memo={EVENT_MEMO: preview},
+                search_attributes=_search_attributes(tenant, event, public_id),
                 static_summary=f"{event.type} from {event.source}"[:_SUMMARY_LENGTH],
                 priority=Priority(fairness_key=tenant),
                 request_eager_start=True,
             )
         except WorkflowAlreadyStartedError:
-            return Accepted(public, await self._known(tenant, public, head))
-        return Accepted(public, Acceptance.ACCEPTED)
+            return AcceptedEvent(public_id, await self._compare_with_stored(tenant, public_id, preview))
+        return AcceptedEvent(public_id, AcceptOutcome.ACCEPTED)
 
-    async def _known(self, tenant: str, public: str, head: EventHead) -> Acceptance:
-        description = await self._client.get_workflow_handle(workflow_id(tenant, public)).describe()
-        first: EventHead = await description.memo_value(EVENT, type_hint=EventHead)
-        if first.mark == head.mark:
-            return Acceptance.DUPLICATE
+    async def _compare_with_stored(self, tenant: str, public_id: str, preview: EventPreview) -> AcceptOutcome:
+        description = await self._client.get_workflow_handle(build_workflow_id(tenant, public_id)).describe()
+        stored: EventPreview = await description.memo_value(EVENT_MEMO, type_hint=EventPreview)
+        if stored.content_hash == preview.content_hash:
+            return AcceptOutcome.DUPLICATE
         reason = (
-            f"An event with this source and id was accepted before, as {public}, and said something else. Producers "
+            f"An event with this source and id was accepted before, as {public_id}, with other content. Producers "
             "have to give every event an id of its own."
         )
-        body = head.event.model_dump_json(exclude_none=True).encode()
-        await self.reject(tenant, "conflict", reason, head.via, {}, body)
-        return Acceptance.CONFLICT
+        body = preview.event.model_dump_json(exclude_none=True).encode()
+        await self.reject(tenant, "conflict", reason, preview.via, {}, body)
+        return AcceptOutcome.CONFLICT
 
     async def reject(
         self, tenant: str, kind: str, reason: str, via: str, headers: Mapping[str, str], body: bytes
     ) -> str:
         """Keeps a message that is no event as a dead letter; the same message again is the same dead letter."""
         rejection = Rejection(kind=kind, reason=reason, via=via, at=datetime.now(UTC))
-        mark = hashlib.sha256(repr(sorted(headers.items())).encode() + body).hexdigest()
-        public = keyed_id(REJECTED_PREFIX, tenant, f"{kind}:{via}", mark)
+        digest = hashlib.sha256(repr(sorted(headers.items())).encode() + body).hexdigest()
+        public_id = derive_id(REJECTED_ID_PREFIX, tenant, f"{kind}:{via}", digest)
         with suppress(WorkflowAlreadyStartedError):
             await self._client.start_workflow(
                 "RejectedEvent",
-                RejectedInput(
+                RejectedEventInput(
                     rejection=rejection,
                     headers=dict(headers),
-                    body_base64=base64.b64encode(body[:MOST_EVENT_BYTES]).decode(),
+                    body_base64=base64.b64encode(body[:MAX_EVENT_BYTES]).decode(),
                     size=len(body),
                 ),
-                id=workflow_id(tenant, public),
-                task_queue=event_queue(self._task_queue),
+                id=build_workflow_id(tenant, public_id),
+                task_queue=event_task_queue(self._task_queue),
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                memo={REJECTION: rejection},
-                search_attributes=keywords(("Tenant",), (tenant,)),
+                memo={REJECTION_MEMO: rejection},
+                search_attributes=keyword_attributes(("Tenant",), (tenant,)),
                 static_summary=f"{kind} by {via}: {reason}"[:_SUMMARY_LENGTH],
             )
-        return public
+        return public_id
 
 
-def _attributes(tenant: str, event: CloudEvent, public: str) -> TypedSearchAttributes:
-    run = (Pattern.EVENT, "", indexed(event.type), tenant)
-    found_by = (indexed(event.source), correlation_of(event, public))
-    return keywords((*RUN_ATTRIBUTES, *EVENT_ATTRIBUTES), (*run, *found_by))
+def _search_attributes(tenant: str, event: CloudEvent, public_id: str) -> TypedSearchAttributes:
+    run = (Pattern.EVENT, "", to_keyword(event.type), tenant)
+    found_by = (to_keyword(event.source), find_correlation_id(event, public_id))
+    return keyword_attributes((*RUN_ATTRIBUTES, *EVENT_ATTRIBUTES), (*run, *found_by))

@@ -6,8 +6,8 @@ import structlog
 
 from contracts.cloudevents import CloudEvent
 from contracts.event_filters import EventFilter
-from contracts.event_sources import source_of
-from contracts.events import MOST_HOPS, hops_of
+from contracts.event_sources import subscription_source
+from contracts.events import MAX_HOPS, count_hops
 from contracts.subscriptions import Subscription
 
 log = structlog.get_logger(__name__)
@@ -16,14 +16,14 @@ log = structlog.get_logger(__name__)
 _reported: set[str] = set()
 
 
-def reacting(subscriptions: Iterable[Subscription], event: CloudEvent) -> list[Subscription]:
+def find_matching(subscriptions: Iterable[Subscription], event: CloudEvent) -> list[Subscription]:
     """Those whose filter matches, unless the event is their own or too far away from its origin."""
-    if hops_of(event) > MOST_HOPS:
+    if count_hops(event) > MAX_HOPS:
         return []
     return [
         one
         for one in subscriptions
-        if (one.allow_self_trigger or event.source != source_of(one.name))
+        if (one.allow_self_trigger or event.source != subscription_source(one.name))
         and matches(one.filter, event, f"subscription {one.name}")
     ]
 

@@ -11,66 +11,84 @@ from temporalio.common import (
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from adapters.search_attributes import keywords
-from contracts.agent import AgentRequest, Origin
+from adapters.search_attributes import keyword_attributes
+from contracts.agent import AgentRequest, RequestContext
 from contracts.cloudevents import CloudEvent
-from contracts.event_sources import INTERACTION
-from contracts.events import CAUSE, ReactionCause, ReactionInput, ReactionOrder, correlation_of, event_queue
-from contracts.identity import public_id, tenant_of, workflow_id
+from contracts.event_sources import INTERACTION_TYPE_PREFIX
+from contracts.events import (
+    CAUSE_MEMO,
+    ReactionCause,
+    ReactionInput,
+    ReactionSpec,
+    event_task_queue,
+    find_correlation_id,
+)
+from contracts.identity import build_workflow_id, parse_public_id, parse_tenant
 from contracts.payload import JsonObject
-from contracts.runs import DEADLINE, RUN_ATTRIBUTES, WORKFLOW_TYPES, Pattern, RunResult, deadline_after
-from contracts.webhooks import WEBHOOK
+from contracts.runs import DEADLINE_MEMO, RUN_ATTRIBUTES, WORKFLOW_TYPES, Pattern, RunResult, compute_deadline
+from contracts.webhooks import WEBHOOK_MEMO
 
 
 async def start_reaction(
-    client: Client, task_queue: str, event_workflow: str, event: CloudEvent, order: ReactionOrder, *, published: bool
+    client: Client,
+    task_queue: str,
+    event_workflow_id: str,
+    event: CloudEvent,
+    spec: ReactionSpec,
+    *,
+    publish_interaction: bool,
 ) -> None:
-    """Has an event reacted to, once: a reaction that there is already is left as it is. `published`: its end becomes
-    an event, unless it is itself the reaction to such a one.
+    """Has an event reacted to, once: a reaction that there is already is left as it is. `publish_interaction`: its
+    end becomes an event, unless it is itself the reaction to such a one.
     """
-    tenant, event_id = tenant_of(event_workflow), public_id(event_workflow)
-    cause = ReactionCause(subscription=order.subscription, id=event.id, source=event.source, type=event.type)
+    tenant, event_id = parse_tenant(event_workflow_id), parse_public_id(event_workflow_id)
+    cause = ReactionCause(subscription=spec.subscription, id=event.id, source=event.source, type=event.type)
     with suppress(WorkflowAlreadyStartedError):
         await client.start_workflow(
             WORKFLOW_TYPES[Pattern.REACTION],
-            _input(event_id, event, order, published=published and not event.type.startswith(INTERACTION)),
-            id=workflow_id(tenant, order.id),
-            task_queue=event_queue(task_queue),
+            _build_input(
+                event_id,
+                event,
+                spec,
+                publish_interaction=publish_interaction and not event.type.startswith(INTERACTION_TYPE_PREFIX),
+            ),
+            id=build_workflow_id(tenant, spec.id),
+            task_queue=event_task_queue(task_queue),
             result_type=RunResult,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             memo={
-                CAUSE: cause,
-                DEADLINE: deadline_after(order.timeout),
-                **({WEBHOOK: True} if order.webhook else {}),
+                CAUSE_MEMO: cause,
+                DEADLINE_MEMO: compute_deadline(spec.timeout),
+                **({WEBHOOK_MEMO: True} if spec.webhook else {}),
             },
-            search_attributes=_attributes(tenant, event_id, event, order),
-            static_summary=f"{order.agent} · {order.task} · {order.subscription}",
-            priority=Priority(priority_key=order.priority, fairness_key=tenant),
+            search_attributes=_search_attributes(tenant, event_id, event, spec),
+            static_summary=f"{spec.agent} · {spec.task} · {spec.subscription}",
+            priority=Priority(priority_key=spec.priority, fairness_key=tenant),
             request_eager_start=True,
         )
 
 
-def _input(event_id: str, event: CloudEvent, order: ReactionOrder, *, published: bool) -> ReactionInput:
-    envelope = {name: value for name, value in event.as_json().items() if name not in ("data", "data_base64")}
+def _build_input(event_id: str, event: CloudEvent, spec: ReactionSpec, *, publish_interaction: bool) -> ReactionInput:
+    envelope = {name: value for name, value in event.to_json().items() if name not in ("data", "data_base64")}
     request = AgentRequest(
-        run_id=order.id, task=order.task, context={"event": envelope}, data=_said(event), params=order.params
+        run_id=spec.id, task=spec.task, context={"event": envelope}, data=_agent_data(event), params=spec.params
     )
     return ReactionInput(
-        agent=order.agent,
+        agent=spec.agent,
         request=request,
-        timeout=order.timeout,
-        target=order.target,
-        origin=Origin(traceparent=event.attribute("traceparent") or ""),
-        webhook=order.webhook,
-        published=published,
+        timeout=spec.timeout,
+        target=spec.target,
+        request_context=RequestContext(traceparent=event.attribute("traceparent") or ""),
+        webhook=spec.webhook,
+        publish_interaction=publish_interaction,
         event=event,
         event_id=event_id,
-        order=order,
+        spec=spec,
     )
 
 
-def _said(event: CloudEvent) -> JsonObject:
+def _agent_data(event: CloudEvent) -> JsonObject:
     """The data as agents get it: an object as it is, all else under a name."""
     if event.data_base64 is not None:
         return {"base64": event.data_base64}
@@ -79,9 +97,9 @@ def _said(event: CloudEvent) -> JsonObject:
     return {} if event.data is None else {"value": event.data}
 
 
-def _attributes(tenant: str, event_id: str, event: CloudEvent, order: ReactionOrder) -> TypedSearchAttributes:
+def _search_attributes(tenant: str, event_id: str, event: CloudEvent, spec: ReactionSpec) -> TypedSearchAttributes:
     """What it is found by: as a run, by its event, and by what all came of."""
     names = (*RUN_ATTRIBUTES, "SourceRun", "CorrelationId")
-    run = (Pattern.REACTION, order.agent, order.task, tenant)
-    values = (*run, event_id, correlation_of(event, event_id))
-    return keywords(names, values)
+    run = (Pattern.REACTION, spec.agent, spec.task, tenant)
+    values = (*run, event_id, find_correlation_id(event, event_id))
+    return keyword_attributes(names, values)

@@ -2,18 +2,18 @@
 
 from temporalio.client import Client, WorkflowExecution
 
-from adapters.run_outcomes import begun_with
+from adapters.run_outcomes import fetch_input
 from contracts.cloudevents import CloudEvent
-from contracts.events import EVENT, EventHead, EventInput
+from contracts.events import EVENT_MEMO, EventInput, EventPreview
 
 
-async def head_of(execution: WorkflowExecution) -> EventHead:
+async def load_preview(execution: WorkflowExecution) -> EventPreview:
     """What its memo holds of the event."""
-    head: EventHead = await execution.memo_value(EVENT, type_hint=EventHead)
-    return head
+    preview: EventPreview = await execution.memo_value(EVENT_MEMO, type_hint=EventPreview)
+    return preview
 
 
-async def whole_event(client: Client, execution: WorkflowExecution) -> CloudEvent:
+async def load_event(client: Client, execution: WorkflowExecution) -> CloudEvent:
     """The event with its data."""
-    head = await head_of(execution)
-    return head.event if head.whole else (await begun_with(client, execution, EventInput)).event
+    preview = await load_preview(execution)
+    return preview.event if preview.is_complete else (await fetch_input(client, execution, EventInput)).event

@@ -3,16 +3,16 @@
 import json
 
 from adapters.sealing import Sealer
-from contracts.identity import workflow_id
-from contracts.subscriptions import sealed_for
+from contracts.identity import build_workflow_id
+from contracts.subscriptions import sealing_context
 
 
-def sealed_secrets(sealer: Sealer, tenant: str, subscription: str, secret: str) -> str:
+def seal_secret(sealer: Sealer, tenant: str, subscription: str, secret: str) -> str:
     """A subscription's webhook secret as it is kept."""
-    return sealer.seal(json.dumps([secret]), context=sealed_for(tenant, subscription))
+    return sealer.seal(json.dumps([secret]), context=sealing_context(tenant, subscription))
 
 
-def sealed_anew(sealer: Sealer, tenant: str, subscription: str, sealed: str, reaction: str) -> str:
+def reseal_for_reaction(sealer: Sealer, tenant: str, subscription: str, sealed: str, reaction: str) -> str:
     """The same for one reaction, of which the public id is given. Raises SealError where no key fits."""
-    secrets = sealer.unseal(sealed, context=sealed_for(tenant, subscription))
-    return sealer.seal(secrets, context=workflow_id(tenant, reaction))
+    secrets = sealer.unseal(sealed, context=sealing_context(tenant, subscription))
+    return sealer.seal(secrets, context=build_workflow_id(tenant, reaction))

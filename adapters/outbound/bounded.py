@@ -13,8 +13,8 @@ from adapters.outbound.guarded_http import LOCATION
 from adapters.outbound.urls import check_url
 
 _GZIP = ("gzip", "x-gzip")
-_LATER = frozenset({408, 425, 429})
-_LONGEST_CONTENT_TYPE = 200
+_RETRYABLE_STATUSES = frozenset({408, 425, 429})
+_MAX_CONTENT_TYPE = 200
 _PIECE_BYTES = 65_536
 
 
@@ -49,9 +49,9 @@ async def read_at_most(response: httpx.Response, limit: int) -> bytes:
     """
     too_large = TooLargeError(f"The answer is larger than {limit} bytes.")
     announced = response.headers.get("Content-Length", "")
-    if announced.isdecimal() and int(announced) > _most_packed(limit):
+    if announced.isdecimal() and int(announced) > _max_compressed(limit):
         raise too_large
-    data, whole = await _beginning(response, limit)
+    data, whole = await _read_up_to(response, limit)
     if not whole:
         raise too_large
     return data
@@ -63,21 +63,21 @@ async def read_prefix(response: httpx.Response, limit: int) -> bytes:
     What cannot be unpacked counts as empty. Raises httpx.TransportError.
     """
     try:
-        data, _ = await _beginning(response, limit)
+        data, _ = await _read_up_to(response, limit)
     except httpx.DecodingError:
         data = b""
     await response.aclose()
     return data
 
 
-async def unpacked_pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+async def decompress_pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     """The body of a streamed answer as it comes, unpacked, in pieces of at most 64 kB.
 
     Raises httpx.DecodingError and httpx.TransportError.
     """
-    unpacking = _Unpacking(response)
+    unpacking = _Decompressor(response)
     async for packed in response.aiter_raw():
-        for piece in unpacking.pieces(packed):
+        for piece in unpacking.decompress_all(packed):
             yield piece
     if response.num_bytes_downloaded:
         unpacking.check_end()
@@ -126,25 +126,25 @@ async def _follow(client: httpx.AsyncClient, url: str, limit: int, hops: int, *,
         async with client.stream("GET", here) as response:
             location = response.extensions[LOCATION]
             if not (response.is_redirect and location):
-                return await _document(response, limit)
-        url = _joined(here, location)
+                return await _read_document(response, limit)
+        url = _join_url(here, location)
     raise FetchError(
         f"The document's URL redirected more often than allowed ({hops}). Give the one at the end.", temporary=False
     )
 
 
-async def _document(response: httpx.Response, limit: int) -> Fetched:
+async def _read_document(response: httpx.Response, limit: int) -> Fetched:
     status = response.status_code
     if not response.is_success:
-        temporary = status >= 500 or status in _LATER
+        temporary = status >= 500 or status in _RETRYABLE_STATUSES
         advice = "Try later." if temporary else "Check that anyone can read it there without signing in."
         raise FetchError(f"{response.url.host} answered {status} for the document. {advice}", temporary=temporary)
     data = await read_at_most(response, limit)
-    content_type = response.headers.get("Content-Type", "")[:_LONGEST_CONTENT_TYPE]
+    content_type = response.headers.get("Content-Type", "")[:_MAX_CONTENT_TYPE]
     return Fetched(data=data, content_type=content_type, url=str(response.url))
 
 
-def _joined(base: httpx.URL, location: str) -> str:
+def _join_url(base: httpx.URL, location: str) -> str:
     try:
         return str(base.join(location))
     except (httpx.InvalidURL, ValueError):
@@ -153,26 +153,26 @@ def _joined(base: httpx.URL, location: str) -> str:
         ) from None
 
 
-async def _beginning(response: httpx.Response, limit: int) -> tuple[bytes, bool]:
+async def _read_up_to(response: httpx.Response, limit: int) -> tuple[bytes, bool]:
     """The first `limit` bytes, unpacked, and whether that was all."""
-    unpacking = _Unpacking(response)
+    unpacking = _Decompressor(response)
     found = bytearray()
     async for piece in response.aiter_raw():
-        found += unpacking.take(piece, limit + 1 - len(found))
+        found += unpacking.decompress(piece, limit + 1 - len(found))
         # packed bytes count as well: they can be many and unpack to nothing
-        if len(found) > limit or response.num_bytes_downloaded > _most_packed(limit):
+        if len(found) > limit or response.num_bytes_downloaded > _max_compressed(limit):
             return bytes(found[:limit]), False
     if response.num_bytes_downloaded:
         unpacking.check_end()
     return bytes(found), True
 
 
-def _most_packed(limit: int) -> int:
+def _max_compressed(limit: int) -> int:
     # what gzip adds to data that it cannot shrink is far less
     return limit + limit // 1000 + 1024
 
 
-class _Unpacking:
+class _Decompressor:
     """Undoes an answer's gzip, never further than asked for.
 
     httpx would unpack whole pieces, and codings within codings: gigabytes can lie in the 64 kB that it reads.
@@ -185,21 +185,21 @@ class _Unpacking:
         self._request = response.request
         self._inflating = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS) if coding in _GZIP else None
 
-    def take(self, piece: bytes, most: int) -> bytes:
+    def decompress(self, piece: bytes, max_bytes: int) -> bytes:
         """The next bytes, at most so many (1 or more); those beyond are lost."""
         if self._inflating is None:
-            return piece[:most]
+            return piece[:max_bytes]
         try:
-            return self._inflating.decompress(piece, most)
+            return self._inflating.decompress(piece, max_bytes)
         except zlib.error:
             raise httpx.DecodingError("not gzip", request=self._request) from None
 
-    def pieces(self, packed: bytes) -> Iterator[bytes]:
+    def decompress_all(self, packed: bytes) -> Iterator[bytes]:
         """All that the bytes unpack to, 64 kB at a time: whoever reads may stop before memory is full."""
         if self._inflating is None:
             yield packed
             return
-        while piece := self.take(packed, _PIECE_BYTES):
+        while piece := self.decompress(packed, _PIECE_BYTES):
             yield piece
             packed = self._inflating.unconsumed_tail
 

@@ -18,7 +18,7 @@ Addresses = Sequence[IPv4Address | IPv6Address]
 Resolve = Callable[[str, int], Awaitable[Addresses]]
 
 # Big sites give eight addresses or so; more are a means to have the gateway knock at many doors.
-_MOST_TRIED = 8
+_MAX_TRIED = 8
 
 # How long a connection is kept that is not in use. Shorter than the 5 s of uvicorn and Node: a request must not meet
 # a server that is just hanging up.
@@ -55,7 +55,7 @@ class GuardedConnections(httpcore.AnyIOBackend):
         Raises UnsafeUrlError if any of them is not allowed, UnresolvableError, httpcore.ConnectError and
         httpcore.ConnectTimeout.
         """
-        *others, last = await self._checked(host, port)
+        *others, last = await self._allowed_addresses(host, port)
         share = None if timeout is None else timeout / (len(others) + 1)
         for address in others:
             with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
@@ -71,7 +71,7 @@ class GuardedConnections(httpcore.AnyIOBackend):
         """Raises UnsafeUrlError."""
         raise UnsafeUrlError("Unix sockets are not called. Give the URL of a public host.")
 
-    async def _checked(self, host: str, port: int) -> Addresses:
+    async def _allowed_addresses(self, host: str, port: int) -> Addresses:
         literal = literal_address(host)
         addresses = await self._addresses(host, port) if literal is None else [literal]
         # One bad answer is enough: whoever mixes them hopes that the good one is judged and the bad one used.
@@ -80,7 +80,7 @@ class GuardedConnections(httpcore.AnyIOBackend):
                 "The URL's host has an address that is not on the public internet; such are not called. "
                 "Give the URL of a public host."
             )
-        return addresses[:_MOST_TRIED]
+        return addresses[:_MAX_TRIED]
 
     async def _addresses(self, host: str, port: int) -> Addresses:
         try:

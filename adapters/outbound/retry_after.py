@@ -6,14 +6,14 @@ from email.utils import parsedate_to_datetime
 _LONGEST = 86_400.0
 
 
-def retry_after_seconds(said: str | None, *, now: datetime | None = None) -> float | None:
+def retry_after_seconds(header: str | None, *, now: datetime | None = None) -> float | None:
     """Seconds from now (at least 0, at most a day), out of either form; None for what is neither."""
-    said = (said or "").strip()
+    header = (header or "").strip()
     try:
-        if said.isascii() and said.isdigit():
-            seconds = float(said)
+        if header.isascii() and header.isdigit():
+            seconds = float(header)
         else:
-            seconds = (parsedate_to_datetime(said) - (now or datetime.now(UTC))).total_seconds()
+            seconds = (parsedate_to_datetime(header) - (now or datetime.now(UTC))).total_seconds()
     except (ValueError, TypeError, OverflowError):  # TypeError: a date without a zone
         return None
     return min(_LONGEST, max(0.0, seconds))

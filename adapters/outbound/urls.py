@@ -25,7 +25,7 @@ def check_url(url: str, *, allow_loopback: bool) -> httpx.URL:
     `allow_loopback` (in development only) lets in http, this machine, and any port on this machine.
     Raises UnsafeUrlError.
     """
-    parsed = _parsed(url)
+    parsed = _parse_url(url)
     if parsed.scheme != "https" and not (allow_loopback and parsed.scheme == "http"):
         raise UnsafeUrlError("Only https is spoken to URLs. Give one that begins with https://.")
     if parsed.userinfo:
@@ -44,7 +44,7 @@ def literal_address(host: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
-def _parsed(url: str) -> httpx.URL:
+def _parse_url(url: str) -> httpx.URL:
     if len(url) > MAX_URL_LENGTH:
         raise UnsafeUrlError(f"The URL is longer than {MAX_URL_LENGTH} characters. Give a shorter one.")
     # Lone surrogates and marks that reverse the reading direction are not printable either.

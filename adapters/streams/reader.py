@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from adapters.streams.live import LiveStream, LiveStreams
+from adapters.streams.live import StreamHub, StreamHubs
 from contracts.streams import EntryKind, StreamEntry, StreamLog, StreamLogError
 
 _LOG_PAUSE_SECONDS = 0.5
@@ -18,42 +18,42 @@ class StreamGoneError(Exception):
         self.index = index
 
 
-async def entries_after(
-    streams: LiveStreams, stream: LiveStream, index: int, *, beat: float
+async def read_entries_after(
+    hubs: StreamHubs, hub: StreamHub, index: int, *, heartbeat_seconds: float
 ) -> AsyncIterator[list[StreamEntry]]:
-    """What comes after `index`, as it comes; an empty list after every `beat` seconds without news.
+    """What comes after `index`, as it comes; an empty list after every `heartbeat_seconds` seconds without news.
 
     Ends when the stream is complete, or when this process is about to stop. A reader who is too slow for the tail is
     served from the log until it has caught up. Raises StreamGoneError.
     """
     cursor = _Cursor(index)
     sequence: int | None = None
-    catching_up = _CatchingUp(stream)
-    while not streams.stopping.is_set():
-        tail = stream.tail
-        if sequence is None or sequence < tail.before_first:
-            if cursor.index < tail.base:
+    log_reader = _LogReader(hub)
+    while not hubs.stopping.is_set():
+        buffer = hub.buffer
+        if sequence is None or sequence < buffer.before_first:
+            if cursor.index < buffer.base_index:
                 sequence = None
-                if found := await catching_up.next_entries(beat):
-                    yield cursor.take(found)
-                elif not await tail.changed(_LOG_PAUSE_SECONDS):
+                if found := await log_reader.next_entries(heartbeat_seconds):
+                    yield cursor.advance(found)
+                elif not await buffer.wait_for_change(_LOG_PAUSE_SECONDS):
                     yield []
                 continue
-            sequence = tail.before_first
-        if found := tail.since(sequence):
+            sequence = buffer.before_first
+        if found := buffer.entries_since(sequence):
             sequence += len(found)
-            if fresh := cursor.take(found):
+            if fresh := cursor.advance(found):
                 yield fresh
-        elif stream.complete:
-            cursor.check_end(stream.end().last_index)
+        elif hub.is_complete:
+            cursor.check_end(hub.outcome().last_index)
             return
         else:
-            stream.check()
-            if not await tail.changed(beat):
+            hub.raise_if_failed()
+            if not await buffer.wait_for_change(heartbeat_seconds):
                 yield []
 
 
-async def kept_entries_after(
+async def read_logged_entries_after(
     log: StreamLog, workflow_id: str, index: int, last_index: int | None
 ) -> AsyncIterator[list[StreamEntry]]:
     """What the log kept after `index` of a run that has ended, with `last_index` if that is known.
@@ -70,9 +70,9 @@ async def kept_entries_after(
             yield []
             continue
         position = page.position
-        if fresh := cursor.take(page.entries):
+        if fresh := cursor.advance(page.entries):
             yield fresh
-        if not page.more:
+        if not page.has_more:
             cursor.check_end(last_index)
             return
 
@@ -83,7 +83,7 @@ class _Cursor:
     def __init__(self, index: int) -> None:
         self.index = index
 
-    def take(self, entries: list[StreamEntry]) -> list[StreamEntry]:
+    def advance(self, entries: list[StreamEntry]) -> list[StreamEntry]:
         """Those among them that are new to the reader. Raises StreamGoneError where one is missing before them."""
         fresh = []
         for entry in entries:
@@ -100,18 +100,18 @@ class _Cursor:
             raise StreamGoneError(self.index)
 
 
-class _CatchingUp:
+class _LogReader:
     """A reader's own way through the log, always forward."""
 
-    def __init__(self, stream: LiveStream) -> None:
-        self._stream = stream
+    def __init__(self, hub: StreamHub) -> None:
+        self._hub = hub
         self._position: Any = None
 
-    async def next_entries(self, beat: float) -> list[StreamEntry]:
-        """The next entries of the log; none if there are none within `beat` seconds."""
+    async def next_entries(self, heartbeat_seconds: float) -> list[StreamEntry]:
+        """The next entries of the log; none if there are none within `heartbeat_seconds` seconds."""
         try:
-            async with asyncio.timeout(beat):
-                page = await self._stream.log.read(self._stream.workflow_id, self._position, wait=False)
+            async with asyncio.timeout(heartbeat_seconds):
+                page = await self._hub.log.read(self._hub.workflow_id, self._position, wait=False)
         except TimeoutError:
             return []
         except StreamLogError:

@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 Answer = TypeVar("Answer")
 
 
-async def asked(answer: Awaitable[Answer]) -> Answer:
+async def propagate_cancel(command: Awaitable[Answer]) -> Answer:
     """Redis' answer; raises CancelledError where the client library does not.
 
     redis-py (8.1) swallows a cancellation that comes while it reads an answer, 7 in 100 of those at a random moment:
     the task that was told to end goes on as if nothing had been said, and whoever waits for its end waits for ever.
     """
     try:
-        return await answer
+        return await command
     finally:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -23,7 +23,7 @@ async def asked(answer: Awaitable[Answer]) -> Answer:
 
 
 @asynccontextmanager
-async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def run_in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Does the work for as long as the block runs."""
     task = asyncio.create_task(work)
     try:

@@ -14,17 +14,17 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from adapters.streams.redis_client import asked, in_background
-from adapters.streams.redis_news import RedisNews
-from adapters.streams.redis_writes import RedisWrites, Write
+from adapters.streams.redis_client import propagate_cancel, run_in_background
+from adapters.streams.redis_news import RedisTailer
+from adapters.streams.redis_writes import RedisBatcher, StreamWrite
 from contracts.streams import StreamClosedError, StreamEntry, StreamLogError, StreamPage
 
 FIELD = b"entries"
 _PAGE = 50
 
 # A write costs little, and takes along what other streams have to write at the same moment.
-_PAUSE = 0.005
-_PAUSE_FOLLOWED_HERE = 0.25
+_WRITE_INTERVAL_SECONDS = 0.005
+_LOCAL_WRITE_INTERVAL_SECONDS = 0.25
 
 
 class RedisUnusableError(Exception):
@@ -32,7 +32,7 @@ class RedisUnusableError(Exception):
 
 
 @asynccontextmanager
-async def opened_redis_log(url: str, namespace: str, lifetime: float) -> AsyncIterator["RedisStreamLog"]:
+async def open_redis_log(url: str, namespace: str, lifetime: float) -> AsyncIterator["RedisStreamLog"]:
     """The log in a Redis that answered, for as long as the block runs. A stream is kept for `lifetime` seconds after
     its last word. Raises RedisUnusableError.
     """
@@ -51,9 +51,9 @@ async def opened_redis_log(url: str, namespace: str, lifetime: float) -> AsyncIt
             raise RedisUnusableError(f"Redis does not answer: {error}") from None
         if int(version.partition(".")[0]) < 7:
             raise RedisUnusableError(f"Redis {version} is too old; streams need Redis 7 or newer")
-        news, writes = RedisNews(redis, FIELD), RedisWrites(redis, round(lifetime))
-        async with in_background(news.run()), in_background(writes.run()):
-            yield RedisStreamLog(redis, namespace, news, writes)
+        tailer, batcher = RedisTailer(redis, FIELD), RedisBatcher(redis, round(lifetime))
+        async with run_in_background(tailer.run()), run_in_background(batcher.run()):
+            yield RedisStreamLog(redis, namespace, tailer, batcher)
     finally:
         await redis.aclose()
 
@@ -61,58 +61,58 @@ async def opened_redis_log(url: str, namespace: str, lifetime: float) -> AsyncIt
 class RedisStreamLog:
     """Keys are `sevenfold:stream:<namespace>:<workflow id>`."""
 
-    def __init__(self, redis: "Redis", namespace: str, news: RedisNews, writes: RedisWrites) -> None:
+    def __init__(self, redis: "Redis", namespace: str, tailer: RedisTailer, batcher: RedisBatcher) -> None:
         self._redis = redis
         self._prefix = f"sevenfold:stream:{namespace}:"
-        self._news = news
-        self._writes = writes
+        self._tailer = tailer
+        self._batcher = batcher
 
-    def writer(self, workflow_id: str, deadline: datetime, *, repeated: bool) -> "RedisStreamWriter":
+    def writer(self, workflow_id: str, deadline: datetime, *, is_retry: bool) -> "RedisStreamWriter":
         """A writer for one attempt of the run; a stream in Redis knows neither deadline nor limit."""
-        return RedisStreamWriter(self._prefix + workflow_id, self._writes)
+        return RedisStreamWriter(self._prefix + workflow_id, self._batcher)
 
-    def pause(self, *, followed_here: bool, age: float, writers: int) -> float:
+    def write_interval(self, *, has_local_readers: bool, age_seconds: float, writer_count: int) -> float:
         """Seconds between two writes; see `contracts.streams.StreamLog`."""
-        return _PAUSE_FOLLOWED_HERE if followed_here else _PAUSE
+        return _LOCAL_WRITE_INTERVAL_SECONDS if has_local_readers else _WRITE_INTERVAL_SECONDS
 
     async def read(self, workflow_id: str, position: bytes | None, *, wait: bool) -> StreamPage:
         """The next batches; `position` is the id of the last one."""
         key = self._prefix + workflow_id
         try:
-            batches = [] if wait and self._news.follows(key, position) else await self._after(key, position)
+            batches = [] if wait and self._tailer.is_tailing(key, position) else await self._read_after(key, position)
             if not batches and wait:
-                batches = await self._news.after(key, position)
+                batches = await self._tailer.wait_after(key, position)
         except RedisError as error:
             raise StreamLogError(f"Redis: {error}") from error
         entries = [StreamEntry.parse(line) for _, batch in batches for line in batch.decode().split("\n")]
-        return StreamPage(entries, batches[-1][0] if batches else position, more=len(batches) == _PAGE)
+        return StreamPage(entries, batches[-1][0] if batches else position, has_more=len(batches) == _PAGE)
 
     async def last_index(self, workflow_id: str) -> int:
         """The first part of the last entry's id."""
         try:
-            found: Any = await asked(self._redis.xrevrange(self._prefix + workflow_id, count=1))
+            found: Any = await propagate_cancel(self._redis.xrevrange(self._prefix + workflow_id, count=1))
         except RedisError as error:
             raise StreamLogError(f"Redis: {error}") from error
         return int(found[0][0].partition(b"-")[0]) if found else 0
 
-    async def _after(self, key: str, position: bytes | None) -> list[tuple[bytes, bytes]]:
+    async def _read_after(self, key: str, position: bytes | None) -> list[tuple[bytes, bytes]]:
         first = b"-" if position is None else b"(" + position
-        found: Any = await asked(self._redis.xrange(key, min=first, count=_PAGE))
+        found: Any = await propagate_cancel(self._redis.xrange(key, min=first, count=_PAGE))
         return [(identity, fields[FIELD]) for identity, fields in found]
 
 
 class RedisStreamWriter:
     """Writes batches. One that is sent twice is kept twice, with the same indexes: readers take each but once."""
 
-    def __init__(self, key: str, writes: RedisWrites) -> None:
+    def __init__(self, key: str, batcher: RedisBatcher) -> None:
         self._key = key
-        self._writes = writes
+        self._batcher = batcher
 
     async def append(self, entries: Sequence[StreamEntry]) -> None:
         """See `contracts.streams.StreamWriter`."""
         batch = "\n".join(entry.text for entry in entries).encode()  # JSON has no line breaks of its own
         try:
-            await self._writes.done(Write(self._key, f"{entries[-1].index}-*", {FIELD: batch}))
+            await self._batcher.write(StreamWrite(self._key, f"{entries[-1].index}-*", {FIELD: batch}))
         except ResponseError as error:
             if "equal or smaller" in str(error):
                 raise StreamClosedError("A later attempt writes this stream.") from error

@@ -8,7 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from adapters.streams.redis_client import asked
+from adapters.streams.redis_client import propagate_cancel
 
 Batches = list[tuple[bytes, bytes]]
 
@@ -24,116 +24,118 @@ _START = b"0-0"
 
 
 @dataclass
-class _Followed:
-    """A stream that is waited for. `given` is the id of the last entry handed out, `read` that of the last read."""
+class _TailedStream:
+    """A stream that is waited for. `delivered_id` is the id of the last entry handed out, `read_id` that of the last
+    read.
+    """
 
-    given: bytes
-    read: bytes
+    delivered_id: bytes
+    read_id: bytes
     batches: Batches = field(default_factory=list)
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
     error: RedisError | None = None
-    waiters: int = 0
-    asked_at: float = field(default_factory=time.monotonic)
+    waiter_count: int = 0
+    requested_at: float = field(default_factory=time.monotonic)
 
     @property
-    def wanted(self) -> bool:
+    def needs_read(self) -> bool:
         # what was not taken yet is enough: nothing grows behind one who does not come for it
         return not self.batches and self.error is None
 
 
-class RedisNews:
+class RedisTailer:
     """What comes in the streams that are waited for, as long as `run` does."""
 
     def __init__(self, redis: "Redis", name: bytes) -> None:
         self._redis = redis
         self._name = name
-        self._followed: dict[str, _Followed] = {}
-        self._more = asyncio.Event()
+        self._tailed: dict[str, _TailedStream] = {}
+        self._reader_wanted = asyncio.Event()
         self._client_id = 0
-        self._blocked = False
+        self._is_blocked = False
 
-    def follows(self, key: str, position: bytes | None) -> bool:
+    def is_tailing(self, key: str, position: bytes | None) -> bool:
         """Whether the stream is waited for from that position on."""
-        followed = self._followed.get(key)
-        return followed is not None and followed.given == (position or _START)
+        tailed = self._tailed.get(key)
+        return tailed is not None and tailed.delivered_id == (position or _START)
 
-    async def after(self, key: str, position: bytes | None) -> Batches:
+    async def wait_after(self, key: str, position: bytes | None) -> Batches:
         """Waits for the entries after a position, which is the newest there is. Raises RedisError."""
         start = position or _START
-        followed = self._followed.get(key)
-        if anew := followed is None or followed.given != start:
-            if followed is not None:  # there is one follower of a run here, by design
-                followed.error = RedisError("followed from another place")
-                followed.news.set()
-            followed = self._followed[key] = _Followed(given=start, read=start)
-        followed.asked_at = time.monotonic()
-        followed.waiters += 1
+        tailed = self._tailed.get(key)
+        if is_new := tailed is None or tailed.delivered_id != start:
+            if tailed is not None:  # there is one follower of a run here, by design
+                tailed.error = RedisError("followed from another place")
+                tailed.changed.set()
+            tailed = self._tailed[key] = _TailedStream(delivered_id=start, read_id=start)
+        tailed.requested_at = time.monotonic()
+        tailed.waiter_count += 1
         try:
-            if anew:
-                await self._interrupt()
-            await followed.news.wait()
+            if is_new:
+                await self._interrupt_read()
+            await tailed.changed.wait()
         except asyncio.CancelledError:
-            if followed.waiters == 1:  # else somebody else has taken its place already
-                self._drop(key, followed)
+            if tailed.waiter_count == 1:  # else somebody else has taken its place already
+                self._drop(key, tailed)
             raise
         finally:
-            followed.waiters -= 1
-        if followed.error is not None:
-            self._drop(key, followed)
-            raise followed.error
-        batches, followed.batches = followed.batches, []
+            tailed.waiter_count -= 1
+        if tailed.error is not None:
+            self._drop(key, tailed)
+            raise tailed.error
+        batches, tailed.batches = tailed.batches, []
         if batches:
-            followed.given = batches[-1][0]
-        followed.news.clear()
-        self._more.set()
+            tailed.delivered_id = batches[-1][0]
+        tailed.changed.clear()
+        self._reader_wanted.set()
         return batches
 
-    def _drop(self, key: str, followed: _Followed) -> None:
-        if self._followed.get(key) is followed:
-            del self._followed[key]
+    def _drop(self, key: str, tailed: _TailedStream) -> None:
+        if self._tailed.get(key) is tailed:
+            del self._tailed[key]
 
-    async def _interrupt(self) -> None:
-        self._more.set()
-        if self._blocked:
-            await asked(self._redis.client_unblock(self._client_id))
+    async def _interrupt_read(self) -> None:
+        self._reader_wanted.set()
+        if self._is_blocked:
+            await propagate_cancel(self._redis.client_unblock(self._client_id))
 
     async def run(self) -> None:
         """Asks Redis for news until it is cancelled."""
         async with self._redis.client() as connection:
             while True:
                 try:
-                    self._client_id = await asked(connection.client_id())
+                    self._client_id = await propagate_cancel(connection.client_id())
                     while True:
                         await self._read(connection)
                 except RedisError as error:
-                    for followed in self._followed.values():
-                        followed.error = error
-                        followed.news.set()
+                    for tailed in self._tailed.values():
+                        tailed.error = error
+                        tailed.changed.set()
                     await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _read(self, connection: "Redis") -> None:
         idle = time.monotonic() - _IDLE_SECONDS
-        for key, followed in list(self._followed.items()):
-            if followed.asked_at < idle and not followed.waiters:
-                self._drop(key, followed)
-        wanted: dict[Any, Any] = {key: followed.read for key, followed in self._followed.items() if followed.wanted}
-        if not wanted:
-            self._more.clear()
-            await self._more.wait()
+        for key, tailed in list(self._tailed.items()):
+            if tailed.requested_at < idle and not tailed.waiter_count:
+                self._drop(key, tailed)
+        positions: dict[Any, Any] = {key: tailed.read_id for key, tailed in self._tailed.items() if tailed.needs_read}
+        if not positions:
+            self._reader_wanted.clear()
+            await self._reader_wanted.wait()
             return
-        self._blocked = True
+        self._is_blocked = True
         try:
-            answer: Any = await asked(connection.xread(wanted, count=_PAGE, block=_BLOCK_MILLISECONDS))
+            answer: Any = await propagate_cancel(connection.xread(positions, count=_PAGE, block=_BLOCK_MILLISECONDS))
         finally:
-            self._blocked = False
+            self._is_blocked = False
         for key, messages in answer.items() if isinstance(answer, dict) else answer or []:
-            self._take(key.decode(), messages, wanted)
+            self._deliver(key.decode(), messages, positions)
 
-    def _take(self, key: str, messages: Any, asked: dict[Any, Any]) -> None:
-        followed = self._followed.get(key)
-        if followed is None or not messages or followed.read is not asked[key]:
+    def _deliver(self, key: str, messages: Any, positions: dict[Any, Any]) -> None:
+        tailed = self._tailed.get(key)
+        if tailed is None or not messages or tailed.read_id is not positions[key]:
             return  # nobody waits for these any more
         batches = [(identity, fields[self._name]) for identity, fields in messages]
-        followed.batches = batches
-        followed.read = batches[-1][0]
-        followed.news.set()
+        tailed.batches = batches
+        tailed.read_id = batches[-1][0]
+        tailed.changed.set()

@@ -7,11 +7,11 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from adapters.streams.redis_client import asked
+from adapters.streams.redis_client import propagate_cancel
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class StreamWrite:
     """One entry for a Redis Stream."""
 
     key: str
@@ -19,28 +19,28 @@ class Write:
     fields: dict[Any, Any]
 
 
-class RedisWrites:
+class RedisBatcher:
     """Writes as long as `run` runs; `lifetime` is in seconds, from a stream's last entry on."""
 
     def __init__(self, redis: "Redis", lifetime: int) -> None:
         self._redis = redis
         self._lifetime = lifetime
-        self._waiting: list[tuple[Write, asyncio.Future[None]]] = []
-        self._news = asyncio.Event()
+        self._pending: list[tuple[StreamWrite, asyncio.Future[None]]] = []
+        self._has_pending = asyncio.Event()
 
-    async def done(self, write: Write) -> None:
+    async def write(self, entry: StreamWrite) -> None:
         """Returns when Redis has it. Raises RedisError."""
         future = asyncio.get_running_loop().create_future()
-        self._waiting.append((write, future))
-        self._news.set()
+        self._pending.append((entry, future))
+        self._has_pending.set()
         await future
 
     async def run(self) -> None:
         """Sends what waits until it is cancelled."""
         while True:
-            await self._news.wait()
-            self._news.clear()
-            batch, self._waiting = self._waiting, []
+            await self._has_pending.wait()
+            self._has_pending.clear()
+            batch, self._pending = self._pending, []
             outcomes: list[Any]
             try:
                 outcomes = await self._send([write for write, _ in batch])
@@ -54,11 +54,11 @@ class RedisWrites:
                 else:
                     future.set_result(None)
 
-    async def _send(self, writes: list[Write]) -> list[Any]:
+    async def _send(self, writes: list[StreamWrite]) -> list[Any]:
         pipeline = self._redis.pipeline(transaction=False)
         for write in writes:
             pipeline.xadd(write.key, write.fields, id=write.identity)
         for key in {write.key for write in writes}:
             pipeline.expire(key, self._lifetime)
-        answers = await asked(pipeline.execute(raise_on_error=False))
+        answers = await propagate_cancel(pipeline.execute(raise_on_error=False))
         return list(answers[: len(writes)])

@@ -9,11 +9,11 @@ from contracts.streams import EntryKind, StreamEntry
 
 # What is kept beside what the log does not have yet: some seconds of a model's output. A reader who falls further
 # behind catches up from the log.
-_KEPT_ENTRIES = 64
-_KEPT_BYTES = 64_000
+_MAX_ENTRIES = 64
+_MAX_BYTES = 64_000
 
 
-class Tail:
+class ReplayBuffer:
     """A bounded run of entries. Every entry has a sequence number of its own here, counted from 1; readers hold the
     number of the last one they had, and nothing is kept per reader.
     """
@@ -22,13 +22,13 @@ class Tail:
         self._entries: deque[StreamEntry] = deque()
         self._bytes = 0
         self._progress = ""
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiters: set[asyncio.Future[None]] = set()
         self.sequence = 0
-        self.confirmed = 0
+        self.confirmed_sequence = 0
         self.unconfirmed_bytes = 0
         self.last_index = 0
         # The index after which everything is here.
-        self.base = 0
+        self.base_index = 0
 
     @property
     def before_first(self) -> int:
@@ -38,21 +38,21 @@ class Tail:
     @property
     def unconfirmed(self) -> list[StreamEntry]:
         """What the log does not have yet."""
-        return self.since(self.confirmed)
+        return self.entries_since(self.confirmed_sequence)
 
     @property
     def unconfirmed_count(self) -> int:
         """How many those are."""
-        return self.sequence - self.confirmed
+        return self.sequence - self.confirmed_sequence
 
-    def begin_after(self, index: int) -> None:
+    def restart_after(self, index: int) -> None:
         """Nothing up to this index is here any more: whoever wants it has to ask the log."""
         self._entries.clear()
         self._bytes = self.unconfirmed_bytes = 0
         self.sequence += 1  # so that every reader is behind
-        self.confirmed = self.sequence
-        self.base = self.last_index = index
-        self.wake()
+        self.confirmed_sequence = self.sequence
+        self.base_index = self.last_index = index
+        self.notify()
 
     def append(self, entry: StreamEntry, *, confirmed: bool) -> None:
         """Adds what comes next; what is here already is left as it is."""
@@ -68,26 +68,26 @@ class Tail:
         self._bytes += entry.size
         self.sequence += 1
         if confirmed:
-            self.confirmed = self.sequence
+            self.confirmed_sequence = self.sequence
         else:
             self.unconfirmed_bytes += entry.size
         self._evict()
-        self.wake()
+        self.notify()
 
     def confirm(self, sequence: int) -> None:
         """The log has all up to this one now. It may be the last word of an attempt that is void."""
-        if sequence > self.confirmed:
-            confirmed = self.since(self.confirmed, sequence - self.confirmed)
+        if sequence > self.confirmed_sequence:
+            confirmed = self.entries_since(self.confirmed_sequence, sequence - self.confirmed_sequence)
             self.unconfirmed_bytes -= sum(entry.size for entry in confirmed)
-            self.confirmed = sequence
+            self.confirmed_sequence = sequence
             self._evict()
 
-    def confirm_lost(self) -> None:
+    def discard_unconfirmed(self) -> None:
         """An attempt has ended; what it could not hand to the log is void, and stays for those who saw it."""
-        self.confirmed = self.sequence
+        self.confirmed_sequence = self.sequence
         self.unconfirmed_bytes = 0
 
-    def since(self, sequence: int, limit: int = 1_000) -> list[StreamEntry]:
+    def entries_since(self, sequence: int, limit: int = 1_000) -> list[StreamEntry]:
         """The entries after a sequence number that is not before the oldest."""
         skipped = sequence - self.before_first
         if skipped * 2 < len(self._entries):
@@ -97,25 +97,25 @@ class Tail:
 
     def _evict(self) -> None:
         while (
-            len(self._entries) > _KEPT_ENTRIES or self._bytes > _KEPT_BYTES
-        ) and self.before_first < self.confirmed:
+            len(self._entries) > _MAX_ENTRIES or self._bytes > _MAX_BYTES
+        ) and self.before_first < self.confirmed_sequence:
             oldest = self._entries.popleft()
             self._bytes -= oldest.size
-            self.base = oldest.index
+            self.base_index = oldest.index
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Tells everybody who waits."""
-        waiting, self._waiting = self._waiting, set()
+        waiting, self._waiters = self._waiters, set()
         for future in waiting:
             if not future.done():
                 future.set_result(None)
 
-    async def changed(self, seconds: float) -> bool:
+    async def wait_for_change(self, seconds: float) -> bool:
         """Waits for the next change; False when there is none in time. Nothing may be awaited between looking at the
         tail and calling this.
         """
         future = asyncio.get_running_loop().create_future()
-        self._waiting.add(future)
+        self._waiters.add(future)
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -123,4 +123,4 @@ class Tail:
                     return True
             return False
         finally:
-            self._waiting.discard(future)
+            self._waiters.discard(future)

@@ -3,7 +3,7 @@
 import asyncio
 
 
-class Wakeup:
+class LightEvent:
     """An `asyncio.Event` for one waiter at a time. That of the library has a queue for them, 760 bytes while nobody
     waits, and an open stream has several of these.
     """
@@ -23,7 +23,7 @@ class Wakeup:
         """Wakes who waits, and lets the next one pass."""
         self._set = True
         if self._waiter is not None:
-            _wake(self._waiter)
+            _resolve(self._waiter)
 
     def clear(self) -> None:
         """From now on one has to wait again."""
@@ -35,7 +35,7 @@ class Wakeup:
             return
         loop = asyncio.get_running_loop()
         waiter = self._waiter = loop.create_future()
-        timer = None if seconds is None else loop.call_later(seconds, _wake, waiter)
+        timer = None if seconds is None else loop.call_later(seconds, _resolve, waiter)
         try:
             await waiter
         finally:
@@ -45,6 +45,6 @@ class Wakeup:
                 self._waiter = None
 
 
-def _wake(waiter: asyncio.Future[None]) -> None:
+def _resolve(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)

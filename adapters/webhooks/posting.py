@@ -11,13 +11,13 @@ from adapters.outbound.addresses import UnsafeUrlError
 from adapters.outbound.bounded import read_prefix
 from adapters.outbound.connections import UnresolvableError
 from adapters.outbound.retry_after import retry_after_seconds
-from contracts.webhooks import Attempt, AttemptOutcome, AttemptVerdict
+from contracts.webhooks import AttemptOutcome, AttemptResult, DeliveryAttempt
 
 # For an exchange as a whole.
 TIMEOUT_SECONDS = 15.0
 
 _ANSWER_BYTES = 1_000
-_PAUSING = (429, 503)
+_RETRY_AFTER_STATUSES = (429, 503)
 _GONE = 410
 
 
@@ -29,54 +29,54 @@ class WebhookPoster:
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> AttemptOutcome:
         """What came of it; nothing is raised, whatever the receiver does."""
-        at, begun = datetime.now(UTC), time.monotonic()
+        at, started_at = datetime.now(UTC), time.monotonic()
         status: int | None = None
         answer, reason, pause = "", "", 0.0
-        verdict = AttemptVerdict.FAILED
+        result = AttemptResult.FAILED
         try:
             async with self._client.stream(
                 "POST", url, content=body, headers={"Content-Type": "application/json", **headers}
             ) as response:
                 status = response.status_code
-                verdict, reason = _judged(response)
+                result, reason = _classify(response)
                 pause = _retry_after(response)
                 # its word counts already, however it goes on
                 with suppress(httpx.TransportError):
                     answer = (await read_prefix(response, _ANSWER_BYTES)).decode(errors="replace")
         except UnsafeUrlError as error:
-            verdict, reason = AttemptVerdict.FINAL, str(error)
+            result, reason = AttemptResult.FINAL, str(error)
         except httpx.TransportError as error:
             if status is None:
-                reason = _told(error)
-        attempt = Attempt(
+                reason = _describe_error(error)
+        attempt = DeliveryAttempt(
             at=at,
             status=status,
             error=reason if status is None else None,
-            milliseconds=round((time.monotonic() - begun) * 1000),
+            milliseconds=round((time.monotonic() - started_at) * 1000),
             answer=answer,
         )
-        return AttemptOutcome(verdict=verdict, attempt=attempt, reason=reason, retry_after=pause)
+        return AttemptOutcome(result=result, attempt=attempt, reason=reason, retry_after=pause)
 
 
-def _judged(response: httpx.Response) -> tuple[AttemptVerdict, str]:
+def _classify(response: httpx.Response) -> tuple[AttemptResult, str]:
     status = response.status_code
     if response.is_success:
-        return AttemptVerdict.DELIVERED, ""
+        return AttemptResult.DELIVERED, ""
     if status == _GONE:
-        return AttemptVerdict.FINAL, "The receiver answered 410: it wants no more."
+        return AttemptResult.FINAL, "The receiver answered 410: it wants no more."
     if response.is_redirect:
-        return AttemptVerdict.FAILED, f"The receiver answered {status}; redirects are not followed."
-    return AttemptVerdict.FAILED, f"The receiver answered {status}."
+        return AttemptResult.FAILED, f"The receiver answered {status}; redirects are not followed."
+    return AttemptResult.FAILED, f"The receiver answered {status}."
 
 
 def _retry_after(response: httpx.Response) -> float:
     """Seconds, at most a day; 0 where none were asked for."""
-    if response.status_code not in _PAUSING:
+    if response.status_code not in _RETRY_AFTER_STATUSES:
         return 0.0
     return retry_after_seconds(response.headers.get("Retry-After")) or 0.0
 
 
-def _told(error: httpx.TransportError) -> str:
+def _describe_error(error: httpx.TransportError) -> str:
     """Not httpx's own words: they may hold the URL."""
     if isinstance(error, UnresolvableError):
         return "The receiver's host name could not be resolved."

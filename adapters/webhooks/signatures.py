@@ -39,7 +39,7 @@ class SignatureError(Exception):
     """A delivery that is not to be trusted. The message says why, without a word of the secret."""
 
 
-def signed_headers(secrets: Sequence[str], webhook_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+def sign_headers(secrets: Sequence[str], webhook_id: str, timestamp: int, body: bytes) -> dict[str, str]:
     """The headers of a delivery that is sent at `timestamp` (unix seconds).
 
     `secrets` are those in force, newest first: several while one takes over from another, and each then signs
@@ -74,9 +74,9 @@ def verify(
     such a delivery, or one of the other form whose headers he leaves out, can send it again at any time. A receiver
     that wants none of that refuses BODY_ONLY.
 
-    Raises SignatureError whatever is in the headers; ValueError as `signed_headers` does for the secrets.
+    Raises SignatureError whatever is in the headers; ValueError as `sign_headers` does for the secrets.
     """
-    found = joined(headers.items())
+    found = join_headers(headers.items())
     if any(name in found for name in (_ID, _TIMESTAMP, SignatureForm.STANDARD)):
         _verify_standard(secrets, found, body, now, tolerance)
         return SignatureForm.STANDARD
@@ -88,7 +88,7 @@ def verify(
     return SignatureForm.BODY_ONLY
 
 
-def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+def join_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Headers by their names in lower case. The values of one that stands twice are joined, as HTTP has it.
 
     No such value has the form of ours: otherwise one could be verified, and the other be believed.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adapters.webhooks.signatures import TOLERANCE_SECONDS, SignatureError, SignatureForm, joined, verify
+from adapters.webhooks.signatures import TOLERANCE_SECONDS, SignatureError, SignatureForm, join_headers, verify
 
 DEFAULT_SECRET_ENV = "SEVENFOLD_WEBHOOK_SECRET"  # noqa: S105 (a variable's name)
 
@@ -79,4 +79,4 @@ def _headers(raw: bytes) -> dict[str, str]:
                 continue
             raise typer.BadParameter(f"line {number} is not `Name: value`", param_hint="--headers")
         pairs.append((name, value.strip()))
-    return joined(pairs)
+    return join_headers(pairs)

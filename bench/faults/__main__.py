@@ -54,10 +54,10 @@ def main() -> None:
     if unfinished:
         ledger.note(unfinished)
     minutes = (time.monotonic() - began) / 60
-    told = report(ledger, f"Seed {arguments.seed}, {arguments.rate:g} runs a second, {minutes:.1f} minutes.")
-    print(f"\n{told}")
+    summary = report(ledger, f"Seed {arguments.seed}, {arguments.rate:g} runs a second, {minutes:.1f} minutes.")
+    print(f"\n{summary}")
     if arguments.report:
-        arguments.report.write_text(told, encoding="utf-8")
+        arguments.report.write_text(summary, encoding="utf-8")
     sys.exit(1 if ledger.broken or unfinished else 0)
 
 

@@ -16,14 +16,14 @@ JOURNAL = "FAULTS_JOURNAL"
 LARGE = 300_000
 
 
-def answer_to(said: str, *, large: bool = False) -> str:
+def answer_to(text: str, *, large: bool = False) -> str:
     """What these agents answer."""
-    return f"the answer to {said}{'.' * LARGE if large else ''}"
+    return f"the answer to {text}{'.' * LARGE if large else ''}"
 
 
-def pieces_of(said: str, count: int) -> list[str]:
+def pieces_of(text: str, count: int) -> list[str]:
     """What the speaking agent says, piece by piece."""
-    return [f"{said}:{number} " for number in range(1, count + 1)]
+    return [f"{text}:{number} " for number in range(1, count + 1)]
 
 
 async def word(request: AgentRequest) -> str:
@@ -35,13 +35,13 @@ async def word(request: AgentRequest) -> str:
 
 async def worker(request: AgentRequest) -> AsyncIterator[AgentEvent]:
     """Work on a task for `params.seconds`, telling how far it is."""
-    said = str(request.params["say"])
-    _note(request, said)
+    text = str(request.params["say"])
+    _note(request, text)
     for percent in (25, 50, 75):
         await _pause(request, 0.25)
         yield Progress(percent=percent, note=f"{percent} of 100")
     await _pause(request, 0.25)
-    yield Reply(response=answer_to(said))
+    yield Reply(response=answer_to(text))
 
 
 async def item(request: AgentRequest) -> str:
@@ -55,25 +55,25 @@ async def item(request: AgentRequest) -> str:
 async def reader(request: AgentRequest) -> str:
     """Read a document."""
     document = request.data["document"]
-    said = str(document["text"]) if isinstance(document, dict) else ""
-    _note(request, said)
+    text = str(document["text"]) if isinstance(document, dict) else ""
+    _note(request, text)
     await _pause(request)
-    return answer_to(said)
+    return answer_to(text)
 
 
 async def reactor(request: AgentRequest) -> dict[str, Any]:
     """React to an event; what it found is what a derived event says."""
-    said = str(request.data["key"])
-    _note(request, said)
+    text = str(request.data["key"])
+    _note(request, text)
     await asyncio.sleep(float(str(request.data.get("seconds", 0))))
-    return {"response": answer_to(said), "data": {"key": said}}
+    return {"response": answer_to(text), "data": {"key": text}}
 
 
 async def speaker(request: AgentRequest) -> AsyncIterator[AgentEvent]:
     """Say `params.count` pieces, `params.pause` seconds apart."""
-    said = str(request.query)
-    _note(request, said)
-    for piece in pieces_of(said, int(str(request.params["count"]))):
+    text = str(request.query)
+    _note(request, text)
+    for piece in pieces_of(text, int(str(request.params["count"]))):
         await asyncio.sleep(float(str(request.params["pause"])))
         yield Delta(text=piece)
     yield Reply()

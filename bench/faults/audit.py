@@ -12,13 +12,20 @@ from bench.faults.doors import problem_in
 from bench.faults.ledger import Ledger, Run
 from bench.faults.patterns import World
 from bench.faults.stack import Stack
-from contracts.identity import DEFAULT_TENANT, workflow_id
+from contracts.identity import DEFAULT_TENANT, build_workflow_id
 
 _AT_ONCE = 8
 _SECONDS = 120.0
 
 # What lives as long as there is use for it, and begins anew under its id.
-_LASTING = ("SubscriptionRegistry", "AgentCircuit", "AgentLimits", "WebhookReceiver", "EventLane", "PayloadCleanup")
+_LASTING = (
+    "SubscriptionRegistry",
+    "CircuitBreaker",
+    "AgentLimits",
+    "EndpointHealth",
+    "OrderingSemaphore",
+    "PayloadCleanup",
+)
 
 
 async def audit(stack: Stack, world: World, runs: list[Run]) -> None:
@@ -90,7 +97,7 @@ async def _read_one(world: World, run: Run) -> None:
     elif found["status"] in ("queued", "processing"):
         run.lost = run.lost or "still open at the end"
     elif run.lost.startswith("not ended") and found["status"] == "completed":
-        world.doors.ledger.note(f"{run}: {run.lost}, but it has by the end; no longer counted as lost")
+        world.api.ledger.note(f"{run}: {run.lost}, but it has by the end; no longer counted as lost")
         run.lost, run.ended = "", True
     elif run.response is not None and found["result"]["response"] != run.response:
         run.lost = run.lost or "another result than before"
@@ -98,7 +105,7 @@ async def _read_one(world: World, run: Run) -> None:
 
 async def _read(world: World, path: str) -> dict[str, Any] | None:
     for _ in range(20):
-        answer = await world.doors.once("GET", path)
+        answer = await world.api.once("GET", path)
         if answer is not None and answer.is_success:
             return dict(answer.json())
         if answer is not None and problem_in(answer).get("type", "").endswith("not-found"):
@@ -119,11 +126,11 @@ async def _count_workflows(stack: Stack, runs: list[Run], ledger: Ledger) -> Non
             left_open[execution.workflow_type] += 1
             examples[execution.workflow_type] = execution.id
     for run in runs:
-        times = max((executions[workflow_id(DEFAULT_TENANT, identity)] for identity in run.ids), default=0)
+        times = max((executions[build_workflow_id(DEFAULT_TENANT, identity)] for identity in run.ids), default=0)
         if times > 1:
             run.doubled = run.doubled or f"its workflow was started {times} times"
     for kind, count in left_open.items():
         ledger.note(f"{count} {kind} are open at the end, as visibility has it, such as {examples[kind]}")
-    unlisted = [run for run in runs for one in run.ids if executions[workflow_id(DEFAULT_TENANT, one)] == 0]
+    unlisted = [run for run in runs for one in run.ids if executions[build_workflow_id(DEFAULT_TENANT, one)] == 0]
     if unlisted:
         ledger.note(f"{len(unlisted)} runs are missing from visibility's list, such as {unlisted[0]}")

@@ -13,7 +13,7 @@ import nats.js.errors
 from nats.js.api import StorageType, StreamConfig
 
 from bench.faults.ledger import DoubledError, Run
-from contracts.events import event_id
+from contracts.events import build_event_id
 from contracts.identity import DEFAULT_TENANT
 
 if TYPE_CHECKING:
@@ -34,25 +34,27 @@ class Exchange:
         self._client = client
         # By the id of the event that caused them: (source, id) of each copy that came out.
         self._out: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-        self._news: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._received: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     async def prepare(self) -> None:
         """Make the stream that keeps what comes out, in files; the connector has made the other one."""
         config = StreamConfig(name="faults-out", subjects=[OUTBOUND], storage=StorageType.FILE)
         await self._client.jetstream().add_stream(config)
 
-    async def send(self, said: dict[str, Any]) -> bool:
+    async def send(self, cloud_event: dict[str, Any]) -> bool:
         """Send an event; whether the broker says that it keeps it."""
         headers = {"content-type": "application/cloudevents+json"}
         try:
-            await self._client.jetstream().publish(INBOUND, json.dumps(said).encode(), timeout=5, headers=headers)
+            await self._client.jetstream().publish(
+                INBOUND, json.dumps(cloud_event).encode(), timeout=5, headers=headers
+            )
         except _FAILURES:
             return False
         return True
 
     async def until_out(self, cause: str) -> None:
         """Wait for what an event led to, and a moment longer for a second that should not be."""
-        await self._news[cause].wait()
+        await self._received[cause].wait()
         await asyncio.sleep(1)
 
     def out(self, cause: str) -> list[tuple[str, str]]:
@@ -74,7 +76,7 @@ class Exchange:
         headers = dict(message.headers or {})
         cause = headers.get("ce-causationid", "")
         self._out[cause].append((headers.get("ce-source", ""), headers.get("ce-id", "")))
-        self._news[cause].set()
+        self._received[cause].set()
         await message.ack()
 
 
@@ -83,11 +85,11 @@ async def brokered(run: Run, world: "World") -> None:
     exchange = world.exchange
     if exchange is None:
         raise RuntimeError("there is no broker in this phase")
-    said = {"specversion": "1.0", "id": run.key, "source": SOURCE, "type": IN_TYPE, "data": {"key": run.key}}
-    while not await exchange.send(said):
-        world.doors.ledger.tell_odd("NATS", "not kept")
+    cloud_event = {"specversion": "1.0", "id": run.key, "source": SOURCE, "type": IN_TYPE, "data": {"key": run.key}}
+    while not await exchange.send(cloud_event):
+        world.api.ledger.report_odd("NATS", "not kept")
         await asyncio.sleep(world.rng.uniform(0.2, 0.8))
-    run.know(event_id(DEFAULT_TENANT, SOURCE, run.key))
+    run.know(build_event_id(DEFAULT_TENANT, SOURCE, run.key))
     await exchange.until_out(run.key)
     copies = exchange.out(run.key)
     if len(set(copies)) > 1:
@@ -95,7 +97,7 @@ async def brokered(run: Run, world: "World") -> None:
 
 
 @asynccontextmanager
-async def opened_exchange(url: str) -> AsyncIterator[Exchange]:
+async def open_exchange(url: str) -> AsyncIterator[Exchange]:
     """Connect, and read what comes out while the block runs."""
 
     async def quiet(_: Exception) -> None:

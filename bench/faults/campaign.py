@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.faults.audit import audit
-from bench.faults.brokers import opened_exchange
+from bench.faults.brokers import open_exchange
 from bench.faults.disk import small_disk
-from bench.faults.doors import Doors
+from bench.faults.doors import ApiClient
 from bench.faults.events import subscribe
 from bench.faults.injections import DISK_FAULTS, HISTORY_FAULTS, REDIS_FAULTS, Fault
 from bench.faults.ledger import Ledger, Row
@@ -89,10 +89,10 @@ class Campaign:
 
 @asynccontextmanager
 async def _world(stack: Stack, ledger: Ledger, rng: random.Random) -> AsyncIterator[World]:
-    doors = Doors(stack.ports, ledger, rng)
+    apis = ApiClient(stack.ports, ledger, rng)
     async with AsyncExitStack() as opened:
-        opened.push_async_callback(doors.close)
+        opened.push_async_callback(apis.close)
         mailbox = await opened.enter_async_context(running_mailbox(rng))
-        exchange = await opened.enter_async_context(opened_exchange(stack.nats_url)) if stack.nats_url else None
-        await subscribe(doors)
-        yield World(doors, mailbox, exchange, rng)
+        exchange = await opened.enter_async_context(open_exchange(stack.nats_url)) if stack.nats_url else None
+        await subscribe(apis)
+        yield World(apis, mailbox, exchange, rng)

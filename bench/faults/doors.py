@@ -22,7 +22,7 @@ _UNKNOWN_SECONDS = 6.0
 _OPEN = ("queued", "processing")
 
 
-class Doors:
+class ApiClient:
     """Clients of all API processes."""
 
     def __init__(self, ports: list[int], ledger: Ledger, rng: random.Random) -> None:
@@ -48,17 +48,17 @@ class Doors:
         """One of them, as a load balancer would choose."""
         return self.rng.choice(self.clients)
 
-    async def once(self, method: str, path: str, door: int | None = None, **request: Any) -> httpx.Response | None:
+    async def once(self, method: str, path: str, index: int | None = None, **request: Any) -> httpx.Response | None:
         """Send a request once; None if the connection brought no answer."""
-        client = self.any() if door is None else self.clients[door]
+        client = self.any() if index is None else self.clients[index]
         where = f"{method} /{path.split('/')[1]}"
         try:
             answer = await client.request(method, path, **request)
         except httpx.TransportError as error:
-            self.ledger.tell_odd(where, type(error).__name__)
+            self.ledger.report_odd(where, type(error).__name__)
             return None
         if answer.status_code >= 400:
-            self.ledger.tell_odd(where, told(answer))
+            self.ledger.report_odd(where, outcome_of(answer))
         return answer
 
     async def start(
@@ -69,8 +69,8 @@ class Doors:
         Raises LostError, DoubledError, RefusedError.
         """
         twins = self.rng.random() < TWINS
-        doors: list[int | None] = [0, len(self.clients) - 1] if twins else [None]
-        sending = (self._acknowledged(run, path, body, headers or {}, door) for door in doors)
+        apis: list[int | None] = [0, len(self.clients) - 1] if twins else [None]
+        sending = (self._acknowledged(run, path, body, headers or {}, index) for index in apis)
         answers = await asyncio.gather(*sending, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -79,14 +79,14 @@ class Doors:
         return answers[0]  # type: ignore[return-value]
 
     async def _acknowledged(
-        self, run: Run, path: str, body: Mapping[str, Any], headers: Mapping[str, str], door: int | None
+        self, run: Run, path: str, body: Mapping[str, Any], headers: Mapping[str, str], index: int | None
     ) -> httpx.Response:
         while True:
-            answer = await self.once("POST", path, door, json=body, headers={KEY: run.key, **headers})
+            answer = await self.once("POST", path, index, json=body, headers={KEY: run.key, **headers})
             if answer is not None and answer.is_success:
                 return answer
             check_refusal(run, answer)
-            door = None
+            index = None
             await asyncio.sleep(self.rng.uniform(0.1, 0.6))
 
     async def read(self, path: str, headers: Mapping[str, str] | None = None, **params: Any) -> httpx.Response:
@@ -129,11 +129,11 @@ def check_refusal(run: Run, answer: httpx.Response | None) -> None:
     if answer is None:
         return
     problem = problem_in(answer)
-    if problem.get("runId") and problem.get("verdict"):
+    if problem.get("runId") and problem.get("code"):
         run.know(problem["runId"])
-        raise LostError(f"ended as failed: {problem['verdict']}, {problem['detail']}")
+        raise LostError(f"ended as failed: {problem['code']}, {problem['detail']}")
     if 400 <= answer.status_code < 500 and answer.status_code not in (408, 425, 429):
-        raise RefusedError(f"{told(answer)}: {answer.text[:300]}")
+        raise RefusedError(f"{outcome_of(answer)}: {answer.text[:300]}")
 
 
 def problem_in(answer: httpx.Response) -> dict[str, Any]:
@@ -141,6 +141,6 @@ def problem_in(answer: httpx.Response) -> dict[str, Any]:
     return dict(answer.json()) if "problem+json" in answer.headers.get("content-type", "") else {}
 
 
-def told(answer: httpx.Response) -> str:
+def outcome_of(answer: httpx.Response) -> str:
     """An error in two words."""
     return f"{answer.status_code} {problem_in(answer).get('type', '').rpartition(':')[2] or answer.text[:60]}"

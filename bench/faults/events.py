@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from bench.faults.doors import Doors
+from bench.faults.doors import ApiClient
 from bench.faults.ledger import DoubledError, LostError, RefusedError, Run
 from bench.faults.patterns import REPEATED, World, check
 
@@ -23,20 +23,20 @@ SUBSCRIPTIONS: dict[str, dict[str, Any]] = {
 _ORDERED = 4
 
 
-async def subscribe(doors: Doors) -> None:
+async def subscribe(apis: ApiClient) -> None:
     """Have events reacted to. It acts in every process when this returns."""
     for name, terms in SUBSCRIPTIONS.items():
-        (await doors.clients[0].put(f"/subscriptions/{name}", json=terms)).raise_for_status()
+        (await apis.clients[0].put(f"/subscriptions/{name}", json=terms)).raise_for_status()
     await asyncio.sleep(1)
 
 
 async def event(run: Run, world: World) -> None:
     """Publish an event and look for its one reaction; now and then publish it once more."""
-    said = _cloud_event(EVENT_TYPE, run.key, {"key": run.key}, world)
-    run.know(await _published(said, world))
+    cloud_event = _cloud_event(EVENT_TYPE, run.key, {"key": run.key}, world)
+    run.know(await _published(cloud_event, world))
     await _reacted(run.id, world)
     if world.rng.random() < REPEATED:
-        run.know(await _published(said, world, "duplicate"))
+        run.know(await _published(cloud_event, world, "duplicate"))
 
 
 async def ordered(run: Run, world: World) -> None:
@@ -46,8 +46,8 @@ async def ordered(run: Run, world: World) -> None:
     accepted = []
     for number in range(_ORDERED):
         key = f"{run.key}/{number}"
-        said = _cloud_event(ORDERED_TYPE, key, {"key": key, "lane": run.key}, world)
-        accepted.append(await _published(said, world))
+        cloud_event = _cloud_event(ORDERED_TYPE, key, {"key": key, "lane": run.key}, world)
+        accepted.append(await _published(cloud_event, world))
         run.know(accepted[0])
     for identity in accepted:
         await _reacted(identity, world)
@@ -58,10 +58,10 @@ def _cloud_event(kind: str, key: str, data: dict[str, Any], world: World) -> dic
     return {"specversion": "1.0", "id": key, "source": "/faults", "type": kind, "data": {**data, "seconds": seconds}}
 
 
-async def _published(said: dict[str, Any], world: World, *expected: str) -> str:
+async def _published(cloud_event: dict[str, Any], world: World, *expected: str) -> str:
     """Send an event until it is accepted; return its id there. The first answer may be lost, so both are right."""
     while True:
-        answer = await world.doors.once("POST", "/events", json=said)
+        answer = await world.api.once("POST", "/events", json=cloud_event)
         if answer is not None and answer.is_success:
             (accepted,) = answer.json()["items"]
             if accepted["status"] not in (expected or ("accepted", "duplicate")):
@@ -75,7 +75,7 @@ async def _published(said: dict[str, Any], world: World, *expected: str) -> str:
 async def _reacted(event_id: str, world: World) -> None:
     """Wait for an event's one reaction. Raises LostError, DoubledError."""
     while True:
-        found = (await world.doors.read(f"/events/{event_id}")).json()
+        found = (await world.api.read(f"/events/{event_id}")).json()
         reactions = found["reactions"]
         if found["status"] in ("failed", "cancelled"):
             raise LostError(f"the event ended as {found['status']}: {found['error']}")

@@ -19,7 +19,7 @@ class Injected:
     """When the fault was over, as far as the campaign can end it, and the door that it hit, if it hit one."""
 
     over: float
-    door: int | None = None
+    api_index: int | None = None
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Fault:
 
 
 @contextmanager
-def _held_down(stack: Stack, *parts: Part) -> Iterator[None]:
+def _kept_down(stack: Stack, *parts: Part) -> Iterator[None]:
     """Keep the supervisor from starting these."""
     stack.down |= {part.name for part in parts}
     try:
@@ -43,7 +43,7 @@ def _held_down(stack: Stack, *parts: Part) -> Iterator[None]:
 
 
 async def _killed(stack: Stack, part: Part, pause: float) -> float:
-    with _held_down(stack, part):
+    with _kept_down(stack, part):
         part.kill()
         await asyncio.sleep(pause)
         part.start()
@@ -57,8 +57,8 @@ async def kill_worker(stack: Stack, rng: random.Random) -> Injected:
 
 async def kill_api(stack: Stack, rng: random.Random) -> Injected:
     """One of two; clients go on at the other one."""
-    door = rng.randrange(len(stack.apis))
-    return Injected(await _killed(stack, stack.apis[door], rng.uniform(0, 2)), door)
+    api_index = rng.randrange(len(stack.apis))
+    return Injected(await _killed(stack, stack.apis[api_index], rng.uniform(0, 2)), api_index)
 
 
 async def kill_connector(stack: Stack, rng: random.Random) -> Injected:
@@ -78,7 +78,7 @@ async def kill_temporal(stack: Stack, rng: random.Random) -> Injected:
 async def kill_everything(stack: Stack, rng: random.Random) -> Injected:
     """In no order."""
     parts = [*stack.stores, *stack.product]
-    with _held_down(stack, *parts):
+    with _kept_down(stack, *parts):
         for part in rng.sample(parts, len(parts)):
             part.kill()
         await asyncio.sleep(rng.uniform(0, 3))
@@ -106,18 +106,18 @@ async def stop_temporal(stack: Stack, rng: random.Random) -> Injected:
 
 async def roll(stack: Stack, rng: random.Random) -> Injected:
     """A new version is rolled out: one process after the other is told to stop, and started again."""
-    over, door = time.monotonic(), None
+    over, api_index = time.monotonic(), None
     for pair in zip(stack.workers, stack.apis, strict=True):
         for part in pair:
-            with _held_down(stack, part):
+            with _kept_down(stack, part):
                 code = await part.terminate()
                 if code != 0:
                     stack.ledger.note(f"{part.name} ended with {code} after SIGTERM: {part.tail()}")
                 part.start()
                 over = time.monotonic()
-                door = stack.apis.index(part) if part in stack.apis else door
+                api_index = stack.apis.index(part) if part in stack.apis else api_index
             await part.until_up()
-    return Injected(over, door)
+    return Injected(over, api_index)
 
 
 async def kill_nats(stack: Stack, rng: random.Random) -> Injected:
@@ -138,7 +138,7 @@ async def empty_redis(stack: Stack, rng: random.Random) -> Injected:
     """It comes back with nothing."""
     if stack.redis is None:
         raise RuntimeError("this phase has no Redis")
-    with _held_down(stack, stack.redis):
+    with _kept_down(stack, stack.redis):
         stack.redis.kill()
         await asyncio.sleep(rng.uniform(0, 3))
         await asyncio.to_thread(shutil.rmtree, stack.work / "redis" / "appendonlydir", ignore_errors=True)

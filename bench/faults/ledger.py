@@ -37,7 +37,7 @@ class Run:
     # Copies of a webhook or of a broker's message under one and the same id: the receiver's to drop.
     copies: int = 0
     response: str | None = None
-    begun: float = field(default_factory=time.monotonic)
+    started_at: float = field(default_factory=time.monotonic)
     # From its first start to the client's last look.
     seconds: float = 0.0
 
@@ -97,7 +97,7 @@ class Ledger:
         self.rows[self.fault].runs.append(run)
         return run
 
-    def tell_odd(self, where: str, what: str) -> None:
+    def report_odd(self, where: str, what: str) -> None:
         """Count what a client met."""
         self.odd[self.fault, where, what] += 1
 

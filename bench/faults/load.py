@@ -24,9 +24,9 @@ WEIGHTS: dict[str, tuple[Client, int]] = {
 }
 
 # A client gives up, or a run counts as hanging, after so many seconds. Faults take 20 at most.
-PATIENCE = 150.0
+TIMEOUT_SECONDS = 150.0
 
-MOST_IN_FLIGHT = 400
+MAX_IN_FLIGHT = 400
 
 
 class Load:
@@ -53,7 +53,7 @@ class Load:
         """Begin runs until it is cancelled."""
         while True:
             await asyncio.sleep(self._world.rng.expovariate(self._rate))
-            if len(self.following) >= MOST_IN_FLIGHT:
+            if len(self.following) >= MAX_IN_FLIGHT:
                 self.skipped += 1
                 continue
             (pattern,) = self._world.rng.choices(self._patterns, self._weights)
@@ -67,7 +67,7 @@ class Load:
 
     async def _follow(self, run: Run, client: Client) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 await client(run, self._world)
             run.ended = True
         except LostError as error:
@@ -78,17 +78,17 @@ class Load:
             run.refused = str(error)
         except TimeoutError:
             if run.acknowledged:
-                run.lost = f"not ended after {PATIENCE:.0f} s"
+                run.lost = f"not ended after {TIMEOUT_SECONDS:.0f} s"
             else:
-                self._ledger.note(f"never acknowledged within {PATIENCE:.0f} s: {run}")
+                self._ledger.note(f"never acknowledged within {TIMEOUT_SECONDS:.0f} s: {run}")
         except Exception as error:  # an answer that has not the form that was agreed
             run.lost = f"an answer cannot be read: {type(error).__name__} {error}"
-        run.seconds = time.monotonic() - run.begun
+        run.seconds = time.monotonic() - run.started_at
         if broken := run.trouble:
             print(f"  {time.strftime('%H:%M:%S')} {run}: {broken}", flush=True)
 
-    async def settled(self, seconds: float = PATIENCE + 10) -> None:
+    async def wait_until_settled(self, seconds: float = TIMEOUT_SECONDS + 10) -> None:
         """Wait until all runs that were begun by now have been followed to their ends, or given up."""
-        begun = set(self.following)
-        if begun:
-            await asyncio.wait(begun, timeout=seconds)
+        following = set(self.following)
+        if following:
+            await asyncio.wait(following, timeout=seconds)

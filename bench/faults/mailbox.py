@@ -35,7 +35,7 @@ class Mailbox:
         self._port = port
         self._rng = rng
         self._posts: defaultdict[str, list[Post]] = defaultdict(list)
-        self._news: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._received: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     def url(self, path: str) -> str:
         """Where webhooks for a path are posted to."""
@@ -47,7 +47,7 @@ class Mailbox:
 
     async def until_taken(self, path: str) -> None:
         """Wait for one, and a moment longer for a second that should not be."""
-        await self._news[path].wait()
+        await self._received[path].wait()
         await asyncio.sleep(0.5)
 
     async def __call__(
@@ -65,7 +65,7 @@ class Mailbox:
         post = Post(headers["webhook-id"], json.loads(body), taken=self._rng.random() >= _REFUSED)
         self._posts[scope["path"]].append(post)
         if post.taken:
-            self._news[scope["path"]].set()
+            self._received[scope["path"]].set()
         await send({"type": "http.response.start", "status": 204 if post.taken else 500, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 

@@ -94,13 +94,13 @@ class Part:
         if self._process is not None:
             self._process.wait(10)
 
-    async def terminate(self, patience: float = 40) -> int | None:
-        """Ask it to end; return its exit code, or None if it had to be killed after `patience` seconds."""
+    async def terminate(self, timeout_seconds: float = 40) -> int | None:
+        """Ask it to end; return its exit code, or None if it had to be killed after `timeout_seconds` seconds."""
         self.send(signal.SIGTERM)
         if self._process is None:
             return None
         try:
-            return await asyncio.to_thread(self._process.wait, patience)
+            return await asyncio.to_thread(self._process.wait, timeout_seconds)
         except subprocess.TimeoutExpired:
             self.kill()
             return None

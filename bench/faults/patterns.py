@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.faults.agents import LARGE, answer_to
 from bench.faults.brokers import Exchange
-from bench.faults.doors import Doors
+from bench.faults.doors import ApiClient
 from bench.faults.ledger import DoubledError, LostError, Run
 from bench.faults.mailbox import SECRET, Mailbox
 
@@ -24,7 +24,7 @@ LARGE_SHARE = 0.05
 class World:
     """What clients have around them."""
 
-    doors: Doors
+    api: ApiClient
     mailbox: Mailbox
     exchange: Exchange | None
     rng: random.Random
@@ -51,13 +51,13 @@ async def query(run: Run, world: World) -> None:
     body: dict[str, Any] = {"query": run.key, "agent": "word", "params": {"seconds": world.seconds(), "large": large}}
     if large:
         body["context"] = {"much": "." * LARGE}
-    answer = await world.doors.start(run, "/query", body, "queryId", {"Prefer": "wait=15"})
+    answer = await world.api.start(run, "/query", body, "queryId", {"Prefer": "wait=15"})
     expected = answer_to(run.key, large=large)
     if answer.status_code == 200:
         run.response = answer.json()["response"]
         check(run.response, expected, "the answer")
     else:
-        await world.doors.ended(run)
+        await world.api.ended(run)
         check(run.response, expected, "the result")
     await _repeat(run, world, "/query", body, "queryId", {"Prefer": "wait=15"})
 
@@ -67,11 +67,11 @@ async def hybrid(run: Run, world: World) -> None:
     long = world.rng.random() < 0.5
     body: dict[str, Any] = {"query": run.key, "agent": "word", "params": {"seconds": world.rng.uniform(1, 3)}}
     body = {**body, "durationEstimate": 60} if long else {**body, "params": {"seconds": 0.1}, "durationEstimate": 0.1}
-    answer = await world.doors.start(run, "/hybrid", body, "hybridId")
+    answer = await world.api.start(run, "/hybrid", body, "hybridId")
     if answer.status_code == 200:
         run.response = answer.json()["response"]
     else:
-        await world.doors.ended(run)
+        await world.api.ended(run)
     check(run.response, answer_to(run.key), "the answer")
     await _repeat(run, world, "/hybrid", body, "hybridId")
 
@@ -80,10 +80,10 @@ async def task(run: Run, world: World) -> None:
     """Start a task and poll it to its end, with `wait` and entity tags."""
     params = {"say": run.key, "seconds": world.seconds()}
     body = {"task": "work", "agent": "worker", "params": params}
-    await world.doors.start(run, "/tasks", body, "taskId")
+    await world.api.start(run, "/tasks", body, "taskId")
     headers: dict[str, str] = {}
     while True:
-        answer = await world.doors.read(f"/tasks/{run.id}", headers, wait=world.rng.choice((0, 5)))
+        answer = await world.api.read(f"/tasks/{run.id}", headers, wait=world.rng.choice((0, 5)))
         if answer.status_code == 200:
             state = answer.json()
             if state["status"] not in ("queued", "processing"):
@@ -102,16 +102,16 @@ async def job(run: Run, world: World) -> None:
     items = [f"{run.key}/{number}" for number in range(world.rng.randint(3, 25))]
     params = {"seconds": world.rng.choice((0, 0.05, 0.2))}
     body = {"task": "work", "agent": "item", "params": params, "data": {"items": items}, "concurrency": 5}
-    await world.doors.start(run, "/jobs", body, "jobId")
+    await world.api.start(run, "/jobs", body, "jobId")
     state: dict[str, Any] = {"status": "queued"}
     while state["status"] in ("queued", "processing"):
         await asyncio.sleep(world.rng.uniform(0.3, 1))
-        state = (await world.doors.read(f"/jobs/{run.id}")).json()
+        state = (await world.api.read(f"/jobs/{run.id}")).json()
     if state["status"] != "completed":
         raise LostError(f"ended as {state['status']}: {state.get('error')}")
     counted = {"completed": len(items), "failed": 0, "total": len(items), "percent": 100}
     check(state["progress"], counted, "the progress at the end")
-    lines = (await world.doors.read(f"/jobs/{run.id}/results")).text.splitlines()
+    lines = (await world.api.read(f"/jobs/{run.id}/results")).text.splitlines()
     found = [(line["index"], (line.get("result") or {}).get("response")) for line in map(json.loads, lines)]
     check(found, list(enumerate(map(answer_to, items))), "the list of results")
     await _repeat(run, world, "/jobs", body, "jobId")
@@ -127,17 +127,17 @@ async def analyze(run: Run, world: World) -> None:
         "webhookUrl": world.mailbox.url(path),
         "webhookSecret": SECRET,
     }
-    await world.doors.start(run, "/analyze", body, "taskId")
-    found = await world.doors.ended(run)
+    await world.api.start(run, "/analyze", body, "taskId")
+    found = await world.api.ended(run)
     check(run.response, answer_to(run.key), "the result")
     await world.mailbox.until_taken(path)
-    told = world.mailbox.taken(path)
-    for one in told:
+    posts = world.mailbox.taken(path)
+    for one in posts:
         check((one.body["taskId"], one.body["status"]), (run.id, "completed"), "what the webhook told")
         check(one.body["result"]["response"], run.response, "the result in the webhook")
-    if len({one.id for one in told}) > 1:
-        raise DoubledError(f"told by webhooks with different ids: {sorted({one.id for one in told})}")
-    check({one.id for one in told}, {found["webhook"]["deliveryId"]}, "the webhook's id")
+    if len({one.id for one in posts}) > 1:
+        raise DoubledError(f"told by webhooks with different ids: {sorted({one.id for one in posts})}")
+    check({one.id for one in posts}, {found["webhook"]["deliveryId"]}, "the webhook's id")
     await _repeat(run, world, "/analyze", body, "taskId")
 
 
@@ -146,6 +146,6 @@ async def _repeat(
 ) -> None:
     """Now and then send the start again when all is over: the same run has to answer."""
     if world.rng.random() < REPEATED:
-        answer = await world.doors.start(run, path, body, name, headers)
+        answer = await world.api.start(run, path, body, name, headers)
         if answer.headers.get("Idempotency-Replayed") != "true":
             raise DoubledError(f"started anew under its key: {answer.text[:200]}")

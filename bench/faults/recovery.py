@@ -24,7 +24,7 @@ async def until_recovered(world: World, load: Load, ledger: Ledger, injected: In
     try:
         while time.monotonic() - injected.over < _LIMIT:
             run = ledger.begin("probe", load.key())
-            asking.add(asyncio.create_task(_answered(world, run, injected.door)))
+            asking.add(asyncio.create_task(_answered(world, run, injected.api_index)))
             await asyncio.wait(asking, timeout=_PAUSE, return_when=asyncio.FIRST_COMPLETED)
             done = {task for task in asking if task.done()}
             asking -= done
@@ -39,10 +39,10 @@ async def until_recovered(world: World, load: Load, ledger: Ledger, injected: In
     return None
 
 
-async def _answered(world: World, run: Run, door: int | None) -> bool:
+async def _answered(world: World, run: Run, connection: int | None) -> bool:
     body = {"query": run.key, "agent": "word"}
     headers = {KEY: run.key, "Prefer": f"wait={_WAIT}"}
-    answer = await world.doors.once("POST", "/query", door, json=body, headers=headers)
+    answer = await world.api.once("POST", "/query", connection, json=body, headers=headers)
     if answer is None or answer.status_code != 200:
         return False
     try:

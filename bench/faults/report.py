@@ -5,7 +5,7 @@ from collections import defaultdict
 
 from bench.faults.ledger import Ledger, Row
 
-_MOST_TOLD = 60
+_MAX_SHOWN = 60
 
 _HEAD = (
     "| fault | how it is caused | injected | acknowledged | lost | doubled | misled | agent calls repeated | copies "
@@ -19,10 +19,10 @@ def report(ledger: Ledger, circumstances: str) -> str:
     parts = ["# Faults injected", circumstances, _table(rows), _explained()]
     if ledger.broken:
         broken = [f"- {run}: {run.trouble}" for run in ledger.broken]
-        parts += ["## Lost, doubled, misled or refused", "\n".join(broken[:_MOST_TOLD])]
+        parts += ["## Lost, doubled, misled or refused", "\n".join(broken[:_MAX_SHOWN])]
     parts += ["## Answers other than 2xx, and connections without an answer", _odd(ledger)]
     if ledger.notes:
-        parts += ["## Notes", "\n".join(f"- {note}" for note in ledger.notes[:_MOST_TOLD])]
+        parts += ["## Notes", "\n".join(f"- {note}" for note in ledger.notes[:_MAX_SHOWN])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -75,4 +75,4 @@ def _odd(ledger: Ledger) -> str:
     by_where: defaultdict[str, list[str]] = defaultdict(list)
     for (fault, where, what), count in sorted(ledger.odd.items()):
         by_where[fault].append(f"{where} {what}: {count}")
-    return "\n".join(f"- {fault}: {'; '.join(told)}" for fault, told in by_where.items()) or "None."
+    return "\n".join(f"- {fault}: {'; '.join(lines)}" for fault, lines in by_where.items()) or "None."

@@ -41,7 +41,7 @@ class Rounds:
                     order = [*self._rng.sample(faults, len(faults)), *order]
                 await self._round(order.pop(), order[-1])
             background[0].cancel()
-            await self._load.settled()
+            await self._load.wait_until_settled()
         finally:
             for task in (*background, *self._load.following):
                 task.cancel()
@@ -70,12 +70,12 @@ class Rounds:
         # runs that begin from now on are there when the next fault comes
         self._ledger.fault = following.name
         settling = time.monotonic()
-        await self._load.settled()
-        told = "not served again" if took is None else f"served again after {took:.2f} s"
+        await self._load.wait_until_settled()
+        recovery = "not served again" if took is None else f"served again after {took:.2f} s"
         ended = f"ended after another {time.monotonic() - settling:.1f} s"
-        self._tell(f"{fault.name}: {injected.over - began:.1f} s, {told}; {ended}", row.acknowledged[before:])
+        self._print(f"{fault.name}: {injected.over - began:.1f} s, {recovery}; {ended}", row.acknowledged[before:])
 
-    def _tell(self, what: str, runs: list[Run]) -> None:
+    def _print(self, what: str, runs: list[Run]) -> None:
         broken = len(self._ledger.broken)
         slowest = max(runs, key=lambda run: run.seconds, default=None)
         longest = f"; the longest took {slowest.seconds:.0f} s: {slowest}" if slowest else ""

@@ -35,7 +35,7 @@ GROUPS = (
     GroupPlan("cloudevents", cloudevents.run, 0.16),
     GroupPlan("queries", queries.run, 0.23),
     GroupPlan("headers", headers.run, 0.13),
-    GroupPlan("sockets", sockets.run, 0.08, at_once=sockets.HELD),
+    GroupPlan("sockets", sockets.run, 0.08, at_once=sockets.HANGING),
     GroupPlan("websocket", websocket_messages.run, 0.04),
     GroupPlan("agents", agents.run, 0.03, at_once=24),
     GroupPlan("webhooks", webhooks.run, 0.03),
@@ -75,7 +75,7 @@ async def _run(work: Path, arguments: argparse.Namespace, seed: int) -> tuple[li
     # SIGTERM unwinds like Ctrl-C: the processes are stopped on the way out.
     if task := asyncio.current_task():
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     campaign = Campaign(port=0, seed=seed)
     ledger = campaign.ledger
     async with scripted_server(campaign.scripts) as receiver, running(work, agents_config(receiver)) as product:
@@ -91,9 +91,9 @@ async def _run(work: Path, arguments: argparse.Namespace, seed: int) -> tuple[li
         memory, causes = product.memory(), product.causes()
     cases = sum(group.cases for group in ledger.groups.values())
     state = "It was well in the end." if not unwell else "NOT WELL in the end: " + "; ".join(unwell)
-    told = f"{cases:,} cases in {time.monotonic() - begun:.0f} s, seed {seed}; the product: {memory}. {state}"
+    summary = f"{cases:,} cases in {time.monotonic() - started_at:.0f} s, seed {seed}; the product: {memory}. {state}"
     well = not (unwell or ledger.faults or probes.failed or stalls(probes))
-    return [told, "", *table(ledger, probes), *findings(ledger, probes, causes)], well
+    return [summary, "", *table(ledger, probes), *findings(ledger, probes, causes)], well
 
 
 async def _all_groups(campaign: Campaign, product: Product, arguments: argparse.Namespace) -> None:
@@ -101,20 +101,20 @@ async def _all_groups(campaign: Campaign, product: Product, arguments: argparse.
     plans = [plan for plan in GROUPS if plan.name in only]
     shares = sum(plan.share for plan in plans) + (_SCHEMA_SHARE if SCHEMA in only else 0.0)
     if SCHEMA in only:
-        _say("schemathesis", product)
+        _print("schemathesis", product)
         cases = max(1, round(arguments.cases * _SCHEMA_SHARE / shares))
         why = await run_schemathesis(campaign, cases, _SCHEMA_SECONDS)
         if why is not None:
-            _say(f"schemathesis was left out: {why}", product)
+            _print(f"schemathesis was left out: {why}", product)
     for plan in plans:
-        _say(plan.name, product)
+        _print(plan.name, product)
         await run_group(campaign, plan, arguments.first, max(1, round(arguments.cases * plan.share / shares)))
         if product.process.process.poll() is not None:
             campaign.ledger.faults.append(Fault("the process has ended", f"during {plan.name}"))
             return
 
 
-def _say(line: str, product: Product) -> None:
+def _print(line: str, product: Product) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line} ({product.memory()})", file=sys.stderr, flush=True)
 
 

@@ -108,28 +108,28 @@ def _reply(random: Random) -> Any:
 
 def _frame(random: Random) -> bytes:
     roll = random.random()
-    said: Any = hostile.value(random)
+    frame: Any = hostile.value(random)
     if roll < 0.4:
-        said = {random.choice(_FRAME_KEYS): hostile.value(random) for _ in range(random.choice((1, 1, 2)))}
+        frame = {random.choice(_FRAME_KEYS): hostile.value(random) for _ in range(random.choice((1, 1, 2)))}
     elif roll < 0.5:
-        said = {"error": random.choice((*_ERRORS, said))}
+        frame = {"error": random.choice((*_ERRORS, frame))}
     elif roll < 0.75:
-        delta: Any = random.choice(({"content": "a"}, {"refusal": "no"}, {"content": said}, [], None))
-        said = {"choices": random.choice(([{"delta": delta, "finish_reason": None}], [], [1], None, said))}
+        delta: Any = random.choice(({"content": "a"}, {"refusal": "no"}, {"content": frame}, [], None))
+        frame = {"choices": random.choice(([{"delta": delta, "finish_reason": None}], [], [1], None, frame))}
     elif roll < 0.95:
-        said = {"text": random.choice(("word ", hostile.text(random), "x" * 300_000))}
-    return _line(random, hostile.encoded(said))
+        frame = {"text": random.choice(("word ", hostile.text(random), "x" * 300_000))}
+    return _line(random, hostile.encoded(frame))
 
 
 def _last(random: Random) -> bytes:
     return _line(random, random.choice((*_LAST, hostile.encoded(_reply(random)))))
 
 
-def _line(random: Random, said: bytes) -> bytes:
+def _line(random: Random, frame: bytes) -> bytes:
     """As a server-sent event or a line of JSON, with the ends of lines that there are."""
     end = random.choice((b"\n", b"\n", b"\n", b"\r\n", b"\r"))
     if random.random() < 0.3:
-        return said + end
+        return frame + end
     fields = (b"event: x" + end, b"id: \x00" + end, b"retry: 0" + end, b"\xef\xbb\xbf", b": c" + end)
     before = random.choice((b"", b"", b"", *fields))
-    return before + b"data:" + random.choice((b" ", b"")) + said + end + end
+    return before + b"data:" + random.choice((b" ", b"")) + frame + end + end

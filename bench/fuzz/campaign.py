@@ -50,18 +50,22 @@ class Case:
         request: Request,
         *,
         stream_seconds: float = 1.0,
-        patience: float = HANG_SECONDS,
+        timeout_seconds: float = HANG_SECONDS,
         may_be_cut: bool = False,
     ) -> Answer:
         """One exchange, noted. `may_be_cut`: no answer, or a part of one, is in order too."""
-        begun = time.time()
-        answer = await ask(self.campaign.port, request, patience=patience, stream_seconds=stream_seconds)
-        self.note(request, answer, begun=begun, may_be_cut=may_be_cut)
+        started_at = time.time()
+        answer = await ask(
+            self.campaign.port, request, timeout_seconds=timeout_seconds, stream_seconds=stream_seconds
+        )
+        self.note(request, answer, started_at=started_at, may_be_cut=may_be_cut)
         return answer
 
-    def note(self, request: Request, answer: Answer, *, begun: float, may_be_cut: bool = False) -> None:
+    def note(self, request: Request, answer: Answer, *, started_at: float, may_be_cut: bool = False) -> None:
         """For what was exchanged in another way."""
-        self.campaign.ledger.note(self.group, self.number, request, answer, begun=begun, may_be_cut=may_be_cut)
+        self.campaign.ledger.note(
+            self.group, self.number, request, answer, started_at=started_at, may_be_cut=may_be_cut
+        )
 
     def fault(self, what: str, example: str) -> None:
         """Something that must not happen, found by the case itself."""
@@ -81,7 +85,7 @@ class GroupPlan:
 async def run_group(campaign: Campaign, plan: GroupPlan, first: int, count: int) -> None:
     """Runs `count` cases from number `first` on."""
     numbers = iter(range(first, first + count))
-    begun = time.monotonic()
+    started_at = time.monotonic()
 
     async def runner() -> None:
         for number in numbers:
@@ -91,7 +95,7 @@ async def run_group(campaign: Campaign, plan: GroupPlan, first: int, count: int)
     async with asyncio.TaskGroup() as group:
         for _ in range(min(plan.at_once, count)):
             group.create_task(runner())
-    campaign.ledger.groups[plan.name].seconds += time.monotonic() - begun
+    campaign.ledger.groups[plan.name].seconds += time.monotonic() - started_at
 
 
 def path(*parts: str | bytes) -> bytes:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 HANG_SECONDS = 30.0
-_LARGEST_HEAD = 1_000_000
+_MAX_HEAD = 1_000_000
 _KEPT_BODY = 262_144
 _STREAMS = ("text/event-stream", "application/x-ndjson")
 
@@ -63,23 +63,25 @@ class Answer:
     @property
     def problem(self) -> str | None:
         """The problem's type without its prefix, or None."""
-        said = self.json if self.media_type == "application/problem+json" else None
-        return str(said.get("type", "")).rpartition(":")[2] if isinstance(said, dict) else None
+        problem = self.json if self.media_type == "application/problem+json" else None
+        return str(problem.get("type", "")).rpartition(":")[2] if isinstance(problem, dict) else None
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-async def ask(port: int, request: Request, *, patience: float = HANG_SECONDS, stream_seconds: float = 1.0) -> Answer:
+async def ask(
+    port: int, request: Request, *, timeout_seconds: float = HANG_SECONDS, stream_seconds: float = 1.0
+) -> Answer:
     """Sends a request and reads the answer. A streamed answer is left after `stream_seconds`, as by a reader who goes
     away. Nothing is raised: what goes wrong stands in the answer.
     """
-    begun = time.monotonic()
+    started_at = time.monotonic()
     answer = Answer()
     try:
-        async with asyncio.timeout(patience):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=_LARGEST_HEAD)
+        async with asyncio.timeout(timeout_seconds):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=_MAX_HEAD)
             try:
                 # not drained: the server may answer, and close, before it has read all
                 writer.write(request.encoded())
@@ -89,10 +91,12 @@ async def ask(port: int, request: Request, *, patience: float = HANG_SECONDS, st
                 with suppress(OSError, TimeoutError):
                     await asyncio.wait_for(writer.wait_closed(), 1)
     except TimeoutError:
-        answer.failure = f"no answer within {patience:g} s" if answer.status is None else "the answer does not end"
+        answer.failure = (
+            f"no answer within {timeout_seconds:g} s" if answer.status is None else "the answer does not end"
+        )
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
         answer.failure = f"{type(error).__name__}: {error}"[:120]
-    answer.seconds = time.monotonic() - begun
+    answer.seconds = time.monotonic() - started_at
     return answer
 
 

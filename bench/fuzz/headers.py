@@ -75,7 +75,7 @@ async def run(case: Case) -> None:
     close = ((b"Connection", b"close"),) if b"Connection" not in given else ()
     sent = Request(request.method, request.target, (*kept, *odd, *close), request.body)
     # a body that is announced and does not come is waited for
-    await case.ask(sent, stream_seconds=0.3, patience=2 if framing else HANG_SECONDS, may_be_cut=framing)
+    await case.ask(sent, stream_seconds=0.3, timeout_seconds=2 if framing else HANG_SECONDS, may_be_cut=framing)
 
 
 def _plain(case: Case) -> Request:

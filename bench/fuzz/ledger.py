@@ -11,8 +11,8 @@ from bench.fuzz.exchange import HANG_SECONDS, Answer, Request
 _LEGITIMATE = re.compile(r"agent-[a-z-]+|deadline-exceeded|circuit-open|document-unavailable")
 _PUBLIC_ID = re.compile(r"[a-z]{3,4}_[a-z2-7]{26}")
 _JSON_TYPES = ("application/json", "application/problem+json")
-_LONGEST_SHOWN = 160
-_LONGEST_ROUTE = 70
+_MAX_SHOWN = 160
+_MAX_ROUTE = 70
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Exchange:
 
     group: str
     case: int
-    begun: float
+    started_at: float
     ended: float
     size: int
     label: str
@@ -58,7 +58,7 @@ class Ledger:
         self.remarks: dict[str, list[str]] = defaultdict(list)
 
     def note(
-        self, group: str, case: int, request: Request, answer: Answer, *, begun: float, may_be_cut: bool
+        self, group: str, case: int, request: Request, answer: Answer, *, started_at: float, may_be_cut: bool
     ) -> None:
         """Counts one exchange and judges its answer. `may_be_cut`: no answer at all is in order."""
         figures = self.groups[group]
@@ -68,11 +68,11 @@ class Ledger:
         figures.slowest = max(figures.slowest, answer.seconds)
         size = len(request.raw if request.raw is not None else request.body)
         self.exchanges.append(
-            Exchange(group, case, begun, begun + answer.seconds, size, label, answer.status is not None)
+            Exchange(group, case, started_at, started_at + answer.seconds, size, label, answer.status is not None)
         )
-        example = f"[{group} {case}] {label} -> {answer.body[:_LONGEST_SHOWN].decode('utf-8', 'replace')}"
-        said = answer.json
-        request_id = str(said.get("requestId", "")) if isinstance(said, dict) else ""
+        example = f"[{group} {case}] {label} -> {answer.body[:_MAX_SHOWN].decode('utf-8', 'replace')}"
+        body = answer.json
+        request_id = str(body.get("requestId", "")) if isinstance(body, dict) else ""
         for what in _faults(answer, may_be_cut=may_be_cut):
             self.faults.append(Fault(f"{route(request)}: {what}", example, request_id))
         for remark in _remarks(answer):
@@ -80,7 +80,7 @@ class Ledger:
 
     def during(self, at: float, seconds: float) -> list[Exchange]:
         """The exchanges that were under way in a span of time, the largest first."""
-        meant = (one for one in self.exchanges if one.begun <= at + seconds and one.ended >= at - 0.05)
+        meant = (one for one in self.exchanges if one.started_at <= at + seconds and one.ended >= at - 0.05)
         return sorted(meant, key=lambda one: -one.size)
 
 
@@ -106,26 +106,26 @@ def _remarks(answer: Answer) -> Iterable[str]:
 
 
 def _complete(answer: Answer) -> bool:
-    said = answer.json
-    known = isinstance(said, dict) and all(said.get(name) for name in ("type", "title", "detail", "requestId"))
-    return known and isinstance(said, dict) and said.get("status") == answer.status
+    body = answer.json
+    known = isinstance(body, dict) and all(body.get(name) for name in ("type", "title", "detail", "requestId"))
+    return known and isinstance(body, dict) and body.get("status") == answer.status
 
 
 def route(request: Request) -> str:
     """The method and the path, with ids and names that stand for any other taken out."""
     path = request.target.partition(b"?")[0].decode("latin-1")
     path = re.sub(r"(/subscriptions)/[^/]+", r"\1/{name}", _PUBLIC_ID.sub("{id}", path))
-    return f"{request.method} {path}"[:_LONGEST_ROUTE]
+    return f"{request.method} {path}"[:_MAX_ROUTE]
 
 
 def shown(request: Request) -> str:
     """A request on one line, cut where it is long."""
     if request.raw is not None:
-        return f"raw {request.raw[:_LONGEST_SHOWN]!r}"
+        return f"raw {request.raw[:_MAX_SHOWN]!r}"
     headers = "".join(f" {_cut(name + b': ' + value, 80)!r}" for name, value in request.headers[:6])
-    body = f" {_cut(request.body, _LONGEST_SHOWN)!r}" if request.body else ""
-    size = f" ({len(request.body):,} bytes)" if len(request.body) > _LONGEST_SHOWN else ""
-    return f"{request.method} {_cut(request.target, _LONGEST_SHOWN).decode('latin-1')}{headers}{body}{size}"
+    body = f" {_cut(request.body, _MAX_SHOWN)!r}" if request.body else ""
+    size = f" ({len(request.body):,} bytes)" if len(request.body) > _MAX_SHOWN else ""
+    return f"{request.method} {_cut(request.target, _MAX_SHOWN).decode('latin-1')}{headers}{body}{size}"
 
 
 def _cut(piece: bytes, length: int) -> bytes:

@@ -136,5 +136,5 @@ async def _unfinished(port: int) -> list[str]:
 async def _open(port: int) -> list[str]:
     listed = [f"runs?status={status}&limit=100" for status in ("processing", "queued")]
     answers = [(await ask(port, Request("GET", path(one)))).json for one in listed]
-    items = [item for said in answers if isinstance(said, dict) for item in said.get("items", [])]
+    items = [item for answer in answers if isinstance(answer, dict) for item in answer.get("items", [])]
     return sorted({f"{item['pattern']} {item['agent']}/{item['task']} {item['id']}"[:90] for item in items})

@@ -129,11 +129,13 @@ def _cursor(random: Random, name: str) -> str:
 def _written(random: Random, name: str, value: str) -> bytes:
     """A parameter, percent-encoded as it should be or not quite."""
     safe = "" if random.random() < 0.9 else ":+/'\"\\"
-    said = f"{quote(name, safe='', errors='surrogatepass')}={quote(value, safe=safe, errors='surrogatepass')}"
+    parameter = f"{quote(name, safe='', errors='surrogatepass')}={quote(value, safe=safe, errors='surrogatepass')}"
     roll = random.random()
     if roll < 0.02:
-        return said.encode() + random.choice((b"%", b"%f", b"%zz", b"%ff%fe", b"%ed%a0%80", b"%00", b"=", b"&", b";"))
-    return said.replace("%20", "+").encode() if roll < 0.3 else said.encode()
+        return parameter.encode() + random.choice(
+            (b"%", b"%f", b"%zz", b"%ff%fe", b"%ed%a0%80", b"%00", b"=", b"&", b";")
+        )
+    return parameter.replace("%20", "+").encode() if roll < 0.3 else parameter.encode()
 
 
 async def _paged(case: Case) -> None:
@@ -141,8 +143,8 @@ async def _paged(case: Case) -> None:
     random = case.random
     name = random.choice(("runs", "events", "dead-letters"))
     answer = await case.ask(Request("GET", path(name) + b"?limit=1"))
-    said = answer.json
-    cursor = said.get("nextCursor") if isinstance(said, dict) else None
+    body = answer.json
+    cursor = body.get("nextCursor") if isinstance(body, dict) else None
     if not cursor:
         return
     other = random.choice(("runs", "events", "dead-letters", "webhooks/deliveries"))

@@ -8,14 +8,14 @@ from bench.fuzz.watch import Probes, Slow
 
 STALL_SECONDS = 0.3
 EXAMPLES = 5
-_LONGEST_LINE = 420
-_MOST_STALLS = 12
-_MOST_SLOW = 12
+_MAX_LINE = 420
+_MAX_STALLS = 12
+_MAX_SLOW = 12
 
 
 def stalls(probes: Probes) -> list[Slow]:
     """The probes for which the product held its event loop too long, the worst first."""
-    return sorted((one for one in probes.slow if one.held > STALL_SECONDS), key=lambda one: -one.held)
+    return sorted((one for one in probes.slow if one.held_seconds > STALL_SECONDS), key=lambda one: -one.held_seconds)
 
 
 def table(ledger: Ledger, probes: Probes) -> list[str]:
@@ -47,7 +47,7 @@ def _by_group(ledger: Ledger, probes: Probes) -> dict[str, list[float]]:
     for stall in stalls(probes):
         during = Counter(one.group for one in ledger.during(stall.at, stall.seconds))
         name = during.most_common(1)[0][0] if during else "between groups"
-        found.setdefault(name, []).append(stall.held)
+        found.setdefault(name, []).append(stall.held_seconds)
     return found
 
 
@@ -65,10 +65,10 @@ def findings(ledger: Ledger, probes: Probes, causes: Mapping[str, str]) -> list[
         lines += [f"    {count} x {what}" for what, count in routes.most_common(EXAMPLES) if what != kind]
         lines += [f"    {_cut(fault.example)}" for fault in faults[:EXAMPLES]]
     lines += ["", _stalls_title(probes), ""]
-    for stall in stalls(probes)[:_MOST_STALLS]:
+    for stall in stalls(probes)[:_MAX_STALLS]:
         during = ledger.during(stall.at, stall.seconds)
         largest = f"[{during[0].group} {during[0].case}] {during[0].label}" if during else "nothing"
-        lines.append(_cut(f"- {stall.held:.2f} s; {len(during)} requests under way, the largest: {largest}"))
+        lines.append(_cut(f"- {stall.held_seconds:.2f} s; {len(during)} requests under way, the largest: {largest}"))
     lines += [f"- a probe failed: {why}" for _, why in probes.failed[:EXAMPLES]]
     lines += ["", "## 4xx answers that are no whole problem+json", ""]
     for what, examples in ledger.remarks.items():
@@ -76,10 +76,10 @@ def findings(ledger: Ledger, probes: Probes, causes: Mapping[str, str]) -> list[
         lines += [f"    {_cut(example)}" for example in examples[:2]]
     lines += ["", "## The slowest answers", ""]
     answered = (one for one in ledger.exchanges if one.answered)
-    slowest = sorted(answered, key=lambda one: one.begun - one.ended)[:_MOST_SLOW]
-    lines += [_cut(f"- {one.ended - one.begun:.2f} s [{one.group} {one.case}] {one.label}") for one in slowest]
+    slowest = sorted(answered, key=lambda one: one.started_at - one.ended)[:_MAX_SLOW]
+    lines += [_cut(f"- {one.ended - one.started_at:.2f} s [{one.group} {one.case}] {one.label}") for one in slowest]
     return lines
 
 
 def _cut(line: str) -> str:
-    return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 3] + "..."
+    return line if len(line) <= _MAX_LINE else line[: _MAX_LINE - 3] + "..."

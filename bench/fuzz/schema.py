@@ -42,23 +42,23 @@ async def run_schemathesis(campaign: Campaign, cases: int, seconds: float) -> st
         process.kill()
         return "it did not end in time"
     exchanges = [json.loads(line) for line in output.splitlines()]
-    for number, said in enumerate(exchanges):
+    for number, note in enumerate(exchanges):
         campaign.ledger.groups[GROUP].cases += 1
-        _note(Case(campaign, GROUP, number, None), said)  # type: ignore[arg-type]
+        _note(Case(campaign, GROUP, number, None), note)  # type: ignore[arg-type]
     return None if exchanges else errors.decode("utf-8", "replace").strip().splitlines()[-1:][0:1].__str__()
 
 
-def _note(case: Case, said: dict[str, Any]) -> None:
+def _note(case: Case, note: dict[str, Any]) -> None:
     answer = Answer(
-        status=said["status"],
-        headers={"content-type": said["type"]},
-        body=said["body"].encode(),
-        cut=said["cut"],
-        seconds=said["seconds"],
-        failure=said["failure"],
+        status=note["status"],
+        headers={"content-type": note["type"]},
+        body=note["body"].encode(),
+        cut=note["cut"],
+        seconds=note["seconds"],
+        failure=note["failure"],
     )
-    request = Request(said["method"], said["target"].encode(), (), said["sent"].encode())
-    case.note(request, answer, begun=said["begun"])
+    request = Request(note["method"], note["target"].encode(), (), note["sent"].encode())
+    case.note(request, answer, started_at=note["begun"])
 
 
 def _main(port: int, seed: int, cases: int, seconds: float) -> None:
@@ -98,24 +98,24 @@ def _exchanged(case: Any, base: str) -> dict[str, Any]:
     if isinstance(case.body, dict):
         for name in _WEBHOOK_FIELDS:
             case.body.pop(name, None)
-    begun = time.time()
-    said: dict[str, Any] = {"status": None, "type": "", "body": "", "cut": False, "failure": None}
+    started_at = time.time()
+    note: dict[str, Any] = {"status": None, "type": "", "body": "", "cut": False, "failure": None}
     try:
         response = case.call(base_url=base, timeout=31)
         body = response.text
         media_type = response.headers.get("content-type", [""])[0]
-        said |= {"status": response.status_code, "type": media_type, "body": body[:_KEPT], "cut": len(body) > _KEPT}
+        note |= {"status": response.status_code, "type": media_type, "body": body[:_KEPT], "cut": len(body) > _KEPT}
     except Exception as error:  # whatever its client cannot send or read
-        said["failure"] = f"{type(error).__name__}: {error}"[:200]
+        note["failure"] = f"{type(error).__name__}: {error}"[:200]
         if "timeout" not in type(error).__name__.lower():
-            said["status"] = 0
+            note["status"] = 0
     sent = "" if "NotSet" in type(case.body).__name__ else str(case.body)[:300]
     target = case.formatted_path if hasattr(case, "formatted_path") else case.path
     query = f"?{case.query}"[:300] if case.query else ""
     return {
-        **said,
-        "begun": begun,
-        "seconds": time.time() - begun,
+        **note,
+        "begun": started_at,
+        "seconds": time.time() - started_at,
         "method": case.method.upper(),
         "target": f"{target}{query}",
         "sent": sent.encode("utf-8", "replace").decode(),

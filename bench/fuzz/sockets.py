@@ -16,9 +16,9 @@ _QUERY = b"POST /api/agent/query HTTP/1.1\r\n" + _HOST + _JSON + _CLOSE
 _BODY = b'{"query": "hi"}'
 
 # Half-sent requests that are held at once, and how long each is held.
-HELD = 50
-_HELD_SECONDS = 2.0
-_PATIENCE = 2.0
+HANGING = 50
+_HANGING_SECONDS = 2.0
+_TIMEOUT_SECONDS = 2.0
 
 GET_PATHS = (
     "/", "/docs", "/openapi.json", "/asyncapi.json", "/health/live", "/health/ready", "/api/agent/runs",
@@ -64,7 +64,12 @@ async def run(case: Case) -> None:
         await _left_in_the_middle(case)
     else:
         make = random.choice((_line, _field, _chunked, _length, _pipelined))
-        await case.ask(Request("RAW", b"", raw=make(random)), patience=_PATIENCE, stream_seconds=0.3, may_be_cut=True)
+        await case.ask(
+            Request("RAW", b"", raw=make(random)),
+            timeout_seconds=_TIMEOUT_SECONDS,
+            stream_seconds=0.3,
+            may_be_cut=True,
+        )
 
 
 def _head(case: Case) -> Request:
@@ -88,8 +93,8 @@ def _chunked(random: Random) -> bytes:
 
 
 def _length(random: Random) -> bytes:
-    said = random.choice((0, 1, len(_BODY) - 1, len(_BODY), len(_BODY) + 1, 10_000_000, 10_000_001))
-    return _QUERY + b"Content-Length: %d\r\n\r\n" % said + _BODY
+    length = random.choice((0, 1, len(_BODY) - 1, len(_BODY), len(_BODY) + 1, 10_000_000, 10_000_001))
+    return _QUERY + b"Content-Length: %d\r\n\r\n" % length + _BODY
 
 
 def _pipelined(random: Random) -> bytes:
@@ -103,17 +108,17 @@ async def _left_in_the_middle(case: Case) -> None:
     random = case.random
     whole = _QUERY + b"Content-Length: %d\r\n\r\n" % len(_BODY) + _BODY
     part = whole[: random.randrange(1, len(whole))]
-    begun = time.time()
+    started_at = time.time()
     answer = Answer()
     with suppress(OSError):
         reader, writer = await asyncio.open_connection("127.0.0.1", case.campaign.port)
         writer.write(part)
         with suppress(TimeoutError):
-            async with asyncio.timeout(random.uniform(0, _HELD_SECONDS)):
+            async with asyncio.timeout(random.uniform(0, _HANGING_SECONDS)):
                 await reader.read(1)
         if random.random() < 0.5:
             writer.transport.abort()
         writer.close()
     answer.failure = "left"
-    answer.seconds = time.time() - begun
-    case.note(Request("RAW", b"", raw=part), answer, begun=begun, may_be_cut=True)
+    answer.seconds = time.time() - started_at
+    case.note(Request("RAW", b"", raw=part), answer, started_at=started_at, may_be_cut=True)

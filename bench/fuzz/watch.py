@@ -35,7 +35,7 @@ class Slow(NamedTuple):
     starved: float
 
     @property
-    def held(self) -> float:
+    def held_seconds(self) -> float:
         """The seconds that are the product's own."""
         return self.seconds - self.starved
 
@@ -67,10 +67,10 @@ async def watched(port: int, pid: int) -> AsyncIterator[Probes]:
         yield probes
     finally:
         report, _ = await asyncio.wait_for(process.communicate(b""), 60)
-        said = json.loads(report or _NO_REPORT)
-        probes.count = said["count"]
-        probes.slow = [Slow(*one) for one in said["slow"]]
-        probes.failed = [(at, why) for at, why in said["failed"]]
+        report_json = json.loads(report or _NO_REPORT)
+        probes.count = report_json["count"]
+        probes.slow = [Slow(*one) for one in report_json["slow"]]
+        probes.failed = [(at, why) for at, why in report_json["failed"]]
 
 
 async def _watch(port: int, pid: int) -> Probes:
@@ -78,7 +78,7 @@ async def _watch(port: int, pid: int) -> Probes:
     stopped = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     while not stopped.done():
         at, starved = time.time(), _starved(pid)
-        answer = await ask(port, _PROBE, patience=60)
+        answer = await ask(port, _PROBE, timeout_seconds=60)
         probes.count += 1
         if answer.status != 200:
             probes.failed.append((at, answer.failure or f"answered {answer.status}"))

@@ -24,7 +24,7 @@ async def run(case: Case) -> None:
     random = case.random
     messages = [_first(case), *(_later(random) for _ in range(random.choice((0, 0, 1, 3))))]
     query = random.choice(_QUERIES)
-    begun = time.time()
+    started_at = time.time()
     answer = Answer()
     try:
         async with asyncio.timeout(HANG_SECONDS):
@@ -37,9 +37,9 @@ async def run(case: Case) -> None:
         _judge(closed, answer)
     except (OSError, TimeoutError) as error:
         answer.failure = f"{type(error).__name__}: {error}"
-    answer.seconds = time.time() - begun
-    said = b" | ".join(one if isinstance(one, bytes) else one.encode("utf-8", "replace") for one in messages)
-    case.note(Request("WS", f"{_TARGET}{query}".encode(), (), said), answer, begun=begun)
+    answer.seconds = time.time() - started_at
+    sent = b" | ".join(one if isinstance(one, bytes) else one.encode("utf-8", "replace") for one in messages)
+    case.note(Request("WS", f"{_TARGET}{query}".encode(), (), sent), answer, started_at=started_at)
 
 
 async def _converse(case: Case, url: str, messages: list[str | bytes], answer: Answer) -> None:

@@ -37,8 +37,8 @@ async def _events(body: Ask) -> AsyncIterator[str]:
     async for event in speaking(body):
         if isinstance(event, Delta):
             index += 1
-            said = json.dumps({"chunk": event.text, "index": index}, separators=(",", ":"))
-            yield f"data: {said}\nid: {index}\n\n"
+            frame = json.dumps({"chunk": event.text, "index": index}, separators=(",", ":"))
+            yield f"data: {frame}\nid: {index}\n\n"
     yield 'event: done\ndata: {"chunk":"","done":true,"status":"completed"}\n\n'
 
 

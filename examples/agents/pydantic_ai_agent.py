@@ -30,9 +30,9 @@ agent = Agent(
 async def answer(request: Any) -> dict[str, Any]:
     """`request` is Sevenfold's: see contracts/agent.py."""
     result = await agent.run(request.query or request.task)
-    said, used = result.output, result.usage
+    answer_text, used = result.output, result.usage
     return {
-        "response": said.response,
-        "data": {"category": said.category, "urgent": said.urgent},
+        "response": answer_text.response,
+        "data": {"category": answer_text.category, "urgent": answer_text.urgent},
         "usage": {"input_tokens": used.input_tokens, "output_tokens": used.output_tokens},
     }

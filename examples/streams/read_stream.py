@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 
 # Seconds between two attempts to connect; doubled from the first to the longest.
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+FIRST_PAUSE, MAX_PAUSE = 0.2, 5.0
 
 PASSING = frozenset({429, 502, 503, 504})
 
@@ -90,7 +90,7 @@ class StreamReader:
                             return
             except _CutError as cut:
                 await self._wait(cut, pause * random.uniform(0.5, 1))
-                pause = min(LONGEST_PAUSE, pause * 2)
+                pause = min(MAX_PAUSE, pause * 2)
 
     async def cancel(self) -> None:
         """Stops the run; `events` then ends with a `done` whose status is `cancelled`. Raises httpx.HTTPError."""

@@ -25,7 +25,7 @@ async def answer(request: AgentRequest) -> dict[str, object]:
 
 def count(request: AgentRequest) -> str:
     """Keeps a line for each interaction."""
-    said = {name: request.data.get(name) for name in ("runId", "pattern", "agent", "status", "seconds")}
+    interaction = {name: request.data.get(name) for name in ("runId", "pattern", "agent", "status", "seconds")}
     with INTERACTIONS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(said) + "\n")
+        file.write(json.dumps(interaction) + "\n")
     return "counted"

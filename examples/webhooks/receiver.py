@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 TOLERANCE_SECONDS = 300
-LARGEST_BODY = 10_000_000
+MAX_BODY = 10_000_000
 REMEMBERED = 100_000
 
 
@@ -90,9 +90,9 @@ class Inbox:
         """Handles it unless it has been. Remembered only afterwards: one that failed shall come again."""
         with self._lock:
             if delivery in self._handled:
-                _say(f"again {delivery}")
+                _print(f"again {delivery}")
                 return
-            _say(f"received {delivery} {body.decode(errors='replace')}")  # your work, or its way into your queue
+            _print(f"received {delivery} {body.decode(errors='replace')}")  # your work, or its way into your queue
             self._handled[delivery] = None
             if len(self._handled) > REMEMBERED:
                 self._handled.popitem(last=False)
@@ -111,8 +111,8 @@ class Receiver(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch(r"[0-9]{1,9}", length):
             return self._answer(411, "a Content-Length is needed")
-        if int(length) > LARGEST_BODY:
-            return self._answer(413, f"more than {LARGEST_BODY} bytes")
+        if int(length) > MAX_BODY:
+            return self._answer(413, f"more than {MAX_BODY} bytes")
         # Verify the bytes as they came: JSON that was read and written again has other ones.
         body = self.rfile.read(int(length))
         if len(body) < int(length):
@@ -137,7 +137,7 @@ class Receiver(BaseHTTPRequestHandler):
         self.wfile.write(reason.encode())
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
@@ -151,7 +151,7 @@ def main() -> None:
     Receiver.body_only = os.environ.get("ACCEPT_BODY_ONLY") == "1"
     Receiver.inbox = Inbox()
     with ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("PORT", "9000"))), Receiver) as server:
-        _say(f"listening on port {server.server_port}")
+        _print(f"listening on port {server.server_port}")
         server.serve_forever()
 
 

@@ -38,21 +38,21 @@ class Page:
     def blocks(self) -> list[Block]:
         """All fenced blocks in order."""
         found: list[Block] = []
-        opened: tuple[int, str, str, str] | None = None
+        is_open: tuple[int, str, str, str] | None = None
         body: list[str] = []
         for number, line in enumerate(self.lines, start=1):
             fence = _FENCE.match(line)
-            if opened is None and fence:
-                opened = (number, fence["fence"], fence["info"].strip(), fence["indent"])
+            if is_open is None and fence:
+                is_open = (number, fence["fence"], fence["info"].strip(), fence["indent"])
                 body = []
-            elif opened is not None and fence and fence["fence"] == opened[1] and not fence["info"].strip():
-                start, _, language, indent = opened
+            elif is_open is not None and fence and fence["fence"] == is_open[1] and not fence["info"].strip():
+                start, _, language, indent = is_open
                 text = "\n".join(part.removeprefix(indent) for part in body)
                 found.append(Block(start, language, text, self._directive(start)))
-                opened = None
-            elif opened is not None:
+                is_open = None
+            elif is_open is not None:
                 body.append(line)
-        assert opened is None, f"{self.path.name}:{opened and opened[0]}: the block has no end"
+        assert is_open is None, f"{self.path.name}:{is_open and is_open[0]}: the block has no end"
         return found
 
     def _directive(self, fence_line: int) -> str | None:

@@ -28,10 +28,10 @@ class Research:
             found.append(
                 await workflow.execute_activity(look_up, question, start_to_close_timeout=timedelta(seconds=30))
             )
-            await self._tell(100 * number / len(questions), question)
+            await self._report_progress(100 * number / len(questions), question)
         return {"response": "\n".join(found), "confidence": 0.8, "data": {"sources": len(found)}}
 
-    async def _tell(self, percent: float, note: str) -> None:
+    async def _report_progress(self, percent: float, note: str) -> None:
         parent = workflow.info().parent
         if parent is not None:
             handle = workflow.get_external_workflow_handle(parent.workflow_id)
