@@ -7,16 +7,16 @@ from contextlib import asynccontextmanager
 import structlog
 from temporalio.worker import Worker
 
-from activities.event_publication import BrokerPublication
-from adapters.brokers.connection import BrokerConnection
-from adapters.brokers.message import UnknownBrokerError
-from contracts.events import PublishToBrokerInput, broker_task_queue
-from runtime.brokers import broker_connections
-from runtime.config_file import load_config
-from runtime.garbage import freeze_gc
-from runtime.services import Services, open_services
-from runtime.settings import Settings
-from runtime.startup import StartupError
+from sevenfold.activities.events.publish import BrokerPublication
+from sevenfold.adapters.brokers.connection import BrokerConnection
+from sevenfold.adapters.brokers.message import UnknownBrokerError
+from sevenfold.contracts.events import PublishToBrokerInput, broker_task_queue
+from sevenfold.runtime.brokers import broker_connections
+from sevenfold.runtime.config_file import load_config
+from sevenfold.runtime.garbage import freeze_gc
+from sevenfold.runtime.services import Services, open_services
+from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.startup import StartupError
 
 log = structlog.get_logger(__name__)
 

@@ -11,55 +11,55 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.agent_calls import AgentCalls
-from activities.documents import DocumentActivities
-from activities.event_dispatch import EventDispatch
-from activities.event_publication import EventPublication
-from activities.item_chunks import ItemChunks
-from activities.payload_upkeep import PayloadCleaner
-from activities.run_control import RunControl
-from activities.webhook_attempts import WebhookAttempts
-from activities.webhook_receivers import EndpointHealthActivities
-from adapters.agents.error_boundary import contain_tasks
-from adapters.agents.gate import build_admission_control
-from adapters.agents.loading import AgentLoadError, load_agents
-from adapters.agents.registry import AgentRegistry
-from adapters.disk_space import DiskSpace
-from adapters.documents.source import FETCH_SECONDS, DocumentSource
-from adapters.outbound.guarded_http import guarded_client
-from adapters.streams.live import StreamHubs
-from adapters.webhooks.posting import TIMEOUT_SECONDS, WebhookPoster
-from contracts.circuits import control_task_queue
-from contracts.config import SevenfoldConfig
-from contracts.events import event_task_queue
-from contracts.runs import batch_task_queue, stream_task_queue
-from contracts.webhooks import webhook_task_queue
-from runtime.command import run
-from runtime.config_file import load_config
-from runtime.garbage import freeze_gc
-from runtime.schedules import ensure_daily
-from runtime.secret_key import load_sealer
-from runtime.services import Services, open_services
-from runtime.settings import Settings
-from runtime.startup import StartupError
-from runtime.streams import open_streams
-from workflows.agent_circuit import CircuitBreaker
-from workflows.agent_limits import AgentLimits
-from workflows.asynchronous_queue import AsynchronousQueue
-from workflows.event_driven import EventDriven
-from workflows.event_lane import OrderingSemaphore
-from workflows.event_reaction import EventReaction
-from workflows.hybrid import Hybrid
-from workflows.payload_upkeep import PayloadCleanup
-from workflows.polling import Polling
-from workflows.rejected_event import RejectedEvent
-from workflows.stream_segment import StreamSegment
-from workflows.streaming import Streaming
-from workflows.subscription_registry import SubscriptionRegistry
-from workflows.synchronous import SynchronousRequest
-from workflows.webhook_callback import WebhookCallback
-from workflows.webhook_delivery import WebhookDelivery
-from workflows.webhook_receiver import EndpointHealth
+from sevenfold.activities.events.dispatch import EventDispatch
+from sevenfold.activities.events.publish import EventPublication
+from sevenfold.activities.payload_cleanup import PayloadCleaner
+from sevenfold.activities.runs.agent_calls import AgentCalls
+from sevenfold.activities.runs.documents import DocumentActivities
+from sevenfold.activities.runs.item_chunks import ItemChunks
+from sevenfold.activities.runs.run_control import RunControl
+from sevenfold.activities.webhooks.attempts import WebhookAttempts
+from sevenfold.activities.webhooks.endpoint_health import EndpointHealthActivities
+from sevenfold.adapters.agents.admission.admission import build_admission_control
+from sevenfold.adapters.agents.error_boundary import contain_tasks
+from sevenfold.adapters.agents.loading import AgentLoadError, load_agents
+from sevenfold.adapters.agents.registry import AgentRegistry
+from sevenfold.adapters.documents.source import FETCH_SECONDS, DocumentSource
+from sevenfold.adapters.outbound.guarded_http import guarded_client
+from sevenfold.adapters.streams.hub import StreamHubs
+from sevenfold.adapters.temporal.disk_space import DiskSpace
+from sevenfold.adapters.webhooks.posting import TIMEOUT_SECONDS, WebhookPoster
+from sevenfold.contracts.circuits import control_task_queue
+from sevenfold.contracts.config import SevenfoldConfig
+from sevenfold.contracts.events import event_task_queue
+from sevenfold.contracts.runs import batch_task_queue, stream_task_queue
+from sevenfold.contracts.webhooks import webhook_task_queue
+from sevenfold.runtime.command import run
+from sevenfold.runtime.config_file import load_config
+from sevenfold.runtime.garbage import freeze_gc
+from sevenfold.runtime.schedules import ensure_daily
+from sevenfold.runtime.secret_key import load_sealer
+from sevenfold.runtime.services import Services, open_services
+from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.startup import StartupError
+from sevenfold.runtime.streams import open_streams
+from sevenfold.workflows.asynchronous_queue import AsynchronousQueue
+from sevenfold.workflows.entities.circuit_breaker import CircuitBreaker
+from sevenfold.workflows.entities.quota import AgentLimits
+from sevenfold.workflows.event_driven import EventDriven
+from sevenfold.workflows.events.event_reaction import EventReaction
+from sevenfold.workflows.events.ordering import OrderingSemaphore
+from sevenfold.workflows.events.rejected_event import RejectedEvent
+from sevenfold.workflows.events.subscription_registry import SubscriptionRegistry
+from sevenfold.workflows.hybrid import Hybrid
+from sevenfold.workflows.payload_cleanup import PayloadCleanup
+from sevenfold.workflows.polling import Polling
+from sevenfold.workflows.runs.stream_segment import StreamSegment
+from sevenfold.workflows.streaming import Streaming
+from sevenfold.workflows.synchronous import SynchronousRequest
+from sevenfold.workflows.webhook_callback import WebhookCallback
+from sevenfold.workflows.webhooks.delivery import WebhookDelivery
+from sevenfold.workflows.webhooks.endpoint_health import EndpointHealth
 
 log = structlog.get_logger(__name__)
 

@@ -6,19 +6,19 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field, JsonValue
 from temporalio.client import WorkflowExecutionDescription
 
-from api.durations import TaskKind
-from api.estimates import describe_seconds, estimate_job_seconds
-from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
-from api.idempotency import REPLAYED, IdempotencyKeyDep
-from api.job_items import count_items, is_paused, load_results
-from api.problem_docs import PROBLEMS
-from api.problems import escape_pointer, invalid_field, not_found
-from api.runs_view import Run, find_run, load_run
-from api.starting import StartSpec, resolve_agent, start_run
-from api.strict_json import StrictJsonRoute
-from contracts.jobs import FAN_OUT_KEYS, MAX_ITEMS, FanOut, ItemCounts, ItemResult, JobRequest
-from contracts.payload import JsonObject, Payload
-from contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
+from sevenfold.adapters.temporal.durations import TaskKind
+from sevenfold.api.dependencies import API_PREFIX, Gateway, GatewayDep, TenantDep
+from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
+from sevenfold.api.http.problem_docs import PROBLEMS
+from sevenfold.api.http.problems import escape_pointer, invalid_field, not_found
+from sevenfold.api.http.strict_json import StrictJsonRoute
+from sevenfold.api.runs.estimates import describe_seconds, estimate_job_seconds
+from sevenfold.api.runs.job_items import count_items, is_paused, load_results
+from sevenfold.api.runs.start import StartSpec, resolve_agent, start_run
+from sevenfold.api.runs.views import Run, find_run, load_run
+from sevenfold.contracts.jobs import FAN_OUT_KEYS, MAX_ITEMS, FanOut, ItemCounts, ItemResult, JobRequest
+from sevenfold.contracts.payload import JsonObject, Payload
+from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["asynchronous queue"], route_class=StrictJsonRoute)
 

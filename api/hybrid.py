@@ -4,17 +4,17 @@ import time
 
 from fastapi import APIRouter, Response
 
-from api.durations import TaskKind
-from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
-from api.idempotency import REPLAYED, IdempotencyKeyDep
-from api.preferences import WaitPreferenceDep
-from api.problem_docs import PROBLEMS
-from api.runs_view import RunLinks, run_links
-from api.starting import StartedRun, StartSpec, resolve_agent, start_run
-from api.strict_json import StrictJsonRoute
-from api.waiting import await_run, suggest_retry_after
-from contracts.answers import Answer
-from contracts.hybrid import (
+from sevenfold.adapters.temporal.durations import TaskKind
+from sevenfold.api.dependencies import API_PREFIX, Gateway, GatewayDep, TenantDep
+from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
+from sevenfold.api.http.prefer import WaitPreferenceDep
+from sevenfold.api.http.problem_docs import PROBLEMS
+from sevenfold.api.http.strict_json import StrictJsonRoute
+from sevenfold.api.runs.await_result import await_run, suggest_retry_after
+from sevenfold.api.runs.start import StartedRun, StartSpec, resolve_agent, start_run
+from sevenfold.api.runs.views import RunLinks, run_links
+from sevenfold.contracts.answers import Answer
+from sevenfold.contracts.hybrid import (
     MIN_RUNS,
     ROUTING_MEMO,
     Estimate,
@@ -24,8 +24,8 @@ from contracts.hybrid import (
     Routing,
     choose_route,
 )
-from contracts.payload import JsonObject, Payload
-from contracts.runs import Pattern, RunStatus
+from sevenfold.contracts.payload import JsonObject, Payload
+from sevenfold.contracts.runs import Pattern, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["hybrid"], route_class=StrictJsonRoute)
 

@@ -9,19 +9,19 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import Field
 
-from api.durations import TaskKind
-from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
-from api.idempotency import REPLAYED, IdempotencyKeyDep
-from api.problem_docs import PROBLEMS
-from api.problems import not_found
-from api.runs_view import Run, find_run, load_run
-from api.starting import StartSpec, start_run
-from api.strict_json import StrictJsonRoute
-from api.watching import PollView
-from contracts.answers import Answer
-from contracts.payload import Payload
-from contracts.requests import TaskRequest
-from contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
+from sevenfold.adapters.temporal.durations import TaskKind
+from sevenfold.api.dependencies import API_PREFIX, Gateway, GatewayDep, TenantDep
+from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
+from sevenfold.api.http.problem_docs import PROBLEMS
+from sevenfold.api.http.problems import not_found
+from sevenfold.api.http.strict_json import StrictJsonRoute
+from sevenfold.api.runs.poll_cache import PollCacheDep, PollView
+from sevenfold.api.runs.start import StartSpec, start_run
+from sevenfold.api.runs.views import Run, find_run, load_run
+from sevenfold.contracts.answers import Answer
+from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.requests import TaskRequest
+from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["polling"], route_class=StrictJsonRoute)
 
@@ -89,6 +89,7 @@ async def start_task(
 async def read_task(
     task_id: Annotated[str, Path(description="The `taskId` that the start answered.")],
     gateway: GatewayDep,
+    poll_cache: PollCacheDep,
     tenant: TenantDep,
     wait: Annotated[
         float,
@@ -101,9 +102,7 @@ async def read_task(
     """
     if not task_id.startswith(ID_PREFIXES[Pattern.POLLING] + "_"):
         raise not_found("This task")
-    cached_run = gateway.poll_cache.get(
-        tenant, task_id, partial(_load_view, gateway, tenant, task_id, _LastProgress())
-    )
+    cached_run = poll_cache.get(tenant, task_id, partial(_load_view, gateway, tenant, task_id, _LastProgress()))
     view = await cached_run.current()
     known = _parse_versions(if_none_match)
     if wait and not view.is_final and (not known or _is_known(view, known)):

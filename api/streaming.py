@@ -4,30 +4,30 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
-from api.accepting import negotiate
-from api.gateway import API_PREFIX, GatewayDep, TenantDep
-from api.idempotency import REPLAYED, IdempotencyKeyDep
-from api.long_answers import RETRY_MILLISECONDS, STREAM_HEADERS
-from api.problem_docs import PROBLEMS
-from api.problems import invalid_field, not_found
-from api.runs import RunId, cancel_run
-from api.runs_view import Run, find_run
-from api.stream_lines import StreamLine, StreamSubscription, subscribe
-from api.strict_json import StrictJsonRoute
-from contracts.requests import StreamRequest
-from contracts.runs import ID_PREFIXES, Pattern
+from sevenfold.api.dependencies import API_PREFIX, GatewayDep, TenantDep
+from sevenfold.api.http.content_negotiation import negotiate
+from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
+from sevenfold.api.http.problem_docs import PROBLEMS
+from sevenfold.api.http.problems import invalid_field, not_found
+from sevenfold.api.http.sse import RETRY_MILLISECONDS, STREAM_HEADERS
+from sevenfold.api.http.strict_json import StrictJsonRoute
+from sevenfold.api.runs.router import RunId, cancel_run
+from sevenfold.api.runs.views import Run, find_run
+from sevenfold.api.streams.lines import StreamLine, StreamSubscription, subscribe
+from sevenfold.api.streams.options import MAX_INDEX, OnDisconnect
+from sevenfold.contracts.requests import StreamRequest
+from sevenfold.contracts.runs import ID_PREFIXES, Pattern
 
 router = APIRouter(prefix=API_PREFIX, tags=["streaming"], route_class=StrictJsonRoute)
 
 SSE, NDJSON = "text/event-stream", "application/x-ndjson"
 
-MAX_INDEX = 2**53
 
 # The id of the last event has this behind its index: a browser that comes back with it is told by a 204 to stay away.
 _END = "-end"
@@ -58,11 +58,6 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     },
     **PROBLEMS,
 }
-
-OnDisconnect = Annotated[
-    Literal["continue", "cancel"],
-    Query(alias="onDisconnect", description="What becomes of the run when this reader goes away before the end."),
-]
 
 
 @dataclass(frozen=True)

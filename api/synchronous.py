@@ -5,18 +5,18 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from api.gateway import API_PREFIX, Gateway, GatewayDep, TenantDep
-from api.idempotency import REPLAYED, IdempotencyKeyDep
-from api.preferences import WaitPreference, WaitPreferenceDep
-from api.problem_docs import PROBLEMS
-from api.runs_view import RunLinks, run_links
-from api.starting import StartedRun, StartSpec, start_run
-from api.strict_json import StrictJsonRoute
-from api.waiting import await_run, suggest_retry_after
-from contracts.answers import Answer
-from contracts.payload import JsonObject, Payload
-from contracts.requests import QueryRequest
-from contracts.runs import Pattern, RunStatus
+from sevenfold.api.dependencies import API_PREFIX, Gateway, GatewayDep, TenantDep
+from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
+from sevenfold.api.http.prefer import WaitPreference, WaitPreferenceDep
+from sevenfold.api.http.problem_docs import PROBLEMS
+from sevenfold.api.http.strict_json import StrictJsonRoute
+from sevenfold.api.runs.await_result import await_run, suggest_retry_after
+from sevenfold.api.runs.start import StartedRun, StartSpec, start_run
+from sevenfold.api.runs.views import RunLinks, run_links
+from sevenfold.contracts.answers import Answer
+from sevenfold.contracts.payload import JsonObject, Payload
+from sevenfold.contracts.requests import QueryRequest
+from sevenfold.contracts.runs import Pattern, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["synchronous request"], route_class=StrictJsonRoute)
 

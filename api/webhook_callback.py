@@ -2,18 +2,18 @@
 
 from fastapi import APIRouter, Response
 
-from adapters.outbound.addresses import UnsafeUrlError
-from adapters.outbound.urls import check_url
-from api.gateway import API_PREFIX, GatewayDep, TenantDep
-from api.idempotency import REPLAYED, IdempotencyKeyDep
-from api.polling import TaskAccepted
-from api.problem_docs import PROBLEMS
-from api.problems import invalid_field
-from api.starting import StartSpec, start_run
-from api.strict_json import StrictJsonRoute
-from contracts.analysis import AnalyzeRequest
-from contracts.documents import DocumentByUrl
-from contracts.runs import Pattern, RunStatus
+from sevenfold.adapters.outbound.addresses import UnsafeUrlError
+from sevenfold.adapters.outbound.urls import check_url
+from sevenfold.api.dependencies import API_PREFIX, GatewayDep, TenantDep
+from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
+from sevenfold.api.http.problem_docs import PROBLEMS
+from sevenfold.api.http.problems import invalid_field
+from sevenfold.api.http.strict_json import StrictJsonRoute
+from sevenfold.api.polling import TaskAccepted
+from sevenfold.api.runs.start import StartSpec, start_run
+from sevenfold.contracts.analysis import AnalyzeRequest
+from sevenfold.contracts.documents import DocumentByUrl
+from sevenfold.contracts.runs import Pattern, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["webhook callback"], route_class=StrictJsonRoute)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from contracts.agent import AgentEvent, Delta, Progress, Reply
+from sevenfold.contracts.agent import AgentEvent, Delta, Progress, Reply
 
 TICKS = 10
 CHUNKS_A_SECOND = 20

@@ -13,8 +13,8 @@ from temporalio import activity, workflow
 with workflow.unsafe.imports_passed_through():
     import httpx
 
-    from adapters.webhooks.signatures import sign_headers
     from bench.webhook_receiver import SIGNED_BY
+    from sevenfold.adapters.webhooks.signatures import sign_headers
 
 _SECONDS = timedelta(seconds=10)
 _http: list[httpx.AsyncClient] = []  # one for all calls, made by the first of them

@@ -8,10 +8,10 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from api.durations import Durations, TaskKind
 from bench.sevenfold import BODY, Sevenfold
 from bench.suite import Aim, Suite, p95
-from contracts.hybrid import Estimate, EstimateBasis, choose_route
+from sevenfold.adapters.temporal.durations import Durations, TaskKind
+from sevenfold.contracts.hybrid import Estimate, EstimateBasis, choose_route
 
 CALLS = 150
 CHOICES = 2_000

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import httpx
 
-from adapters.agents.http_agent import HttpAgent
-from adapters.agents.upstream import Upstream
 from bench.serving import served
 from bench.sevenfold import Ports, Sevenfold, run_sevenfold
 from bench.suite import Aim, Suite, p95
-from contracts.agent import AgentContext, AgentRequest, Reply
+from sevenfold.adapters.agents.remote.http_agent import HttpAgent
+from sevenfold.adapters.agents.remote.upstream import Upstream
+from sevenfold.contracts.agent import AgentContext, AgentRequest, Reply
 
 IN_FLIGHT = 20
 CALLS = 400

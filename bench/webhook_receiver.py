@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import uvicorn
 
-from adapters.webhooks.signatures import SignatureError, verify
+from sevenfold.adapters.webhooks.signatures import SignatureError, verify
 
 SIGNED_BY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 FLAKY = "/flaky"
@@ -60,7 +60,7 @@ class Receiver:
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         status = _judged(path, headers, body, arrived)
         payload = json.loads(body)
-        # The time that the agent noted, in the form of `contracts.answers`.
+        # The time that the agent noted, in the form of `sevenfold.contracts.answers`.
         done = payload["result"]["data"]["done"]
         run_id = payload.get("taskId") or payload["queryId"]
         self._posts[path].append(Post(headers["webhook-id"], run_id, arrived, done, status))

@@ -8,7 +8,7 @@ from typing import Annotated, Protocol
 
 from pydantic import Field
 
-from contracts.payload import JsonObject, Payload
+from sevenfold.contracts.payload import JsonObject, Payload
 
 AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -101,7 +101,7 @@ class RequestContext(Payload):
 class Agent(Protocol):
     """Anything that answers a request by events, a `Reply` being the last.
 
-    Raises one of `contracts.verdicts`; any other exception becomes `AgentFailed`.
+    Raises one of `sevenfold.contracts.verdicts`; any other exception becomes `AgentFailed`.
     """
 
     def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]: ...

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, field_validator, model_validator
 
-from contracts.sections import ConfigSection, VariableName
+from sevenfold.contracts.sections import ConfigSection, VariableName
 
 _UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3_600.0}
 

@@ -4,10 +4,10 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from contracts.documents import Document
-from contracts.payload import Payload
-from contracts.requests import StartOptions, TaskName, WebhookSecret, WebhookUrl
-from contracts.runs import RunInput
+from sevenfold.contracts.documents import Document
+from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.requests import StartOptions, TaskName, WebhookSecret, WebhookUrl
+from sevenfold.contracts.runs import RunInput
 
 _EXAMPLE: dict[str, Any] = {
     "document": "https://client.com/doc.pdf",

@@ -4,9 +4,9 @@ from typing import Any
 
 from pydantic import Field
 
-from contracts.agent import Confidence, Usage
-from contracts.payload import JsonObject, Payload
-from contracts.runs import ID_PREFIXES, Pattern, RunOutcome, RunResult
+from sevenfold.contracts.agent import Confidence, Usage
+from sevenfold.contracts.payload import JsonObject, Payload
+from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunOutcome, RunResult
 
 _ID_FIELDS = {
     Pattern.SYNCHRONOUS: "queryId",

@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from contracts.agent import AgentRequest, Progress, Reply, RequestContext
-from contracts.payload import Payload
+from sevenfold.contracts.agent import AgentRequest, Progress, Reply, RequestContext
+from sevenfold.contracts.payload import Payload
 
 
 class AgentCall(Payload):

@@ -4,9 +4,9 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from contracts.agent import AgentRequest, RequestContext
-from contracts.jobs import ItemCounts, ItemResult
-from contracts.payload import Payload
+from sevenfold.contracts.agent import AgentRequest, RequestContext
+from sevenfold.contracts.jobs import ItemCounts, ItemResult
+from sevenfold.contracts.payload import Payload
 
 CHUNK_ID_PREFIX = "chunk-"
 

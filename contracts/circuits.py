@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from contracts.payload import Payload, Seconds
+from sevenfold.contracts.payload import Payload, Seconds
 
 # The memo of an CircuitBreaker that holds its OpenCircuit.
 CIRCUIT_MEMO = "state"

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from contracts.strict_json import JsonLimitError, check_value, parse_json
+from sevenfold.contracts.strict_json import JsonLimitError, check_value, parse_json
 
 SPEC_VERSION = "1.0"
 

@@ -4,17 +4,17 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from contracts.agent import AgentName, WorkflowTarget
-from contracts.agent_config import (
+from sevenfold.contracts.agent import AgentName, WorkflowTarget
+from sevenfold.contracts.agent_config import (
     AgentConfig,
     CircuitConfig,
     DirectAgentConfig,
     SimulatorAgentConfig,
     WorkflowAgentConfig,
 )
-from contracts.event_filters import EventFilter
-from contracts.sections import ConfigSection, VariableName
-from contracts.subscriptions import SubscriptionConfig
+from sevenfold.contracts.event_filters import EventFilter
+from sevenfold.contracts.sections import ConfigSection, VariableName
+from sevenfold.contracts.subscriptions import SubscriptionConfig
 
 
 class ConsumeConfig(ConfigSection):

@@ -1,7 +1,7 @@
 """Why a document cannot be read, named once for those who find out and those who tell.
 
-Apart from contracts.documents, because the process that reads documents is started for each of them, and pydantic
-would be half of what that takes.
+Apart from sevenfold.contracts.documents, because the process that reads documents is started for each of them, and
+pydantic would be half of what that takes.
 """
 
 from enum import StrEnum

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from contracts.payload import Payload, RequestBody
+from sevenfold.contracts.payload import Payload, RequestBody
 
 MAX_DOCUMENT_BYTES = 20_000_000
 

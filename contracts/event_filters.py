@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from contracts.cloudevents import CloudEvent
+from sevenfold.contracts.cloudevents import CloudEvent
 
 _Path = Annotated[str, Field(min_length=1, max_length=500)]
 # A list's index has no more digits.

@@ -7,13 +7,13 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from contracts.agent import WorkflowTarget
-from contracts.cloudevents import CloudEvent
-from contracts.event_filters import EventFilter
-from contracts.identity import build_workflow_id, derive_id
-from contracts.payload import JsonObject, Payload
-from contracts.runs import ID_PREFIXES, Pattern, RunInput, RunResult
-from contracts.webhooks import Webhook
+from sevenfold.contracts.agent import WorkflowTarget
+from sevenfold.contracts.cloudevents import CloudEvent
+from sevenfold.contracts.event_filters import EventFilter
+from sevenfold.contracts.identity import build_workflow_id, derive_id
+from sevenfold.contracts.payload import JsonObject, Payload
+from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunInput, RunResult
+from sevenfold.contracts.webhooks import Webhook
 
 # Derived events of derived events: so many in a row.
 MAX_HOPS = 16

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from contracts.payload import JsonObject, Payload, Seconds
-from contracts.requests import StartOptions, TaskName
-from contracts.runs import RunInput
+from sevenfold.contracts.payload import JsonObject, Payload, Seconds
+from sevenfold.contracts.requests import StartOptions, TaskName
+from sevenfold.contracts.runs import RunInput
 
 _EXAMPLE: dict[str, Any] = {
     "query": "Where is my parcel?",

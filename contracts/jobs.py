@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from contracts.agent import Reply
-from contracts.payload import JsonObject, Payload
-from contracts.requests import StartOptions, TaskName
-from contracts.runs import RunError, RunInput
+from sevenfold.contracts.agent import Reply
+from sevenfold.contracts.payload import JsonObject, Payload
+from sevenfold.contracts.requests import StartOptions, TaskName
+from sevenfold.contracts.runs import RunError, RunInput
 
 # Keys of `data` under which a list is worked on item by item, unless the request names another by `fanOut`.
 FAN_OUT_KEYS = ("documentIds", "documents", "items")

@@ -1,6 +1,6 @@
 """An agent's limits, and the shares in them that processes hold: together never more than the limits."""
 
-from contracts.payload import Payload, Seconds
+from sevenfold.contracts.payload import Payload, Seconds
 
 # A process that has not asked again for so many seconds is taken for dead, and its share given away.
 LEASE_SECONDS = 10.0

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from contracts.payload import Payload, RequestBody
-from contracts.runs import Pattern
+from sevenfold.contracts.payload import Payload, RequestBody
+from sevenfold.contracts.runs import Pattern
 
 # The article's, in seconds and in requests a minute.
 SHORT_SECONDS, LONG_SECONDS = 5.0, 60.0

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, SecretStr, field_validator
 
-from contracts.agent import AgentName
-from contracts.payload import JsonObject, RequestBody
+from sevenfold.contracts.agent import AgentName
+from sevenfold.contracts.payload import JsonObject, RequestBody
 
 _METADATA_LIMIT = 8_192
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from contracts.agent import AgentRequest, Reply, RequestContext, WorkflowTarget
-from contracts.payload import Payload, Seconds
-from contracts.verdicts import ErrorCode
-from contracts.webhooks import DELIVERY_ATTRIBUTES, Webhook
+from sevenfold.contracts.agent import AgentRequest, Reply, RequestContext, WorkflowTarget
+from sevenfold.contracts.payload import Payload, Seconds
+from sevenfold.contracts.verdicts import ErrorCode
+from sevenfold.contracts.webhooks import DELIVERY_ATTRIBUTES, Webhook
 
 
 class Pattern(StrEnum):

@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from contracts.payload import Payload
+from sevenfold.contracts.payload import Payload
 
 MAX_UNCONFIRMED = 500
 RESET_STEP = 1_000

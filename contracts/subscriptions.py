@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from contracts.agent import AgentName
-from contracts.event_filters import EventFilter
-from contracts.payload import JsonObject, Payload, RequestBody, Seconds
-from contracts.requests import TaskName, WebhookSecret, WebhookUrl
+from sevenfold.contracts.agent import AgentName
+from sevenfold.contracts.event_filters import EventFilter
+from sevenfold.contracts.payload import JsonObject, Payload, RequestBody, Seconds
+from sevenfold.contracts.requests import TaskName, WebhookSecret, WebhookUrl
 
 SubscriptionName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 EventType = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,256}$")]

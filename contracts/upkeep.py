@@ -1,6 +1,6 @@
 """What the gateway does for itself."""
 
-from contracts.payload import Payload
+from sevenfold.contracts.payload import Payload
 
 
 class CleanupResult(Payload):

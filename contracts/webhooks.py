@@ -5,8 +5,8 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from contracts.identity import DELIVERY_PREFIX, build_workflow_id, derive_id, parse_public_id, parse_tenant
-from contracts.payload import Payload, Seconds
+from sevenfold.contracts.identity import DELIVERY_PREFIX, build_workflow_id, derive_id, parse_public_id, parse_tenant
+from sevenfold.contracts.payload import Payload, Seconds
 
 # DESIGN's ten attempts over 75 hours: the pause before each, in seconds.
 DEFAULT_SCHEDULE = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)

@@ -2,13 +2,13 @@
 
 import os
 
-from adapters.brokers.connection import BrokerConnection
-from adapters.brokers.message import Transport
-from adapters.brokers.taking import BrokerConsumer
-from adapters.events.intake import EventIngest
-from contracts.config import BrokerConfig, SevenfoldConfig
-from contracts.identity import DEFAULT_TENANT
-from runtime.startup import StartupError
+from sevenfold.adapters.brokers.connection import BrokerConnection
+from sevenfold.adapters.brokers.consumer import BrokerConsumer
+from sevenfold.adapters.brokers.message import Transport
+from sevenfold.adapters.events.ingest import EventIngest
+from sevenfold.contracts.config import BrokerConfig, SevenfoldConfig
+from sevenfold.contracts.identity import DEFAULT_TENANT
+from sevenfold.runtime.startup import StartupError
 
 
 def broker_connections(config: SevenfoldConfig, ingest: EventIngest) -> list[BrokerConnection]:
@@ -27,19 +27,19 @@ def _transport(name: str, broker: BrokerConfig) -> Transport:
     try:
         match broker.kind:
             case "nats":
-                from adapters.brokers.nats import NatsTransport  # noqa: PLC0415
+                from sevenfold.adapters.brokers.nats import NatsTransport  # noqa: PLC0415
 
                 return NatsTransport(url, broker.consume)
             case "rabbitmq":
-                from adapters.brokers.rabbitmq import RabbitTransport  # noqa: PLC0415
+                from sevenfold.adapters.brokers.rabbitmq import RabbitTransport  # noqa: PLC0415
 
                 return RabbitTransport(url, broker.consume)
             case "redis":
-                from adapters.brokers.redis import RedisTransport  # noqa: PLC0415
+                from sevenfold.adapters.brokers.redis import RedisTransport  # noqa: PLC0415
 
                 return RedisTransport(url, broker.consume)
             case "kafka":
-                from adapters.brokers.kafka import KafkaTransport  # noqa: PLC0415
+                from sevenfold.adapters.brokers.kafka import KafkaTransport  # noqa: PLC0415
 
                 return KafkaTransport(url, broker.consume)
     except ModuleNotFoundError as error:

@@ -7,10 +7,10 @@ from typing import Any
 
 import structlog
 
-from runtime.logs import configure_logs
-from runtime.settings import Settings, load_settings
-from runtime.startup import StartupError
-from runtime.stopping import hard_exit, run_until_stopped
+from sevenfold.runtime.logs import configure_logs
+from sevenfold.runtime.settings import Settings, load_settings
+from sevenfold.runtime.startup import StartupError
+from sevenfold.runtime.stopping import hard_exit, run_until_stopped
 
 log = structlog.get_logger(__name__)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from contracts.config import SevenfoldConfig
-from contracts.strict_json import JsonLimitError, check_value
-from runtime.startup import StartupError
+from sevenfold.contracts.config import SevenfoldConfig
+from sevenfold.contracts.strict_json import JsonLimitError, check_value
+from sevenfold.runtime.startup import StartupError
 
 
 def load_config(path: Path) -> SevenfoldConfig:

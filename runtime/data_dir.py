@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runtime.startup import StartupError
+from sevenfold.runtime.startup import StartupError
 
 
 @contextmanager

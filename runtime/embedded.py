@@ -14,12 +14,12 @@ import structlog
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from runtime import die_with_parent
-from runtime.embedded_flags import ENVIRONMENT, server_arguments
-from runtime.ports import check_free
-from runtime.sdk import sdk_runtime
-from runtime.settings import Settings
-from runtime.startup import StartupError
+from sevenfold.runtime import die_with_parent
+from sevenfold.runtime.embedded_flags import ENVIRONMENT, server_arguments
+from sevenfold.runtime.ports import check_free
+from sevenfold.runtime.sdk import sdk_runtime
+from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.startup import StartupError
 
 log = structlog.get_logger(__name__)
 

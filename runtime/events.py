@@ -4,17 +4,22 @@ import os
 
 from temporalio.client import Client
 
-from adapters.events.intake import EventIngest
-from adapters.events.subscription_book import SubscriptionCache
-from adapters.events.webhook_secrets import seal_secret
-from adapters.outbound.addresses import UnsafeUrlError
-from adapters.outbound.urls import check_url
-from contracts.config import SevenfoldConfig
-from contracts.identity import DEFAULT_TENANT
-from contracts.subscriptions import Subscription, SubscriptionConfig, SubscriptionWebhook, build_subscription
-from runtime.secret_key import load_sealer
-from runtime.settings import Settings
-from runtime.startup import StartupError
+from sevenfold.adapters.events.ingest import EventIngest
+from sevenfold.adapters.events.subscription_cache import SubscriptionCache
+from sevenfold.adapters.events.webhook_secrets import seal_secret
+from sevenfold.adapters.outbound.addresses import UnsafeUrlError
+from sevenfold.adapters.outbound.urls import check_url
+from sevenfold.contracts.config import SevenfoldConfig
+from sevenfold.contracts.identity import DEFAULT_TENANT
+from sevenfold.contracts.subscriptions import (
+    Subscription,
+    SubscriptionConfig,
+    SubscriptionWebhook,
+    build_subscription,
+)
+from sevenfold.runtime.secret_key import load_sealer
+from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.startup import StartupError
 
 
 def build_event_ingest(client: Client, settings: Settings, config: SevenfoldConfig) -> EventIngest:

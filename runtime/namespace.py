@@ -11,8 +11,8 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, UpdateNa
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from contracts.runs import SEARCH_ATTRIBUTES
-from runtime.startup import StartupError
+from sevenfold.contracts.runs import SEARCH_ATTRIBUTES
+from sevenfold.runtime.startup import StartupError
 
 _KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
 _TIMEOUT_SECONDS = 20.0

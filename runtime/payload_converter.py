@@ -8,8 +8,8 @@ from temporalio.contrib.pydantic import PydanticJSONPlainPayloadConverter
 from temporalio.converter import CompositePayloadConverter, DefaultPayloadConverter, JSONPlainPayloadConverter
 from temporalio.exceptions import ApplicationError
 
-from adapters.payload_stores import LOST
-from contracts.verdicts import ErrorCode
+from sevenfold.adapters.payloads.stores import LOST
+from sevenfold.contracts.verdicts import ErrorCode
 
 _JSON = PydanticJSONPlainPayloadConverter()
 _CONVERTERS = CompositePayloadConverter(

@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 
 from temporalio.converter import ExternalStorage, StorageDriver
 
-from adapters.payload_directory import THRESHOLD_BYTES, PayloadDirectory
-from runtime.settings import Settings
-from runtime.startup import StartupError
+from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES, PayloadDirectory
+from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.startup import StartupError
 
 _VARIABLE = "SEVENFOLD_PAYLOADS_S3_BUCKET"
 
@@ -41,7 +41,7 @@ async def open_storage(settings: Settings) -> AsyncIterator[ExternalStorage]:
 async def _open_bucket(name: str) -> AsyncIterator[StorageDriver]:
     # Imported here, for those who have a bucket: it takes half a second and 39 MB, and packages that are an extra.
     try:
-        from adapters.payload_bucket import BucketError, open_bucket  # noqa: PLC0415
+        from sevenfold.adapters.payloads.s3 import BucketError, open_bucket  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise StartupError(
             f"{_VARIABLE} needs the extra `s3` ({error}): install 'temporalio[aioboto3]' beside Sevenfold, "

@@ -3,7 +3,7 @@
 import errno
 import socket
 
-from runtime.startup import StartupError
+from sevenfold.runtime.startup import StartupError
 
 
 def bind(host: str, port: int, variable: str) -> socket.socket:

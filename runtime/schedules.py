@@ -13,7 +13,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError
 
-from runtime.startup import StartupError
+from sevenfold.runtime.startup import StartupError
 
 
 async def ensure_daily(client: Client, workflow: str, task_queue: str) -> str:

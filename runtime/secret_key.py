@@ -8,9 +8,9 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from adapters.sealing import KEY_BYTES, Sealer
-from runtime.settings import Settings, uses_own_cluster
-from runtime.startup import StartupError
+from sevenfold.adapters.webhooks.sealing import KEY_BYTES, Sealer
+from sevenfold.runtime.settings import Settings, uses_own_cluster
+from sevenfold.runtime.startup import StartupError
 
 _HOW_TO_MAKE = "Make one with: openssl rand -base64 32"
 

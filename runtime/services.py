@@ -7,15 +7,15 @@ from datetime import timedelta
 
 from temporalio.client import Client
 
-from adapters.agents.circuits import CircuitBreakers
-from adapters.events.intake import EventIngest
-from contracts.config import SevenfoldConfig
-from runtime.data_dir import lock_data_dir
-from runtime.embedded import EmbeddedTemporal
-from runtime.events import build_event_ingest
-from runtime.namespace import ensure_retention, ensure_search_attributes
-from runtime.settings import Settings
-from runtime.temporal import connect_temporal
+from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
+from sevenfold.adapters.events.ingest import EventIngest
+from sevenfold.contracts.config import SevenfoldConfig
+from sevenfold.runtime.data_dir import lock_data_dir
+from sevenfold.runtime.embedded import EmbeddedTemporal
+from sevenfold.runtime.events import build_event_ingest
+from sevenfold.runtime.namespace import ensure_retention, ensure_search_attributes
+from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.temporal import connect_temporal
 
 
 @dataclass(frozen=True)

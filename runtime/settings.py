@@ -10,8 +10,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from contracts.webhooks import DEFAULT_SCHEDULE
-from runtime.startup import StartupError
+from sevenfold.contracts.webhooks import DEFAULT_SCHEDULE
+from sevenfold.runtime.startup import StartupError
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 

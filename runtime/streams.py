@@ -6,12 +6,12 @@ from datetime import timedelta
 
 from temporalio.client import Client
 
-from adapters.streams.live import StreamHubs
-from adapters.streams.temporal_log import TemporalStreamLog
-from contracts.streams import StreamLog
-from runtime.services import Services
-from runtime.settings import Settings
-from runtime.startup import StartupError
+from sevenfold.adapters.streams.hub import StreamHubs
+from sevenfold.adapters.streams.temporal.log import TemporalStreamLog
+from sevenfold.contracts.streams import StreamLog
+from sevenfold.runtime.services import Services
+from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.startup import StartupError
 
 
 @asynccontextmanager
@@ -28,7 +28,7 @@ async def _open_log(settings: Settings, client: Client) -> AsyncIterator[StreamL
         return
     # Imported here, for those who have a Redis: it is an extra.
     try:
-        from adapters.streams.redis_log import RedisUnusableError, open_redis_log  # noqa: PLC0415
+        from sevenfold.adapters.streams.redis.log import RedisUnusableError, open_redis_log  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise StartupError(
             f"SEVENFOLD_REDIS_URL needs the extra `redis` ({error}): install 'redis' beside Sevenfold, "

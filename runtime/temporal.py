@@ -11,13 +11,13 @@ from temporalio.plugin import SimplePlugin
 from temporalio.service import GrpcCompression, PayloadLimitsConfig, RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner
 
-from runtime.call_timeouts import CallTimeouts
-from runtime.embedded import HOST
-from runtime.payload_converter import SharedPydanticConverter
-from runtime.payloads import open_storage
-from runtime.sdk import sdk_runtime
-from runtime.settings import Settings, uses_own_cluster
-from runtime.startup import StartupError
+from sevenfold.runtime.call_timeouts import CallTimeouts
+from sevenfold.runtime.embedded import HOST
+from sevenfold.runtime.payload_converter import SharedPydanticConverter
+from sevenfold.runtime.payloads import open_storage
+from sevenfold.runtime.sdk import sdk_runtime
+from sevenfold.runtime.settings import Settings, uses_own_cluster
+from sevenfold.runtime.startup import StartupError
 
 # What lists show stands in memos: metadata, logs of deliveries, small events. Each is bounded where it is made; the
 # SDK would warn of every one over 2 kB.

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from pypdf import PdfReader, PdfWriter
 
-from adapters.documents.extraction import DocumentReader
-from adapters.documents.limits import Limits
-from contracts.document_errors import DocumentError, DocumentFault
-from contracts.documents import DocumentText
+from sevenfold.adapters.documents.extraction import DocumentReader
+from sevenfold.adapters.documents.limits import Limits
+from sevenfold.contracts.document_errors import DocumentError, DocumentFault
+from sevenfold.contracts.documents import DocumentText
 
 ROOT = Path(__file__).parent.parent
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from adapters.outbound.connections import Addresses
+from sevenfold.adapters.outbound.connections import Addresses
 
 Write = Callable[[bytes], Awaitable[None]]
 Behaviour = Callable[[Write, asyncio.StreamWriter], Awaitable[None]]

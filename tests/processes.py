@@ -5,7 +5,7 @@ from collections.abc import Callable
 from inspect import isawaitable
 from typing import Any
 
-from runtime.embedded import EmbeddedTemporal
+from sevenfold.runtime.embedded import EmbeddedTemporal
 
 
 class EmbeddedTemporalOnly:

@@ -4,8 +4,8 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 
-from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply
-from contracts.verdicts import AgentError
+from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply
+from sevenfold.contracts.verdicts import AgentError
 from tests.agents import CALLS
 
 SECRET = "secret of the agent"

@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 from pydantic_core import from_json
 
-from adapters.webhooks.signatures import verify
+from sevenfold.adapters.webhooks.signatures import verify
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 

@@ -18,11 +18,11 @@ from temporalio.contrib.workflow_streams import PublishEntry, PublishInput
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from contracts.circuits import CIRCUIT_MEMO, OpenCircuit, circuit_workflow_id
-from contracts.events import build_reaction_id, ordering_workflow_id
-from contracts.identity import new_id, parse_public_id
-from contracts.limits import limits_workflow_id
-from contracts.webhooks import delivery_workflow_id
+from sevenfold.contracts.circuits import CIRCUIT_MEMO, OpenCircuit, circuit_workflow_id
+from sevenfold.contracts.events import build_reaction_id, ordering_workflow_id
+from sevenfold.contracts.identity import new_id, parse_public_id
+from sevenfold.contracts.limits import limits_workflow_id
+from sevenfold.contracts.webhooks import delivery_workflow_id
 from tests.child_workflows import Child
 from tests.event_help import EVENTS, LETTERS, event, published, subscribed, tree
 from tests.receivers import SECRET, Answer, running_receiver

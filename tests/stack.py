@@ -17,18 +17,18 @@ import httpx
 from pydantic import SecretStr
 from temporalio.client import Client
 
-from adapters.streams.live import StreamHubs
-from api.gateway import Gateway
-from api.main import build_gateway, create_app, serve
-from connector import running_connector
-from contracts.config import SevenfoldConfig
-from runtime.config_file import load_config
-from runtime.embedded import EmbeddedTemporal
-from runtime.ports import bind
-from runtime.services import Services, build_services, open_services
-from runtime.settings import Settings
-from runtime.streams import open_streams
-from worker import load_agent_registry, running_worker
+from sevenfold.adapters.streams.hub import StreamHubs
+from sevenfold.api.app import build_gateway, create_app, serve
+from sevenfold.api.dependencies import Gateway
+from sevenfold.connector import running_connector
+from sevenfold.contracts.config import SevenfoldConfig
+from sevenfold.runtime.config_file import load_config
+from sevenfold.runtime.embedded import EmbeddedTemporal
+from sevenfold.runtime.ports import bind
+from sevenfold.runtime.services import Services, build_services, open_services
+from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.streams import open_streams
+from sevenfold.worker import load_agent_registry, running_worker
 
 ROOT = Path(__file__).parent.parent
 

@@ -14,12 +14,12 @@ import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import StorageDriverClaim, StorageDriverRetrieveContext, StorageDriverStoreContext
 
-from adapters.agents.callables import as_agent
-from adapters.payload_directory import PayloadDirectory
-from adapters.payload_stores import lost_payload
-from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
-from contracts.verdicts import AgentRejected
-from runtime.ports import bind
+from sevenfold.adapters.agents.callables import as_agent
+from sevenfold.adapters.payloads.directory import PayloadDirectory
+from sevenfold.adapters.payloads.stores import lost_payload
+from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
+from sevenfold.contracts.verdicts import AgentRejected
+from sevenfold.runtime.ports import bind
 
 REQUEST = AgentRequest(run_id="qry_x", task="query", query="hello")
 

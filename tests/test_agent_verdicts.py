@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from adapters.agents.http_verdicts import BadAnswerError, LargeAnswerError, to_agent_error
-from adapters.outbound.retry_after import retry_after_seconds
-from contracts.verdicts import ErrorCode
+from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, LargeAnswerError, to_agent_error
+from sevenfold.adapters.outbound.retry_after import retry_after_seconds
+from sevenfold.contracts.verdicts import ErrorCode
 
 NOW = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
 

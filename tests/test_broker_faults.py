@@ -11,7 +11,7 @@ from pathlib import Path
 from temporalio.client import Client as Temporal
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from runtime.settings import Settings
+from sevenfold.runtime.settings import Settings
 from tests.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, client_of
 from tests.broker_servers import KINDS, Kafka, Server, broker_server
 from tests.event_help import event
@@ -174,7 +174,7 @@ def ended(settings: Settings, **env: str) -> tuple[int, str]:
 
 
 def test_without_brokers_nothing_of_their_clients_is_loaded() -> None:
-    script = "import sys, cli; print([m for m in sys.modules if m.split('.')[0] in CLIENTS])"
+    script = "import sys, sevenfold.cli.main; print([m for m in sys.modules if m.split('.')[0] in CLIENTS])"
     clients = "CLIENTS = ('faststream', 'aiokafka', 'nats', 'aio_pika', 'aiormq', 'redis'); "
     done = subprocess.run(
         [sys.executable, "-c", clients + script], capture_output=True, text=True, cwd=ROOT, timeout=60

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.agents.builtin import TASKS, BuiltinAgent
-from contracts.agent import AgentContext, AgentRequest, Delta, Reply
-from contracts.verdicts import AgentRejected
+from sevenfold.adapters.agents.builtin.agent import TASKS, BuiltinAgent
+from sevenfold.contracts.agent import AgentContext, AgentRequest, Delta, Reply
+from sevenfold.contracts.verdicts import AgentRejected
 
 CONTEXT = AgentContext(deadline=datetime(2100, 1, 1, tzinfo=UTC))
 ANGRY = (
@@ -337,8 +337,8 @@ async def test_a_long_text_does_not_hold_up_the_loop():
 
 _PROGRAM = """
 import sys
-from adapters.agents.builtin import TASKS
-from contracts.agent import AgentRequest
+from sevenfold.adapters.agents.builtin.agent import TASKS
+from sevenfold.contracts.agent import AgentRequest
 for line in sys.stdin:
     request = AgentRequest.model_validate_json(line)
     print(TASKS[request.task](request).model_dump_json())

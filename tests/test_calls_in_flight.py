@@ -8,15 +8,15 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.agent_calls import AgentCalls
-from activities.calls_in_flight import CallsInFlight
-from adapters.agents.circuits import CircuitBreakers
-from adapters.agents.gate import AdmissionControl
-from adapters.agents.registry import AgentRegistry
-from adapters.disk_space import DiskSpace
-from adapters.streams.publisher import StreamPublisher
-from contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
-from contracts.calls import AgentCall, CallHeartbeat, InlineStart
+from sevenfold.activities.runs.agent_calls import AgentCalls
+from sevenfold.activities.runs.inline_calls import CallsInFlight
+from sevenfold.adapters.agents.admission.admission import AdmissionControl
+from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
+from sevenfold.adapters.agents.registry import AgentRegistry
+from sevenfold.adapters.streams.publisher import StreamPublisher
+from sevenfold.adapters.temporal.disk_space import DiskSpace
+from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
+from sevenfold.contracts.calls import AgentCall, CallHeartbeat, InlineStart
 from tests.processes import until
 from tests.stack import Stack
 

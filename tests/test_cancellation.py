@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from contracts.identity import derive_id
-from contracts.runs import Pattern
+from sevenfold.contracts.identity import derive_id
+from sevenfold.contracts.runs import Pattern
 from tests.agents import CALLS, CLEANED_UP
 from tests.stack import Stack
 

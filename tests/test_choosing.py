@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from contracts.recommendation import ClientKind, Maturity, Situation, recommend
-from contracts.runs import Pattern
+from sevenfold.contracts.recommendation import ClientKind, Maturity, Situation, recommend
+from sevenfold.contracts.runs import Pattern
 from tests.receivers import SECRET, running_receiver
 from tests.stack import Stack
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from runtime.settings import Settings
+from sevenfold.runtime.settings import Settings
 from tests.processes import EmbeddedTemporalOnly, until
 from tests.receivers import Receiver, Send, running_receiver
 from tests.stack import Sevenfold, http_client, make_settings, sevenfold, until_ready

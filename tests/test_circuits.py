@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from contracts.circuits import OpenCircuit, circuit_workflow_id
+from sevenfold.contracts.circuits import OpenCircuit, circuit_workflow_id
 from tests.event_help import event, published, subscribed, tree, wait_until_settled
 from tests.processes import until
 from tests.receivers import Receiver, hangs, running_receiver

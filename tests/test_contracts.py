@@ -3,11 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.preferences import DEFAULT_WAIT, parse_prefer
-from contracts.answers import processing_time
-from contracts.identity import build_workflow_id, derive_id, is_public_id, new_id, parse_public_id
-from contracts.streams import StreamEntry
-from contracts.verdicts import AgentError, ErrorCode
+from sevenfold.api.http.prefer import DEFAULT_WAIT, parse_prefer
+from sevenfold.contracts.answers import processing_time
+from sevenfold.contracts.identity import build_workflow_id, derive_id, is_public_id, new_id, parse_public_id
+from sevenfold.contracts.streams import StreamEntry
+from sevenfold.contracts.verdicts import AgentError, ErrorCode
 
 
 def test_new_ids_have_the_form_and_differ() -> None:

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from api.problems import ProblemType
-from contracts import agent_config, config
-from contracts.config import SevenfoldConfig
-from contracts.subscriptions import SubscriptionConfig
-from runtime.settings import Settings
+from sevenfold.api.http.problems import ProblemType
+from sevenfold.contracts import agent_config, config
+from sevenfold.contracts.config import SevenfoldConfig
+from sevenfold.contracts.subscriptions import SubscriptionConfig
+from sevenfold.runtime.settings import Settings
 from tests.stack import ROOT, Stack, free_port, running_stack
 from tests.support.markdown import Block, Page
 from tests.support.shell_pages import PageFailedError, Ran, run_blocks

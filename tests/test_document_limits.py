@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.documents.extraction import DocumentReader
-from adapters.documents.limits import Limits
-from contracts.document_errors import DocumentFault
+from sevenfold.adapters.documents.extraction import DocumentReader
+from sevenfold.adapters.documents.limits import Limits
+from sevenfold.contracts.document_errors import DocumentFault
 from tests.documents import ROOT, fault, pdf, read
 
 
@@ -114,7 +114,7 @@ def children() -> list[int]:
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"adapters.documents.child" in (entry / "cmdline").read_bytes():
+            if parent == os.getpid() and b"sevenfold.adapters.documents.child" in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
     return found
 
@@ -155,6 +155,6 @@ async def test_documents_wait_for_a_place_and_their_time_waits_too():
 
 def test_a_process_whose_gateway_is_gone_ends_by_itself():
     order = {"kind": "pdf", "charset": None, "limits": {"seconds": 1}}
-    command = [sys.executable, "-m", "adapters.documents.child", json.dumps(order)]
+    command = [sys.executable, "-m", "sevenfold.adapters.documents.child", json.dumps(order)]
     ended = subprocess.run(command, input=SLOW_PDF, cwd=ROOT, timeout=60, capture_output=True)
     assert ended.returncode == -signal.SIGXCPU

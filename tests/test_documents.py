@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from adapters.agents.builtin import BuiltinAgent
-from adapters.documents.limits import Limits
-from contracts.agent import AgentContext, AgentRequest
-from contracts.document_errors import DocumentFault
-from contracts.documents import Document, DocumentByBytes, DocumentByText, DocumentByUrl, decode_inline
-from contracts.payload import RequestBody
+from sevenfold.adapters.agents.builtin.agent import BuiltinAgent
+from sevenfold.adapters.documents.limits import Limits
+from sevenfold.contracts.agent import AgentContext, AgentRequest
+from sevenfold.contracts.document_errors import DocumentFault
+from sevenfold.contracts.documents import Document, DocumentByBytes, DocumentByText, DocumentByUrl, decode_inline
+from sevenfold.contracts.payload import RequestBody
 from tests.documents import drawing, fault, pdf, read, sealed
 
 

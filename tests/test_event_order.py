@@ -7,7 +7,7 @@ from typing import Any
 
 from temporalio.client import WorkflowExecutionStatus
 
-from contracts.events import (
+from sevenfold.contracts.events import (
     AcquireInput,
     SemaphoreRef,
     SemaphoreRequest,
@@ -15,7 +15,7 @@ from contracts.events import (
     build_reaction_id,
     ordering_workflow_id,
 )
-from contracts.identity import build_workflow_id
+from sevenfold.contracts.identity import build_workflow_id
 from tests.agents import SEEN
 from tests.event_help import EVENTS, event, published, subscribed, tree, wait_until_settled
 from tests.processes import until

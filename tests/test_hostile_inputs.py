@@ -11,7 +11,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from contracts.strict_json import MAX_DEPTH, parse_json
+from sevenfold.contracts.strict_json import MAX_DEPTH, parse_json
 from tests.event_help import EVENTS, SUBSCRIPTIONS, event, published, subscribed, wait_until_settled
 from tests.stack import Stack, http_client
 from tests.streams import indexes, read, started

@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adapters.agents.http_agent import HttpAgent
-from adapters.agents.upstream import Upstream
-from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
-from contracts.verdicts import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
+from sevenfold.adapters.agents.remote.http_agent import HttpAgent
+from sevenfold.adapters.agents.remote.upstream import Upstream
+from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
+from sevenfold.contracts.verdicts import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
 from tests.receivers import Answer, Receiver, drips, floods, hangs, running_receiver, simple
 from tests.upstreams import JSON, NDJSON, SSE, events, reply_script, streams
 

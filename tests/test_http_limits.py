@@ -247,7 +247,7 @@ async def test_a_process_with_few_descriptors_serves_on(tmp_path: Path) -> None:
     script.write_text(
         "import resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n"
-        "from cli import main\n"
+        "from sevenfold.cli.main import main\n"
         "sys.argv = ['sevenfold', 'dev']\n"
         "main()\n"
     )

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from contracts.hybrid import Estimate, EstimateBasis, Route, choose_route
+from sevenfold.contracts.hybrid import Estimate, EstimateBasis, Route, choose_route
 from tests.agents import CALLS
 from tests.receivers import SECRET, running_receiver
 from tests.stack import Stack, running_stack

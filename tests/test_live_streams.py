@@ -2,10 +2,10 @@
 
 import asyncio
 
-from adapters.streams.live import StreamHub
-from contracts.agent import Reply
-from contracts.runs import RunOutcome, RunResult, RunStatus
-from contracts.streams import StreamEntry
+from sevenfold.adapters.streams.hub import StreamHub
+from sevenfold.contracts.agent import Reply
+from sevenfold.contracts.runs import RunOutcome, RunResult, RunStatus
+from sevenfold.contracts.streams import StreamEntry
 from tests.processes import until
 from tests.stack import Stack
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from contracts.events import ordering_workflow_id
-from contracts.identity import build_workflow_id
+from sevenfold.contracts.events import ordering_workflow_id
+from sevenfold.contracts.identity import build_workflow_id
 from tests.event_help import EVENTS, LETTERS, event, published, subscribed, tree, wait_until_settled
 from tests.processes import EmbeddedTemporalOnly, until
 from tests.receivers import SECRET, running_receiver
@@ -150,8 +150,7 @@ async def test_a_redriven_reaction_has_a_life_of_its_own(tmp_path: Path) -> None
     flag = tmp_path / "well"
     (tmp_path / "moody.py").write_text(
         "from pathlib import Path\n"
-        "from contracts.agent import Delta, Reply\n"
-        "from contracts.verdicts import AgentRejected\n"
+        "from sevenfold import AgentRejected, Delta, Reply\n"
         "async def agent(request):\n"
         "    for word in ('a ', 'b ', 'c '):\n"
         "        yield Delta(text=word)\n"

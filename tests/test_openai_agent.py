@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import openai
 import pytest
 
-from adapters.agents.openai_agent import ModelConfig, OpenAIAgent
-from adapters.agents.upstream import Upstream
-from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
-from contracts.verdicts import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
+from sevenfold.adapters.agents.remote.openai_agent import ModelConfig, OpenAIAgent
+from sevenfold.adapters.agents.remote.upstream import Upstream
+from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
+from sevenfold.contracts.verdicts import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
 from tests.receivers import Receiver, running_receiver
 from tests.upstreams import Script, chat, chat_chunk, events, reply_script, streams
 

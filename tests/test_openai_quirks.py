@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from contracts.agent import Reply, Usage
-from contracts.verdicts import AgentError, AgentRejected, AgentUnavailable
+from sevenfold.contracts.agent import Reply, Usage
+from sevenfold.contracts.verdicts import AgentError, AgentRejected, AgentUnavailable
 from tests.receivers import Receiver, simple
 from tests.test_openai_agent import ask, server  # noqa: F401  (a fixture)
 from tests.upstreams import reply_script, streams

@@ -9,10 +9,10 @@ import httpcore
 import httpx
 import pytest
 
-from adapters.outbound.addresses import UnsafeUrlError, is_loopback, is_public
-from adapters.outbound.connections import GuardedConnections, UnresolvableError, resolve_by_system
-from adapters.outbound.guarded_http import guarded_client
-from adapters.outbound.urls import check_url
+from sevenfold.adapters.outbound.addresses import UnsafeUrlError, is_loopback, is_public
+from sevenfold.adapters.outbound.connections import GuardedConnections, UnresolvableError, resolve_by_system
+from sevenfold.adapters.outbound.guarded_http import guarded_client
+from sevenfold.adapters.outbound.urls import check_url
 from tests.outbound_peers import Resolver, answers, falls_out_of_tls, peer, redirects, resets, tls_for
 
 # To load it anew for each of a hundred clients takes longer than all the rest.

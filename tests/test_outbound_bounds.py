@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from adapters.outbound.bounded import FetchError, TooLargeError, fetch, read_at_most, read_prefix
-from adapters.outbound.guarded_http import guarded_client
+from sevenfold.adapters.outbound.bounded import FetchError, TooLargeError, fetch, read_at_most, read_prefix
+from sevenfold.adapters.outbound.guarded_http import guarded_client
 from tests.outbound_peers import (
     Behaviour,
     Resolver,

@@ -16,9 +16,9 @@ from temporalio.client import (
     WorkflowExecutionDescription,
 )
 
-from api.main import create_app
-from api.watching import CachedRun, PollView
-from runtime.ports import bind
+from sevenfold.api.app import create_app
+from sevenfold.api.runs.poll_cache import CachedRun, PollView
+from sevenfold.runtime.ports import bind
 from tests.stack import Stack, gateway_of, http_client, served
 
 TASKS = "/api/agent/tasks"

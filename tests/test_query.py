@@ -3,9 +3,9 @@
 import asyncio
 from dataclasses import replace
 
-from contracts.identity import build_workflow_id, derive_id
-from contracts.runs import Pattern
-from runtime.temporal import connect_temporal
+from sevenfold.contracts.identity import build_workflow_id, derive_id
+from sevenfold.contracts.runs import Pattern
+from sevenfold.runtime.temporal import connect_temporal
 from tests.agents import CALLS
 from tests.forgetful_proxy import forgetful_proxy
 from tests.stack import Stack, another_api

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from api.durations import Durations, TaskKind
-from api.estimates import describe_seconds
+from sevenfold.adapters.temporal.durations import Durations, TaskKind
+from sevenfold.api.runs.estimates import describe_seconds
 from tests.agents import CALLS
 from tests.stack import Stack
 

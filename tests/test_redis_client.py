@@ -6,7 +6,7 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from adapters.streams.redis_client import propagate_cancel
+from sevenfold.adapters.streams.redis.client import propagate_cancel
 from tests.redis_server import redis_server
 
 

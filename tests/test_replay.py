@@ -7,11 +7,11 @@ import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
-from runtime.payloads import directory_storage
-from runtime.temporal import build_plugin
+from sevenfold.runtime.payloads import directory_storage
+from sevenfold.runtime.temporal import build_plugin
+from sevenfold.worker import WORKFLOWS
 from tests.record_histories import HISTORIES, SCENARIOS, recorded_stack, workflow_of
 from tests.stack import make_settings
-from worker import WORKFLOWS
 
 TAKE_TURNS = {
     "event_dispatched_in_turn",

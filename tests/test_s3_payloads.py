@@ -11,10 +11,10 @@ import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import StorageDriverRetrieveContext, StorageDriverStoreContext
 
-from adapters.payload_bucket import open_bucket
-from runtime.payloads import open_storage
-from runtime.settings import Settings
-from runtime.startup import StartupError
+from sevenfold.adapters.payloads.s3 import open_bucket
+from sevenfold.runtime.payloads import open_storage
+from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.startup import StartupError
 from tests.moto_server import BUCKET, S3, found_by_aws, moto
 from tests.stack import ROOT, Stack, environment, make_settings, running_stack
 from tests.test_startup import refused
@@ -211,7 +211,8 @@ def test_a_missing_extra_is_said_with_what_to_install(tmp_path: Path) -> None:
 
 def test_nothing_of_amazons_is_loaded_without_a_bucket(tmp_path: Path) -> None:
     look = (
-        "import asyncio, sys, cli, tests.stack as t, pathlib; from runtime.payloads import opened_storage\n"
+        "import asyncio, sys, sevenfold.cli.main, tests.stack as t, pathlib\n"
+        "from sevenfold.runtime.payloads import opened_storage\n"
         "async def look():\n"
         "    async with opened_storage(t.make_settings(pathlib.Path('.'))): pass\n"
         "asyncio.run(look())\n"

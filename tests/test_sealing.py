@@ -10,10 +10,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from adapters.sealing import Sealer, SealError
-from runtime.secret_key import load_sealer
-from runtime.settings import Settings, load_settings
-from runtime.startup import StartupError
+from sevenfold.adapters.webhooks.sealing import Sealer, SealError
+from sevenfold.runtime.secret_key import load_sealer
+from sevenfold.runtime.settings import Settings, load_settings
+from sevenfold.runtime.startup import StartupError
 from tests.stack import ROOT
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -162,8 +162,8 @@ def test_a_place_where_no_file_can_be(local: Settings) -> None:
 STARTING = """
 import sys, time
 from pathlib import Path
-from runtime.secret_key import load_sealer
-from runtime.settings import Settings
+from sevenfold.runtime.secret_key import load_sealer
+from sevenfold.runtime.settings import Settings
 print(flush=True)
 begin = float(sys.stdin.readline())
 for number in range(50):

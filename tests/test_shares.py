@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError
 
-from adapters.agents.shares import QuotaLease
-from contracts.limits import Allocation, LeaseGrant, LeaseRequest, Limits
-from contracts.verdicts import AgentBusy
+from sevenfold.adapters.agents.admission.quota_lease import QuotaLease
+from sevenfold.contracts.limits import Allocation, LeaseGrant, LeaseRequest, Limits
+from sevenfold.contracts.verdicts import AgentBusy
+from sevenfold.workflows.entities.quota import allocate
 from tests.processes import until
-from workflows.agent_limits import allocate
 
 
 class Limiter:

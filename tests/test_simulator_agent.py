@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.agents.simulator import SimulatorAgent
-from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
-from contracts.verdicts import AgentError, AgentRejected, AgentUnavailable
+from sevenfold.adapters.agents.simulator import SimulatorAgent
+from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
+from sevenfold.contracts.verdicts import AgentError, AgentRejected, AgentUnavailable
 
 CONTEXT = AgentContext(deadline=datetime(2100, 1, 1, tzinfo=UTC))
 

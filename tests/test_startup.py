@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.config_file import load_config
-from runtime.startup import StartupError
+from sevenfold.runtime.config_file import load_config
+from sevenfold.runtime.startup import StartupError
 from tests.stack import ROOT, children_of, environment, make_settings, sevenfold, until_ready
 
 
@@ -53,7 +53,7 @@ def test_a_missing_server_binary(tmp_path: Path) -> None:
     python.symlink_to(sys.executable)
     packages = next(path for path in sys.path if path.endswith("site-packages"))
     done = subprocess.run(
-        [str(python), "-c", "import cli; cli.main()", "dev"],
+        [str(python), "-m", "sevenfold", "dev"],
         env={**environment(make_settings(tmp_path)), "PATH": "/nowhere", "PYTHONPATH": f"{ROOT}:{packages}"},
         cwd=tmp_path,
         capture_output=True,

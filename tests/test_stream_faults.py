@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from runtime.settings import Settings
+from sevenfold.runtime.settings import Settings
 from tests.processes import EmbeddedTemporalOnly, until
 from tests.redis_server import RedisServer, redis_server
 from tests.stack import (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from contracts.streams import segment_workflow_id
+from sevenfold.contracts.streams import segment_workflow_id
 from tests.agents import CALLS
 from tests.processes import until
 from tests.stack import Stack, another_api, running_stack

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from contracts.subscriptions import MAX_REGISTRY_BYTES, registry_workflow_id
-from runtime.config_file import load_config
-from runtime.startup import StartupError
+from sevenfold.contracts.subscriptions import MAX_REGISTRY_BYTES, registry_workflow_id
+from sevenfold.runtime.config_file import load_config
+from sevenfold.runtime.startup import StartupError
 from tests.agents import SEEN
 from tests.event_help import (
     EVENTS,

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from contracts.identity import parse_public_id
-from contracts.webhooks import delivery_workflow_id
+from sevenfold.contracts.identity import parse_public_id
+from sevenfold.contracts.webhooks import delivery_workflow_id
 from tests.processes import EmbeddedTemporalOnly
 from tests.receivers import SECRET, Send, running_receiver, simple
 from tests.stack import http_client, make_settings, running_stack, sevenfold, until_ready

@@ -8,7 +8,7 @@ import pytest
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from contracts.webhooks import ENDPOINT_MEMO, EndpointState, endpoint_workflow_id, webhook_task_queue
+from sevenfold.contracts.webhooks import ENDPOINT_MEMO, EndpointState, endpoint_workflow_id, webhook_task_queue
 from tests.processes import EmbeddedTemporalOnly
 from tests.receivers import SECRET, Send, running_receiver, simple
 from tests.stack import Stack, http_client, make_settings, sevenfold, until_ready

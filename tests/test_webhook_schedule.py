@@ -10,8 +10,8 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError
 
-from api.deliveries_view import find_delivery_state
-from contracts.webhooks import DEFAULT_SCHEDULE, ENDPOINT_MEMO, DeliveryState, EndpointState
+from sevenfold.api.webhooks.views import find_delivery_state
+from sevenfold.contracts.webhooks import DEFAULT_SCHEDULE, ENDPOINT_MEMO, DeliveryState, EndpointState
 from tests.receivers import Answer, hangs, simple
 from tests.time_skipping import Days, days
 

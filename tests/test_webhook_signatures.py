@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 from typer.testing import CliRunner
 
-from adapters.webhooks.signatures import SignatureError, SignatureForm, sign_headers, verify
-from adapters.webhooks.verify_command import verify_webhook
 from examples.webhooks import receiver as example
+from sevenfold.adapters.webhooks.signatures import SignatureError, SignatureForm, sign_headers, verify
+from sevenfold.cli.verify_webhook import verify_webhook
 from tests.stack import ROOT
 
 EXAMPLES = ROOT / "examples" / "webhooks"
@@ -223,7 +223,7 @@ def delivery(tmp_path: Path) -> list[str]:
 
 
 def sevenfold(*arguments: str, stdin: bytes = b"", **environ: str) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-c", "import cli; cli.main()", "verify-webhook", *arguments]
+    command = [sys.executable, "-m", "sevenfold", "verify-webhook", *arguments]
     return subprocess.run(command, cwd=ROOT, env=os.environ | environ, input=stdin, capture_output=True, timeout=60)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook as StandardWebhook
 
-from contracts.identity import parse_public_id
-from contracts.webhooks import delivery_workflow_id
+from sevenfold.contracts.identity import parse_public_id
+from sevenfold.contracts.webhooks import delivery_workflow_id
 from tests.receivers import SECRET, Answer, Receiver, breaks, drips, floods, hangs, running_receiver, simple
 from tests.stack import Stack
 

@@ -16,27 +16,27 @@ from temporalio.client import WorkflowExecutionDescription
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from activities.agent_calls import AgentCalls
-from activities.webhook_attempts import WebhookAttempts
-from activities.webhook_receivers import EndpointHealthActivities
-from adapters.agents.circuits import CircuitBreakers
-from adapters.agents.gate import AdmissionControl
-from adapters.disk_space import DiskSpace
-from adapters.outbound.guarded_http import guarded_client
-from adapters.sealing import Sealer
-from adapters.streams.live import StreamHubs
-from adapters.streams.temporal_log import TemporalStreamLog
-from adapters.webhooks.posting import TIMEOUT_SECONDS, WebhookPoster
-from contracts.agent import AgentRequest
-from contracts.runs import SEARCH_ATTRIBUTES, RunInput
-from contracts.webhooks import DEFAULT_SCHEDULE, LOG_MEMO, DeliveryLog, Webhook, delivery_workflow_id
-from runtime.config_file import load_config
-from runtime.payloads import directory_storage
-from runtime.temporal import build_plugin
+from sevenfold.activities.runs.agent_calls import AgentCalls
+from sevenfold.activities.webhooks.attempts import WebhookAttempts
+from sevenfold.activities.webhooks.endpoint_health import EndpointHealthActivities
+from sevenfold.adapters.agents.admission.admission import AdmissionControl
+from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
+from sevenfold.adapters.outbound.guarded_http import guarded_client
+from sevenfold.adapters.streams.hub import StreamHubs
+from sevenfold.adapters.streams.temporal.log import TemporalStreamLog
+from sevenfold.adapters.temporal.disk_space import DiskSpace
+from sevenfold.adapters.webhooks.posting import TIMEOUT_SECONDS, WebhookPoster
+from sevenfold.adapters.webhooks.sealing import Sealer
+from sevenfold.contracts.agent import AgentRequest
+from sevenfold.contracts.runs import SEARCH_ATTRIBUTES, RunInput
+from sevenfold.contracts.webhooks import DEFAULT_SCHEDULE, LOG_MEMO, DeliveryLog, Webhook, delivery_workflow_id
+from sevenfold.runtime.config_file import load_config
+from sevenfold.runtime.payloads import directory_storage
+from sevenfold.runtime.temporal import build_plugin
+from sevenfold.worker import DELIVERY_WORKFLOWS, load_agent_registry
+from sevenfold.workflows.polling import Polling
 from tests.receivers import SECRET, Receiver, running_receiver
 from tests.stack import make_settings
-from worker import DELIVERY_WORKFLOWS, load_agent_registry
-from workflows.polling import Polling
 
 _SERVER = Path(sys.executable).parent / "temporal-test-server"
 _SEALER = Sealer([bytes(32)])

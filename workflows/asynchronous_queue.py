@@ -2,11 +2,11 @@
 
 from temporalio import workflow
 
-from contracts.agent import Reply
-from contracts.jobs import JobInput
-from contracts.runs import RunResult
-from workflows.agent_run import AgentRun
-from workflows.item_fan_out import ItemFanOut
+from sevenfold.contracts.agent import Reply
+from sevenfold.contracts.jobs import JobInput
+from sevenfold.contracts.runs import RunResult
+from sevenfold.workflows.runs.agent_call import AgentRun
+from sevenfold.workflows.runs.item_fan_out import ItemFanOut
 
 
 @workflow.defn(name="AsynchronousQueue")

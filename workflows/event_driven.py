@@ -7,12 +7,12 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
-from activities.event_dispatch import EventDispatch
-from activities.event_publication import BrokerPublication
-from activities.run_control import RunControl
-from contracts.agent import Reply
-from contracts.calls import CancelRequest
-from contracts.events import (
+from sevenfold.activities.events.dispatch import EventDispatch
+from sevenfold.activities.events.publish import BrokerPublication
+from sevenfold.activities.runs.run_control import RunControl
+from sevenfold.contracts.agent import Reply
+from sevenfold.contracts.calls import CancelRequest
+from sevenfold.contracts.events import (
     DISPATCH_MEMO,
     Dispatch,
     DispatchSummary,
@@ -24,12 +24,12 @@ from contracts.events import (
     SemaphoreRef,
     SemaphoreRequest,
 )
-from contracts.identity import build_workflow_id, parse_tenant
-from contracts.runs import RunError, RunResult
-from contracts.verdicts import ErrorCode
-from workflows.agent_run import HEARTBEAT_TIMEOUT
-from workflows.event_lane import GRANT_SIGNAL, release_semaphores
-from workflows.failures import to_application_error
+from sevenfold.contracts.identity import build_workflow_id, parse_tenant
+from sevenfold.contracts.runs import RunError, RunResult
+from sevenfold.contracts.verdicts import ErrorCode
+from sevenfold.workflows.events.ordering import GRANT_SIGNAL, release_semaphores
+from sevenfold.workflows.runs.agent_call import HEARTBEAT_TIMEOUT
+from sevenfold.workflows.runs.failures import to_application_error
 
 _RETRIES = RetryPolicy(maximum_interval=timedelta(minutes=1))
 # A broker that is away for longer makes the event a dead letter, which can be driven again.

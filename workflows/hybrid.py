@@ -2,9 +2,9 @@
 
 from temporalio import workflow
 
-from contracts.hybrid import HybridInput, Route
-from contracts.runs import RunResult
-from workflows.agent_run import AgentRun
+from sevenfold.contracts.hybrid import HybridInput, Route
+from sevenfold.contracts.runs import RunResult
+from sevenfold.workflows.runs.agent_call import AgentRun
 
 
 @workflow.defn(name="Hybrid")

@@ -2,8 +2,8 @@
 
 from temporalio import workflow
 
-from contracts.runs import RunInput, RunResult
-from workflows.agent_run import AgentRun
+from sevenfold.contracts.runs import RunInput, RunResult
+from sevenfold.workflows.runs.agent_call import AgentRun
 
 
 @workflow.defn(name="Streaming")

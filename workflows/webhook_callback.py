@@ -4,12 +4,12 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from activities.documents import DocumentActivities
-from contracts.analysis import AnalysisInput, ReadDocumentInput
-from contracts.payload import JsonObject
-from contracts.runs import RunResult
-from workflows.agent_run import HEARTBEAT_TIMEOUT, AgentRun
-from workflows.patience import BACKGROUND
+from sevenfold.activities.runs.documents import DocumentActivities
+from sevenfold.contracts.analysis import AnalysisInput, ReadDocumentInput
+from sevenfold.contracts.payload import JsonObject
+from sevenfold.contracts.runs import RunResult
+from sevenfold.workflows.runs.agent_call import HEARTBEAT_TIMEOUT, AgentRun
+from sevenfold.workflows.runs.retry_profiles import BACKGROUND
 
 
 @workflow.defn(name="WebhookCallback")

@@ -7,9 +7,9 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from adapters.agents.error_boundary import as_agent_error
-from adapters.agents.replies import as_event, as_reply
-from contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest
+from sevenfold.adapters.agents.error_boundary import as_agent_error
+from sevenfold.adapters.agents.replies import as_event, as_reply
+from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest
 
 # A thread per call that runs; as many as a worker runs activities at most.
 _MAX_THREADS = 1_000

@@ -3,17 +3,18 @@
 import importlib
 import sys
 from collections.abc import Mapping
+from importlib.machinery import PathFinder
 from pathlib import Path
 
-from adapters.agents.builtin import BuiltinAgent
-from adapters.agents.callables import as_agent
-from adapters.agents.http_agent import HttpAgent
-from adapters.agents.openai_agent import ModelConfig, OpenAIAgent
-from adapters.agents.registry import AgentRegistry
-from adapters.agents.simulator import SimulatorAgent
-from adapters.agents.upstream import Upstream
-from contracts.agent import Agent
-from contracts.agent_config import (
+from sevenfold.adapters.agents.builtin.agent import BuiltinAgent
+from sevenfold.adapters.agents.callables import as_agent
+from sevenfold.adapters.agents.registry import AgentRegistry
+from sevenfold.adapters.agents.remote.http_agent import HttpAgent
+from sevenfold.adapters.agents.remote.openai_agent import ModelConfig, OpenAIAgent
+from sevenfold.adapters.agents.remote.upstream import Upstream
+from sevenfold.adapters.agents.simulator import SimulatorAgent
+from sevenfold.contracts.agent import Agent
+from sevenfold.contracts.agent_config import (
     BuiltinAgentConfig,
     DirectAgentConfig,
     HttpAgentConfig,
@@ -76,12 +77,27 @@ def _load_python(target: str, base: Path) -> Agent:
     directory = str(base.resolve())
     if directory not in sys.path:
         sys.path.insert(0, directory)
+    _check_origin(module_name.partition(".")[0], directory)
     found: object = importlib.import_module(module_name)
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise AgentLoadError(f"{target}: {module_name} has no {attribute}")
         found = getattr(found, part)
     return as_agent(found)
+
+
+def _check_origin(name: str, directory: str) -> None:
+    """Raises AgentLoadError if the directory has a module that Python has from elsewhere: it keeps one per name."""
+    expected = PathFinder.find_spec(name, [directory])
+    if expected is None or not expected.has_location:
+        return
+    spec = importlib.import_module(name).__spec__
+    loaded = spec.origin if spec else None
+    if loaded is None or Path(loaded).resolve() != Path(str(expected.origin)).resolve():
+        raise AgentLoadError(
+            f"Python has a module {name} from {loaded or 'elsewhere'} already, so it cannot load {expected.origin}: "
+            "one process holds one module of a name. Rename yours, and the target with it"
+        )
 
 
 def _reason(error: BaseException) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import structlog
 
-from adapters.agents.error_boundary import as_agent_error
-from adapters.cancellation import raise_if_cancelled
-from contracts.agent import Agent
+from sevenfold.adapters.agents.error_boundary import as_agent_error
+from sevenfold.adapters.temporal.cancellation import raise_if_cancelled
+from sevenfold.contracts.agent import Agent
 
 log = structlog.get_logger(__name__)
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from contracts.agent import AgentEvent, Delta, Progress, Reply
-from contracts.verdicts import AgentRejected
+from sevenfold.contracts.agent import AgentEvent, Delta, Progress, Reply
+from sevenfold.contracts.verdicts import AgentRejected
 
 
 def as_reply(answer: object) -> Reply:

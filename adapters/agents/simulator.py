@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from adapters.agents.client_json import one_line, pointer_to
-from contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
-from contracts.payload import Payload
-from contracts.verdicts import AgentRejected, AgentUnavailable
+from sevenfold.adapters.agents.json_input import one_line, pointer_to
+from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
+from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.verdicts import AgentRejected, AgentUnavailable
 
 MAX_TEXT = 10_000_000
 

@@ -5,8 +5,8 @@ import struct
 
 import structlog
 
-from adapters.brokers.message import MessageHandler, Transport, UnpublishableError
-from contracts.cloudevents import CloudEvent
+from sevenfold.adapters.brokers.message import MessageHandler, Transport, UnpublishableError
+from sevenfold.contracts.cloudevents import CloudEvent
 
 log = structlog.get_logger(__name__)
 

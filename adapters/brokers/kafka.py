@@ -16,10 +16,10 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
 from faststream.kafka.message import KafkaAckableMessage
 
-from adapters.brokers.faststream_parts import CONSUMING, GRACE_SECONDS, headers_as_text
-from adapters.brokers.message import Message, MessageHandler, UnpublishableError
-from contracts.cloudevents import CloudEvent, to_binary_mode
-from contracts.config import ConsumeConfig
+from sevenfold.adapters.brokers.faststream_common import CONSUMING, GRACE_SECONDS, headers_as_text
+from sevenfold.adapters.brokers.message import Message, MessageHandler, UnpublishableError
+from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
+from sevenfold.contracts.config import ConsumeConfig
 
 # Events may be held for hours while Temporal is away. That a process lives, its heartbeats tell.
 _MAX_POLL_INTERVAL_MILLISECONDS = 86_400_000

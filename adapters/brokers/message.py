@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from contracts.cloudevents import CloudEvent, InvalidEventError, event_from_binary, event_from_json
-from contracts.strict_json import parse_json
+from sevenfold.contracts.cloudevents import CloudEvent, InvalidEventError, event_from_binary, event_from_json
+from sevenfold.contracts.strict_json import parse_json
 
 STRUCTURED = "application/cloudevents+json"
 

@@ -12,10 +12,10 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
-from adapters.brokers.faststream_parts import CONSUMING, headers_as_text
-from adapters.brokers.message import Message, MessageHandler, UnpublishableError
-from contracts.cloudevents import CloudEvent, to_binary_mode
-from contracts.config import ConsumeConfig
+from sevenfold.adapters.brokers.faststream_common import CONSUMING, headers_as_text
+from sevenfold.adapters.brokers.message import Message, MessageHandler, UnpublishableError
+from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
+from sevenfold.contracts.config import ConsumeConfig
 
 # A message is somebody else's after this, unless it is beaten for.
 _ACK_SECONDS = 30.0

@@ -6,10 +6,10 @@ from aiormq.exceptions import ChannelPreconditionFailed
 from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 from faststream.rabbit.annotations import RabbitMessage
 
-from adapters.brokers.faststream_parts import CONSUMING, GRACE_SECONDS, headers_as_text
-from adapters.brokers.message import Message, MessageHandler, UnpublishableError
-from contracts.cloudevents import CloudEvent, to_binary_mode
-from contracts.config import ConsumeConfig
+from sevenfold.adapters.brokers.faststream_common import CONSUMING, GRACE_SECONDS, headers_as_text
+from sevenfold.adapters.brokers.message import Message, MessageHandler, UnpublishableError
+from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
+from sevenfold.contracts.config import ConsumeConfig
 
 _PUBLISH_SECONDS = 10.0
 _RECONNECT_SECONDS = 0.5

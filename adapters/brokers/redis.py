@@ -10,10 +10,10 @@ from faststream.redis.annotations import RedisStreamMessage
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from adapters.brokers.faststream_parts import CONSUMING, headers_as_text
-from adapters.brokers.message import Message, MessageHandler, UnpublishableError
-from contracts.cloudevents import CloudEvent, to_binary_mode
-from contracts.config import ConsumeConfig
+from sevenfold.adapters.brokers.faststream_common import CONSUMING, headers_as_text
+from sevenfold.adapters.brokers.message import Message, MessageHandler, UnpublishableError
+from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
+from sevenfold.contracts.config import ConsumeConfig
 
 # A message whose consumer was silent for so long is taken over.
 _IDLE_SECONDS = 30.0

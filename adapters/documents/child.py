@@ -1,4 +1,4 @@
-"""The process that reads one document: `python -m adapters.documents.child ORDER`, bytes in, JSON out.
+"""The process that reads one document: `python -m sevenfold.adapters.documents.child ORDER`, bytes in, JSON out.
 
 Documents come from anybody, and readers of PDF and HTML can be made to work and to hoard without end. Here that
 ends a process that nobody misses.
@@ -12,8 +12,8 @@ from importlib import import_module
 from math import ceil
 from typing import Any
 
-from adapters.documents.limits import Limits, damaged_error, too_demanding_error
-from contracts.document_errors import DocumentError
+from sevenfold.adapters.documents.limits import Limits, damaged_error, too_demanding_error
+from sevenfold.contracts.document_errors import DocumentError
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     _confine(limits)
     logging.disable()  # readers warn of every oddity, and the document decides how many there are
     # By name: the reader of PDF takes ten times as long to load as the others.
-    reader = import_module(f"adapters.documents.{order['kind']}")
+    reader = import_module(f"sevenfold.adapters.documents.{order['kind']}")
     answer = json.dumps(_answer(reader.extract, order["charset"], limits), ensure_ascii=False)
     sys.stdout.buffer.write(answer.encode())
 

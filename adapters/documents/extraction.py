@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from adapters.documents import plain
-from adapters.documents.limits import Extracted, Limits, damaged_error
-from adapters.documents.sniffing import DocumentKind, Sniffed, sniff
-from contracts.document_errors import DocumentError, DocumentFault
-from contracts.documents import DocumentText
+from sevenfold.adapters.documents import plain
+from sevenfold.adapters.documents.limits import Extracted, Limits, damaged_error
+from sevenfold.adapters.documents.sniffing import DocumentKind, Sniffed, sniff
+from sevenfold.contracts.document_errors import DocumentError, DocumentFault
+from sevenfold.contracts.documents import DocumentText
 
 DEFAULT_LIMITS = Limits()
 
@@ -119,7 +119,7 @@ class DocumentReader:
         """The child process, which has ended when the block is left."""
         order = {"kind": sniffed.kind, "charset": sniffed.charset, "limits": asdict(self._limits)}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-B", "-X", "utf8", "-W", "ignore", "-m", "adapters.documents.child"),
+            *(sys.executable, "-P", "-B", "-X", "utf8", "-W", "ignore", "-m", "sevenfold.adapters.documents.child"),
             json.dumps(order),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from lxml.etree import HTMLParser
 
-from adapters.documents.limits import Extracted, Limits
-from adapters.documents.plain import decode, tidy, to_title, truncate
+from sevenfold.adapters.documents.limits import Extracted, Limits
+from sevenfold.adapters.documents.plain import decode, tidy, to_title, truncate
 
 # Elements whose content is not shown, or is no text. (`noscript` is for readers like this one, and stays.)
 _HIDDEN = frozenset({"script", "style", "template", "svg", "math", "iframe", "object", "canvas", "audio", "video"})

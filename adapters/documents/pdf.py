@@ -5,9 +5,9 @@ from io import BytesIO
 from pypdf import PageObject, PasswordType, PdfReader, overwrite_configuration
 from pypdf.errors import FileNotDecryptedError, LimitReachedError
 
-from adapters.documents.limits import Extracted, Limits, too_demanding_error
-from adapters.documents.plain import tidy, to_title, truncate
-from contracts.document_errors import DocumentError, DocumentFault
+from sevenfold.adapters.documents.limits import Extracted, Limits, too_demanding_error
+from sevenfold.adapters.documents.plain import tidy, to_title, truncate
+from sevenfold.contracts.document_errors import DocumentError, DocumentFault
 
 # A balanced tree has fewer inner nodes than pages.
 _TREE_NODES_PER_PAGE = 2

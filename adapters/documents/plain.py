@@ -3,8 +3,8 @@
 import codecs
 import re
 
-from adapters.documents.limits import Extracted, Limits
-from contracts.document_errors import DocumentError, DocumentFault
+from sevenfold.adapters.documents.limits import Extracted, Limits
+from sevenfold.contracts.document_errors import DocumentError, DocumentFault
 
 # The marks of UTF-32 first: one of them begins with a mark of UTF-16.
 _MARKS = {

@@ -2,10 +2,10 @@
 
 import httpx
 
-from adapters.documents.extraction import DocumentReader
-from adapters.outbound.bounded import FetchError, fetch
-from contracts.document_errors import DocumentError
-from contracts.documents import (
+from sevenfold.adapters.documents.extraction import DocumentReader
+from sevenfold.adapters.outbound.bounded import FetchError, fetch
+from sevenfold.contracts.document_errors import DocumentError
+from sevenfold.contracts.documents import (
     MAX_DOCUMENT_BYTES,
     Document,
     DocumentBytes,
@@ -13,14 +13,14 @@ from contracts.documents import (
     DocumentText,
     decode_inline,
 )
-from contracts.verdicts import DocumentUnavailable, DocumentUnreadable
+from sevenfold.contracts.verdicts import DocumentUnavailable, DocumentUnreadable
 
 FETCH_SECONDS = 30.0
 _POINTER = "/document"
 
 
 class DocumentSource:
-    """Fetches by a guarded client (adapters.outbound), and reads in processes of their own."""
+    """Fetches by a guarded client (sevenfold.adapters.outbound), and reads in processes of their own."""
 
     def __init__(self, client: httpx.AsyncClient, *, allow_loopback: bool) -> None:
         self._client = client

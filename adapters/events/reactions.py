@@ -11,11 +11,11 @@ from temporalio.common import (
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from adapters.search_attributes import keyword_attributes
-from contracts.agent import AgentRequest, RequestContext
-from contracts.cloudevents import CloudEvent
-from contracts.event_sources import INTERACTION_TYPE_PREFIX
-from contracts.events import (
+from sevenfold.adapters.temporal.search_attributes import keyword_attributes
+from sevenfold.contracts.agent import AgentRequest, RequestContext
+from sevenfold.contracts.cloudevents import CloudEvent
+from sevenfold.contracts.event_sources import INTERACTION_TYPE_PREFIX
+from sevenfold.contracts.events import (
     CAUSE_MEMO,
     ReactionCause,
     ReactionInput,
@@ -23,10 +23,17 @@ from contracts.events import (
     event_task_queue,
     find_correlation_id,
 )
-from contracts.identity import build_workflow_id, parse_public_id, parse_tenant
-from contracts.payload import JsonObject
-from contracts.runs import DEADLINE_MEMO, RUN_ATTRIBUTES, WORKFLOW_TYPES, Pattern, RunResult, compute_deadline
-from contracts.webhooks import WEBHOOK_MEMO
+from sevenfold.contracts.identity import build_workflow_id, parse_public_id, parse_tenant
+from sevenfold.contracts.payload import JsonObject
+from sevenfold.contracts.runs import (
+    DEADLINE_MEMO,
+    RUN_ATTRIBUTES,
+    WORKFLOW_TYPES,
+    Pattern,
+    RunResult,
+    compute_deadline,
+)
+from sevenfold.contracts.webhooks import WEBHOOK_MEMO
 
 
 async def start_reaction(

@@ -2,9 +2,9 @@
 
 from temporalio.client import Client, WorkflowExecution
 
-from adapters.run_outcomes import fetch_input
-from contracts.cloudevents import CloudEvent
-from contracts.events import EVENT_MEMO, EventInput, EventPreview
+from sevenfold.adapters.temporal.run_outcomes import fetch_input
+from sevenfold.contracts.cloudevents import CloudEvent
+from sevenfold.contracts.events import EVENT_MEMO, EventInput, EventPreview
 
 
 async def load_preview(execution: WorkflowExecution) -> EventPreview:

@@ -2,9 +2,9 @@
 
 import json
 
-from adapters.sealing import Sealer
-from contracts.identity import build_workflow_id
-from contracts.subscriptions import sealing_context
+from sevenfold.adapters.webhooks.sealing import Sealer
+from sevenfold.contracts.identity import build_workflow_id
+from sevenfold.contracts.subscriptions import sealing_context
 
 
 def seal_secret(sealer: Sealer, tenant: str, subscription: str, secret: str) -> str:

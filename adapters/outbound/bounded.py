@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import httpx
 
-from adapters.outbound.addresses import UnsafeUrlError
-from adapters.outbound.connections import UnresolvableError
-from adapters.outbound.guarded_http import LOCATION
-from adapters.outbound.urls import check_url
+from sevenfold.adapters.outbound.addresses import UnsafeUrlError
+from sevenfold.adapters.outbound.connections import UnresolvableError
+from sevenfold.adapters.outbound.guarded_http import LOCATION
+from sevenfold.adapters.outbound.urls import check_url
 
 _GZIP = ("gzip", "x-gzip")
 _RETRYABLE_STATUSES = frozenset({408, 425, 429})

@@ -9,8 +9,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import httpcore
 import httpx
 
-from adapters.outbound.addresses import UnsafeUrlError, is_allowed
-from adapters.outbound.urls import literal_address
+from sevenfold.adapters.outbound.addresses import UnsafeUrlError, is_allowed
+from sevenfold.adapters.outbound.urls import literal_address
 
 Addresses = Sequence[IPv4Address | IPv6Address]
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import httpcore
 import httpx
 
-from adapters.outbound.connections import KEPT_IDLE_SECONDS, GuardedConnections, Resolve, resolve_by_system
-from adapters.outbound.urls import check_url
+from sevenfold.adapters.outbound.connections import KEPT_IDLE_SECONDS, GuardedConnections, Resolve, resolve_by_system
+from sevenfold.adapters.outbound.urls import check_url
 
 # Where a redirect leads, among a response's extensions.
 LOCATION = "location"

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import httpx
 
-from adapters.outbound.addresses import UnsafeUrlError, is_allowed, is_loopback
+from sevenfold.adapters.outbound.addresses import UnsafeUrlError, is_allowed, is_loopback
 
 MAX_URL_LENGTH = 2048
 _PORTS = (80, 443)

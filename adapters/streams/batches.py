@@ -1,6 +1,6 @@
 """What goes into the log at once."""
 
-from contracts.streams import EntryKind, StreamEntry
+from sevenfold.contracts.streams import EntryKind, StreamEntry
 
 # A batch that is this large is written without waiting for its time, and none is much larger.
 FULL_BATCH = 200

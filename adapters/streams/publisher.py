@@ -7,10 +7,10 @@ from contextlib import suppress
 from datetime import datetime
 from enum import Enum
 
-from adapters.streams.batches import FULL_BATCH, FULL_BATCH_BYTES, first_batch, latest_progress_only
-from adapters.streams.live import StreamHubs
-from adapters.streams.wakeup import LightEvent
-from contracts.streams import (
+from sevenfold.adapters.streams.batches import FULL_BATCH, FULL_BATCH_BYTES, first_batch, latest_progress_only
+from sevenfold.adapters.streams.hub import StreamHubs
+from sevenfold.adapters.streams.wakeup import LightEvent
+from sevenfold.contracts.streams import (
     MAX_UNCONFIRMED,
     RESET_STEP,
     StreamClosedError,

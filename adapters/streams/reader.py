@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from adapters.streams.live import StreamHub, StreamHubs
-from contracts.streams import EntryKind, StreamEntry, StreamLog, StreamLogError
+from sevenfold.adapters.streams.hub import StreamHub, StreamHubs
+from sevenfold.contracts.streams import EntryKind, StreamEntry, StreamLog, StreamLogError
 
 _LOG_PAUSE_SECONDS = 0.5
 

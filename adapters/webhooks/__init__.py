@@ -1,0 +1,1 @@
+"""Webhooks: one signed POST, and the sealing of the secrets that sign it."""

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import httpx
 
-from adapters.outbound.addresses import UnsafeUrlError
-from adapters.outbound.bounded import read_prefix
-from adapters.outbound.connections import UnresolvableError
-from adapters.outbound.retry_after import retry_after_seconds
-from contracts.webhooks import AttemptOutcome, AttemptResult, DeliveryAttempt
+from sevenfold.adapters.outbound.addresses import UnsafeUrlError
+from sevenfold.adapters.outbound.bounded import read_prefix
+from sevenfold.adapters.outbound.connections import UnresolvableError
+from sevenfold.adapters.outbound.retry_after import retry_after_seconds
+from sevenfold.contracts.webhooks import AttemptOutcome, AttemptResult, DeliveryAttempt
 
 # For an exchange as a whole.
 TIMEOUT_SECONDS = 15.0
@@ -22,7 +22,7 @@ _GONE = 410
 
 
 class WebhookPoster:
-    """Posts by a guarded client (adapters.outbound), whose timeout should be TIMEOUT_SECONDS."""
+    """Posts by a guarded client (sevenfold.adapters.outbound), whose timeout should be TIMEOUT_SECONDS."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client

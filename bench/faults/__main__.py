@@ -11,7 +11,7 @@ import time
 import traceback
 from pathlib import Path
 
-import api
+import sevenfold
 from bench.faults.campaign import PHASES, Campaign
 from bench.faults.ledger import Ledger
 from bench.faults.report import report
@@ -34,7 +34,7 @@ def main() -> None:
     if unknown := set(arguments.only) - set(names):
         parser.error(f"--only knows {', '.join(names)}; not {', '.join(sorted(unknown))}")
     work = Path(tempfile.mkdtemp(prefix="sevenfold-faults-"))
-    print(f"seed {arguments.seed}, product {Path(api.__file__).parent.parent}, work {work}", flush=True)
+    print(f"seed {arguments.seed}, product {Path(sevenfold.__file__).parent.parent}, work {work}", flush=True)
     campaign = Campaign(arguments.seconds, arguments.rate, arguments.seed, frozenset(arguments.only), work)
     began = time.monotonic()
     ledger = Ledger()

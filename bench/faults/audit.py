@@ -12,7 +12,7 @@ from bench.faults.doors import problem_in
 from bench.faults.ledger import Ledger, Run
 from bench.faults.patterns import World
 from bench.faults.stack import Stack
-from contracts.identity import DEFAULT_TENANT, build_workflow_id
+from sevenfold.contracts.identity import DEFAULT_TENANT, build_workflow_id
 
 _AT_ONCE = 8
 _SECONDS = 120.0

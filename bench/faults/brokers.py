@@ -13,8 +13,8 @@ import nats.js.errors
 from nats.js.api import StorageType, StreamConfig
 
 from bench.faults.ledger import DoubledError, Run
-from contracts.events import build_event_id
-from contracts.identity import DEFAULT_TENANT
+from sevenfold.contracts.events import build_event_id
+from sevenfold.contracts.identity import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from bench.faults.patterns import World

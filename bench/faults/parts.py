@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from runtime import die_with_parent
+from sevenfold.runtime import die_with_parent
 
 # Below those that the kernel gives to outgoing connections: a port must be free again when its process is restarted,
 # and a client that tries a port where nobody listens could be given that very port, and so meet itself.

@@ -21,8 +21,8 @@ from bench.faults.flaky_proxy import FlakyProxy, flaky_proxy
 from bench.faults.ledger import Ledger
 from bench.faults.parts import Part, free_port
 from bench.processes import REPOSITORY
-from runtime.embedded import find_binary
-from runtime.embedded_flags import ENVIRONMENT, server_arguments
+from sevenfold.runtime.embedded import find_binary
+from sevenfold.runtime.embedded_flags import ENVIRONMENT, server_arguments
 
 AGENTS = ("word", "worker", "item", "reader", "reactor", "speaker")
 BIN = Path(sys.executable).parent

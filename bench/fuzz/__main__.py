@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from random import SystemRandom
 
-import api
+import sevenfold
 from bench.fuzz import agents, bodies, cloudevents, filters, headers, queries, sockets, webhooks, websocket_messages
 from bench.fuzz.campaign import Campaign, GroupPlan, run_group
 from bench.fuzz.ledger import Fault
@@ -56,7 +56,7 @@ def main() -> None:
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else SystemRandom().randrange(10**6)
     work = Path(tempfile.mkdtemp(prefix="sevenfold-fuzz-"))
-    print(f"seed {seed}, product {Path(api.__file__).parent.parent}, work {work}", flush=True)
+    print(f"seed {seed}, product {Path(sevenfold.__file__).parent.parent}, work {work}", flush=True)
     try:
         lines, well = asyncio.run(_run(work, arguments, seed))
     except asyncio.CancelledError:

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from bench.agents import speaking
-from contracts.agent import Delta
+from sevenfold.contracts.agent import Delta
 
 app = FastAPI()
 

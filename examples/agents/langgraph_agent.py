@@ -5,7 +5,7 @@ from typing import Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
 
-from contracts.agent import AgentEvent, Progress, Reply
+from sevenfold import AgentEvent, Progress, Reply
 
 
 class State(TypedDict, total=False):
@@ -37,7 +37,7 @@ NODES = 2
 
 
 async def answer(request: Any) -> AsyncIterator[AgentEvent]:
-    """`request` is Sevenfold's: see contracts/agent.py."""
+    """`request` is a `sevenfold.AgentRequest`."""
     state: dict[str, Any] = {"message": request.query or request.task}
     done = 0
     async for update in graph.astream(dict(state), stream_mode="updates"):

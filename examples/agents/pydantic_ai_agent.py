@@ -28,7 +28,7 @@ agent = Agent(
 
 
 async def answer(request: Any) -> dict[str, Any]:
-    """`request` is Sevenfold's: see contracts/agent.py."""
+    """`request` is a `sevenfold.AgentRequest`."""
     result = await agent.run(request.query or request.task)
     answer_text, used = result.output, result.usage
     return {

@@ -7,7 +7,7 @@ under it is not taken again.
 import json
 from pathlib import Path
 
-from contracts.agent import AgentRequest
+from sevenfold import AgentRequest
 
 # Where the examples keep what they did, beside where Sevenfold was started.
 ACTIONS = Path("actions.jsonl")

@@ -4,7 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from contracts.agent import AgentRequest
+from sevenfold import AgentRequest
 
 ANSWERS = {
     "ship": "We ship to all of Europe, within three days.",

@@ -1,0 +1,188 @@
+"""The activities that find what an event calls for, and have it begun."""
+
+from collections.abc import Mapping, Sequence
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from sevenfold.activities.identity import current_workflow_id
+from sevenfold.adapters.events.matching import find_matching, matches
+from sevenfold.adapters.events.ordering import acquire_semaphore, semaphores_for
+from sevenfold.adapters.events.reactions import start_reaction
+from sevenfold.adapters.events.subscription_cache import SubscriptionCache
+from sevenfold.adapters.events.webhook_secrets import reseal_for_reaction
+from sevenfold.adapters.temporal.concurrency import gather_bounded
+from sevenfold.adapters.webhooks.sealing import Sealer, SealError
+from sevenfold.contracts.agent import WorkflowTarget
+from sevenfold.contracts.cloudevents import CloudEvent
+from sevenfold.contracts.config import BrokerConfig
+from sevenfold.contracts.events import (
+    MAX_HOPS,
+    Dispatch,
+    EventInput,
+    Grant,
+    OutboundRoute,
+    ReactionSpec,
+    SemaphoreRequest,
+    SignalInput,
+    broker_task_queue,
+    build_reaction_id,
+    count_hops,
+    find_correlation_id,
+)
+from sevenfold.contracts.identity import parse_public_id, parse_tenant
+from sevenfold.contracts.subscriptions import Subscription
+from sevenfold.contracts.webhooks import Webhook, webhook_task_queue
+
+
+class EventDispatch:
+    """Holds the subscriptions, and the routes to brokers. `budget`: so many events may come of one correlation.
+
+    `publish_interactions`: the ends of reactions are published as events."""
+
+    def __init__(
+        self,
+        client: Client,
+        task_queue: str,
+        subscriptions: SubscriptionCache,
+        brokers: Mapping[str, BrokerConfig],
+        sealer: Sealer | None,
+        webhook_schedule: Sequence[float],
+        budget: int,
+        *,
+        targets: Mapping[str, WorkflowTarget],
+        publish_interactions: bool,
+    ) -> None:
+        self._client = client
+        self._task_queue = task_queue
+        self._subscriptions = subscriptions
+        self._brokers = brokers
+        self._sealer = sealer
+        self._schedule = list(webhook_schedule)
+        self._budget = budget
+        self._targets = dict(targets)
+        self._publish_interactions = publish_interactions
+
+    @activity.defn(name="dispatch_event")
+    async def dispatch_event(self, event_input: EventInput) -> Dispatch:
+        """Starts the reactions that wait for no turn, and tells what else an event calls for, or why there shall be
+        nothing (a local activity). Repeated, it finds begun what it had begun.
+        """
+        workflow_id = current_workflow_id()
+        tenant, public_id = parse_tenant(workflow_id), parse_public_id(workflow_id)
+        event = event_input.event
+        refusal = await self._check_loop(tenant, event, public_id)
+        if refusal is not None:
+            return Dispatch(refusal=refusal)
+        matched = find_matching(await self._subscriptions.list_for(tenant), event)
+        specs = [self._build_spec(tenant, public_id, one, event) for one in matched]
+
+        async def start(spec: ReactionSpec) -> None:
+            await self._start_reaction(workflow_id, event, spec)
+
+        await gather_bounded(start, [spec for spec in specs if not spec.semaphores])
+        return Dispatch(
+            reactions={spec.subscription: spec.id for spec in specs},
+            queued_reactions=[spec for spec in specs if spec.semaphores],
+            routes=self._find_routes(event_input),
+        )
+
+    @activity.defn(name="start_reaction")
+    async def start_reaction(self, grant: Grant) -> None:
+        """Starts a reaction whose turn it is (a local activity)."""
+        await self._start_reaction(current_workflow_id(), grant.event, grant.spec)
+
+    async def _start_reaction(self, workflow_id: str, event: CloudEvent, spec: ReactionSpec) -> None:
+        await start_reaction(
+            self._client, self._task_queue, workflow_id, event, spec, publish_interaction=self._publish_interactions
+        )
+
+    @activity.defn(name="acquire_semaphore")
+    async def acquire_semaphore(self, request: SemaphoreRequest) -> None:
+        """Has an event wait for its turn (a local activity)."""
+        await acquire_semaphore(self._client, self._task_queue, [request])
+
+    @activity.defn(name="signal_workflow")
+    async def signal_workflow(self, signal_input: SignalInput) -> bool:
+        """False when there is no such workflow, or it has ended (a local activity: a signal by the workflow itself
+        would cost another workflow task).
+        """
+        try:
+            await self._client.get_workflow_handle(signal_input.workflow_id).signal(
+                signal_input.signal, args=signal_input.arguments
+            )
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            return False
+        return True
+
+    async def _check_loop(self, tenant: str, event: CloudEvent, public_id: str) -> str | None:
+        hops = count_hops(event)
+        if hops > MAX_HOPS:
+            return (
+                f"It is {hops} events away from its origin, and at most {MAX_HOPS} may follow from each other: "
+                "subscriptions that trigger each other in a circle. Narrow a filter."
+            )
+        if hops == 0:
+            return None
+        correlation = find_correlation_id(event, public_id)
+        found = await self._client.count_workflows(
+            f"WorkflowType = 'EventDriven' AND Tenant = '{tenant}' AND CorrelationId = '{correlation}'"
+        )
+        if found.count <= self._budget:
+            return None
+        return (
+            f"More than {self._budget:,} events have come of {correlation} already: subscriptions that "
+            "multiply each other's events. Narrow a filter."
+        )
+
+    def _build_spec(
+        self, tenant: str, event: str, subscription: Subscription, cloud_event: CloudEvent
+    ) -> ReactionSpec:
+        reaction = build_reaction_id(tenant, event, subscription.name)
+        return ReactionSpec(
+            id=reaction,
+            subscription=subscription.name,
+            agent=subscription.agent,
+            target=self._targets.get(subscription.agent),
+            task=subscription.task,
+            params=subscription.params,
+            publishes=subscription.publishes,
+            publish_when=subscription.publish_when,
+            timeout=subscription.timeout,
+            max_attempts=subscription.max_attempts,
+            priority=subscription.priority,
+            webhook=self._build_webhook(tenant, subscription, reaction),
+            semaphores=semaphores_for(tenant, subscription, cloud_event),
+        )
+
+    def _build_webhook(self, tenant: str, subscription: Subscription, reaction: str) -> Webhook | None:
+        """The subscription's webhook with its secrets sealed anew, for the reaction alone. Raises SealError, which
+        has the activity tried again, as long as this worker has no key that fits.
+        """
+        webhook = subscription.webhook
+        if webhook is None:
+            return None
+        if self._sealer is None:
+            raise SealError("This worker has no SEVENFOLD_SECRET_KEY, and a subscription has a webhook.")
+        return Webhook(
+            url=webhook.url,
+            host=webhook.host,
+            sealed_secrets=reseal_for_reaction(
+                self._sealer, tenant, subscription.name, webhook.sealed_secrets, reaction
+            ),
+            schedule=self._schedule,
+            task_queue=webhook_task_queue(self._task_queue),
+        )
+
+    def _find_routes(self, event_input: EventInput) -> list[OutboundRoute]:
+        """What came in from a broker is not sent back to it."""
+        return [
+            OutboundRoute(broker=name, to=out.to, task_queue=broker_task_queue(self._task_queue))
+            for name, broker in self._brokers.items()
+            if name != event_input.via
+            for out in broker.publish
+            if matches(out.filter, event_input.event, f"route {name} to {out.to}")
+        ]

@@ -1,0 +1,35 @@
+"""Removes stored payloads that no run can need any more."""
+
+from datetime import timedelta
+
+from temporalio import activity
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client
+
+from sevenfold.adapters.payloads.stores import ExpiringPayloads
+from sevenfold.contracts.upkeep import CleanupResult
+
+# A payload is stored when its run starts, and the retention counts from the run's end: a day at most for the run,
+# and another for clocks, pauses and late retries.
+_BEYOND_RETENTION = timedelta(days=2)
+
+
+class PayloadCleaner:
+    """Holds the worker's client, which knows its stores."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @activity.defn(name="remove_expired_payloads")
+    async def remove_expired_payloads(self) -> CleanupResult:
+        """Asks the namespace for its retention, so that no setting can disagree with it."""
+        namespace = await self._client.workflow_service.describe_namespace(
+            DescribeNamespaceRequest(namespace=self._client.namespace)
+        )
+        age = namespace.config.workflow_execution_retention_ttl.ToTimedelta() + _BEYOND_RETENTION
+        removed = [await store.remove_older_than(age, self._client.namespace) for store in self._stores()]
+        return CleanupResult(removed_payloads=sum(removed))
+
+    def _stores(self) -> list[ExpiringPayloads]:
+        storage = self._client.data_converter.external_storage
+        return [driver for driver in storage.drivers if isinstance(driver, ExpiringPayloads)] if storage else []

@@ -1,0 +1,274 @@
+"""The activities that call an agent.
+
+A call is opened in a local activity, within the workflow task: an answer that comes at once costs no further
+round through the server. A call that takes longer is not started anew: the very same one is taken over by the
+regular activity `call_agent`, which heartbeats, is cancelled by push, and survives this process by a retry
+elsewhere. See docs/decisions/inline-calls.md, "Opening a call".
+"""
+
+import asyncio
+import time
+from contextlib import suppress
+from datetime import timedelta
+
+import structlog
+from temporalio import activity
+from temporalio.service import RPCError
+
+from sevenfold.activities.identity import current_workflow_id
+from sevenfold.activities.runs.cancellation import raise_unless_cancel_requested
+from sevenfold.activities.runs.failures import clamp_retry_after, to_agent_error, to_application_error
+from sevenfold.activities.runs.inline_calls import CallsInFlight
+from sevenfold.activities.runs.running_call import CallInFlight
+from sevenfold.adapters.agents.admission.admission import AdmissionControl, Permit
+from sevenfold.adapters.agents.registry import AgentRegistry
+from sevenfold.adapters.payloads.stores import PayloadStoreError
+from sevenfold.adapters.streams.hub import StreamHubs
+from sevenfold.adapters.streams.publisher import StreamPublisher
+from sevenfold.adapters.temporal.disk_space import DiskSpace
+from sevenfold.contracts.agent import Agent
+from sevenfold.contracts.calls import AgentCall, AgentOutcome, CallHeartbeat, InlineStart, PublishStreamInput
+from sevenfold.contracts.streams import FOLLOWED_MEMO, GENERATION_STEP
+from sevenfold.contracts.verdicts import AgentBusy, AgentUnavailable, CircuitOpen
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_SECONDS = 1.0
+
+# How long a call waits here for its turn, in seconds: where somebody waits for it, and where nobody does. Those that
+# would have to wait longer hold no place of the worker meanwhile.
+_INTERACTIVE_WAIT_SECONDS = 1.0
+_BACKGROUND_WAIT_SECONDS = 5.0
+
+
+# Seconds between two looks whether a run is followed.
+_MIN_POLL_SECONDS, _MAX_POLL_SECONDS = 2.0, 30.0
+_POLL_TIMEOUT = timedelta(seconds=2)
+
+
+class AgentCalls:
+    """Holds the agents, the gate to them and the calls in flight of one worker process."""
+
+    def __init__(
+        self,
+        agents: AgentRegistry,
+        admission: AdmissionControl,
+        hubs: StreamHubs,
+        disk: DiskSpace,
+        *,
+        inline_timeout: timedelta,
+        max_calls: int,
+    ) -> None:
+        self._agents = agents
+        self._admission = admission
+        self._hubs = hubs
+        self._disk = disk
+        self._inline_seconds = inline_timeout.total_seconds()
+        self._calls = CallsInFlight(max_calls)
+
+    @activity.defn(name="start_call_inline")
+    async def start_call_inline(self, call: AgentCall) -> InlineStart:
+        """Starts the call and waits a moment for its reply (a local activity).
+
+        Returns no outcome when the call goes on, laid down for `call_agent`, or when there is no room for it, or when
+        the agent may not be called this very moment. One that is streamed always goes on: its readers are to have its
+        words, and not to wait for its reply.
+        """
+        call_key = (call.request.run_id, activity.info().workflow_run_id or "", str(call.request.attempt))
+        if (finished := self._calls.find_finished(call_key)) is not None:
+            return InlineStart(outcome=await _await_outcome(finished, call))
+        if self._inline_seconds == 0 or self._calls.is_full:
+            return InlineStart()
+        # A workflow task that could not be handed in is done again; its call may still be here.
+        running = self._calls.adopt(call.request.run_id)
+        if running is None:
+            agent = self._get_agent(call, call.request.attempt)
+            permit = await self._admission.try_acquire(call.agent)
+            if permit is None:
+                return InlineStart()
+            running = self._start_call(call, agent, permit, call.request.attempt, awaits_adoption=True)
+        try:
+            done, _ = await asyncio.wait({running.done}, timeout=0 if call.is_streamed else self._inline_seconds)
+        except asyncio.CancelledError:
+            await running.cancel()
+            raise
+        if not done or self._disk.is_low:
+            self._calls.park(call.request.run_id, running)
+            return InlineStart(is_running=True)
+        self._calls.keep_finished(call_key, running)
+        return InlineStart(outcome=await _await_outcome(running, call))
+
+    @activity.defn(name="call_agent")
+    async def call_agent(self, call: AgentCall) -> AgentOutcome:
+        """Drains the agent to its reply, heartbeating its progress every second.
+
+        Raises ApplicationError with a verdict as its type; its first detail is a RunError.
+        """
+        last = _last_heartbeat()
+        attempt = activity.info().attempt - last.skipped_attempts + call.prior_attempts
+        running = self._calls.adopt(call.request.run_id)
+        if running is None:
+            if call.started_inline and attempt == 1:
+                # that was the first: readers are told, some of whom may have heard it
+                attempt, last = 2, last.model_copy(update={"skipped_attempts": last.skipped_attempts - 1})
+            if call.max_attempts is not None and attempt > call.max_attempts:
+                lost = AgentUnavailable("Every worker that called the agent stopped answering.")
+                raise to_application_error(lost, call.max_attempts, final=True)
+            agent = self._get_agent(call, attempt)
+            permit = await self._acquire_permit(call, attempt, last)
+            running = self._start_call(
+                call, agent, permit, attempt, awaits_adoption=False, is_retry=last.agent_called
+            )
+        running.publisher.confirm_adoption()
+        follower = _FollowPoller(running)
+        try:
+            while not running.done.done():
+                activity.heartbeat(
+                    CallHeartbeat(
+                        progress=running.progress, skipped_attempts=last.skipped_attempts, agent_called=True
+                    )
+                )
+                await follower.poll()
+                await asyncio.wait({running.done}, timeout=HEARTBEAT_SECONDS)
+        except asyncio.CancelledError:
+            await running.cancel()
+            details = activity.cancellation_details()
+            if details is not None and details.paused:
+                activity.heartbeat(CallHeartbeat(skipped_attempts=last.skipped_attempts + 1, agent_called=True))
+            raise_unless_cancel_requested(details)
+            raise
+        outcome = await _await_outcome(running, call)
+        await self._wait_until_storable(outcome, last)
+        return outcome
+
+    async def _wait_until_storable(self, outcome: AgentOutcome, last: CallHeartbeat) -> None:
+        """A paid answer is kept here while there is no room for it: returned now, it would be lost, and the agent
+        asked again.
+        """
+        while True:
+            try:
+                if not self._disk.is_low:
+                    await activity.client().data_converter.encode([outcome])  # a large one is stored by that
+                    return
+            except PayloadStoreError as error:
+                log.warning("an answer cannot be stored yet", error=str(error))
+            activity.heartbeat(CallHeartbeat(skipped_attempts=last.skipped_attempts, agent_called=True))
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    @activity.defn(name="publish_stream")
+    async def publish_stream(self, publish_input: PublishStreamInput) -> bool:
+        """Has the run's call publish what its agent says, if this process makes it (a local activity)."""
+        running = self._calls.find_running(publish_input.run_id)
+        if running is not None:
+            running.publisher.start_publishing()
+        return running is not None
+
+    async def close(self) -> None:
+        """Ends what no activity took over."""
+        await self._calls.close()
+
+    def _get_agent(self, call: AgentCall, attempt: int) -> Agent:
+        agent = self._agents.get(call.agent)
+        if agent is None:
+            # Another worker may have it: workers and their configuration are rolled out one by one.
+            unknown = AgentUnavailable(f"The worker that took this run has no agent named {call.agent}.")
+            raise to_application_error(unknown, attempt)
+        return agent
+
+    async def _acquire_permit(self, call: AgentCall, attempt: int, last: CallHeartbeat) -> Permit:
+        """A passage to the agent, or the failure by which Temporal has the call made later. Such attempts are none to
+        the agent, so they are counted: the next one finds their number in the heartbeat.
+        """
+        heartbeat = CallHeartbeat(skipped_attempts=last.skipped_attempts + 1, agent_called=last.agent_called)
+        timeout_seconds = _BACKGROUND_WAIT_SECONDS if call.waits_for_capacity else _INTERACTIVE_WAIT_SECONDS
+        acquisition = asyncio.ensure_future(self._admission.acquire(call.agent, call.request.run_id, timeout_seconds))
+        try:
+            while not (await asyncio.wait({acquisition}, timeout=HEARTBEAT_SECONDS))[0]:
+                activity.heartbeat(heartbeat)
+            return acquisition.result()
+        except (CircuitOpen, AgentBusy) as refusal:
+            activity.heartbeat(heartbeat)
+            refused = clamp_retry_after(refusal, call.request_context.agent_context(call.deadline))
+            raise to_application_error(refused, attempt - 1, final=not call.waits_for_capacity) from None
+        except asyncio.CancelledError:
+            activity.heartbeat(heartbeat)
+            acquisition.cancel()
+            acquisition.add_done_callback(_release_acquired)  # its turn may have come in that very moment
+            raise_unless_cancel_requested(activity.cancellation_details())
+            raise
+
+    def _start_call(
+        self,
+        call: AgentCall,
+        agent: Agent,
+        permit: Permit,
+        attempt: int,
+        *,
+        awaits_adoption: bool,
+        is_retry: bool = False,
+    ) -> CallInFlight:
+        request = call.request
+        if request.attempt != attempt:
+            request = request.model_copy(update={"attempt": attempt})
+        publisher = StreamPublisher(
+            self._hubs,
+            current_workflow_id(),
+            attempt,
+            call.deadline,
+            is_retry=is_retry or attempt > 1 or call.generation > 1,
+            first_index=(call.generation - 1) * GENERATION_STEP,
+            awaits_adoption=awaits_adoption,
+            is_awaited=call.is_streamed,
+        )
+        running = self._calls.start(agent, request, call.request_context.agent_context(call.deadline), publisher)
+        running.done.add_done_callback(permit.on_done)
+        return running
+
+
+class _FollowPoller:
+    """Looks now and then whether somebody follows a run whose text is kept: the signal that says so may have reached
+    another worker.
+    """
+
+    def __init__(self, call: CallInFlight) -> None:
+        self._call = call
+        self._poll_interval = _MIN_POLL_SECONDS
+        self._next_poll_at = time.monotonic() + self._poll_interval
+
+    async def poll(self) -> None:
+        """Asks Temporal if it is time."""
+        if not self._call.publisher.is_buffering or time.monotonic() < self._next_poll_at:
+            return
+        self._poll_interval = min(2 * self._poll_interval, _MAX_POLL_SECONDS)
+        self._next_poll_at = time.monotonic() + self._poll_interval
+        with suppress(RPCError):
+            handle = activity.client().get_workflow_handle(current_workflow_id())
+            description = await handle.describe(rpc_timeout=_POLL_TIMEOUT)
+            if FOLLOWED_MEMO in description.raw_description.workflow_execution_info.memo.fields:
+                self._call.publisher.start_publishing()
+
+
+def _last_heartbeat() -> CallHeartbeat:
+    """What the attempt before this one left. After a reset by an operator attempts are counted from 1 again, so that
+    no more of them can be uncounted than there were.
+    """
+    info = activity.info()
+    if not info.heartbeat_details:
+        return CallHeartbeat()
+    last = CallHeartbeat.model_validate(info.heartbeat_details[0])
+    return last.model_copy(update={"skipped_attempts": min(last.skipped_attempts, info.attempt - 1)})
+
+
+def _release_acquired(acquisition: asyncio.Future[Permit]) -> None:
+    if not acquisition.cancelled() and acquisition.exception() is None:
+        acquisition.result().release()
+
+
+async def _await_outcome(running: CallInFlight, call: AgentCall) -> AgentOutcome:
+    try:
+        reply = await running.done
+        return AgentOutcome(reply=reply, attempt=running.attempt, last_index=running.last_index)
+    except Exception as error:
+        last = call.max_attempts is not None and running.attempt >= call.max_attempts
+        failed = to_agent_error(error)
+        raise to_application_error(failed, running.attempt, final=last) from failed.__cause__

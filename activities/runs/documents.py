@@ -1,0 +1,33 @@
+"""The activity that reads a document."""
+
+from typing import Protocol
+
+from temporalio import activity
+
+from sevenfold.activities.heartbeats import heartbeat_periodically
+from sevenfold.activities.runs.failures import to_application_error
+from sevenfold.contracts.analysis import ReadDocumentInput
+from sevenfold.contracts.documents import Document, DocumentText
+from sevenfold.contracts.verdicts import AgentError
+
+
+class DocumentTextSource(Protocol):
+    """What gets the text: `sevenfold.adapters.documents.source.DocumentSource`."""
+
+    async def extract_text(self, document: Document) -> DocumentText: ...
+
+
+class DocumentActivities:
+    """Holds the worker's source of documents."""
+
+    def __init__(self, source: DocumentTextSource) -> None:
+        self._source = source
+
+    @activity.defn(name="read_document")
+    async def read_document(self, read_input: ReadDocumentInput) -> DocumentText:
+        """The document's text. Raises ApplicationError with a verdict as its type, as agent calls do."""
+        async with heartbeat_periodically():
+            try:
+                return await self._source.extract_text(read_input.document)
+            except AgentError as error:
+                raise to_application_error(error, activity.info().attempt) from error

@@ -1,0 +1,151 @@
+"""The activity that works on a chunk of a job's items.
+
+An item keeps its slot until its result is recorded by a heartbeat that the server has confirmed. So a worker that is
+killed repeats at most the items that were in flight, and a retry goes on from the recorded results.
+"""
+
+import asyncio
+from collections.abc import Iterator
+
+from pydantic import JsonValue
+from temporalio import activity
+from temporalio.client import Client
+
+from sevenfold.activities.runs.cancellation import raise_unless_cancel_requested
+from sevenfold.activities.runs.chunk_checkpoint import ChunkCancelledError, ChunkCheckpoint, load_recorded_results
+from sevenfold.activities.runs.failures import clamp_retry_after, to_agent_error, to_application_error
+from sevenfold.activities.runs.running_call import CallInFlight
+from sevenfold.adapters.agents.admission.admission import AdmissionControl
+from sevenfold.adapters.agents.registry import AgentRegistry
+from sevenfold.contracts.agent import Agent
+from sevenfold.contracts.chunks import ChunkInput, ChunkOutcome
+from sevenfold.contracts.jobs import ItemResult
+from sevenfold.contracts.runs import RunError
+from sevenfold.contracts.verdicts import AgentFailed, AgentUnavailable, CircuitOpen
+
+ITEM_ATTEMPTS = 3
+_FIRST_PAUSE = 0.5
+
+
+class ItemChunks:
+    """Holds the worker's agents, the gate to them, and its client, whose heartbeats can be awaited."""
+
+    def __init__(self, agents: AgentRegistry, admission: AdmissionControl, client: Client) -> None:
+        self._agents = agents
+        self._admission = admission
+        self._client = client
+
+    @activity.defn(name="process_chunk")
+    async def process_chunk(self, chunk: ChunkInput) -> ChunkOutcome:
+        """Calls the agent for every item that has no result yet; a failed item's error is its result.
+
+        A requested cancellation ends it with what is done, marked as stopped. A pause, a reset or the end of the
+        worker fail the attempt, as does an agent whose circuit is open: the next attempt goes on from what is done.
+        """
+        info = activity.info()
+        agent = self._agents.get(chunk.agent)
+        if agent is None:
+            unknown = AgentUnavailable(f"The worker that took this job has no agent named {chunk.agent}.")
+            raise to_application_error(unknown, info.attempt)
+        handle = self._client.get_async_activity_handle(task_token=info.task_token)
+        done = load_recorded_results(info)
+        more_than_slots = len(chunk.items) - len(done) > chunk.concurrency
+        checkpoint = ChunkCheckpoint(handle, done, waits_for_confirmation=more_than_slots)
+        was_cancelled = False
+        try:
+            refusal = await self._process_items(chunk, agent, checkpoint)
+            if refusal is not None:
+                await checkpoint.flush()
+                raise to_application_error(
+                    clamp_retry_after(refusal, chunk.request_context.agent_context(chunk.deadline)), info.attempt
+                )
+        except (asyncio.CancelledError, ChunkCancelledError, BaseExceptionGroup) as error:
+            raise_unless_cancel_requested(_cancellation_details(error))
+            was_cancelled = True
+        if not was_cancelled:
+            _check_complete(chunk, checkpoint, info.attempt)
+        return ChunkOutcome(
+            counts=checkpoint.counts, was_cancelled=was_cancelled, results=checkpoint.sorted_results()
+        )
+
+    async def _process_items(
+        self, chunk: ChunkInput, agent: Agent, checkpoint: ChunkCheckpoint
+    ) -> CircuitOpen | None:
+        """Keeps as many items in work as the chunk may, until all are done, or too many have failed, or the agent is
+        left alone: then the items that are under way still end, and the refusal is returned.
+        """
+        slots = asyncio.Semaphore(chunk.concurrency)
+        refusal: CircuitOpen | None = None
+
+        async def one(index: int, item: JsonValue) -> None:
+            nonlocal refusal
+            try:
+                await checkpoint.record(await self._process_item(chunk, agent, index, item))
+            except CircuitOpen as refused:
+                refusal = refused
+            finally:
+                slots.release()
+
+        async with asyncio.TaskGroup() as keeping:
+            keeper = keeping.create_task(checkpoint.run_heartbeats())
+            async with asyncio.TaskGroup() as working:
+                for index, item in _remaining(chunk, checkpoint):
+                    await slots.acquire()
+                    if refusal is not None or _too_many_failed(chunk, checkpoint):
+                        break
+                    working.create_task(one(index, item))
+            keeper.cancel()
+        return refusal
+
+    async def _process_item(self, chunk: ChunkInput, agent: Agent, index: int, item: JsonValue) -> ItemResult:
+        """Asks the agent for one item: its request is the job's, with a list of this one item. Raises CircuitOpen."""
+        data = {**chunk.request.data, chunk.key: [item]}
+        for attempt in range(1, ITEM_ATTEMPTS + 1):
+            permit = await self._admission.acquire(chunk.agent, f"{chunk.request.run_id}#{index}", None)
+            request = chunk.request.model_copy(update={"data": data, "attempt": attempt})
+            call = CallInFlight(agent, request, chunk.request_context.agent_context(chunk.deadline))
+            call.done.add_done_callback(permit.on_done)
+            try:
+                await asyncio.wait({call.done})  # which would not cancel the call by itself
+            except asyncio.CancelledError:
+                await call.cancel()
+                raise
+            try:
+                return ItemResult(index=index, reply=call.done.result())
+            except Exception as error:
+                failed = to_agent_error(error)
+                if attempt == ITEM_ATTEMPTS or not failed.code.is_retryable:
+                    break
+            pause = failed.retry_after or _FIRST_PAUSE * 2 ** (attempt - 1)
+            if pause >= chunk.request_context.agent_context(chunk.deadline).remaining_seconds():
+                break
+            await asyncio.sleep(pause)
+        detail = RunError(code=failed.code, detail=failed.detail, attempts=attempt, pointer=failed.pointer)
+        return ItemResult(index=index, error=detail)
+
+
+def _remaining(chunk: ChunkInput, checkpoint: ChunkCheckpoint) -> Iterator[tuple[int, JsonValue]]:
+    for index, item in enumerate(chunk.items, chunk.offset):
+        if not checkpoint.is_done(index):
+            yield index, item
+
+
+def _too_many_failed(chunk: ChunkInput, checkpoint: ChunkCheckpoint) -> bool:
+    return chunk.max_failures is not None and checkpoint.counts.failed > chunk.max_failures
+
+
+def _cancellation_details(error: BaseException) -> activity.ActivityCancellationDetails | None:
+    """Why the attempt was cancelled: by the server's answer to a heartbeat, else by what the SDK knows."""
+    if isinstance(error, BaseExceptionGroup):
+        group = error.subgroup(ChunkCancelledError)
+        if group is None:
+            raise error
+        return _cancellation_details(group.exceptions[0])
+    return error.details if isinstance(error, ChunkCancelledError) else activity.cancellation_details()
+
+
+def _check_complete(chunk: ChunkInput, checkpoint: ChunkCheckpoint, attempt: int) -> None:
+    """No chunk is done with fewer results than items, unless too many of them have failed."""
+    missing = sum(1 for _ in _remaining(chunk, checkpoint))
+    if missing and not _too_many_failed(chunk, checkpoint):
+        raise to_application_error(AgentFailed(f"{missing} items have no result."), attempt)

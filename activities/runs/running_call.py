@@ -1,0 +1,220 @@
+"""One call to an agent that runs in this process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Protocol
+
+import structlog
+
+from sevenfold.activities.runs.text_accumulator import TextAccumulator
+from sevenfold.adapters.agents.error_boundary import as_agent_error, enter_agent_code
+from sevenfold.adapters.agents.replies import as_event
+from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
+from sevenfold.contracts.streams import StreamClosedError, StreamLogError
+from sevenfold.contracts.strict_json import JsonLimitError, check_answer
+from sevenfold.contracts.verdicts import AgentRejected, AgentUnavailable, DeadlineExceeded
+
+log = structlog.get_logger(__name__)
+
+# What a cancelled agent may take for its own cleanup before we stop waiting for it.
+CLEANUP_SECONDS = 10.0
+
+
+class CallPublisher(Protocol):
+    """Where a call tells what its agent says; see `sevenfold.adapters.streams.publisher`."""
+
+    async def publish_chunk(self, text: str) -> None: ...
+
+    async def publish_progress(self, percent: float, note: str) -> None: ...
+
+    async def publish_response(self, text: str) -> None: ...
+
+    def confirm_adoption(self) -> None: ...
+
+    async def wait_for_adoption(self) -> None: ...
+
+    async def close(self, *, is_final: bool = False) -> int: ...
+
+    def start_publishing(self) -> None: ...
+
+    @property
+    def is_buffering(self) -> bool: ...
+
+
+class NullPublisher:
+    """For calls that nobody can follow: those for a job's single items."""
+
+    async def publish_chunk(self, text: str) -> None:
+        pass
+
+    async def publish_progress(self, percent: float, note: str) -> None:
+        pass
+
+    async def publish_response(self, text: str) -> None:
+        pass
+
+    def confirm_adoption(self) -> None:
+        pass
+
+    async def wait_for_adoption(self) -> None:
+        pass
+
+    async def close(self, *, is_final: bool = False) -> int:
+        return 0
+
+    def start_publishing(self) -> None:
+        pass
+
+    @property
+    def is_buffering(self) -> bool:
+        return False
+
+
+class CallInFlight:
+    """One running call. `done` resolves to the agent's reply or raises its error.
+
+    What the agent says meanwhile goes to `publisher`, if anybody may follow it; `last_index` is the last of it that
+    is kept. It is cancelled by `cancel` alone: a cancellation that comes from anywhere else is the agent's own, and
+    so a failed attempt.
+    """
+
+    def __init__(
+        self, agent: Agent, request: AgentRequest, context: AgentContext, publisher: CallPublisher | None = None
+    ) -> None:
+        self.attempt = request.attempt
+        self.progress: Progress | None = None
+        self.last_index = 0
+        self.publisher: CallPublisher = publisher or NullPublisher()
+        self._context = context
+        self._cancel_requested = False
+        self._deadline_timeout: asyncio.Timeout | None = None
+        self.done = asyncio.create_task(self._run_agent(agent, request), name=f"agent call {request.run_id}")
+        # Whoever awaits `done` gets its error; this only keeps asyncio from calling an abandoned one forgotten.
+        self.done.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def _run_agent(self, agent: Agent, request: AgentRequest) -> Reply:
+        enter_agent_code()
+        try:
+            reply = await self._run_until_adopted(agent, request)
+        except BaseException:
+            with suppress(StreamLogError, StreamClosedError):  # what went wrong before tells more
+                await self.publisher.close()
+            raise
+        self.last_index = await self._close_publisher()
+        return reply
+
+    async def _run_until_adopted(self, agent: Agent, request: AgentRequest) -> Reply:
+        """Also of an agent that fails at once readers shall have everywhere, and later too, what it said."""
+        try:
+            reply = await self._run_with_deadline(agent, request)
+        except Exception:
+            await self.publisher.wait_for_adoption()
+            raise
+        await self.publisher.wait_for_adoption()
+        return reply
+
+    async def _run_with_deadline(self, agent: Agent, request: AgentRequest) -> Reply:
+        self._deadline_timeout = asyncio.timeout(self._context.remaining_seconds())
+        try:
+            async with self._deadline_timeout:
+                return await self._consume_events(agent, request)
+        except TimeoutError:
+            self._context.cancelled.set()
+            raise DeadlineExceeded("The agent had not answered when the run's time was over.") from None
+
+    async def _consume_events(self, agent: Agent, request: AgentRequest) -> Reply:
+        accumulator = TextAccumulator()
+        events = self._start_agent(agent, request)
+        try:
+            while (event := await self._next_event(events)) is not None:
+                match event:
+                    case Delta(text=text):
+                        if piece := accumulator.append(text):
+                            await self.publisher.publish_chunk(piece)
+                    case Progress():
+                        self.progress = event
+                        await self.publisher.publish_progress(event.percent, event.note)
+                    case Reply():
+                        complete = _complete_reply(event, accumulator.finish())
+                        if complete.response and not accumulator.has_text:
+                            await self.publisher.publish_response(complete.response)
+                        return complete
+        finally:
+            await self._close_events(events)
+        raise AgentUnavailable("The agent broke off before its reply.")
+
+    def _start_agent(self, agent: Agent, request: AgentRequest) -> AsyncIterator[AgentEvent]:
+        try:
+            return aiter(agent.run(request, self._context))
+        except BaseException as error:
+            raise (failed := as_agent_error(error)) from failed.__cause__
+
+    async def _next_event(self, events: AsyncIterator[AgentEvent]) -> AgentEvent | None:
+        """The agent's next event, None after the last. Raises AgentErrors, and CancelledError if we asked for it."""
+        try:
+            return as_event(await anext(events))
+        except StopAsyncIteration:
+            return None
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and self._is_ending:
+                raise
+            self._withdraw_cancellations()
+            raise (failed := as_agent_error(error)) from failed.__cause__
+
+    async def _close_events(self, events: AsyncIterator[AgentEvent]) -> None:
+        """Has the agent clean up. An agent that fails at that has answered all the same, or failed before."""
+        aclose = getattr(events, "aclose", None)
+        if aclose is None:
+            return
+        try:
+            async with asyncio.timeout(CLEANUP_SECONDS):
+                await aclose()
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and self._is_ending:
+                raise
+            self._withdraw_cancellations()
+            log.warning("an agent failed at its cleanup", error=str(as_agent_error(error)))
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether a cancellation of this task is ours: requested, or by the run's deadline."""
+        return self._cancel_requested or (self._deadline_timeout is not None and self._deadline_timeout.expired())
+
+    def _withdraw_cancellations(self) -> None:
+        """Undoes what an agent requested by cancelling the task that it runs in."""
+        task = asyncio.current_task()
+        while task is not None and not self._is_ending and task.cancelling():
+            task.uncancel()
+
+    async def _close_publisher(self) -> int:
+        try:
+            return await self.publisher.close(is_final=True)
+        except (StreamLogError, StreamClosedError) as error:
+            raise AgentUnavailable(str(error)) from error
+
+    async def cancel(self) -> None:
+        """Ends the call and waits for the agent's own cleanup, within bounds."""
+        self._cancel_requested = True
+        self._context.cancelled.set()
+        self.done.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({self.done}, timeout=CLEANUP_SECONDS)
+
+
+def _complete_reply(reply: Reply, streamed_text: str) -> Reply:
+    """The reply, with what was streamed as its response unless it has one. Raises AgentRejected for a reply that
+    cannot be written down: every attempt would fail on it, later and less clearly.
+    """
+    complete: Reply = reply if reply.response else reply.model_copy(update={"response": streamed_text})
+    try:
+        complete.response.encode()
+        if complete.data is not None:
+            check_answer(complete.data)
+        complete.model_dump_json()
+    except JsonLimitError as error:
+        raise AgentRejected(f"The agent's reply is not taken: {error}.") from error
+    except Exception as error:
+        reason = "holds text that is not valid Unicode" if "surrogates" in str(error) else "cannot be written as JSON"
+        raise AgentRejected(f"The agent's reply {reason}.") from as_agent_error(error).__cause__
+    return complete

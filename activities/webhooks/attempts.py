@@ -1,0 +1,112 @@
+"""The activity that makes one attempt to deliver."""
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Protocol
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from sevenfold.activities.heartbeats import heartbeat_periodically
+from sevenfold.activities.webhooks.endpoint_health import EndpointHealthActivities, HealthState
+from sevenfold.adapters.temporal.run_outcomes import await_outcome
+from sevenfold.adapters.webhooks.sealing import Sealer, SealError
+from sevenfold.adapters.webhooks.signatures import sign_headers
+from sevenfold.contracts.answers import webhook_body
+from sevenfold.contracts.identity import parse_public_id, parse_tenant
+from sevenfold.contracts.runs import RunResult
+from sevenfold.contracts.webhooks import (
+    AttemptInput,
+    AttemptOutcome,
+    AttemptResult,
+    DeliveryAttempt,
+    delivery_workflow_id,
+)
+
+_NO_KEY = (
+    "This worker has no key to open the webhook's secret with. Set SEVENFOLD_SECRET_KEY, the same for every process."
+)
+_GONE = "The run is older than the retention: there is nothing left to deliver."
+_PAUSED = (
+    "The receiver is paused: it has failed every delivery for 12 hours or more. One in an hour is tried; once it "
+    "takes that, deliveries go on. Have this one delivered again then."
+)
+
+
+class Poster(Protocol):
+    """What posts: `sevenfold.adapters.webhooks.posting.WebhookPoster`."""
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> AttemptOutcome: ...
+
+
+class WebhookAttempts:
+    """Posts how runs ended. A client of Temporal has the runs' results, so none is copied into a delivery."""
+
+    def __init__(
+        self, client: Client, poster: Poster, sealer: Sealer | None, endpoints: EndpointHealthActivities
+    ) -> None:
+        self._client = client
+        self._poster = poster
+        self._sealer = sealer
+        self._endpoints = endpoints
+
+    @activity.defn(name="attempt_delivery")
+    async def attempt_delivery(self, attempt_input: AttemptInput) -> AttemptOutcome:
+        """Posts once the run is closed. What a receiver does is an outcome, never an error: Temporal makes another
+        attempt of this activity only where its worker died, with the same `webhook-id`.
+        """
+        async with heartbeat_periodically():
+            health, body = await asyncio.gather(
+                self._check_health(attempt_input), self._build_body(attempt_input.run_workflow_id)
+            )
+            if body is None:
+                return AttemptOutcome(result=AttemptResult.FINAL, attempt=None, reason=_GONE)
+            if health is HealthState.PAUSED:
+                return AttemptOutcome(result=AttemptResult.FINAL, attempt=None, reason=_PAUSED)
+            try:
+                secrets = self._unseal_secrets(attempt_input)
+            except SealError as error:
+                return _failed_before_post(str(error))
+            headers = sign_headers(
+                secrets,
+                parse_public_id(delivery_workflow_id(attempt_input.run_workflow_id, attempt_input.generation)),
+                int(time.time()),
+                body,
+            )
+            outcome = await self._poster.post(attempt_input.webhook.url, headers, body)
+        return outcome.model_copy(update={"is_degraded": health is HealthState.DEGRADED})
+
+    async def _check_health(self, attempt_input: AttemptInput) -> HealthState:
+        if not attempt_input.is_first:
+            return HealthState.HEALTHY
+        health = await self._endpoints.check_health(
+            parse_tenant(attempt_input.run_workflow_id), attempt_input.webhook.host
+        )
+        return HealthState.DEGRADED if health is HealthState.PAUSED and attempt_input.is_manual else health
+
+    async def _build_body(self, run_workflow_id: str) -> bytes | None:
+        handle = self._client.get_workflow_handle(run_workflow_id, result_type=RunResult)
+        try:
+            payload = webhook_body(parse_public_id(run_workflow_id), await await_outcome(handle))
+        except RPCError as failure:
+            if failure.status != RPCStatusCode.NOT_FOUND:
+                raise
+            return None
+        return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def _unseal_secrets(self, attempt_input: AttemptInput) -> list[str]:
+        if self._sealer is None:
+            raise SealError(_NO_KEY)
+        secrets: list[str] = json.loads(
+            self._sealer.unseal(attempt_input.webhook.sealed_secrets, context=attempt_input.run_workflow_id)
+        )
+        return secrets
+
+
+def _failed_before_post(reason: str) -> AttemptOutcome:
+    attempt = DeliveryAttempt(at=datetime.now(UTC), error=reason, milliseconds=0)
+    return AttemptOutcome(result=AttemptResult.FAILED, attempt=attempt, reason=reason)

@@ -1,0 +1,130 @@
+"""The gate before every call to an agent: its circuit, and its limits."""
+
+import asyncio
+import secrets
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from temporalio.client import Client, WithStartWorkflowOperation
+from temporalio.common import WorkflowIDConflictPolicy
+
+from sevenfold.adapters.agents.admission.circuit_breakers import RPC_TIMEOUT, CircuitBreakers
+from sevenfold.adapters.agents.admission.quota_lease import QuotaLease, RequestLease
+from sevenfold.contracts.agent import Reply
+from sevenfold.contracts.agent_config import DirectAgentConfig
+from sevenfold.contracts.circuits import control_task_queue
+from sevenfold.contracts.limits import LeaseGrant, LeaseRequest, Limits, LimitsState, limits_workflow_id
+from sevenfold.contracts.streams import StreamClosedError, StreamLogError
+from sevenfold.contracts.verdicts import AgentError, AgentFailed, AgentUnavailable, DeadlineExceeded
+
+# The errors that count against an agent's circuit: it did not answer.
+_FAILURE_ERRORS = (AgentFailed, AgentUnavailable)
+
+
+class AdmissionControl:
+    """One process's gate to all its agents."""
+
+    def __init__(self, breakers: CircuitBreakers, leases: Mapping[str, QuotaLease]) -> None:
+        self._breakers = breakers
+        self._leases = leases
+
+    async def try_acquire(self, agent: str) -> "Permit | None":
+        """A passage without any waiting, or None."""
+        if not await self._breakers.is_closed(agent):
+            return None
+        lease = self._leases.get(agent)
+        if lease is not None and not lease.try_acquire():
+            return None
+        return Permit(self._breakers, lease, agent, None)
+
+    async def acquire(self, agent: str, call_id: str, timeout_seconds: float | None) -> "Permit":
+        """A passage for the call of that name, as soon as the limits have a place for it, within `timeout_seconds`
+        seconds (None: however long it takes).
+
+        Raises CircuitOpen and AgentBusy, which say when to come again.
+        """
+        await self._breakers.check(agent)
+        lease = self._leases.get(agent)
+        if lease is not None:
+            await lease.acquire(timeout_seconds)
+        try:
+            probe_id = await self._breakers.admit(agent, call_id)
+        except BaseException:
+            if lease is not None:
+                lease.release_unused()
+            raise
+        return Permit(self._breakers, lease, agent, probe_id)
+
+    async def aclose(self) -> None:
+        """Tells what there is still to tell."""
+        for lease in self._leases.values():
+            await lease.aclose()
+        await self._breakers.aclose()
+
+
+class Permit:
+    """One call that was let through: `on_done` has to be told of its end."""
+
+    def __init__(self, breakers: CircuitBreakers, lease: QuotaLease | None, agent: str, probe_id: str | None) -> None:
+        self._breakers = breakers
+        self._lease = lease
+        self._agent = agent
+        self._probe_id = probe_id
+        self._started_at = time.monotonic()
+
+    def on_done(self, call: "asyncio.Task[Reply]") -> None:
+        """Takes the call's outcome into account: only an agent that did not answer is failing."""
+        if self._lease is not None:
+            self._lease.release(time.monotonic() - self._started_at)
+        error = None if call.cancelled() else call.exception()
+        if call.cancelled() or _is_not_agent_fault(error):
+            self._breakers.release_probe(self._agent, self._probe_id)
+        elif error is None or (isinstance(error, AgentError) and not isinstance(error, _FAILURE_ERRORS)):
+            self._breakers.record_success(self._agent, self._probe_id)
+        else:
+            self._breakers.record_failure(self._agent, self._probe_id)
+
+    def release(self) -> None:
+        """Gives it back: there was no call."""
+        if self._lease is not None:
+            self._lease.release_unused()
+        self._breakers.release_probe(self._agent, self._probe_id)
+
+
+def _is_not_agent_fault(error: BaseException | None) -> bool:
+    """A client may have given too little time; and our own log of streams is not the agent's fault."""
+    ours = (StreamLogError, StreamClosedError)
+    return isinstance(error, (DeadlineExceeded, *ours)) or isinstance(getattr(error, "__cause__", None), ours)
+
+
+def build_admission_control(
+    client: Client, task_queue: str, configs: Mapping[str, DirectAgentConfig], breakers: CircuitBreakers
+) -> AdmissionControl:
+    """The gate to the agents of the configuration that are called."""
+    process_id = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    leases: dict[str, QuotaLease] = {}
+    for name, config in configs.items():
+        limits = Limits(max_concurrency=config.max_concurrency, rate=config.rate)
+        if limits != Limits():
+            leases[name] = QuotaLease(process_id, limits, _lease_requester(client, task_queue, name))
+    return AdmissionControl(breakers, leases)
+
+
+def _lease_requester(client: Client, task_queue: str, agent: str) -> RequestLease:
+    async def request_lease(request: LeaseRequest) -> LeaseGrant:
+        start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
+            "AgentLimits",
+            LimitsState(),
+            id=limits_workflow_id(agent),
+            task_queue=control_task_queue(task_queue),
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=f"{agent}'s limits",
+        )
+        grant: LeaseGrant = await client.execute_update_with_start_workflow(
+            "renew_lease", request, start_workflow_operation=start, result_type=LeaseGrant, rpc_timeout=RPC_TIMEOUT
+        )
+        return grant
+
+    return request_lease

@@ -1,0 +1,240 @@
+"""This process's share in an agent's limits: asked for now and then, so that most calls ask nobody.
+
+`AgentLimits` divides the limits between the processes; here the share is handed out to calls, in their order.
+"""
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import structlog
+from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.service import RPCError
+
+from sevenfold.adapters.temporal.cancellation import raise_if_cancelled
+from sevenfold.contracts.limits import LEASE_SECONDS, LeaseGrant, LeaseRequest, Limits
+from sevenfold.contracts.verdicts import AgentBusy
+
+log = structlog.get_logger(__name__)
+
+RequestLease = Callable[[LeaseRequest], Awaitable[LeaseGrant]]
+
+# Between two questions: as a rule; while more is wanted; and at least.
+_RENEW_SECONDS, _RENEW_UNMET_SECONDS, _MIN_RENEW_SECONDS = 2.0, 0.5, 0.1
+
+# A share of which nobody has taken for so long is not asked for any more, and so lapses.
+_IDLE_SECONDS = 5.0
+
+# So many of a second's calls may begin at once.
+_BURST_SECONDS = 0.1
+
+_MIN_RETRY, _MAX_RETRY = 1.0, 30.0
+_REJECTION_WINDOW_SECONDS = 10.0
+
+# A call that is begun with the last of a share is still on its way when the share lapses.
+_EXPIRY_MARGIN_SECONDS = 1.0
+_SMOOTHING = 0.2
+
+
+class QuotaLease:
+    """The share in one agent's limits."""
+
+    def __init__(self, process_id: str, limits: Limits, request_lease: RequestLease) -> None:
+        self._process_id = process_id
+        self._limits = limits
+        self._request_lease = request_lease
+        self._slots, self._target_slots, self._rate = 0, 0, 0.0
+        self._expires_at = 0.0
+        self._in_use = 0
+        self._tokens, self._refilled_at = 0.0, 0.0
+        # Calls that wait for a while and then go; and the items of lists, which wait as long as it takes.
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._item_waiters: deque[asyncio.Future[None]] = deque()
+        self._items_go_next = False
+        self._recent_rejections: deque[float] = deque()
+        self._mean_call_seconds: float | None = None  # on average, once a call has ended
+        self._used_at = 0.0
+        self._renewal: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def try_acquire(self) -> bool:
+        """Takes a place if what this process holds has one."""
+        self._used_at = time.monotonic()
+        if self._waiters or self._item_waiters or not self._has_capacity():
+            return False
+        self._consume()
+        return True
+
+    async def acquire(self, timeout_seconds: float | None) -> None:
+        """Takes a place, when it is this call's turn. Raises AgentBusy after `timeout_seconds` seconds (None: waits
+        as long as it takes), or at once where that will not do.
+        """
+        if self.try_acquire():
+            return
+        self._changed.set()
+        if timeout_seconds is not None and self._expected_wait() > timeout_seconds:
+            raise self._build_rejection()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue = self._item_waiters if timeout_seconds is None else self._waiters
+        queue.append(waiter)
+        self._ensure_renewal()
+        self._serve_waiters()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await waiter
+        except BaseException as error:
+            if waiter.cancelled():
+                with suppress(ValueError):  # passed over already
+                    queue.remove(waiter)
+            else:  # its turn came in that very moment
+                self.release_unused()
+            if isinstance(error, TimeoutError):
+                raise self._build_rejection() from None
+            raise
+
+    def release(self, seconds: float) -> None:
+        """Gives back the place of a call that took so long."""
+        self._in_use -= 1
+        self._used_at = time.monotonic()
+        if seconds:
+            before = seconds if self._mean_call_seconds is None else self._mean_call_seconds
+            self._mean_call_seconds = before + _SMOOTHING * (seconds - before)
+        if self._slots > self._target_slots:  # others wait for it
+            self._slots -= 1
+            self._changed.set()
+        self._serve_waiters()
+
+    def release_unused(self) -> None:
+        """Gives back the place of a call that was not made."""
+        if self._limits.rate is not None:
+            self._tokens += 1
+        self.release(0.0)
+
+    async def aclose(self) -> None:
+        """Asks no more; what is held lapses."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.gather(self._renewal, return_exceptions=True)
+
+    def _has_capacity(self) -> bool:
+        if time.monotonic() >= self._expires_at:
+            return False
+        if self._limits.max_concurrency is not None and self._in_use >= self._slots:
+            return False
+        return self._limits.rate is None or self._refill_tokens() >= 1
+
+    def _refill_tokens(self) -> float:
+        """The tokens there are: each lets one call begin."""
+        now = time.monotonic()
+        max_tokens = max(1.0, self._rate * _BURST_SECONDS)
+        self._tokens = min(max_tokens, self._tokens + (now - self._refilled_at) * self._rate)
+        self._refilled_at = now
+        return self._tokens
+
+    def _consume(self) -> None:
+        self._in_use += 1
+        if self._limits.rate is not None:
+            self._tokens -= 1
+        self._ensure_renewal()
+
+    def _ensure_renewal(self) -> None:
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._renew_continuously())
+
+    def _serve_waiters(self) -> None:
+        """Hands out what is free, in the order in which it was asked for, items and other calls in turn."""
+        while (self._waiters or self._item_waiters) and self._has_capacity():
+            from_items = bool(self._item_waiters) and (self._items_go_next or not self._waiters)
+            waiter = (self._item_waiters if from_items else self._waiters).popleft()
+            if not waiter.done():
+                self._items_go_next = not from_items
+                self._consume()
+                waiter.set_result(None)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waits = self._waiters or self._item_waiters
+        if waits and self._limits.rate is not None and self._rate > 0 and self._tokens < 1:
+            self._timer = asyncio.get_running_loop().call_later((1 - self._tokens) / self._rate, self._serve_waiters)
+
+    def _throughput(self) -> float:
+        """Calls a second, as this process gets along; 0 when it does not know yet."""
+        rates = []
+        if self._limits.max_concurrency is not None and self._mean_call_seconds is not None:
+            rates.append(self._slots / max(self._mean_call_seconds, 0.001))
+        if self._limits.rate is not None:
+            rates.append(self._rate)
+        return min(rates, default=0.0)
+
+    def _expected_wait(self) -> float:
+        throughput = self._throughput() / (2 if self._item_waiters else 1)
+        return (len(self._waiters) + 1) / throughput if throughput and time.monotonic() < self._expires_at else 0.0
+
+    def _count_recent_rejections(self) -> int:
+        """How many were refused lately; they come again."""
+        now = time.monotonic()
+        while self._recent_rejections and now - self._recent_rejections[0] > _REJECTION_WINDOW_SECONDS:
+            self._recent_rejections.popleft()
+        return len(self._recent_rejections)
+
+    def _build_rejection(self) -> AgentBusy:
+        """All who were refused lately come back: each is told to wait for about as long as all of them will take."""
+        self._recent_rejections.append(time.monotonic())
+        self._ensure_renewal()
+        throughput = self._throughput()
+        seconds = (len(self._waiters) + self._count_recent_rejections()) / throughput if throughput else _MIN_RETRY
+        bounded = min(_MAX_RETRY, max(_MIN_RETRY, seconds))
+        return AgentBusy("The agent has as many calls as it may.", retry_after=bounded * random.uniform(0.7, 1.3))
+
+    async def _renew_continuously(self) -> None:
+        """Asks for the share as long as it is used."""
+        while self._in_use or self._demand() or time.monotonic() - self._used_at < _IDLE_SECONDS:
+            self._changed.clear()
+            await self._renew()
+            self._serve_waiters()
+            await asyncio.sleep(_MIN_RENEW_SECONDS)
+            try:
+                async with asyncio.timeout(self._renew_interval()):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    def _demand(self) -> int:
+        """How many more calls could be made now."""
+        return len(self._waiters) + len(self._item_waiters) + self._count_recent_rejections()
+
+    def _renew_interval(self) -> float:
+        if not self._demand():
+            return _RENEW_SECONDS
+        slots_full = self._limits.max_concurrency is None or self._slots >= self._limits.max_concurrency
+        rate_full = self._limits.rate is None or self._rate >= 0.99 * self._limits.rate
+        return _RENEW_SECONDS if slots_full and rate_full else _RENEW_UNMET_SECONDS
+
+    async def _renew(self) -> None:
+        requested_at = time.monotonic()
+        request = LeaseRequest(
+            process=self._process_id,
+            limits=self._limits,
+            # until the answer comes, all of the share may be taken; and the answer may be lost
+            in_use=max(self._in_use, self._slots if requested_at < self._expires_at else 0),
+            demand=self._in_use + self._demand(),
+            is_calling=bool(self._demand()) or requested_at - self._used_at < _IDLE_SECONDS,
+        )
+        try:
+            grant = await self._request_lease(request)
+        except (RPCError, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
+            raise_if_cancelled()
+            log.warning("a share in an agent's limits could not be had", error=str(error))
+            return
+        self._target_slots = grant.target_slots
+        self._slots = max(self._in_use, min(grant.slots, grant.target_slots))
+        if self._slots < grant.slots:
+            self._changed.set()  # what was given back is told
+        if self._limits.rate is not None:
+            self._tokens = self._refill_tokens() if self._rate or not grant.rate else 1.0
+            self._rate = grant.rate
+        self._expires_at = requested_at + LEASE_SECONDS - _EXPIRY_MARGIN_SECONDS

@@ -1,0 +1,239 @@
+"""The kind `openai`: a model behind any server that has OpenAI's `/chat/completions`.
+
+The query is the user's message, after the system prompt; what else the request holds follows it as JSON. The answer
+is always streamed, so that those who watch see it grow and a silence is noticed.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import JsonValue
+
+from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, error_for_status
+from sevenfold.adapters.agents.remote.upstream import Upstream, UpstreamResponse, parse_frame, parse_value
+from sevenfold.adapters.agents.replies import join_surrogates
+from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
+from sevenfold.contracts.payload import JsonObject
+from sevenfold.contracts.verdicts import AgentError, AgentRejected, AgentUnavailable
+
+# Those of a request's `params` that are meant for the model's server; the others are told to the model.
+OPTIONS = frozenset(
+    {
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "max_completion_tokens",
+        "seed",
+        "stop",
+        "presence_penalty",
+        "frequency_penalty",
+        "reasoning_effort",
+    }
+)
+
+_LAST_FRAME = "[DONE]"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is said to the model with every request. `json_schema`: the answer is JSON of that schema; `options` are
+    the server's, such as `temperature`.
+    """
+
+    model: str
+    system_prompt: str | None = None
+    json_schema: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class OpenAIAgent:
+    """Asks one model."""
+
+    def __init__(self, upstream: Upstream, config: ModelConfig) -> None:
+        self._upstream = upstream
+        self._config = config
+
+    async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+        """One completion, as it is generated. Raises AgentErrors."""
+        completion = _Completion()
+        async with self._upstream.post(_build_body(self._config, request), context) as answer:
+            if await answer.is_streamed():
+                async for text in _read_texts(answer, completion):
+                    yield Delta(text=text)
+            else:  # a server that does not stream
+                completion.add(await answer.read_json())
+            reply = completion.build_reply(as_json=self._config.json_schema is not None)
+        yield reply
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._upstream.aclose()
+
+
+async def _read_texts(answer: UpstreamResponse, completion: "_Completion") -> AsyncIterator[str]:
+    """The text of a stream, piece by piece. A connection that breaks after the finish has done no harm."""
+    try:
+        async for frame in answer.frames(lenient=True):
+            if frame.strip() == _LAST_FRAME:
+                return
+            if text := completion.add_frame(frame):
+                yield text
+    except Exception:
+        if not completion.is_finished:
+            raise
+
+
+class _Completion:
+    """What has come of one choice. Once it has finished, nothing that follows undoes it: the answer is paid for."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._refusal = ""
+        self._finish_reason: str | None = None
+        self._usage: Usage | None = None
+        # Content of a form that is not known here: an answer without text is then not taken for an empty one.
+        self._has_unknown_content = False
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the server has said that the answer is complete."""
+        return self._finish_reason is not None
+
+    def add_frame(self, frame: str) -> str:
+        """The text that a frame of a stream adds; frames that say nothing known are skipped."""
+        try:
+            return self.add(parse_frame(frame))
+        except (BadAnswerError, AgentError):
+            if not self.is_finished:
+                raise
+            return ""
+
+    def add(self, chunk: JsonValue) -> str:
+        """The text that a chunk of a stream, or a whole completion, adds. Raises AgentErrors and BadAnswerError."""
+        if not isinstance(chunk, dict):
+            raise BadAnswerError("it is no chat completion")
+        if chunk.get("error"):
+            raise _build_error(chunk["error"])
+        self._record_usage(chunk.get("usage"))
+        choices = chunk.get("choices")
+        if not isinstance(choices, list):
+            return ""  # such as a frame with the usage alone, or of a kind that is not known yet
+        own_choices = [one for one in choices if isinstance(one, dict) and one.get("index") in (None, 0)]
+        return "".join(map(self._read_choice, own_choices[:1]))
+
+    def _record_usage(self, usage: JsonValue) -> None:
+        match usage:
+            case {"prompt_tokens": int() as prompt_tokens, "completion_tokens": int() as completion_tokens} if (
+                prompt_tokens >= 0 <= completion_tokens
+            ):
+                self._usage = Usage(input_tokens=prompt_tokens, output_tokens=completion_tokens)
+
+    def _read_choice(self, choice: dict[str, JsonValue]) -> str:
+        finish = choice.get("finish_reason")
+        if isinstance(finish, str) and finish and self._finish_reason is None:
+            self._finish_reason = finish
+        text = ""
+        # streamed as `delta`, whole as `message`; some servers have it the other way round, or as bare `text`
+        for part in (choice.get("delta"), choice.get("message"), choice):
+            if isinstance(part, dict) and not text:
+                text = self._read_part(part)
+        if text:
+            self._text.append(text)
+        return text
+
+    def _read_part(self, part: dict[str, JsonValue]) -> str:
+        refusal = part.get("refusal")
+        if isinstance(refusal, str):
+            self._refusal += refusal
+        content = part.get("content", part.get("text"))
+        match content:
+            case str():
+                return content
+            case list():
+                return "".join(map(self._read_content_part, content))
+            case None:
+                return ""
+        self._has_unknown_content = True
+        return ""
+
+    def _read_content_part(self, part: JsonValue) -> str:
+        """The text of one part of a list: `{"type": "text", "text": …}`, or a string."""
+        match part:
+            case str():
+                return part
+            case {"type": "refusal", "refusal": str(refusal)}:
+                self._refusal += refusal
+            case {"type": "thinking" | "reasoning"}:
+                pass  # what a model thinks is not its answer
+            case {"text": str(text)} | {"text": {"value": str(text)}}:
+                return text
+            case _:
+                self._has_unknown_content = True
+        return ""
+
+    def build_reply(self, *, as_json: bool) -> Reply:
+        """The whole. Raises AgentErrors for what is none."""
+        if self._refusal:
+            raise AgentRejected(f"The model refuses: {self._refusal}")
+        match self._finish_reason:
+            case None:
+                raise AgentUnavailable("The agent broke off before its reply.")
+            case "content_filter":
+                raise AgentRejected("The model's server withheld the answer (content_filter).")
+            case "tool_calls" | "function_call":
+                raise AgentRejected("The model wants to call a tool, and has none here.")
+        text = join_surrogates("".join(self._text))
+        if not text and self._has_unknown_content:
+            raise AgentRejected("The model's answer holds no text, but content of a kind that is not read here.")
+        data: JsonObject | None = {"finishReason": self._finish_reason} if self._finish_reason != "stop" else None
+        if as_json:
+            data = self._parse_structured(text)
+        return Reply(response=text, data=data, usage=self._usage)
+
+    def _parse_structured(self, text: str) -> JsonObject:
+        if self._finish_reason == "length":
+            raise AgentRejected("The answer was cut off before its JSON was whole; allow more max_tokens.")
+        try:
+            value = parse_value(text)
+        except BadAnswerError:
+            raise AgentUnavailable("The model's answer is not the JSON that was asked for.") from None
+        return value if isinstance(value, dict) else {"value": value}
+
+
+def _build_body(config: ModelConfig, request: AgentRequest) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "model": config.model,
+        "messages": _build_messages(config, request),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **config.options,
+        **{name: value for name, value in request.params.items() if name in OPTIONS},
+    }
+    if config.json_schema is not None:
+        schema = {"name": "answer", "schema": config.json_schema, "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return body
+
+
+def _build_messages(config: ModelConfig, request: AgentRequest) -> list[dict[str, str]]:
+    parts = [request.query if request.query is not None else f"Task: {request.task}"]
+    params = {name: value for name, value in request.params.items() if name not in OPTIONS}
+    for title, value in (("Context", request.context), ("Data", request.data), ("Parameters", params)):
+        if value:
+            parts.append(f"{title}:\n{json.dumps(value, ensure_ascii=False)}")
+    system = [{"role": "system", "content": config.system_prompt}] if config.system_prompt else []
+    return [*system, {"role": "user", "content": "\n\n".join(parts)}]
+
+
+def _build_error(error: Any) -> Exception:
+    """An error in the middle of a stream; `code` is the status where it is a number."""
+    match error:
+        case {"code": int() as status, "message": str() as message} if 400 <= status < 600:
+            return error_for_status(status, message)
+        case {"type": "invalid_request_error", "message": str() as message}:
+            return error_for_status(400, message)
+        case {"type": str() as kind} if "rate_limit" in kind:
+            return error_for_status(429)
+    return error_for_status(500)

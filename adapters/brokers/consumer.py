@@ -1,0 +1,100 @@
+"""Takes messages in: into Temporal first, and only then are they acknowledged."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import structlog
+from temporalio.service import RPCError, RPCStatusCode
+
+from sevenfold.adapters.brokers.message import Message, event_headers, parse_event
+from sevenfold.adapters.events.ingest import Admission, EventIngest
+from sevenfold.contracts.cloudevents import MAX_EVENT_BYTES, CloudEvent, InvalidEventError
+
+log = structlog.get_logger(__name__)
+
+_FIRST_PAUSE = 0.5
+_MAX_PAUSE = 10.0
+
+T = TypeVar("T")
+
+
+class BrokerConsumer:
+    """What comes from one broker, for one tenant. A Temporal that is away is waited for: messages are held, in the
+    order in which they came, and none is given back.
+    """
+
+    def __init__(self, ingest: EventIngest, tenant: str, broker: str) -> None:
+        self._ingest = ingest
+        self._tenant = tenant
+        self._broker = broker
+        self._order_lock = asyncio.Lock()
+
+    async def consume(self, message: Message) -> None:
+        """Returns once the message is acknowledged; cancelled before that, the broker brings it again."""
+        async with _keep_alive(message):
+            try:
+                event = parse_event(message)
+                await self._accept(event)
+            except InvalidEventError as refusal:
+                await self._reject(message, str(refusal))
+            except RPCError as error:
+                # Temporal refuses it for what it says, and always would
+                await self._reject(message, error.message)
+        await message.ack()
+
+    async def _accept(self, event: CloudEvent) -> None:
+        async def prepare() -> Admission:
+            return await self._ingest.prepare(self._tenant, [event], self._broker)
+
+        async with self._order_lock:  # whose turn is which is settled in the order in which they came
+            admission = await self._retry_until_done(prepare)
+        async with admission.ticket:
+            await self._retry_until_done(admission.execute)
+
+    async def _reject(self, message: Message, reason: str) -> None:
+        body = message.body[:MAX_EVENT_BYTES]
+        log.warning("a message that is no CloudEvent is a dead letter", broker=self._broker, reason=reason)
+
+        async def reject() -> None:
+            kept = {name: value[:1_000] for name, value in list(event_headers(message).items())[:50]}
+            await self._ingest.reject(self._tenant, "poison", reason, self._broker, kept, body)
+
+        await self._retry_until_done(reject)
+
+    async def _retry_until_done(self, work: Callable[[], Awaitable[T]]) -> T:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await work()
+            except Exception as error:
+                if isinstance(error, RPCError) and error.status == RPCStatusCode.INVALID_ARGUMENT:
+                    raise
+                log.warning("an event is held: it cannot be taken in now", broker=self._broker, error=str(error))
+            await asyncio.sleep(pause * (0.8 + 0.4 * random.random()))
+            pause = min(2 * pause, _MAX_PAUSE)
+
+
+@asynccontextmanager
+async def _keep_alive(message: Message) -> AsyncIterator[None]:
+    """Tells the broker that the message is in work, while the block runs."""
+    if message.keep_alive is None:
+        yield
+        return
+    keep_alive = message.keep_alive
+
+    async def run_keep_alive() -> None:
+        while True:
+            await asyncio.sleep(message.keep_alive_seconds)
+            try:
+                await keep_alive()
+            except Exception as error:
+                log.warning("a held message could not be kept", error=str(error))
+
+    task = asyncio.create_task(run_keep_alive())
+    try:
+        yield
+    finally:
+        task.cancel()

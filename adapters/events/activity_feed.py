@@ -1,0 +1,195 @@
+"""What happens among events, as it happens: one reader of visibility for all who watch at this process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from temporalio.client import Client, WorkflowExecution
+from temporalio.common import SearchAttributeKey
+from temporalio.service import RPCError
+
+from sevenfold.adapters.events.stored import load_event
+from sevenfold.adapters.temporal.concurrency import gather_bounded
+from sevenfold.adapters.temporal.run_outcomes import fetch_outcome, to_run_status
+from sevenfold.contracts.answers import Answer
+from sevenfold.contracts.events import CAUSE_MEMO, ReactionCause
+from sevenfold.contracts.identity import parse_public_id
+from sevenfold.contracts.runs import RunStatus
+
+log = structlog.get_logger(__name__)
+
+_PAUSE_SECONDS = 0.4
+
+# Visibility lags: what it shows late is still found if it is no later than this.
+OVERLAP = timedelta(seconds=5)
+
+# Of what happened before a reader came, so much is read at once.
+_PAGE = 200
+_MIN_SPAN = timedelta(milliseconds=2)
+
+# A reader that is so far behind has to come back, and goes on from where it was.
+_MAX_UNREAD = 2_000
+
+_CORRELATION_ID = SearchAttributeKey.for_keyword("CorrelationId")
+_SOURCE_RUN = SearchAttributeKey.for_keyword("SourceRun")
+
+
+@dataclass(frozen=True)
+class ActivityItem:
+    """An event that was accepted, or a reaction that has ended. `type` and `source` are the event's in question."""
+
+    kind: str
+    id: str
+    occurred_at: datetime
+    type: str
+    source: str
+    correlation_id: str
+    subscription: str | None
+    body: dict[str, Any]
+
+
+@dataclass
+class _Subscribers:
+    queues: set[asyncio.Queue[ActivityItem]] = field(default_factory=set)
+    poller: asyncio.Task[None] | None = None
+
+
+class ActivityFeed:
+    """Asks Temporal's visibility while somebody watches, and not otherwise."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._subscribers: dict[str, _Subscribers] = {}
+
+    @asynccontextmanager
+    async def subscribe(self, tenant: str) -> AsyncIterator[asyncio.Queue[ActivityItem]]:
+        """What happens from now on. A queue that has run over is full, and gets nothing more."""
+        subscribers = self._subscribers.setdefault(tenant, _Subscribers())
+        queue: asyncio.Queue[ActivityItem] = asyncio.Queue(_MAX_UNREAD)
+        subscribers.queues.add(queue)
+        if subscribers.poller is None or subscribers.poller.done():
+            subscribers.poller = asyncio.create_task(self._poll(tenant, subscribers))
+        try:
+            yield queue
+        finally:
+            subscribers.queues.discard(queue)
+
+    async def read_since(self, tenant: str, start: datetime) -> AsyncIterator[list[ActivityItem]]:
+        """All that happened from then on, in order, as far as visibility has it; page by page, each of a span of time
+        in which not too much has happened.
+        """
+        now = datetime.now(UTC)
+        span = now - start
+        while start < now:
+            end = min(now, start + span)
+            if span > _MIN_SPAN and await self._count(tenant, start, end) > _PAGE:
+                span /= 2
+                continue
+            yield await self._load_items(await self._list_all(tenant, start, end))
+            start = end
+            span *= 2
+
+    async def _count(self, tenant: str, since: datetime, until: datetime) -> int:
+        queries = [
+            _query(tenant, "EventDriven", "StartTime", since, until),
+            _query(tenant, "EventReaction", "CloseTime", since, until),
+        ]
+        return sum([(await self._client.count_workflows(query)).count for query in queries])
+
+    async def _poll(self, tenant: str, subscribers: _Subscribers) -> None:
+        """Reads on for as long as somebody watches; a Temporal that is away for a moment is asked again."""
+        position = datetime.now(UTC)
+        published: dict[str, datetime] = {}
+        while subscribers.queues:
+            asked_at = datetime.now(UTC)
+            try:
+                published |= dict.fromkeys(
+                    await self._publish_new(tenant, subscribers, position - OVERLAP, published), asked_at
+                )
+                published = {run: at for run, at in published.items() if asked_at - at < 4 * OVERLAP}
+                position = asked_at
+            except Exception as error:  # whoever watches must not wait for one that gave up
+                log.warning("events could not be looked at; trying again", error=str(error))
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _publish_new(
+        self, tenant: str, subscribers: _Subscribers, since: datetime, published: Collection[str]
+    ) -> list[str]:
+        """Tells all who watch what they have not been told yet; the run ids of what there is."""
+        listed = await self._list_all(tenant, since)
+        for item in await self._load_items([one for one in listed if one.run_id not in published]):
+            for queue in subscribers.queues:
+                with suppress(asyncio.QueueFull):
+                    queue.put_nowait(item)
+        return [one.run_id for one in listed]
+
+    async def _list_all(self, tenant: str, since: datetime, until: datetime | None = None) -> list[WorkflowExecution]:
+        events = await self._list(_query(tenant, "EventDriven", "StartTime", since, until))
+        return [*events, *await self._list(_query(tenant, "EventReaction", "CloseTime", since, until))]
+
+    async def _list(self, query: str) -> list[WorkflowExecution]:
+        return [execution async for execution in self._client.list_workflows(query)]
+
+    async def _load_items(self, executions: list[WorkflowExecution]) -> list[ActivityItem]:
+        found = await gather_bounded(self._load_item, executions)
+        return sorted((one for one in found if one is not None), key=lambda item: item.occurred_at)
+
+    async def _load_item(self, execution: WorkflowExecution) -> ActivityItem | None:
+        """None for what cannot be decoded: it must not hide all the others."""
+        try:
+            if execution.workflow_type == "EventDriven":
+                return await self._load_event_item(execution)
+            return await self._load_reaction_item(execution)
+        except RPCError:
+            raise
+        except Exception as error:
+            log.warning("an event or reaction cannot be shown", workflow=execution.id, error=repr(error)[:500])
+            return None
+
+    async def _load_event_item(self, execution: WorkflowExecution) -> ActivityItem:
+        event = await load_event(self._client, execution)
+        return ActivityItem(
+            kind="event",
+            id=parse_public_id(execution.id),
+            occurred_at=execution.start_time,
+            type=event.type,
+            source=event.source,
+            correlation_id=execution.typed_search_attributes.get(_CORRELATION_ID, ""),
+            subscription=None,
+            body=event.to_json(),
+        )
+
+    async def _load_reaction_item(self, execution: WorkflowExecution) -> ActivityItem:
+        cause: ReactionCause = await execution.memo_value(CAUSE_MEMO, type_hint=ReactionCause)
+        status = to_run_status(execution)
+        body: dict[str, Any] = {
+            "id": parse_public_id(execution.id),
+            "subscription": cause.subscription,
+            "eventId": execution.typed_search_attributes.get(_SOURCE_RUN, ""),
+            "status": status,
+        }
+        if status in (RunStatus.COMPLETED, RunStatus.FAILED):
+            result, error = await fetch_outcome(self._client, execution.id)
+            if result:
+                body["result"] = Answer.from_result(result).model_dump(mode="json", by_alias=True, exclude_none=True)
+            if error:
+                body["error"] = error.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return ActivityItem(
+            kind="reaction",
+            id=parse_public_id(execution.id),
+            occurred_at=execution.close_time or execution.start_time,
+            type=cause.type,
+            source=cause.source,
+            correlation_id=execution.typed_search_attributes.get(_CORRELATION_ID, ""),
+            subscription=cause.subscription,
+            body=body,
+        )
+
+
+def _query(tenant: str, workflow_type: str, when: str, since: datetime, until: datetime | None) -> str:
+    query = f"WorkflowType = '{workflow_type}' AND Tenant = '{tenant}' AND {when} >= '{since.isoformat()}'"
+    return query if until is None else f"{query} AND {when} < '{until.isoformat()}'"

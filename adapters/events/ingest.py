@@ -1,0 +1,190 @@
+"""Takes events in: the one way for all that come by HTTP, from a broker, or from an agent."""
+
+import base64
+import hashlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from temporalio.client import Client
+from temporalio.common import (
+    Priority,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from sevenfold.adapters.events.fifo_gate import FifoGate, Ticket
+from sevenfold.adapters.events.matching import find_matching
+from sevenfold.adapters.events.ordering import acquire_semaphore, ordering_semaphore
+from sevenfold.adapters.events.subscription_cache import SubscriptionCache
+from sevenfold.adapters.temporal.concurrency import gather_bounded
+from sevenfold.adapters.temporal.search_attributes import keyword_attributes
+from sevenfold.contracts.cloudevents import MAX_EVENT_BYTES, CloudEvent
+from sevenfold.contracts.events import (
+    EVENT_MEMO,
+    REJECTED_ID_PREFIX,
+    REJECTION_MEMO,
+    AcceptOutcome,
+    EventInput,
+    EventPreview,
+    RejectedEventInput,
+    Rejection,
+    SemaphoreRequest,
+    build_event_id,
+    build_reaction_id,
+    event_task_queue,
+    find_correlation_id,
+    to_keyword,
+)
+from sevenfold.contracts.identity import build_workflow_id, derive_id
+from sevenfold.contracts.runs import EVENT_ATTRIBUTES, RUN_ATTRIBUTES, WORKFLOW_TYPES, Pattern
+
+_SUMMARY_LENGTH = 160
+
+
+@dataclass(frozen=True)
+class AcceptedEvent:
+    """An event's public id and what became of it."""
+
+    event_id: str
+    outcome: AcceptOutcome
+
+
+@dataclass(frozen=True)
+class Admission:
+    """How events are accepted. `execute`, in its place, may be called until it succeeds: events enter their lanes
+    before they count as accepted, so the order of acceptance is the order of turns.
+    """
+
+    ticket: Ticket
+    execute: Callable[[], Awaitable[list[AcceptedEvent]]]
+
+
+class EventIngest:
+    """An event is one workflow, whose id is made of its tenant, source and id: Temporal finds the duplicates."""
+
+    def __init__(self, client: Client, task_queue: str, subscriptions: SubscriptionCache) -> None:
+        self._client = client
+        self._task_queue = task_queue
+        self.subscriptions = subscriptions
+        self._gate = FifoGate()
+
+    async def accept(self, tenant: str, event: CloudEvent, via: str) -> AcceptedEvent:
+        """Returns once the event is in Temporal, and in the lanes of those who react to it in order.
+
+        Raises RPCError when it is not known to be: accept it again then.
+        """
+        return (await self.accept_all(tenant, [event], via))[0]
+
+    async def accept_all(self, tenant: str, events: Sequence[CloudEvent], via: str) -> list[AcceptedEvent]:
+        """As `accept`, for several: they enter their lanes in the order in which they are given."""
+        admission = await self.prepare(tenant, events, via)
+        async with admission.ticket:
+            return await admission.execute()
+
+    async def prepare(self, tenant: str, events: Sequence[CloudEvent], via: str) -> "Admission":
+        """What accepting them takes. Their place among the events of their lanes is taken by it: it has to be entered
+        and left.
+        """
+        by_semaphore: dict[str, list[SemaphoreRequest]] = defaultdict(list)
+        for event in events:
+            for request in await self._semaphore_requests(tenant, event):
+                by_semaphore[request.semaphore.id].append(request)
+
+        async def start(event: CloudEvent) -> AcceptedEvent:
+            return await self._start_event(tenant, EventInput(event=event, via=via))
+
+        async def execute() -> list[AcceptedEvent]:
+            accepted = await gather_bounded(start, events)
+            await gather_bounded(partial(acquire_semaphore, self._client, self._task_queue), by_semaphore.values())
+            return accepted
+
+        return Admission(self._gate.enqueue(by_semaphore), execute)
+
+    async def _semaphore_requests(self, tenant: str, event: CloudEvent) -> list[SemaphoreRequest]:
+        public_id = build_event_id(tenant, event.source, event.id)
+        requests = []
+        for subscription in find_matching(await self.subscriptions.list_for(tenant), event):
+            semaphore = ordering_semaphore(tenant, subscription, event)
+            if semaphore is not None:
+                reaction = build_workflow_id(tenant, build_reaction_id(tenant, public_id, subscription.name))
+                requests.append(
+                    SemaphoreRequest(
+                        semaphore=semaphore,
+                        event_workflow_id=build_workflow_id(tenant, public_id),
+                        reaction_workflow_id=reaction,
+                    )
+                )
+        return requests
+
+    async def _start_event(self, tenant: str, event_input: EventInput) -> AcceptedEvent:
+        event = event_input.event
+        public_id = build_event_id(tenant, event.source, event.id)
+        preview = EventPreview.from_input(event_input)
+        try:
+            await self._client.start_workflow(
+                WORKFLOW_TYPES[Pattern.EVENT],
+                event_input,
+                id=build_workflow_id(tenant, public_id),
+                task_queue=event_task_queue(self._task_queue),
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                memo={EVENT_MEMO: preview},
+                search_attributes=_search_attributes(tenant, event, public_id),
+                static_summary=f"{event.type} from {event.source}"[:_SUMMARY_LENGTH],
+                priority=Priority(fairness_key=tenant),
+                request_eager_start=True,
+            )
+        except WorkflowAlreadyStartedError:
+            return AcceptedEvent(public_id, await self._compare_with_stored(tenant, public_id, preview))
+        return AcceptedEvent(public_id, AcceptOutcome.ACCEPTED)
+
+    async def _compare_with_stored(self, tenant: str, public_id: str, preview: EventPreview) -> AcceptOutcome:
+        description = await self._client.get_workflow_handle(build_workflow_id(tenant, public_id)).describe()
+        stored: EventPreview = await description.memo_value(EVENT_MEMO, type_hint=EventPreview)
+        if stored.content_hash == preview.content_hash:
+            return AcceptOutcome.DUPLICATE
+        reason = (
+            f"An event with this source and id was accepted before, as {public_id}, with other content. Producers "
+            "have to give every event an id of its own."
+        )
+        body = preview.event.model_dump_json(exclude_none=True).encode()
+        await self.reject(tenant, "conflict", reason, preview.via, {}, body)
+        return AcceptOutcome.CONFLICT
+
+    async def reject(
+        self, tenant: str, kind: str, reason: str, via: str, headers: Mapping[str, str], body: bytes
+    ) -> str:
+        """Keeps a message that is no event as a dead letter; the same message again is the same dead letter."""
+        rejection = Rejection(kind=kind, reason=reason, via=via, at=datetime.now(UTC))
+        digest = hashlib.sha256(repr(sorted(headers.items())).encode() + body).hexdigest()
+        public_id = derive_id(REJECTED_ID_PREFIX, tenant, f"{kind}:{via}", digest)
+        with suppress(WorkflowAlreadyStartedError):
+            await self._client.start_workflow(
+                "RejectedEvent",
+                RejectedEventInput(
+                    rejection=rejection,
+                    headers=dict(headers),
+                    body_base64=base64.b64encode(body[:MAX_EVENT_BYTES]).decode(),
+                    size=len(body),
+                ),
+                id=build_workflow_id(tenant, public_id),
+                task_queue=event_task_queue(self._task_queue),
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                memo={REJECTION_MEMO: rejection},
+                search_attributes=keyword_attributes(("Tenant",), (tenant,)),
+                static_summary=f"{kind} by {via}: {reason}"[:_SUMMARY_LENGTH],
+            )
+        return public_id
+
+
+def _search_attributes(tenant: str, event: CloudEvent, public_id: str) -> TypedSearchAttributes:
+    run = (Pattern.EVENT, "", to_keyword(event.type), tenant)
+    found_by = (to_keyword(event.source), find_correlation_id(event, public_id))
+    return keyword_attributes((*RUN_ATTRIBUTES, *EVENT_ATTRIBUTES), (*run, *found_by))

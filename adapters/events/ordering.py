@@ -1,0 +1,57 @@
+"""Lanes: where a subscription's events take turns."""
+
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy
+
+from sevenfold.contracts.cloudevents import CloudEvent
+from sevenfold.contracts.event_filters import value_at_path
+from sevenfold.contracts.events import (
+    AcquireInput,
+    SemaphoreRef,
+    SemaphoreRequest,
+    SemaphoreState,
+    event_task_queue,
+    ordering_workflow_id,
+)
+from sevenfold.contracts.subscriptions import Subscription
+
+_DATA = "data."
+
+
+def ordering_semaphore(tenant: str, subscription: Subscription, event: CloudEvent) -> SemaphoreRef | None:
+    """The lane of the events that have this one's value of `orderBy`; None where there is no order to keep."""
+    if subscription.order_by is None:
+        return None
+    if subscription.order_by.startswith(_DATA):
+        value = value_at_path(event.data, subscription.order_by.removeprefix(_DATA))
+    else:
+        value = event.attribute(subscription.order_by)
+    if value is None:
+        return None
+    return SemaphoreRef(id=ordering_workflow_id(tenant, subscription.name, f"={value}"), capacity=1, is_ordered=True)
+
+
+def semaphores_for(tenant: str, subscription: Subscription, event: CloudEvent) -> list[SemaphoreRef]:
+    """The lanes that a reaction passes, in order: its value's, then the one that all of its subscription share."""
+    ordered = ordering_semaphore(tenant, subscription, event)
+    semaphores = [ordered] if ordered else []
+    if subscription.concurrency is not None:
+        shared = ordering_workflow_id(tenant, subscription.name, "")
+        semaphores.append(SemaphoreRef(id=shared, capacity=subscription.concurrency, is_ordered=False))
+    return semaphores
+
+
+async def acquire_semaphore(client: Client, task_queue: str, requests: list[SemaphoreRequest]) -> None:
+    """Has events, all of one lane, wait for their turns behind those that entered before. To enter again changes
+    nothing.
+    """
+    semaphore = requests[0].semaphore
+    await client.start_workflow(
+        "OrderingSemaphore",
+        SemaphoreState(capacity=semaphore.capacity),
+        id=semaphore.id,
+        task_queue=event_task_queue(task_queue),
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        start_signal="acquire",
+        start_signal_args=[AcquireInput(requests=requests)],
+    )

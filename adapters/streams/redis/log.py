@@ -1,0 +1,124 @@
+"""The log of streams in Redis (7 or newer): a Redis Stream per run, for many hosts and thousands of readers.
+
+An entry holds a batch, and its id begins with the batch's last index. So Redis itself refuses what a writer out of
+its time still sends, and the last index is read without looking into any batch.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from sevenfold.adapters.streams.redis.batcher import RedisBatcher, StreamWrite
+from sevenfold.adapters.streams.redis.client import propagate_cancel, run_in_background
+from sevenfold.adapters.streams.redis.tailer import RedisTailer
+from sevenfold.contracts.streams import StreamClosedError, StreamEntry, StreamLogError, StreamPage
+
+FIELD = b"entries"
+_PAGE = 50
+
+# A write costs little, and takes along what other streams have to write at the same moment.
+_WRITE_INTERVAL_SECONDS = 0.005
+_LOCAL_WRITE_INTERVAL_SECONDS = 0.25
+
+
+class RedisUnusableError(Exception):
+    """There is no Redis at the address, or it cannot serve. The message never holds the address, or its password."""
+
+
+@asynccontextmanager
+async def open_redis_log(url: str, namespace: str, lifetime: float) -> AsyncIterator["RedisStreamLog"]:
+    """The log in a Redis that answered, for as long as the block runs. A stream is kept for `lifetime` seconds after
+    its last word. Raises RedisUnusableError.
+    """
+    try:
+        # What is asked again after a lost connection may have been done: an entry that is kept twice does no harm.
+        retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=3)
+        redis = Redis.from_url(
+            url, socket_connect_timeout=5, socket_timeout=20, health_check_interval=30, retry=retry
+        )
+    except ValueError as error:
+        raise RedisUnusableError(f"it is no address of a Redis, such as redis://127.0.0.1:6379/0 ({error})") from None
+    try:
+        try:
+            version = str((await redis.info("server"))["redis_version"])
+        except RedisError as error:
+            raise RedisUnusableError(f"Redis does not answer: {error}") from None
+        if int(version.partition(".")[0]) < 7:
+            raise RedisUnusableError(f"Redis {version} is too old; streams need Redis 7 or newer")
+        tailer, batcher = RedisTailer(redis, FIELD), RedisBatcher(redis, round(lifetime))
+        async with run_in_background(tailer.run()), run_in_background(batcher.run()):
+            yield RedisStreamLog(redis, namespace, tailer, batcher)
+    finally:
+        await redis.aclose()
+
+
+class RedisStreamLog:
+    """Keys are `sevenfold:stream:<namespace>:<workflow id>`."""
+
+    def __init__(self, redis: "Redis", namespace: str, tailer: RedisTailer, batcher: RedisBatcher) -> None:
+        self._redis = redis
+        self._prefix = f"sevenfold:stream:{namespace}:"
+        self._tailer = tailer
+        self._batcher = batcher
+
+    def writer(self, workflow_id: str, deadline: datetime, *, is_retry: bool) -> "RedisStreamWriter":
+        """A writer for one attempt of the run; a stream in Redis knows neither deadline nor limit."""
+        return RedisStreamWriter(self._prefix + workflow_id, self._batcher)
+
+    def write_interval(self, *, has_local_readers: bool, age_seconds: float, writer_count: int) -> float:
+        """Seconds between two writes; see `sevenfold.contracts.streams.StreamLog`."""
+        return _LOCAL_WRITE_INTERVAL_SECONDS if has_local_readers else _WRITE_INTERVAL_SECONDS
+
+    async def read(self, workflow_id: str, position: bytes | None, *, wait: bool) -> StreamPage:
+        """The next batches; `position` is the id of the last one."""
+        key = self._prefix + workflow_id
+        try:
+            batches = [] if wait and self._tailer.is_tailing(key, position) else await self._read_after(key, position)
+            if not batches and wait:
+                batches = await self._tailer.wait_after(key, position)
+        except RedisError as error:
+            raise StreamLogError(f"Redis: {error}") from error
+        entries = [StreamEntry.parse(line) for _, batch in batches for line in batch.decode().split("\n")]
+        return StreamPage(entries, batches[-1][0] if batches else position, has_more=len(batches) == _PAGE)
+
+    async def last_index(self, workflow_id: str) -> int:
+        """The first part of the last entry's id."""
+        try:
+            found: Any = await propagate_cancel(self._redis.xrevrange(self._prefix + workflow_id, count=1))
+        except RedisError as error:
+            raise StreamLogError(f"Redis: {error}") from error
+        return int(found[0][0].partition(b"-")[0]) if found else 0
+
+    async def _read_after(self, key: str, position: bytes | None) -> list[tuple[bytes, bytes]]:
+        first = b"-" if position is None else b"(" + position
+        found: Any = await propagate_cancel(self._redis.xrange(key, min=first, count=_PAGE))
+        return [(identity, fields[FIELD]) for identity, fields in found]
+
+
+class RedisStreamWriter:
+    """Writes batches. One that is sent twice is kept twice, with the same indexes: readers take each but once."""
+
+    def __init__(self, key: str, batcher: RedisBatcher) -> None:
+        self._key = key
+        self._batcher = batcher
+
+    async def append(self, entries: Sequence[StreamEntry]) -> None:
+        """See `sevenfold.contracts.streams.StreamWriter`."""
+        batch = "\n".join(entry.text for entry in entries).encode()  # JSON has no line breaks of its own
+        try:
+            await self._batcher.write(StreamWrite(self._key, f"{entries[-1].index}-*", {FIELD: batch}))
+        except ResponseError as error:
+            if "equal or smaller" in str(error):
+                raise StreamClosedError("A later attempt writes this stream.") from error
+            raise StreamLogError(f"Redis: {error}") from error
+        except RedisError as error:
+            raise StreamLogError(f"Redis: {error}") from error
+
+    async def finish(self) -> None:
+        """Nothing is open for one run alone."""

@@ -1,0 +1,150 @@
+"""One attempt's way into a run's stream in Temporal: batches as signals, segment after segment."""
+
+import base64
+import json
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from temporalio.api.common.v1 import Payload
+from temporalio.contrib.workflow_streams import PublishEntry, PublishInput
+from temporalio.service import RPCError, RPCStatusCode
+
+from sevenfold.contracts.streams import (
+    FINISH_SIGNAL,
+    PUBLISH_SIGNAL,
+    SEGMENT_MARKER,
+    STREAM_TOPIC,
+    StreamClosedError,
+    StreamEntry,
+    StreamLogError,
+    segment_workflow_id,
+)
+
+_JSON = {"encoding": b"json/plain"}
+
+# A segment's writes and bytes: the server's limits are 10,000 signals and 50 MB.
+_MAX_WRITES = 4_000
+_MAX_BYTES = 20_000_000
+
+# How the server refuses a signal beyond its limit; nothing will ever change that.
+_SIGNAL_LIMIT_MESSAGE = "exceeded workflow execution limit for signal"
+
+# A segment outlives its run's deadline by this: the last words of an attempt that has just ended.
+_DEADLINE_MARGIN = timedelta(minutes=10)
+
+
+class Segments(Protocol):
+    """What a writer needs of the log: `sevenfold.adapters.streams.temporal.log.TemporalStreamLog`. All raise
+    RPCError.
+    """
+
+    async def last_segment(self, workflow_id: str) -> int: ...
+
+    async def segment_size(self, workflow_id: str) -> tuple[int, int]: ...
+
+    async def signal_segment(self, segment: str, name: str, *arguments: Any) -> None: ...
+
+    async def cancel_segment(self, segment: str) -> None: ...
+
+    async def start_segment(self, segment: str, expires_at: datetime, published: PublishInput) -> bool: ...
+
+
+class TemporalStreamWriter:
+    """Writes batches as signals. One that is sent again has the same sequence number, by which the workflow drops the
+    second. Nothing is ever given up here: whoever asks may stop to ask.
+    """
+
+    def __init__(self, log: Segments, workflow_id: str, deadline: datetime, *, is_retry: bool) -> None:
+        self._log = log
+        self._workflow_id = workflow_id
+        self._expires_at = deadline + _DEADLINE_MARGIN
+        # None until the last segment of the attempts before was looked for.
+        self._segment: int | None = None if is_retry else 1
+        self._segment_exists = True  # the present segment is there
+        self._writes = 0
+        self._bytes = 0
+        self._publisher_id = secrets.token_hex(8)
+        self._sequence = 0
+        self._last_batch: Sequence[StreamEntry] = ()
+
+    async def append(self, entries: Sequence[StreamEntry]) -> None:
+        """See `sevenfold.contracts.streams.StreamWriter`."""
+        if entries is not self._last_batch:
+            self._sequence += 1
+            self._last_batch = entries
+        try:
+            if self._segment is None:
+                await self._find_segment()
+            if self._writes >= _MAX_WRITES or self._bytes >= _MAX_BYTES:
+                await self._roll_over()
+            await self._publish([json.loads(entry.text) for entry in entries])
+        except RPCError as error:
+            raise StreamLogError(error.message) from error
+
+    async def finish(self) -> None:
+        """Ends the segments beside the run; whatever is missed here ends by its own timer."""
+        for number in range(2, (self._segment or 1) + 1):
+            segment = segment_workflow_id(self._workflow_id, number)
+            with suppress(RPCError):
+                try:
+                    await self._log.signal_segment(segment, FINISH_SIGNAL)
+                except RPCError as error:
+                    if _SIGNAL_LIMIT_MESSAGE not in error.message:
+                        raise
+                    await self._log.cancel_segment(segment)
+
+    async def _find_segment(self) -> None:
+        segment = await self._log.last_segment(self._workflow_id)
+        self._writes, self._bytes = await self._log.segment_size(segment_workflow_id(self._workflow_id, segment))
+        self._segment = segment
+
+    async def _publish(self, batch: list[dict[str, Any]]) -> None:
+        data = json.dumps(batch, ensure_ascii=False, separators=(",", ":")).encode()
+        entry = PublishEntry(topic=STREAM_TOPIC, data=_encode_payload(data))
+        published = PublishInput(items=[entry], publisher_id=self._publisher_id, sequence=self._sequence)
+        while not await self._send_to_segment(published):
+            self._next_segment()
+        self._writes += 1
+        self._bytes += len(data)
+
+    async def _send_to_segment(self, published: PublishInput) -> bool:
+        """False where the present segment takes nothing any more. Raises StreamClosedError after the run's end."""
+        assert self._segment is not None, "it was looked for"  # noqa: S101
+        segment = segment_workflow_id(self._workflow_id, self._segment)
+        try:
+            if not self._segment_exists:
+                self._segment_exists = await self._log.start_segment(segment, self._expires_at, published)
+                return self._segment_exists
+            await self._log.signal_segment(segment, PUBLISH_SIGNAL, published)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                if self._segment == 1:
+                    raise StreamClosedError("The run has ended.") from error
+                return False
+            if _SIGNAL_LIMIT_MESSAGE in error.message:
+                return False
+            raise
+        return True
+
+    async def _roll_over(self) -> None:
+        """Leaves a marker and goes on in the next segment."""
+        assert self._segment is not None, "it was looked for"  # noqa: S101
+        marker = json.dumps([{SEGMENT_MARKER: self._segment + 1}]).encode()
+        entry = PublishEntry(topic=STREAM_TOPIC, data=_encode_payload(marker))
+        # a sequence of its own: the batch that waits has one already
+        published = PublishInput(items=[entry], publisher_id=f"{self._publisher_id}-end-{self._segment}", sequence=1)
+        await self._send_to_segment(published)
+        self._next_segment()
+
+    def _next_segment(self) -> None:
+        assert self._segment is not None, "it was looked for"  # noqa: S101
+        self._segment += 1
+        self._segment_exists = False
+        self._writes = self._bytes = 0
+
+
+def _encode_payload(data: bytes) -> str:
+    return base64.b64encode(Payload(metadata=_JSON, data=data).SerializeToString()).decode()

@@ -1,0 +1,141 @@
+"""How long an agent's task takes: measured from recent runs, else as configured, else told by its progress."""
+
+import math
+import statistics
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client, WorkflowExecution
+from temporalio.service import RPCError
+
+from sevenfold.adapters.temporal.run_outcomes import to_run_status
+from sevenfold.contracts.runs import RunStatus
+
+_SAMPLE = 20
+_TTL_SECONDS = 30.0
+_MIN_RUNS = 5  # while there are fewer runs, the next one may tell much
+_SMALL_SAMPLE_TTL_SECONDS = 2.0
+_BACKLOG_TTL_SECONDS = 2.0
+_BACKLOG_TIMEOUT = timedelta(seconds=2)
+
+# Task names are the clients' to choose; so many are remembered.
+_MAX_TASK_KINDS = 1_000
+
+# Below this a progress says little about the rest.
+_MIN_TELLING_PERCENT = 5
+
+
+@dataclass(frozen=True)
+class TaskKind:
+    """What durations are measured of."""
+
+    tenant: str
+    agent: str
+    task: str
+
+
+@dataclass(frozen=True)
+class DurationStats:
+    """In seconds: medians of whole runs and of an item of theirs, and what 95 % of `runs` runs took no longer than;
+    None where no run has ended yet.
+    """
+
+    run_seconds: float | None = None
+    item_seconds: float | None = None
+    p95_seconds: float | None = None
+    run_count: int = 0
+
+
+def completed_seconds(runs: Iterable[WorkflowExecution]) -> list[float]:
+    """How long those of the runs took that completed, in seconds and in order."""
+    return sorted(
+        (run.close_time - run.start_time).total_seconds()
+        for run in runs
+        if run.close_time is not None and to_run_status(run) is RunStatus.COMPLETED
+    )
+
+
+def quantile(ordered: list[float], share: float) -> float | None:
+    """What so large a share of them does not exceed; None where there are none."""
+    return ordered[math.ceil(share * len(ordered)) - 1] if ordered else None
+
+
+@dataclass
+class Durations:
+    """Of recent completed runs, through visibility, kept for half a minute. `estimates`: seconds by agent."""
+
+    client: Client
+    estimates: Mapping[str, float]
+    _cache: dict[TaskKind, tuple[float, DurationStats]] = field(default_factory=dict)
+    _backlog: tuple[float, float] = (-math.inf, 0.0)
+
+    async def get_stats(self, kind: TaskKind) -> DurationStats:
+        """What was measured of such work."""
+        read_at, stats = self._cache.get(kind, (-math.inf, DurationStats()))
+        ttl = _TTL_SECONDS if stats.run_count >= _MIN_RUNS else _SMALL_SAMPLE_TTL_SECONDS
+        if time.monotonic() - read_at >= ttl:
+            if len(self._cache) >= _MAX_TASK_KINDS:
+                self._cache.clear()
+            # set first, so that those who ask meanwhile do not all ask visibility
+            self._cache[kind] = (time.monotonic(), stats)
+            stats = await self._measure(kind)
+            self._cache[kind] = (time.monotonic(), stats)
+        return stats
+
+    async def _measure(self, kind: TaskKind) -> DurationStats:
+        query = (
+            f"Tenant = '{kind.tenant}' AND Agent = '{kind.agent}' AND Task = '{kind.task}' "
+            "AND ExecutionStatus = 'Completed'"
+        )
+        runs: list[tuple[float, int]] = []
+        try:
+            async for run in self.client.list_workflows(query, page_size=_SAMPLE, limit=_SAMPLE):
+                if run.close_time:
+                    seconds = (run.close_time - run.start_time).total_seconds()
+                    runs.append((seconds, max(1, (await run.memo()).get("total", 1))))
+        except RPCError:
+            return DurationStats()  # an estimate is not worth a failed answer
+        if not runs:
+            return DurationStats()
+        return DurationStats(
+            run_seconds=statistics.median(seconds for seconds, _ in runs),
+            item_seconds=statistics.median(seconds / total for seconds, total in runs),
+            p95_seconds=quantile(sorted(seconds for seconds, _ in runs), 0.95),
+            run_count=len(runs),
+        )
+
+    async def backlog_seconds(self, task_queue: str) -> float:
+        """Seconds that the queue's oldest activity has been waiting for a worker: so long a new one will at least."""
+        read_at, seconds = self._backlog
+        if time.monotonic() - read_at >= _BACKLOG_TTL_SECONDS:
+            self._backlog = (time.monotonic(), seconds)
+            try:
+                queue = await self.client.workflow_service.describe_task_queue(
+                    DescribeTaskQueueRequest(
+                        namespace=self.client.namespace,
+                        task_queue=TaskQueue(name=task_queue),
+                        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+                        report_stats=True,
+                    ),
+                    timeout=_BACKLOG_TIMEOUT,
+                )
+            except RPCError:
+                return seconds
+            seconds = queue.stats.approximate_backlog_age.ToTimedelta().total_seconds()
+            self._backlog = (time.monotonic(), seconds)
+        return seconds
+
+    async def remaining_seconds(self, kind: TaskKind, created_at: datetime, percent: float) -> float:
+        """Seconds until an open run is expected to end, at least 0. `percent` is how far it says it is."""
+        elapsed = max(0.0, (datetime.now(UTC) - created_at).total_seconds())
+        if percent >= _MIN_TELLING_PERCENT:
+            return elapsed * (100 - percent) / percent
+        typical = (await self.get_stats(kind)).run_seconds or self.estimates.get(kind.agent)
+        if typical is not None and typical > elapsed:
+            return typical - elapsed
+        return elapsed  # as long again: all that can be said of what takes longer than it should

@@ -1,0 +1,67 @@
+"""Whether a worker polls a task queue."""
+
+import time
+from datetime import timedelta
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, ListWorkersRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from sevenfold.adapters.temporal.shared_answers import SharedAnswers
+
+# A worker's poll is renewed once a minute at the latest; one that is older was made by a worker that is gone.
+_MAX_POLL_AGE_SECONDS = 70.0
+
+# Its heartbeat comes every second and finds a dead one sooner; the rest is room for clocks that differ.
+_MAX_HEARTBEAT_AGE_SECONDS = 15.0
+
+_TIMEOUT = timedelta(seconds=5)
+
+# What was found is good for so long.
+_TTL_SECONDS = 1.0
+
+
+class WorkerPollers:
+    """Asks Temporal, at most once a second and queue for all who read runs."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._cache = SharedAnswers(_TTL_SECONDS)
+
+    async def is_polled(self, queue: str) -> bool:
+        """What is known of the queue, at most a second old. Raises RPCError."""
+        return await self._cache.get(queue, lambda: self.check(queue))
+
+    async def check(self, queue: str) -> bool:
+        """Whether a worker polls it now. Raises RPCError."""
+        described = await self._client.workflow_service.describe_task_queue(
+            DescribeTaskQueueRequest(
+                namespace=self._client.namespace,
+                task_queue=TaskQueue(name=queue),
+                task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+            ),
+            retry=False,
+            timeout=_TIMEOUT,
+        )
+        if not any(_seen_within(_MAX_POLL_AGE_SECONDS, poller.last_access_time) for poller in described.pollers):
+            return False
+        heartbeats = await self._worker_heartbeats(queue)
+        return not heartbeats or any(_seen_within(_MAX_HEARTBEAT_AGE_SECONDS, beat) for beat in heartbeats)
+
+    async def _worker_heartbeats(self, queue: str) -> list[Timestamp]:
+        """When the queue's workers last sent a heartbeat; nothing from a server that does not keep it, or not yet."""
+        request = ListWorkersRequest(namespace=self._client.namespace, query=f"TaskQueue = '{queue}'", page_size=100)
+        try:
+            listed = await self._client.workflow_service.list_workers(request, retry=False, timeout=_TIMEOUT)
+        except RPCError as error:
+            if error.status in (RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.PERMISSION_DENIED):
+                return []
+            raise
+        return [worker.worker_heartbeat.heartbeat_time for worker in listed.workers_info]
+
+
+def _seen_within(seconds: float, moment: Timestamp) -> bool:
+    return moment.seconds >= time.time() - seconds

@@ -1,0 +1,156 @@
+"""What Temporal knows of a run: where it stands, and how it ended."""
+
+import asyncio
+import builtins
+from datetime import UTC, timedelta
+from typing import Any, TypeVar
+
+from temporalio.client import (
+    Client,
+    WorkflowExecution,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+)
+from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError, TimeoutError
+from temporalio.service import RPCError
+
+from sevenfold.adapters.temporal.errors import is_transient
+from sevenfold.contracts.runs import RunError, RunOutcome, RunResult, RunStatus
+from sevenfold.contracts.verdicts import ErrorCode
+
+# A server that restarts is waited for; one that stays away is found out by the next request.
+_PAUSE_AFTER_LOST_CONNECTION = 0.5
+
+# Now and then a server forgets to report a completion, and a long poll expires after 20 s
+# (docs/decisions/lost-completions.md). The server answers ours a second before its time, and is asked again.
+_LONG_POLL_TIMEOUT = timedelta(seconds=4)
+
+# Open runs are `processing` as far as a list knows; `describe` tells which of them no worker has taken yet.
+_STATUS_OF_EXECUTION = {
+    WorkflowExecutionStatus.RUNNING: RunStatus.PROCESSING,
+    WorkflowExecutionStatus.CONTINUED_AS_NEW: RunStatus.PROCESSING,
+    WorkflowExecutionStatus.COMPLETED: RunStatus.COMPLETED,
+    WorkflowExecutionStatus.FAILED: RunStatus.FAILED,
+    WorkflowExecutionStatus.TERMINATED: RunStatus.FAILED,
+    WorkflowExecutionStatus.TIMED_OUT: RunStatus.FAILED,
+    WorkflowExecutionStatus.CANCELED: RunStatus.CANCELLED,
+}
+
+# A history of the start and one scheduled task: nobody has begun to work on it.
+_NOT_STARTED_EVENTS = 2
+_FIRST_TASK = timedelta(milliseconds=200)
+
+
+# How the server says that it ended a run itself, since it has grown beyond a limit.
+_SERVER_LIMIT_WORD = "exceeds"
+
+T = TypeVar("T")
+
+
+class RunCancelledError(Exception):
+    """The run was cancelled."""
+
+
+class RunFailedError(Exception):
+    """The run failed, for the reason given."""
+
+    def __init__(self, error: RunError) -> None:
+        super().__init__(error.detail)
+        self.error = error
+
+
+async def await_result(handle: WorkflowHandle[Any, RunResult], seconds: float | None) -> RunResult | None:
+    """The run's result, or None if there is none after that many seconds (None: however long it takes). Only the
+    waiting is given up.
+
+    Raises RunFailedError or RunCancelledError when the run ended so.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    return await handle.result(rpc_timeout=_LONG_POLL_TIMEOUT)
+                except RPCError as error:
+                    if not is_transient(error):  # a question that was not answered in its time passes too
+                        raise
+                    await asyncio.sleep(_PAUSE_AFTER_LOST_CONNECTION)
+    except builtins.TimeoutError:
+        return None
+    except WorkflowFailureError as error:
+        raise to_run_error(error) from error
+
+
+async def await_outcome(handle: WorkflowHandle[Any, RunResult]) -> RunOutcome:
+    """How the run ended, however long it takes until then. Raises RPCError where there is no such run."""
+    try:
+        return RunOutcome(RunStatus.COMPLETED, result=await await_result(handle, None))
+    except RunCancelledError:
+        return RunOutcome(RunStatus.CANCELLED)
+    except RunFailedError as failure:
+        return RunOutcome(RunStatus.FAILED, error=failure.error)
+
+
+def to_run_error(error: WorkflowFailureError) -> RunFailedError | RunCancelledError:
+    """Reads Temporal's failure as ours."""
+    match error.cause:
+        case CancelledError():
+            return RunCancelledError()
+        case TerminatedError():
+            detail = str(error.cause) or "An operator terminated the run."
+            if _SERVER_LIMIT_WORD in detail:
+                return RunFailedError(RunError(code=ErrorCode.INTERNAL, detail=f"Temporal ended the run: {detail}"))
+            return RunFailedError(RunError(code=ErrorCode.TERMINATED, detail=detail))
+        case TimeoutError():
+            return RunFailedError(RunError(code=ErrorCode.DEADLINE_EXCEEDED, detail="The run's time is over."))
+        case ApplicationError(details=(detail, *_)) if isinstance(detail, dict):
+            return RunFailedError(RunError.model_validate(detail))
+        case ApplicationError(type=ErrorCode.PAYLOAD_LOST) as lost:
+            return RunFailedError(RunError(code=ErrorCode.PAYLOAD_LOST, detail=lost.message))
+    return RunFailedError(RunError(code=ErrorCode.INTERNAL, detail="The run failed; the Temporal UI says why."))
+
+
+async def fetch_outcome(
+    client: Client, workflow_id: str, result_type: type[RunResult] = RunResult
+) -> tuple[RunResult | None, RunError | None]:
+    """The result or error of a run that has ended, by its workflow id."""
+    handle = client.get_workflow_handle(workflow_id, result_type=result_type)
+    try:
+        return await handle.result(), None
+    except WorkflowFailureError as failure:
+        error = to_run_error(failure)
+        return None, error.error if isinstance(error, RunFailedError) else None
+
+
+def to_run_status(execution: WorkflowExecution) -> RunStatus:
+    """The status word for what Temporal says; only a description tells `queued` from `processing`."""
+    status = _STATUS_OF_EXECUTION.get(execution.status or WorkflowExecutionStatus.RUNNING, RunStatus.PROCESSING)
+    if status is RunStatus.PROCESSING and isinstance(execution, WorkflowExecutionDescription):
+        return RunStatus.QUEUED if _is_not_started(execution) else status
+    return status
+
+
+def _is_not_started(execution: WorkflowExecutionDescription) -> bool:
+    """Whether no worker has ever taken the run: its first task still waits."""
+    task = execution.raw_description.pending_workflow_task
+    if task.HasField("started_time") or not task.HasField("original_scheduled_time"):
+        return False
+    # signals and a cancellation may have come meanwhile; a further task would have been scheduled by now
+    scheduled = task.original_scheduled_time.ToDatetime(UTC)
+    return execution.history_length <= _NOT_STARTED_EVENTS or abs(scheduled - execution.start_time) < _FIRST_TASK
+
+
+def is_cancel_requested(execution: WorkflowExecutionDescription) -> bool:
+    """Whether a run that is open was asked to stop."""
+    return execution.close_time is None and execution.raw_description.workflow_extended_info.cancel_requested
+
+
+async def fetch_input(client: Client, execution: WorkflowExecution, input_type: type[T]) -> T:
+    """The input of a workflow, which stands in the first event of its history."""
+    handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
+    async for event in handle.fetch_history_events(page_size=1):
+        payloads = event.workflow_execution_started_event_attributes.input.payloads
+        inputs: list[T] = await client.data_converter.decode(payloads, [input_type])
+        return inputs[0]
+    raise RuntimeError(f"the history of {execution.id} is empty")

@@ -1,0 +1,98 @@
+"""`/asyncapi.json`: what events come in and go out, and by what ways (AsyncAPI 3.0)."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
+
+from sevenfold.api.dependencies import API_PREFIX, Gateway, GatewayDep, TenantDep
+from sevenfold.api.http.strict_json import StrictJsonRoute
+from sevenfold.contracts.cloudevents import CloudEvent
+from sevenfold.contracts.config import BrokerConfig
+from sevenfold.contracts.subscriptions import Subscription
+
+router = APIRouter(tags=["event-driven"], route_class=StrictJsonRoute)
+
+_PROTOCOLS = {"rabbitmq": "amqp", "nats": "nats", "redis": "redis", "kafka": "kafka"}
+_MESSAGE = {"$ref": "#/components/messages/CloudEvent"}
+
+
+@router.get(
+    "/asyncapi.json", operation_id="getAsyncApi", summary="Events as an AsyncAPI document", response_class=Response
+)
+async def asyncapi(request: Request, gateway: GatewayDep, tenant: TenantDep) -> Response:
+    """The channels of this gateway and of its brokers, and the events that subscriptions are for and publish."""
+    document = _build_document(
+        gateway, request.headers.get("host", "localhost"), await gateway.event_ingest.subscriptions.list_for(tenant)
+    )
+    return Response(to_json(document), media_type="application/json")
+
+
+def _build_document(gateway: Gateway, host: str, subscriptions: list[Subscription]) -> dict[str, Any]:
+    servers: dict[str, Any] = {"gateway": {"host": host, "pathname": "/", "protocol": "http"}}
+    channels: dict[str, Any] = {
+        "gateway.in": _channel("gateway", f"{API_PREFIX}/events", "Events are posted here."),
+        "gateway.out": _channel("gateway", f"{API_PREFIX}/events/stream", "Events and reactions as they happen."),
+    }
+    for name, broker in gateway.brokers.items():
+        # its address may hold a password, and is the operator's
+        servers[name] = {"host": "configured", "pathname": "", "protocol": _PROTOCOLS[broker.kind]}
+        channels |= _broker_channels(name, broker)
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "Sevenfold events", "version": "0.1.0", "description": _describe(subscriptions)},
+        "defaultContentType": "application/cloudevents+json",
+        "servers": servers,
+        "channels": channels,
+        "operations": {name: _operation(name) for name in channels},
+        "components": {"messages": {"CloudEvent": _message(subscriptions)}},
+    }
+
+
+def _broker_channels(name: str, broker: BrokerConfig) -> dict[str, Any]:
+    inbound, outbound = "Events are taken from here.", "Derived events are published here."
+    return {
+        **{f"{name}.in.{one.source}": _channel(name, one.source, inbound) for one in broker.consume},
+        **{f"{name}.out.{one.to}": _channel(name, one.to, outbound) for one in broker.publish},
+    }
+
+
+def _channel(server: str, address: str, description: str) -> dict[str, Any]:
+    return {
+        "address": address,
+        "description": description,
+        "servers": [{"$ref": f"#/servers/{server}"}],
+        "messages": {"event": _MESSAGE},
+    }
+
+
+def _operation(channel: str) -> dict[str, Any]:
+    action = "receive" if ".in" in channel else "send"
+    pointer = channel.replace("~", "~0").replace("/", "~1")
+    return {
+        "action": action,
+        "channel": {"$ref": f"#/channels/{pointer}"},
+        "messages": [{"$ref": f"#/channels/{pointer}/messages/event"}],
+    }
+
+
+def _message(subscriptions: list[Subscription]) -> dict[str, Any]:
+    schema = CloudEvent.model_json_schema()
+    schema.pop("$defs")
+    schema["properties"]["data"] = {}
+    published = sorted({one.publishes for one in subscriptions if one.publishes})
+    return {
+        "name": "CloudEvent",
+        "title": "A CloudEvent, structured or in binary mode",
+        "contentType": "application/cloudevents+json",
+        "payload": schema,
+        "x-published-types": published,
+    }
+
+
+def _describe(subscriptions: list[Subscription]) -> str:
+    lines = [
+        f"- {one.name}: {one.agent} · {one.task}" + (f" → {one.publishes}" if one.publishes else "")
+        for one in subscriptions
+    ]
+    return "Who reacts:\n" + "\n".join(lines) if lines else "Nobody is subscribed yet."

@@ -1,0 +1,91 @@
+"""What every request goes through before it is routed: one line per header, HEAD as GET, no compressed bodies."""
+
+import re
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sevenfold.api.http.problem_handlers import render
+from sevenfold.api.http.problems import ProblemError, ProblemType
+
+# A HEAD must not change anything, and a reader that it would be goes away at once.
+_ON_DISCONNECT = re.compile(rb"(?:^|(?<=&))onDisconnect=[^&]*&?", re.IGNORECASE)
+
+
+class RequestNormalizationMiddleware:
+    """Pure ASGI, so that streams pass through untouched."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        scope["headers"] = _join_repeated(scope["headers"])
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+            return
+        encoding = Headers(scope=scope).get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            problem = ProblemError(
+                ProblemType.UNSUPPORTED_MEDIA_TYPE,
+                "Bodies are taken as they are: send this one without Content-Encoding.",
+                headers={"Accept-Encoding": "identity"},
+            )
+            await render(problem)(scope, receive, send)
+            return
+        if scope["method"] == "HEAD":
+            await self._answer_head(scope, receive, send)
+            return
+        await _run_to_completion(self._app, scope, receive, send)
+
+    async def _answer_head(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers as the GET would, without a body; what would go on and on ends after its headers."""
+        query = _ON_DISCONNECT.sub(b"", scope["query_string"])
+        is_over = False
+
+        async def send_head(message: Message) -> None:
+            nonlocal is_over
+            if message["type"] == "http.response.start":
+                await send(message)
+            elif not is_over:
+                is_over = True
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        async def receive_until_over() -> Message:
+            return {"type": "http.disconnect"} if is_over else await receive()
+
+        await _run_to_completion(
+            self._app, {**scope, "method": "GET", "query_string": query}, receive_until_over, send_head
+        )
+
+
+async def _run_to_completion(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Starlette raises what it has answered with a 500, and the server would cut off a connection that the client
+    takes for alive.
+    """
+    answered = False
+
+    async def watched(message: Message) -> None:
+        nonlocal answered
+        await send(message)
+        answered = message["type"] == "http.response.body" and not message.get("more_body", False)
+
+    try:
+        await app(scope, receive, watched)
+    except Exception:  # logged where it was answered
+        if not answered:
+            raise
+
+
+def _join_repeated(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Repeated lines as one list (RFC 9110, 5.3), in the place of the first."""
+    names = [name for name, _ in headers]
+    if len(set(names)) == len(names):
+        return headers
+    lines: dict[bytes, bytes] = {}
+    for name, value in headers:
+        separator = b"; " if name == b"cookie" else b", "
+        lines[name] = lines[name] + separator + value if name in lines else value
+    return list(lines.items())

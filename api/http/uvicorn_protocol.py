@@ -1,0 +1,287 @@
+"""uvicorn's HTTP protocol with limits: on heads, on silence while a request comes in, and on connections.
+
+uvicorn has none of these. A client that sends half a head, or a byte of its body a minute, would hold its connection
+for ever; and one that opens as many as the process has descriptors would lock out everybody else.
+"""
+
+import asyncio
+import resource
+from dataclasses import dataclass
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from sevenfold.api.http.problem_handlers import render
+from sevenfold.api.http.problems import ProblemError, ProblemType
+from sevenfold.api.http.request_id import new_request_id
+from sevenfold.api.http.websocket_handshake import handshake_problem
+
+# Bytes of a request's line and headers, and how many headers.
+_MAX_HEAD_BYTES = 64_000
+_MAX_HEADERS = 200
+
+# A body has to grow by so many bytes in each period, unless it ends.
+_MIN_PROGRESS = 1_024
+
+# How long the rest of a request is read and thrown away after its answer.
+_LINGER_SECONDS = 2.0
+
+# Descriptors that are left for Temporal, agents, brokers and files; and connections beyond the cap that may still ask
+# for the process's health.
+_RESERVED_DESCRIPTORS = 100
+_HEALTH_CONNECTIONS = 20
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """`head_seconds`: from a request's first byte to the end of its head. `body_idle_seconds`: without progress while
+    a body comes in. `write_stall_seconds`: while a client takes nothing of its answer. `max_connections`: at once.
+    """
+
+    head_seconds: float
+    body_idle_seconds: float
+    max_connections: int
+    write_stall_seconds: float = 60.0
+
+
+def connection_cap(wanted: int) -> int:
+    """Raises the process's soft limit of descriptors as far as needed and allowed; how many connections fit below."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _RESERVED_DESCRIPTORS + _HEALTH_CONNECTIONS
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        raised = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, raised), hard))
+        soft = max(soft, raised)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    reserved = min(_RESERVED_DESCRIPTORS, soft // 2) + min(_HEALTH_CONNECTIONS, soft // 8)
+    return max(1, min(wanted, soft - reserved))
+
+
+def limited_protocol(limits: ConnectionLimits) -> type[asyncio.Protocol]:
+    """The protocol class with these limits, as uvicorn's `http` setting takes it."""
+    return type("LimitedProtocol", (LimitedHttpProtocol,), {"limits": limits})
+
+
+class _RefusedError(Exception):
+    pass
+
+
+_TOO_MANY_BYTES = f"is larger than {_MAX_HEAD_BYTES:,} bytes"
+
+
+def _head_too_large(what: str) -> ProblemError:
+    return ProblemError(ProblemType.HEAD_TOO_LARGE, f"The request's head {what}. Send less in URL and headers.")
+
+
+class LimitedHttpProtocol(HttpToolsProtocol):
+    """One connection. At any time at most one timer runs: for the head, for the body, or uvicorn's own for a
+    connection that is kept alive.
+    """
+
+    limits: ConnectionLimits
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._received = 0
+        self._received_before = 0
+        self._refusal: ProblemError | None = None
+        self._over_cap = False
+        self._head_pending = True
+        self._request_complete = False
+
+    # Connections
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        open_now = len(self.connections)
+        super().connection_made(transport)
+        if open_now >= self.limits.max_connections:
+            if open_now >= self.limits.max_connections + _HEALTH_CONNECTIONS and not self._close_an_idle_one():
+                transport.abort()
+                return
+            self._over_cap = not self._close_an_idle_one()
+        self._expect_head()
+
+    def _close_an_idle_one(self) -> bool:
+        """Makes room: a connection that is kept alive and not in use is closed."""
+        for one in self.connections:
+            if isinstance(one, LimitedHttpProtocol) and one is not self and one.timeout_keep_alive_task is not None:
+                one.timeout_keep_alive_handler()
+                self.connections.discard(one)
+                return True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        self._stop_timer()
+        problem = handshake_problem(self.scope["method"], self.headers)
+        if problem is not None:
+            self._refuse(problem)
+            return
+        super().handle_websocket_upgrade()
+
+    # Requests
+
+    def data_received(self, data: bytes) -> None:
+        if self._refusal is not None or self.transport.is_closing():
+            return
+        if self.timeout_keep_alive_task is not None and self._request_complete:  # a further request begins
+            self._expect_head()
+        self._received += len(data)
+        super().data_received(data)
+        if self._head_pending and self._received - self._received_before > _MAX_HEAD_BYTES:
+            # the parser keeps a header to itself until it is whole
+            self._refuse(_head_too_large(_TOO_MANY_BYTES))
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        self._request_complete = False
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count_head(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count_head(len(name) + len(value))
+        super().on_header(name, value)
+        if len(self.headers) > _MAX_HEADERS:
+            self._refuse_head(f"has more than {_MAX_HEADERS} headers")
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > _MAX_HEAD_BYTES:
+            self._refuse_head(_TOO_MANY_BYTES)
+
+    def _refuse_head(self, what: str) -> None:
+        self._refusal = _head_too_large(what)
+        raise _RefusedError  # the parser hands it on as an error of its own
+
+    def on_headers_complete(self) -> None:
+        self._stop_timer()
+        self._head_pending = False
+        if self._over_cap and not self.url.startswith(b"/health/"):
+            self._refusal = ProblemError(
+                ProblemType.TOO_MANY_CONNECTIONS, "This process has as many connections as it may.", retry_after=2
+            )
+            raise _RefusedError
+        super().on_headers_complete()
+        if self.cycle is None or self.cycle.response_complete:
+            return
+        if self._over_cap:
+            self.cycle.keep_alive = False
+        if self.scope["http_version"] == "1.0":
+            _close_delimited(self.cycle)
+        self._received_before = self._received
+        self._timer = self.loop.call_later(self.limits.body_idle_seconds, self._check_body)
+
+    def on_message_complete(self) -> None:
+        self._stop_timer()
+        self._request_complete = True
+        super().on_message_complete()
+        if self.cycle is not None and self.cycle.response_complete and self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._request_complete and not self.transport.is_closing():
+            # The client still sends what nobody reads. Hung up on at once, it might never see the answer.
+            self._stop_timer()
+            self._timer = self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuses what is no HTTP request, as a problem."""
+        self._refusal = self._refusal or ProblemError(ProblemType.BAD_REQUEST, "This is no valid HTTP request.")
+        self._refuse(self._refusal)
+
+    # Timers
+
+    def _expect_head(self) -> None:
+        self._stop_timer()
+        self._head_pending = True
+        self._received_before = self._received
+        self._timer = self.loop.call_later(self.limits.head_seconds, self._head_overdue)
+
+    def _head_overdue(self) -> None:
+        self._timer = None
+        if self._received == self._received_before:
+            self.transport.close()  # it has never said a word
+            return
+        seconds = self.limits.head_seconds
+        self._refuse(
+            ProblemError(ProblemType.REQUEST_TIMEOUT, f"The request's head was not complete after {seconds:g} s.")
+        )
+
+    def _check_body(self) -> None:
+        """The body has to have grown, unless it is ourselves who do not read on."""
+        self._timer = None
+        if self.cycle is None or not self.cycle.more_body or self.cycle.response_complete:
+            return
+        if self._received - self._received_before >= _MIN_PROGRESS or self.flow.read_paused:
+            self._received_before = self._received
+            self._timer = self.loop.call_later(self.limits.body_idle_seconds, self._check_body)
+            return
+        seconds = self.limits.body_idle_seconds
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        self._refuse(
+            ProblemError(ProblemType.REQUEST_TIMEOUT, f"The request's body made no progress for {seconds:g} s.")
+        )
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._stall_timer is None:
+            self._stall_timer = self.loop.call_later(self.limits.write_stall_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+        super().resume_writing()
+
+    def _refuse(self, problem: ProblemError) -> None:
+        """Answers and hangs up, unless an answer is under way already."""
+        self._refusal = problem
+        self._stop_timer()
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            response = render(problem, new_request_id())
+            head = [STATUS_LINE[response.status_code]]
+            for name, value in (*response.raw_headers, (b"connection", b"close")):
+                head += [name, b": ", value, b"\r\n"]
+            self.transport.write(b"".join(head) + b"\r\n" + bytes(response.body))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._timer = self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+
+def _close_delimited(cycle: RequestResponseCycle) -> None:
+    """HTTP/1.0 knows no chunks: a body without a length ends with the connection."""
+    send = cycle.send
+
+    async def send_plain(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message.get("headers", [])}
+            if b"content-length" not in names:
+                cycle.chunked_encoding = False
+        elif cycle.chunked_encoding is False and not cycle.expected_content_length:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    cycle.send = send_plain  # type: ignore[method-assign]

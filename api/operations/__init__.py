@@ -1,0 +1,1 @@
+"""For those who operate it: health, statistics, the agents' state, and which pattern fits."""

@@ -1,0 +1,31 @@
+"""Waiting for a run's answer, for the doors at which clients do."""
+
+import math
+
+from sevenfold.adapters.temporal.run_outcomes import RunCancelledError, RunFailedError, await_result
+from sevenfold.api.http.problems import ProblemError, ProblemType, run_failure
+from sevenfold.api.runs.start import StartedRun
+from sevenfold.contracts.runs import RunResult
+
+_MAX_RETRY_AFTER = 30.0  # seconds
+
+
+async def await_run(started: StartedRun, seconds: float, headers: dict[str, str]) -> RunResult | None:
+    """The run's result, or None if there is none after that many seconds.
+
+    Raises the problem of a run that failed or was cancelled, with the headers.
+    """
+    try:
+        return await await_result(started.handle, seconds)
+    except RunFailedError as failure:
+        problem = run_failure(started.run_id, failure.error)
+        problem.headers |= headers
+        raise problem from failure
+    except RunCancelledError as failure:
+        detail = "The run was cancelled before it had an answer."
+        raise ProblemError(ProblemType.CANCELLED, detail, headers=headers, run_id=started.run_id) from failure
+
+
+def suggest_retry_after(waited_seconds: float) -> str:
+    """When to look again at what goes on after so many seconds: after as long again."""
+    return str(math.ceil(min(_MAX_RETRY_AFTER, max(1.0, waited_seconds))))

@@ -1,0 +1,146 @@
+"""Pattern 6 over a WebSocket: `WS /stream/ws`.
+
+The first message starts a stream (the body of `POST /stream`, and `idempotencyKey` if wanted) or goes on with one
+(`{"streamId": "str_…", "after": 12}`); any run's id will do. The answer is `{"streamId", "location"}`, then come the
+lines of the stream as they are elsewhere, a problem under `error`. `{"cancel": true}` stops the run.
+
+Close codes: 1000 after the end, 1012 when this process stops (go on at another connection, after the last index),
+4000 + the problem's HTTP status after an `error`, such as 4404 for a run that is not there.
+"""
+
+import asyncio
+from contextlib import suppress
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from fastapi.exceptions import RequestValidationError
+from pydantic import Field, ValidationError
+
+from sevenfold.api.dependencies import API_PREFIX, Gateway, GatewayDep, TenantDep
+from sevenfold.api.http.idempotency import parse_idempotency_key
+from sevenfold.api.http.problem_handlers import to_problem
+from sevenfold.api.http.problems import ProblemError, ProblemType
+from sevenfold.api.http.strict_json import InvalidJsonError
+from sevenfold.api.streams.lines import StreamLine, StreamSubscription, problem_line, subscribe
+from sevenfold.api.streams.options import MAX_INDEX, OnDisconnect
+from sevenfold.contracts.payload import RequestBody
+from sevenfold.contracts.requests import StreamRequest
+from sevenfold.contracts.strict_json import parse_json
+
+router = APIRouter(prefix=API_PREFIX)
+
+T = TypeVar("T", bound=RequestBody)
+
+_FIRST_MESSAGE_SECONDS = 10.0
+
+ENDED, RESTART, PROBLEM = 1000, 1012, 4000
+
+
+class _Resume(RequestBody):
+    stream_id: str
+    after: Annotated[int, Field(ge=0, le=MAX_INDEX)] = 0
+
+
+class _Begin(StreamRequest):
+    idempotency_key: str | None = None
+
+
+class _Stop(RequestBody):
+    cancel: bool
+
+
+@router.websocket("/stream/ws")
+async def stream_over_websocket(
+    socket: WebSocket, gateway: GatewayDep, tenant: TenantDep, on_disconnect: OnDisconnect = "continue"
+) -> None:
+    """See the module."""
+    await socket.accept()
+    with suppress(WebSocketDisconnect):
+        try:
+            subscription = await _read_first(socket, gateway, tenant)
+            await socket.send_text(f'{{"streamId":"{subscription.run_id}","location":"{subscription.path}"}}')
+        except WebSocketDisconnect:
+            raise
+        except Exception as error:
+            problem = to_problem(error)
+            await socket.send_text(problem_line(problem).as_object)
+            await socket.close(PROBLEM + problem.problem_type.status)
+            return
+        await _run_session(socket, subscription, cancels_run=on_disconnect == "cancel")
+
+
+async def _read_first(socket: WebSocket, gateway: Gateway, tenant: str) -> StreamSubscription:
+    try:
+        async with asyncio.timeout(_FIRST_MESSAGE_SECONDS):
+            message = await _receive_message(socket)
+    except TimeoutError:
+        raise ProblemError(
+            ProblemType.BAD_REQUEST, "The first message has to say what to start or to resume."
+        ) from None
+    if "streamId" in message:
+        resume = _validate(_Resume, message)
+        return await subscribe(gateway, tenant, resume.stream_id, resume.after, "/after")
+    begin = _validate(_Begin, message)
+    body = StreamRequest.model_construct(
+        begin.model_fields_set - {"idempotency_key"},
+        **{name: getattr(begin, name) for name in StreamRequest.model_fields},
+    )
+    return await StreamSubscription.start(
+        gateway, tenant, body, parse_idempotency_key(begin.idempotency_key, "/idempotencyKey")
+    )
+
+
+async def _run_session(socket: WebSocket, subscription: StreamSubscription, *, cancels_run: bool) -> None:
+    """Sends what comes and hears what the client says, until the stream is over or the client is gone."""
+    listening = asyncio.create_task(_listen(socket, subscription))
+    sending = asyncio.create_task(_send(socket, subscription))
+    try:
+        await asyncio.wait({listening, sending}, return_when=asyncio.FIRST_COMPLETED)
+        if sending.done() and not sending.cancelled() and sending.exception() is None:
+            await socket.close(sending.result())
+        elif cancels_run:
+            subscription.cancel_in_background()
+    finally:
+        for task in (listening, sending):
+            task.cancel()
+        await asyncio.gather(listening, sending, return_exceptions=True)
+
+
+async def _send(socket: WebSocket, subscription: StreamSubscription) -> int:
+    """All lines, to the end; returns the close code that belongs to it."""
+    last: StreamLine | None = None
+    async for lines in subscription.lines():
+        for last in lines:
+            await socket.send_text(last.as_object)
+    if last is None or last.event == "done":
+        return ENDED
+    return RESTART if last.event == "reconnect" else PROBLEM + (last.status or 500)
+
+
+async def _listen(socket: WebSocket, subscription: StreamSubscription) -> None:
+    while True:
+        try:
+            if _validate(_Stop, await _receive_message(socket)).cancel:
+                subscription.cancel_in_background()
+        except (RequestValidationError, InvalidJsonError) as error:
+            await socket.send_text(problem_line(to_problem(error)).as_object)
+
+
+async def _receive_message(socket: WebSocket) -> dict[str, Any]:
+    received = await socket.receive()
+    if received["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(received.get("code", 1000))
+    try:
+        message = parse_json(received.get("text") or received.get("bytes") or b"")
+    except ValueError as error:
+        raise InvalidJsonError(error) from None
+    if not isinstance(message, dict):
+        raise RequestValidationError([{"loc": ("body",), "msg": "must be an object", "type": "dict_type"}])
+    return message
+
+
+def _validate(model: type[T], message: dict[str, Any]) -> T:
+    try:
+        return model.model_validate(message)
+    except ValidationError as error:
+        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from None

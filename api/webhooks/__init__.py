@@ -1,0 +1,1 @@
+"""Webhooks over HTTP: how a start names one, the log of deliveries, and redelivery."""

@@ -1,0 +1,195 @@
+"""The log of webhooks: `GET /webhooks/deliveries`, and having them delivered again. Dead letters are `exhausted`."""
+
+from datetime import datetime
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from sevenfold.adapters.temporal.concurrency import gather_bounded
+from sevenfold.adapters.temporal.run_outcomes import fetch_input
+from sevenfold.adapters.temporal.search_attributes import delivery_search_attributes
+from sevenfold.api.dependencies import API_PREFIX, Gateway, GatewayDep, TenantDep
+from sevenfold.api.http.listing import filter_latest, list_page
+from sevenfold.api.http.problem_docs import PROBLEMS
+from sevenfold.api.http.strict_json import StrictJsonRoute
+from sevenfold.api.http.time_params import TimeParam, UtcTime, to_query_time
+from sevenfold.api.webhooks.views import (
+    DeliveryDetail,
+    DeliverySummary,
+    find_delivery,
+    find_delivery_state,
+    load_delivery,
+    load_log,
+    summarize_delivery,
+)
+from sevenfold.contracts.identity import parse_public_id
+from sevenfold.contracts.payload import Payload, RequestBody
+from sevenfold.contracts.webhooks import LOG_MEMO, DeliveryInput, DeliveryLog, DeliveryState
+
+router = APIRouter(prefix=API_PREFIX, tags=["webhooks"], route_class=StrictJsonRoute)
+
+_CONDITIONS = {
+    DeliveryState.PENDING: "DeliveryState = 'pending' AND ExecutionStatus = 'Running'",
+    DeliveryState.RETRYING: "DeliveryState = 'retrying' AND ExecutionStatus = 'Running'",
+    DeliveryState.DELIVERED: "DeliveryState = 'delivered'",
+    DeliveryState.EXHAUSTED: "DeliveryState = 'exhausted'",
+    DeliveryState.CANCELLED: "ExecutionStatus IN ('Canceled', 'Terminated')",
+}
+# One request has at most so many delivered again; the next goes on.
+_MAX_REDELIVERED = 1_000
+_PAGE = 100
+
+DeliveryId = Annotated[str, Path(description="A delivery's id, such as `whk_…`.")]
+
+
+class DeliveryPage(Payload):
+    """A page of deliveries. `nextCursor` is null on the last page."""
+
+    items: list[DeliverySummary]
+    next_cursor: str | None
+
+
+class RedeliverRequest(RequestBody):
+    """Which deliveries to have delivered again."""
+
+    since: UtcTime
+    state: DeliveryState = DeliveryState.EXHAUSTED
+
+
+class Redelivered(Payload):
+    """How many deliveries began again; `more`: ask once more for the rest."""
+
+    redelivered: int
+    more: bool
+
+
+@router.get("/webhooks/deliveries", operation_id="listDeliveries", summary="List deliveries", responses=PROBLEMS)
+async def list_deliveries(
+    gateway: GatewayDep,
+    tenant: TenantDep,
+    state: DeliveryState | None = None,
+    run: Annotated[str | None, Query(pattern=r"^[a-z0-9_]{1,40}$", description="A run's id.")] = None,
+    host: Annotated[
+        str | None, Query(pattern=r"^[A-Za-z0-9._:-]+$", max_length=253, description="The host of webhooks' URLs.")
+    ] = None,
+    since: TimeParam | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: str | None = None,
+) -> DeliveryPage:
+    """The latest first. A page may hold fewer than `limit` items and still have a next one."""
+    query = _query(tenant, state, run, host, since)
+    listed, next_cursor = await list_page(gateway, query, limit, cursor)
+    present = await _filter_by_state(gateway, listed, state)
+    return DeliveryPage(
+        items=[summarize_delivery(gateway, tenant, execution, await load_log(execution)) for execution in present],
+        next_cursor=next_cursor,
+    )
+
+
+# Before the address of one delivery, which would take `redeliver` for an id.
+@router.post(
+    "/webhooks/deliveries/redeliver",
+    operation_id="redeliverDeliveries",
+    summary="Deliver many again",
+    status_code=202,
+    responses=PROBLEMS,
+)
+async def redeliver_many(body: RedeliverRequest, gateway: GatewayDep, tenant: TenantDep) -> Redelivered:
+    """Those that were begun `since` and are in that `state` now: the dead letters, unless you say otherwise."""
+    query = _query(tenant, body.state, None, None, body.since)
+    redelivered, seen, cursor = 0, 0, None
+    while seen < _MAX_REDELIVERED:
+        listed, cursor = await list_page(gateway, query, _PAGE, cursor)
+        seen += len(listed)
+        ended = [one for one in await _filter_by_state(gateway, listed, body.state) if one.close_time is not None]
+        redelivered += sum(await gather_bounded(partial(_restart_delivery, gateway, tenant), ended))
+        if cursor is None:
+            break
+    return Redelivered(redelivered=redelivered, more=cursor is not None)
+
+
+@router.get(
+    "/webhooks/deliveries/{delivery_id}", operation_id="getDelivery", summary="Read a delivery", responses=PROBLEMS
+)
+async def read_delivery(delivery_id: DeliveryId, gateway: GatewayDep, tenant: TenantDep) -> DeliveryDetail:
+    """With every attempt."""
+    return await load_delivery(gateway, tenant, await find_delivery(gateway, tenant, delivery_id))
+
+
+@router.post(
+    "/webhooks/deliveries/{delivery_id}/redeliver",
+    operation_id="redeliverDelivery",
+    summary="Deliver again",
+    status_code=202,
+    responses=PROBLEMS,
+)
+async def redeliver(delivery_id: DeliveryId, gateway: GatewayDep, tenant: TenantDep) -> DeliveryDetail:
+    """At once, with the same `webhook-id`. One that still runs makes an attempt now and then goes on as it would;
+    one that has ended begins its schedule anew.
+    """
+    description = await find_delivery(gateway, tenant, delivery_id)
+    while not (await _signal_attempt(gateway, description) or await _restart_delivery(gateway, tenant, description)):
+        # it ended, or began anew, between the two
+        description = await find_delivery(gateway, tenant, delivery_id)
+    return await load_delivery(gateway, tenant, await find_delivery(gateway, tenant, delivery_id))
+
+
+async def _signal_attempt(gateway: Gateway, delivery: WorkflowExecutionDescription) -> bool:
+    """False when it has ended, and has nobody to make an attempt."""
+    if delivery.close_time is not None:
+        return False
+    try:
+        await gateway.client.get_workflow_handle(delivery.id).signal("deliver_now")
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise
+        return False
+    return True
+
+
+def _query(
+    tenant: str, state: DeliveryState | None, run: str | None, host: str | None, since: datetime | None
+) -> str:
+    conditions = ["WorkflowType = 'WebhookDelivery'", f"Tenant = '{tenant}'"]
+    if state:
+        conditions.append(_CONDITIONS[state])
+    if run:
+        conditions.append(f"SourceRun = '{run}'")
+    if host:
+        conditions.append(f"UrlHost = '{host}'")
+    if since:
+        conditions.append(f"StartTime >= '{to_query_time(since)}'")
+    return " AND ".join(conditions)
+
+
+async def _filter_by_state(
+    gateway: Gateway, executions: list[WorkflowExecution], state: DeliveryState | None
+) -> list[WorkflowExecutionDescription]:
+    """Those that are still so."""
+    return [now for now in await filter_latest(gateway, executions) if state in (None, find_delivery_state(now))]
+
+
+async def _restart_delivery(gateway: Gateway, tenant: str, ended: WorkflowExecutionDescription) -> bool:
+    """Starts a delivery that has ended once more; False if it has not, or somebody else has just done so."""
+    delivery = await fetch_input(gateway.client, ended, DeliveryInput)
+    log = DeliveryLog(attempts=(await load_log(ended)).attempts)
+    try:
+        await gateway.client.start_workflow(
+            "WebhookDelivery",
+            delivery.model_copy(update={"previous_attempts": log.attempts, "is_manual": True}),
+            id=ended.id,
+            task_queue=delivery.webhook.task_queue,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            search_attributes=delivery_search_attributes(tenant, delivery.webhook, delivery.run_workflow_id),
+            memo={LOG_MEMO: log},
+            static_summary=f"{parse_public_id(delivery.run_workflow_id)} to {delivery.webhook.host}, again",
+        )
+    except WorkflowAlreadyStartedError:
+        return False
+    return True

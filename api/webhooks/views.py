@@ -1,0 +1,133 @@
+"""A delivery as the wire shows it, read from what Temporal knows."""
+
+from datetime import datetime
+
+from pydantic import Field
+from temporalio.client import WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.common import SearchAttributeKey
+
+from sevenfold.api.dependencies import API_PREFIX, Gateway
+from sevenfold.api.http.listing import find_execution
+from sevenfold.api.http.problems import not_found
+from sevenfold.contracts.identity import DELIVERY_PREFIX, build_workflow_id, is_public_id, parse_public_id
+from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.webhooks import (
+    DELIVERY_ATTRIBUTES,
+    LOG_MEMO,
+    DeliveryAttempt,
+    DeliveryLog,
+    DeliveryState,
+    delivery_workflow_id,
+)
+
+_STATE, _HOST, _RUN = (SearchAttributeKey.for_keyword(name) for name in DELIVERY_ATTRIBUTES)
+_STOPPED = (WorkflowExecutionStatus.CANCELED, WorkflowExecutionStatus.TERMINATED)
+
+
+class RunWebhook(Payload):
+    """How far a run's webhook is."""
+
+    state: DeliveryState
+    attempts: int
+    delivery_id: str
+    next_attempt_at: datetime | None
+
+
+class DeliveryLinks(Payload):
+    """Where to go on from a delivery."""
+
+    self: str
+    run: str
+    redeliver: str
+    temporal_ui: str | None
+
+
+class DeliverySummary(Payload):
+    """A delivery in a list."""
+
+    id: str
+    run_id: str
+    host: str = Field(description="Of the webhook's URL.")
+    state: DeliveryState
+    attempts: int
+    next_attempt_at: datetime | None
+    reason: str | None = Field(description="Why the last attempt failed, or it was given up.")
+    created_at: datetime
+    closed_at: datetime | None
+    links: DeliveryLinks
+
+
+class DeliveryDetail(DeliverySummary):
+    """A delivery on its own, with every attempt (the last 40, of one that was redelivered often)."""
+
+    log: list[DeliveryAttempt]
+
+
+async def find_delivery(gateway: Gateway, tenant: str, delivery_id: str) -> WorkflowExecutionDescription:
+    """What Temporal knows of a delivery now. Raises the problem of one that is not there."""
+    if is_public_id(delivery_id) and delivery_id.startswith(f"{DELIVERY_PREFIX}_"):
+        found = await find_execution(gateway, build_workflow_id(tenant, delivery_id))
+        if found is not None:
+            return found
+    raise not_found("This delivery")
+
+
+async def load_run_webhook(gateway: Gateway, run_workflow_id: str, generation: int) -> RunWebhook:
+    """The webhook of a run that has one, by the run's workflow id; its delivery begins when the run has ended."""
+    delivery_id = delivery_workflow_id(run_workflow_id, generation)
+    found = await find_execution(gateway, delivery_id)
+    log = await load_log(found) if found else DeliveryLog()
+    return RunWebhook(
+        state=find_delivery_state(found) if found else DeliveryState.PENDING,
+        attempts=len(log.attempts),
+        delivery_id=parse_public_id(delivery_id),
+        next_attempt_at=log.next_attempt_at,
+    )
+
+
+async def load_delivery(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> DeliveryDetail:
+    """A delivery with all its attempts."""
+    log = await load_log(execution)
+    return DeliveryDetail(**dict(summarize_delivery(gateway, tenant, execution, log)), log=log.attempts)
+
+
+def summarize_delivery(
+    gateway: Gateway, tenant: str, execution: WorkflowExecution, log: DeliveryLog
+) -> DeliverySummary:
+    """A delivery as its execution tells it."""
+    attributes = execution.typed_search_attributes
+    delivery_id, run_id = parse_public_id(execution.id), attributes.get(_RUN, "")
+    path = f"{API_PREFIX}/webhooks/deliveries/{delivery_id}"
+    return DeliverySummary(
+        id=delivery_id,
+        run_id=run_id,
+        host=attributes.get(_HOST, ""),
+        state=find_delivery_state(execution),
+        attempts=len(log.attempts),
+        next_attempt_at=log.next_attempt_at,
+        reason=log.reason,
+        created_at=execution.start_time,
+        closed_at=execution.close_time,
+        links=DeliveryLinks(
+            self=path,
+            run=f"{API_PREFIX}/runs/{run_id}",
+            redeliver=f"{path}/redeliver",
+            temporal_ui=gateway.ui_link(tenant, delivery_id),
+        ),
+    )
+
+
+def find_delivery_state(execution: WorkflowExecution) -> DeliveryState:
+    """Its state; one that an operator ended could not tell so itself."""
+    if execution.status in _STOPPED:
+        return DeliveryState.CANCELLED
+    return DeliveryState(execution.typed_search_attributes.get(_STATE, DeliveryState.PENDING))
+
+
+async def load_log(execution: WorkflowExecution) -> DeliveryLog:
+    """All that came of it so far; of a log that cannot be decoded, just that."""
+    try:
+        log: DeliveryLog = await execution.memo_value(LOG_MEMO, DeliveryLog(), type_hint=DeliveryLog)
+    except Exception as error:
+        return DeliveryLog(reason=f"The log cannot be shown here ({type(error).__name__}); the Temporal UI has it.")
+    return log

@@ -1,0 +1,1 @@
+"""The `sevenfold` command: one file per subcommand that prints something; `main` is the entry point."""

@@ -1,0 +1,130 @@
+"""The `sevenfold` command."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+import structlog
+import typer
+
+from sevenfold import __version__
+from sevenfold.api.app import build_gateway, create_app, run_api, serve
+from sevenfold.cli.demo import run_demo
+from sevenfold.cli.recommend import recommend_pattern
+from sevenfold.cli.stats import show_stats
+from sevenfold.cli.verify_webhook import verify_webhook
+from sevenfold.connector import run_connector, running_connector
+from sevenfold.contracts.config import SevenfoldConfig
+from sevenfold.runtime.command import run
+from sevenfold.runtime.config_file import load_config
+from sevenfold.runtime.ports import bind
+from sevenfold.runtime.services import open_services
+from sevenfold.runtime.settings import Settings, uses_own_cluster
+from sevenfold.runtime.streams import open_streams
+from sevenfold.worker import load_agent_registry, run_worker, running_worker
+
+log = structlog.get_logger(__name__)
+
+app = typer.Typer(
+    help="Sevenfold, an agent integration gateway: one agent, seven patterns, every one durable.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sevenfold {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+@app.command()
+def dev() -> None:
+    """Starts everything on this machine: Temporal with its UI, the API and a worker.
+
+    With TEMPORAL_ADDRESS set, the API and a worker against that Temporal.
+    """
+    run(_dev)
+
+
+@app.command()
+def api(
+    with_worker: Annotated[
+        bool,
+        typer.Option("--with-worker", help="A worker in the same process: streams then pass through its memory."),
+    ] = False,
+) -> None:
+    """Starts the API; as many as needed."""
+    run(_api_with_worker if with_worker else run_api)
+
+
+@app.command()
+def worker() -> None:
+    """Starts a worker alone; as many as needed."""
+    run(run_worker)
+
+
+@app.command()
+def connect() -> None:
+    """Connects to the brokers of the configuration: events in and out; as many as needed."""
+    run(run_connector)
+
+
+app.command()(verify_webhook)
+app.command("recommend")(recommend_pattern)
+app.command("stats")(show_stats)
+app.command("demo")(run_demo)
+
+
+def main() -> None:
+    """The entry point."""
+    app()
+
+
+async def _dev(settings: Settings) -> None:
+    config = load_config(settings.config).with_simulator()
+    await _run_together(settings, config, embedded=not uses_own_cluster(), on_ready=lambda: _welcome(settings))
+
+
+async def _api_with_worker(settings: Settings) -> None:
+    def listens() -> None:
+        log.info("api listens, worker polls", port=settings.port, task_queue=settings.task_queue)
+
+    await _run_together(settings, load_config(settings.config), embedded=False, on_ready=listens)
+
+
+async def _run_together(
+    settings: Settings, config: SevenfoldConfig, *, embedded: bool, on_ready: Callable[[], None]
+) -> None:
+    """API and worker in one process, with a Temporal server of their own if it is `embedded`.
+
+    The parts start in the order in which they need each other, and end in reverse.
+    """
+    settings.check_exposure()
+    agents = load_agent_registry(settings, config)
+    async with AsyncExitStack() as stack:
+        sock = stack.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
+        services = await stack.enter_async_context(open_services(settings, config, embedded=embedded))
+        hubs = await stack.enter_async_context(open_streams(services, has_local_worker=True))
+        await stack.enter_async_context(running_worker(services, agents, hubs))
+        await stack.enter_async_context(running_connector(services))
+        await serve(create_app(build_gateway(services, hubs)), sock, settings, on_ready=on_ready)
+
+
+def _welcome(settings: Settings) -> None:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    typer.echo(f"Sevenfold is ready. API docs: http://{host}:{settings.port}/docs")
+    if settings.ui_url:
+        typer.echo(f"                    Temporal UI: {settings.ui_url}")
+    typer.echo("Stop with Ctrl-C; every run is kept and goes on at the next start.")

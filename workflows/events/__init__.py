@@ -1,0 +1,1 @@
+"""Workflows of events: reactions and what they derive, ordering, the subscriptions, rejected events."""

@@ -1,0 +1,70 @@
+"""The subscriptions that the API keeps: one workflow for each tenant, for ever."""
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+from sevenfold.contracts.subscriptions import (
+    MAX_REGISTRY_BYTES,
+    SUBSCRIPTION_EXISTS,
+    SUBSCRIPTION_MEMO_PREFIX,
+    SUBSCRIPTION_MISSING,
+    SUBSCRIPTIONS_FULL,
+    PutSubscriptionInput,
+    RegistryState,
+    Subscription,
+    subscription_memos,
+)
+
+
+@workflow.defn(name="SubscriptionRegistry")
+class SubscriptionRegistry:
+    """Its memos hold what it keeps, one for each subscription, so that it is read without a worker."""
+
+    @workflow.init
+    def __init__(self, state: RegistryState) -> None:
+        self._state = state
+
+    @workflow.run
+    async def run(self, state: RegistryState) -> None:
+        """Waits for changes."""
+        await workflow.wait_condition(lambda: workflow.info().is_continue_as_new_suggested())
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        workflow.continue_as_new(self._state, memo=subscription_memos(self._state))
+
+    @workflow.update(name="put", description="Keeps a subscription.")
+    def put(self, change: PutSubscriptionInput) -> bool:
+        """True when there was none of its name."""
+        new = change.subscription.name not in self._state.subscriptions
+        self._store({**self._state.subscriptions, change.subscription.name: change.subscription})
+        workflow.upsert_memo({f"{SUBSCRIPTION_MEMO_PREFIX}{change.subscription.name}": change.subscription})
+        return new
+
+    @put.validator
+    def _validate_put(self, change: PutSubscriptionInput) -> None:
+        name = change.subscription.name
+        if change.create_only and name in self._state.subscriptions:
+            raise ApplicationError(
+                f"There is a subscription {name} already. Change it with PUT.", type=SUBSCRIPTION_EXISTS
+            )
+        subscriptions = {**self._state.subscriptions, name: change.subscription}
+        size = sum(len(one.model_dump_json(exclude_none=True)) for one in subscriptions.values())
+        if size > MAX_REGISTRY_BYTES:
+            raise ApplicationError(
+                f"All subscriptions together may have {MAX_REGISTRY_BYTES:,} bytes as JSON, and with this one they "
+                f"would have {size:,}. Remove some, or put them into sevenfold.toml.",
+                type=SUBSCRIPTIONS_FULL,
+            )
+
+    @workflow.update(name="remove", description="Removes a subscription, by its name.")
+    def remove(self, name: str) -> None:
+        """Events that come from now on find it gone."""
+        self._store({key: value for key, value in self._state.subscriptions.items() if key != name})
+        workflow.upsert_memo({f"{SUBSCRIPTION_MEMO_PREFIX}{name}": None})
+
+    @remove.validator
+    def _validate_remove(self, name: str) -> None:
+        if name not in self._state.subscriptions:
+            raise ApplicationError(f"There is no subscription {name}.", type=SUBSCRIPTION_MISSING)
+
+    def _store(self, subscriptions: dict[str, Subscription]) -> None:
+        self._state = RegistryState(subscriptions=subscriptions, change_count=self._state.change_count + 1)

@@ -1,0 +1,159 @@
+"""The kind `workflow`: an agent that is a workflow itself, in any language, run as a child.
+
+It gets one object, as an agent behind HTTP does, and beside it `timeout` (the seconds that are left) and `deadline`;
+it returns `{response, confidence?, data?, usage?}`, or a text. It tells how far it is by the signal `progress` to its
+parent, `{percent, note}`. It fails for good by an ApplicationError of the type `AgentRejected`, or any that is not to
+be retried; after other failures it is asked again, by a new child.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
+
+from pydantic_core import to_json
+from temporalio import workflow
+from temporalio.exceptions import (
+    ApplicationError,
+    CancelledError,
+    ChildWorkflowError,
+    TerminatedError,
+)
+from temporalio.workflow import ChildWorkflowCancellationType, ParentClosePolicy
+
+from sevenfold.adapters.agents.replies import as_reply
+from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES
+from sevenfold.contracts.agent import AgentRequest, Progress, WorkflowTarget
+from sevenfold.contracts.calls import AgentOutcome
+from sevenfold.contracts.runs import PROGRESS_MEMO, RunError
+from sevenfold.contracts.verdicts import AgentRejected, ErrorCode
+from sevenfold.workflows.runs.failures import to_application_error
+from sevenfold.workflows.runs.retry_profiles import INITIAL_INTERVAL, RetryProfile
+
+# A child that does not heed its cancellation is ended so much later.
+_CANCELLATION_GRACE = timedelta(seconds=60)
+
+# It has retries of its own, and an attempt costs the run's history a dozen events: those of a day stay below 1,000.
+_MAX_INTERVAL = timedelta(minutes=30)
+
+SetDetails = Callable[[str], None]
+
+
+def register_progress_handler(set_details: SetDetails) -> None:
+    """Takes the child's signals. They stay in the memo, where pollers read them without a worker."""
+
+    shown: Progress | None = None
+
+    def progress(update: Progress) -> None:
+        nonlocal shown
+        if shown is not None and abs(update.percent - shown.percent) < 1 and update.note == shown.note:
+            return
+        shown = update
+        workflow.upsert_memo({PROGRESS_MEMO: update})
+        set_details(f"is at work: {update.percent:g} %{f', {update.note}' if update.note else ''}")
+
+    workflow.set_signal_handler("progress", progress)
+
+
+class WorkflowAgent:
+    """Asks one workflow, attempt by attempt."""
+
+    def __init__(
+        self, target: WorkflowTarget, request: AgentRequest, deadline: datetime, set_details: SetDetails
+    ) -> None:
+        self._target = target
+        self._request = request
+        self._deadline = deadline
+        self._set_details = set_details
+
+    async def call(self, profile: RetryProfile) -> AgentOutcome:
+        """Its reply. Raises ApplicationError with a verdict as its type, or a cancellation."""
+        for attempt in count(1):
+            self._set_details(f"is at work as `{self._child_id(attempt)}`")
+            try:
+                reply = as_reply(await self._run_child(attempt))
+                return AgentOutcome(reply=reply, attempt=attempt)
+            except AgentRejected as error:  # it answered what is no reply
+                failed = RunError(code=error.code, detail=error.detail, attempts=attempt)
+            except ChildWorkflowError as error:
+                failed = _to_run_error(error, attempt)
+            if not failed.code.is_retryable or attempt == profile.max_attempts:
+                break
+            self._set_details(f"failed ({failed.code}), and is asked again")
+            await workflow.sleep(min(_retry_delay(attempt, failed.retry_after), self._remaining()))
+            if self._remaining() <= timedelta():
+                failed = self._deadline_error(attempt, failed.detail)
+                break
+        raise to_application_error(failed)
+
+    async def _run_child(self, attempt: int) -> Any:
+        child_input = self._input(attempt)
+        if len(to_json(child_input)) > THRESHOLD_BYTES:
+            raise AgentRejected(f"The request has more than {THRESHOLD_BYTES} bytes: too many for a workflow agent.")
+        child = await workflow.start_child_workflow(
+            self._target.workflow,
+            child_input,
+            id=self._child_id(attempt),
+            task_queue=self._target.task_queue,
+            # A child whose workers are away could not confirm that it has ended.
+            cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_REQUESTED,
+            parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
+            execution_timeout=self._remaining() + _CANCELLATION_GRACE,
+            static_summary=f"{self._request.task}, attempt {attempt}",
+        )
+        done, _ = await workflow.wait([child], timeout=self._remaining().total_seconds())
+        if not done:
+            child.cancel()
+            await workflow.wait([child])
+            raise to_application_error(self._deadline_error(attempt))
+        return child.result()
+
+    def _input(self, attempt: int) -> dict[str, Any]:
+        request = self._request.model_copy(update={"attempt": attempt})
+        return {
+            **request.model_dump(mode="json", by_alias=True),
+            "timeout": self._remaining().total_seconds(),
+            "deadline": self._deadline.isoformat(),
+        }
+
+    def _child_id(self, attempt: int) -> str:
+        return f"{workflow.info().workflow_id}/{attempt}"
+
+    def _remaining(self) -> timedelta:
+        return max(self._deadline - workflow.now(), timedelta())
+
+    def _deadline_error(self, attempt: int, last: str = "") -> RunError:
+        detail = "The agent had not answered when the run's time was over."
+        if last:
+            detail += f" Its last attempt failed: {last}"
+        return RunError(code=ErrorCode.DEADLINE_EXCEEDED, detail=detail, attempts=attempt)
+
+
+def _retry_delay(attempt: int, requested: float | None) -> timedelta:
+    if requested is not None:
+        return timedelta(seconds=requested)
+    return min(_MAX_INTERVAL, INITIAL_INTERVAL * 2.0 ** min(attempt - 1, 30))
+
+
+def _to_run_error(error: ChildWorkflowError, attempt: int) -> RunError:
+    match error.cause:
+        case ApplicationError(type=kind) as cause if kind in list(ErrorCode):
+            pause = cause.next_retry_delay
+            return RunError(
+                code=ErrorCode(kind),
+                detail=cause.message,
+                attempts=attempt,
+                retry_after=None if pause is None else pause.total_seconds(),
+            )
+        case ApplicationError(non_retryable=True) as cause:
+            detail = f"The agent's workflow failed for good: {cause.message}"
+            return RunError(code=ErrorCode.AGENT_REJECTED, detail=detail, attempts=attempt)
+        case ApplicationError(type=kind):
+            detail = f"The agent's workflow failed with {kind or 'an error'}."
+            return RunError(code=ErrorCode.AGENT_UNAVAILABLE, detail=detail, attempts=attempt)
+        case CancelledError() | TerminatedError():
+            detail = "The agent's workflow was ended by an operator."
+            return RunError(code=ErrorCode.TERMINATED, detail=detail, attempts=attempt)
+    return RunError(
+        code=ErrorCode.AGENT_UNAVAILABLE, detail="The agent's workflow ran out of time.", attempts=attempt
+    )

@@ -1,0 +1,149 @@
+"""Works through a job's items: chunks, each an activity, in a few lanes beside each other."""
+
+import asyncio
+import math
+from collections import deque
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+from sevenfold.activities.runs.item_chunks import ItemChunks
+from sevenfold.contracts.chunks import ChunkInput, ChunkSummary, chunk_id
+from sevenfold.contracts.jobs import FanOut, ItemCounts, JobInput
+from sevenfold.contracts.runs import DEADLINE_GRACE, RunError
+from sevenfold.contracts.verdicts import ErrorCode
+from sevenfold.workflows.runs.failures import deadline_failure, to_application_error, to_run_error
+
+_HEARTBEAT_TIMEOUT = timedelta(seconds=10)
+
+# One process works on a chunk, so several chunks at once use several workers.
+_CONCURRENCY_PER_PIPELINE = 25
+
+# A chunk's results travel in each of its heartbeats, so it is kept small; and a history of so many chunks has about
+# 1,800 events, which is quick to load and far from Temporal's limit of 51,200.
+_MAX_CHUNK = 250
+_MAX_CHUNKS = 250
+
+
+def chunk_size(total: int, pipelines: int) -> int:
+    """How many items go into one activity."""
+    return max(min(_MAX_CHUNK, math.ceil(total / pipelines)), math.ceil(total / _MAX_CHUNKS), 1)
+
+
+class ItemFanOut:
+    """The items of one job and how far they are. `deadline` is enforced by every chunk."""
+
+    def __init__(self, job: JobInput, fan_out: FanOut) -> None:
+        self._job = job
+        self._fan_out = fan_out
+        self._deadline = workflow.info().workflow_start_time + timedelta(seconds=job.timeout)
+        self.counts = ItemCounts()
+        self._pipeline_count = math.ceil(fan_out.concurrency / _CONCURRENCY_PER_PIPELINE)
+        size = chunk_size(len(fan_out.items), self._pipeline_count)
+        self._offsets = deque(range(0, len(fan_out.items), size))
+        self._size = size
+
+    async def run(self) -> ItemCounts:
+        """Ends when every item has a result. Raises a verdict when too many have failed or the time is over."""
+        concurrency = self._fan_out.concurrency
+        shares = [
+            concurrency // self._pipeline_count + (number < concurrency % self._pipeline_count)
+            for number in range(self._pipeline_count)
+        ]
+        pipelines = [asyncio.create_task(self._run_pipeline(share)) for share in shares]
+        try:
+            done, _ = await workflow.wait(pipelines, return_when=asyncio.FIRST_EXCEPTION)
+            for pipeline in done:
+                pipeline.result()
+        except (Exception, asyncio.CancelledError):  # all is done otherwise
+            self._offsets.clear()
+            for pipeline in pipelines:
+                pipeline.cancel()
+            # each still counts what its chunk had done
+            await asyncio.gather(*pipelines, return_exceptions=True)
+            raise
+        if workflow.now() > self._deadline + DEADLINE_GRACE:
+            raise deadline_failure(self._job.timeout)
+        if self.counts.completed + self.counts.failed != len(self._fan_out.items):
+            raise to_application_error(
+                RunError(code=ErrorCode.INTERNAL, detail=f"Some items have no result: {self.counts}.")
+            )
+        return self.counts
+
+    async def _run_pipeline(self, concurrency: int) -> None:
+        while self._offsets:
+            offset = self._offsets.popleft()
+            try:
+                summary = await self._process_chunk(offset, concurrency)
+            except ActivityError as error:
+                if is_cancelled_exception(error):
+                    raise
+                raise to_application_error(to_run_error(error, self._job.timeout)) from error
+            self.counts = self.counts.add(summary.counts)
+            if not self._is_complete or summary.was_cancelled:  # else the run's result says it
+                workflow.upsert_memo({"completed": self.counts.completed, "failed": self.counts.failed})
+            self._set_details()
+            if summary.was_cancelled:
+                raise asyncio.CancelledError
+            self._check_failures()
+
+    async def _process_chunk(self, offset: int, concurrency: int) -> ChunkSummary:
+        job = self._job
+        items = self._fan_out.items[offset : offset + self._size]
+        call = ChunkInput(
+            agent=job.agent,
+            request=job.request,
+            key=self._fan_out.key,
+            offset=offset,
+            items=items,
+            concurrency=concurrency,
+            max_failures=self._remaining_failures(),
+            deadline=self._deadline,
+            request_context=job.request_context,
+        )
+        summary: ChunkSummary = await workflow.execute_activity(
+            ItemChunks.process_chunk.__name__,
+            call,
+            result_type=ChunkSummary,  # the results are read from the history, by whom they concern
+            activity_id=chunk_id(offset),
+            summary=f"items {offset} to {offset + len(items) - 1}",
+            schedule_to_close_timeout=max(self._deadline - workflow.now(), timedelta(milliseconds=1)),
+            heartbeat_timeout=_HEARTBEAT_TIMEOUT,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            # until the job's time is over: an accepted job survives anything
+            retry_policy=RetryPolicy(maximum_interval=timedelta(seconds=30)),
+        )
+        return summary
+
+    @property
+    def _is_complete(self) -> bool:
+        all_done = self.counts.completed + self.counts.failed == len(self._fan_out.items)
+        return all_done and not self._too_many_failed
+
+    @property
+    def _too_many_failed(self) -> bool:
+        max_failures = self._fan_out.max_failures
+        return max_failures is not None and self.counts.failed > max_failures
+
+    def _remaining_failures(self) -> int | None:
+        max_failures = self._fan_out.max_failures
+        return None if max_failures is None else max(0, max_failures - self.counts.failed)
+
+    def _check_failures(self) -> None:
+        if self._too_many_failed:
+            raise to_application_error(
+                RunError(
+                    code=ErrorCode.TOO_MANY_FAILURES,
+                    detail=f"{self.counts.failed} items failed, and maxFailures is {self._fan_out.max_failures}. "
+                    f"{self.counts.completed} were completed; all results so far are kept.",
+                )
+            )
+
+    def _set_details(self) -> None:
+        done = self.counts.completed + self.counts.failed
+        workflow.set_current_details(
+            f"Agent `{self._job.agent}`, task `{self._job.request.task}`: {done} of {len(self._fan_out.items)} items "
+            f"done, {self.counts.failed} of them failed."
+        )
