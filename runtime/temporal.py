@@ -9,7 +9,6 @@ from temporalio.converter import DataConverter, ExternalStorage
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.plugin import SimplePlugin
 from temporalio.service import GrpcCompression, PayloadLimitsConfig, RPCError
-from temporalio.worker import UnsandboxedWorkflowRunner
 
 from sevenfold.runtime.call_timeouts import CallTimeouts
 from sevenfold.runtime.embedded import HOST
@@ -18,6 +17,7 @@ from sevenfold.runtime.payloads import open_storage
 from sevenfold.runtime.sdk import sdk_runtime
 from sevenfold.runtime.settings import Settings, uses_own_cluster
 from sevenfold.runtime.startup import StartupError
+from sevenfold.runtime.workflow_runner import DetachedWorkflowRunner
 
 # What lists show stands in memos: metadata, logs of deliveries, small events. Each is bounded where it is made; the
 # SDK would warn of every one over 2 kB.
@@ -32,7 +32,7 @@ def build_plugin(storage: ExternalStorage) -> SimplePlugin:
         data_converter=DataConverter(payload_converter_class=SharedPydanticConverter, external_storage=storage),
         # The sandbox would check nothing, since our packages have to pass through it: a lint rule does
         # (workflows/ruff.toml).
-        workflow_runner=UnsandboxedWorkflowRunner(),
+        workflow_runner=DetachedWorkflowRunner(),
         # An input that does not fit its type never will: fail the run instead of trying its task for ever.
         workflow_failure_exception_types=[ValidationError],
     )
