@@ -13,7 +13,7 @@ from tests.stack import Stack
 class Silent:
     """A publisher that is heard elsewhere."""
 
-    def want(self) -> None:
+    def start_publishing(self) -> None:
         """Nothing to write: the test says what was published."""
 
 

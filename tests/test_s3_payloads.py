@@ -212,9 +212,9 @@ def test_a_missing_extra_is_said_with_what_to_install(tmp_path: Path) -> None:
 def test_nothing_of_amazons_is_loaded_without_a_bucket(tmp_path: Path) -> None:
     look = (
         "import asyncio, sys, sevenfold.cli.main, tests.stack as t, pathlib\n"
-        "from sevenfold.runtime.payloads import opened_storage\n"
+        "from sevenfold.runtime.payloads import open_storage\n"
         "async def look():\n"
-        "    async with opened_storage(t.make_settings(pathlib.Path('.'))): pass\n"
+        "    async with open_storage(t.make_settings(pathlib.Path('.'))): pass\n"
         "asyncio.run(look())\n"
         "print([name for name in sys.modules if 'boto' in name or name == 'aiohttp'])"
     )

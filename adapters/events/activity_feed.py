@@ -105,13 +105,13 @@ class ActivityFeed:
         position = datetime.now(UTC)
         published: dict[str, datetime] = {}
         while subscribers.queues:
-            asked_at = datetime.now(UTC)
+            polled_at = datetime.now(UTC)
             try:
                 published |= dict.fromkeys(
-                    await self._publish_new(tenant, subscribers, position - OVERLAP, published), asked_at
+                    await self._publish_new(tenant, subscribers, position - OVERLAP, published), polled_at
                 )
-                published = {run: at for run, at in published.items() if asked_at - at < 4 * OVERLAP}
-                position = asked_at
+                published = {run: at for run, at in published.items() if polled_at - at < 4 * OVERLAP}
+                position = polled_at
             except Exception as error:  # whoever watches must not wait for one that gave up
                 log.warning("events could not be looked at; trying again", error=str(error))
             await asyncio.sleep(_PAUSE_SECONDS)

@@ -26,8 +26,8 @@ def _read_application_error(error: ApplicationError) -> RunError:
     for detail in error.details:
         # Decoded without a type, since a failure's details carry none.
         return RunError.model_validate(detail)
-    verdict = error.type if error.type in list(ErrorCode) else ErrorCode.INTERNAL
-    return RunError(code=ErrorCode(verdict), detail=error.message)
+    code = error.type if error.type in list(ErrorCode) else ErrorCode.INTERNAL
+    return RunError(code=ErrorCode(code), detail=error.message)
 
 
 def _deadline_error(timeout: float, last: BaseException | None) -> RunError:

@@ -30,12 +30,12 @@ async def parse_sse(pieces: AsyncIterator[bytes], max_bytes: int, *, lenient: bo
         name, _, value = line.partition(":")
         if name == "data":
             # a line that is cut off may be half a value
-            data = [*data, value.removeprefix(" ")] if ended or _is_whole(value) else []
+            data = [*data, value.removeprefix(" ")] if ended or _is_complete(value) else []
     if data and lenient:
         yield "\n".join(data)
 
 
-def _is_whole(value: str) -> bool:
+def _is_complete(value: str) -> bool:
     return value.strip() == "[DONE]" or value.rstrip().endswith("}")
 
 
