@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.stack import Stack, running_stack
+from tests.support.stack import Stack, running_stack
 
 # Two processes share the files: the longest begin, so that neither waits for the other at the end.
 _LONG = (

@@ -23,10 +23,10 @@ from sevenfold.contracts.events import build_reaction_id, ordering_workflow_id
 from sevenfold.contracts.identity import new_id, parse_public_id
 from sevenfold.contracts.limits import limits_workflow_id
 from sevenfold.contracts.webhooks import delivery_workflow_id
-from tests.child_workflows import Child
-from tests.event_help import EVENTS, LETTERS, event, published, subscribed, tree
-from tests.receivers import SECRET, Answer, running_receiver
-from tests.stack import Stack, running_stack
+from tests.support.child_workflows import Child
+from tests.support.events import EVENTS, LETTERS, event, published, subscribed, tree
+from tests.support.receivers import SECRET, Answer, running_receiver
+from tests.support.stack import Stack, running_stack
 
 HISTORIES = Path(__file__).parent / "histories"
 
@@ -306,12 +306,12 @@ async def _hybrid_cancelled_by_signal(stack: Stack) -> str:
 MORE_AGENTS = """
 [agents.mendable]
 kind = "python"
-target = "tests.agents:mendable"
+target = "tests.support.agents:mendable"
 circuit = {minimum_calls = 2, open_seconds = 1, max_open_seconds = 2}
 
 [agents.few]
 kind = "python"
-target = "tests.agents:echo"
+target = "tests.support.agents:echo"
 max_concurrency = 3
 rate = "100/s"
 

@@ -29,7 +29,7 @@ async def events(target: object) -> list[AgentEvent]:
     return [event async for event in as_agent(target).run(REQUEST, context)]
 
 
-async def test_what_a_callable_may_return() -> None:
+async def test_callable_may_return_text_reply_or_object() -> None:
     assert await events(lambda request: request.query) == [Reply(response="hello")]
     assert await events(lambda request: Reply(response="r", confidence=0.1)) == [Reply(response="r", confidence=0.1)]
     assert await events(lambda request: {"score": 1}) == [Reply(data={"score": 1})]
@@ -39,12 +39,12 @@ async def test_what_a_callable_may_return() -> None:
 
 
 @pytest.mark.parametrize("answer", [None, 7, {"response": 7}, {"response": "r", "confidence": 2}, {1: 2}, object()])
-async def test_what_a_callable_may_not_return(answer: Any) -> None:
+async def test_other_return_values_of_a_callable_are_rejected(answer: Any) -> None:
     with pytest.raises(AgentRejected):
         await events(lambda request: answer)
 
 
-async def test_forms_of_callables() -> None:
+async def test_coroutines_generators_objects_and_classes_are_callables() -> None:
     async def coroutine(request: AgentRequest) -> str:
         return "coroutine"
 
@@ -73,12 +73,12 @@ async def test_forms_of_callables() -> None:
 
 
 @pytest.mark.parametrize("target", [7, "text", None, lambda: 1, lambda a, b, c: 1, lambda *, keyword: 1])
-def test_what_is_no_agent(target: object) -> None:
+def test_target_that_is_not_callable_as_an_agent_raises_type_error(target: object) -> None:
     with pytest.raises(TypeError):
         as_agent(target)
 
 
-async def test_plain_functions_run_side_by_side_in_threads() -> None:
+async def test_plain_functions_run_concurrently_in_threads() -> None:
     meeting = threading.Barrier(5)
 
     def meet(request: AgentRequest) -> str:
@@ -94,7 +94,7 @@ async def test_plain_functions_run_side_by_side_in_threads() -> None:
     assert len(set(await asyncio.gather(*(one() for _ in range(5))))) == 5
 
 
-async def test_payloads_come_back_whole_and_are_stored_once(tmp_path: Path) -> None:
+async def test_equal_payloads_are_stored_once_and_read_back_unchanged(tmp_path: Path) -> None:
     directory = PayloadDirectory(tmp_path)
     payloads = [Payload(data=b"x" * 300_000, metadata={"encoding": b"json/plain"}), Payload(data=b"y")]
     claims = await directory.store(StorageDriverStoreContext(), [*payloads, payloads[0]])
@@ -104,14 +104,14 @@ async def test_payloads_come_back_whole_and_are_stored_once(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("digest", ["", "../../etc/passwd", "A" * 64, "0" * 63, "0" * 64 + "/x", "../x"])
-async def test_a_claim_never_leads_out_of_the_directory(tmp_path: Path, digest: str) -> None:
+async def test_claim_never_leads_out_of_the_directory(tmp_path: Path, digest: str) -> None:
     (tmp_path / "x").write_bytes(Payload(data=b"secret").SerializeToString())
     claim = StorageDriverClaim(claim_data={"sha256": digest})
     found = await PayloadDirectory(tmp_path / "payloads").retrieve(StorageDriverRetrieveContext(), [claim])
     assert found == [lost_payload(digest)]
 
 
-async def test_a_payload_that_was_changed_on_disk_is_found_out(tmp_path: Path) -> None:
+async def test_payload_changed_on_disk_is_reported_as_lost(tmp_path: Path) -> None:
     directory = PayloadDirectory(tmp_path)
     claims = await directory.store(StorageDriverStoreContext(), [Payload(data=b"x")])
     next(path for path in tmp_path.rglob("*") if path.is_file()).write_bytes(b"z")
@@ -119,13 +119,13 @@ async def test_a_payload_that_was_changed_on_disk_is_found_out(tmp_path: Path) -
     assert await directory.retrieve(StorageDriverRetrieveContext(), claims) == [lost_payload(digest)]
 
 
-def test_sockets_that_we_listen_on_have_no_nagle_delay() -> None:
+def test_listening_sockets_disable_nagle() -> None:
     # asyncio sets TCP_NODELAY only on sockets that name their protocol; without it each answer took 40 ms more.
     with bind("127.0.0.1", 0, "SEVENFOLD_PORT") as sock:
         assert sock.proto == socket.IPPROTO_TCP
 
 
-async def test_only_payloads_that_nobody_stored_for_long_are_removed(tmp_path: Path) -> None:
+async def test_payload_stored_again_outlives_the_cleanup(tmp_path: Path) -> None:
     directory = PayloadDirectory(tmp_path)
     payloads = [Payload(data=data) for data in (b"old", b"young", b"old but stored again")]
     claims = await directory.store(StorageDriverStoreContext(), payloads)

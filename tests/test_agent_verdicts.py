@@ -24,7 +24,7 @@ UNAVAILABLE, LIMITED, REJECTED = ErrorCode.AGENT_UNAVAILABLE, ErrorCode.AGENT_RA
         *((status, REJECTED) for status in (501, 505)),
     ],
 )
-def test_statuses(status: int, code: ErrorCode) -> None:
+def test_http_status_maps_to_error_code(status: int, code: ErrorCode) -> None:
     error = to_agent_error(httpx.Response(status))
     assert error.code is code
     assert error.retry_after is None
@@ -49,7 +49,7 @@ def test_statuses(status: int, code: ErrorCode) -> None:
         ("\u0667", None),
     ],
 )
-def test_retry_after_in_both_forms(status: int, header: str, seconds: float | None) -> None:
+def test_retry_after_is_read_as_seconds_and_as_date(status: int, header: str, seconds: float | None) -> None:
     headers = {"Retry-After": header.encode()}
     assert to_agent_error(httpx.Response(status, headers=headers), now=NOW).retry_after == seconds  # type: ignore[arg-type]
     assert retry_after_seconds(header, now=NOW) == seconds
@@ -76,13 +76,13 @@ def test_retry_after_in_both_forms(status: int, header: str, seconds: float | No
         (httpx.LocalProtocolError("x"), REJECTED, "HTTP"),
     ],
 )
-def test_exceptions(outcome: httpx.HTTPError, code: ErrorCode, detail: str) -> None:
+def test_httpx_exception_maps_to_error_code(outcome: httpx.HTTPError, code: ErrorCode, detail: str) -> None:
     error = to_agent_error(outcome)
     assert error.code is code
     assert detail in error.detail
 
 
-def test_every_exception_of_httpx_has_a_verdict() -> None:
+def test_every_httpx_exception_maps_to_an_error_code() -> None:
     todo, found = [httpx.HTTPError], set()
     while todo:
         kind = todo.pop()
@@ -93,7 +93,7 @@ def test_every_exception_of_httpx_has_a_verdict() -> None:
         assert to_agent_error(kind("x")).code in (UNAVAILABLE, REJECTED)
 
 
-def test_a_refusal_is_explained_but_for_keys() -> None:
+def test_rejection_detail_redacts_keys() -> None:
     assert to_agent_error(httpx.Response(422), "size is missing").detail.endswith("answered 422: size is missing")
     for status in (401, 403):
         assert "sk-12" not in to_agent_error(httpx.Response(status), "Incorrect API key: sk-12").detail

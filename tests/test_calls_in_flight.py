@@ -17,8 +17,8 @@ from sevenfold.adapters.streams.publisher import StreamPublisher
 from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
 from sevenfold.contracts.calls import AgentCall, CallHeartbeat, InlineStart
-from tests.processes import until
-from tests.stack import Stack
+from tests.support.processes import until
+from tests.support.stack import Stack
 
 
 class Slow:
@@ -64,7 +64,7 @@ def calls_of(stack: Stack, agent: Agent, *, inline_seconds: float = 0.05, max_ca
     )
 
 
-async def test_an_opened_call_is_taken_over_not_started_anew(stack: Stack) -> None:
+async def test_activity_adopts_the_inline_call_instead_of_calling_again(stack: Stack) -> None:
     agent = Slow()
     calls = calls_of(stack, agent)
     assert await environment_of(stack).run(calls.start_call_inline, call()) == InlineStart(is_running=True)
@@ -96,20 +96,20 @@ class Endless:
             yield Delta(text="word " * 100_000)
 
 
-async def test_a_text_without_end_is_a_failed_call(stack: Stack) -> None:
+async def test_endless_text_is_rejected(stack: Stack) -> None:
     with pytest.raises(ApplicationError, match="more than 20 MB") as failed:
         await environment_of(stack).run(calls_of(stack, Endless()).call_agent, call())
     assert failed.value.type == "AgentRejected"
 
 
-async def test_an_opened_call_that_is_lost_was_an_attempt(stack: Stack) -> None:
+async def test_lost_inline_call_counts_as_an_attempt(stack: Stack) -> None:
     """So that its readers are told to forget what they may have heard of it."""
     lost = call().model_copy(update={"started_inline": True})
     outcome = await environment_of(stack).run(calls_of(stack, Counting()).call_agent, lost)
     assert outcome.reply.data == {"attempt": 2}
 
 
-async def test_an_opening_that_is_done_again_finds_its_call(stack: Stack) -> None:
+async def test_repeated_inline_start_finds_its_running_call(stack: Stack) -> None:
     agent = Slow()
     calls = calls_of(stack, agent)
     for _ in range(3):
@@ -119,7 +119,7 @@ async def test_an_opening_that_is_done_again_finds_its_call(stack: Stack) -> Non
     assert agent.started == 1
 
 
-async def test_a_call_that_nobody_takes_over_is_ended(stack: Stack) -> None:
+async def test_call_that_nobody_adopts_is_cancelled(stack: Stack) -> None:
     agent = Slow()
     calls = CallsInFlight(10, adoption_seconds=0.1)
     publisher = StreamPublisher(
@@ -133,7 +133,7 @@ async def test_a_call_that_nobody_takes_over_is_ended(stack: Stack) -> None:
     assert calls.adopt("qry_x") is None
 
 
-async def test_without_room_a_call_is_not_opened(stack: Stack) -> None:
+async def test_without_a_free_slot_no_call_starts_inline(stack: Stack) -> None:
     agent = Slow()
     calls = calls_of(stack, agent, max_calls=1)
     await environment_of(stack).run(calls.start_call_inline, call("qry_a"))
@@ -145,7 +145,7 @@ async def test_without_room_a_call_is_not_opened(stack: Stack) -> None:
     await calls.close()
 
 
-async def test_what_was_opened_ends_with_the_process(stack: Stack) -> None:
+async def test_parked_call_is_cancelled_on_shutdown(stack: Stack) -> None:
     agent = Slow()
     calls = calls_of(stack, agent)
     await environment_of(stack).run(calls.start_call_inline, call())
@@ -153,7 +153,7 @@ async def test_what_was_opened_ends_with_the_process(stack: Stack) -> None:
     assert agent.cancelled == 1
 
 
-async def test_a_cancelled_activity_ends_the_call(stack: Stack) -> None:
+async def test_cancelled_activity_cancels_the_call(stack: Stack) -> None:
     agent = Slow()
     calls = calls_of(stack, agent)
     environment = environment_of(stack)
@@ -165,7 +165,7 @@ async def test_a_cancelled_activity_ends_the_call(stack: Stack) -> None:
     assert agent.cancelled == 1
 
 
-async def test_an_opening_that_is_done_again_after_its_reply_asks_nobody(stack: Stack) -> None:
+async def test_repeated_inline_start_after_the_reply_returns_the_same_outcome(stack: Stack) -> None:
     # as when a signal arrives in the workflow task that makes the call: the server refuses its outcome
     agent = Slow()
     agent.enough.set()

@@ -11,8 +11,8 @@ import pytest
 
 from sevenfold.contracts.recommendation import ClientKind, Maturity, Situation, recommend
 from sevenfold.contracts.runs import Pattern
-from tests.receivers import SECRET, running_receiver
-from tests.stack import Stack
+from tests.support.receivers import SECRET, running_receiver
+from tests.support.stack import Stack
 
 SEVENFOLD = Path(sys.executable).with_name("sevenfold")
 RECOMMEND = "/api/agent/patterns/recommend"
@@ -37,14 +37,14 @@ RECOMMEND = "/api/agent/patterns/recommend"
         (Situation(maturity=Maturity.GROWING), Pattern.QUEUE),
     ],
 )
-def test_the_articles_questions(situation: Situation, pattern: Pattern) -> None:
+def test_recommendation_answers_the_questions_of_the_article(situation: Situation, pattern: Pattern) -> None:
     found = recommend(situation)
     assert found.pattern is pattern
     assert pattern not in found.alternatives
     assert found.start.startswith("POST /api/agent/")
 
 
-def test_every_answer_has_a_pattern_that_can_work() -> None:
+def test_recommended_pattern_fits_every_situation() -> None:
     for seconds in (None, 1, 30, 31, 1_000):
         for client in (None, *ClientKind):
             for rate in (None, 10, 500, 5_000):
@@ -65,7 +65,7 @@ def test_every_answer_has_a_pattern_that_can_work() -> None:
                             assert found.pattern in (Pattern.POLLING, Pattern.SYNCHRONOUS, Pattern.QUEUE)
 
 
-def test_conflicts_and_mistakes_are_said() -> None:
+def test_recommendation_names_conflicts_and_warnings() -> None:
     legacy = recommend(Situation(client=ClientKind.LEGACY, real_time_feedback=True))
     assert "cannot show progress" in legacy.conflicts[0]
     small = recommend(Situation(requests_per_minute=5_000, maturity=Maturity.EARLY, duration_seconds=90))
@@ -74,7 +74,7 @@ def test_conflicts_and_mistakes_are_said() -> None:
     assert any("Idempotency-Key" in warning for warning in small.warnings)
 
 
-async def test_through_the_front_door(stack: Stack) -> None:
+async def test_recommendation_over_http(stack: Stack) -> None:
     answer = await stack.http.post(RECOMMEND, json={"durationSeconds": 45, "client": "thirdParty"})
     assert answer.status_code == 200
     assert answer.json()["pattern"] == "webhook"
@@ -85,7 +85,7 @@ async def test_through_the_front_door(stack: Stack) -> None:
     assert unknown.status_code == 422
 
 
-async def test_statistics(stack: Stack) -> None:
+async def test_statistics_count_runs_queues_and_deliveries(stack: Stack) -> None:
     for _ in range(3):
         await stack.query(agent="echo", params={"a": 1})
     await stack.http.post("/api/agent/tasks", json={"task": "counted", "agent": "hopeless"})
@@ -120,7 +120,7 @@ def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-async def test_from_a_terminal(stack: Stack) -> None:
+async def test_recommend_and_stats_commands(stack: Stack) -> None:
     url = f"http://127.0.0.1:{stack.settings.port}"
     done = await asyncio.to_thread(ran, "recommend", "--duration", "600", "--client", "legacy", "--json")
     assert done.returncode == 0, done.stderr
@@ -136,7 +136,7 @@ async def test_from_a_terminal(stack: Stack) -> None:
     assert "make run" in away.stderr
 
 
-async def test_the_demo_does_what_it_shows(stack: Stack) -> None:
+async def test_demo_runs_all_patterns_and_fails_without_a_server(stack: Stack) -> None:
     """Against a running gateway; and what does not do what it should is told by the exit code."""
     url = f"http://127.0.0.1:{stack.settings.port}"
     done = await asyncio.to_thread(ran, "demo", "--url", url)

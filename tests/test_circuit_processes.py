@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 
 from sevenfold.runtime.settings import Settings
-from tests.processes import EmbeddedTemporalOnly, until
-from tests.receivers import Receiver, Send, running_receiver
-from tests.stack import Sevenfold, http_client, make_settings, sevenfold, until_ready
-from tests.upstreams import reply_script
+from tests.support.processes import EmbeddedTemporalOnly, until
+from tests.support.receivers import Receiver, Send, running_receiver
+from tests.support.stack import Sevenfold, http_client, make_settings, sevenfold, until_ready
+from tests.support.upstreams import reply_script
 
 OK = reply_script({"response": "well"})
 
@@ -63,7 +63,7 @@ async def processes(tmp_path: Path, terms: str, *, workers: int = 2) -> AsyncIte
                 yield Processes(http, running, upstream, api, settings)
 
 
-async def test_five_hundred_queued_runs_over_an_outage(tmp_path: Path) -> None:
+async def test_five_hundred_queued_runs_survive_an_agent_outage(tmp_path: Path) -> None:
     circuit = "circuit = {minimum_calls = 5, open_seconds = 2, max_open_seconds = 5}"
     async with processes(tmp_path, circuit) as running:
         running.upstream.by_path["/run"] = 503
@@ -95,7 +95,7 @@ async def test_five_hundred_queued_runs_over_an_outage(tmp_path: Path) -> None:
         assert await running.state() == "closed"
 
 
-async def test_one_circuit_for_all_processes(tmp_path: Path) -> None:
+async def test_all_processes_share_one_circuit(tmp_path: Path) -> None:
     pause = 4.0
     async with processes(
         tmp_path, f"circuit = {{minimum_calls = 4, open_seconds = {pause}, max_open_seconds = {pause}}}"
@@ -126,7 +126,7 @@ async def test_one_circuit_for_all_processes(tmp_path: Path) -> None:
         assert (await running.query()).status_code == 200
 
 
-async def test_the_worker_that_probes_is_killed(tmp_path: Path) -> None:
+async def test_killed_probing_worker_does_not_leave_the_circuit_half_open(tmp_path: Path) -> None:
     """The circuit does not stay half-open for ever, and the run that probed goes on."""
     circuit = "circuit = {minimum_calls = 2, open_seconds = 1, max_open_seconds = 2}"
     async with processes(tmp_path, circuit) as running:
@@ -179,7 +179,7 @@ async def all_completed(running: Processes, ids: list[str], seconds: float) -> N
             assert state["status"] == "completed"
 
 
-async def test_so_many_calls_at_once_over_all_workers(tmp_path: Path) -> None:
+async def test_max_concurrency_holds_across_workers(tmp_path: Path) -> None:
     async with processes(tmp_path, "max_concurrency = 6") as running:
         server = Busy(0.25)
         running.upstream.by_path["/run"] = server
@@ -191,7 +191,7 @@ async def test_so_many_calls_at_once_over_all_workers(tmp_path: Path) -> None:
         assert len(server.started_at) == 200, "waiting is no attempt"
 
 
-async def test_a_limit_below_the_number_of_workers_goes_round(tmp_path: Path) -> None:
+async def test_limit_below_the_number_of_workers_rotates_between_them(tmp_path: Path) -> None:
     async with processes(tmp_path, "max_concurrency = 1") as running:
         server = Busy(0.1)
         running.upstream.by_path["/run"] = server
@@ -199,7 +199,7 @@ async def test_a_limit_below_the_number_of_workers_goes_round(tmp_path: Path) ->
         assert server.most == 1
 
 
-async def test_so_many_calls_a_second_over_all_workers(tmp_path: Path) -> None:
+async def test_rate_limit_holds_across_workers(tmp_path: Path) -> None:
     async with processes(tmp_path, 'rate = "10/s"') as running:
         server = Busy(0.0)
         running.upstream.by_path["/run"] = server
@@ -210,7 +210,7 @@ async def test_so_many_calls_a_second_over_all_workers(tmp_path: Path) -> None:
         assert server.started_at[-1] - since < 60
 
 
-async def test_a_worker_that_died_gives_its_share_back(tmp_path: Path) -> None:
+async def test_killed_worker_returns_its_allocation(tmp_path: Path) -> None:
     async with processes(tmp_path, "max_concurrency = 2") as running:
         server = Busy(0.1)
         running.upstream.by_path["/run"] = server
@@ -220,7 +220,7 @@ async def test_a_worker_that_died_gives_its_share_back(tmp_path: Path) -> None:
         assert server.most <= 2
 
 
-async def test_who_waits_is_told_to_come_again(tmp_path: Path) -> None:
+async def test_busy_agent_answers_429_with_retry_after(tmp_path: Path) -> None:
     async with processes(tmp_path, "max_concurrency = 2", workers=1) as running:
         running.upstream.by_path["/run"] = OK
         await all_completed(running, [await running.task()], 30)  # its worker has asked for its share

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from sevenfold.contracts.circuits import OpenCircuit, circuit_workflow_id
-from tests.event_help import event, published, subscribed, tree, wait_until_settled
-from tests.processes import until
-from tests.receivers import Receiver, hangs, running_receiver
-from tests.stack import Stack, another_api, running_stack
-from tests.upstreams import Script, events, reply_script, streams
+from tests.support.events import event, published, subscribed, tree, wait_until_settled
+from tests.support.processes import until
+from tests.support.receivers import Receiver, hangs, running_receiver
+from tests.support.stack import Stack, another_api, running_stack
+from tests.support.upstreams import Script, events, reply_script, streams
 
 NAMES = (
     "seen",
@@ -91,7 +91,7 @@ async def task(stack: Stack, agent: str, **body: object) -> str:
     return str(answer.json()["taskId"])
 
 
-async def test_open_refused_half_open_closed(circuits: Stack, upstream: Receiver) -> None:
+async def test_circuit_opens_refuses_half_opens_and_closes(circuits: Stack, upstream: Receiver) -> None:
     assert (await circuit(circuits, "seen")) == {"state": "closed", "since": None, "retryAfter": None}
     await open_circuit(circuits, upstream, "seen")
     calls = len(upstream.at("/seen"))
@@ -116,7 +116,7 @@ async def test_open_refused_half_open_closed(circuits: Stack, upstream: Receiver
         assert (await api.query(agent="seen")).status_code == 200
 
 
-async def test_queued_runs_wait_and_go_on_by_themselves(circuits: Stack, upstream: Receiver) -> None:
+async def test_queued_runs_wait_for_an_open_circuit_and_resume(circuits: Stack, upstream: Receiver) -> None:
     await open_circuit(circuits, upstream, "queued")
     calls = len(upstream.at("/queued"))
     ids = [await task(circuits, "queued")]
@@ -142,7 +142,7 @@ async def test_queued_runs_wait_and_go_on_by_themselves(circuits: Stack, upstrea
     assert len(history.events) < 15, "waiting leaves nothing in the history"
 
 
-async def test_items_of_a_job_wait_too(circuits: Stack, upstream: Receiver) -> None:
+async def test_job_items_wait_for_an_open_circuit(circuits: Stack, upstream: Receiver) -> None:
     body = {"task": "work", "agent": "items", "data": {"items": list(range(60))}, "concurrency": 10}
     upstream.by_path["/items"] = reply_script({"response": "ok"})
     job = (await circuits.http.post("/api/agent/jobs", json={**body, "data": {"items": [1]}})).json()["jobId"]
@@ -158,7 +158,7 @@ async def test_items_of_a_job_wait_too(circuits: Stack, upstream: Receiver) -> N
     assert len(upstream.at("/items")) <= calls + 60 + 3
 
 
-async def test_a_reactions_attempts_are_calls(circuits: Stack, upstream: Receiver) -> None:
+async def test_reaction_attempts_count_as_agent_calls(circuits: Stack, upstream: Receiver) -> None:
     """It may be tried twice, and is refused beside that."""
     await subscribed(circuits, "circuit-event", "circuit.event", agent="event", maxAttempts=2)
     await open_circuit(circuits, upstream, "event")
@@ -185,7 +185,7 @@ async def test_a_reactions_attempts_are_calls(circuits: Stack, upstream: Receive
     assert max(tried) > len(asked), "it was refused, which is no attempt"
 
 
-async def test_the_same_key_finds_its_run_while_the_circuit_is_open(circuits: Stack, upstream: Receiver) -> None:
+async def test_idempotency_key_finds_its_run_while_the_circuit_is_open(circuits: Stack, upstream: Receiver) -> None:
     upstream.by_path["/repeated"] = OK
     headers = {"Idempotency-Key": "before-it-went-down"}
     first = await circuits.query(agent="repeated", headers=headers)
@@ -196,7 +196,7 @@ async def test_the_same_key_finds_its_run_while_the_circuit_is_open(circuits: St
     assert (await circuits.query(agent="repeated", headers={"Idempotency-Key": "new"})).status_code == 503
 
 
-async def test_a_probe_that_fails_opens_it_for_longer(circuits: Stack, upstream: Receiver) -> None:
+async def test_failed_probe_opens_the_circuit_for_longer(circuits: Stack, upstream: Receiver) -> None:
     await open_circuit(circuits, upstream, "longer")
     for pause in (6, 8, 8):
         await until_state(circuits, "longer", "half-open")
@@ -207,7 +207,7 @@ async def test_a_probe_that_fails_opens_it_for_longer(circuits: Stack, upstream:
         assert left <= pause <= left + time.monotonic() - started_at + 0.5
 
 
-async def test_closed_by_hand(circuits: Stack, upstream: Receiver) -> None:
+async def test_circuit_is_closed_by_hand(circuits: Stack, upstream: Receiver) -> None:
     await open_circuit(circuits, upstream, "by-hand")
     upstream.by_path["/by-hand"] = OK
     await circuits.temporal.get_workflow_handle(circuit_workflow_id("by-hand")).signal("close")
@@ -215,7 +215,7 @@ async def test_closed_by_hand(circuits: Stack, upstream: Receiver) -> None:
     assert (await circuits.query(agent="by-hand")).status_code == 200
 
 
-async def test_what_waits_can_be_cancelled(circuits: Stack, upstream: Receiver) -> None:
+async def test_run_waiting_for_a_circuit_can_be_cancelled(circuits: Stack, upstream: Receiver) -> None:
     await open_circuit(circuits, upstream, "stopped")
     calls = len(upstream.at("/stopped"))
     run_id = await task(circuits, "stopped")
@@ -227,7 +227,7 @@ async def test_what_waits_can_be_cancelled(circuits: Stack, upstream: Receiver) 
     assert len(upstream.at("/stopped")) == calls
 
 
-async def test_a_run_whose_time_is_over_first_fails(circuits: Stack, upstream: Receiver) -> None:
+async def test_run_waiting_for_a_circuit_fails_at_its_deadline(circuits: Stack, upstream: Receiver) -> None:
     await open_circuit(circuits, upstream, "stopped")
     run_id = await task(circuits, "stopped", timeout=1)
     run = await circuits.run_until(run_id, "failed")
@@ -239,20 +239,22 @@ async def test_a_run_whose_time_is_over_first_fails(circuits: Stack, upstream: R
     [reply_script({"detail": "no"}, 422), reply_script({}, 429), reply_script({"detail": "no key"}, 401)],
     ids=["refuses", "asks for a pause", "refuses the key"],
 )
-async def test_what_is_no_failure(circuits: Stack, upstream: Receiver, script: Script) -> None:
+async def test_rejections_and_rate_limits_do_not_open_the_circuit(
+    circuits: Stack, upstream: Receiver, script: Script
+) -> None:
     upstream.by_path["/refusing"] = script
     await asyncio.gather(*(circuits.query(agent="refusing", timeout=1) for _ in range(6)))
     assert (await circuit(circuits, "refusing"))["state"] == "closed"
 
 
-async def test_a_client_with_little_time_is_not_the_agents_fault(circuits: Stack, upstream: Receiver) -> None:
+async def test_short_client_timeout_does_not_open_the_circuit(circuits: Stack, upstream: Receiver) -> None:
     upstream.by_path["/slow"] = hangs
     answers = await asyncio.gather(*(circuits.query(agent="slow", timeout=0.5) for _ in range(6)))
     assert {answer.status_code for answer in answers} == {504}
     assert (await circuit(circuits, "slow"))["state"] == "closed"
 
 
-async def test_streams_that_break_off_open_it(circuits: Stack, upstream: Receiver) -> None:
+async def test_interrupted_streams_open_the_circuit(circuits: Stack, upstream: Receiver) -> None:
     upstream.by_path["/streamed"] = streams(*events({"text": "a"}), resets=True)
 
     async def read_lines() -> str:
@@ -266,7 +268,7 @@ async def test_streams_that_break_off_open_it(circuits: Stack, upstream: Receive
     assert 4 <= len(upstream.at("/streamed")) <= 7, "20 without a circuit"
 
 
-async def test_what_the_temporal_ui_shows(circuits: Stack, upstream: Receiver) -> None:
+async def test_temporal_ui_shows_the_state_of_the_circuit(circuits: Stack, upstream: Receiver) -> None:
     await open_circuit(circuits, upstream, "by-hand")
     handle = circuits.temporal.get_workflow_handle(circuit_workflow_id("by-hand"))
     state: OpenCircuit = await (await handle.describe()).memo_value("state", type_hint=OpenCircuit)

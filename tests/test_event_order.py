@@ -16,10 +16,10 @@ from sevenfold.contracts.events import (
     ordering_workflow_id,
 )
 from sevenfold.contracts.identity import build_workflow_id
-from tests.agents import SEEN
-from tests.event_help import EVENTS, event, published, subscribed, tree, wait_until_settled
-from tests.processes import until
-from tests.stack import Stack
+from tests.support.agents import SEEN
+from tests.support.events import EVENTS, event, published, subscribed, tree, wait_until_settled
+from tests.support.processes import until
+from tests.support.stack import Stack
 
 
 def seen_by(who: str) -> dict[Any, list[Any]]:
@@ -30,7 +30,7 @@ def seen_by(who: str) -> dict[Any, list[Any]]:
     return found
 
 
-async def test_twenty_keys_of_fifty_events_each(stack: Stack) -> None:
+async def test_twenty_keys_of_fifty_events_each_stay_in_order(stack: Stack) -> None:
     """In batches over two of the keys' events at a time, so that a batch holds several of one key."""
     await subscribed(stack, "ordered", "t.ordered", "witness", params={"who": "ordered"}, orderBy="data.key")
 
@@ -52,7 +52,7 @@ async def test_twenty_keys_of_fifty_events_each(stack: Stack) -> None:
         assert all(ended <= began for (_, ended), (began, _) in pairwise(turns))
 
 
-async def test_others_do_not_wait_and_a_poison_event_lets_the_next_one_pass(stack: Stack) -> None:
+async def test_other_keys_do_not_wait_and_a_poison_event_releases_the_next(stack: Stack) -> None:
     await subscribed(stack, "turns", "t.turns", "choosy", orderBy="subject")
     poison = await published(stack.http, event("t.turns", {"poison": True}, subject="a"))
     after = await published(stack.http, event("t.turns", {"poison": False}, subject="a"))
@@ -62,7 +62,7 @@ async def test_others_do_not_wait_and_a_poison_event_lets_the_next_one_pass(stac
     assert (await wait_until_settled(stack.http, after))["reactions"][0]["status"] == "completed"
 
 
-async def test_an_event_leaves_a_lane_whose_subscription_was_removed(stack: Stack) -> None:
+async def test_event_releases_the_semaphore_of_a_removed_subscription(stack: Stack) -> None:
     await subscribed(stack, "kept", "t.kept", "careful", params={"seconds": 60}, orderBy="data.key")
     first, second = [await published(stack.http, event("t.kept", {"key": "k", "n": n})) for n in range(2)]
     await until_reacted(stack, first)
@@ -95,7 +95,7 @@ async def until_reacted(stack: Stack, event_id: str) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_what_is_inside_a_lane_may_be_cancelled_or_terminated(stack: Stack) -> None:
+async def test_cancelled_or_terminated_holder_releases_its_semaphore(stack: Stack) -> None:
     await subscribed(stack, "stopped", "t.stopped", "careful", params={"seconds": 60}, orderBy="data.key")
     first, second, third = [await published(stack.http, event("t.stopped", {"key": "k", "n": n})) for n in range(3)]
 

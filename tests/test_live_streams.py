@@ -6,8 +6,8 @@ from sevenfold.adapters.streams.hub import StreamHub
 from sevenfold.contracts.agent import Reply
 from sevenfold.contracts.runs import RunOutcome, RunResult, RunStatus
 from sevenfold.contracts.streams import StreamEntry
-from tests.processes import until
-from tests.stack import Stack
+from tests.support.processes import until
+from tests.support.stack import Stack
 
 
 class Silent:
@@ -17,7 +17,7 @@ class Silent:
         """Nothing to write: the test says what was published."""
 
 
-async def test_the_runs_end_is_waited_for_only_when_its_agent_has_said_its_last_here(stack: Stack) -> None:
+async def test_hub_awaits_the_outcome_only_after_its_publisher_detached(stack: Stack) -> None:
     stream = StreamHub("default:str_live", stack.streams.log, has_local_worker=True)
     waited = 0
 

@@ -10,17 +10,17 @@ import pytest
 
 from sevenfold.contracts.events import ordering_workflow_id
 from sevenfold.contracts.identity import build_workflow_id
-from tests.event_help import EVENTS, LETTERS, event, published, subscribed, tree, wait_until_settled
-from tests.processes import EmbeddedTemporalOnly, until
-from tests.receivers import SECRET, running_receiver
-from tests.stack import Stack, http_client, make_settings, running_stack, sevenfold, until_ready
-from tests.stalling_proxy import stalling_proxy
-from tests.streams import events as stream_events
+from tests.support.events import EVENTS, LETTERS, event, published, subscribed, tree, wait_until_settled
+from tests.support.processes import EmbeddedTemporalOnly, until
+from tests.support.receivers import SECRET, running_receiver
+from tests.support.stack import Stack, http_client, make_settings, running_stack, sevenfold, until_ready
+from tests.support.stalling_proxy import stalling_proxy
+from tests.support.streams import events as stream_events
 
 LARGE = "x" * 300_000
 
 
-async def test_without_a_worker_deadlines_and_cancellations_hold(tmp_path: Path) -> None:
+async def test_deadlines_and_cancellations_hold_without_a_worker(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
     async with EmbeddedTemporalOnly(settings) as address, running_receiver() as receiver:
         more = {"TEMPORAL_ADDRESS": address, "SEVENFOLD_SECRET_KEY": "A" * 43 + "="}
@@ -63,7 +63,7 @@ async def _status(http: Any, run_id: str, status: str) -> bool:
 
 
 @pytest.mark.parametrize("damage", ["removed", "cut", "changed"])
-async def test_a_run_whose_input_is_gone_ends(tmp_path: Path, damage: str) -> None:
+async def test_run_with_a_lost_input_payload_fails(tmp_path: Path, damage: str) -> None:
     settings = make_settings(tmp_path)
     async with EmbeddedTemporalOnly(settings) as address:
         more = {"TEMPORAL_ADDRESS": address}
@@ -91,7 +91,7 @@ def _damage(path: Path, how: str) -> None:
             path.write_bytes(path.read_bytes().replace(b"xxxx", b"yyyy"))
 
 
-async def test_a_result_that_is_gone_is_a_410(tmp_path: Path) -> None:
+async def test_lost_result_payload_is_answered_410(tmp_path: Path) -> None:
     async with running_stack(tmp_path) as stack:
         answer = await stack.query(LARGE, agent="echo")
         run_id = answer.json()["queryId"]
@@ -116,7 +116,7 @@ async def lines(stack: Stack, job_id: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("how", ["cancelled", "too many failures", "deadline"])
-async def test_results_of_a_job_that_ended_early_are_paged_over_their_gaps(stack: Stack, how: str) -> None:
+async def test_results_of_a_job_that_ended_early_are_paged_without_gaps(stack: Stack, how: str) -> None:
     items: list[Any] = [f"item {number}" if number % 3 else "slow" for number in range(300)]
     more: dict[str, Any] = {"concurrency": 60}
     if how == "too many failures":
@@ -145,7 +145,7 @@ async def _some_done(stack: Stack, job_id: str) -> bool:
     return bool(progress and progress["percent"] > 2)
 
 
-async def test_a_redriven_reaction_has_a_life_of_its_own(tmp_path: Path) -> None:
+async def test_redriven_reaction_publishes_streams_and_delivers_again(tmp_path: Path) -> None:
     """What it says, publishes and delivers is not taken for what its first life said."""
     flag = tmp_path / "well"
     (tmp_path / "moody.py").write_text(
@@ -188,7 +188,7 @@ async def test_a_redriven_reaction_has_a_life_of_its_own(tmp_path: Path) -> None
         assert any(one.data.get("reset") for one in read), "who had a part of the first life begins anew"
 
 
-async def test_a_lane_recovers_though_events_keep_coming(stack: Stack) -> None:
+async def test_semaphore_releases_a_terminated_holder_while_events_keep_arriving(stack: Stack) -> None:
     """A reaction inside was terminated; no news puts off the look at who is inside."""
     await subscribed(stack, "steady", "t.steady", "careful", params={"seconds": 0.2}, orderBy="data.key")
     await subscribed(stack, "steady", "t.steady", "careful", params={"seconds": 60}, orderBy="data.key")
@@ -215,7 +215,7 @@ async def _reaction(stack: Stack, event_id: str) -> str:
     return str(reactions[0]["id"])
 
 
-async def test_an_event_of_its_own_enters_no_lane(stack: Stack) -> None:
+async def test_self_published_event_acquires_no_semaphore(stack: Stack) -> None:
     """It matches the filter of the subscription that published it, and is refused before it waits for anything."""
     await subscribed(stack, "narcissus", "t.echoing", "echo", publishes="t.echoing", orderBy="subject")
     began = asyncio.get_running_loop().time()
@@ -225,7 +225,7 @@ async def test_an_event_of_its_own_enters_no_lane(stack: Stack) -> None:
     assert asyncio.get_running_loop().time() - began < 20
 
 
-async def test_a_cancelled_event_leaves_all_its_lanes(stack: Stack) -> None:
+async def test_cancelled_event_releases_all_its_semaphores(stack: Stack) -> None:
     for name in ("lane-a", "lane-b"):
         await subscribed(stack, name, "t.lanes", "careful", params={"seconds": 60}, orderBy="subject")
     first = await published(stack.http, event("t.lanes", subject="s"))
@@ -244,7 +244,7 @@ async def _two_reactions(stack: Stack, event_id: str) -> bool:
     return len((await tree(stack.http, event_id))["reactions"]) == 2
 
 
-async def test_a_full_disk_is_told_and_an_answer_waits_for_room(tmp_path: Path) -> None:
+async def test_full_disk_is_answered_507_and_a_finished_call_waits_for_space(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
     disk = tmp_path / "data"
     disk.mkdir()
@@ -278,7 +278,7 @@ async def test_a_full_disk_is_told_and_an_answer_waits_for_room(tmp_path: Path) 
         await (await asyncio.create_subprocess_exec("umount", "-l", str(disk))).wait()
 
 
-async def test_a_temporal_that_does_not_answer_is_a_problem_within_seconds(tmp_path: Path) -> None:
+async def test_stalled_temporal_is_answered_503_within_seconds(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
     async with EmbeddedTemporalOnly(settings) as address, stalling_proxy(address, b"stall here") as proxy:
         with sevenfold("api", settings, TEMPORAL_ADDRESS=proxy.address) as api:

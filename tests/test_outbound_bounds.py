@@ -13,7 +13,7 @@ import pytest
 
 from sevenfold.adapters.outbound.bounded import FetchError, TooLargeError, fetch, read_at_most, read_prefix
 from sevenfold.adapters.outbound.guarded_http import guarded_client
-from tests.outbound_peers import (
+from tests.support.outbound_peers import (
     Behaviour,
     Resolver,
     answers,
@@ -53,7 +53,7 @@ async def refused(client: httpx.AsyncClient, url: str, *, seconds: float = 10, *
     return failure.value
 
 
-async def test_a_body_is_read_up_to_the_limit(client: httpx.AsyncClient) -> None:
+async def test_body_is_read_up_to_the_limit(client: httpx.AsyncClient) -> None:
     async with peer(answers(b"x" * 1000)) as host:
         async with client.stream("GET", host.url) as response:
             assert await read_at_most(response, 1000) == b"x" * 1000
@@ -62,7 +62,7 @@ async def test_a_body_is_read_up_to_the_limit(client: httpx.AsyncClient) -> None
                 await read_at_most(response, 999)
 
 
-async def test_an_empty_body(client: httpx.AsyncClient) -> None:
+async def test_empty_body_is_read(client: httpx.AsyncClient) -> None:
     async with peer(answers(b"", "Content-Encoding: gzip")) as host:
         async with client.stream("GET", host.url) as response:
             assert await read_at_most(response, 0) == b""
@@ -70,7 +70,7 @@ async def test_an_empty_body(client: httpx.AsyncClient) -> None:
             assert await read_prefix(response, 10) == b""
 
 
-async def test_gzip_is_unpacked_and_counted_unpacked(client: httpx.AsyncClient) -> None:
+async def test_gzip_body_counts_decompressed(client: httpx.AsyncClient) -> None:
     async with peer(answers(gzip.compress(b"x" * 100_000), "Content-Encoding: gzip")) as host:
         async with client.stream("GET", host.url) as response:
             assert await read_at_most(response, 100_000) == b"x" * 100_000
@@ -93,7 +93,7 @@ async def test_gzip_is_unpacked_and_counted_unpacked(client: httpx.AsyncClient) 
     ],
     ids=range(5),  # gzip writes the time into its head, and test runners compare names
 )
-async def test_what_cannot_be_unpacked(client: httpx.AsyncClient, body: bytes, coding: str) -> None:
+async def test_undecodable_body_is_refused(client: httpx.AsyncClient, body: bytes, coding: str) -> None:
     async with peer(answers(body, f"Content-Encoding: {coding}")) as host:
         async with client.stream("GET", host.url) as response:
             with pytest.raises(httpx.DecodingError):
@@ -104,7 +104,7 @@ async def test_what_cannot_be_unpacked(client: httpx.AsyncClient, body: bytes, c
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-async def test_a_bomb_stays_packed(client: httpx.AsyncClient, layers: int) -> None:
+async def test_compression_bomb_is_not_expanded(client: httpx.AsyncClient, layers: int) -> None:
     async with peer(bombs(layers)) as host:
         tracemalloc.start()
         try:
@@ -118,7 +118,7 @@ async def test_a_bomb_stays_packed(client: httpx.AsyncClient, layers: int) -> No
             tracemalloc.stop()
 
 
-async def test_what_unpacks_to_nothing_ends_too(client: httpx.AsyncClient) -> None:
+async def test_endless_compressed_nothing_ends(client: httpx.AsyncClient) -> None:
     # empty blocks, of which gzip may hold any number
     header, blocks = gzip.compress(b"")[:10], b"\x00\x00\x00\xff\xff" * 10_000
     async with peer(pours(HUGE, "Content-Encoding: gzip", once=header, piece=blocks)) as host:
@@ -128,13 +128,13 @@ async def test_what_unpacks_to_nothing_ends_too(client: httpx.AsyncClient) -> No
     assert host.sent < MUCH
 
 
-async def test_a_length_that_is_announced_is_believed_at_once(client: httpx.AsyncClient) -> None:
+async def test_announced_length_over_the_limit_is_refused_at_once(client: httpx.AsyncClient) -> None:
     async with peer(drips()) as host:
         assert "larger than 1000 bytes" in str(await refused(client, host.url))
 
 
 @pytest.mark.parametrize("announced", [True, False])
-async def test_a_prefix_is_all_that_is_read_of_a_huge_answer(client: httpx.AsyncClient, announced: bool) -> None:
+async def test_only_a_prefix_of_a_huge_answer_is_read(client: httpx.AsyncClient, announced: bool) -> None:
     async with peer(pours(HUGE, announced=announced)) as host:
         async with client.stream("POST", host.url) as response:
             assert await read_prefix(response, 5000) == bytes(5000)
@@ -143,7 +143,7 @@ async def test_a_prefix_is_all_that_is_read_of_a_huge_answer(client: httpx.Async
     assert host.sent < MUCH
 
 
-async def test_a_short_answer_is_its_own_prefix_and_leaves_the_connection(client: httpx.AsyncClient) -> None:
+async def test_short_answer_is_read_whole_and_keeps_the_connection(client: httpx.AsyncClient) -> None:
     async with peer(answers(b"short")) as host:
         for _ in range(2):
             async with client.stream("POST", host.url) as response:
@@ -152,7 +152,7 @@ async def test_a_short_answer_is_its_own_prefix_and_leaves_the_connection(client
 
 
 @pytest.mark.parametrize("behaviour", [drips(), drips(head=True)])
-async def test_an_answer_that_drips_is_bounded_as_a_whole(behaviour: Behaviour) -> None:
+async def test_dripping_answer_is_bounded_in_total_time(behaviour: Behaviour) -> None:
     async with peer(behaviour) as host, guarded_client(allow_loopback=True, timeout=0.5) as client:
         began = time.monotonic()
         with pytest.raises(httpx.TimeoutException):
@@ -164,7 +164,7 @@ async def test_an_answer_that_drips_is_bounded_as_a_whole(behaviour: Behaviour) 
 
 
 @pytest.mark.parametrize("behaviour", [drips(), drips(head=True)])
-async def test_a_document_that_drips_is_too_slow(client: httpx.AsyncClient, behaviour: Behaviour) -> None:
+async def test_dripping_document_is_too_slow(client: httpx.AsyncClient, behaviour: Behaviour) -> None:
     async with peer(behaviour) as host:
         began = time.monotonic()
         failure = await refused(client, host.url, seconds=0.5, limit=10**7)
@@ -173,7 +173,7 @@ async def test_a_document_that_drips_is_too_slow(client: httpx.AsyncClient, beha
         assert failure.temporary
 
 
-async def test_a_resolver_that_hangs_is_bounded() -> None:
+async def test_hanging_resolver_is_bounded() -> None:
     async def hangs(host: str, port: int) -> list[object]:
         await asyncio.sleep(60)
         return []
@@ -183,7 +183,7 @@ async def test_a_resolver_that_hangs_is_bounded() -> None:
             await client.post("http://hooks.localhost:9/")
 
 
-async def test_pauses_of_the_reader_are_not_cut() -> None:
+async def test_pauses_of_the_reader_do_not_truncate() -> None:
     """Time runs out meanwhile, which the next reading tells, and not the pause."""
     async with (
         peer(drips()) as host,
@@ -197,7 +197,7 @@ async def test_pauses_of_the_reader_are_not_cut() -> None:
             assert [piece async for piece in pieces]
 
 
-async def test_a_document(client: httpx.AsyncClient) -> None:
+async def test_document_is_downloaded_with_its_type(client: httpx.AsyncClient) -> None:
     async with (
         peer(answers(b"%PDF", "Content-Type: application/pdf")) as host,
         peer(redirects(b"/there?x=1")) as away,
@@ -208,7 +208,7 @@ async def test_a_document(client: httpx.AsyncClient) -> None:
         assert len(away.heads) == 4
 
 
-async def test_redirects_lead_to_the_document(client: httpx.AsyncClient) -> None:
+async def test_document_redirects_are_followed(client: httpx.AsyncClient) -> None:
     async with (
         peer(answers(b"there")) as host,
         peer(redirects(f"{host.url}/a b".encode(), 307)) as one,
@@ -234,13 +234,13 @@ async def test_redirects_lead_to_the_document(client: httpx.AsyncClient) -> None
         *(b"https://xn--99999999999/", b"http://2130706433/", b"gopher://example.com/", b"http://exa\x7fmple.com/"),
     ],
 )
-async def test_every_hop_is_checked(client: httpx.AsyncClient, to: bytes) -> None:
+async def test_every_redirect_target_is_checked(client: httpx.AsyncClient, to: bytes) -> None:
     async with peer(redirects(to)) as host:
         assert not (await refused(client, host.url)).temporary
         assert len(host.heads) == 1
 
 
-async def test_a_public_host_does_not_lead_to_this_machine(tmp_path: Path) -> None:
+async def test_redirect_from_a_public_host_to_loopback_is_refused(tmp_path: Path) -> None:
     """The client may connect here, so that a public name can be played; `fetch` may not."""
     tls = tls_for("files.example.com", tmp_path)
     # whose port 443 no other run of these tests has
@@ -261,7 +261,9 @@ async def test_a_public_host_does_not_lead_to_this_machine(tmp_path: Path) -> No
     ("status", "temporary"),
     [(204, None), (304, False), (401, False), (404, False), (410, False), (429, True), (503, True)],
 )
-async def test_statuses(client: httpx.AsyncClient, status: int, temporary: bool | None) -> None:
+async def test_document_status_maps_to_an_error(
+    client: httpx.AsyncClient, status: int, temporary: bool | None
+) -> None:
     async with peer(answers(b"", status=status)) as host:
         if temporary is None:
             assert (await fetch(client, host.url, limit=9, seconds=10, allow_loopback=True)).data == b""
@@ -271,7 +273,7 @@ async def test_statuses(client: httpx.AsyncClient, status: int, temporary: bool 
             assert failure.temporary is temporary
 
 
-async def test_what_fails_on_the_way(client: httpx.AsyncClient) -> None:
+async def test_download_failures_are_temporary(client: httpx.AsyncClient) -> None:
     async with peer(resets(after=b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")) as host:
         assert (await refused(client, host.url)).temporary
     assert "connection" in str(await refused(client, host.url))

@@ -11,7 +11,7 @@ from sevenfold.runtime.payloads import directory_storage
 from sevenfold.runtime.temporal import build_plugin
 from sevenfold.worker import WORKFLOWS
 from tests.record_histories import HISTORIES, SCENARIOS, recorded_stack, workflow_of
-from tests.stack import make_settings
+from tests.support.stack import make_settings
 
 TAKE_TURNS = {
     "event_dispatched_in_turn",
@@ -22,7 +22,7 @@ TAKE_TURNS = {
 }
 
 
-def test_every_path_has_a_history() -> None:
+def test_every_scenario_has_a_recorded_history() -> None:
     assert {path.stem for path in HISTORIES.glob("*.json")} == set(SCENARIOS)
     replayed = {
         json.loads(path.read_text())["events"][0]["workflowExecutionStartedEventAttributes"]["workflowType"]["name"]
@@ -32,7 +32,7 @@ def test_every_path_has_a_history() -> None:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_a_committed_history_replays(tmp_path: Path, name: str) -> None:
+async def test_recorded_history_replays(tmp_path: Path, name: str) -> None:
     raw = (HISTORIES / f"{name}.json").read_text()
     # under its own id, of which those of its children are made
     started = json.loads(raw)["events"][0]["workflowExecutionStartedEventAttributes"]
@@ -41,7 +41,7 @@ async def test_a_committed_history_replays(tmp_path: Path, name: str) -> None:
     await replayer.replay_workflow(history)
 
 
-async def test_a_changed_workflow_would_be_found_out(tmp_path: Path) -> None:
+async def test_replay_detects_a_changed_workflow(tmp_path: Path) -> None:
     raw = json.loads((HISTORIES / "synchronous_handed_over.json").read_text())
     for event in raw["events"]:
         if event["eventType"] == "EVENT_TYPE_ACTIVITY_TASK_SCHEDULED":
@@ -51,7 +51,7 @@ async def test_a_changed_workflow_would_be_found_out(tmp_path: Path) -> None:
         await replayer.replay_workflow(WorkflowHistory.from_json("default:changed", json.dumps(raw)))
 
 
-async def test_every_path_under_forced_replay(tmp_path: Path) -> None:
+async def test_every_scenario_survives_forced_replay(tmp_path: Path) -> None:
     """Without a cache each workflow task replays its run from the first event.
 
     One after the other, and without those that are signalled during a local activity: without a cache the SDK throws

@@ -13,7 +13,7 @@ from sevenfold.adapters.agents.admission.quota_lease import QuotaLease
 from sevenfold.contracts.limits import Allocation, LeaseGrant, LeaseRequest, Limits
 from sevenfold.contracts.verdicts import AgentBusy
 from sevenfold.workflows.entities.quota import allocate
-from tests.processes import until
+from tests.support.processes import until
 
 
 class Limiter:
@@ -58,7 +58,7 @@ async def closed(*shares: QuotaLease) -> None:
     await asyncio.gather(*(one.aclose() for one in shares))
 
 
-async def test_a_burst_while_the_share_is_being_asked_for() -> None:
+async def test_burst_during_a_lease_renewal_stays_within_the_limit() -> None:
     limiter, calls = Limiter(delay=0.2), Calls()
     p, q = share("p", limiter, max_concurrency=10), share("q", limiter, max_concurrency=10)
     await calls.one(p, 0.1)  # p holds all of it, and is idle
@@ -70,7 +70,7 @@ async def test_a_burst_while_the_share_is_being_asked_for() -> None:
     await closed(p, q)
 
 
-async def test_an_answer_that_is_lost() -> None:
+async def test_lost_lease_response_stays_within_the_limit() -> None:
     limiter, calls = Limiter(delay=0.02), Calls()
     p, q = share("p", limiter, max_concurrency=10), share("q", limiter, max_concurrency=10)
     await calls.one(p, 0.1)
@@ -85,7 +85,7 @@ async def test_an_answer_that_is_lost() -> None:
     await closed(p, q)
 
 
-async def test_all_places_are_used_by_whom_they_are_wanted() -> None:
+async def test_all_slots_are_used_where_they_are_wanted() -> None:
     limiter, calls = Limiter(delay=0.01), Calls()
     shares = [share(name, limiter, max_concurrency=5) for name in "pqr"]
     work = [asyncio.create_task(calls.one(one, 0.1)) for one in shares for _ in range(60)]
@@ -96,7 +96,7 @@ async def test_all_places_are_used_by_whom_they_are_wanted() -> None:
     await closed(*shares)
 
 
-async def test_fewer_places_than_processes_go_round() -> None:
+async def test_fewer_slots_than_processes_rotate() -> None:
     limiter = Limiter(delay=0.01)
     shares = {name: share(name, limiter, max_concurrency=1) for name in "pqr"}
     done = dict.fromkeys(shares, 0)
@@ -117,7 +117,7 @@ async def test_fewer_places_than_processes_go_round() -> None:
     await closed(*shares.values())
 
 
-async def test_who_is_turned_away_counts_as_wanting() -> None:
+async def test_rejected_calls_count_as_demand() -> None:
     """Long calls: none of those that come waits here, and the share grows all the same."""
     limiter, calls = Limiter(delay=0.01), Calls()
     p, q = share("p", limiter, max_concurrency=10), share("q", limiter, max_concurrency=10)
@@ -148,7 +148,7 @@ async def test_who_is_turned_away_counts_as_wanting() -> None:
     await closed(p, q)
 
 
-async def test_one_who_leaves_as_his_turn_comes_or_is_passed_over() -> None:
+async def test_cancelled_waiter_loses_no_slot() -> None:
     limiter, calls = Limiter(), Calls()
     p = share("p", limiter, max_concurrency=1)
     await p.acquire(None)
@@ -162,7 +162,7 @@ async def test_one_who_leaves_as_his_turn_comes_or_is_passed_over() -> None:
     await closed(p)
 
 
-async def test_a_list_does_not_lock_others_out() -> None:
+async def test_job_items_do_not_starve_single_calls() -> None:
     limiter, calls = Limiter(), Calls()
     p = share("p", limiter, max_concurrency=2)
     items = [asyncio.create_task(calls.one(p, 0.1)) for _ in range(100)]
@@ -176,7 +176,7 @@ async def test_a_list_does_not_lock_others_out() -> None:
     await closed(p)
 
 
-async def test_the_first_call_at_a_low_rate_need_not_wait() -> None:
+async def test_first_call_at_a_low_rate_does_not_wait() -> None:
     p = share("p", Limiter(), rate=1 / 60)
     async with asyncio.timeout(10):
         await p.acquire(10.0)
@@ -189,7 +189,7 @@ async def test_the_first_call_at_a_low_rate_need_not_wait() -> None:
     await closed(p)
 
 
-async def test_the_keeper_ends_with_the_process() -> None:
+async def test_renewal_task_ends_with_the_lease() -> None:
     async def never(_: LeaseRequest) -> LeaseGrant:
         try:
             await asyncio.sleep(60)

@@ -4,10 +4,10 @@ import asyncio
 import os
 import time
 
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 
-async def test_the_schedule_removes_payloads_that_no_run_can_need(stack: Stack) -> None:
+async def test_cleanup_schedule_removes_expired_payloads_only(stack: Stack) -> None:
     kept = await stack.query("k" * 300_000, agent="echo")
     assert kept.status_code == 200
     files = [path for path in (stack.settings.data_dir / "payloads").rglob("*/*") if path.is_file()]

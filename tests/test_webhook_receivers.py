@@ -9,9 +9,9 @@ from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from sevenfold.contracts.webhooks import ENDPOINT_MEMO, EndpointState, endpoint_workflow_id, webhook_task_queue
-from tests.processes import EmbeddedTemporalOnly
-from tests.receivers import SECRET, Send, running_receiver, simple
-from tests.stack import Stack, http_client, make_settings, sevenfold, until_ready
+from tests.support.processes import EmbeddedTemporalOnly
+from tests.support.receivers import SECRET, Send, running_receiver, simple
+from tests.support.stack import Stack, http_client, make_settings, sevenfold, until_ready
 from tests.test_webhook_faults import KEY
 
 
@@ -28,7 +28,7 @@ async def paused(client: Client, host: str, task_queue: str) -> WorkflowHandle[o
     )
 
 
-async def test_it_stays_paused_however_often_it_fails(stack: Stack) -> None:
+async def test_paused_endpoint_stays_paused_over_continue_as_new(stack: Stack) -> None:
     handle = await paused(stack.temporal, "fails.example", stack.settings.task_queue)
     began_as = (await handle.describe()).run_id
     await handle.execute_update("acquire_probe")
@@ -49,7 +49,7 @@ async def test_it_stays_paused_however_often_it_fails(stack: Stack) -> None:
     await handle.result()
 
 
-async def test_asking_a_paused_one_leaves_no_history(stack: Stack) -> None:
+async def test_refused_probes_of_a_paused_endpoint_leave_no_history(stack: Stack) -> None:
     handle = await paused(stack.temporal, "asked.example", stack.settings.task_queue)
     await handle.execute_update("acquire_probe", id="the one in an hour")
     before = (await handle.describe()).history_length
@@ -62,7 +62,7 @@ async def test_asking_a_paused_one_leaves_no_history(stack: Stack) -> None:
     await handle.result()
 
 
-async def test_the_hourly_probe_of_a_worker_that_was_killed_is_made_again(tmp_path: Path) -> None:
+async def test_hourly_probe_of_a_killed_worker_is_repeated(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, secret_key=KEY)
     async with EmbeddedTemporalOnly(settings) as address, http_client(settings.port) as http:
         env = {"TEMPORAL_ADDRESS": address}

@@ -13,7 +13,7 @@ import httpx
 
 from bench.fuzz.campaign import JSON, Campaign, path, post
 from bench.fuzz.exchange import Request, ask
-from tests.stack import ROOT, Sevenfold, make_settings, sevenfold, until_ready
+from tests.support.stack import ROOT, Sevenfold, make_settings, sevenfold, until_ready
 
 _SIGNED_WITH = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLwSw"
 # What waits for a retry is tried again after a minute at the latest. A lane asks as often whether those inside live:

@@ -30,13 +30,13 @@ from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.streams import open_streams
 from sevenfold.worker import load_agent_registry, running_worker
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 CONFIG = "\n".join(
     ["[agents.simulator]", 'kind = "simulator"']
     + [
         # they fail when they are told to: what one test asks for must not close the door to another
-        f'[agents.{name}]\nkind = "python"\ntarget = "tests.agents:{name}"\ncircuit = {{enabled = false}}'
+        f'[agents.{name}]\nkind = "python"\ntarget = "tests.support.agents:{name}"\ncircuit = {{enabled = false}}'
         for name in (
             "echo",
             "careful",

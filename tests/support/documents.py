@@ -11,7 +11,7 @@ from sevenfold.adapters.documents.limits import Limits
 from sevenfold.contracts.document_errors import DocumentError, DocumentFault
 from sevenfold.contracts.documents import DocumentText
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def drawing(*lines: str) -> bytes:

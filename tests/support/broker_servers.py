@@ -16,7 +16,7 @@ from pathlib import Path
 import confluent_kafka
 import pytest
 
-from tests.stack import ROOT, free_port
+from tests.support.stack import ROOT, free_port
 
 _LOOPBACK = "127.0.0.1"
 
@@ -160,7 +160,7 @@ class Kafka:
 
     def __init__(self, directory: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.broker_servers"],
+            [sys.executable, "-m", "tests.support.broker_servers"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

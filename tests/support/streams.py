@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 
 @dataclass(frozen=True)

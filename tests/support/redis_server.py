@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack import free_port
+from tests.support.stack import free_port
 
 PASSWORD = "a-redis-password"
 

@@ -1,10 +1,10 @@
-"""What an agent's server may answer: scripts for `tests.receivers.Receiver`, which is one, behind a real uvicorn."""
+"""Scripts of what an agent's server answers, for `tests.support.receivers.Receiver` behind a real uvicorn."""
 
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 
-from tests.receivers import Send, simple
+from tests.support.receivers import Send, simple
 
 Script = Callable[[Send], Awaitable[None]]
 

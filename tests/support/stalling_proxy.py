@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.proxies import proxied
+from tests.support.proxies import proxied
 
 
 class StallingProxy:

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 EVENTS = "/api/agent/events"
 SUBSCRIPTIONS = "/api/agent/subscriptions"

@@ -1,4 +1,4 @@
-"""Agents that the tests configure by `target = "tests.agents:…"`, as a user would his own."""
+"""Agents that the tests configure by `target = "tests.support.agents:…"`, as a user would his own."""
 
 import asyncio
 import os

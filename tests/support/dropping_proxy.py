@@ -5,20 +5,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from tests.proxies import Way, proxied
+from tests.support.proxies import Way, proxied
 
 _PREFACE = 24  # bytes with which HTTP/2 begins
 _FRAME_HEADER = 9
 _DATA, _HEADERS = 0, 1
 
 
-class ForgetfulProxy:
+class DroppingProxy:
     """Withholds the answer to the first request whose body has the mark, and has not what `without` says."""
 
     def __init__(self, mark: bytes, without: bytes) -> None:
         self._mark, self._without = mark, without
         self._asked = False
-        self.forgotten = 0  # frames of the answer
+        self.dropped_frames = 0  # frames of the answer
         self.port = 0
 
     def ways(self) -> tuple[Way, Way]:
@@ -39,7 +39,7 @@ class ForgetfulProxy:
         while True:
             frame, kind, stream = await _frame(reader)
             if stream in withheld and kind in (_DATA, _HEADERS):
-                self.forgotten += 1
+                self.dropped_frames += 1
             else:
                 writer.write(frame)
 
@@ -52,8 +52,8 @@ async def _frame(reader: asyncio.StreamReader) -> tuple[bytes, int, int]:
 
 
 @asynccontextmanager
-async def forgetful_proxy(upstream_port: int, mark: bytes, *, without: bytes) -> AsyncIterator[ForgetfulProxy]:
-    proxy = ForgetfulProxy(mark, without)
+async def dropping_proxy(upstream_port: int, mark: bytes, *, without: bytes) -> AsyncIterator[DroppingProxy]:
+    proxy = DroppingProxy(mark, without)
     async with proxied(f"127.0.0.1:{upstream_port}", proxy.ways) as address:
         proxy.port = int(address.rpartition(":")[2])
         yield proxy

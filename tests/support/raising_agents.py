@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply
 from sevenfold.contracts.verdicts import AgentError
-from tests.agents import CALLS
+from tests.support.agents import CALLS
 
 SECRET = "secret of the agent"
 

@@ -35,8 +35,8 @@ from sevenfold.runtime.payloads import directory_storage
 from sevenfold.runtime.temporal import build_plugin
 from sevenfold.worker import DELIVERY_WORKFLOWS, load_agent_registry
 from sevenfold.workflows.polling import Polling
-from tests.receivers import SECRET, Receiver, running_receiver
-from tests.stack import make_settings
+from tests.support.receivers import SECRET, Receiver, running_receiver
+from tests.support.stack import make_settings
 
 _SERVER = Path(sys.executable).parent / "temporal-test-server"
 _SEALER = Sealer([bytes(32)])
