@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sevenfold.runtime.config_file import load_config
+from sevenfold.runtime.ports import bind
 from sevenfold.runtime.startup import StartupError
 from tests.support.stack import ROOT, children_of, environment, make_settings, sevenfold, until_ready
 
@@ -201,3 +202,9 @@ async def test_dev_stops_in_order_and_leaves_no_process(tmp_path: Path) -> None:
             os.kill(pid, 0)
     nothing_listens(settings.port)
     nothing_listens(settings.temporal_port)
+
+
+def test_listening_sockets_disable_nagle() -> None:
+    # asyncio sets TCP_NODELAY only on sockets that name their protocol; without it each answer took 40 ms more.
+    with bind("127.0.0.1", 0, "SEVENFOLD_PORT") as sock:
+        assert sock.proto == socket.IPPROTO_TCP

@@ -30,6 +30,14 @@ def seen_by(who: str) -> dict[Any, list[Any]]:
     return found
 
 
+async def reaction_id(stack: Stack, event_id: str) -> str:
+    """The id of an event's first reaction, once it has started."""
+    async with asyncio.timeout(20):
+        while not (reactions := (await tree(stack.http, event_id))["reactions"]):
+            await asyncio.sleep(0.1)
+    return str(reactions[0]["id"])
+
+
 async def test_twenty_keys_of_fifty_events_each_stay_in_order(stack: Stack) -> None:
     """In batches over two of the keys' events at a time, so that a batch holds several of one key."""
     await subscribed(stack, "ordered", "t.ordered", "witness", params={"who": "ordered"}, orderBy="data.key")
@@ -65,7 +73,7 @@ async def test_other_keys_do_not_wait_and_a_poison_event_releases_the_next(stack
 async def test_event_releases_the_semaphore_of_a_removed_subscription(stack: Stack) -> None:
     await subscribed(stack, "kept", "t.kept", "careful", params={"seconds": 60}, orderBy="data.key")
     first, second = [await published(stack.http, event("t.kept", {"key": "k", "n": n})) for n in range(2)]
-    await until_reacted(stack, first)
+    await reaction_id(stack, first)
     # the second waits for its turn; the intake had entered it in another lane too, for what was removed since
     semaphore_id = ordering_workflow_id("default", "removed", "=k")
     entry = SemaphoreRequest(
@@ -89,26 +97,14 @@ async def test_event_releases_the_semaphore_of_a_removed_subscription(stack: Sta
     await stack.http.post(f"/api/agent/runs/{build_reaction_id('default', first, 'kept')}/cancel")
 
 
-async def until_reacted(stack: Stack, event_id: str) -> None:
-    async with asyncio.timeout(20):
-        while not (await tree(stack.http, event_id))["reactions"]:
-            await asyncio.sleep(0.1)
-
-
 async def test_cancelled_or_terminated_holder_releases_its_semaphore(stack: Stack) -> None:
     await subscribed(stack, "stopped", "t.stopped", "careful", params={"seconds": 60}, orderBy="data.key")
     first, second, third = [await published(stack.http, event("t.stopped", {"key": "k", "n": n})) for n in range(3)]
 
-    async def reaction(event_id: str) -> str:
-        async with asyncio.timeout(20):
-            while not (reactions := (await tree(stack.http, event_id))["reactions"]):
-                await asyncio.sleep(0.1)
-        return str(reactions[0]["id"])
-
-    inside = await reaction(first)
+    inside = await reaction_id(stack, first)
     assert (await tree(stack.http, second))["reactions"] == [], "it waits for its turn"
     await stack.http.post(f"/api/agent/runs/{inside}/cancel")
-    inside = await reaction(second)
+    inside = await reaction_id(stack, second)
     waiting = stack.temporal.get_workflow_handle(build_workflow_id("default", third))
     await waiting.signal("cancel")
     async with asyncio.timeout(30):
@@ -119,7 +115,56 @@ async def test_cancelled_or_terminated_holder_releases_its_semaphore(stack: Stac
     semaphore = stack.temporal.get_workflow_handle(ordering_workflow_id("default", "stopped", "=k"))
     await semaphore.signal("release", build_workflow_id("default", second))
     last = await published(stack.http, event("t.stopped", {"key": "k", "n": 3}))
-    await stack.http.post(f"/api/agent/runs/{await reaction(last)}/cancel")
+    await stack.http.post(f"/api/agent/runs/{await reaction_id(stack, last)}/cancel")
     async with asyncio.timeout(20):
         assert (await semaphore.describe()).status is WorkflowExecutionStatus.RUNNING
         await semaphore.result()
+
+
+async def test_semaphore_releases_a_terminated_holder_while_events_keep_arriving(stack: Stack) -> None:
+    """A reaction inside was terminated; no news puts off the look at who is inside."""
+    await subscribed(stack, "steady", "t.steady", "careful", params={"seconds": 0.2}, orderBy="data.key")
+    await subscribed(stack, "steady", "t.steady", "careful", params={"seconds": 60}, orderBy="data.key")
+    first = await published(stack.http, event("t.steady", {"key": "k"}))
+    inside = await reaction_id(stack, first)
+    await subscribed(stack, "steady", "t.steady", "echo", orderBy="data.key")
+    await stack.temporal.get_workflow_handle(build_workflow_id("default", inside)).terminate()
+    coming = []
+    async with asyncio.timeout(45):
+        while True:
+            coming.append(await published(stack.http, event("t.steady", {"key": "k", "n": len(coming)})))
+            await asyncio.sleep(2)
+            found = await tree(stack.http, coming[0])
+            if found["reactions"] and found["reactions"][0]["status"] == "completed":
+                break
+    for one in coming:
+        await wait_until_settled(stack.http, one)
+
+
+async def test_self_published_event_acquires_no_semaphore(stack: Stack) -> None:
+    """It matches the filter of the subscription that published it, and is refused before it waits for anything."""
+    await subscribed(stack, "narcissus", "t.echoing", "echo", publishes="t.echoing", orderBy="subject")
+    began = asyncio.get_running_loop().time()
+    for _ in range(3):
+        found = await wait_until_settled(stack.http, await published(stack.http, event("t.echoing", subject="s")))
+        assert [one["status"] for one in found["reactions"]] == ["completed"]
+    assert asyncio.get_running_loop().time() - began < 20
+
+
+async def test_cancelled_event_releases_all_its_semaphores(stack: Stack) -> None:
+    for name in ("lane-a", "lane-b"):
+        await subscribed(stack, name, "t.lanes", "careful", params={"seconds": 60}, orderBy="subject")
+    first = await published(stack.http, event("t.lanes", subject="s"))
+    await until(lambda: _two_reactions(stack, first))
+    second = await published(stack.http, event("t.lanes", subject="s"))
+    await asyncio.sleep(0.5)
+    await stack.http.post(f"/api/agent/runs/{second}/cancel")
+    for reaction in (await tree(stack.http, first))["reactions"]:
+        await stack.http.post(f"/api/agent/runs/{reaction['id']}/cancel")
+    for name in ("lane-a", "lane-b"):
+        semaphore = stack.temporal.get_workflow_handle(ordering_workflow_id("default", name, "=s"))
+        await asyncio.wait_for(semaphore.result(), 30)
+
+
+async def _two_reactions(stack: Stack, event_id: str) -> bool:
+    return len((await tree(stack.http, event_id))["reactions"]) == 2

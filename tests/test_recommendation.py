@@ -1,20 +1,11 @@
-"""Choosing a pattern, seeing how things go, and the demo: through the front door and from a terminal."""
-
-import asyncio
-import json
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+"""The recommendation of a pattern, as a function and over HTTP."""
 
 import pytest
 
 from sevenfold.contracts.recommendation import ClientKind, Maturity, Situation, recommend
 from sevenfold.contracts.runs import Pattern
-from tests.support.receivers import SECRET, running_receiver
 from tests.support.stack import Stack
 
-SEVENFOLD = Path(sys.executable).with_name("sevenfold")
 RECOMMEND = "/api/agent/patterns/recommend"
 
 
@@ -83,65 +74,3 @@ async def test_recommendation_over_http(stack: Stack) -> None:
     assert {error["pointer"] for error in bad.json()["errors"]} == {"/client", "/durationSeconds"}
     unknown = await stack.http.post(RECOMMEND, json={}, params={"agent": "nobody"})
     assert unknown.status_code == 422
-
-
-async def test_statistics_count_runs_queues_and_deliveries(stack: Stack) -> None:
-    for _ in range(3):
-        await stack.query(agent="echo", params={"a": 1})
-    await stack.http.post("/api/agent/tasks", json={"task": "counted", "agent": "hopeless"})
-    async with running_receiver() as receiver:
-        webhook = {"webhookUrl": receiver.url("/counted"), "webhookSecret": SECRET}
-        await stack.query(agent="echo", **webhook)
-        await receiver.received("/counted")
-
-    def of(stats: dict[str, Any], **wanted: str) -> dict[str, Any]:
-        return next((one for one in stats["runs"] if wanted.items() <= one.items()), {"count": 0, "failed": 0})
-
-    async with asyncio.timeout(20):
-        while True:
-            stats = (await stack.http.get("/api/agent/stats", params={"hours": 1})).json()
-            asked = of(stats, pattern="synchronous", agent="echo", task="query")
-            failed = of(stats, pattern="polling", agent="hopeless", task="counted")
-            if asked["count"] >= 4 and failed["failed"] == 1 and stats["webhooks"]["delivered"]:
-                break
-            await asyncio.sleep(0.2)
-    assert failed["errorRate"] == 1.0
-    assert 0 < asked["p50"] <= asked["p95"] < 30
-    assert asked["errorRate"] == 0.0
-    queues = {queue["name"] for queue in stats["queues"]}
-    assert queues == {f"sevenfold{end}" for end in ("", "-batch", "-events", "-webhooks", "-brokers", "-streams")}
-    assert stats["webhooks"]["successRate"] is not None
-    assert (await stack.http.get("/api/agent/stats", params={"hours": 0})).status_code == 422
-
-
-def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(SEVENFOLD), *arguments], capture_output=True, text=True, timeout=90, stdin=subprocess.DEVNULL
-    )
-
-
-async def test_recommend_and_stats_commands(stack: Stack) -> None:
-    url = f"http://127.0.0.1:{stack.settings.port}"
-    done = await asyncio.to_thread(ran, "recommend", "--duration", "600", "--client", "legacy", "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["pattern"] == "polling"
-    shown = await asyncio.to_thread(ran, "recommend", "--agent", "echo", "--url", url)
-    assert shown.returncode == 0, shown.stderr
-    assert "POST /api/agent/" in shown.stdout
-    stats = await asyncio.to_thread(ran, "stats", "--once", "--url", url)
-    assert stats.returncode == 0, stats.stderr
-    assert "sevenfold-batch" in stats.stdout
-    away = await asyncio.to_thread(ran, "stats", "--once", "--url", "http://127.0.0.1:9")
-    assert away.returncode == 2
-    assert "make run" in away.stderr
-
-
-async def test_demo_runs_all_patterns_and_fails_without_a_server(stack: Stack) -> None:
-    """Against a running gateway; and what does not do what it should is told by the exit code."""
-    url = f"http://127.0.0.1:{stack.settings.port}"
-    done = await asyncio.to_thread(ran, "demo", "--url", url)
-    assert done.returncode == 0, done.stdout
-    assert done.stdout.count("done") == 7
-    broken = await asyncio.to_thread(ran, "demo", "--url", "http://127.0.0.1:9")
-    assert broken.returncode == 1
-    assert broken.stdout.count("failed") >= 7
