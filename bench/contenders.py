@@ -11,7 +11,8 @@ from bench.bare_client import DEFAULT, TUNED, TUNED_LOCAL, Variant, open_bare
 from bench.environment import peers_bin, redis_server
 from bench.harness import Call, Contender
 from bench.http_load import HttpClient
-from bench.processes import BIN, REPOSITORY, Child, free_ports, until
+from bench.ports import free_ports
+from bench.processes import BIN, REPOSITORY, Child, until
 from bench.sevenfold import BODY, Ports, run_sevenfold
 
 INLINE_OFF = {"SEVENFOLD_INLINE_START_SECONDS": "0"}

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bench.http_load import HttpClient
-from bench.processes import REPOSITORY, Child, free_ports, until
+from bench.ports import free_ports
+from bench.processes import REPOSITORY, Child, until
 
 
 @contextlib.asynccontextmanager

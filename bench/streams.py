@@ -18,7 +18,8 @@ from bench.environment import redis_server
 from bench.footprint import memory
 from bench.harness import quiet
 from bench.http_load import HttpClient
-from bench.processes import BIN, REPOSITORY, Child, free_ports, until
+from bench.ports import free_ports
+from bench.processes import BIN, REPOSITORY, Child, until
 from bench.sevenfold import Ports, Sevenfold, run_apart, run_sevenfold
 from bench.stream_load import Load, load, read
 from bench.stream_readers import Received

@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.stack import ROOT, free_port, http_client, make_settings, sevenfold, until_ready
+from bench.ports import free_port
+from tests.support.stack import ROOT, http_client, make_settings, sevenfold, until_ready
 
 EXAMPLE = ROOT / "examples" / "agents"
 COMMANDS = re.findall(

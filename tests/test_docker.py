@@ -26,10 +26,10 @@ import pytest
 import yaml
 from temporalio.envconfig import ClientConfig
 
+from bench.ports import free_port
 from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.embedded_flags import server_arguments
 from sevenfold.runtime.settings import Settings
-from tests.support.stack import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKER = ROOT / "docker"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from bench.ports import free_port
 from sevenfold.api.http.problems import ProblemType
 from sevenfold.contracts import agent_config, config
 from sevenfold.contracts.config import SevenfoldConfig
@@ -22,7 +23,7 @@ from sevenfold.runtime.settings import Settings
 from tests.support.markdown import Block, Page
 from tests.support.shell_pages import PageFailedError, Ran, run_blocks
 from tests.support.shown_answers import SHOWN, compare, expects_error
-from tests.support.stack import ROOT, Stack, free_port, running_stack
+from tests.support.stack import ROOT, Stack, running_stack
 
 SHELL = ("sh", "bash", "console")
 README = ROOT / "README.md"

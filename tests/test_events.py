@@ -9,6 +9,7 @@ from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent as OtherEvent
 
+from bench.server_sent_events import events as sse
 from tests.support import agents
 from tests.support.events import (
     EVENTS,
@@ -22,7 +23,6 @@ from tests.support.events import (
 )
 from tests.support.receivers import SECRET, running_receiver
 from tests.support.stack import Stack, another_api
-from tests.support.streams import events as sse
 
 
 async def test_event_is_accepted_once_in_every_content_mode(stack: Stack) -> None:

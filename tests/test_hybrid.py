@@ -7,11 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
+from bench.server_sent_events import events as sse
 from sevenfold.contracts.hybrid import Estimate, EstimateBasis, Route, choose_route
 from tests.support.agents import CALLS
 from tests.support.receivers import SECRET, running_receiver
 from tests.support.stack import Stack, running_stack
-from tests.support.streams import events as sse
 
 HYBRID = "/api/agent/hybrid"
 

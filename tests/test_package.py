@@ -16,9 +16,10 @@ import httpx
 import pytest
 
 import sevenfold as package
+from bench.ports import free_port
 from sevenfold.adapters.agents.loading import AgentLoadError, load_agents
 from sevenfold.contracts.agent_config import PythonAgentConfig
-from tests.support.stack import ROOT, Sevenfold, free_port, until_ready
+from tests.support.stack import ROOT, Sevenfold, until_ready
 
 BIN = Path(sys.executable).parent  # not resolved: the virtual environment's own
 

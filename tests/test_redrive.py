@@ -3,11 +3,11 @@
 import asyncio
 from pathlib import Path
 
+from bench.server_sent_events import events as stream_events
 from tests.support.events import EVENTS, LETTERS, event, published, subscribed, wait_until_settled
 from tests.support.processes import until
 from tests.support.receivers import SECRET, running_receiver
 from tests.support.stack import running_stack
-from tests.support.streams import events as stream_events
 
 
 async def test_redriven_reaction_publishes_streams_and_delivers_again(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from bench.ports import free_port
+from bench.server_sent_events import Event, events
 from sevenfold.runtime.settings import Settings
 from tests.support.processes import EmbeddedTemporalOnly, until
 from tests.support.redis_server import RedisServer, redis_server
@@ -22,14 +24,13 @@ from tests.support.stack import (
     Stack,
     children_of,
     environment,
-    free_port,
     http_client,
     make_settings,
     running_stack,
     sevenfold,
     until_ready,
 )
-from tests.support.streams import Event, events, indexes, last_index, read, started, text_of
+from tests.support.streams import indexes, last_index, read, started, text_of
 from tests.test_startup import refused
 
 LONG_ANSWER = [f"word{number} " for number in range(1, 61)]

@@ -123,7 +123,7 @@ async def _percent(stack: Stack, run_id: str) -> bool:
 
 
 async def read_run(stack: Stack, run_id: str) -> str:
-    from tests.support.streams import events as parsed  # noqa: PLC0415
+    from bench.server_sent_events import events as parsed  # noqa: PLC0415
 
     async with stack.http.stream("GET", f"/api/agent/runs/{run_id}/stream") as answer:
         return text_of([event async for event in parsed(answer)])

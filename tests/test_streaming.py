@@ -11,11 +11,12 @@ import pytest
 from temporalio.bridge.proto.workflow_activation import InitializeWorkflow, WorkflowActivation
 from temporalio.contrib.workflow_streams import WorkflowStreamClient
 
+from bench.server_sent_events import Event, events
 from tests.support.agents import CALLS, CLEANED_UP
 from tests.support.processes import until
 from tests.support.redis_server import redis_server
 from tests.support.stack import Stack, another_api, running_stack
-from tests.support.streams import Event, events, indexes, last_index, read, started, text_of
+from tests.support.streams import indexes, last_index, read, started, text_of
 
 FIFTY = [f"word{number} " for number in range(1, 51)]
 WHOLE = "".join(FIFTY)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sevenfold.contracts.subscriptions import MAX_REGISTRY_BYTES, registry_workflow_id
+from sevenfold.contracts.subscriptions import MAX_REGISTRY_BYTES
 from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.startup import StartupError
 from tests.support.agents import SEEN
@@ -88,21 +88,6 @@ async def test_subscription_change_takes_effect_within_a_second_in_every_process
         await api.http.delete(f"{SUBSCRIPTIONS}/soon")
         await asyncio.sleep(1)
         assert (await wait_until_settled(stack.http, await published(stack.http, event("t.soon"))))["reactions"] == []
-
-
-async def test_registry_continues_as_new_and_keeps_its_subscriptions(stack: Stack) -> None:
-    """The workflow that keeps them begins anew in between."""
-    handle = stack.temporal.get_workflow_handle(registry_workflow_id("default"))
-    await stack.http.put(f"{SUBSCRIPTIONS}/stays", json=TERMS)
-    began_as = (await handle.describe()).run_id
-    async with asyncio.timeout(180):
-        while (await handle.describe()).run_id == began_as:
-            for number in range(25):
-                changed = {**TERMS, "params": {"n": number}}
-                assert (await stack.http.put(f"{SUBSCRIPTIONS}/changes", json=changed)).status_code in (200, 201)
-    listed = {one["name"]: one for one in (await stack.http.get(SUBSCRIPTIONS)).json()["items"]}
-    assert listed["stays"]["task"] == "work"
-    assert listed["changes"]["params"] == {"n": 24}
 
 
 async def test_subscriptions_beyond_the_size_limit_are_refused(stack: Stack) -> None:

@@ -19,7 +19,8 @@ from bench.faults.agents import JOURNAL
 from bench.faults.brokers import IN_TYPE, INBOUND, OUT_TYPE, OUTBOUND
 from bench.faults.flaky_proxy import FlakyProxy, flaky_proxy
 from bench.faults.ledger import Ledger
-from bench.faults.parts import Part, free_port
+from bench.faults.parts import Part
+from bench.ports import free_port
 from bench.processes import REPOSITORY
 from sevenfold.runtime.embedded import find_binary
 from sevenfold.runtime.embedded_flags import ENVIRONMENT, server_arguments

@@ -10,7 +10,7 @@ from bench.faults.agents import pieces_of
 from bench.faults.doors import KEY, check_refusal, outcome_of, problem_in
 from bench.faults.ledger import DoubledError, LostError, RefusedError, Run
 from bench.faults.patterns import World, check
-from tests.support.streams import Event, events
+from bench.server_sent_events import Event, events
 
 # So many connections the reader cuts himself.
 _CUT = 0.3

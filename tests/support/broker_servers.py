@@ -16,7 +16,8 @@ from pathlib import Path
 import confluent_kafka
 import pytest
 
-from tests.support.stack import ROOT, free_port
+from bench.ports import free_port
+from tests.support.stack import ROOT
 
 _LOOPBACK = "127.0.0.1"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.stack import free_port
+from bench.ports import free_port
 
 BUCKET = "sevenfold-payloads"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stack import free_port
+from bench.ports import free_port
 
 PASSWORD = "a-redis-password"
 

@@ -1,9 +1,7 @@
 """The product as tests run it: in this process on free ports, or as processes of its own that can be killed."""
 
 import asyncio
-import itertools
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -17,6 +15,7 @@ import httpx
 from pydantic import SecretStr
 from temporalio.client import Client
 
+from bench.ports import free_port
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.api.app import build_gateway, create_app, serve
 from sevenfold.api.dependencies import Gateway
@@ -58,23 +57,6 @@ CONFIG = "\n".join(
         )
     ]
 )
-
-
-# Below those that the kernel gives to outgoing connections, any of which could take a port between its choice and its
-# use; and apart for each process of a test run.
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_PORTS = itertools.cycle(range(20_000 + 3_000 * (_WORKER % 4), 23_000 + 3_000 * (_WORKER % 4)))
-for _ in range(random.randrange(3_000)):
-    next(_PORTS)
-
-
-def free_port() -> int:
-    """A port that nobody has."""
-    for port in _PORTS:
-        with socket.socket() as sock, suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("the ports never end")
 
 
 def make_settings(directory: Path, *, more_config: str = "", **changes: object) -> Settings:

@@ -1,45 +1,9 @@
 """Reads streams as a client does, with a parser of the tests' own."""
 
-import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
-
 import httpx
 
+from bench.server_sent_events import Event, events
 from tests.support.stack import Stack
-
-
-@dataclass(frozen=True)
-class Event:
-    """A server-sent event."""
-
-    name: str
-    data: dict[str, Any]
-    id: str | None
-
-    @property
-    def is_chunk(self) -> bool:
-        return self.name == "message" and "chunk" in self.data
-
-
-async def events(answer: httpx.Response) -> AsyncIterator[Event]:
-    """As the WHATWG describes it; comments and `retry` are left out."""
-    name, data, identity = "message", [], None
-    async for line in answer.aiter_lines():
-        if not line:
-            if data:
-                yield Event(name, json.loads("\n".join(data)), identity)
-            name, data, identity = "message", [], None
-        elif not line.startswith(":"):
-            field, _, value = line.partition(": ")
-            match field:
-                case "event":
-                    name = value
-                case "data":
-                    data.append(value)
-                case "id":
-                    identity = value
 
 
 async def started(stack: Stack, query: str = "hi", *, api: httpx.AsyncClient | None = None, **body: object) -> str:
