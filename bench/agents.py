@@ -63,7 +63,7 @@ async def speaking(request: Any) -> AsyncIterator[AgentEvent]:
 
 
 async def telling(request: Any) -> AsyncIterator[AgentEvent]:
-    """Answer at once with the moment of that, so that whoever is told knows how late."""
+    """Answer at once with the current time, so that the recipient can compute the delay."""
     yield Reply(response="ok", data={"done": time.time()})
 
 

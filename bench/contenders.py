@@ -87,7 +87,7 @@ async def _celery(stage: Stage) -> AsyncIterator[Call]:
         tasks = Child(worker, log=stage.work / "celery.log", environment=environment, cwd=REPOSITORY)
         stack.push_async_callback(tasks.stop)
         argv = _uvicorn(commands, "bench.peers.celery_app:app", port)
-        yield await stack.enter_async_context(_client(stage, "celery-door", argv, port, environment))
+        yield await stack.enter_async_context(_client(stage, "celery-api", argv, port, environment))
 
 
 @contextlib.asynccontextmanager
@@ -95,7 +95,7 @@ async def _dbos(stage: Stage) -> AsyncIterator[Call]:
     port = free_ports(1)[0]
     argv = _uvicorn(await peers_bin(), "bench.peers.dbos_app:app", port)
     environment = {"BENCH_DBOS_FILE": str(stage.work / "dbos.sqlite")}
-    async with _client(stage, "dbos-door", argv, port, environment) as call:
+    async with _client(stage, "dbos-api", argv, port, environment) as call:
         yield call
 
 

@@ -60,7 +60,7 @@ class Ports:
 
 @dataclass
 class Sevenfold:
-    """One running `sevenfold dev`. `seconds` is the time from its start until it said that it is ready."""
+    """One running `sevenfold dev`. `seconds` is the time from its start until it was ready."""
 
     child: Child
     http_client: HttpClient
@@ -101,7 +101,7 @@ async def run_sevenfold(
 
 @dataclass(frozen=True)
 class Apart:
-    """A worker and an API that share nothing but the Temporal server (and a Redis, if they were told of one)."""
+    """A worker and an API that share nothing but the Temporal server (and a Redis, if they have one)."""
 
     worker: Child
     api: Child

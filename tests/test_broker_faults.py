@@ -82,7 +82,7 @@ async def test_connector_killed_between_start_and_acknowledgement_duplicates_not
             async with stalling_proxy(address, mark.encode()) as proxy:
                 with sevenfold("connect", mine, TEMPORAL_ADDRESS=proxy.address) as connector:
                     await until(client.ready, seconds=60)
-                    await asyncio.sleep(2)  # it reads who is subscribed, and says that it lives
+                    await asyncio.sleep(2)  # it reads the subscriptions and reports its heartbeat
                     await send(client, mark)
                     await asyncio.wait_for(proxy.stalled.wait(), 90)
                     await until(lambda: count_started(temporal, mark), seconds=60)

@@ -116,7 +116,7 @@ async def test_client_disconnect_does_not_cancel_the_run(stack: Stack) -> None:
 
 
 async def test_worker_ends_an_attempt_at_the_deadline_of_the_run(stack: Stack) -> None:
-    """The worker itself ends it, and does not wait to be told by the server."""
+    """The worker ends the attempt itself, without waiting for the server."""
     started_at = time.monotonic()
     answer = await stack.query(agent="careful", params={"seconds": 60}, timeout=3)
     assert answer.status_code == 504

@@ -78,7 +78,7 @@ async def open_circuit(stack: Stack, upstream: Receiver, agent: str) -> None:
 
 
 async def until_waiting(stack: Stack, run_id: str) -> dict[str, Any]:
-    """The run, once it says why it waits."""
+    """The run, once it shows why it waits."""
     async with asyncio.timeout(10):
         while (run := await stack.run(run_id))["waiting"] is None:
             await asyncio.sleep(0.05)

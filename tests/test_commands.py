@@ -34,7 +34,7 @@ async def test_recommend_and_stats_commands(stack: Stack) -> None:
 
 
 async def test_demo_runs_all_patterns_and_fails_without_a_server(stack: Stack) -> None:
-    """Against a running gateway; and what does not do what it should is told by the exit code."""
+    """Against a running gateway; a pattern that fails makes the exit code 1."""
     url = f"http://127.0.0.1:{stack.settings.port}"
     done = await asyncio.to_thread(ran, "demo", "--url", url)
     assert done.returncode == 0, done.stdout

@@ -69,7 +69,7 @@ async def test_stopping_worker_hands_over_unfinished_calls(tmp_path: Path) -> No
             await until(lambda: journal.exists())
             await asyncio.sleep(0.7)
             assert await asyncio.to_thread(first.terminate) == 0
-            assert "cleaned up" in journal.read_text(), "the agent was told"
+            assert "cleaned up" in journal.read_text(), "the agent received the cancellation"
             assert (await http.get(f"/api/agent/runs/{accepted.json()['queryId']}")).json()["status"] == "processing"
             second = processes.enter_context(sevenfold("worker.py", settings, **env))
             assert (await until_ended(http, accepted.json()["queryId"]))["status"] == "completed"

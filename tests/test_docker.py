@@ -255,7 +255,7 @@ def test_service_has_health_check_and_stop_grace_period(name: str):
     assert service["restart"] == "unless-stopped"
     assert service["stop_grace_period"]
     if name == "worker":
-        # docker/README.md, "Health", says why.
+        # The reason is in docker/README.md, "Health".
         assert service["healthcheck"] == {"disable": True}
     elif name == "api":
         assert "healthcheck" not in service  # the image's own
@@ -355,7 +355,7 @@ def test_shell_of_one_shot_services_parses():
 
 @pytest.fixture(scope="module")
 def temporal() -> Iterator[tuple[int, int]]:
-    """A server of the cluster's version: the ports of its gRPC and its HTTP door."""
+    """A server of the cluster's version: its gRPC and HTTP ports."""
     port, http = free_port(), free_port()
     command = [BIN / "temporal", "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--log-level", "never"]
     server = subprocess.Popen([*command, "--port", str(port), "--http-port", str(http)])

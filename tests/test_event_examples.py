@@ -1,4 +1,4 @@
-"""The article's two stories, as examples/events tells them, by its own commands; and the document of all events."""
+"""The article's two stories by the commands of examples/events, and the AsyncAPI document."""
 
 import json
 import re

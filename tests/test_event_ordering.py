@@ -74,7 +74,7 @@ async def test_event_releases_the_semaphore_of_a_removed_subscription(stack: Sta
     await subscribed(stack, "kept", "t.kept", "careful", params={"seconds": 60}, orderBy="data.key")
     first, second = [await published(stack.http, event("t.kept", {"key": "k", "n": n})) for n in range(2)]
     await reaction_id(stack, first)
-    # the second waits for its turn; the intake had entered it in another lane too, for what was removed since
+    # the second waits; ingest had also queued it at the semaphore of a subscription that was removed since
     semaphore_id = ordering_workflow_id("default", "removed", "=k")
     entry = SemaphoreRequest(
         semaphore=SemaphoreRef(id=semaphore_id, capacity=1, is_ordered=True),
@@ -122,7 +122,7 @@ async def test_cancelled_or_terminated_holder_releases_its_semaphore(stack: Stac
 
 
 async def test_semaphore_releases_a_terminated_holder_while_events_keep_arriving(stack: Stack) -> None:
-    """A reaction inside was terminated; no news puts off the look at who is inside."""
+    """A holder was terminated; arriving events do not postpone the check of the holders."""
     await subscribed(stack, "steady", "t.steady", "careful", params={"seconds": 0.2}, orderBy="data.key")
     await subscribed(stack, "steady", "t.steady", "careful", params={"seconds": 60}, orderBy="data.key")
     first = await published(stack.http, event("t.steady", {"key": "k"}))
@@ -152,16 +152,16 @@ async def test_self_published_event_acquires_no_semaphore(stack: Stack) -> None:
 
 
 async def test_cancelled_event_releases_all_its_semaphores(stack: Stack) -> None:
-    for name in ("lane-a", "lane-b"):
-        await subscribed(stack, name, "t.lanes", "careful", params={"seconds": 60}, orderBy="subject")
-    first = await published(stack.http, event("t.lanes", subject="s"))
+    for name in ("turns-a", "turns-b"):
+        await subscribed(stack, name, "t.two-orders", "careful", params={"seconds": 60}, orderBy="subject")
+    first = await published(stack.http, event("t.two-orders", subject="s"))
     await until(lambda: _two_reactions(stack, first))
-    second = await published(stack.http, event("t.lanes", subject="s"))
+    second = await published(stack.http, event("t.two-orders", subject="s"))
     await asyncio.sleep(0.5)
     await stack.http.post(f"/api/agent/runs/{second}/cancel")
     for reaction in (await tree(stack.http, first))["reactions"]:
         await stack.http.post(f"/api/agent/runs/{reaction['id']}/cancel")
-    for name in ("lane-a", "lane-b"):
+    for name in ("turns-a", "turns-b"):
         semaphore = stack.temporal.get_workflow_handle(ordering_workflow_id("default", name, "=s"))
         await asyncio.wait_for(semaphore.result(), 30)
 

@@ -1,4 +1,4 @@
-"""Events through the front door: accepted once, reacted to, passed on, and looked at."""
+"""Events over HTTP: accepted once, reacted to, derived, listed."""
 
 import asyncio
 from typing import Any
@@ -26,7 +26,7 @@ from tests.support.stack import Stack, another_api
 
 
 async def test_event_is_accepted_once_in_every_content_mode(stack: Stack) -> None:
-    """Structured, in binary mode, in a batch and to two doors: one run."""
+    """Structured, in binary mode, in a batch and to two APIs: one run."""
     other = OtherEvent({"id": "once", "source": "/tests/once", "type": "t.once", "specversion": "1.0"}, {"a": 1})
     structured, binary = to_structured_event(other, JSONFormat()), to_binary_event(other, JSONFormat())
     batch = b"[" + bytes(structured.body) + b"," + bytes(structured.body) + b"]"
@@ -199,7 +199,7 @@ async def test_agent_derives_many_events_or_none(stack: Stack) -> None:
 
 
 async def test_event_loops_stop(stack: Stack) -> None:
-    """One that triggers itself, two that trigger each other, and one that says it may."""
+    """An event that triggers itself, two that trigger each other, and a loop that is allowed explicitly."""
     await subscribed(stack, "self", "t.self", publishes="t.self")
     found = await wait_until_settled(stack.http, await published(stack.http, event("t.self")))
     (once,) = by_subscription(found)["self"]["published"]
@@ -263,12 +263,12 @@ async def test_dead_letter_is_redriven(stack: Stack, tmp_path: Any) -> None:
 
 async def test_reaction_result_is_delivered_to_a_webhook(stack: Stack) -> None:
     async with running_receiver() as receiver:
-        webhook = {"webhookUrl": receiver.url("/told"), "webhookSecret": SECRET}
-        await subscribed(stack, "told", "t.told", "witness", **webhook)
-        shown = (await stack.http.get("/api/agent/subscriptions/told")).text
+        webhook = {"webhookUrl": receiver.url("/reaction"), "webhookSecret": SECRET}
+        await subscribed(stack, "delivered", "t.delivered", "witness", **webhook)
+        shown = (await stack.http.get("/api/agent/subscriptions/delivered")).text
         assert SECRET not in shown
-        found = await wait_until_settled(stack.http, await published(stack.http, event("t.told", {"n": 1})))
-        (post,) = await receiver.received("/told")
+        found = await wait_until_settled(stack.http, await published(stack.http, event("t.delivered", {"n": 1})))
+        (post,) = await receiver.received("/reaction")
         post.check()
         assert post.json["reactionId"] == found["reactions"][0]["id"]
         assert post.json["result"]["data"]["seen"] == {"n": 1}

@@ -153,10 +153,15 @@ FAILURES: list[tuple[str, Answer, type[AgentError], str]] = [
     ("a bad percent", streams(*events({"percent": 120})), AgentUnavailable, "percent"),
     ("silent at once", hangs, AgentUnavailable, "silent"),
     ("silent in the middle", streams(*events({"text": "a"}), hangs=20), AgentUnavailable, "silent"),
-    ("told, to try again", streams(*events({"error": {"status": 503}})), AgentUnavailable, "503"),
-    ("told, to wait", streams(*events({"error": {"status": 429, "retryAfter": 3}})), AgentRateLimited, "fewer"),
-    ("told, for good", streams(*events({"error": {"status": 422, "detail": "bad"}})), AgentRejected, "bad"),
-    ("told as text", streams(*events({"error": "boom"})), AgentUnavailable, "500"),
+    ("error, retryable", streams(*events({"error": {"status": 503}})), AgentUnavailable, "503"),
+    (
+        "error, rate limited",
+        streams(*events({"error": {"status": 429, "retryAfter": 3}})),
+        AgentRateLimited,
+        "fewer",
+    ),
+    ("error, permanent", streams(*events({"error": {"status": 422, "detail": "bad"}})), AgentRejected, "bad"),
+    ("error as text", streams(*events({"error": "boom"})), AgentUnavailable, "500"),
 ]
 
 

@@ -218,7 +218,7 @@ async def test_connection_stays_usable_after_a_refused_body(limited: Stack) -> N
 
 
 async def test_connections_beyond_the_limit_are_refused(limited: Stack) -> None:
-    """Idle ones make room; where all are busy, others are told so, and health still answers."""
+    """Idle connections make room. While all are busy, new ones get an error and /health still answers."""
     idle = [await asyncio.open_connection("127.0.0.1", limited.settings.port) for _ in range(30)]
     for reader, writer in idle:
         writer.write(GET)

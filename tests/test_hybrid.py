@@ -115,7 +115,7 @@ async def test_invalid_hybrid_request_names_the_field(stack: Stack, body: dict[s
 
 
 async def test_hybrid_combines_sync_and_queue(stack: Stack) -> None:
-    """The article's first combination: the same door for both, and Prefer says how long to wait."""
+    """The article's first combination: one endpoint for both, and Prefer limits the wait."""
     short, long = await asyncio.gather(
         ask(stack, agent="echo"), ask(stack, params={"seconds": 60}, durationEstimate=60)
     )
@@ -148,7 +148,7 @@ async def test_hybrid_streams_long_work(stack: Stack) -> None:
 
 
 async def test_failed_webhook_falls_back_to_polling(stack: Stack) -> None:
-    """The receiver never takes it; the poller is told so, and has the result here."""
+    """The receiver never accepts the delivery; polling shows that, and the result."""
     async with running_receiver([500] * 10) as receiver:
         webhook = {"webhookUrl": receiver.url("/fallback"), "webhookSecret": SECRET}
         answer = await ask(stack, agent="echo", durationEstimate=60, **webhook)

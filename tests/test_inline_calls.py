@@ -82,7 +82,7 @@ async def test_activity_adopts_the_inline_call_instead_of_calling_again(stack: S
 
 
 class Counting:
-    """Says which attempt it is."""
+    """Replies with the number of the attempt."""
 
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
         yield Reply(data={"attempt": request.attempt})
@@ -103,7 +103,7 @@ async def test_endless_text_is_rejected(stack: Stack) -> None:
 
 
 async def test_lost_inline_call_counts_as_an_attempt(stack: Stack) -> None:
-    """So that its readers are told to forget what they may have heard of it."""
+    """Its readers get a reset, since they may have received a part of the lost attempt."""
     lost = call().model_copy(update={"started_inline": True})
     outcome = await environment_of(stack).run(calls_of(stack, Counting()).call_agent, lost)
     assert outcome.reply.data == {"attempt": 2}

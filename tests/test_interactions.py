@@ -1,4 +1,4 @@
-"""Every run's end as an event, for all patterns; and the article's customer support, as examples/support tells it."""
+"""The interaction event of every pattern, and the article's customer support of examples/support."""
 
 import asyncio
 import json

@@ -33,6 +33,9 @@ class Processes:
         assert answer.status_code == 202, answer.text
         return str(answer.json()["taskId"])
 
+    async def status(self, run_id: str) -> str:
+        return str((await self.http.get(f"/api/agent/tasks/{run_id}")).json()["status"])
+
     async def query(self, **body: object) -> httpx.Response:
         return await self.http.post("/api/agent/query", json={"query": "hi", "agent": "served", **body})
 
@@ -121,7 +124,7 @@ async def test_all_processes_share_one_circuit(tmp_path: Path) -> None:
         await until(running.closed, 40)
         for run_id in ids:
             async with asyncio.timeout(40):
-                while (await running.http.get(f"/api/agent/tasks/{run_id}")).json()["status"] == "processing":
+                while await running.status(run_id) in ("queued", "processing"):
                     await asyncio.sleep(0.2)
         assert (await running.query()).status_code == 200
 
@@ -145,9 +148,9 @@ async def test_killed_probing_worker_does_not_leave_the_circuit_half_open(tmp_pa
             worker.kill()
         running.upstream.by_path["/run"] = OK
         with sevenfold("worker", running.settings, TEMPORAL_ADDRESS=f"127.0.0.1:{running.settings.temporal_port}"):
-            async with asyncio.timeout(45):  # well below the patience with a probe that says nothing
+            async with asyncio.timeout(45):  # well below the time limit of a silent probe
                 for run_id in ids:
-                    while (await running.http.get(f"/api/agent/tasks/{run_id}")).json()["status"] != "completed":
+                    while await running.status(run_id) != "completed":
                         await asyncio.sleep(0.3)
             await until(running.closed)
 
@@ -174,9 +177,9 @@ class Busy:
 async def all_completed(running: Processes, ids: list[str], seconds: float) -> None:
     async with asyncio.timeout(seconds):
         for run_id in ids:
-            while (state := (await running.http.get(f"/api/agent/tasks/{run_id}")).json())["status"] == "processing":
+            while (status := await running.status(run_id)) in ("queued", "processing"):
                 await asyncio.sleep(0.2)
-            assert state["status"] == "completed"
+            assert status == "completed"
 
 
 async def test_max_concurrency_holds_across_workers(tmp_path: Path) -> None:

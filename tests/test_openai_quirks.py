@@ -1,6 +1,6 @@
 """Quirks of servers that speak OpenAI's protocol, more or less: vLLM, Ollama, Mistral, LiteLLM, llama.cpp, Azure.
 
-Each has its right value: the answer that the user has paid for, or an error that says what is wrong. In no case an
+Each has its right value: the answer that the user has paid for, or an error that names what is wrong. In no case an
 empty answer that looks like a success.
 """
 

@@ -15,7 +15,7 @@ from sevenfold.adapters.outbound.guarded_http import guarded_client
 from sevenfold.adapters.outbound.urls import check_url
 from tests.support.outbound_peers import Resolver, answers, falls_out_of_tls, peer, redirects, resets, tls_for
 
-# To load it anew for each of a hundred clients takes longer than all the rest.
+# Loading it again for each of a hundred clients takes longer than the rest of the tests.
 TRUST = httpx.create_ssl_context()
 
 METADATA = "169.254.169.254"

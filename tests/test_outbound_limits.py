@@ -184,7 +184,7 @@ async def test_hanging_resolver_is_bounded() -> None:
 
 
 async def test_pauses_of_the_reader_do_not_truncate() -> None:
-    """Time runs out meanwhile, which the next reading tells, and not the pause."""
+    """The time limit passes during the pause; the next read raises, the pause itself does not."""
     async with (
         peer(drips()) as host,
         guarded_client(allow_loopback=True, timeout=4) as hasty,

@@ -1,4 +1,4 @@
-"""Pattern 5 through the front door."""
+"""Pattern 5 over HTTP."""
 
 import asyncio
 import time
@@ -97,7 +97,7 @@ async def test_retry_after_follows_the_expected_remaining_time(stack: Stack) -> 
                 done = answer.json()["progress"]
         rest = (100 - done) / done
         expected = int(answer.headers["Retry-After"])
-        # nobody is told to stay away for longer than a minute
+        # Retry-After is a minute at most
         assert min(60, (asked - after) * rest) - 2 <= expected <= (time.monotonic() - before) * rest + 2
     await stack.http.post(f"/api/agent/runs/{task_id}/cancel")
     assert (await until_final(stack, task_id))["status"] == "cancelled"

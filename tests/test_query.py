@@ -1,4 +1,4 @@
-"""Pattern 1 through the front door."""
+"""Pattern 1 over HTTP."""
 
 import asyncio
 from dataclasses import replace
@@ -158,7 +158,7 @@ async def test_blocking_agent_function_does_not_block_others(stack: Stack) -> No
         while not (items := (await stack.http.get("/api/agent/runs", params=which)).json()["items"]):
             await asyncio.sleep(0.1)
     (open_run,) = items
-    assert (await stack.run(open_run["id"]))["progress"] is None, "it tells none"
+    assert (await stack.run(open_run["id"]))["progress"] is None, "the agent reports no progress"
     quick = [await stack.query(agent="echo") for _ in range(5)]
     assert not slow.done()
     assert {answer.status_code for answer in quick} == {200}

@@ -1,4 +1,4 @@
-"""Pattern 2 through the front door."""
+"""Pattern 2 over HTTP."""
 
 import asyncio
 import json
@@ -229,7 +229,7 @@ async def test_job_estimate_follows_measured_durations(stack: Stack) -> None:
     first = await stack.http.post(JOBS, json={"task": "estimated", "agent": "item", "data": {"items": ["slow"] * 20}})
     assert first.json()["estimatedTime"] == "unknown"
     await until_ended(stack, first.json()["jobId"])
-    # This process remembers for half a minute what it was told; another has not asked yet.
+    # This process caches statistics for half a minute; another one has none yet.
     work = TaskKind("default", "item", "estimated")
     async with asyncio.timeout(20):  # visibility lags
         while (seconds := (await Durations(stack.temporal, {}).get_stats(work)).item_seconds) is None:

@@ -1,4 +1,4 @@
-"""What the client library of Redis does to those who are told to end."""
+"""How the Redis client library handles cancellation."""
 
 import asyncio
 import random

@@ -11,7 +11,7 @@ from tests.support.stack import running_stack
 
 
 async def test_redriven_reaction_publishes_streams_and_delivers_again(tmp_path: Path) -> None:
-    """What it says, publishes and delivers is not taken for what its first life said."""
+    """Its chunks, events and deliveries are not mistaken for those of its first execution."""
     flag = tmp_path / "well"
     (tmp_path / "moody.py").write_text(
         "from pathlib import Path\n"
@@ -50,4 +50,6 @@ async def test_redriven_reaction_publishes_streams_and_delivers_again(tmp_path: 
             "GET", f"/api/agent/runs/{reaction}/stream", headers={"Last-Event-ID": "2"}
         ) as answer:
             read = [one async for one in stream_events(answer)]
-        assert any(one.data.get("reset") for one in read), "who had a part of the first life begins anew"
+        assert any(one.data.get("reset") for one in read), (
+            "a reader that had a part of the first execution gets a reset"
+        )

@@ -42,7 +42,7 @@ def files(stack: Stack) -> list[Path]:
     return [path for path in (stack.settings.data_dir / "payloads").rglob("*") if path.is_file()]
 
 
-# The door's limit is 10 MB; from 8 MB on an object goes in parts.
+# The API's limit is 10 MB; from 8 MB on an object is uploaded in parts.
 @pytest.mark.parametrize("size", [1_000_000, 9_900_000])
 async def test_large_query_is_answered_and_stored_in_the_bucket(tmp_path: Path, s3: S3, size: int) -> None:
     async with running_stack(tmp_path, payloads_s3_bucket=BUCKET) as stack:

@@ -1,4 +1,4 @@
-"""The simulator: it says exactly what it is told to, in the time and with the failures that it is told to."""
+"""The simulator agent: text, duration and failures as its params request."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What keeps it from starting is said in one message that tells what to do; nothing half-started stays behind."""
+"""A failed start prints one message with the remedy, and leaves no process behind."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from tests.support.stack import ROOT, children_of, environment, make_settings, s
 
 
 def refused(command: str, environ: dict[str, str], cwd: Path) -> str:
-    """Runs a command that must not start; what it said."""
+    """Runs a command that must not start; returns its output."""
     done = subprocess.run(
         [str(Path(sys.executable).parent / "sevenfold"), command],
         env=environ,

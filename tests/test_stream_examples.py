@@ -82,7 +82,7 @@ class Server:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # A task of our own: the streams' would tell the loop of its cancellation as of a fault.
+        # A task of our own: the stream's own task would report its cancellation to the loop as an error.
         connection = asyncio.create_task(self._serve(reader, writer))
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)
@@ -197,7 +197,7 @@ def again_and_again() -> Iterator[Limit]:
 
 
 class Scripted(Server):
-    """Answers what it was told to, one answer after the other, in pieces of so many bytes. One that ends with the
+    """Sends scripted answers, one after the other, in pieces of so many bytes. One that ends with the
     comment `stays open` does.
     """
 
@@ -248,7 +248,7 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
 
 @pytest.fixture(params=["python", "javascript"])
 def listen(request: pytest.FixtureRequest) -> Listen:
-    """Has a reader ask a server: `listen(server, body, stop_after=…, patience=…, silence=…)`. What it tells comes
+    """Has a reader ask a server: `listen(server, body, stop_after=…, patience=…, silence=…)`. Its callbacks come
     back as (kind, data), a failure as the kind `error`.
     """
     if request.param == "python":
@@ -297,9 +297,9 @@ async ([body, { stop_after, ...options }]) => {
     const bytes = answer.ok && answer.body.pipeThrough(new TransformStream({ transform: split }));
     return bytes ? Object.defineProperty(answer, "body", { value: bytes }) : answer;
   };
-  const said = [];
+  const calls = [];
   let path;
-  const note = (kind) => (data) => said.push([kind, data]);
+  const note = (kind) => (data) => calls.push([kind, data]);
   await readStream("/api/agent/stream", body, {
     ...options,
     onOpen: ({ location }) => (path = location),
@@ -312,7 +312,7 @@ async ([body, { stop_after, ...options }]) => {
     onDone: note("done"),
     onError: note("error"),
   });
-  return said;
+  return calls;
 }
 """
 

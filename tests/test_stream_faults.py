@@ -75,7 +75,7 @@ def body(journal: Path, hold: Path) -> dict[str, Any]:
 
 
 async def read_until_cut(http: httpx.AsyncClient, journal: Path, cut: Any) -> tuple[str, list[Event]]:
-    """Starts a stream; `cut()` is called after 20 chunks, and the agent says few more before that. Returns the id,
+    """Starts a stream; `cut()` is called after 20 chunks, and the agent sends few more before that. Returns the id,
     and what was read when the connection broke or ended.
     """
     found: list[Event] = []

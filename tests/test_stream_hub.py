@@ -11,10 +11,10 @@ from tests.support.stack import Stack
 
 
 class Silent:
-    """A publisher that is heard elsewhere."""
+    """A publisher whose chunks the test appends itself."""
 
     def want(self) -> None:
-        """Nothing to write: the test says what was published."""
+        """Does nothing: the test appends the chunks."""
 
 
 async def test_hub_awaits_the_outcome_only_after_its_publisher_detached(stack: Stack) -> None:

@@ -35,7 +35,7 @@ async def segments(stack: Stack, run_id: str) -> int:
 
 
 async def test_stream_continues_in_a_new_segment_at_the_signal_limit(short: Stack) -> None:
-    """Followed elsewhere while it is said, by two readers, one of whom is cut and comes back; read again later."""
+    """Two readers in another process follow it live, one reconnects after a cut; it is read again later."""
     async with another_api(short) as api:
         stream_id = await started(api, **BODY)
         whole = asyncio.create_task(read(api.http, stream_id))
@@ -82,7 +82,7 @@ async def events(stack: Stack, run_id: str) -> int:
 
 
 async def test_run_without_readers_publishes_nothing(stack: Stack) -> None:
-    """What its agent says stays in the worker, and the result is the stream."""
+    """The agent's chunks stay in the worker, and the result is the stream."""
     params = {"seconds": 4, "steps": 40, "text": EXPECTED_TEXT}
     answer = await stack.query(agent="simulator", params=params)
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""Pattern 6 through the front door, on both logs."""
+"""Pattern 6 over HTTP, on both stream logs."""
 
 import asyncio
 import gc
@@ -32,7 +32,7 @@ async def with_redis(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 
 @pytest.fixture(scope="module", params=["temporal", "temporal, elsewhere", "redis", "redis, elsewhere"])
 async def streams(request: pytest.FixtureRequest, stack: Stack, with_redis: Stack) -> AsyncIterator[Stack]:
-    """The product with each log, and its door once beside the worker and once in a place that has the log alone."""
+    """The product with each log; its API beside the worker, and as a process that has the log alone."""
     log, _, elsewhere = request.param.partition(", ")
     running = stack if log == "temporal" else with_redis
     if not elsewhere:
@@ -156,7 +156,7 @@ async def test_silent_second_attempt_replaces_the_text(streams: Stack) -> None:
 
 @pytest.mark.parametrize("seconds", [0, 0.3])
 async def test_failed_stream_ends_with_its_problem(streams: Stack, seconds: float) -> None:
-    """Also of one that fails before its activity has begun, what was said is kept."""
+    """The chunks are kept, also those of a run that fails before its activity starts."""
     stream_id = await started(
         streams,
         agent="simulator",
@@ -231,16 +231,16 @@ async def test_stream_idempotency_key_finds_the_same_stream(streams: Stack) -> N
     assert other.status_code == 422
 
 
-@pytest.mark.parametrize("place", ["door", "any run's door", "signal", "disconnect"])
+@pytest.mark.parametrize("place", ["stream endpoint", "run endpoint", "signal", "disconnect"])
 async def test_cancellation_reaches_the_agent_and_every_reader(streams: Stack, place: str) -> None:
     stream_id = await started(streams, agent="careful", params={"seconds": 60})
     readers = [asyncio.create_task(read(streams.http, stream_id)) for _ in range(5)]
     await read(streams.http, stream_id, chunks=1)
     match place:
-        case "door":
+        case "stream endpoint":
             answer = await streams.http.post(f"/api/agent/stream/{stream_id}/cancel")
             assert answer.status_code == 202
-        case "any run's door":
+        case "run endpoint":
             assert (await streams.http.post(f"/api/agent/runs/{stream_id}/cancel")).status_code == 202
         case "signal":
             await streams.temporal.get_workflow_handle(f"default:{stream_id}").signal("cancel")
@@ -322,7 +322,7 @@ async def test_keep_alive_comment_is_sent_during_silence(stack: Stack) -> None:
 
 async def test_any_run_can_be_streamed(streams: Stack) -> None:
     task = await streams.http.post(
-        "/api/agent/tasks", json={"task": "tell", "agent": "teller", "params": {"say": FIFTY, "pause": 0.05}}
+        "/api/agent/tasks", json={"task": "stream", "agent": "teller", "params": {"say": FIFTY, "pause": 0.05}}
     )
     run_id = task.json()["taskId"]
     for _ in range(2):
@@ -339,7 +339,7 @@ async def test_completed_run_is_streamed_as_one_chunk(streams: Stack) -> None:
     answer = await streams.http.get(f"/api/agent/runs/{run_id}/stream")
     found = [event async for event in events(answer)]
     assert [event.data for event in found[:1]] == [{"chunk": WHOLE, "index": 1}]
-    # one who had a part of it from memory begins anew
+    # a reader that had a part of it from memory gets a reset
     answer = await streams.http.get(f"/api/agent/runs/{run_id}/stream", params={"after": 7})
     found = [event async for event in events(answer)]
     assert found[0].data["reset"]
@@ -347,7 +347,7 @@ async def test_completed_run_is_streamed_as_one_chunk(streams: Stack) -> None:
 
 
 async def test_temporal_workflow_stream_client_reads_the_stream(stack: Stack) -> None:
-    """A run forgets what it told more than some seconds ago; who reads along misses nothing of that."""
+    """A run truncates chunks that are older than some seconds; a live reader misses none."""
     stream_id = await started(stack, agent="teller", params={"say": 7 * FIFTY, "pause": 0.02})
     client = WorkflowStreamClient.create(stack.temporal, f"default:{stream_id}")
     text, late = "", None
@@ -365,7 +365,7 @@ async def test_temporal_workflow_stream_client_reads_the_stream(stack: Stack) ->
 
 
 async def test_cached_run_keeps_no_task_message_in_memory(stack: Stack) -> None:
-    """Neither the one that began it, with its request, nor the latest, with what was told."""
+    """Neither the first task, with the request, nor the latest, with its chunks."""
     stream_id = await started(stack, agent="teller", params={"say": FIFTY, "pause": 1})
 
     async def repeats_message() -> bool:

@@ -1,4 +1,4 @@
-"""Subscriptions: in the configuration and through the front door, in every process, without a restart."""
+"""Subscriptions, in the configuration and over HTTP, in every process, without a restart."""
 
 import asyncio
 import time
@@ -66,7 +66,7 @@ async def test_invalid_subscription_names_the_field(stack: Stack, change: dict[s
 
 
 async def test_subscription_change_takes_effect_within_a_second_in_every_process(stack: Stack) -> None:
-    """Events keep coming at two doors; the first that is accepted a second after the change is reacted to."""
+    """Events arrive at two APIs; every event accepted a second after the change has its reaction."""
     async with another_api(stack) as api:
         for http in (stack.http, api.http):
             await published(http, event("t.soon"))

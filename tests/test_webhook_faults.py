@@ -126,7 +126,7 @@ async def test_webhook_secret_appears_nowhere_in_storage_or_logs(tmp_path: Path)
 
 
 async def test_waiting_delivery_is_signed_after_key_rotation(tmp_path: Path) -> None:
-    """And a delivery whose key is lost says so, and is not lost itself."""
+    """A delivery whose key is lost reports it and is kept."""
     lost, kept = (base64.b64encode(bytes([number] * 32)).decode() for number in (1, 2))
     async with running_receiver([500]) as receiver:
         settings = make_settings(tmp_path, secret_key=lost, webhook_schedule=(0, 8, 3))

@@ -45,7 +45,7 @@ async def receiver_state(time: Days) -> EndpointState | None:
 
 
 async def remembered(time: Days, *, paused: bool) -> None:
-    """Waits until the receiver's failures are known so: its own workflow tells, after the delivery's."""
+    """Waits until the endpoint's health workflow has recorded the failures, which follows the delivery's record."""
     async with asyncio.timeout(20):
         while (state := await receiver_state(time)) is None or state.is_paused != paused:
             await asyncio.sleep(0.05)

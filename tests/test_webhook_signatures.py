@@ -37,7 +37,7 @@ ID, NOW, BODY = "msg_1", 1_764_000_000, '{"summary":"Grüße 🎉"}'.encode()
 GOOD = sign_headers([SECRET], ID, NOW, BODY)
 BODY_ONLY = {"X-Webhook-Signature": GOOD["X-Webhook-Signature"]}
 
-# No base64, or not of 24 to 64 bytes, or not said to be.
+# Not base64, not of 24 to 64 bytes, or without the prefix.
 UNDECODABLE = ["whsec_abc123", "whsec_", "whsec_ä", "whsec_" + "A" * 29, "whsec_" + "A" * 88, "A" * 32]
 UNDECODABLE += [f"whsec_{'A' * 32}{end}" for end in (" ", "\n", "=A", "-_AA")]
 
@@ -67,14 +67,14 @@ def test_published_test_vectors_verify(vector: dict[str, Any]) -> None:
 IN_NODE = """
 import { verify } from "./receiver.mjs";
 import { readFileSync } from "node:fs";
-const said = JSON.parse(readFileSync(0)).map(([secret, headers, body, now]) => {
+const results = JSON.parse(readFileSync(0)).map(([secret, headers, body, now]) => {
   try {
     return verify(secret, headers, Buffer.from(body), now);
   } catch (error) {
     return error.constructor.name;
   }
 });
-console.log(JSON.stringify(said));
+console.log(JSON.stringify(results));
 """
 
 
@@ -298,7 +298,7 @@ class Running:
         return sock
 
     def lines(self) -> list[str]:
-        """Ends it; what it has said."""
+        """Stops the process and returns its output."""
         self.process.terminate()
         assert self.process.stdout is not None
         return self.process.stdout.read().splitlines()

@@ -1,4 +1,4 @@
-"""Pattern 4 and webhooks of every pattern, through the front door, to a real receiver."""
+"""Pattern 4 and webhooks of every pattern, over HTTP, to a real receiver."""
 
 import asyncio
 import base64
@@ -60,7 +60,7 @@ async def test_webhook_example_of_the_article(stack: Stack, receiver: Receiver) 
     assert post.headers["content-type"] == "application/json"
     assert post.headers["x-webhook-signature"].startswith("sha256=")
     post.check("whsec_abc123")
-    # the poll endpoint says the same
+    # the poll endpoint shows the same
     assert (await stack.http.get(f"/api/agent/tasks/{task_id}")).json() == post.json
 
 
@@ -146,8 +146,8 @@ async def test_unreadable_document_fails_the_run(
 async def test_document_is_fetched_by_its_url(stack: Stack, receiver: Receiver) -> None:
     page = b"<html><title>A page</title><p>The weather is lovely today.</p></html>"
     receiver.by_path["/page"] = simple(200, ("content-type", "text/html"), body=page)
-    await analyze(stack, receiver.url("/page-told"), receiver.url("/page"))
-    (post,) = await receiver.received("/page-told")
+    await analyze(stack, receiver.url("/page-webhook"), receiver.url("/page"))
+    (post,) = await receiver.received("/page-webhook")
     assert post.json["result"]["data"]["title"] == "A page"
     assert post.json["result"]["data"]["contentType"] == "text/html"
 
@@ -322,6 +322,6 @@ async def test_webhook_idempotency_key_finds_the_same_delivery(stack: Stack, rec
     assert len({answer.json()["taskId"] for answer in answers}) == 1
     await delivery(stack, answers[0].json()["taskId"], "delivered")
     assert len(receiver.at("/keyed")) == 1
-    # a secret is no part of what the request says: it is kept nowhere that could tell
+    # the secret is not part of the request's fingerprint: nothing stored reveals it
     answer = await stack.http.post("/api/agent/analyze", json={**body, "webhookSecret": "other"}, headers=key)
     assert answer.headers["Idempotency-Replayed"] == "true"

@@ -69,7 +69,7 @@ async def test_agent_workflow_is_a_child_of_the_run(family: Stack) -> None:
 
 
 async def until_at_work(stack: Stack, run_id: str) -> dict[str, Any]:
-    """The run, once its child has told how far it is."""
+    """The run, once its child has reported progress."""
     async with asyncio.timeout(15):
         while (run := await stack.run(run_id))["progress"] is None:
             await asyncio.sleep(0.05)

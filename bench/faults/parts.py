@@ -17,7 +17,7 @@ class Part:
     def __init__(
         self, name: str, argv: Sequence[str | Path], *, environment: Mapping[str, str], work: Path, ready: str = ""
     ) -> None:
-        """Start nothing yet. `ready` is what its log says when it is up."""
+        """Start nothing yet. `ready` is the text in its log that means it is up."""
         self.name = name
         self.log = work / f"{name}.log"
         self._argv = [str(part) for part in argv]
@@ -57,7 +57,7 @@ class Part:
 
     @property
     def up(self) -> bool:
-        """Whether its log says so, in this life."""
+        """Whether its log has the text `ready` since the last start."""
         with self.log.open("rb") as log:
             log.seek(self._began_at)
             return self._ready.encode() in log.read()

@@ -32,7 +32,7 @@ async def echo(request: AgentRequest) -> dict[str, object]:
 
 
 async def careful(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
-    """Takes `params.seconds`, tells its progress, and notes its own cleanup when it is cancelled."""
+    """Takes `params.seconds`, reports its progress, and records its cleanup when it is cancelled."""
     note(request, "started")
     seconds = float(str(request.params.get("seconds", 1)))
     try:
@@ -115,7 +115,7 @@ async def garbled(request: AgentRequest) -> dict[str, object]:
 
 
 async def item(request: AgentRequest) -> dict[str, object]:
-    """Works on one item of a job; the item says what it is like."""
+    """Processes one item of a job; the item's text selects the behaviour."""
     ((one,),) = [value for value in request.data.values() if isinstance(value, list)]
     note(request, f"item {one}")
     match one:
@@ -130,8 +130,8 @@ async def item(request: AgentRequest) -> dict[str, object]:
 
 
 async def teller(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
-    """Says the pieces in `params.say`, `params.pause` seconds apart; no more than 25 until the file `params.hold` is
-    there.
+    """Streams `params.say` piece by piece, `params.pause` seconds apart; at most 25 until the file `params.hold`
+    exists.
     """
     note(request, "started")
     pieces = request.params["say"]
@@ -155,7 +155,7 @@ async def torn(request: AgentRequest, context: AgentContext) -> AsyncIterator[Ag
 
 
 async def whole_at_last(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
-    """Says a part and breaks off; at the second attempt answers without having said anything."""
+    """Streams a part and fails; the second attempt replies without streaming."""
     if request.attempt == 1:
         yield Delta(text="a part that is void")
         raise ConnectionResetError("in the middle")
@@ -163,7 +163,7 @@ async def whole_at_last(request: AgentRequest, context: AgentContext) -> AsyncIt
 
 
 async def deriver(request: AgentRequest) -> dict[str, object]:
-    """Derives the events that `params.events` says."""
+    """Derives the events in `params.events`."""
     note(request, "called")
     return {"response": "derived", "data": {"events": request.params.get("events")}}
 
@@ -173,7 +173,7 @@ SEEN: list[tuple[str, dict[str, object], float, float]] = []
 
 
 async def witness(request: AgentRequest) -> dict[str, object]:
-    """Takes `params.seconds`, and remembers what it was told."""
+    """Takes `params.seconds`, and records the event's data in SEEN."""
     began = time.monotonic()
     await asyncio.sleep(float(str(request.params.get("seconds", 0))))
     SEEN.append((str(request.params.get("who", "")), dict(request.data), began, time.monotonic()))
@@ -182,7 +182,7 @@ async def witness(request: AgentRequest) -> dict[str, object]:
 
 
 async def choosy(request: AgentRequest) -> str:
-    """Refuses for good what says `poison`, unless it was mended meanwhile: a file that `params.mended` names."""
+    """Rejects data with `poison`, until the file that `params.mended` names exists."""
     mended = request.params.get("mended")
     if request.data.get("poison") and not (isinstance(mended, str) and Path(mended).exists()):
         raise AgentRejected("This event is poison.")

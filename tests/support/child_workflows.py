@@ -1,4 +1,4 @@
-"""Workflows of somebody else, which Sevenfold is told to run as agents."""
+"""A user's workflow that Sevenfold runs as an agent."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ CLEANED_UP: set[str] = set()
 
 @workflow.defn(sandboxed=False)
 class Child:
-    """Does what `params.do` says."""
+    """Behaves as `params.do` requests."""
 
     @workflow.run
     async def run(self, request: dict[str, Any]) -> Any:

@@ -13,7 +13,7 @@ _DATA, _HEADERS = 0, 1
 
 
 class DroppingProxy:
-    """Withholds the answer to the first request whose body has the mark, and has not what `without` says."""
+    """Drops the answer to the first request whose body contains the mark and does not contain `without`."""
 
     def __init__(self, mark: bytes, without: bytes) -> None:
         self._mark, self._without = mark, without

@@ -1,4 +1,4 @@
-"""Events and subscriptions through the front door, as tests write them."""
+"""Events and subscriptions over HTTP."""
 
 import asyncio
 import itertools

@@ -15,7 +15,7 @@ from bench.ports import free_port
 
 BUCKET = "sevenfold-payloads"
 
-# moto's server with a clock that can be set: what it stores is as many days old as the file says.
+# moto's server with a settable clock: what it stores is as many days old as the file specifies.
 SERVER = """
 import sys, datetime, pathlib, moto.server, moto.s3.models as models
 clock, now = pathlib.Path(sys.argv.pop(1)), models.utcnow

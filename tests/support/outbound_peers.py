@@ -40,7 +40,7 @@ class Peer:
 
 @dataclass
 class Resolver:
-    """Answers what it is told to, each time the next; the last for ever. Counts."""
+    """Sends its scripted answers in turn, the last one for ever, and counts."""
 
     answers: list[list[str]]
     asked: list[str] = field(default_factory=list)
@@ -135,7 +135,7 @@ def resets(*, after: bytes = b"") -> Behaviour:
 def pours(
     total: int, *headers: str, announced: bool = False, piece: bytes = bytes(65536), once: bytes = b""
 ) -> Behaviour:
-    """A huge body of the same piece again and again, with its length told first or with none."""
+    """A huge body of one repeated piece, with or without a Content-Length."""
 
     async def behave(write: Write, writer: asyncio.StreamWriter) -> None:
         await write(_head(200, f"Content-Length: {total}" if announced else "Connection: close", *headers) + once)
@@ -155,7 +155,7 @@ def bombs(layers: int = 1) -> Behaviour:
 
 
 def _head(status: int, *headers: str) -> bytes:
-    return "\r\n".join([f"HTTP/1.1 {status} Said", *headers, "", ""]).encode()
+    return "\r\n".join([f"HTTP/1.1 {status} Status", *headers, "", ""]).encode()
 
 
 async def falls_out_of_tls(_: Write, writer: asyncio.StreamWriter) -> None:

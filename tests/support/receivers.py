@@ -1,4 +1,4 @@
-"""A real receiver of webhooks (uvicorn), which keeps what came and answers as it is told to."""
+"""A real webhook receiver (uvicorn) that keeps its posts and answers by script."""
 
 import asyncio
 import socket
@@ -113,7 +113,7 @@ async def floods(send: Send) -> None:
 
 
 async def breaks(send: Send) -> None:
-    """Says how long its answer will be, and ends before that: uvicorn closes the connection."""
+    """Announces a length and sends less: uvicorn closes the connection."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000")]})
     raise ConnectionResetError
 

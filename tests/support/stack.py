@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = "\n".join(
     ["[agents.simulator]", 'kind = "simulator"']
     + [
-        # they fail when they are told to: what one test asks for must not close the door to another
+        # They fail on request: failures of one test must not open a circuit for another.
         f'[agents.{name}]\nkind = "python"\ntarget = "tests.support.agents:{name}"\ncircuit = {{enabled = false}}'
         for name in (
             "echo",
@@ -60,7 +60,7 @@ CONFIG = "\n".join(
 
 
 def make_settings(directory: Path, *, more_config: str = "", **changes: object) -> Settings:
-    """Settings on free ports, with the tests' agents and what a test's own configuration says beside them."""
+    """Settings on free ports, with the tests' agents and a test's own configuration beside them."""
     config = directory / "sevenfold.toml"
     config.write_text(f"{CONFIG}\n{more_config}", encoding="utf-8")
     values: dict[str, object] = {
@@ -137,7 +137,7 @@ async def running_stack(directory: Path, *, more_config: str = "", **changes: ob
 
 
 def gateway_of(stack: Stack, client: Client) -> Gateway:
-    """What another door over the same product is built of."""
+    """The gateway of another API over the same product."""
     services = build_services(stack.settings, stack.config, client)
     return build_gateway(services, StreamHubs(stack.streams.log, has_local_worker=False))
 

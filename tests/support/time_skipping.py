@@ -63,7 +63,7 @@ class Days:
             await self.environment.sleep(max(timedelta(0), pause))
 
     async def delivered(self, schedule: tuple[float, ...] = DEFAULT_SCHEDULE) -> str:
-        """Has a run ended that is to be told; the workflow id of its delivery."""
+        """Completes a run that has a webhook; returns the workflow id of its delivery."""
         run = f"default:task_{next(_NUMBERS):026d}".replace("0", "a").replace("1", "b")
         webhook = Webhook(
             url=self.receiver.url(),
@@ -80,7 +80,7 @@ class Days:
         return delivery_workflow_id(run)
 
     async def attempted(self, delivery: str, count: int) -> None:
-        """Waits until so many attempts are in its log, and the receiver's is told of the last."""
+        """Waits until the delivery's log holds `count` attempts."""
         async with asyncio.timeout(30):
             while len((await self.described(delivery))[1].attempts) < count:
                 await asyncio.sleep(0.05)

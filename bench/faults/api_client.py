@@ -1,4 +1,4 @@
-"""The product's doors, as a patient client sees them: it sends again, to any of them, until it has an answer."""
+"""A patient client of all APIs: it sends again, to any of them, until it has an answer."""
 
 import asyncio
 import random
@@ -13,10 +13,10 @@ from bench.faults.ledger import Ledger, LostError, RefusedError, Run
 API = "/api/agent"
 KEY = "Idempotency-Key"
 
-# So many starts are sent to two doors at the same moment, under one key.
+# This share of starts is sent to two APIs at the same moment, under one key.
 TWINS = 0.2
 
-# A door answers after 30 s at the latest, even where Temporal hangs.
+# An API answers after 30 s at the latest, even where Temporal hangs.
 _TIMEOUT = 40.0
 _UNKNOWN_SECONDS = 6.0
 _OPEN = ("queued", "processing")
@@ -64,7 +64,7 @@ class ApiClient:
     async def start(
         self, run: Run, path: str, body: Mapping[str, Any], name: str, headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
-        """Send a start, now and then to two doors at once, until it is acknowledged; `name` is that of the id.
+        """Send a start, now and then to two APIs at once, until it is acknowledged; `name` is that of the id.
 
         Raises LostError, DoubledError, RefusedError.
         """
@@ -92,7 +92,7 @@ class ApiClient:
     async def read(self, path: str, headers: Mapping[str, str] | None = None, **params: Any) -> httpx.Response:
         """Read something that is there, until it can be read; 304 is an answer too.
 
-        Raises LostError if it is said not to be there for a while, RefusedError.
+        Raises LostError if it is answered 404 for a while, RefusedError.
         """
         unknown_since = 0.0
         while True:
@@ -137,7 +137,7 @@ def check_refusal(run: Run, answer: httpx.Response | None) -> None:
 
 
 def problem_in(answer: httpx.Response) -> dict[str, Any]:
-    """The problem that an answer tells, if it is one."""
+    """The problem document of an answer, or an empty one."""
     return dict(answer.json()) if "problem+json" in answer.headers.get("content-type", "") else {}
 
 
