@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sevenfold.contracts.agent import AgentEvent, Delta, Progress, Reply
+from sevenfold.contracts.verdicts import AgentRejected
 
 TICKS = 10
 CHUNKS_A_SECOND = 20
@@ -15,6 +16,11 @@ CHUNKS_A_SECOND = 20
 async def instant(request: Any) -> str:
     """Answer any request at once."""
     return "ok"
+
+
+async def rejecting(request: Any) -> str:
+    """Reject every request."""
+    raise AgentRejected("This agent rejects everything.")
 
 
 async def twenty(request: Any) -> str:
@@ -57,7 +63,7 @@ async def speaking(request: Any) -> AsyncIterator[AgentEvent]:
 
 
 async def telling(request: Any) -> AsyncIterator[AgentEvent]:
-    """Answer at once with the moment of that, so that whoever is told knows how late."""
+    """Answer at once with the current time, so that the recipient can compute the delay."""
     yield Reply(response="ok", data={"done": time.time()})
 
 

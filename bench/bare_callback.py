@@ -22,7 +22,7 @@ _http: list[httpx.AsyncClient] = []  # one for all calls, made by the first of t
 
 @activity.defn
 async def work() -> float:
-    """Stand in for an agent that is done at once, and tells when."""
+    """An agent that completes at once and returns the time."""
     return time.time()
 
 

@@ -1,7 +1,7 @@
 """The hand-written minimum that Sevenfold is measured against: one workflow, one activity.
 
 Written as a Temporal beginner would from the documentation. It lives in a file of its own because the workflow
-sandbox loads the workflow's module anew for every run: whatever else stood here would slow the bare client down.
+sandbox loads the workflow's module again for every run: whatever else stood here would slow the bare client down.
 """
 
 from datetime import timedelta

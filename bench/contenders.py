@@ -11,7 +11,8 @@ from bench.bare_client import DEFAULT, TUNED, TUNED_LOCAL, Variant, open_bare
 from bench.environment import peers_bin, redis_server
 from bench.harness import Call, Contender
 from bench.http_load import HttpClient
-from bench.processes import BIN, REPOSITORY, Child, free_ports, until
+from bench.ports import free_ports
+from bench.processes import BIN, REPOSITORY, Child, until
 from bench.sevenfold import BODY, Ports, run_sevenfold
 
 INLINE_OFF = {"SEVENFOLD_INLINE_START_SECONDS": "0"}
@@ -86,7 +87,7 @@ async def _celery(stage: Stage) -> AsyncIterator[Call]:
         tasks = Child(worker, log=stage.work / "celery.log", environment=environment, cwd=REPOSITORY)
         stack.push_async_callback(tasks.stop)
         argv = _uvicorn(commands, "bench.peers.celery_app:app", port)
-        yield await stack.enter_async_context(_client(stage, "celery-door", argv, port, environment))
+        yield await stack.enter_async_context(_client(stage, "celery-api", argv, port, environment))
 
 
 @contextlib.asynccontextmanager
@@ -94,7 +95,7 @@ async def _dbos(stage: Stage) -> AsyncIterator[Call]:
     port = free_ports(1)[0]
     argv = _uvicorn(await peers_bin(), "bench.peers.dbos_app:app", port)
     environment = {"BENCH_DBOS_FILE": str(stage.work / "dbos.sqlite")}
-    async with _client(stage, "dbos-door", argv, port, environment) as call:
+    async with _client(stage, "dbos-api", argv, port, environment) as call:
         yield call
 
 

@@ -26,7 +26,7 @@ MANY = 1_000
 IN_FLIGHT = 20
 WIDE = 100
 FAN_OUTS = 10
-LIMIT = 240.0  # seconds until every reaction has begun, or is lost
+LIMIT = 240.0  # seconds until every reaction has started, or is lost
 
 TIMES = " \N{MULTIPLICATION SIGN}"
 
@@ -173,7 +173,7 @@ async def _fan_outs(sevenfold: Sevenfold, work: Path) -> list[float]:
         await _publish(sevenfold, "bench.wide")
         lines = (await journal.filled(WIDE * number))[WIDE * (number - 1) :]
         if len(lines) != WIDE:
-            raise RuntimeError(f"of {WIDE} reactions {len(lines)} have begun")
+            raise RuntimeError(f"of {WIDE} reactions {len(lines)} have started")
         spans.append(max(asked for _, _, asked in lines) - min(sent for _, sent, _ in lines))
         await asyncio.sleep(2)
     return spans

@@ -60,7 +60,7 @@ class Noise:
 async def measure(contenders: list[Contender], plan: Plan, print_line: PrintLine) -> Noise:
     """Open every contender, then give each its turn in every round.
 
-    One that cannot be opened, or fails in mid-run, says why in `not_run` and the others go on. Everything is
+    One that cannot be opened, or fails in mid-run, has the reason in `not_run` and the others go on. Everything is
     open at once so that rounds can interleave: idle servers were measured at 0.3 % of a core each.
     """
     noise = Noise()
@@ -174,7 +174,7 @@ def _cpu_times() -> tuple[int, int]:
 
 
 def reason(error: BaseException) -> str:
-    """Return one line that says what went wrong; of a group, what went wrong first."""
+    """Return one line with the cause; of a group, the first cause."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The suite of the hybrid door: what it costs beside the synchronous one, and how long it takes to choose."""
+"""The suite of the hybrid endpoint: its cost beside the synchronous one, and the time of its choice."""
 
 import asyncio
 import statistics
@@ -40,7 +40,7 @@ async def _timed(sevenfold: Sevenfold, path: str) -> float:
 
 
 async def _choices(sevenfold: Sevenfold) -> list[float]:
-    """By how many ms a door chooses that knows the durations already."""
+    """The time in ms of a choice with the durations cached."""
     client = await Client.connect(f"127.0.0.1:{sevenfold.ports.temporal}", data_converter=pydantic_data_converter)
     durations, asked = Durations(client, {}), TaskKind("default", "instant", "query")
     await asyncio.sleep(1)  # visibility lags

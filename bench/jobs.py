@@ -21,7 +21,7 @@ JOB_LIMIT = 120.0  # seconds: a job that takes longer is stuck
 MANY = 10_000
 SOME = 1_000
 IDLE_QUERIES = 100
-MIN_QUERIES = 20  # a p95 over less says nothing
+MIN_QUERIES = 20  # a p95 over fewer means nothing
 
 TIMES = " \N{MULTIPLICATION SIGN}"
 

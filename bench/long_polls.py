@@ -1,6 +1,6 @@
 """The suite of a poll storm: many long-pollers on one run whose agent makes progress every second.
 
-A change is made in the agent, told to Temporal by the activity's heartbeat (one a second), read from there by the
+A change is made in the agent, sent to Temporal by the activity's heartbeat (one a second), read from there by the
 API, and answered to every poller. So a change can be seen a second late before the API could know of it at all, and
 the target is for the rest: from the moment that Temporal recorded the heartbeat (it keeps that moment, by its own
 clock on this machine) until a poller has the answer.
@@ -114,7 +114,7 @@ async def _reads(sevenfold: Sevenfold) -> float:
     log = (sevenfold.data / "temporal.log").read_text()
     address = re.search(r"Temporal Metrics:\s+(\S+)", log)
     if address is None:
-        raise RuntimeError("temporal.log does not tell where the server's metrics are")
+        raise RuntimeError("temporal.log does not hold the address of the server's metrics")
     await asyncio.sleep(METRICS_LAG)
     async with httpx.AsyncClient() as http:
         metrics = (await http.get(address[1], timeout=10)).text

@@ -1,7 +1,7 @@
 """`python -m bench.pollers PORT TASK COUNT`: so many long-pollers of one task, in a process of their own.
 
 Each has one connection and comes back with `If-None-Match` as soon as it is answered, until the task has ended.
-Prints one JSON list of `[moment, status, note]`, one for every change that a poller was told. A protocol instead of
+Prints one JSON list of `[moment, status, note]`, one for every change that a poller received. A protocol instead of
 streams, and one pass over the bytes: five hundred answers come at the same moment, and the time that this process
 takes for them would stand in the figure.
 """
@@ -18,7 +18,7 @@ Sight = tuple[float, str, str]
 
 
 class Poller(asyncio.Protocol):
-    """One client that comes back. `ended` resolves when it was told the end, or fails with what went wrong."""
+    """One client that polls. `ended` resolves at the end of the run, or fails with what went wrong."""
 
     def __init__(self, task: str, sights: list[Sight]) -> None:
         """Poll `task` and put what is seen into `sights`."""
@@ -35,7 +35,7 @@ class Poller(asyncio.Protocol):
         self._transport.write(self._head + b"\r\n")
 
     def data_received(self, data: bytes) -> None:
-        """Note what was told once the answer is whole, and come back."""
+        """Record the answer once it is complete, and poll again."""
         now = time.time()
         self._received += data
         head, end, body = self._received.partition(b"\r\n\r\n")
@@ -59,7 +59,7 @@ class Poller(asyncio.Protocol):
         self._transport.write(self._head + b"If-None-Match: " + fields[b"etag"] + b"\r\n\r\n")
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Fail unless the end was told before."""
+        """Fail unless the end was received before."""
         self._end(error or ConnectionResetError("a poller's connection was closed"))
 
     def _end(self, error: Exception | None) -> None:

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bench.http_load import HttpClient
-from bench.processes import REPOSITORY, Child, free_ports, until
+from bench.ports import free_ports
+from bench.processes import REPOSITORY, Child, until
 
 
 @contextlib.asynccontextmanager
 async def served(module: str, work: Path, ready: str, seconds: float) -> AsyncIterator[HttpClient]:
-    """A door to it, once `ready`, a path of it, answers within so many seconds; stopped at the end."""
+    """A client of the server, once its path `ready` answers within so many seconds; stopped at the end."""
     (port,) = free_ports(1)
     child = Child([sys.executable, "-m", module, str(port)], log=work / f"{module}-{port}.log", cwd=REPOSITORY)
     connection = HttpClient(port)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.http_load import HttpClient
-from bench.processes import BIN, REPOSITORY, Child, free_ports, until
+from bench.ports import free_ports
+from bench.processes import BIN, REPOSITORY, Child, until
 
 CONFIG = """\
 default_agent = "instant"
@@ -59,7 +60,7 @@ class Ports:
 
 @dataclass
 class Sevenfold:
-    """One running `sevenfold dev`. `seconds` is the time from its start until it said that it is ready."""
+    """One running `sevenfold dev`. `seconds` is the time from its start until it was ready."""
 
     child: Child
     http_client: HttpClient
@@ -100,7 +101,7 @@ async def run_sevenfold(
 
 @dataclass(frozen=True)
 class Apart:
-    """A worker and an API that share nothing but the Temporal server (and a Redis, if they were told of one)."""
+    """A worker and an API that share nothing but the Temporal server (and a Redis, if they have one)."""
 
     worker: Child
     api: Child

@@ -1,4 +1,4 @@
-"""Loads a server with streams, and tells how late their chunks came and what that cost."""
+"""Loads a server with streams; prints the latency of their chunks and the cost."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ class Load:
 
 
 async def read(port: int, work: Path, streams: int, chunks: int, *more: str) -> list[Received]:
-    """Have so many streams read, one after the other unless `more` says otherwise."""
+    """Have so many streams read, one after the other unless `more` changes that."""
     log = work / f"streams-{uuid.uuid4().hex[:8]}.log"
     argv = [sys.executable, "-m", "bench.stream_readers", str(port), "--streams", str(streams)]
     argv += ["--chunks", str(chunks), "--limit", str(LIMIT), *more]

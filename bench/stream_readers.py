@@ -154,7 +154,7 @@ if __name__ == "__main__":
     parser.add_argument("--streams", type=int, required=True)
     parser.add_argument("--chunks", type=int, required=True, help="of each stream")
     parser.add_argument("--over", type=float, help="start them over so many seconds (else one after the other)")
-    parser.add_argument("--journal", help="cancel each stream; where the agent notes that it was told")
+    parser.add_argument("--journal", help="cancel each stream; the file in which the agent records the cancellation")
     parser.add_argument("--limit", type=float, required=True, help="seconds after which something hangs")
     gc.disable()
     print(json.dumps([asdict(stream) for stream in asyncio.run(_read(parser.parse_args()))]))

@@ -1,7 +1,7 @@
-"""The suites of streams: how late a reader has what an agent says, and what an open stream costs.
+"""The suites of streams: the latency of a chunk, and the cost of an open stream.
 
 A chunk is the moment at which the agent spoke it, so a delay is the reader's clock less that. In `streams` API and
-worker are one process, as `sevenfold dev` has them; in the other two they are apart, and what is said comes through
+worker are one process, as `sevenfold dev` has them; in the other two they are apart, and chunks come through
 the log: the run's history, or Redis.
 """
 
@@ -18,7 +18,8 @@ from bench.environment import redis_server
 from bench.footprint import memory
 from bench.harness import quiet
 from bench.http_load import HttpClient
-from bench.processes import BIN, REPOSITORY, Child, free_ports, until
+from bench.ports import free_ports
+from bench.processes import BIN, REPOSITORY, Child, until
 from bench.sevenfold import Ports, Sevenfold, run_apart, run_sevenfold
 from bench.stream_load import Load, load, read
 from bench.stream_readers import Received

@@ -40,7 +40,7 @@ class Suite:
 
 
 async def run_suites(suites: list[Suite], work: Path, rounds: int, print_line: PrintLine) -> None:
-    """Run one suite after the other; one that fails says why in `not_run`, and the others go on.
+    """Run one suite after the other; one that fails has the reason in `not_run`, and the others go on.
 
     Each has a Sevenfold with an empty data folder: what another left behind must not be in its figures.
     """

@@ -1,5 +1,5 @@
 """The suite of agents that are servers: what our adapter costs over plain httpx, how soon the first token of a model
-is heard, and how soon a request is refused while its agent is down.
+arrives, and how soon a request is refused while its agent is down.
 """
 
 import asyncio
@@ -128,7 +128,7 @@ async def _first(client: httpx.AsyncClient, url: str, body: dict[str, str]) -> f
             if not found and "token 0" in line:
                 found = (time.perf_counter() - start) * 1000
     if not found:
-        raise RuntimeError(f"{url} never said a token")
+        raise RuntimeError(f"{url} never sent a token")
     return found
 
 
@@ -143,7 +143,7 @@ async def _refused(port: int) -> list[float]:
             answer = await client.post(url, json=body)
             found.append((time.perf_counter() - start) * 1000)
             if answer.status_code != 503 or "circuit-open" not in answer.text:
-                raise RuntimeError(f"the door answered {answer.status_code}: {answer.text}")
+                raise RuntimeError(f"the API answered {answer.status_code}: {answer.text}")
             await asyncio.sleep(PAUSE)
     return found
 

@@ -149,7 +149,7 @@ async def _paced(start: Start, url: str, number: int) -> None:
 
 
 async def _deliver(sevenfold: Sevenfold, mailbox: Mailbox) -> list[float]:
-    """Have a thousand runs told to a receiver that fails; return what came of them."""
+    """Deliver a thousand runs to a failing receiver; return the outcome."""
     path = f"{FLAKY}/{uuid.uuid4().hex}"
     body = _body(mailbox.url(path), task="x")
     slots = asyncio.Semaphore(IN_FLIGHT)
@@ -162,7 +162,7 @@ async def _deliver(sevenfold: Sevenfold, mailbox: Mailbox) -> list[float]:
     runs = await asyncio.gather(*(one() for _ in range(DELIVERIES)))
     accepted = time.time() - started_at
     posts = await mailbox.taken(path, DELIVERIES, LIMIT - accepted)
-    await asyncio.sleep(3)  # longer than any pause: what is told once more would come now
+    await asyncio.sleep(3)  # longer than any pause: a repeated delivery would come now
     posts = await mailbox.posts(path)
     if wrong := {post.status for post in posts} - {204, 500}:
         raise RuntimeError(f"the receiver answered {wrong}")

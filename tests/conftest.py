@@ -4,23 +4,23 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.stack import Stack, running_stack
+from tests.support.stack import Stack, running_stack
 
 # Two processes share the files: the longest begin, so that neither waits for the other at the end.
 _LONG = (
     "test_streaming.py",
-    "test_circuit_processes.py",
+    "test_limits_across_workers.py",
     "test_broker_faults.py",
-    "test_event_order.py",
+    "test_event_ordering.py",
     "test_stream_faults.py",
     "test_openapi.py",
     "test_crashes.py",
     "test_brokers.py",
-    "test_circuits.py",
+    "test_circuit_breakers.py",
     "test_replay.py",
     "test_webhook_faults.py",
     "test_stream_examples.py",
-    "test_webhook_receivers.py",
+    "test_endpoint_health.py",
 )
 
 

@@ -23,10 +23,10 @@ from sevenfold.contracts.events import build_reaction_id, ordering_workflow_id
 from sevenfold.contracts.identity import new_id, parse_public_id
 from sevenfold.contracts.limits import limits_workflow_id
 from sevenfold.contracts.webhooks import delivery_workflow_id
-from tests.child_workflows import Child
-from tests.event_help import EVENTS, LETTERS, event, published, subscribed, tree
-from tests.receivers import SECRET, Answer, running_receiver
-from tests.stack import Stack, running_stack
+from tests.support.child_workflows import Child
+from tests.support.events import EVENTS, LETTERS, event, published, subscribed, tree
+from tests.support.receivers import SECRET, Answer, running_receiver
+from tests.support.stack import Stack, running_stack
 
 HISTORIES = Path(__file__).parent / "histories"
 
@@ -118,7 +118,7 @@ async def _streamed(stack: Stack) -> str:
     return await _stream(stack, agent="simulator", params={"seconds": 3, "steps": 60, "text": "word " * 60})
 
 
-async def _streamed_anew(stack: Stack) -> str:
+async def _streamed_retried(stack: Stack) -> str:
     return await _stream(stack, agent="simulator", params={"failures": 1, "failAt": 5, "steps": 10})
 
 
@@ -156,7 +156,7 @@ async def _cleaned_up(stack: Stack) -> str:
 
 
 async def _queried(stack: Stack, until: str, answers: list[Answer], **document: object) -> tuple[str, str]:
-    """A run that was told to a receiver; its id and the delivery's."""
+    """A run with a webhook, once its delivery has the state; the ids of both."""
     async with running_receiver(answers) as receiver:
         body = {"webhookUrl": receiver.url(), "webhookSecret": SECRET, "document": "A good text.", **document}
         task = (await stack.http.post("/api/agent/analyze", json=body)).json()["taskId"]
@@ -196,7 +196,7 @@ async def _redelivered(stack: Stack) -> str:
     return delivery_id
 
 
-async def _failing_receiver(stack: Stack) -> str:
+async def _failing_endpoint(stack: Stack) -> str:
     await _queried(stack, "exhausted", [500] * 3)
     handle = stack.temporal.get_workflow_handle("default:receiver:127.0.0.1")
     await handle.execute_update("acquire_probe")
@@ -221,8 +221,8 @@ async def _dispatched(stack: Stack) -> str:
     return await _event(stack, "dispatched", publishes="h.derived")
 
 
-async def _dispatched_in_turn(stack: Stack) -> str:
-    return await _event(stack, "in-turn", orderBy="data.key", concurrency=2)
+async def _dispatched_in_order(stack: Stack) -> str:
+    return await _event(stack, "in-order", orderBy="data.key", concurrency=2)
 
 
 async def _event_refused(stack: Stack) -> str:
@@ -253,12 +253,12 @@ async def _reaction_failed(stack: Stack) -> str:
     )
 
 
-async def _lane(stack: Stack) -> str:
+async def _ordering_semaphore(stack: Stack) -> str:
     for _ in range(3):
-        await _event(stack, "lane", orderBy="data.key")
-    lane = ordering_workflow_id("default", "lane", "=k")
-    await stack.temporal.get_workflow_handle(lane).result()
-    return lane.removeprefix("default:")
+        await _event(stack, "semaphore", orderBy="data.key")
+    semaphore = ordering_workflow_id("default", "semaphore", "=k")
+    await stack.temporal.get_workflow_handle(semaphore).result()
+    return semaphore.removeprefix("default:")
 
 
 async def _rejected(stack: Stack) -> str:
@@ -306,12 +306,12 @@ async def _hybrid_cancelled_by_signal(stack: Stack) -> str:
 MORE_AGENTS = """
 [agents.mendable]
 kind = "python"
-target = "tests.agents:mendable"
+target = "tests.support.agents:mendable"
 circuit = {minimum_calls = 2, open_seconds = 1, max_open_seconds = 2}
 
 [agents.few]
 kind = "python"
-target = "tests.agents:echo"
+target = "tests.support.agents:echo"
 max_concurrency = 3
 rate = "100/s"
 
@@ -416,31 +416,25 @@ SCENARIOS = {
     "queue_too_many_failures": _queued_too_many_failures,
     "queue_cancelled_by_signal": _queued_cancelled_by_signal,
     "streaming_done": _streamed,
-    "streaming_anew": _streamed_anew,
+    "streaming_retried": _streamed_retried,
     "streaming_answered": _stream_answered,
-    "streaming_answered_anew": _stream_answered,
     "streaming_refused": _stream_refused,
     "stream_segment": _stream_segment,
-    "streaming_refused_anew": _stream_refused,
     "streaming_cancelled_by_signal": _stream_cancelled_by_signal,
-    "streaming_opened": _streamed,
-    "streaming_opened_anew": _streamed_anew,
-    "streaming_opened_cancelled_by_signal": _stream_cancelled_by_signal,
     "webhook_done": _analyzed,
-    "webhook_opened": _analyzed,
-    "webhook_opened_handed_over": _analyzed_at_length,
+    "webhook_handed_over": _analyzed_at_length,
     "webhook_unreadable": _unreadable,
     "delivery_retried": _delivered,
     "delivery_exhausted": _exhausted,
     "delivery_redelivered": _redelivered,
-    "receiver_failing": _failing_receiver,
+    "endpoint_failing": _failing_endpoint,
     "event_dispatched": _dispatched,
-    "event_dispatched_in_turn": _dispatched_in_turn,
+    "event_dispatched_in_order": _dispatched_in_order,
     "event_refused": _event_refused,
     "event_cancelled_by_signal": _event_cancelled_by_signal,
     "reaction_published": _reacted,
     "reaction_failed": _reaction_failed,
-    "event_lane": _lane,
+    "ordering_semaphore": _ordering_semaphore,
     "event_rejected": _rejected,
     "subscription_registry": _registry,
     "hybrid_short": _hybrid_short,

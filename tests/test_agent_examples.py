@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.stack import ROOT, free_port, http_client, make_settings, sevenfold, until_ready
+from bench.ports import free_port
+from tests.support.stack import ROOT, http_client, make_settings, sevenfold, until_ready
 
 EXAMPLE = ROOT / "examples" / "agents"
 COMMANDS = re.findall(
@@ -65,7 +66,7 @@ async def ended(http: httpx.AsyncClient, run_id: str) -> dict[str, Any]:
     return dict(answer.json())
 
 
-async def test_fastapi(http: httpx.AsyncClient) -> None:
+async def test_fastapi_agent_answers_a_query(http: httpx.AsyncClient) -> None:
     answer = (await asked(http, 0)).json()
     assert answer["response"] == "It costs 25.00 €."
     assert 0 < answer["data"]["timeout"] <= 300, "it learns how much time there is"
@@ -74,7 +75,7 @@ async def test_fastapi(http: httpx.AsyncClient) -> None:
     assert "to DE, NO, US we do" in refused["error"]["detail"]
 
 
-async def test_fastapi_streams(http: httpx.AsyncClient) -> None:
+async def test_fastapi_agent_streams(http: httpx.AsyncClient) -> None:
     body = {"query": "x", "agent": "shipping", "context": {"country": "DE"}}
     answer = await http.post("/api/agent/hybrid", json={**body, "task": "explain"})
     assert answer.json()["response"] == "To DE we ship by air, for 9.50 €."
@@ -82,20 +83,20 @@ async def test_fastapi_streams(http: httpx.AsyncClient) -> None:
     assert "we ship by air" in lines
 
 
-async def test_pydantic_ai(http: httpx.AsyncClient) -> None:
+async def test_pydantic_ai_agent_answers_a_query(http: httpx.AsyncClient) -> None:
     answer = (await asked(http, 2)).json()
     assert answer["response"] == "We will refund you."
     assert answer["data"] == {"category": "billing", "urgent": True}
     assert answer["usage"]["inputTokens"] > 0
 
 
-async def test_langgraph(http: httpx.AsyncClient) -> None:
+async def test_langgraph_agent_reports_progress_and_answers(http: httpx.AsyncClient) -> None:
     answer = (await asked(http, 3)).json()
     assert answer["response"] == "Thank you. Our billing team has your request."
     assert answer["data"] == {"category": "billing"}
 
 
-async def test_a_workflow(http: httpx.AsyncClient) -> None:
+async def test_workflow_agent_answers_a_query(http: httpx.AsyncClient) -> None:
     answer = (await asked(http, 4)).json()
     assert answer["data"] == {"sources": 3}
     assert answer["response"].count("were looked up") == 3
@@ -103,7 +104,7 @@ async def test_a_workflow(http: httpx.AsyncClient) -> None:
     assert run["status"] == "completed"
 
 
-async def test_how_they_are(http: httpx.AsyncClient) -> None:
+async def test_agents_endpoint_lists_the_examples(http: httpx.AsyncClient) -> None:
     items = {item["name"]: item for item in (await http.get("/api/agent/agents")).json()["items"]}
     kinds = {name: item["kind"] for name, item in items.items()}
     assert kinds == {

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.agents import CALLS
-from tests.processes import until
-from tests.stack import Stack, http_client, make_settings, running_stack, sevenfold, until_ready
+from tests.support.agents import CALLS
+from tests.support.processes import until
+from tests.support.stack import Stack, http_client, make_settings, running_stack, sevenfold, until_ready
 
-# Each is asked for by `params.raises` of the agent `raiser`, see tests/raising_agents.py.
+# Each is asked for by `params.raises` of the agent `raiser`, see tests/support/raising_agents.py.
 KINDS = (
     "SystemExit",
     "KeyboardInterrupt",
@@ -36,7 +36,7 @@ KINDS = (
 AGENTS = ("raiser", "raising_stream", "raising_thread", "raising_task")
 
 CONFIG = "\n".join(
-    f'[agents.{name}]\nkind = "python"\ntarget = "tests.raising_agents:{name}"\ncircuit = {{enabled = false}}'
+    f'[agents.{name}]\nkind = "python"\ntarget = "tests.support.raising_agents:{name}"\ncircuit = {{enabled = false}}'
     for name in (*AGENTS, "raising_cleanup", "raising_callback", "odd_reply", "odd_events")
 )
 
@@ -49,7 +49,7 @@ async def raising(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.mark.parametrize("agent", AGENTS)
 @pytest.mark.parametrize("kind", KINDS)
-async def test_whatever_an_agent_raises_is_one_failed_attempt_that_is_retried(
+async def test_any_exception_of_an_agent_is_one_failed_attempt_and_is_retried(
     raising: Stack, agent: str, kind: str
 ) -> None:
     answer = await raising.query(agent=agent, params={"raises": kind, "attempts": 1})
@@ -58,7 +58,7 @@ async def test_whatever_an_agent_raises_is_one_failed_attempt_that_is_retried(
 
 
 @pytest.mark.parametrize("kind", ["SystemExit", "CancelledError", "Odd"])
-async def test_an_agent_that_always_raises_fails_with_a_clear_code(raising: Stack, kind: str) -> None:
+async def test_agent_that_always_raises_fails_with_its_error_code(raising: Stack, kind: str) -> None:
     answer = await raising.query(
         agent="raiser", params={"raises": kind, "attempts": 99}, headers={"Prefer": "wait=60"}
     )
@@ -73,14 +73,14 @@ async def test_an_agent_that_always_raises_fails_with_a_clear_code(raising: Stac
     assert "secret of the agent" not in json.dumps(run)
 
 
-async def test_operators_read_in_temporal_what_an_agent_raised(raising: Stack) -> None:
+async def test_temporal_shows_operators_the_agents_exception(raising: Stack) -> None:
     answer = await raising.query(agent="raiser", params={"raises": "Odd", "attempts": 99}, timeout=3)
     history = await raising.temporal.get_workflow_handle(f"default:{answer.json()['runId']}").fetch_history()
     assert "secret of the agent" in history.to_json()
 
 
 @pytest.mark.parametrize("kind", ["CancelledError", "SystemExit", "Odd", "StopIteration"])
-async def test_no_item_vanishes(raising: Stack, kind: str) -> None:
+async def test_job_keeps_every_item_when_the_agent_raises(raising: Stack, kind: str) -> None:
     items = [{"number": number, "raises": kind if number == 5 else None} for number in range(12)]
     started = await raising.http.post(
         "/api/agent/jobs", json={"task": "work", "agent": "raiser", "data": {"items": items}, "concurrency": 4}
@@ -96,7 +96,7 @@ async def test_no_item_vanishes(raising: Stack, kind: str) -> None:
     assert json.loads(lines[5])["error"]["attempts"] == 3
 
 
-async def test_a_cleanup_that_fails_does_not_undo_the_answer(raising: Stack) -> None:
+async def test_failing_cleanup_keeps_the_reply(raising: Stack) -> None:
     for kind in ("SystemExit", "CancelledError", "Odd"):
         answer = await raising.query(agent="raising_cleanup", params={"raises": kind})
         assert answer.status_code == 200, answer.text
@@ -116,7 +116,9 @@ async def test_a_cleanup_that_fails_does_not_undo_the_answer(raising: Stack) -> 
         ("keys", "JSON"),
     ],
 )
-async def test_a_reply_that_json_cannot_carry_is_refused_at_once(raising: Stack, kind: str, reason: str) -> None:
+async def test_reply_that_json_cannot_represent_is_rejected_without_retry(
+    raising: Stack, kind: str, reason: str
+) -> None:
     answer = await raising.query(agent="odd_reply", params={"reply": kind})
     assert answer.status_code == 502, answer.text
     assert answer.json()["code"] == "AgentRejected"
@@ -131,13 +133,13 @@ async def test_a_reply_that_json_cannot_carry_is_refused_at_once(raising: Stack,
     assert [json.loads(line)["status"] for line in lines] == ["completed", "failed", "completed"]
 
 
-async def test_what_is_no_event_is_read_as_callables_answers_are(raising: Stack) -> None:
+async def test_yielded_plain_values_are_read_like_return_values(raising: Stack) -> None:
     answer = await raising.query(agent="odd_events")
     assert answer.status_code == 200, answer.text
     assert answer.json()["response"] == "a b"
 
 
-async def test_a_worker_outlives_sys_exit_in_a_callback(tmp_path: Path) -> None:
+async def test_worker_survives_sys_exit_in_a_callback(tmp_path: Path) -> None:
     """asyncio raises `SystemExit` of a callback out of the event loop; no task is there to contain it."""
     settings = make_settings(tmp_path, more_config=CONFIG, grace_seconds=5)
     with sevenfold("dev", settings) as product:
@@ -153,7 +155,7 @@ async def test_a_worker_outlives_sys_exit_in_a_callback(tmp_path: Path) -> None:
         assert product.output().count("it goes on") == 1
 
 
-async def test_a_module_that_exits_while_it_is_imported_is_named(tmp_path: Path) -> None:
+async def test_module_that_exits_on_import_is_named_at_startup(tmp_path: Path) -> None:
     (tmp_path / "leaver.py").write_text("import sys\nsys.exit(3)\n")
     settings = make_settings(tmp_path, more_config='[agents.leaver]\nkind = "python"\ntarget = "leaver:agent"')
     with sevenfold("worker.py", settings) as product:
@@ -173,7 +175,7 @@ async def pending(stack: Stack, run_id: str) -> Any:
     return next(iter(description.raw_description.pending_activities), None)
 
 
-async def test_a_paused_chunk_goes_on_from_what_is_done(stack: Stack) -> None:
+async def test_paused_chunk_resumes_without_repeating_items(stack: Stack) -> None:
     body = {"task": "work", "agent": "careful", "params": {"seconds": 0.5}, "concurrency": 4}
     started = await stack.http.post("/api/agent/jobs", json={**body, "data": {"items": list(range(40))}})
     job_id = started.json()["jobId"]
@@ -194,7 +196,7 @@ async def test_a_paused_chunk_goes_on_from_what_is_done(stack: Stack) -> None:
     assert [json.loads(line)["index"] for line in lines] == list(range(40))
 
 
-async def test_a_reset_chunk_goes_on_too(stack: Stack) -> None:
+async def test_reset_chunk_resumes(stack: Stack) -> None:
     body = {"task": "work", "agent": "careful", "params": {"seconds": 0.5}, "concurrency": 4}
     started = await stack.http.post("/api/agent/jobs", json={**body, "data": {"items": list(range(20))}})
     job_id = started.json()["jobId"]
@@ -204,7 +206,7 @@ async def test_a_reset_chunk_goes_on_too(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("path", ["query", "tasks"])
-async def test_a_paused_call_costs_no_attempt(stack: Stack, path: str) -> None:
+async def test_paused_agent_call_costs_no_attempt(stack: Stack, path: str) -> None:
     body = {"query": "hi"} if path == "query" else {"task": "work"}
     started = await stack.http.post(
         f"/api/agent/{path}",

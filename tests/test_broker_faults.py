@@ -12,12 +12,12 @@ from temporalio.client import Client as Temporal
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from sevenfold.runtime.settings import Settings
-from tests.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, client_of
-from tests.broker_servers import KINDS, Kafka, Server, broker_server
-from tests.event_help import event
-from tests.processes import EmbeddedTemporalOnly, until
-from tests.stack import ROOT, Sevenfold, make_settings, sevenfold
-from tests.stalling_proxy import stalling_proxy
+from tests.support.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, client_of
+from tests.support.broker_servers import KINDS, Kafka, Server, broker_server
+from tests.support.events import event
+from tests.support.processes import EmbeddedTemporalOnly, until
+from tests.support.stack import ROOT, Sevenfold, make_settings, sevenfold
+from tests.support.stalling_proxy import stalling_proxy
 
 # With a concurrency of 3: what another client can see that a broker still keeps of 5 messages none of which was
 # acknowledged. RabbitMQ shows those alone that no consumer holds.
@@ -64,7 +64,7 @@ async def count_events(temporal: Temporal, status: str = "") -> int:
     return (await temporal.count_workflows(query)).count
 
 
-async def test_killed_between_the_start_and_the_acknowledgement(tmp_path: Path) -> None:
+async def test_connector_killed_between_start_and_acknowledgement_duplicates_nothing(tmp_path: Path) -> None:
     """The answer to the start never arrives, we are killed, the broker brings the message again: one run."""
     settings = make_settings(tmp_path)
     async with (
@@ -82,7 +82,7 @@ async def test_killed_between_the_start_and_the_acknowledgement(tmp_path: Path) 
             async with stalling_proxy(address, mark.encode()) as proxy:
                 with sevenfold("connect", mine, TEMPORAL_ADDRESS=proxy.address) as connector:
                     await until(client.ready, seconds=60)
-                    await asyncio.sleep(2)  # it reads who is subscribed, and says that it lives
+                    await asyncio.sleep(2)  # it reads the subscriptions and reports its heartbeat
                     await send(client, mark)
                     await asyncio.wait_for(proxy.stalled.wait(), 90)
                     await until(lambda: count_started(temporal, mark), seconds=60)
@@ -116,7 +116,7 @@ async def wait_until_settled(client: Client) -> bool:
     return await client.left() == 0
 
 
-async def test_temporal_is_away_for_half_a_minute(tmp_path: Path) -> None:
+async def test_messages_wait_while_temporal_is_down(tmp_path: Path) -> None:
     """Nothing is acknowledged meanwhile, nothing is lost, and it goes on by itself."""
     settings = make_settings(tmp_path)
     async with brokers(tmp_path) as (servers, clients), AsyncExitStack() as open_brokers:
@@ -145,7 +145,7 @@ async def all_done(temporal: Temporal, count: int) -> bool:
     return await count_events(temporal, "Completed") == count
 
 
-async def test_a_broker_that_is_away_at_the_start_and_a_wrong_configuration(tmp_path: Path) -> None:
+async def test_connector_waits_for_its_broker_and_refuses_a_wrong_configuration(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, more_config='[brokers.main]\nkind = "nats"\nurl_env = "TESTS_BROKER"\n')
     async with EmbeddedTemporalOnly(settings) as address:
         env = {"TEMPORAL_ADDRESS": address}
@@ -173,7 +173,7 @@ def ended(settings: Settings, **env: str) -> tuple[int, str]:
         return connector.process.wait(30), connector.output()
 
 
-def test_without_brokers_nothing_of_their_clients_is_loaded() -> None:
+def test_without_brokers_no_broker_client_is_imported() -> None:
     script = "import sys, sevenfold.cli.main; print([m for m in sys.modules if m.split('.')[0] in CLIENTS])"
     clients = "CLIENTS = ('faststream', 'aiokafka', 'nats', 'aio_pika', 'aiormq', 'redis'); "
     done = subprocess.run(

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import redis
 
-from tests.broker_clients import client_of
-from tests.broker_servers import KINDS, Server
-from tests.event_help import LETTERS, event, published, wait_until_settled
-from tests.stack import Stack, running_stack
+from tests.support.broker_clients import client_of
+from tests.support.broker_servers import KINDS, Server
+from tests.support.events import LETTERS, event, published, wait_until_settled
+from tests.support.stack import Stack, running_stack
 
 LARGE = "x" * 200_000
 
@@ -68,7 +68,7 @@ def configuration(kind: str, url: str) -> str:
 
 
 @pytest.mark.parametrize("kind", PREPARATIONS)
-async def test_what_a_broker_never_takes_is_a_dead_letter(tmp_path: Path, kind: str) -> None:
+async def test_event_that_the_broker_refuses_becomes_a_dead_letter(tmp_path: Path, kind: str) -> None:
     with limited_broker(kind, tmp_path / kind) as server:
         async with (
             running_stack(tmp_path, more_config=configuration(kind, server.url)) as stack,

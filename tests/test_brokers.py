@@ -11,11 +11,11 @@ from urllib.parse import quote, unquote
 
 import pytest
 
-from tests.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, Got, client_of
-from tests.broker_servers import KINDS, Kafka, Server, broker_server
-from tests.event_help import EVENTS, LETTERS, event, wait_until_settled
-from tests.processes import until
-from tests.stack import Stack, running_stack
+from tests.support.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, Got, client_of
+from tests.support.broker_servers import KINDS, Kafka, Server, broker_server
+from tests.support.events import EVENTS, LETTERS, event, wait_until_settled
+from tests.support.processes import until
+from tests.support.stack import Stack, running_stack
 
 WAYS = ("http", *KINDS)
 
@@ -106,7 +106,7 @@ async def running_ways(open_ways: AsyncExitStack, servers: dict[str, Server | Ka
 
 @pytest.mark.parametrize("structured", [False, True], ids=["binary", "structured"])
 @pytest.mark.parametrize("way", WAYS)
-async def test_events_come_in_and_what_is_derived_goes_out(ways: Ways, way: str, structured: bool) -> None:
+async def test_inbound_event_publishes_its_derived_event(ways: Ways, way: str, structured: bool) -> None:
     source = f"/in/{way}/{structured}"
     cloud_event = event(
         f"b.in.{way}", {"ü": [1, None, "x"]}, source=source, subject="sü b", correlationid=f"c-{source}"
@@ -132,7 +132,7 @@ async def test_events_come_in_and_what_is_derived_goes_out(ways: Ways, way: str,
 
 
 @pytest.mark.parametrize("way", KINDS)
-async def test_the_same_event_ten_times_over_two_transports_is_one_run(ways: Ways, way: str) -> None:
+async def test_ten_deliveries_over_two_transports_start_one_run(ways: Ways, way: str) -> None:
     source = f"/ten/{way}"
     cloud_event = event(f"b.in.{way}", {"n": 1}, source=source, hops=2)
     for number in range(5):
@@ -151,7 +151,7 @@ async def nothing_left(ways: Ways, way: str) -> bool:
 
 
 @pytest.mark.parametrize("way", KINDS)
-async def test_poison_is_a_dead_letter_and_the_next_one_flows(ways: Ways, way: str) -> None:
+async def test_poison_message_becomes_a_dead_letter_and_the_next_is_processed(ways: Ways, way: str) -> None:
     source = f"/poison/{way}"
     prefix = ways.clients[way].prefix
     no_id = {f"{prefix}specversion": "1.0", f"{prefix}source": source, f"{prefix}type": "t", "authorization": "tok"}
@@ -187,7 +187,7 @@ async def test_poison_is_a_dead_letter_and_the_next_one_flows(ways: Ways, way: s
 
 
 @pytest.mark.parametrize("way", KINDS)
-async def test_a_broker_that_restarts_in_mid_flow(ways: Ways, way: str) -> None:
+async def test_broker_restart_loses_no_event(ways: Ways, way: str) -> None:
     source = f"/restart/{way}"
     server = ways.servers[way]
     for n in range(5):

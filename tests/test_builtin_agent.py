@@ -42,7 +42,7 @@ async def rejection(task: str = "query", **fields) -> AgentRejected:
     return raised.value
 
 
-async def test_a_query_without_a_text_says_so_and_is_unsure():
+async def test_query_without_text_has_low_confidence():
     context = {"customerId": "12345", "previousInteractions": 5}
     reply = await ask(query="Analyze this customer feedback", context=context)
     assert reply.response.startswith("Customer 12345, 5 previous interactions: no feedback text was given")
@@ -50,7 +50,7 @@ async def test_a_query_without_a_text_says_so_and_is_unsure():
     assert reply.data["churnRisk"] == "unknown"
 
 
-async def test_a_query_finds_mood_churn_and_urgency_in_the_context():
+async def test_query_finds_sentiment_churn_and_urgency_in_the_context():
     context = {"customerId": 7, "previousInteractions": 12, "feedback": ANGRY}
     reply = await ask(query="Analyze this customer feedback", context=context)
     assert reply.data["sentiment"]["label"] == "negative"
@@ -74,19 +74,19 @@ async def test_a_query_finds_mood_churn_and_urgency_in_the_context():
         ANGRY,
     ],
 )
-async def test_the_text_may_be_in_the_query_itself(query):
+async def test_text_may_stand_in_the_query_itself(query):
     reply = await ask(query=query)
     assert reply.data["churnRisk"] == "high"
     assert reply.data["evidence"]["sources"] == ["/query"]
 
 
-async def test_what_is_negated_is_no_signal():
+async def test_negated_phrase_is_no_signal():
     reply = await ask(query="Nice and fast. I don't want to cancel, and it is not urgent.")
     assert reply.data["signals"] == {"churn": [], "urgency": []}
     assert reply.data["churnRisk"] == "none"
 
 
-async def test_short_texts_count_where_a_field_says_that_they_are_texts():
+async def test_short_texts_count_in_fields_that_hold_texts():
     reply = await ask(query="Analyze the feedback", context={"comments": ["Terrible!"], "plan": "pro"})
     assert reply.data["sentiment"]["label"] == "negative"
 
@@ -107,13 +107,13 @@ async def test_a_question_is_not_answered():
         "包裹送达时已经损坏。客服一直没有回复我的消息。",
     ],
 )
-async def test_no_mood_is_claimed_for_other_languages(text):
+async def test_no_sentiment_is_claimed_for_other_languages(text):
     reply = await ask("analyze_sentiment", data={"text": text * 2})
     assert reply.data["sentimentScores"][0]["label"] in ("unknown", "neutral")
     assert reply.data["sentimentScores"][0]["score"] == 0
 
 
-async def test_sentiment_of_one_text_and_of_many():
+async def test_sentiment_of_one_text_and_of_several():
     one = await ask("analyze_sentiment", data={"id": "a", "text": "I love it!"})
     [score] = one.data["sentimentScores"]
     assert (score["id"], score["label"]) == ("a", "positive")
@@ -140,7 +140,7 @@ async def test_document_ids_are_looked_up_among_the_documents(documents, labels)
     assert [entry["label"] for entry in reply.data["sentimentScores"]] == labels
 
 
-async def test_a_summary_consists_of_the_weightiest_sentences():
+async def test_summary_consists_of_the_weightiest_sentences():
     reply = await ask("summarize", data={"text": PARAGRAPH}, params={"sentences": 2})
     assert reply.response == (
         "A queue remembers every job until a worker has finished it. "
@@ -150,7 +150,7 @@ async def test_a_summary_consists_of_the_weightiest_sentences():
     assert {"queue", "worker"} <= set(reply.data["keyTerms"])
 
 
-async def test_a_document_is_described():
+async def test_document_description_has_language_size_and_topics():
     reply = await ask("analyze_document", data={"document": f"# Work queues\n\n{PARAGRAPH}"})
     assert reply.data["title"] == "Work queues"
     assert (reply.data["sentences"], reply.data["readingMinutes"]) == (5, 1)
@@ -159,7 +159,7 @@ async def test_a_document_is_described():
     assert given_title.data["title"] == "T"
 
 
-async def test_a_report_is_computed_from_what_was_given():
+async def test_report_is_computed_from_the_given_numbers():
     params = {
         "title": "Week 9",
         "metrics": {"revenue": {"previous": 1000, "current": 1250}, "tickets": 17},
@@ -177,7 +177,7 @@ async def test_a_report_is_computed_from_what_was_given():
     assert reply.response.startswith("Week 9\n\nOverview\n- This report rests on 2 figures, 1 series")
 
 
-async def test_a_report_on_labels_only_says_that_there_is_nothing_to_compute():
+async def test_report_on_labels_has_nothing_to_compute():
     reply = await ask("generate_report", params={"type": "weekly sales", "period": "2026-W09"})
     assert reply.data["title"] == "Weekly sales report for 2026-W09"
     assert "nothing to compute" in reply.response
@@ -220,7 +220,7 @@ async def test_a_customer_is_enriched(customer, expected):
         ({"amount": 7, "failedAttempts": 4, "accountAgeDays": 0, "newDevice": True}, None),
     ],
 )
-async def test_fraud_rules(transaction, rules):
+async def test_fraud_check_names_the_rules_that_match(transaction, rules):
     data = (await ask("detect_fraud", data=transaction)).data
     found = [reason["rule"] for reason in data["reasons"]]
     assert found == (["new_account", "failed_attempts", "new_device"] if rules is None else rules)
@@ -253,11 +253,11 @@ async def test_fraud_rules(transaction, rules):
         ("detect_fraud", {"data": {"amount": 1, "threshold": True}}, "/data/threshold"),
     ],
 )
-async def test_what_cannot_be_worked_on_is_rejected_with_a_pointer(task, fields, pointer):
+async def test_unusable_input_is_rejected_with_a_pointer(task, fields, pointer):
     assert (await rejection(task, **fields)).pointer == pointer
 
 
-async def test_an_unknown_task_is_told_the_known_ones():
+async def test_unknown_task_lists_the_known_ones():
     detail = (await rejection("translate")).detail
     assert all(task in detail for task in TASKS)
 
@@ -305,7 +305,7 @@ async def test_any_json_is_answered_or_rejected(task, query, context, data, para
 
 
 @pytest.mark.parametrize("task", TASKS)
-async def test_numbers_that_python_refuses_to_print(task):
+async def test_huge_integers_are_handled(task):
     # Beyond 4300 digits `str` raises; no strategy can hold such a number, for it could not show it.
     data = dict.fromkeys(_FIELDS.split(), 10**5000) | {"items": [10**5000], "amount": 5, "text": "Fine."}
     data |= {"documentIds": [10**5000], "documents": None, "document": None}
@@ -318,14 +318,14 @@ async def test_numbers_that_python_refuses_to_print(task):
 @pytest.mark.parametrize(
     "text", ["!" * 500_000, ":(" * 250_000, "_" * 500_000, "!\u200d" * 250_000 + "😀", " " * 500_000 + "x"]
 )
-async def test_no_text_takes_more_than_its_length_deserves(text):
+async def test_adversarial_texts_take_linear_time(text):
     start = time.perf_counter()
     await ask("analyze_sentiment", data={"text": text})
     # The lexicon library alone takes a quarter of a minute over some of these, and a minute over twice as much.
     assert time.perf_counter() - start < 10
 
 
-async def test_a_long_text_does_not_hold_up_the_loop():
+async def test_long_text_does_not_block_the_event_loop():
     work = asyncio.create_task(ask("analyze_document", data={"text": PARAGRAPH * 2_000}))
     turns = 0
     while not work.done():
@@ -345,7 +345,7 @@ for line in sys.stdin:
 """
 
 
-def test_the_same_request_has_the_same_answer_in_every_process():
+def test_answer_is_deterministic_across_processes():
     data = {"text": PARAGRAPH, "id": "c", "email": "a@b.de", "amount": 5, "country": "DE", "cardCountry": "FR"}
     requests = "\n".join(
         AgentRequest(run_id="r", task=task, query=ANGRY, data=data).model_dump_json() for task in TASKS

@@ -11,8 +11,8 @@ import pytest
 
 from sevenfold.contracts.identity import derive_id
 from sevenfold.contracts.runs import Pattern
-from tests.agents import CALLS, CLEANED_UP
-from tests.stack import Stack
+from tests.support.agents import CALLS, CLEANED_UP
+from tests.support.stack import Stack
 
 
 async def start_slow(stack: Stack, agent: str = "careful", wait: int = 1) -> str:
@@ -50,19 +50,19 @@ async def test_cancel_reaches_the_agent_within_a_second_and_the_run_ends_as_canc
     assert run["result"] is None
 
 
-async def test_cancel_in_the_first_moments_reaches_the_call_that_was_opened(stack: Stack) -> None:
+async def test_cancel_reaches_an_inline_call(stack: Stack) -> None:
     # the call is held by its workflow task for its opening, then by the activity that hears of the cancellation
     run_id = await cancelled_within(stack, stack.settings.inline_start_seconds + 1.0, wait=0)
     assert (await stack.run_until(run_id, "cancelled", "failed"))["status"] == "cancelled"
 
 
-async def test_cancel_reaches_a_blocking_function_too(stack: Stack) -> None:
+async def test_cancel_reaches_a_blocking_function(stack: Stack) -> None:
     run_id = await cancelled_within(stack, 1.5, agent="stubborn")
     assert (await stack.run_until(run_id, "cancelled", "failed"))["status"] == "cancelled"
 
 
 @pytest.mark.parametrize("wait", [0, 1])
-async def test_the_cancel_signal_by_hand(stack: Stack, wait: int) -> None:
+async def test_cancel_signal_sent_by_hand_cancels_the_run(stack: Stack, wait: int) -> None:
     run_id = await start_slow(stack, wait=wait)
     command = [str(Path(sys.executable).parent / "temporal"), "workflow", "signal", "--name", "cancel"]
     command += ["--address", stack.server.address, "--workflow-id", f"default:{run_id}"]
@@ -72,7 +72,7 @@ async def test_the_cancel_signal_by_hand(stack: Stack, wait: int) -> None:
     assert run["status"] == "cancelled", run
 
 
-async def test_cancel_while_a_client_waits_ends_the_waiting(stack: Stack) -> None:
+async def test_cancel_ends_the_wait_of_a_client(stack: Stack) -> None:
     waiting = asyncio.create_task(
         stack.query(agent="careful", params={"seconds": 30}, headers={"Idempotency-Key": "cancel-me"})
     )
@@ -91,14 +91,14 @@ async def test_cancel_while_a_client_waits_ends_the_waiting(stack: Stack) -> Non
     assert answer.json()["runId"] == run_id
 
 
-async def test_cancelling_what_has_ended_changes_nothing(stack: Stack) -> None:
+async def test_cancelling_an_ended_run_changes_nothing(stack: Stack) -> None:
     run_id = (await stack.query(agent="echo")).json()["queryId"]
     answer = await stack.http.post(f"/api/agent/runs/{run_id}/cancel")
     assert answer.status_code == 200
     assert answer.json()["status"] == "completed"
 
 
-async def test_a_client_that_disconnects_cancels_nothing(stack: Stack) -> None:
+async def test_client_disconnect_does_not_cancel_the_run(stack: Stack) -> None:
     headers = {"Idempotency-Key": "gone-away"}
     run_id = derive_id("qry", "default", Pattern.SYNCHRONOUS, "gone-away")
     waiting = asyncio.create_task(stack.query(agent="careful", params={"seconds": 2}, headers=headers))
@@ -115,8 +115,8 @@ async def test_a_client_that_disconnects_cancels_nothing(stack: Stack) -> None:
     assert again.json()["queryId"] not in CLEANED_UP
 
 
-async def test_no_attempt_overruns_the_runs_time(stack: Stack) -> None:
-    """The worker itself ends it, and does not wait to be told by the server."""
+async def test_worker_ends_an_attempt_at_the_deadline_of_the_run(stack: Stack) -> None:
+    """The worker ends the attempt itself, without waiting for the server."""
     started_at = time.monotonic()
     answer = await stack.query(agent="careful", params={"seconds": 60}, timeout=3)
     assert answer.status_code == 504

@@ -60,14 +60,14 @@ def event(**more: Any) -> CloudEvent:
         ({"data": "x" * MAX_EVENT_BYTES}, "bytes"),
     ],
 )
-def test_what_is_no_event(change: dict[str, Any], named: str) -> None:
+def test_invalid_event_names_the_wrong_field(change: dict[str, Any], named: str) -> None:
     raw = {key: value for key, value in {**GOOD, **change}.items() if value is not None}
     with pytest.raises(InvalidEventError, match=named):
         event_from_json(raw)
 
 
 @pytest.mark.parametrize("raw", [None, 5, "x", [], True])
-def test_what_is_no_object(raw: object) -> None:
+def test_event_must_be_a_json_object(raw: object) -> None:
     with pytest.raises(InvalidEventError, match="object"):
         event_from_json(raw)
 
@@ -93,12 +93,12 @@ _EVENTS = st.builds(
 
 
 @given(_EVENTS)
-def test_json_there_and_back(one: CloudEvent) -> None:
+def test_json_event_round_trip(one: CloudEvent) -> None:
     assert event_from_json(json.loads(json.dumps(one.to_json()))) == one
 
 
 @given(_EVENTS)
-def test_binary_there_and_back(one: CloudEvent) -> None:
+def test_binary_event_round_trip(one: CloudEvent) -> None:
     attributes, content_type, body = to_binary_mode(one)
     again = event_from_binary(attributes, content_type, body)
     assert again.content_hash() == one.content_hash()
@@ -106,7 +106,7 @@ def test_binary_there_and_back(one: CloudEvent) -> None:
 
 
 @pytest.mark.parametrize("data", [{"id": "12345", "n": 1}, "text", ["a"], None, 5, True])
-def test_another_implementation_reads_what_we_write(data: Any) -> None:
+def test_cloudevents_sdk_reads_our_events(data: Any) -> None:
     one = event(data=data, datacontenttype="application/json", correlationid="c", subject="s")
     attributes, content_type, body = to_binary_mode(one)
     headers = {f"ce-{name}": value for name, value in attributes.items()}
@@ -126,7 +126,7 @@ def test_another_implementation_reads_what_we_write(data: Any) -> None:
         assert read.get_data() == data or (data is None and not read.get_data())
 
 
-def test_we_read_what_another_implementation_writes() -> None:
+def test_events_of_the_cloudevents_sdk_are_read() -> None:
     other = OtherEvent(
         {
             "id": "1",
@@ -146,7 +146,7 @@ def test_we_read_what_another_implementation_writes() -> None:
     assert one.content_hash() == two.content_hash()
 
 
-def test_data_that_is_no_json_travels_whole() -> None:
+def test_binary_data_round_trip() -> None:
     raw = bytes(range(256))
     one = event_from_binary({**GOOD}, "image/png", raw)
     assert one.data_base64 == base64.b64encode(raw).decode()
@@ -177,7 +177,7 @@ def test_data_that_is_no_json_travels_whole() -> None:
         ({"data": {"missing": None}}, True),
     ],
 )
-def test_filters(raw: Any, matches: bool) -> None:
+def test_filter_matches(raw: Any, matches: bool) -> None:
     one = event(
         hops=3,
         urgent=True,
@@ -200,12 +200,12 @@ def test_filters(raw: Any, matches: bool) -> None:
         5,
     ],
 )
-def test_what_is_no_filter(raw: Any) -> None:
+def test_invalid_filter_is_refused(raw: Any) -> None:
     with pytest.raises(ValueError, match="validation error"):
         EventFilter.model_validate(raw)
 
 
-def test_a_path_into_data() -> None:
+def test_data_path_selects_a_value() -> None:
     assert value_at_path({"a": [{"b": 1}]}, "a.0.b") == 1
     assert value_at_path({"a": [{"b": 1}]}, "a.x.b") is None
     assert value_at_path("text", "a") is None

@@ -10,7 +10,7 @@ from sevenfold.contracts.streams import StreamEntry
 from sevenfold.contracts.verdicts import AgentError, ErrorCode
 
 
-def test_new_ids_have_the_form_and_differ() -> None:
+def test_new_ids_are_valid_and_unique() -> None:
     ids = {new_id("qry") for _ in range(1000)}
     assert len(ids) == 1000
     assert all(is_public_id(one) for one in ids)
@@ -33,11 +33,11 @@ def test_a_keyed_id_never_changes_between_releases() -> None:
 
 
 @given(st.text())
-def test_other_texts_are_no_ids(text: str) -> None:
+def test_malformed_id_is_refused(text: str) -> None:
     assert not is_public_id(text)
 
 
-def test_preferences() -> None:
+def test_prefer_header_is_parsed() -> None:
     assert parse_prefer(None).seconds == DEFAULT_WAIT
     assert parse_prefer("wait=5").seconds == 5
     assert parse_prefer('foo, wait="7"; x=y').seconds == 7
@@ -47,11 +47,11 @@ def test_preferences() -> None:
     assert parse_prefer("respond-async, wait=10").seconds == 10, "RFC 7240: asynchronous after that time"
 
 
-def test_processing_times_read_as_in_the_article() -> None:
+def test_durations_are_worded_as_in_the_article() -> None:
     assert [processing_time(seconds) for seconds in (2.3, 0.017, 0, 61.04)] == ["2.3s", "0.017s", "0.000s", "61.0s"]
 
 
-def test_every_verdict_of_a_call_has_one_class() -> None:
+def test_every_error_code_of_a_call_has_one_exception_class() -> None:
     codes = [kind.code for kind in AgentError.__subclasses__()]
     assert len(set(codes)) == len(codes)
     final = {ErrorCode.AGENT_REJECTED, ErrorCode.DOCUMENT_UNREADABLE, ErrorCode.DEADLINE_EXCEEDED}
@@ -59,7 +59,7 @@ def test_every_verdict_of_a_call_has_one_class() -> None:
 
 
 @given(text=st.text(), index=st.integers(1, 10**9), attempt=st.integers(1, 99))
-def test_a_stream_entry_is_read_back_without_decoding_it(text: str, index: int, attempt: int) -> None:
+def test_stream_entry_fields_are_read_without_decoding_its_text(text: str, index: int, attempt: int) -> None:
     for entry in (
         StreamEntry.chunk(index, text),
         StreamEntry.reset(index, attempt),

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.processes import EmbeddedTemporalOnly, until
-from tests.stack import Stack, children_of, http_client, make_settings, running_stack, sevenfold, until_ready
+from tests.support.processes import EmbeddedTemporalOnly, until
+from tests.support.stack import Stack, children_of, http_client, make_settings, running_stack, sevenfold, until_ready
 
 
 async def ask(http: httpx.AsyncClient, wait: int = 0, key: str | None = None, **body: Any) -> httpx.Response:
@@ -30,7 +30,7 @@ async def until_ended(http: httpx.AsyncClient, run_id: str, seconds: float = 60)
 
 
 @pytest.mark.parametrize("moment", ["while it is opened", "while it is an activity"])
-async def test_a_worker_killed_in_mid_run_is_taken_over_by_another(tmp_path: Path, moment: str) -> None:
+async def test_killed_workers_run_is_completed_by_another_worker(tmp_path: Path, moment: str) -> None:
     inline_seconds = 3.0 if moment == "while it is opened" else 0.2
     settings = make_settings(tmp_path, inline_start_seconds=inline_seconds)
     journal = tmp_path / "journal"
@@ -55,7 +55,7 @@ async def test_a_worker_killed_in_mid_run_is_taken_over_by_another(tmp_path: Pat
     assert len([line for line in lines if line.endswith("finished")]) == 1
 
 
-async def test_a_worker_that_is_told_to_stop_hands_on_what_it_cannot_finish(tmp_path: Path) -> None:
+async def test_stopping_worker_hands_over_unfinished_calls(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, grace_seconds=4)
     journal = tmp_path / "journal"
     async with EmbeddedTemporalOnly(settings) as address, http_client(settings.port) as http:
@@ -69,7 +69,7 @@ async def test_a_worker_that_is_told_to_stop_hands_on_what_it_cannot_finish(tmp_
             await until(lambda: journal.exists())
             await asyncio.sleep(0.7)
             assert await asyncio.to_thread(first.terminate) == 0
-            assert "cleaned up" in journal.read_text(), "the agent was told"
+            assert "cleaned up" in journal.read_text(), "the agent received the cancellation"
             assert (await http.get(f"/api/agent/runs/{accepted.json()['queryId']}")).json()["status"] == "processing"
             second = processes.enter_context(sevenfold("worker.py", settings, **env))
             assert (await until_ended(http, accepted.json()["queryId"]))["status"] == "completed"
@@ -77,7 +77,7 @@ async def test_a_worker_that_is_told_to_stop_hands_on_what_it_cannot_finish(tmp_
     assert journal.read_text().splitlines()[-1].startswith(f"{second.process.pid} 2 finished")
 
 
-async def test_a_worker_killed_in_mid_batch_repeats_at_most_the_items_in_flight(tmp_path: Path) -> None:
+async def test_killed_worker_repeats_only_the_job_items_in_flight(tmp_path: Path) -> None:
     concurrency, total, early = 10, 450, 30
     settings = make_settings(tmp_path)
     journal = tmp_path / "journal"
@@ -108,7 +108,7 @@ async def test_a_worker_killed_in_mid_batch_repeats_at_most_the_items_in_flight(
     assert job["progress"] == {"completed": total, "failed": 0, "total": total, "percent": 100}
 
 
-async def test_everything_killed_and_started_again_goes_on_with_every_run(tmp_path: Path) -> None:
+async def test_every_run_continues_after_all_processes_were_killed(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
     ids: list[str] = []
     async with http_client(settings.port) as http:
@@ -135,7 +135,7 @@ async def test_everything_killed_and_started_again_goes_on_with_every_run(tmp_pa
             assert second.terminate() == 0
 
 
-async def test_the_server_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+async def test_embedded_server_dies_with_its_killed_parent(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
     with sevenfold("dev", settings) as running:
         await until_ready(settings.port, process=running)
@@ -144,7 +144,7 @@ async def test_the_server_does_not_outlive_a_killed_parent(tmp_path: Path) -> No
         await until(lambda: not Path(f"/proc/{server}/cmdline").exists())
 
 
-async def test_the_temporal_server_killed_comes_back_and_loses_nothing(tmp_path: Path) -> None:
+async def test_killed_temporal_server_restarts_without_loss(tmp_path: Path) -> None:
     async with running_stack(tmp_path) as stack:
         waiting = asyncio.create_task(
             stack.query(agent="careful", params={"seconds": 5}, headers={"Prefer": "wait=60"})
@@ -168,7 +168,7 @@ async def test_the_temporal_server_killed_comes_back_and_loses_nothing(tmp_path:
         assert (await stack.query(agent="echo")).status_code == 200
 
 
-async def test_without_a_worker_it_is_not_ready_and_runs_wait(tmp_path: Path) -> None:
+async def test_without_a_worker_health_is_not_ready_and_runs_wait(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
     env_of = EmbeddedTemporalOnly(settings)
     async with env_of as address, http_client(settings.port) as http:
@@ -196,7 +196,7 @@ async def test_without_a_worker_it_is_not_ready_and_runs_wait(tmp_path: Path) ->
                         await asyncio.sleep(0.5)
 
 
-async def test_an_api_killed_between_start_and_answer_has_lost_nothing(tmp_path: Path) -> None:
+async def test_run_survives_an_api_killed_before_its_answer(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
     journal = tmp_path / "journal"
     body = {"wait": 30, "key": "once", "agent": "careful", "params": {"seconds": 8, "journal": str(journal)}}

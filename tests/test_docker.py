@@ -26,10 +26,10 @@ import pytest
 import yaml
 from temporalio.envconfig import ClientConfig
 
+from bench.ports import free_port
 from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.embedded_flags import server_arguments
 from sevenfold.runtime.settings import Settings
-from tests.stack import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKER = ROOT / "docker"
@@ -88,12 +88,12 @@ def _image_environment() -> dict[str, str]:
 # ---- the image
 
 
-def test_hadolint_has_no_complaint():
+def test_hadolint_passes():
     done = subprocess.run([BIN / "hadolint", DOCKER / "Dockerfile"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_image_runs_as_a_number_that_is_not_root_and_stops_on_sigterm():
+def test_image_runs_as_numeric_non_root_user_and_stops_on_sigterm():
     user, _, group = _last("USER").partition(":")
     assert user.isdigit()
     assert int(user) > 0
@@ -103,7 +103,7 @@ def test_image_runs_as_a_number_that_is_not_root_and_stops_on_sigterm():
     assert json.loads(_last("CMD")) == ["api"]
 
 
-def test_final_stage_takes_nothing_but_the_environment():
+def test_final_stage_copies_only_the_virtual_environment():
     stages = [argument for name, argument in _instructions() if name == "COPY" and "--from=" in argument]
     assert stages == ["--from=build /opt/sevenfold /opt/sevenfold"]
     names = [name for name, _ in _instructions()]
@@ -112,7 +112,7 @@ def test_final_stage_takes_nothing_but_the_environment():
     )
 
 
-def test_everything_copied_exists_and_is_let_through_by_dockerignore():
+def test_copied_files_exist_and_pass_dockerignore():
     rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert rules[0] == "*"
     let_through = [rule[1:] for rule in rules if rule.startswith("!")]
@@ -147,7 +147,7 @@ def _locked(lock: Path) -> dict[str, str]:
     return {block.split(" \\")[0]: "".join(sorted(re.findall(r"sha256:\w+", block))) for block in blocks}
 
 
-def test_image_gets_what_the_lock_of_the_project_says_but_no_embedded_server():
+def test_image_installs_the_locked_dependencies_without_the_embedded_server():
     everything = _locked(ROOT / "requirements.lock")
     image = _locked(DOCKER / "requirements.lock")
     assert all(image.values())
@@ -156,7 +156,7 @@ def test_image_gets_what_the_lock_of_the_project_says_but_no_embedded_server():
 
 
 @pytest.mark.parametrize(("status", "exit_code"), [(200, 0), (503, 1), (None, 1)])
-def test_health_check_of_the_image(status: int | None, exit_code: int):
+def test_health_check_of_the_image_exits_by_readiness(status: int | None, exit_code: int):
     command = json.loads(_last("HEALTHCHECK").partition(" CMD ")[2])
     assert command[0] == "python"
 
@@ -225,7 +225,7 @@ def test_images_are_pinned():
     assert SERVICES["api"]["image"] == SERVICES["worker"]["image"] == f"sevenfold:{version}"
 
 
-def test_cluster_is_the_version_that_is_embedded_and_measured():
+def test_compose_uses_the_temporal_version_that_is_embedded():
     output = subprocess.run([BIN / "temporal", "--version"], capture_output=True, text=True, check=True).stdout
     server, ui = re.search(r"Server ([\d.]+), UI ([\d.]+)", output).groups()
     assert SERVICES["temporal"]["image"] == f"temporalio/server:{server}"
@@ -247,7 +247,7 @@ def test_service_is_hardened(name: str):
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_service_says_how_it_is_well_and_how_it_ends(name: str):
+def test_service_has_health_check_and_stop_grace_period(name: str):
     service = SERVICES[name]
     if name in _one_shots():
         assert service["restart"] == "on-failure:5"
@@ -255,7 +255,7 @@ def test_service_says_how_it_is_well_and_how_it_ends(name: str):
     assert service["restart"] == "unless-stopped"
     assert service["stop_grace_period"]
     if name == "worker":
-        # docker/README.md, "Health", says why.
+        # The reason is in docker/README.md, "Health".
         assert service["healthcheck"] == {"disable": True}
     elif name == "api":
         assert "healthcheck" not in service  # the image's own
@@ -263,14 +263,14 @@ def test_service_says_how_it_is_well_and_how_it_ends(name: str):
         assert service["healthcheck"]["test"][0] == "CMD"
 
 
-def test_dependencies_wait_for_something_that_can_happen():
+def test_service_dependencies_have_a_reachable_condition():
     for name, service in SERVICES.items():
         for other, how in service.get("depends_on", {}).items():
             healthy = how["condition"] == "service_healthy"
             assert not healthy or "test" in SERVICES[other].get("healthcheck", {}), (name, other)
 
 
-def test_only_loopback_is_published():
+def test_ports_are_published_on_loopback_only():
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert set(published) == {"api", "temporal-ui"}
     for ports in published.values():
@@ -284,7 +284,7 @@ def test_two_workers_drain_before_they_are_killed():
     assert grace > Settings.model_fields["grace_seconds"].default
 
 
-def test_no_secret_is_written_down():
+def test_compose_file_holds_no_secret():
     text = (DOCKER / "compose.yaml").read_text()
     passwords = re.findall(r"(?m)^\s+\w*(?:PASSWORD|PWD|SECRET|KEY)\w*: *(.+)$", text)
     assert len(passwords) == 3
@@ -300,7 +300,7 @@ def test_variables_in_the_example_are_those_of_the_compose_file():
 
 
 @pytest.mark.parametrize("service", ["api", "worker"])
-def test_settings_understand_the_environment(service: str, monkeypatch: pytest.MonkeyPatch):
+def test_compose_environment_is_valid_for_settings(service: str, monkeypatch: pytest.MonkeyPatch):
     for name in [name for name in os.environ if name.startswith(("SEVENFOLD_", "TEMPORAL_"))]:
         monkeypatch.delenv(name)
     environment = _image_environment() | _environment(service)
@@ -323,7 +323,7 @@ def test_settings_understand_the_environment(service: str, monkeypatch: pytest.M
     assert connect["namespace"] == SERVICES["temporal-namespace"]["environment"]["TEMPORAL_NAMESPACE"]
 
 
-def test_shipped_configuration_loads_as_it_is_and_with_its_example(tmp_path: Path):
+def test_shipped_configuration_loads_with_and_without_its_example(tmp_path: Path):
     shipped = DOCKER / "config" / "sevenfold.toml"
     assert load_config(shipped).default_agent == "builtin"
     example = tmp_path / "sevenfold.toml"
@@ -346,7 +346,7 @@ def test_dynamic_config_agrees_with_the_embedded_server():
     assert mounted["target"] == SERVICES["temporal"]["environment"]["DYNAMIC_CONFIG_FILE_PATH"]
 
 
-def test_shell_of_the_one_shots_parses():
+def test_shell_of_one_shot_services_parses():
     for name in _one_shots():
         shell, flags, script = SERVICES[name]["command"]
         assert (shell, flags) == ("sh", "-euc")
@@ -355,7 +355,7 @@ def test_shell_of_the_one_shots_parses():
 
 @pytest.fixture(scope="module")
 def temporal() -> Iterator[tuple[int, int]]:
-    """A server of the cluster's version: the ports of its gRPC and its HTTP door."""
+    """A server of the cluster's version: its gRPC and HTTP ports."""
     port, http = free_port(), free_port()
     command = [BIN / "temporal", "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--log-level", "never"]
     server = subprocess.Popen([*command, "--port", str(port), "--http-port", str(http)])
@@ -377,7 +377,7 @@ def _cli(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("namespace", ["default", "fresh"])
-def test_namespace_is_made_once_and_keeps_runs_for_30_days(temporal: tuple[int, int], namespace: str):
+def test_namespace_is_created_once_with_30_days_retention(temporal: tuple[int, int], namespace: str):
     port, _ = temporal
     command = [part.replace("$$", "$") for part in SERVICES["temporal-namespace"]["command"]]
     environment = {
@@ -395,7 +395,7 @@ def test_namespace_is_made_once_and_keeps_runs_for_30_days(temporal: tuple[int, 
     assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode
 
 
-def test_health_check_of_the_server_asks_something_it_answers(temporal: tuple[int, int]):
+def test_health_check_of_the_temporal_server_works(temporal: tuple[int, int]):
     _, http = temporal
     url = SERVICES["temporal"]["healthcheck"]["test"][-1].replace(":7243/", f":{http}/")
     with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310 (loopback)

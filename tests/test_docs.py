@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from bench.ports import free_port
 from sevenfold.api.http.problems import ProblemType
 from sevenfold.contracts import agent_config, config
 from sevenfold.contracts.config import SevenfoldConfig
 from sevenfold.contracts.subscriptions import SubscriptionConfig
 from sevenfold.runtime.settings import Settings
-from tests.stack import ROOT, Stack, free_port, running_stack
 from tests.support.markdown import Block, Page
 from tests.support.shell_pages import PageFailedError, Ran, run_blocks
 from tests.support.shown_answers import SHOWN, compare, expects_error
+from tests.support.stack import ROOT, Stack, running_stack
 
 SHELL = ("sh", "bash", "console")
 README = ROOT / "README.md"
@@ -98,13 +99,13 @@ WRONG = {
 
 @needs_shell
 @pytest.mark.parametrize("sentence", WRONG)
-async def test_a_wrong_page_is_found(sentence: str, documented: Stack, tmp_path: Path) -> None:
+async def test_page_with_a_wrong_answer_fails(sentence: str, documented: Stack, tmp_path: Path) -> None:
     page = Page(ROOT / "docs" / "wrong.md", WRONG[sentence])
     assert sentence in "\n".join(await _mistakes_of(page, documented, tmp_path))
 
 
 @needs_shell
-async def test_a_command_that_fails_is_found(documented: Stack, tmp_path: Path) -> None:
+async def test_page_with_a_failing_command_fails(documented: Stack, tmp_path: Path) -> None:
     page = Page(ROOT / "docs" / "wrong.md", "```sh\nfalse\necho never\n```\n")
     with pytest.raises(PageFailedError, match="ended with 1"):
         await _mistakes_of(page, documented, tmp_path)

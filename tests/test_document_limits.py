@@ -16,7 +16,7 @@ import pytest
 from sevenfold.adapters.documents.extraction import DocumentReader
 from sevenfold.adapters.documents.limits import Limits
 from sevenfold.contracts.document_errors import DocumentFault
-from tests.documents import ROOT, fault, pdf, read
+from tests.support.documents import ROOT, fault, pdf, read
 
 
 def form(number: int, calls: int) -> bytes:
@@ -53,17 +53,17 @@ SLOW_PDF = pdf(zlib.compress(b"BT /F1 9 Tf " + b"(a) Tj " * 990_000), stream=FLA
         ("empty", lambda: pdf(b"/X Do", page=b"/XObject << /X 6 0 R >>", more=[form(n, 50) for n in range(7, 13)])),
     ],
 )
-async def test_bombs_of_pdf(expected, data):
+async def test_pdf_bombs_are_refused(expected, data):
     assert await fault(data()) == expected
 
 
-async def test_bombs_of_html():
+async def test_html_bombs_are_refused():
     nested = await read(b"<div>" * 1_000_000 + b"deep", "text/html")
     assert nested.text == "deep"
     assert (await read(b"<html>" + b"<svg>" * 50_000 + b"</svg>" * 50_000 + b"out")).text == "out"
 
 
-async def test_time_is_limited():
+async def test_reading_time_is_limited():
     assert await fault(SLOW_PDF, limits=Limits(seconds=1)) is DocumentFault.TOO_SLOW
 
 
@@ -77,7 +77,7 @@ async def test_html_is_read_in_linear_time(piece):
     assert (await read(page, "text/html", Limits(seconds=15))).text.startswith("first")
 
 
-async def test_slow_documents_do_not_hold_up_quick_ones():
+async def test_slow_documents_do_not_delay_quick_ones():
     reader = DocumentReader(concurrency=1, slow_after_seconds=0.1)
     async with asyncio.TaskGroup() as slow:
         tasks = [slow.create_task(reader.extract(SLOW_PDF)) for _ in range(3)]
@@ -88,7 +88,7 @@ async def test_slow_documents_do_not_hold_up_quick_ones():
             task.cancel()
 
 
-async def test_only_so_many_slow_documents_are_read_at_a_time():
+async def test_number_of_slow_documents_at_once_is_limited():
     reader = DocumentReader(Limits(seconds=3), concurrency=1, slow_after_seconds=0.05)
     most = 0
     tasks = [asyncio.create_task(reader.extract(SLOW_PDF)) for _ in range(8)]
@@ -102,7 +102,7 @@ async def test_only_so_many_slow_documents_are_read_at_a_time():
     assert not children()
 
 
-async def test_memory_is_limited():
+async def test_memory_of_a_reader_is_limited():
     lines = b"\n" * 19_000_000 + b"a"
     assert await fault(lines, limits=Limits(memory_bytes=150_000_000)) is DocumentFault.TOO_LARGE
     assert (await read(lines)).text == "a"
@@ -126,7 +126,7 @@ async def reading_slowly(reader: DocumentReader) -> tuple[asyncio.Task, int]:
     return work, children()[0]
 
 
-async def test_a_cancellation_leaves_no_process_behind():
+async def test_cancelled_reader_leaves_no_process():
     reader = DocumentReader(concurrency=1)
     for pause in (0, 0.5):  # while the bytes are sent, and later
         work, process = await reading_slowly(reader)
@@ -138,14 +138,14 @@ async def test_a_cancellation_leaves_no_process_behind():
     assert (await reader.extract(b"<html>next")).text == "next"
 
 
-async def test_a_process_that_somebody_kills_says_nothing_of_the_document():
+async def test_killed_reader_process_is_no_fault_of_the_document():
     work, process = await reading_slowly(DocumentReader())
     os.kill(process, signal.SIGKILL)
     with pytest.raises(ChildProcessError):
         await work
 
 
-async def test_documents_wait_for_a_place_and_their_time_waits_too():
+async def test_time_limit_of_a_document_starts_with_its_slot():
     reader = DocumentReader(Limits(seconds=0.6), concurrency=1)
     started_at = time.monotonic()
     outcomes = await asyncio.gather(*(reader.extract(SLOW_PDF) for _ in range(3)), return_exceptions=True)
@@ -153,7 +153,7 @@ async def test_documents_wait_for_a_place_and_their_time_waits_too():
     assert 1.8 < time.monotonic() - started_at < 60
 
 
-def test_a_process_whose_gateway_is_gone_ends_by_itself():
+def test_orphaned_reader_process_exits():
     order = {"kind": "pdf", "charset": None, "limits": {"seconds": 1}}
     command = [sys.executable, "-m", "sevenfold.adapters.documents.child", json.dumps(order)]
     ended = subprocess.run(command, input=SLOW_PDF, cwd=ROOT, timeout=60, capture_output=True)

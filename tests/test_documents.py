@@ -12,7 +12,7 @@ from sevenfold.contracts.agent import AgentContext, AgentRequest
 from sevenfold.contracts.document_errors import DocumentFault
 from sevenfold.contracts.documents import Document, DocumentByBytes, DocumentByText, DocumentByUrl, decode_inline
 from sevenfold.contracts.payload import RequestBody
-from tests.documents import drawing, fault, pdf, read, sealed
+from tests.support.documents import drawing, fault, pdf, read, sealed
 
 
 async def test_a_pdf_yields_its_text_title_and_number_of_pages():
@@ -26,7 +26,7 @@ async def test_a_pdf_yields_its_text_title_and_number_of_pages():
     assert (await read(sealed("", "owner"), title="Given")).title == "Given"
 
 
-async def test_a_page_that_is_damaged_does_not_cost_the_others():
+async def test_damaged_page_does_not_lose_the_others():
     nonsense = b"<<" * 1_000 + drawing("Lost.")
     found = await read(pdf(drawing("Good."), nonsense, drawing("Fine.")))
     assert (found.text, found.pages, found.unread_pages) == ("Good.\n\nFine.", 3, 1)
@@ -41,7 +41,7 @@ b</pre><table><tr><td>1<td>2<tr><td>3</table><p hidden>"""
 
 
 @pytest.mark.parametrize("declared", ["text/html", None, "application/octet-stream", "TEXT/HTML; charset=utf-8"])
-async def test_html_yields_its_title_and_what_is_seen(declared):
+async def test_html_yields_its_title_and_visible_text(declared):
     found = await read(PAGE.encode(), declared)
     assert found.text == "On ideas\n\nThey are free; deeds\nare not.\n\n- café\n- tea\n\na\nb\n\n1 2\n3"
     assert (found.title, found.content_type, found.pages) == ("Ideas & deeds", "text/html", None)
@@ -67,11 +67,11 @@ async def test_html_yields_its_title_and_what_is_seen(declared):
         (b'<?xml version="1.0" encoding="cp1252"?><html>' + "naïve “€”".encode("cp1252"), None),
     ],
 )
-async def test_characters(data, content_type):
+async def test_character_set_is_detected(data, content_type):
     assert (await read(data, content_type)).text == "naïve “€”"
 
 
-async def test_text_is_tidied_and_cut():
+async def test_text_is_normalised_and_truncated():
     found = await read(b"\xef\xbb\xbf\r\n  a\x07 \r\n\r\n\r\n\r\nb\xe2\x80\xae\tc\x00", "text/markdown")
     assert (found.text, found.content_type, found.truncated) == ("a\n\nb\tc", "text/markdown", False)
     small = Limits(characters=10)
@@ -102,11 +102,11 @@ async def test_text_is_tidied_and_cut():
         ("unsupported_type", lambda: bytes(range(1, 256)) * 50, {"content_type": "text/plain"}),
     ],
 )
-async def test_what_cannot_be_read_is_told(expected, data, detail):
+async def test_unreadable_document_has_a_clear_error(expected, data, detail):
     assert await fault(data(), **detail) == expected
 
 
-async def test_the_agent_gets_what_was_read():
+async def test_agent_receives_the_extracted_text():
     pages = [drawing("Work queues", "A queue keeps jobs safe."), drawing("A worker takes a job from the queue.")]
     found = await read(pdf(*pages), limits=Limits(characters=60))
     document = found.model_dump(mode="json", by_alias=True)
@@ -142,7 +142,7 @@ class Body(RequestBody):
         ({"base64": "a G\nk=", "name": "a.txt"}, DocumentByBytes(base64="aGk=", name="a.txt")),
     ],
 )
-def test_the_forms_of_a_document(value, expected):
+def test_document_reference_forms(value, expected):
     body = Body.model_validate_json(json.dumps({"document": value}))
     assert body.document == expected
     assert Body.model_validate_json(body.model_dump_json(by_alias=True)) == body
@@ -167,7 +167,7 @@ def test_the_forms_of_a_document(value, expected):
         ({"base64": "AAAA" * 6_666_667}, ("base64",), "more than 20 MB"),
     ],
 )
-def test_mistakes_are_told_where_they_are(value, place, message):
+def test_document_reference_mistakes_have_a_pointer(value, place, message):
     with pytest.raises(ValidationError) as raised:
         Body.model_validate({"document": value})
     [error] = raised.value.errors()
@@ -175,7 +175,7 @@ def test_mistakes_are_told_where_they_are(value, place, message):
     assert message in error["msg"]
 
 
-async def test_inline_documents_are_read_as_what_they_are():
+async def test_inline_documents_are_read_by_their_type():
     for value in ("<html><title>T</title>Naïve", "data:;base64,PGh0bWw+PHRpdGxlPlQ8L3RpdGxlPk5hw692ZQ=="):
         sent = decode_inline(Body(document=value).document)
         found = await read(sent.data, sent.content_type, name=sent.name, title=sent.title)

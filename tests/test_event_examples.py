@@ -1,4 +1,4 @@
-"""The article's two stories, as examples/events tells them, by its own commands; and the document of all events."""
+"""The article's two stories by the commands of examples/events, and the AsyncAPI document."""
 
 import json
 import re
@@ -8,8 +8,8 @@ from typing import Any
 
 from faststream.specification.asyncapi.v3_0_0.schema import ApplicationSchema
 
-from tests.event_help import EVENTS, by_subscription, subscribed, wait_until_settled
-from tests.stack import ROOT, Stack, http_client, make_settings, sevenfold, until_ready
+from tests.support.events import EVENTS, by_subscription, subscribed, wait_until_settled
+from tests.support.stack import ROOT, Stack, http_client, make_settings, sevenfold, until_ready
 
 EXAMPLE = ROOT / "examples" / "events"
 
@@ -21,7 +21,7 @@ def posted() -> list[dict[str, Any]]:
     ]
 
 
-async def test_the_two_stories(tmp_path: Path) -> None:
+async def test_event_examples_of_the_article(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
     shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
     customer, transaction = posted()
@@ -50,7 +50,7 @@ async def test_the_two_stories(tmp_path: Path) -> None:
     assert next(action for action in actions if action["system"] == "crm")["segment"] == "business"
 
 
-async def test_the_asyncapi_document(stack: Stack) -> None:
+async def test_asyncapi_document_is_valid(stack: Stack) -> None:
     await subscribed(stack, "documented", "t.documented", publishes="t.documented.out")
     answer = await stack.http.get("/asyncapi.json")
     assert answer.status_code == 200

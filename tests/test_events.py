@@ -1,4 +1,4 @@
-"""Events through the front door: accepted once, reacted to, passed on, and looked at."""
+"""Events over HTTP: accepted once, reacted to, derived, listed."""
 
 import asyncio
 from typing import Any
@@ -9,8 +9,9 @@ from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent as OtherEvent
 
-from tests import agents
-from tests.event_help import (
+from bench.server_sent_events import events as sse
+from tests.support import agents
+from tests.support.events import (
     EVENTS,
     LETTERS,
     by_subscription,
@@ -20,13 +21,12 @@ from tests.event_help import (
     tree,
     wait_until_settled,
 )
-from tests.receivers import SECRET, running_receiver
-from tests.stack import Stack, another_api
-from tests.streams import events as sse
+from tests.support.receivers import SECRET, running_receiver
+from tests.support.stack import Stack, another_api
 
 
-async def test_an_event_is_accepted_once_whatever_it_comes_by(stack: Stack) -> None:
-    """Structured, in binary mode, in a batch and to two doors: one run."""
+async def test_event_is_accepted_once_in_every_content_mode(stack: Stack) -> None:
+    """Structured, in binary mode, in a batch and to two APIs: one run."""
     other = OtherEvent({"id": "once", "source": "/tests/once", "type": "t.once", "specversion": "1.0"}, {"a": 1})
     structured, binary = to_structured_event(other, JSONFormat()), to_binary_event(other, JSONFormat())
     batch = b"[" + bytes(structured.body) + b"," + bytes(structured.body) + b"]"
@@ -48,14 +48,14 @@ async def test_an_event_is_accepted_once_whatever_it_comes_by(stack: Stack) -> N
     assert found["event"]["data"] == {"a": 1}
 
 
-async def test_a_hundred_of_the_same_at_once(stack: Stack) -> None:
+async def test_hundred_concurrent_duplicates_start_one_run(stack: Stack) -> None:
     cloud_event = event("t.hundred", {"n": 1})
     answers = await asyncio.gather(*(stack.http.post(EVENTS, json=cloud_event) for _ in range(100)))
     counted = [answer.json()["items"][0]["status"] for answer in answers]
     assert sorted(counted) == ["accepted"] + ["duplicate"] * 99
 
 
-async def test_another_payload_under_the_same_id_is_a_conflict_and_a_dead_letter(stack: Stack) -> None:
+async def test_reused_event_id_with_other_data_is_a_conflict_and_a_dead_letter(stack: Stack) -> None:
     cloud_event = event("t.conflict", {"n": 1})
     first = await published(stack.http, cloud_event)
     answer = await stack.http.post(EVENTS, json={**cloud_event, "data": {"n": 2}})
@@ -105,7 +105,7 @@ async def test_another_payload_under_the_same_id_is_a_conflict_and_a_dead_letter
         ),
     ],
 )
-async def test_what_is_no_event_is_a_clear_problem(
+async def test_invalid_event_is_refused_with_a_pointer(
     stack: Stack, headers: dict[str, str], body: bytes, status: int, pointer: str | None
 ) -> None:
     answer = await stack.http.post(EVENTS, headers=headers, content=body)
@@ -115,7 +115,7 @@ async def test_what_is_no_event_is_a_clear_problem(
         assert pointer in [error["pointer"] for error in answer.json()["errors"]]
 
 
-async def test_a_batch_names_what_is_wrong_with_each(stack: Stack) -> None:
+async def test_batch_reports_the_error_of_each_event(stack: Stack) -> None:
     good, large = event("t.batch"), event("t.batch", "x" * 1_000_001)
     answer = await stack.http.post(EVENTS, json=[good, {"id": "7"}, 5, large, good])
     assert answer.status_code == 202
@@ -130,13 +130,13 @@ async def test_a_batch_names_what_is_wrong_with_each(stack: Stack) -> None:
     assert (await stack.http.post(EVENTS, json=[])).json()["items"] == []
 
 
-async def test_header_values_are_decoded_once(stack: Stack) -> None:
+async def test_percent_encoding_in_headers_is_decoded_once(stack: Stack) -> None:
     headers = {"ce-specversion": "1.0", "ce-id": quote("ü 1%20"), "ce-source": "/tests", "ce-type": "t.decoded"}
     answer = await stack.http.post(EVENTS, headers=headers)
     assert answer.json()["items"][0]["eventId"] == "ü 1%20"
 
 
-async def test_an_event_runs_each_subscription_independently(stack: Stack) -> None:
+async def test_each_subscription_reacts_independently(stack: Stack) -> None:
     """One fails, one is slow, one works and publishes; a consumer reacts to what it published."""
     await subscribed(stack, "ind-fails", "t.independent", "hopeless")
     await subscribed(stack, "ind-slow", "t.independent", "witness", params={"seconds": 1.5})
@@ -176,7 +176,7 @@ async def test_an_event_runs_each_subscription_independently(stack: Stack) -> No
             listed = {one["event"]["type"] for one in items}
 
 
-async def test_an_agent_may_derive_many_events_or_none(stack: Stack) -> None:
+async def test_agent_derives_many_events_or_none(stack: Stack) -> None:
     many = [{"type": "t.first", "data": {"n": 1}}, {"type": "t.second", "subject": "x"}]
     await subscribed(stack, "many", "t.many", "deriver", params={"events": many})
     await subscribed(stack, "none", "t.many", "deriver", params={"events": []}, publishes="t.never")
@@ -198,8 +198,8 @@ async def test_an_agent_may_derive_many_events_or_none(stack: Stack) -> None:
     assert [one["type"] for one in loud["when"]["published"]] == ["t.when"]
 
 
-async def test_loops_stop(stack: Stack) -> None:
-    """One that triggers itself, two that trigger each other, and one that says it may."""
+async def test_event_loops_stop(stack: Stack) -> None:
+    """An event that triggers itself, two that trigger each other, and a loop that is allowed explicitly."""
     await subscribed(stack, "self", "t.self", publishes="t.self")
     found = await wait_until_settled(stack.http, await published(stack.http, event("t.self")))
     (once,) = by_subscription(found)["self"]["published"]
@@ -221,7 +221,7 @@ async def test_loops_stop(stack: Stack) -> None:
         assert "17 events away from its origin" in letter["reason"]
 
 
-async def test_a_replay_is_marked_and_leads_to_new_events(stack: Stack) -> None:
+async def test_replayed_event_is_marked_and_derives_new_events(stack: Stack) -> None:
     await subscribed(stack, "replayed", "t.replay", publishes="t.replayed")
     first = await published(stack.http, event("t.replay", {"n": 1}))
     before = await wait_until_settled(stack.http, first)
@@ -239,7 +239,7 @@ async def test_a_replay_is_marked_and_leads_to_new_events(stack: Stack) -> None:
     assert derived["correlationid"] == answer.json()["id"]
 
 
-async def test_a_dead_letter_is_driven_again(stack: Stack, tmp_path: Any) -> None:
+async def test_dead_letter_is_redriven(stack: Stack, tmp_path: Any) -> None:
     mended = tmp_path / "mended"
     await subscribed(stack, "choosy", "t.poison", "choosy", params={"mended": str(mended)}, publishes="t.fine")
     poison = await published(stack.http, event("t.poison", {"poison": True}))
@@ -261,20 +261,20 @@ async def test_a_dead_letter_is_driven_again(stack: Stack, tmp_path: Any) -> Non
     assert (await stack.http.post(f"{LETTERS}/redrive", json=everything)).status_code == 202
 
 
-async def test_a_reaction_is_told_to_a_webhook(stack: Stack) -> None:
+async def test_reaction_result_is_delivered_to_a_webhook(stack: Stack) -> None:
     async with running_receiver() as receiver:
-        webhook = {"webhookUrl": receiver.url("/told"), "webhookSecret": SECRET}
-        await subscribed(stack, "told", "t.told", "witness", **webhook)
-        shown = (await stack.http.get("/api/agent/subscriptions/told")).text
+        webhook = {"webhookUrl": receiver.url("/reaction"), "webhookSecret": SECRET}
+        await subscribed(stack, "delivered", "t.delivered", "witness", **webhook)
+        shown = (await stack.http.get("/api/agent/subscriptions/delivered")).text
         assert SECRET not in shown
-        found = await wait_until_settled(stack.http, await published(stack.http, event("t.told", {"n": 1})))
-        (post,) = await receiver.received("/told")
+        found = await wait_until_settled(stack.http, await published(stack.http, event("t.delivered", {"n": 1})))
+        (post,) = await receiver.received("/reaction")
         post.check()
         assert post.json["reactionId"] == found["reactions"][0]["id"]
         assert post.json["result"]["data"]["seen"] == {"n": 1}
 
 
-async def test_events_and_reactions_are_watched_as_they_happen(stack: Stack) -> None:
+async def test_event_stream_shows_events_and_reactions_live(stack: Stack) -> None:
     await subscribed(stack, "watched", "t.watched", "witness", publishes="t.seen")
     async with another_api(stack) as api:
         async with api.http.stream("GET", f"{EVENTS}/stream", params={"type": "t.watched"}) as answer:
@@ -306,7 +306,7 @@ async def test_events_and_reactions_are_watched_as_they_happen(stack: Stack) -> 
     assert bad.status_code == 422
 
 
-async def test_a_reaction_streams_as_any_run(stack: Stack) -> None:
+async def test_reaction_can_be_streamed(stack: Stack) -> None:
     await subscribed(stack, "streams", "t.streams", "careful", params={"seconds": 1})
     event_id = await published(stack.http, event("t.streams"))
     async with asyncio.timeout(30):
@@ -317,7 +317,7 @@ async def test_a_reaction_streams_as_any_run(stack: Stack) -> None:
     assert text == "".join(f"{step} " for step in range(10))
 
 
-async def test_an_eventbridge_envelope(stack: Stack) -> None:
+async def test_eventbridge_envelope_is_accepted(stack: Stack) -> None:
     cloud_event = {
         "version": "0",
         "id": "17793124-05d4-b198-2fde-7ededc63b103",
@@ -341,7 +341,7 @@ async def test_an_eventbridge_envelope(stack: Stack) -> None:
     assert bad.status_code == 422
 
 
-async def test_large_data_is_kept_whole(stack: Stack) -> None:
+async def test_large_event_data_is_kept(stack: Stack) -> None:
     data = {"text": "ä" * 200_000}
     await subscribed(stack, "large", "t.large", "witness", params={"who": "large"})
     event_id = await published(stack.http, event("t.large", data))
@@ -353,7 +353,7 @@ async def test_large_data_is_kept_whole(stack: Stack) -> None:
     assert "data" not in listed[0]["event"]
 
 
-async def test_lists_of_events(stack: Stack) -> None:
+async def test_events_are_listed_by_type_source_and_time(stack: Stack) -> None:
     odd = "/tests/o'dd\"" + "x" * 300
     ids = [await published(stack.http, event("t.listed", {"n": n}, source=odd)) for n in range(5)]
     async with asyncio.timeout(30):

@@ -12,9 +12,9 @@ import pytest
 from websockets.asyncio.client import connect
 
 from sevenfold.contracts.strict_json import MAX_DEPTH, parse_json
-from tests.event_help import EVENTS, SUBSCRIPTIONS, event, published, subscribed, wait_until_settled
-from tests.stack import Stack, http_client
-from tests.streams import indexes, read, started
+from tests.support.events import EVENTS, SUBSCRIPTIONS, event, published, subscribed, wait_until_settled
+from tests.support.stack import Stack, http_client
+from tests.support.streams import indexes, read, started
 
 STRUCTURED = {"Content-Type": "application/cloudevents+json"}
 
@@ -31,7 +31,7 @@ async def lists_are_well(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("levels", [MAX_DEPTH, 196, 200, 10_000])
-async def test_a_deep_document_is_refused_everywhere(stack: Stack, levels: int) -> None:
+async def test_deeply_nested_json_is_refused_by_every_endpoint(stack: Stack, levels: int) -> None:
     deep = nested(levels)
     inner = '{"exact":{"type":"z"}}'
     for _ in range(levels):
@@ -55,7 +55,7 @@ async def test_a_deep_document_is_refused_everywhere(stack: Stack, levels: int) 
     await lists_are_well(stack)
 
 
-async def test_what_is_just_not_too_deep_works_to_the_end(stack: Stack) -> None:
+async def test_json_at_the_depth_limit_is_processed(stack: Stack) -> None:
     filtered: Any = {"exact": {"type": "t.nested"}}
     for _ in range(2 * ((MAX_DEPTH - 4) // 2)):
         filtered = {"not": filtered}
@@ -73,7 +73,7 @@ async def test_what_is_just_not_too_deep_works_to_the_end(stack: Stack) -> None:
     await stack.http.delete(f"{SUBSCRIPTIONS}/nested")
 
 
-async def test_a_path_of_five_thousand_digits_matches_nothing(stack: Stack) -> None:
+async def test_filter_path_of_five_thousand_digits_is_refused(stack: Stack) -> None:
     body = {"filter": {"data": {"items." + "1" * 400: 1}}, "agent": "echo", "task": "work", "orderBy": "subject"}
     answer = await stack.http.put(f"{SUBSCRIPTIONS}/digits", json=body)
     assert answer.status_code in (200, 201)
@@ -89,7 +89,7 @@ async def test_a_path_of_five_thousand_digits_matches_nothing(stack: Stack) -> N
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1E+999", "9" * 400 + ".0", "NaN", "Infinity"])
-async def test_a_number_that_no_double_holds_is_refused(stack: Stack, number: str) -> None:
+async def test_number_beyond_a_double_is_refused(stack: Stack, number: str) -> None:
     headers = {"Content-Type": "application/json"}
     for path, body in (
         ("query", f'{{"query":"x","context":{{"a":{number}}}}}'),
@@ -103,12 +103,12 @@ async def test_a_number_that_no_double_holds_is_refused(stack: Stack, number: st
         assert "invalid-json" in str(await socket.recv())
 
 
-def test_a_byte_order_mark_is_no_mistake() -> None:
+def test_byte_order_mark_is_accepted() -> None:
     assert parse_json(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
 
 
 @pytest.mark.parametrize("unit", ["[],", "{},", '"",', "1,", '{"a":1},'])
-async def test_ten_megabytes_of_small_values_stall_nobody(stack: Stack, unit: str) -> None:
+async def test_ten_megabytes_of_small_values_block_no_other_client(stack: Stack, unit: str) -> None:
     """While they are refused, another client's probes are answered."""
     body = ('{"query":"x","context":{"a":[' + unit * (9_900_000 // len(unit)) + "0]}}").encode()
     slowest = 0.0
@@ -126,7 +126,7 @@ async def test_ten_megabytes_of_small_values_stall_nobody(stack: Stack, unit: st
     assert slowest < 2, "8 s before; the figure itself is measured by make fuzz"
 
 
-async def test_the_websocket_takes_no_compressed_and_no_large_messages(stack: Stack) -> None:
+async def test_websocket_refuses_compression_and_large_messages(stack: Stack) -> None:
     url = f"ws://127.0.0.1:{stack.settings.port}/api/agent/stream/ws"
     async with connect(url, compression="deflate") as socket:
         assert socket.protocol.extensions == []
@@ -136,7 +136,7 @@ async def test_the_websocket_takes_no_compressed_and_no_large_messages(stack: St
             await socket.recv()
 
 
-async def test_a_websocket_field_by_its_other_name_is_no_failure_of_ours(stack: Stack) -> None:
+async def test_websocket_accepts_the_snake_case_name_of_a_field(stack: Stack) -> None:
     async with connect(f"ws://127.0.0.1:{stack.settings.port}/api/agent/stream/ws", compression=None) as socket:
         await socket.send('{"query":"hi","idempotency_key":"k-1","agent":"echo"}')
         assert "streamId" in str(await socket.recv())
@@ -157,13 +157,13 @@ async def test_a_websocket_field_by_its_other_name_is_no_failure_of_ours(stack: 
         ("stats", "hour=1"),
     ],
 )
-async def test_a_query_parameter_that_does_not_fit(stack: Stack, path: str, parameter: str) -> None:
+async def test_invalid_query_parameter_is_named(stack: Stack, path: str, parameter: str) -> None:
     answer = await stack.http.get(f"/api/agent/{path}?{parameter}")
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["pointer"].startswith("query:")
 
 
-async def test_forged_cursors_are_refused_at_once(stack: Stack) -> None:
+async def test_forged_cursor_is_refused_quickly(stack: Stack) -> None:
     for _ in range(3):
         await stack.query(agent="echo")
     await asyncio.sleep(0.5)
@@ -183,12 +183,12 @@ async def test_forged_cursors_are_refused_at_once(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("last", ["999999999999999-evt_aaaaaaaaaaaaaaaaaaaaaaaaaa", "1-evt_short", "x"])
-async def test_a_last_event_id_that_never_came(stack: Stack, last: str) -> None:
+async def test_unknown_last_event_id_is_refused(stack: Stack, last: str) -> None:
     answer = await stack.http.get("/api/agent/events/stream", headers={"Last-Event-ID": last})
     assert answer.status_code == 422
 
 
-async def test_a_last_index_of_thousands_of_digits(stack: Stack) -> None:
+async def test_malformed_last_index_is_refused(stack: Stack) -> None:
     stream_id = await started(stack, agent="echo")
     await stack.run_until(stream_id, "completed")
     for last in ("0" * 20 + "9" * 4_300, "1" * 17, "-1", "1.5"):
@@ -196,7 +196,7 @@ async def test_a_last_index_of_thousands_of_digits(stack: Stack) -> None:
         assert answer.status_code == 422, last
 
 
-async def test_a_browser_that_comes_back_after_the_end_is_told_to_stay_away(stack: Stack) -> None:
+async def test_reconnect_after_the_end_of_a_stream_is_answered_204(stack: Stack) -> None:
     for agent, params in (("simulator", {"seconds": 0.3}), ("echo", {}), ("hopeless", {})):
         stream_id = await started(stack, agent=agent, params=params)
         await stack.run_until(stream_id, "completed", "failed")
@@ -212,7 +212,7 @@ async def test_a_browser_that_comes_back_after_the_end_is_told_to_stay_away(stac
             assert indexes(rest) == []
 
 
-async def test_ids_of_other_things_are_no_runs(stack: Stack) -> None:
+async def test_ids_of_other_kinds_are_not_found_as_runs(stack: Stack) -> None:
     rejected = await stack.http.post(EVENTS, content="{}", headers=STRUCTURED)
     assert rejected.status_code == 422
     for prefix in ("whk", "rej", "rpl", "abcd"):
@@ -241,7 +241,7 @@ async def test_ids_of_other_things_are_no_runs(stack: Stack) -> None:
         ("handling=lenient", 200, None),
     ],
 )
-async def test_preferences(stack: Stack, prefer: str, status: int, applied: str | None) -> None:
+async def test_prefer_header_combinations(stack: Stack, prefer: str, status: int, applied: str | None) -> None:
     answer = await stack.query(agent="simulator", params={"seconds": 1.5}, headers={"Prefer": prefer})
     assert answer.status_code == status
     assert answer.headers.get("Preference-Applied") == applied
@@ -274,7 +274,7 @@ async def accepted(stack: Stack, headers: dict[str, str], body: bytes = b"") -> 
     return dict(found.json()["event"])
 
 
-async def test_binary_events_to_the_letter(stack: Stack) -> None:
+async def test_binary_mode_follows_the_cloudevents_specification(stack: Stack) -> None:
     accepted_event = await accepted(stack, binary(ce_subject='"a \\"quoted\\" %C3%A9"'))
     assert accepted_event["subject"] == 'a "quoted" é'
     assert (await accepted(stack, binary(), b'{"a":1}'))["data_base64"] == base64.b64encode(b'{"a":1}').decode()
@@ -302,13 +302,15 @@ async def test_binary_events_to_the_letter(stack: Stack) -> None:
         (binary(ce_time="2026-11-22"), b"", "/time"),
     ],
 )
-async def test_a_binary_event_that_is_none(stack: Stack, headers: dict[str, str], body: bytes, field: str) -> None:
+async def test_invalid_binary_event_names_the_field(
+    stack: Stack, headers: dict[str, str], body: bytes, field: str
+) -> None:
     answer = await stack.http.post(EVENTS, content=body, headers=headers)
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["pointer"] == field
 
 
-async def test_equal_numbers_are_the_same_event(stack: Stack) -> None:
+async def test_equal_numbers_in_other_notation_are_the_same_event(stack: Stack) -> None:
     whole = event("t.number", {"n": 1, "list": [2.0]})
     assert (await stack.http.post(EVENTS, json=whole)).json()["items"][0]["status"] == "accepted"
     again = json.dumps(whole).replace('"n": 1', '"n": 1.0').replace("2.0", "2")
@@ -316,14 +318,14 @@ async def test_equal_numbers_are_the_same_event(stack: Stack) -> None:
     assert answer.json()["items"][0]["status"] == "duplicate", answer.text
 
 
-async def test_attributes_of_megabytes_are_no_attributes(stack: Stack) -> None:
+async def test_oversized_event_attributes_are_refused(stack: Stack) -> None:
     many = {f"ext{number}": "x" * 4_000 for number in range(240)}
     answer = await stack.http.post(EVENTS, json=event("t.many", **many))
     assert answer.status_code == 422
     assert "16,000 bytes" in answer.json()["detail"]
 
 
-async def test_a_job_has_a_limit_that_says_what_to_do(stack: Stack) -> None:
+async def test_job_with_too_many_items_is_refused_with_advice(stack: Stack) -> None:
     answer = await stack.http.post(
         "/api/agent/jobs", json={"task": "work", "agent": "echo", "data": {"items": [0] * 100_001}}
     )
@@ -332,7 +334,7 @@ async def test_a_job_has_a_limit_that_says_what_to_do(stack: Stack) -> None:
     assert "several jobs" in answer.json()["detail"]
 
 
-async def test_nine_hundred_subscriptions_write_each_itself(stack: Stack) -> None:
+async def test_changing_a_subscription_writes_that_subscription_only(stack: Stack) -> None:
     """A change writes one subscription, not all of them."""
     await subscribed(stack, "single", "t.single", params={"note": "x" * 2_000})
     body = {"filter": {"exact": {"type": "t.none"}}, "agent": "echo", "task": "w", "params": {"n": "x" * 2_000}}
@@ -355,7 +357,7 @@ async def test_nine_hundred_subscriptions_write_each_itself(stack: Stack) -> Non
 @pytest.mark.parametrize(
     "secret", ["whsec_!!!", "whsec_not base64", "whsec_", "whsec_AAAAA", "whsec_ab-_", "whsec_é"]
 )
-async def test_a_secret_that_only_looks_like_one_is_refused_at_the_start(stack: Stack, secret: str) -> None:
+async def test_malformed_webhook_secret_is_refused_at_the_start(stack: Stack, secret: str) -> None:
     body = {"query": "hi", "agent": "echo", "webhookUrl": "http://127.0.0.1:9/x", "webhookSecret": secret}
     answer = await stack.http.post("/api/agent/query", json=body)
     assert answer.status_code == 422

@@ -15,8 +15,8 @@ from sevenfold.adapters.agents.remote.http_agent import HttpAgent
 from sevenfold.adapters.agents.remote.upstream import Upstream
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
 from sevenfold.contracts.verdicts import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
-from tests.receivers import Answer, Receiver, drips, floods, hangs, running_receiver, simple
-from tests.upstreams import JSON, NDJSON, SSE, events, reply_script, streams
+from tests.support.receivers import Answer, Receiver, drips, floods, hangs, running_receiver, simple
+from tests.support.upstreams import JSON, NDJSON, SSE, events, reply_script, streams
 
 REQUEST = AgentRequest(run_id="qry_a", attempt=2, task="query", query="hi", context={"customerId": "1"})
 
@@ -44,7 +44,7 @@ async def ask(
         await agent.aclose()
 
 
-async def test_what_is_sent(server: Receiver) -> None:
+async def test_request_holds_the_call_and_its_headers(server: Receiver) -> None:
     await ask(server, reply_script({"response": "hello"}), key="sk-secret")
     (post,) = server.posts
     assert post.json == {
@@ -76,7 +76,7 @@ async def test_what_is_sent(server: Receiver) -> None:
         ),
     ],
 )
-async def test_json_answers(server: Receiver, answer_body: object, reply: Reply) -> None:
+async def test_json_answer_becomes_a_reply(server: Receiver, answer_body: object, reply: Reply) -> None:
     assert await ask(server, reply_script(answer_body)) == [reply]
 
 
@@ -90,11 +90,11 @@ STREAM = [
 ANSWERED_REPLY = [Delta(text="Hel"), Progress(percent=40, note="half"), Delta(text="lo"), Reply(confidence=0.9)]
 
 
-async def test_server_sent_events(server: Receiver) -> None:
+async def test_server_sent_events_are_read(server: Receiver) -> None:
     assert await ask(server, streams(": hello\n\n", "retry: 5\n\n", *events(*STREAM))) == ANSWERED_REPLY
 
 
-async def test_json_lines(server: Receiver) -> None:
+async def test_json_lines_are_read(server: Receiver) -> None:
     lines = [f"{json.dumps(one)}\n" for one in STREAM]
     assert await ask(server, streams(*lines, form=NDJSON)) == ANSWERED_REPLY
     assert await ask(server, streams("".join(lines).rstrip(), form=f"{NDJSON}; charset=utf-8")) == ANSWERED_REPLY
@@ -102,7 +102,7 @@ async def test_json_lines(server: Receiver) -> None:
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-async def test_frames_cut_anywhere(server: Receiver, end: str, size: int) -> None:
+async def test_events_split_anywhere_are_joined(server: Receiver, end: str, size: int) -> None:
     whole = "".join(events({"text": "ü\u2028€😀"}, *STREAM)).replace("\n", end).encode()
     pieces = [whole[start : start + size].decode("latin-1") for start in range(0, len(whole), size)]
 
@@ -116,14 +116,14 @@ async def test_frames_cut_anywhere(server: Receiver, end: str, size: int) -> Non
     assert await ask(server, script) == [Delta(text="ü\u2028€😀"), *ANSWERED_REPLY]
 
 
-async def test_an_event_of_several_data_lines(server: Receiver) -> None:
+async def test_event_with_several_data_lines_is_joined(server: Receiver) -> None:
     assert await ask(server, streams('event: x\nid: 1\ndata: {"text":\ndata:"a"}\n\n', *events({"done": True}))) == [
         Delta(text="a"),
         Reply(),
     ]
 
 
-async def test_what_comes_after_the_reply_is_not_waited_for(server: Receiver) -> None:
+async def test_bytes_after_the_reply_are_not_awaited(server: Receiver) -> None:
     async with asyncio.timeout(15):
         assert await ask(server, streams(*events({"done": True}), hangs=20)) == [Reply()]
 
@@ -153,17 +153,24 @@ FAILURES: list[tuple[str, Answer, type[AgentError], str]] = [
     ("a bad percent", streams(*events({"percent": 120})), AgentUnavailable, "percent"),
     ("silent at once", hangs, AgentUnavailable, "silent"),
     ("silent in the middle", streams(*events({"text": "a"}), hangs=20), AgentUnavailable, "silent"),
-    ("told, to try again", streams(*events({"error": {"status": 503}})), AgentUnavailable, "503"),
-    ("told, to wait", streams(*events({"error": {"status": 429, "retryAfter": 3}})), AgentRateLimited, "fewer"),
-    ("told, for good", streams(*events({"error": {"status": 422, "detail": "bad"}})), AgentRejected, "bad"),
-    ("told as text", streams(*events({"error": "boom"})), AgentUnavailable, "500"),
+    ("error, retryable", streams(*events({"error": {"status": 503}})), AgentUnavailable, "503"),
+    (
+        "error, rate limited",
+        streams(*events({"error": {"status": 429, "retryAfter": 3}})),
+        AgentRateLimited,
+        "fewer",
+    ),
+    ("error, permanent", streams(*events({"error": {"status": 422, "detail": "bad"}})), AgentRejected, "bad"),
+    ("error as text", streams(*events({"error": "boom"})), AgentUnavailable, "500"),
 ]
 
 
 @pytest.mark.parametrize(
     ("answer", "error", "detail"), [row[1:] for row in FAILURES], ids=[row[0] for row in FAILURES]
 )
-async def test_failures(server: Receiver, answer: Answer, error: type[AgentError], detail: str) -> None:
+async def test_failed_answer_raises_its_agent_error(
+    server: Receiver, answer: Answer, error: type[AgentError], detail: str
+) -> None:
     with pytest.raises(error) as raised:
         await ask(server, answer, silence=0.5 if "silent" in detail else 5.0)
     assert type(raised.value) is error
@@ -171,24 +178,24 @@ async def test_failures(server: Receiver, answer: Answer, error: type[AgentError
 
 
 @pytest.mark.parametrize("rest", ["", 'data: {"done": true}'], ids=["no reply", "cut in an event"])
-async def test_a_stream_without_its_reply(server: Receiver, rest: str) -> None:
+async def test_stream_that_ends_without_a_reply_is_an_error(server: Receiver, rest: str) -> None:
     """Whoever listens raises then; see tests/test_query.py for `silent`."""
     assert await ask(server, streams(*events({"text": "a"}), rest)) == [Delta(text="a")]
 
 
-async def test_a_pause_that_is_asked_for(server: Receiver) -> None:
+async def test_retry_after_of_the_agent_is_kept(server: Receiver) -> None:
     with pytest.raises(AgentRateLimited) as raised:
         await ask(server, reply_script({}, 429, ("Retry-After", "3")))
     assert raised.value.retry_after == 3
 
 
-async def test_a_drip_is_listened_to_and_ends_by_cancellation(server: Receiver) -> None:
+async def test_dripping_stream_is_read_until_cancelled(server: Receiver) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(4.5):
             await ask(server, drips, silence=3)
 
 
-async def test_nobody_listens_there() -> None:
+async def test_refused_connection_is_agent_unavailable() -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))  # bound, and never listening
         with pytest.raises(AgentUnavailable, match="connected"):
@@ -203,7 +210,7 @@ async def test_nobody_listens_there() -> None:
         streams(*events({"error": {"status": 400, "detail": f"{'x' * 360} sk-secret is bad"}})),
     ],
 )
-async def test_the_key_is_in_no_error(server: Receiver, answer: Answer) -> None:
+async def test_api_key_appears_in_no_error(server: Receiver, answer: Answer) -> None:
     with pytest.raises(AgentRejected) as raised:
         await ask(server, answer, key="sk-secret")
     assert "sk-s" not in str(raised.value)
@@ -211,7 +218,7 @@ async def test_the_key_is_in_no_error(server: Receiver, answer: Answer) -> None:
 
 
 @pytest.mark.parametrize("answer", [reply_script({"response": "a"}), streams(*events({"text": "a"}, {"done": True}))])
-async def test_a_connection_serves_call_after_call(server: Receiver, answer: Answer) -> None:
+async def test_connection_is_reused(server: Receiver, answer: Answer) -> None:
     server.by_path["/run"] = answer
     upstream = Upstream(server.url("/run"), api_key=None, idle_timeout_seconds=5)
     agent = HttpAgent(upstream)
@@ -224,7 +231,7 @@ async def test_a_connection_serves_call_after_call(server: Receiver, answer: Ans
     await agent.aclose()
 
 
-async def test_no_call_meets_a_server_that_is_hanging_up(server: Receiver) -> None:
+async def test_call_never_uses_a_connection_that_the_server_is_closing(server: Receiver) -> None:
     """Servers drop a connection that was not used for five seconds: by then it is not used any more."""
     server.by_path["/run"] = reply_script({"response": "a"})
     agent = HttpAgent(Upstream(server.url("/run"), api_key=None, idle_timeout_seconds=5))
@@ -239,7 +246,7 @@ def gzipped(body: bytes, kind: str = JSON):
     return simple(200, ("Content-Type", kind), ("Content-Encoding", "gzip"), body=body)
 
 
-async def test_gzip_is_unpacked(server):
+async def test_gzip_answer_is_decompressed(server):
     assert await ask(server, gzipped(gzip.compress(b'{"response": "ok"}'))) == [Reply(response="ok")]
     frames = "".join(events({"text": "a"}, {"done": True})).encode()
     assert await ask(server, gzipped(gzip.compress(frames), SSE)) == [Delta(text="a"), Reply()]
@@ -247,7 +254,7 @@ async def test_gzip_is_unpacked(server):
 
 
 @pytest.mark.parametrize("kind", [JSON, SSE, NDJSON])
-async def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(server, kind):
+async def test_gzip_bomb_is_refused_before_it_fills_memory(server, kind):
     packer = zlib.compressobj(wbits=31)
     bomb = b"".join(packer.compress(bytes(1_000_000)) for _ in range(1_000)) + packer.flush()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.processes import until
-from tests.stack import Stack, http_client, make_settings, running_stack, sevenfold, until_ready
+from tests.support.processes import until
+from tests.support.stack import Stack, http_client, make_settings, running_stack, sevenfold, until_ready
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -41,24 +41,24 @@ def post(body: bytes, length: int) -> bytes:
     return head.encode() + b"\r\n\r\n" + body
 
 
-async def test_half_a_head_is_answered_and_hung_up_on(limited: Stack) -> None:
+async def test_incomplete_request_head_times_out_with_a_problem(limited: Stack) -> None:
     answer = await exchange(limited, b"GET /health/live HTTP/1.1\r\nHo")
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"application/problem+json" in answer
     assert b"request-timeout" in answer
 
 
-async def test_a_connection_that_says_nothing_is_closed_without_a_word(limited: Stack) -> None:
+async def test_silent_connection_is_closed(limited: Stack) -> None:
     assert await exchange(limited) == b""
 
 
-async def test_a_body_that_stands_still(limited: Stack) -> None:
+async def test_stalled_body_times_out(limited: Stack) -> None:
     answer = await exchange(limited, post(b'{"query": "', 100))
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"no progress" in answer
 
 
-async def test_a_body_that_drips(limited: Stack) -> None:
+async def test_dripping_body_times_out(limited: Stack) -> None:
     started_at = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", limited.settings.port)
     writer.write(post(b'{"query": "', 1_000_000))
@@ -70,7 +70,7 @@ async def test_a_body_that_drips(limited: Stack) -> None:
     assert (await answered).startswith(b"HTTP/1.1 408 ")
 
 
-async def test_a_slow_body_that_grows_is_taken(limited: Stack) -> None:
+async def test_slow_but_steady_body_is_accepted(limited: Stack) -> None:
     body = b'{"query": "' + b"x" * 8_000 + b'"}'
     pieces = [body[at : at + 1_500] for at in range(0, len(body), 1_500)]
     head = post(b"", len(body)).replace(b"Host: x", b"Host: x\r\nConnection: close")
@@ -87,7 +87,7 @@ async def test_a_slow_body_that_grows_is_taken(limited: Stack) -> None:
         b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 3_000_000,
     ],
 )
-async def test_a_head_that_is_too_large(limited: Stack, head: bytes) -> None:
+async def test_oversized_request_head_is_refused(limited: Stack, head: bytes) -> None:
     answer = await exchange(limited, head)
     assert answer.startswith(b"HTTP/1.1 431 ")
     assert b"head-too-large" in answer
@@ -96,7 +96,7 @@ async def test_a_head_that_is_too_large(limited: Stack, head: bytes) -> None:
 @pytest.mark.parametrize(
     "garbage", [b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x00" * 99]
 )
-async def test_what_is_no_http_is_a_problem(limited: Stack, garbage: bytes) -> None:
+async def test_invalid_http_is_answered_with_a_problem(limited: Stack, garbage: bytes) -> None:
     answer = await exchange(limited, garbage)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"application/problem+json" in answer
@@ -121,7 +121,7 @@ HANDSHAKE = {
         ("GET", {"Sec-WebSocket-Key": "\u00e4" * 24}, 400),
     ],
 )
-async def test_a_wrong_websocket_handshake_is_a_problem(
+async def test_invalid_websocket_handshake_is_answered_with_a_problem(
     limited: Stack, method: str, change: dict[str, str], status: int
 ) -> None:
     headers = "".join(f"{name}: {value}\r\n" for name, value in (HANDSHAKE | change).items())
@@ -133,7 +133,7 @@ async def test_a_wrong_websocket_handshake_is_a_problem(
         assert b"sec-websocket-version: 13\r\n" in answer.lower()
 
 
-async def test_http_1_0_gets_no_chunks(limited: Stack) -> None:
+async def test_http_1_0_response_is_not_chunked(limited: Stack) -> None:
     stream = b'{"query": "hi", "agent": "simulator", "params": {"seconds": 0.2}}'
     head = b"POST /api/agent/stream HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
         stream
@@ -149,7 +149,7 @@ async def test_http_1_0_gets_no_chunks(limited: Stack) -> None:
     assert answer.endswith(b'{"status":"ok"}')
 
 
-async def test_head_is_answered_on_every_get(limited: Stack) -> None:
+async def test_every_get_route_answers_head(limited: Stack) -> None:
     document = (await limited.http.get("/openapi.json")).json()
     run_id = (await limited.query()).json()["queryId"]
     known = {"run_id": run_id}
@@ -167,14 +167,14 @@ async def test_head_is_answered_on_every_get(limited: Stack) -> None:
     assert streamed.headers["content-type"].startswith("text/event-stream")
 
 
-async def test_head_cancels_nothing(limited: Stack) -> None:
+async def test_head_request_does_not_cancel_a_run(limited: Stack) -> None:
     started = await limited.query(agent="simulator", params={"seconds": 1}, headers={"Prefer": "respond-async"})
     run_id = started.json()["queryId"]
     await limited.http.head(f"/api/agent/runs/{run_id}/stream?onDisconnect=cancel")
     assert (await limited.run_until(run_id, "completed", "failed", "cancelled"))["status"] == "completed"
 
 
-async def test_a_405_names_the_methods(limited: Stack) -> None:
+async def test_405_lists_the_allowed_methods(limited: Stack) -> None:
     for method, path, allowed in (
         ("PATCH", "/api/agent/query", "POST"),
         ("DELETE", "/api/agent/runs", "GET, HEAD"),
@@ -186,14 +186,14 @@ async def test_a_405_names_the_methods(limited: Stack) -> None:
         assert answer.headers["Allow"] == allowed
 
 
-async def test_a_trailing_slash_is_a_problem(limited: Stack) -> None:
+async def test_trailing_slash_is_not_found(limited: Stack) -> None:
     for path in ("/api/agent/runs/", "/health/live/"):
         answer = await limited.http.get(path, follow_redirects=False)
         assert answer.status_code == 404
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_compressed_bodies_are_refused(limited: Stack) -> None:
+async def test_compressed_request_body_is_refused(limited: Stack) -> None:
     answer = await limited.http.post(
         "/api/agent/query",
         content=b"\x1f\x8b",
@@ -203,7 +203,7 @@ async def test_compressed_bodies_are_refused(limited: Stack) -> None:
     assert "Content-Encoding" in answer.json()["detail"]
 
 
-async def test_a_connection_goes_on_after_a_refused_body(limited: Stack) -> None:
+async def test_connection_stays_usable_after_a_refused_body(limited: Stack) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", limited.settings.port)
     writer.write(post(b"x" * 5_000_000, 11_000_000))
     assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 413 ")
@@ -217,8 +217,8 @@ async def test_a_connection_goes_on_after_a_refused_body(limited: Stack) -> None
     writer.close()
 
 
-async def test_more_connections_than_there_may_be(limited: Stack) -> None:
-    """Idle ones make room; where all are busy, others are told so, and health still answers."""
+async def test_connections_beyond_the_limit_are_refused(limited: Stack) -> None:
+    """Idle connections make room. While all are busy, new ones get an error and /health still answers."""
     idle = [await asyncio.open_connection("127.0.0.1", limited.settings.port) for _ in range(30)]
     for reader, writer in idle:
         writer.write(GET)
@@ -241,7 +241,7 @@ async def test_more_connections_than_there_may_be(limited: Stack) -> None:
     assert (await limited.query()).status_code == 200
 
 
-async def test_a_process_with_few_descriptors_serves_on(tmp_path: Path) -> None:
+async def test_process_out_of_file_descriptors_keeps_serving(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, head_seconds=2)
     script = tmp_path / "few_descriptors.py"
     script.write_text(

@@ -7,11 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
+from bench.server_sent_events import events as sse
 from sevenfold.contracts.hybrid import Estimate, EstimateBasis, Route, choose_route
-from tests.agents import CALLS
-from tests.receivers import SECRET, running_receiver
-from tests.stack import Stack, running_stack
-from tests.streams import events as sse
+from tests.support.agents import CALLS
+from tests.support.receivers import SECRET, running_receiver
+from tests.support.stack import Stack, running_stack
 
 HYBRID = "/api/agent/hybrid"
 
@@ -33,7 +33,7 @@ async def ask(stack: Stack, *, headers: dict[str, str] | None = None, **body: An
         (Estimate(basis=EstimateBasis.UNKNOWN), Route.SYNCHRONOUS, "Nobody knows yet"),
     ],
 )
-def test_the_routing(estimate: Estimate, chosen: Route, because: str) -> None:
+def test_route_follows_the_estimate(estimate: Estimate, chosen: Route, because: str) -> None:
     found = choose_route(estimate, 5, stream=False)
     assert found.chosen is chosen
     assert because in found.reason
@@ -41,7 +41,7 @@ def test_the_routing(estimate: Estimate, chosen: Route, because: str) -> None:
         assert choose_route(estimate, 5, stream=True).chosen is Route.STREAMING
 
 
-async def test_short_work_is_answered_at_once(stack: Stack) -> None:
+async def test_short_work_is_answered_synchronously(stack: Stack) -> None:
     answer = await ask(stack, agent="echo")
     assert answer.status_code == 200, answer.text
     body = answer.json()
@@ -57,9 +57,9 @@ async def test_short_work_is_answered_at_once(stack: Stack) -> None:
     assert shown == f"Chosen: **synchronous**. {body['routing']['reason']}"
 
 
-async def test_a_short_guess_that_was_wrong_becomes_a_promise(tmp_path: Path) -> None:
+async def test_underestimated_work_is_answered_with_202(tmp_path: Path) -> None:
     """The same run goes on: its agent is asked once. The threshold is the agent's own."""
-    config = '[agents.slow]\nkind = "python"\ntarget = "tests.agents:careful"\nhybrid_threshold = 0.7\n'
+    config = '[agents.slow]\nkind = "python"\ntarget = "tests.support.agents:careful"\nhybrid_threshold = 0.7\n'
     async with running_stack(tmp_path, more_config=config) as stack:
         answer = await ask(stack, agent="slow", params={"seconds": 2}, durationEstimate=0.5)
         assert answer.status_code == 202, answer.text
@@ -72,7 +72,7 @@ async def test_a_short_guess_that_was_wrong_becomes_a_promise(tmp_path: Path) ->
         assert CALLS[body["hybridId"]] == 2, "started once, finished once"
 
 
-async def test_a_long_guess_that_was_wrong_is_answered(stack: Stack) -> None:
+async def test_overestimated_work_is_available_by_polling(stack: Stack) -> None:
     for _ in range(5):  # a busy machine may need longer than one waits there
         answer = await ask(stack, agent="echo", durationEstimate=3_600)
         if answer.status_code == 200:
@@ -81,7 +81,7 @@ async def test_a_long_guess_that_was_wrong_is_answered(stack: Stack) -> None:
     assert answer.json()["routing"]["chosen"] == "queue"
 
 
-async def test_it_learns_from_what_was_measured(stack: Stack) -> None:
+async def test_estimate_learns_from_measured_durations(stack: Stack) -> None:
     """Six runs of 1.2 s are enough to know that a threshold of a fraction of it is too short."""
     await asyncio.gather(*(ask(stack, task="measured", params={"seconds": 1.2}) for _ in range(6)))
     async with asyncio.timeout(20):
@@ -108,14 +108,14 @@ async def test_it_learns_from_what_was_measured(stack: Stack) -> None:
         ({"unknown": 1}, "/unknown"),
     ],
 )
-async def test_what_does_not_fit(stack: Stack, body: dict[str, Any], pointer: str) -> None:
+async def test_invalid_hybrid_request_names_the_field(stack: Stack, body: dict[str, Any], pointer: str) -> None:
     answer = await ask(stack, **body)
     assert answer.status_code == 422
     assert pointer in [error["pointer"] for error in answer.json()["errors"]]
 
 
-async def test_sync_and_queue(stack: Stack) -> None:
-    """The article's first combination: the same door for both, and Prefer says how long to wait."""
+async def test_hybrid_combines_sync_and_queue(stack: Stack) -> None:
+    """The article's first combination: one endpoint for both, and Prefer limits the wait."""
     short, long = await asyncio.gather(
         ask(stack, agent="echo"), ask(stack, params={"seconds": 60}, durationEstimate=60)
     )
@@ -127,7 +127,7 @@ async def test_sync_and_queue(stack: Stack) -> None:
     assert (await stack.run_until(long.json()["hybridId"], "cancelled"))["status"] == "cancelled"
 
 
-async def test_queue_and_webhook(stack: Stack) -> None:
+async def test_hybrid_combines_queue_and_webhook(stack: Stack) -> None:
     async with running_receiver() as receiver:
         webhook = {"webhookUrl": receiver.url("/hybrid"), "webhookSecret": SECRET}
         answer = await ask(stack, params={"seconds": 1.5}, durationEstimate=60, **webhook)
@@ -138,7 +138,7 @@ async def test_queue_and_webhook(stack: Stack) -> None:
         assert post.json["status"] == "completed"
 
 
-async def test_streaming_of_what_is_long(stack: Stack) -> None:
+async def test_hybrid_streams_long_work(stack: Stack) -> None:
     answer = await ask(stack, params={"seconds": 1}, durationEstimate=60, stream=True)
     assert answer.status_code == 202
     assert answer.json()["routing"]["chosen"] == "streaming"
@@ -147,8 +147,8 @@ async def test_streaming_of_what_is_long(stack: Stack) -> None:
     assert text == "".join(f"{step} " for step in range(10))
 
 
-async def test_webhook_with_polling_as_the_fallback(stack: Stack) -> None:
-    """The receiver never takes it; the poller is told so, and has the result here."""
+async def test_failed_webhook_falls_back_to_polling(stack: Stack) -> None:
+    """The receiver never accepts the delivery; polling shows that, and the result."""
     async with running_receiver([500] * 10) as receiver:
         webhook = {"webhookUrl": receiver.url("/fallback"), "webhookSecret": SECRET}
         answer = await ask(stack, agent="echo", durationEstimate=60, **webhook)
@@ -160,7 +160,7 @@ async def test_webhook_with_polling_as_the_fallback(stack: Stack) -> None:
     assert run["result"]["response"] == "hi"  # type: ignore[index]
 
 
-async def test_the_same_key_is_the_same_run(stack: Stack) -> None:
+async def test_hybrid_idempotency_key_finds_the_same_run(stack: Stack) -> None:
     headers = {"Idempotency-Key": "hybrid-1"}
     first = await ask(stack, agent="echo", headers=headers)
     again = await ask(stack, agent="echo", headers=headers)
@@ -170,7 +170,7 @@ async def test_the_same_key_is_the_same_run(stack: Stack) -> None:
     assert (await ask(stack, agent="echo", query="other", headers=headers)).status_code == 422
 
 
-async def test_failures_are_problems(stack: Stack) -> None:
+async def test_failed_hybrid_run_is_a_problem(stack: Stack) -> None:
     answer = await ask(stack, agent="hopeless")
     assert answer.status_code == 502
     assert answer.json()["code"] == "AgentRejected"

@@ -1,4 +1,4 @@
-"""Every run's end as an event, for all patterns; and the article's customer support, as examples/support tells it."""
+"""The interaction event of every pattern, and the article's customer support of examples/support."""
 
 import asyncio
 import json
@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 
-from tests.event_help import EVENTS, event, published, subscribed
-from tests.receivers import running_receiver
-from tests.stack import ROOT, Stack, http_client, make_settings, running_stack, sevenfold, until_ready
+from tests.support.events import EVENTS, event, published, subscribed
+from tests.support.receivers import running_receiver
+from tests.support.stack import ROOT, Stack, http_client, make_settings, running_stack, sevenfold, until_ready
 
 EXAMPLE = ROOT / "examples" / "support"
 ON = "[interactions]\nenabled = true\n"
@@ -28,7 +28,7 @@ async def read_interactions(http: httpx.AsyncClient, count: int) -> dict[str, di
             await asyncio.sleep(0.2)
 
 
-async def test_all_patterns_tell_how_they_ended(tmp_path: Path) -> None:
+async def test_every_pattern_publishes_its_interaction_event(tmp_path: Path) -> None:
     async with running_stack(tmp_path, more_config=ON) as stack:
         await subscribed(stack, "reacts", "t.reacts")
         ids = await ran(stack)
@@ -86,13 +86,13 @@ async def ran(stack: Stack) -> dict[str, tuple[str, str]]:
     }
 
 
-async def test_nothing_is_told_unless_it_is_switched_on(stack: Stack) -> None:
+async def test_interaction_events_are_off_by_default(stack: Stack) -> None:
     await stack.query(agent="echo")
     await asyncio.sleep(1)
     assert (await stack.http.get(EVENTS, params={"source": "/sevenfold/runs"})).json()["items"] == []
 
 
-async def test_customer_support(tmp_path: Path) -> None:
+async def test_customer_support_example(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
     shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
     bodies = [json.loads(body) for body in re.findall(r"-d '(\{.*?\})'", (EXAMPLE / "README.md").read_text())]

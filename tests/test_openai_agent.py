@@ -10,8 +10,8 @@ from sevenfold.adapters.agents.remote.openai_agent import ModelConfig, OpenAIAge
 from sevenfold.adapters.agents.remote.upstream import Upstream
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
 from sevenfold.contracts.verdicts import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
-from tests.receivers import Receiver, running_receiver
-from tests.upstreams import Script, chat, chat_chunk, events, reply_script, streams
+from tests.support.receivers import Receiver, running_receiver
+from tests.support.upstreams import Script, chat, chat_chunk, events, reply_script, streams
 
 PATH = "/v1/chat/completions"
 SCHEMA = {"type": "object", "properties": {"mood": {"type": "string"}}, "required": ["mood"]}
@@ -49,7 +49,7 @@ async def ask(
         await agent.aclose()
 
 
-async def test_the_scripted_server_speaks_the_protocol(server: Receiver) -> None:
+async def test_scripted_server_works_with_the_openai_client(server: Receiver) -> None:
     """Its answers are what OpenAI's own client takes, streamed, whole, and as errors."""
     client = openai.AsyncOpenAI(base_url=server.url("/v1"), api_key="k", max_retries=0)
     messages = [{"role": "user", "content": "hi"}]
@@ -72,7 +72,7 @@ async def test_the_scripted_server_speaks_the_protocol(server: Receiver) -> None
     await client.close()
 
 
-async def test_we_ask_as_its_own_client_does(server: Receiver) -> None:
+async def test_request_equals_that_of_the_openai_client(server: Receiver) -> None:
     await ask(server, chat("x"), params={"temperature": 0.1, "max_tokens": 9})
     client = openai.AsyncOpenAI(base_url=server.url("/v1"), api_key="sk-secret", max_retries=0)
     async for _ in await client.chat.completions.create(
@@ -90,7 +90,7 @@ async def test_we_ask_as_its_own_client_does(server: Receiver) -> None:
     assert ours.headers["authorization"] == theirs.headers["authorization"] == "Bearer sk-secret"
 
 
-async def test_a_streamed_completion_with_its_usage(server: Receiver) -> None:
+async def test_streamed_completion_with_usage(server: Receiver) -> None:
     assert await ask(server, chat("Hel", "lo", " 😀")) == [
         Delta(text="Hel"),
         Delta(text="lo"),
@@ -99,13 +99,13 @@ async def test_a_streamed_completion_with_its_usage(server: Receiver) -> None:
     ]
 
 
-async def test_a_server_that_does_not_stream(server: Receiver) -> None:
+async def test_server_without_streaming_is_read(server: Receiver) -> None:
     assert await ask(server, reply_script(WHOLE)) == [
         Reply(response="hello", usage=Usage(input_tokens=11, output_tokens=7)),
     ]
 
 
-async def test_what_the_model_is_told(server: Receiver) -> None:
+async def test_messages_hold_query_context_and_data(server: Receiver) -> None:
     terms = ModelConfig("m", system_prompt="Be brief.", options={"temperature": 0.5, "seed": 1})
     await ask(
         server,
@@ -127,7 +127,7 @@ async def test_what_the_model_is_told(server: Receiver) -> None:
     assert (request_body["temperature"], request_body["seed"]) == (0, 1)
 
 
-async def test_json_of_a_schema(server: Receiver) -> None:
+async def test_json_schema_output_becomes_data(server: Receiver) -> None:
     terms = ModelConfig("m", json_schema=SCHEMA)
     answer = (await ask(server, chat('{"mood"', ': "fine"}'), terms))[-1]
     assert answer == Reply(
@@ -143,7 +143,7 @@ async def test_json_of_a_schema(server: Receiver) -> None:
         await ask(server, chat('{"mo', finish="length"), terms)
 
 
-async def test_a_completion_that_was_cut_off_says_so(server: Receiver) -> None:
+async def test_truncated_completion_is_reported(server: Receiver) -> None:
     answer = (await ask(server, chat("Once upon", finish="length")))[-1]
     assert isinstance(answer, Reply)
     assert (answer.response, answer.data) == ("Once upon", {"finishReason": "length"})
@@ -183,7 +183,9 @@ def _refusal() -> Script:
         (reply_script(["x"]), AgentUnavailable, "no chat completion"),
     ],
 )
-async def test_failures(server: Receiver, script: Script, error: type[AgentError], detail: str) -> None:
+async def test_failed_completion_raises_its_agent_error(
+    server: Receiver, script: Script, error: type[AgentError], detail: str
+) -> None:
     with pytest.raises(error) as raised:
         await ask(server, script)
     assert type(raised.value) is error
@@ -191,7 +193,7 @@ async def test_failures(server: Receiver, script: Script, error: type[AgentError
     assert "sk-sec" not in raised.value.detail
 
 
-async def test_the_key_is_in_no_error_of_a_stream(server: Receiver) -> None:
+async def test_api_key_appears_in_no_stream_error(server: Receiver) -> None:
     failure = {"error": {"message": "bad key sk-secret", "code": 400}}
     with pytest.raises(AgentRejected) as raised:
         await ask(server, streams(*events(chat_chunk("Hel"), failure)))

@@ -1,6 +1,6 @@
 """Quirks of servers that speak OpenAI's protocol, more or less: vLLM, Ollama, Mistral, LiteLLM, llama.cpp, Azure.
 
-Each has its right value: the answer that the user has paid for, or an error that says what is wrong. In no case an
+Each has its right value: the answer that the user has paid for, or an error that names what is wrong. In no case an
 empty answer that looks like a success.
 """
 
@@ -11,9 +11,9 @@ import pytest
 
 from sevenfold.contracts.agent import Reply, Usage
 from sevenfold.contracts.verdicts import AgentError, AgentRejected, AgentUnavailable
-from tests.receivers import Receiver, simple
+from tests.support.receivers import Receiver, simple
+from tests.support.upstreams import reply_script, streams
 from tests.test_openai_agent import ask, server  # noqa: F401  (a fixture)
-from tests.upstreams import reply_script, streams
 
 SSE = ("Content-Type", "text/event-stream")
 
@@ -182,18 +182,18 @@ REFUSED: dict[str, tuple[Any, type[AgentError], str]] = {
 
 
 @pytest.mark.parametrize("quirk", ANSWERED)
-async def test_a_quirk_with_an_answer(server: Receiver, quirk: str) -> None:  # noqa: F811
+async def test_protocol_deviation_still_yields_the_answer(server: Receiver, quirk: str) -> None:  # noqa: F811
     script, expected = ANSWERED[quirk]
     assert (await ask(server, script))[-1] == expected
     assert len(server.posts) == 1
 
 
 @pytest.mark.parametrize("quirk", REFUSED)
-async def test_a_quirk_with_a_clear_error(server: Receiver, quirk: str) -> None:  # noqa: F811
+async def test_protocol_deviation_yields_a_clear_error(server: Receiver, quirk: str) -> None:  # noqa: F811
     script, error, reason = REFUSED[quirk]
     with pytest.raises(error, match=reason):
         await ask(server, script)
 
 
-def test_there_are_enough_of_them() -> None:
+def test_at_least_sixty_deviations_are_covered() -> None:
     assert len(ANSWERED) + len(REFUSED) >= 40

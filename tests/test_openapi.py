@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack import Stack, running_stack
+from tests.support.stack import Stack, running_stack
 
 SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
 
@@ -28,7 +28,7 @@ def _expected(path: str, status: int) -> str:
     return f'[[operations]]\ninclude-path = "{path}"\nchecks.not_a_server_error.expected-statuses = {statuses}\n'
 
 
-async def test_every_operation_withstands_schemathesis(untouched: Stack, tmp_path: Path) -> None:
+async def test_every_operation_passes_schemathesis(untouched: Stack, tmp_path: Path) -> None:
     """All checks: no 5xx, and every answer of a status, content type and shape that the document promises.
 
     Run as a command, as a user of the document would.
@@ -48,7 +48,7 @@ async def test_every_operation_withstands_schemathesis(untouched: Stack, tmp_pat
     command = [str(SCHEMATHESIS), "--config-file", str(tmp_path / "schemathesis.toml"), "run"]
     command += [f"http://127.0.0.1:{untouched.settings.port}/openapi.json"]
     command += ["--max-examples", "15", "--workers", "1", "--checks", "all", "--no-color", "--seed", "7"]
-    # No schema can tell a cursor that the list gave out from one that it did not; and whether what was created can be
+    # No schema distinguishes a cursor that the list returned from any other; and whether what was created can be
     # read is asked with the id above.
     command += ["--exclude-checks", "positive_data_acceptance,ensure_resource_availability"]
     done = await asyncio.to_thread(
@@ -66,7 +66,7 @@ async def document(stack: Stack) -> dict[str, Any]:
     return dict((await stack.http.get("/openapi.json")).json())
 
 
-async def test_the_articles_examples_are_in_the_document(stack: Stack) -> None:
+async def test_openapi_holds_the_examples_of_the_article(stack: Stack) -> None:
     schemas = (await document(stack))["components"]["schemas"]
     assert schemas["QueryRequest"]["examples"] == [
         {
@@ -80,7 +80,7 @@ async def test_the_articles_examples_are_in_the_document(stack: Stack) -> None:
     assert example["processingTime"] == "2.3s"
 
 
-async def test_errors_are_documented_as_they_are_sent(stack: Stack) -> None:
+async def test_error_responses_are_documented_as_sent(stack: Stack) -> None:
     operations = [o for path in (await document(stack))["paths"].values() for o in path.values()]
     for operation in operations:
         for status, answer in operation["responses"].items():
@@ -88,7 +88,7 @@ async def test_errors_are_documented_as_they_are_sent(stack: Stack) -> None:
                 assert list(answer["content"]) == ["application/problem+json"], operation["summary"]
 
 
-async def test_the_docs_page_needs_no_other_host(stack: Stack) -> None:
+async def test_docs_page_loads_nothing_from_other_hosts(stack: Stack) -> None:
     page = (await stack.http.get("/docs")).text
     assert "cdn" not in page
     for asset in ("/swagger/swagger-ui-bundle.js", "/swagger/swagger-ui.css"):

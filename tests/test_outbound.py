@@ -13,9 +13,9 @@ from sevenfold.adapters.outbound.addresses import UnsafeUrlError, is_loopback, i
 from sevenfold.adapters.outbound.connections import GuardedConnections, UnresolvableError, resolve_by_system
 from sevenfold.adapters.outbound.guarded_http import guarded_client
 from sevenfold.adapters.outbound.urls import check_url
-from tests.outbound_peers import Resolver, answers, falls_out_of_tls, peer, redirects, resets, tls_for
+from tests.support.outbound_peers import Resolver, answers, falls_out_of_tls, peer, redirects, resets, tls_for
 
-# To load it anew for each of a hundred clients takes longer than all the rest.
+# Loading it again for each of a hundred clients takes longer than the rest of the tests.
 TRUST = httpx.create_ssl_context()
 
 METADATA = "169.254.169.254"
@@ -90,28 +90,28 @@ SAFE_URLS = [
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_public_addresses(address: str) -> None:
+def test_public_address_is_allowed(address: str) -> None:
     assert is_public(ip_address(address))
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
-def test_addresses_that_are_not_public(address: str) -> None:
+def test_non_public_address_is_refused(address: str) -> None:
     assert not is_public(ip_address(address))
 
 
-def test_what_is_this_machine() -> None:
+def test_loopback_addresses_are_recognised() -> None:
     assert all(is_loopback(ip_address(address)) for address in ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"))
     assert not any(is_loopback(ip_address(address)) for address in ("0.0.0.0", "::", "::127.0.0.1", METADATA))  # noqa: S104
 
 
 @pytest.mark.parametrize("url", SAFE_URLS)
-def test_urls_that_may_be_called(url: str) -> None:
+def test_allowed_url(url: str) -> None:
     checked = check_url(url, allow_loopback=False)
     assert check_url(str(checked), allow_loopback=False).raw_host == checked.raw_host
 
 
 @pytest.mark.parametrize("url", UNSAFE_URLS)
-async def test_urls_that_are_never_called(url: str) -> None:
+async def test_forbidden_url_is_never_called(url: str) -> None:
     with pytest.raises(UnsafeUrlError) as refusal:
         check_url(url, allow_loopback=False)
     assert str(refusal.value).endswith(".")
@@ -125,7 +125,7 @@ async def test_urls_that_are_never_called(url: str) -> None:
 
 
 @pytest.mark.parametrize("host", FORMS_OF_LOOPBACK)
-async def test_no_form_of_this_machine_is_connected_to(host: str) -> None:
+async def test_no_notation_of_loopback_is_connected_to(host: str) -> None:
     """Below the check of URLs, with the machine's own resolver and a port at which somebody listens."""
     async with peer(answers(), host="0.0.0.0") as everywhere:  # noqa: S104
         connections = GuardedConnections(resolve_by_system, allow_loopback=False)
@@ -136,13 +136,13 @@ async def test_no_form_of_this_machine_is_connected_to(host: str) -> None:
 
 
 @pytest.mark.parametrize("mark", [" ", "\u00a0", "\u2028", "\u202e", "\u200b"])
-def test_urls_have_nothing_invisible_in_them(mark: str) -> None:
+def test_url_with_invisible_characters_is_refused(mark: str) -> None:
     # harmless once percent-encoded, but what a user reads would not be what is called
     with pytest.raises(UnsafeUrlError, match="unprintable"):
         check_url(f"https://example.com/{mark}x", allow_loopback=False)
 
 
-async def test_in_development_this_machine_is_called() -> None:
+async def test_loopback_is_allowed_in_development() -> None:
     for form in ("http://localhost:1/", "https://a.localhost:99/", "http://127.9.9.9:65535/", "http://[::1]:8080/"):
         check_url(form, allow_loopback=True)
     for form in (
@@ -165,7 +165,7 @@ async def test_in_development_this_machine_is_called() -> None:
     "addresses",
     [["127.0.0.1"], ["8.8.8.8", "127.0.0.1"], ["127.0.0.1", "8.8.8.8"], ["2606:4700:4700::1111", "::1"], [METADATA]],
 )
-async def test_one_bad_answer_of_the_resolver_is_enough(addresses: list[str]) -> None:
+async def test_one_forbidden_resolved_address_refuses_the_request(addresses: list[str]) -> None:
     resolver = Resolver([addresses])
     async with guarded_client(allow_loopback=False, timeout=20, resolve=resolver) as client:
         with pytest.raises(UnsafeUrlError, match="not on the public internet"):
@@ -173,7 +173,7 @@ async def test_one_bad_answer_of_the_resolver_is_enough(addresses: list[str]) ->
     assert resolver.asked == ["hooks.example.com"]
 
 
-async def test_in_development_too_a_name_may_not_lead_to_the_network_inside() -> None:
+async def test_name_of_a_private_address_is_refused_in_development_too() -> None:
     for address in (METADATA, "10.0.0.1", "0.0.0.0", "64:ff9b::7f00:1"):  # noqa: S104
         resolver = Resolver([["127.0.0.1", address]])
         async with guarded_client(allow_loopback=True, timeout=20, resolve=resolver) as client:
@@ -181,7 +181,7 @@ async def test_in_development_too_a_name_may_not_lead_to_the_network_inside() ->
                 await client.post("http://hooks.localhost:9/")
 
 
-async def test_a_name_that_changes_its_mind_is_asked_once() -> None:
+async def test_name_is_resolved_once_against_dns_rebinding() -> None:
     async with (
         peer(answers()) as host,
         guarded_client(
@@ -194,7 +194,7 @@ async def test_a_name_that_changes_its_mind_is_asked_once() -> None:
         assert len(resolver.asked) == 1
 
 
-async def test_an_address_that_was_judged_public_is_the_one_that_is_used() -> None:
+async def test_checked_address_is_the_one_that_is_connected_to() -> None:
     # 2d00::/8 was never given to anybody
     async with peer(answers()) as host:
         connections = GuardedConnections(resolver := Resolver([["2d00::1"], ["127.0.0.1"]]), allow_loopback=False)
@@ -205,7 +205,7 @@ async def test_an_address_that_was_judged_public_is_the_one_that_is_used() -> No
 
 
 @pytest.mark.parametrize(("nobody", "found"), [(0, True), (1, True), (7, True), (8, False)])
-async def test_addresses_are_tried_in_order_but_not_too_many(nobody: int, found: bool) -> None:
+async def test_addresses_are_tried_in_order_up_to_a_limit(nobody: int, found: bool) -> None:
     async with peer(answers()) as host:
         addresses = [*(f"127.0.1.{last}" for last in range(nobody)), "127.0.0.1", "127.0.0.2"]
         resolver = Resolver([addresses])
@@ -218,7 +218,7 @@ async def test_addresses_are_tried_in_order_but_not_too_many(nobody: int, found:
         assert host.connections == found
 
 
-async def test_a_connection_is_used_again_for_the_same_host_only() -> None:
+async def test_connection_is_reused_for_the_same_host_only() -> None:
     resolver = Resolver([["127.0.0.1"]])
     async with peer(answers()) as host, guarded_client(allow_loopback=True, timeout=20, resolve=resolver) as client:
         for name in ("a.localhost", "a.localhost", "b.localhost"):
@@ -227,7 +227,7 @@ async def test_a_connection_is_used_again_for_the_same_host_only() -> None:
         assert host.connections == 2
 
 
-async def test_no_request_meets_a_server_that_is_hanging_up() -> None:
+async def test_request_never_uses_a_connection_that_the_server_is_closing() -> None:
     """Servers drop a connection that was not used for five seconds: by then it is not used any more."""
     async with peer(answers()) as host, guarded_client(allow_loopback=True, timeout=20) as client:
         for pause in (4.0, 0.0):
@@ -236,7 +236,7 @@ async def test_no_request_meets_a_server_that_is_hanging_up() -> None:
         assert host.connections == 2
 
 
-async def test_tls_is_for_the_name_and_not_for_the_address(tmp_path: Path) -> None:
+async def test_tls_verifies_the_host_name(tmp_path: Path) -> None:
     tls = tls_for("hooks.localhost", tmp_path)
     resolver = Resolver([["127.0.0.1"]])
     async with (
@@ -272,14 +272,14 @@ REDIRECTS = [b"/elsewhere", b"http://169.254.169.254/", b"https://xn--9999999999
 
 @pytest.mark.parametrize("to", REDIRECTS)
 @pytest.mark.parametrize("follow", [False, True])
-async def test_no_redirect_is_followed_or_even_read(to: bytes, follow: bool) -> None:
+async def test_redirect_is_not_followed(to: bytes, follow: bool) -> None:
     async with peer(redirects(to)) as host, guarded_client(allow_loopback=True, timeout=20) as client:
         answer = await client.post(host.url, content=b"", follow_redirects=follow)
         assert answer.status_code == 302
         assert len(host.heads) == 1
 
 
-async def test_nothing_is_remembered_between_requests() -> None:
+async def test_no_cookie_is_kept_between_requests() -> None:
     cookie = answers(b"", "Set-Cookie: a=b; Path=/")
     async with peer(cookie) as host, guarded_client(allow_loopback=True, timeout=20) as client:
         await client.get(host.url)
@@ -301,7 +301,7 @@ async def failure_of(url: str, **options: object) -> type[Exception]:
         return failure.type
 
 
-async def test_failures_are_those_of_httpx(tmp_path: Path) -> None:
+async def test_connection_failures_raise_httpx_exceptions(tmp_path: Path) -> None:
     async with peer(answers()) as gone:
         pass
     assert await failure_of(gone.url) is httpx.ConnectError
@@ -319,7 +319,7 @@ async def test_failures_are_those_of_httpx(tmp_path: Path) -> None:
     assert await failure_of("http://hooks.localhost:9/", resolve=fails) is UnresolvableError
 
 
-async def test_failures_of_tls_after_its_handshake_are_those_of_httpx_too(tmp_path: Path) -> None:
+async def test_tls_failures_after_the_handshake_raise_httpx_exceptions(tmp_path: Path) -> None:
     tls = tls_for("hooks.localhost", tmp_path)
     async with peer(falls_out_of_tls, tls=tls.server) as host:
         url = f"https://hooks.localhost:{host.port}/"

@@ -16,9 +16,10 @@ import httpx
 import pytest
 
 import sevenfold as package
+from bench.ports import free_port
 from sevenfold.adapters.agents.loading import AgentLoadError, load_agents
 from sevenfold.contracts.agent_config import PythonAgentConfig
-from tests.stack import ROOT, Sevenfold, free_port, until_ready
+from tests.support.stack import ROOT, Sevenfold, until_ready
 
 BIN = Path(sys.executable).parent  # not resolved: the virtual environment's own
 
@@ -77,7 +78,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "bin"
 
 
-def test_the_wheel_holds_one_package_and_all_of_it(wheel: Path) -> None:
+def test_wheel_holds_the_whole_package_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     metadata = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"
     assert {name.split("/")[0] for name in names} == {"sevenfold", metadata}
@@ -93,7 +94,7 @@ def test_the_wheel_holds_one_package_and_all_of_it(wheel: Path) -> None:
     assert f"{metadata}/licenses/LICENSE" in names
 
 
-def test_a_direct_build_and_one_from_a_git_archive_hold_the_same(wheel: Path, tmp_path: Path) -> None:
+def test_direct_build_and_git_archive_build_hold_the_same_files(wheel: Path, tmp_path: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
     run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "direct", cwd=ROOT)
     (direct,) = (tmp_path / "direct").glob("*.whl")
@@ -110,7 +111,7 @@ def test_a_direct_build_and_one_from_a_git_archive_hold_the_same(wheel: Path, tm
     assert "sevenfold/api/app.py" in zipfile.ZipFile(archived).namelist()
 
 
-def test_an_installation_adds_one_name(installed: Path, tmp_path: Path) -> None:
+def test_installation_adds_one_import_name(installed: Path, tmp_path: Path) -> None:
     found = run(
         installed / "python",
         "-c",

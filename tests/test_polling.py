@@ -1,4 +1,4 @@
-"""Pattern 5 through the front door."""
+"""Pattern 5 over HTTP."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from temporalio.client import (
 from sevenfold.api.app import create_app
 from sevenfold.api.runs.poll_cache import CachedRun, PollView
 from sevenfold.runtime.ports import bind
-from tests.stack import Stack, gateway_of, http_client, served
+from tests.support.stack import Stack, gateway_of, http_client, served
 
 TASKS = "/api/agent/tasks"
 
@@ -42,7 +42,7 @@ async def until_final(stack: Stack, task_id: str) -> dict[str, Any]:
                 return dict(state)
 
 
-async def test_the_articles_example(stack: Stack) -> None:
+async def test_polling_example_of_the_article(stack: Stack) -> None:
     answer = await stack.http.post(
         TASKS, json={"task": "generate_report", "params": {"title": "Weekly", "orders": 318}}
     )
@@ -56,7 +56,7 @@ async def test_the_articles_example(stack: Stack) -> None:
     assert "318" in str(state["result"])
 
 
-async def test_progress_rises_from_check_to_check(stack: Stack) -> None:
+async def test_progress_rises_between_polls(stack: Stack) -> None:
     task_id = await start(stack, agent="careful", params={"seconds": 5})
     seen: list[int] = []
     async with asyncio.timeout(20):
@@ -69,7 +69,7 @@ async def test_progress_rises_from_check_to_check(stack: Stack) -> None:
     assert state["result"]["response"] == "0 1 2 3 4 5 6 7 8 9 "
 
 
-async def test_what_has_not_changed_is_not_sent_again(stack: Stack) -> None:
+async def test_unchanged_status_is_answered_304(stack: Stack) -> None:
     task_id = await start(stack, agent="echo")
     await until_final(stack, task_id)
     first = await read(stack, task_id)
@@ -83,7 +83,7 @@ async def test_what_has_not_changed_is_not_sent_again(stack: Stack) -> None:
     assert (await read(stack, task_id, {"If-None-Match": '"other"'})).status_code == 200
 
 
-async def test_retry_after_follows_the_expected_rest(stack: Stack) -> None:
+async def test_retry_after_follows_the_expected_remaining_time(stack: Stack) -> None:
     before = time.monotonic()
     task_id = await start(stack, agent="careful", params={"seconds": 20})
     after = time.monotonic()
@@ -97,7 +97,7 @@ async def test_retry_after_follows_the_expected_rest(stack: Stack) -> None:
                 done = answer.json()["progress"]
         rest = (100 - done) / done
         expected = int(answer.headers["Retry-After"])
-        # nobody is told to stay away for longer than a minute
+        # Retry-After is a minute at most
         assert min(60, (asked - after) * rest) - 2 <= expected <= (time.monotonic() - before) * rest + 2
     await stack.http.post(f"/api/agent/runs/{task_id}/cancel")
     assert (await until_final(stack, task_id))["status"] == "cancelled"
@@ -123,7 +123,7 @@ async def test_a_long_poll_returns_early_on_a_change_and_on_time_otherwise(stack
     assert time.monotonic() - started_at < 15
 
 
-async def test_a_failed_task_says_why(stack: Stack) -> None:
+async def test_failed_task_has_an_error(stack: Stack) -> None:
     state = await until_final(stack, await start(stack, agent="hopeless"))
     assert state["status"] == "failed"
     assert state["error"]["code"] == "AgentRejected"
@@ -132,18 +132,18 @@ async def test_a_failed_task_says_why(stack: Stack) -> None:
     assert state["error"]["code"] in ("DeadlineExceeded", "AgentUnavailable")
 
 
-async def test_a_task_that_the_agent_does_not_know_says_which_it_does(stack: Stack) -> None:
+async def test_unknown_task_names_the_known_tasks(stack: Stack) -> None:
     state = await until_final(stack, await start(stack, task="make_coffee"))
     assert state["status"] == "failed"
     assert "generate_report" in state["error"]["detail"]
 
 
-async def test_a_large_result(stack: Stack) -> None:
+async def test_large_result_is_returned(stack: Stack) -> None:
     task_id = await start(stack, agent="simulator", params={"seconds": 0, "size": 5_000_000})
     assert len((await until_final(stack, task_id))["result"]["response"]) == 5_000_000
 
 
-async def test_the_same_key_starts_one_task(stack: Stack) -> None:
+async def test_task_idempotency_key_starts_one_task(stack: Stack) -> None:
     body = {"task": "work", "agent": "echo"}
     answers = await asyncio.gather(
         *(stack.http.post(TASKS, json=body, headers={"Idempotency-Key": "task-key"}) for _ in range(20))
@@ -161,13 +161,13 @@ async def test_the_same_key_starts_one_task(stack: Stack) -> None:
     ("body", "pointer"),
     [({}, "/task"), ({"task": ""}, "/task"), ({"task": "a b"}, "/task"), ({"task": "x", "params": []}, "/params")],
 )
-async def test_a_field_that_does_not_fit_is_named(stack: Stack, body: dict[str, Any], pointer: str) -> None:
+async def test_invalid_field_of_a_task_is_named(stack: Stack, body: dict[str, Any], pointer: str) -> None:
     answer = await stack.http.post(TASKS, json=body)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == pointer
 
 
-async def test_tasks_that_are_not_there(stack: Stack) -> None:
+async def test_unknown_task_id_is_404(stack: Stack) -> None:
     query_id = (await stack.query(agent="echo")).json()["queryId"]
     for task_id in ("task_" + "a" * 26, "task_123", query_id, "%00"):
         for wait in (0, 5):
@@ -193,7 +193,7 @@ class Counted(Interceptor):
         return Outbound(next)
 
 
-async def test_a_storm_of_pollers_is_one_reader(stack: Stack) -> None:
+async def test_many_pollers_share_one_reader(stack: Stack) -> None:
     task_id = await start(stack, agent="stubborn", params={"seconds": 6})
     counted = Counted()
     client = Client(
@@ -212,7 +212,7 @@ async def test_a_storm_of_pollers_is_one_reader(stack: Stack) -> None:
     assert counted.describes <= 7 * seconds + 4, "at most a few a second, however many they are"
 
 
-async def test_without_a_worker_the_status_is_still_answered(stack: Stack) -> None:
+async def test_status_is_answered_without_a_worker(stack: Stack) -> None:
     gateway = replace(
         gateway_of(stack, stack.temporal),
         task_queue="nobody-polls-this",
@@ -229,7 +229,7 @@ async def test_without_a_worker_the_status_is_still_answered(stack: Stack) -> No
     assert (await stack.run(task_id))["error"]["code"] == "Terminated"
 
 
-async def test_one_who_leaves_takes_nothing_from_the_others() -> None:
+async def test_disconnecting_poller_does_not_affect_the_others() -> None:
     reads = 0
 
     async def slow_read() -> PollView:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 URL = "/api/agent/query"
 JSON = {"Content-Type": "application/json"}
@@ -38,7 +38,7 @@ JSON = {"Content-Type": "application/json"}
         (None, ""),
     ],
 )
-async def test_a_field_that_does_not_fit_is_named(stack: Stack, body: Any, pointer: str) -> None:
+async def test_invalid_field_of_a_query_is_named(stack: Stack, body: Any, pointer: str) -> None:
     answer = await stack.http.post(URL, content=json.dumps(body), headers=JSON)
     assert answer.status_code == 422, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -62,14 +62,14 @@ async def test_a_field_that_does_not_fit_is_named(stack: Stack, body: Any, point
         b'{"query": "x"} trailing',
     ],
 )
-async def test_what_is_not_json_is_said_to_be_none(stack: Stack, body: bytes) -> None:
+async def test_invalid_json_is_a_problem(stack: Stack, body: bytes) -> None:
     answer = await stack.http.post(URL, content=body, headers=JSON)
     assert answer.status_code == 400
     assert answer.json()["type"] == "urn:sevenfold:problem:invalid-json"
     assert "column" in answer.json()["detail"] or "UTF-8" in answer.json()["detail"]
 
 
-async def test_strange_but_valid_json_is_answered(stack: Stack) -> None:
+async def test_unusual_valid_json_is_answered(stack: Stack) -> None:
     query = "NUL \x00, emoji 🎈, right-to-left \u202e, quote ' \" ; --"
     body = {"query": query, "agent": "echo", "context": {"": {"big": 10**40, "deep": [[[[[]]]]]}}}
     answer = await stack.http.post(URL, json=body)
@@ -80,7 +80,7 @@ async def test_strange_but_valid_json_is_answered(stack: Stack) -> None:
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "1" + "0" * 5_000, "9" * 20, "1e-999"])
 @pytest.mark.parametrize("field", ["context", "metadata", "params"])
-async def test_numbers_beyond_measure(stack: Stack, field: str, number: str) -> None:
+async def test_out_of_range_number_is_refused(stack: Stack, field: str, number: str) -> None:
     body = f'{{"query": "x", "agent": "echo", "{field}": {{"a": {number}}}}}'
     answer = await stack.http.post(URL, content=body, headers={**JSON, "Idempotency-Key": f"{field}{number[:9]}"})
     assert answer.status_code in (200, 400, 422), answer.text
@@ -88,17 +88,17 @@ async def test_numbers_beyond_measure(stack: Stack, field: str, number: str) -> 
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/xml", "multipart/form-data", "", "%%%"])
-async def test_another_content_type(stack: Stack, content_type: str) -> None:
+async def test_other_content_type_is_415(stack: Stack, content_type: str) -> None:
     answer = await stack.http.post(URL, content=b'{"query": "x"}', headers={"Content-Type": content_type})
     assert answer.status_code == 415
     assert answer.json()["type"] == "urn:sevenfold:problem:unsupported-media-type"
 
 
-async def test_no_body(stack: Stack) -> None:
+async def test_missing_body_is_a_problem(stack: Stack) -> None:
     assert (await stack.http.post(URL)).status_code == 422
 
 
-async def test_a_body_over_ten_megabytes(stack: Stack) -> None:
+async def test_body_over_ten_megabytes_is_413(stack: Stack) -> None:
     answer = await stack.http.post(URL, json={"query": "x" * 10_000_001})
     assert answer.status_code == 413
     assert answer.json()["type"] == "urn:sevenfold:problem:too-large"
@@ -112,7 +112,7 @@ async def test_a_body_over_ten_megabytes(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("size", [200_000, 1_500_000, 9_900_000])
-async def test_a_body_under_the_limit_is_worked_on_whole(stack: Stack, size: int) -> None:
+async def test_body_below_the_limit_is_processed(stack: Stack, size: int) -> None:
     answer = await stack.http.post(URL, json={"query": "x" * size, "agent": "echo"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["response"] == "x" * size
@@ -124,13 +124,13 @@ async def test_a_body_under_the_limit_is_worked_on_whole(stack: Stack, size: int
     ("method", "path", "status"),
     [("GET", URL, 405), ("GET", "/nowhere", 404), ("POST", "/api/agent/querry", 404), ("DELETE", "/", 405)],
 )
-async def test_addresses_that_are_not_there(stack: Stack, method: str, path: str, status: int) -> None:
+async def test_unknown_path_or_method_is_a_problem(stack: Stack, method: str, path: str, status: int) -> None:
     answer = await stack.http.request(method, path)
     assert answer.status_code == status
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-async def test_request_ids(stack: Stack) -> None:
+async def test_request_id_is_echoed_or_generated(stack: Stack) -> None:
     answer = await stack.http.get("/health/live", headers={"X-Request-Id": "mine-1"})
     assert answer.headers["X-Request-Id"] == "mine-1"
     for bad in ("", "a b", "x" * 200, "<script>"):
@@ -139,13 +139,13 @@ async def test_request_ids(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("prefer", ["wait=", "wait=-1", "wait=abc", "wait=1e9", "wait=²", ";;;", "wait", ",,,"])
-async def test_a_preference_that_is_none_is_ignored(stack: Stack, prefer: str) -> None:
+async def test_invalid_prefer_header_is_ignored(stack: Stack, prefer: str) -> None:
     answer = await stack.query(agent="echo", headers={"Prefer": prefer.encode("utf-8")})  # type: ignore[dict-item]
     assert answer.status_code == 200
     assert "Preference-Applied" not in answer.headers
 
 
-async def test_a_connection_that_is_not_in_use_is_the_clients_to_end(stack: Stack) -> None:
+async def test_idle_connection_is_kept_open(stack: Stack) -> None:
     """Clients that keep theirs for five seconds, as many do, would meet a server that hangs up after five."""
     reader, writer = await asyncio.open_connection("127.0.0.1", stack.settings.port)
     for pause in (6.0, 0.0):
@@ -159,7 +159,7 @@ async def test_a_connection_that_is_not_in_use_is_the_clients_to_end(stack: Stac
     await writer.wait_closed()
 
 
-async def test_a_client_that_dribbles_its_body_and_leaves(stack: Stack) -> None:
+async def test_client_that_disconnects_mid_body_is_no_error(stack: Stack) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", stack.settings.port)
     writer.write(
         b"POST /api/agent/query HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"
@@ -199,7 +199,7 @@ _HEADER = st.none() | st.text(st.characters(exclude_categories=["Cs", "Cc"]), ma
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(body=_FIELDS, key=_HEADER, prefer=_HEADER)
-async def test_no_body_and_no_header_makes_the_server_fail(
+async def test_no_body_or_header_causes_a_server_error(
     stack: Stack, body: dict[str, Any], key: str | None, prefer: str | None
 ) -> None:
     headers = {

@@ -1,4 +1,4 @@
-"""Pattern 1 through the front door."""
+"""Pattern 1 over HTTP."""
 
 import asyncio
 from dataclasses import replace
@@ -6,12 +6,12 @@ from dataclasses import replace
 from sevenfold.contracts.identity import build_workflow_id, derive_id
 from sevenfold.contracts.runs import Pattern
 from sevenfold.runtime.temporal import connect_temporal
-from tests.agents import CALLS
-from tests.forgetful_proxy import forgetful_proxy
-from tests.stack import Stack, another_api
+from tests.support.agents import CALLS
+from tests.support.dropping_proxy import dropping_proxy
+from tests.support.stack import Stack, another_api
 
 
-async def test_the_articles_request_gets_the_articles_answer(stack: Stack) -> None:
+async def test_synchronous_example_of_the_article(stack: Stack) -> None:
     answer = await stack.http.post(
         "/api/agent/query",
         json={
@@ -29,14 +29,14 @@ async def test_the_articles_request_gets_the_articles_answer(stack: Stack) -> No
     assert float(body["processingTime"][:-1]) >= 0
 
 
-async def test_options_reach_the_agent_and_metadata_comes_back(stack: Stack) -> None:
+async def test_options_reach_the_agent_and_metadata_is_returned(stack: Stack) -> None:
     answer = await stack.query("hello", agent="echo", context={"a": [1, None]}, metadata={"ticket": 7})
     assert answer.json()["response"] == "hello"
     assert answer.json()["data"] == {"context": {"a": [1, None]}}
     assert answer.json()["metadata"] == {"ticket": 7}
 
 
-async def test_an_answer_that_takes_longer_is_promised_and_kept(stack: Stack) -> None:
+async def test_long_query_is_answered_202_and_completes(stack: Stack) -> None:
     answer = await stack.query(agent="careful", params={"seconds": 2.5}, headers={"Prefer": "wait=1"})
     assert answer.status_code == 202
     accepted = answer.json()
@@ -52,31 +52,31 @@ async def test_an_answer_that_takes_longer_is_promised_and_kept(stack: Stack) ->
     assert run["attempt"] == 1
 
 
-async def test_an_end_of_which_temporal_forgets_to_tell(stack: Stack) -> None:
+async def test_lost_completion_of_temporal_is_found_by_the_api(stack: Stack) -> None:
     """It is asked again, instead of being waited for until the server gives the question up after 20 s."""
     run = build_workflow_id("default", derive_id("qry", "default", Pattern.SYNCHRONOUS, "forgotten"))
     async with (
         # the workflow's type is in the start, not in the question for its end
-        forgetful_proxy(stack.settings.temporal_port, mark=run.encode(), without=b"Synchronous") as proxy,
+        dropping_proxy(stack.settings.temporal_port, mark=run.encode(), without=b"Synchronous") as proxy,
         connect_temporal(stack.settings.model_copy(update={"temporal_port": proxy.port})) as client,
         another_api(replace(stack, services=replace(stack.services, client=client))) as api,
     ):
         assert (await api.query()).status_code == 200
         headers = {"Idempotency-Key": "forgotten", "Prefer": "wait=10"}
         answer = await api.query(agent="careful", params={"seconds": 1.5}, headers=headers)
-    assert proxy.forgotten
+    assert proxy.dropped_frames
     assert answer.status_code == 200
     assert answer.json()["queryId"] in run
 
 
-async def test_respond_async_answers_before_the_work(stack: Stack) -> None:
+async def test_respond_async_answers_before_the_agent_does(stack: Stack) -> None:
     answer = await stack.query(agent="careful", params={"seconds": 1}, headers={"Prefer": "respond-async"})
     assert answer.status_code == 202
     assert answer.headers["Preference-Applied"] == "respond-async"
     await stack.run_until(answer.json()["queryId"], "completed")
 
 
-async def test_progress_can_be_read_while_it_works(stack: Stack) -> None:
+async def test_progress_is_visible_while_the_agent_works(stack: Stack) -> None:
     answer = await stack.query(agent="careful", params={"seconds": 6}, headers={"Prefer": "wait=1"})
     run_id = answer.json()["queryId"]
     seen: set[float] = set()
@@ -88,7 +88,7 @@ async def test_progress_can_be_read_while_it_works(stack: Stack) -> None:
     assert len(seen) >= 3, seen
 
 
-async def test_an_agent_that_fails_twice_then_works(stack: Stack) -> None:
+async def test_failed_attempts_are_retried(stack: Stack) -> None:
     answer = await stack.query(agent="flaky")
     assert answer.status_code == 200
     assert answer.json()["response"] == "attempt 3"
@@ -97,13 +97,13 @@ async def test_an_agent_that_fails_twice_then_works(stack: Stack) -> None:
     assert CALLS[answer.json()["queryId"]] == 3
 
 
-async def test_an_agent_that_asks_for_a_pause_gets_it(stack: Stack) -> None:
+async def test_retry_waits_as_long_as_the_agent_asks(stack: Stack) -> None:
     answer = await stack.query(agent="limited")
     assert answer.json()["response"] == "after the pause"
     assert 0.5 <= float(answer.json()["processingTime"][:-1]) < 30
 
 
-async def test_an_agent_that_refuses_for_good_is_a_502_with_the_verdict(stack: Stack) -> None:
+async def test_rejected_request_is_502_with_its_error_code(stack: Stack) -> None:
     answer = await stack.query(agent="hopeless")
     assert answer.status_code == 502
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -118,7 +118,7 @@ async def test_an_agent_that_refuses_for_good_is_a_502_with_the_verdict(stack: S
     assert CALLS[problem["runId"]] == 1
 
 
-async def test_an_agent_that_is_never_there_is_given_up(stack: Stack) -> None:
+async def test_unavailable_agent_fails_after_the_last_attempt(stack: Stack) -> None:
     answer = await stack.query(agent="down", headers={"Prefer": "wait=40"})
     assert answer.status_code == 502
     assert answer.json()["code"] == "AgentUnavailable"
@@ -126,46 +126,46 @@ async def test_an_agent_that_is_never_there_is_given_up(stack: Stack) -> None:
     assert CALLS[answer.json()["runId"]] == 5
 
 
-async def test_a_reply_that_never_comes_is_a_failed_attempt(stack: Stack) -> None:
+async def test_agent_without_a_reply_is_a_failed_attempt(stack: Stack) -> None:
     answer = await stack.query(agent="silent", timeout=4)
     assert answer.status_code in (502, 504)
     assert "reply" in answer.json()["detail"]
 
 
-async def test_an_agents_own_words_are_not_shown_to_clients(stack: Stack) -> None:
+async def test_internal_exception_text_is_not_shown_to_clients(stack: Stack) -> None:
     answer = await stack.query(agent="flaky", timeout=0.8)
     assert answer.status_code in (502, 504)
     assert "internal-host" not in answer.text
 
 
-async def test_a_field_that_the_agent_refuses_is_named(stack: Stack) -> None:
+async def test_field_rejected_by_the_agent_is_named(stack: Stack) -> None:
     answer = await stack.query(agent="picky")
     assert answer.status_code == 422
     assert answer.json()["errors"] == [{"pointer": "/params/size", "detail": "must be a positive number"}]
 
 
-async def test_the_deadline_ends_the_run(stack: Stack) -> None:
+async def test_deadline_ends_the_run(stack: Stack) -> None:
     answer = await stack.query(agent="careful", params={"seconds": 60}, timeout=1.5)
     assert answer.status_code == 504
     assert answer.json()["code"] == "DeadlineExceeded"
     assert "was over" in answer.json()["detail"]
 
 
-async def test_a_blocking_function_stalls_nobody(stack: Stack) -> None:
+async def test_blocking_agent_function_does_not_block_others(stack: Stack) -> None:
     slow = asyncio.create_task(stack.query(agent="stubborn", params={"seconds": 8}))
     which = {"agent": "stubborn", "status": "processing"}
     async with asyncio.timeout(6):
         while not (items := (await stack.http.get("/api/agent/runs", params=which)).json()["items"]):
             await asyncio.sleep(0.1)
     (open_run,) = items
-    assert (await stack.run(open_run["id"]))["progress"] is None, "it tells none"
+    assert (await stack.run(open_run["id"]))["progress"] is None, "the agent reports no progress"
     quick = [await stack.query(agent="echo") for _ in range(5)]
     assert not slow.done()
     assert {answer.status_code for answer in quick} == {200}
     assert (await slow).json()["response"].startswith("thread agent")
 
 
-async def test_a_reply_that_json_cannot_hold(stack: Stack) -> None:
+async def test_reply_that_json_cannot_hold_fails(stack: Stack) -> None:
     answer = await stack.query("text", agent="garbled")
     assert answer.status_code == 502
     assert answer.json()["code"] == "AgentRejected"

@@ -1,4 +1,4 @@
-"""Pattern 2 through the front door."""
+"""Pattern 2 over HTTP."""
 
 import asyncio
 import json
@@ -9,8 +9,8 @@ import pytest
 
 from sevenfold.adapters.temporal.durations import Durations, TaskKind
 from sevenfold.api.runs.estimates import describe_seconds
-from tests.agents import CALLS
-from tests.stack import Stack
+from tests.support.agents import CALLS
+from tests.support.stack import Stack
 
 JOBS = "/api/agent/jobs"
 
@@ -50,7 +50,7 @@ async def all_lines(stack: Stack, job_id: str, limit: int) -> list[dict[str, Any
     return found
 
 
-async def test_the_articles_example(stack: Stack) -> None:
+async def test_queue_example_of_the_article(stack: Stack) -> None:
     answer = await stack.http.post(
         JOBS, json={"task": "analyze_sentiment", "data": {"documentIds": ["doc1", "doc2", "doc3"]}}
     )
@@ -65,7 +65,7 @@ async def test_the_articles_example(stack: Stack) -> None:
     assert [score["id"] for score in job["result"]["sentimentScores"]] == ["doc1", "doc2", "doc3"]
 
 
-async def test_items_are_worked_on_one_by_one_and_a_bad_one_sinks_nothing(stack: Stack) -> None:
+async def test_failed_item_does_not_fail_the_job(stack: Stack) -> None:
     items = ["a", "bad", "c", "slow", "e"]
     job = await until_ended(stack, await start(stack, agent="item", data={"items": items, "common": 1}))
     assert job["status"] == "completed"
@@ -76,7 +76,7 @@ async def test_items_are_worked_on_one_by_one_and_a_bad_one_sinks_nothing(stack:
     assert job["result"]["items"][0]["result"] == {"item": "a", "common": 1}
 
 
-async def test_a_fault_of_the_moment_is_tried_again_for_its_item_alone(stack: Stack) -> None:
+async def test_transient_failure_retries_its_item_only(stack: Stack) -> None:
     job_id = await start(stack, agent="item", data={"items": ["a", "flaky", "b"]})
     job = await until_ended(stack, job_id)
     assert job["progress"]["completed"] == 3
@@ -84,7 +84,7 @@ async def test_a_fault_of_the_moment_is_tried_again_for_its_item_alone(stack: St
 
 
 @pytest.mark.parametrize("total", [1, 2, 101])
-async def test_small_lists_and_duplicates(stack: Stack, total: int) -> None:
+async def test_empty_small_and_duplicate_lists(stack: Stack, total: int) -> None:
     job_id = await start(stack, agent="item", data={"documentIds": ["same"] * total})
     job = await until_ended(stack, job_id)
     assert job["progress"] == {"completed": total, "failed": 0, "total": total, "percent": 100}
@@ -93,7 +93,7 @@ async def test_small_lists_and_duplicates(stack: Stack, total: int) -> None:
     assert ("items" in job["result"]) == (total <= 100)
 
 
-async def test_ten_thousand_items_in_a_small_history(stack: Stack) -> None:
+async def test_ten_thousand_items_keep_the_history_small(stack: Stack) -> None:
     ids = [f"doc{number}" for number in range(10_000)]
     job_id = await start(stack, agent="item", data={"documentIds": ids}, concurrency=100)
     job = await until_ended(stack, job_id)
@@ -108,7 +108,7 @@ async def test_ten_thousand_items_in_a_small_history(stack: Stack) -> None:
     assert run["result"]["response"] == "10000 of 10000 items completed."
 
 
-async def test_results_are_paged_while_the_job_runs_and_kept_when_it_is_cancelled(stack: Stack) -> None:
+async def test_results_are_paged_during_the_job_and_kept_after_cancellation(stack: Stack) -> None:
     items = ["slow"] * 2_000
     job_id = await start(stack, agent="item", data={"items": items}, concurrency=20)
     seen: list[int] = []
@@ -132,7 +132,7 @@ async def test_results_are_paged_while_the_job_runs_and_kept_when_it_is_cancelle
     assert CALLS[job_id] == called, "nothing goes on after the end"
 
 
-async def test_a_job_is_given_up_when_more_items_fail_than_may(stack: Stack) -> None:
+async def test_job_fails_after_max_failures(stack: Stack) -> None:
     job_id = await start(stack, agent="item", data={"items": ["bad"] * 500}, maxFailures=5, concurrency=4)
     job = await until_ended(stack, job_id)
     assert job["status"] == "failed"
@@ -155,25 +155,25 @@ async def test_jobs_have_a_queue_of_their_own_with_fairness_and_priority(stack: 
     assert description.task_queue == "sevenfold-batch"
 
 
-async def test_the_key_that_fan_out_names(stack: Stack) -> None:
+async def test_fan_out_names_the_list(stack: Stack) -> None:
     body = {"agent": "item", "data": {"rows": ["a", "b"], "items": ["x"]}, "fanOut": "rows"}
     job = await until_ended(stack, await start(stack, **body))
     assert job["progress"]["total"] == 2
 
 
-async def test_what_is_no_list_is_one_call(stack: Stack) -> None:
+async def test_data_without_a_list_is_one_call(stack: Stack) -> None:
     job = await until_ended(stack, await start(stack, agent="echo", data={"text": "whole"}))
     assert job["progress"] == {"completed": 1, "failed": 0, "total": 1, "percent": 100}
 
 
-async def test_deadline_of_a_job(stack: Stack) -> None:
+async def test_deadline_ends_a_job(stack: Stack) -> None:
     job_id = await start(stack, agent="item", data={"items": ["slow"] * 500}, concurrency=1, timeout=2)
     job = await until_ended(stack, job_id, seconds=15)
     assert job["status"] == "failed"
     assert job["error"]["code"] == "DeadlineExceeded"
 
 
-async def test_an_unknown_task_says_which_there_are(stack: Stack) -> None:
+async def test_job_with_unknown_task_names_the_known_tasks(stack: Stack) -> None:
     job = await until_ended(stack, await start(stack, task="make_coffee", data={"text": "x"}))
     assert job["status"] == "failed"
     assert "analyze_sentiment" in job["error"]["detail"]
@@ -197,13 +197,13 @@ async def test_an_unknown_task_says_which_there_are(stack: Stack) -> None:
         ({"task": "x", "agent": "nobody"}, "/agent"),
     ],
 )
-async def test_a_field_that_does_not_fit_is_named(stack: Stack, body: dict[str, Any], pointer: str) -> None:
+async def test_invalid_field_of_a_job_is_named(stack: Stack, body: dict[str, Any], pointer: str) -> None:
     answer = await stack.http.post(JOBS, json=body)
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["pointer"] == pointer
 
 
-async def test_jobs_that_are_not_there(stack: Stack) -> None:
+async def test_unknown_job_id_is_404(stack: Stack) -> None:
     whole = await start(stack, agent="echo")
     query_id = (await stack.query(agent="echo")).json()["queryId"]
     for path in ("job_" + "a" * 26, "job_abc123", query_id, f"job_{'a' * 26}/results", f"{whole}/results"):
@@ -213,7 +213,7 @@ async def test_jobs_that_are_not_there(stack: Stack) -> None:
     assert answer.status_code == 422
 
 
-async def test_the_same_key_starts_one_job(stack: Stack) -> None:
+async def test_job_idempotency_key_starts_one_job(stack: Stack) -> None:
     body = {"task": "work", "agent": "item", "data": {"items": ["a", "b"]}}
     answers = await asyncio.gather(
         *(stack.http.post(JOBS, json=body, headers={"Idempotency-Key": "job-key"}) for _ in range(20))
@@ -224,12 +224,12 @@ async def test_the_same_key_starts_one_job(stack: Stack) -> None:
     assert CALLS[job_id] == 2
 
 
-async def test_the_estimate_follows_what_was_measured(stack: Stack) -> None:
+async def test_job_estimate_follows_measured_durations(stack: Stack) -> None:
     # Nothing is configured for this agent, and nothing measured yet.
     first = await stack.http.post(JOBS, json={"task": "estimated", "agent": "item", "data": {"items": ["slow"] * 20}})
     assert first.json()["estimatedTime"] == "unknown"
     await until_ended(stack, first.json()["jobId"])
-    # This process remembers for half a minute what it was told; another has not asked yet.
+    # This process caches statistics for half a minute; another one has none yet.
     work = TaskKind("default", "item", "estimated")
     async with asyncio.timeout(20):  # visibility lags
         while (seconds := (await Durations(stack.temporal, {}).get_stats(work)).item_seconds) is None:
@@ -237,7 +237,7 @@ async def test_the_estimate_follows_what_was_measured(stack: Stack) -> None:
     assert 0.005 < seconds < 2
 
 
-def test_estimates_in_the_articles_words() -> None:
+def test_estimates_are_worded_as_in_the_article() -> None:
     assert describe_seconds(None) == "unknown"
     assert describe_seconds(3) == "less than a minute"
     assert describe_seconds(420) == "5-10 minutes"

@@ -1,4 +1,4 @@
-"""What the client library of Redis does to those who are told to end."""
+"""How the Redis client library handles cancellation."""
 
 import asyncio
 import random
@@ -7,10 +7,10 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from sevenfold.adapters.streams.redis.client import propagate_cancel
-from tests.redis_server import redis_server
+from tests.support.redis_server import redis_server
 
 
-async def test_a_question_that_is_cancelled_ends_whenever_that_comes(tmp_path: Path) -> None:
+async def test_cancelled_redis_command_ends_at_any_moment(tmp_path: Path) -> None:
     with redis_server(tmp_path) as server:
         async with Redis.from_url(server.url) as redis:
             await redis.xadd("stream", {"entries": "x" * 1_000})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 
 async def listed(stack: Stack, **filters: Any) -> list[dict[str, Any]]:
@@ -23,7 +23,7 @@ async def listed(stack: Stack, **filters: Any) -> list[dict[str, Any]]:
             return items
 
 
-async def test_a_run_shows_all_that_is_known(stack: Stack) -> None:
+async def test_run_shows_its_pattern_agent_and_times(stack: Stack) -> None:
     answer = await stack.query("read me", agent="echo", metadata={"a": 1})
     run = await stack.run(answer.json()["queryId"])
     assert run["id"] == answer.json()["queryId"]
@@ -36,7 +36,7 @@ async def test_a_run_shows_all_that_is_known(stack: Stack) -> None:
     assert run["links"]["temporalUi"].endswith(f"/namespaces/default/workflows/default%3A{run['id']}")
 
 
-async def test_lists_are_paged_without_gap_or_double(stack: Stack) -> None:
+async def test_run_list_is_paged_without_gaps_or_duplicates(stack: Stack) -> None:
     made = {(await stack.query(agent="echo", context={"n": n})).json()["queryId"] for n in range(7)}
     async with asyncio.timeout(20):  # visibility lags, and what closes meanwhile changes its place
         while not made <= {item["id"] for item in await listed(stack, agent="echo", limit=100)}:
@@ -48,7 +48,7 @@ async def test_lists_are_paged_without_gap_or_double(stack: Stack) -> None:
     assert made <= set(by_threes)
 
 
-async def test_visibility_that_lags_never_makes_a_status_wrong(stack: Stack) -> None:
+async def test_lagging_visibility_never_shows_a_wrong_status(stack: Stack) -> None:
     ended: set[str] = set()
     for number in range(15):
         ended.add((await stack.query(agent="echo", context={"lag": number})).json()["queryId"])
@@ -57,7 +57,7 @@ async def test_visibility_that_lags_never_makes_a_status_wrong(stack: Stack) -> 
         assert {(await stack.run(run_id))["status"] for run_id in ended} == {"completed"}
 
 
-async def test_filters(stack: Stack) -> None:
+async def test_runs_are_filtered(stack: Stack) -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
     failed = (await stack.query(agent="hopeless")).json()["runId"]
     done = (await stack.query(agent="echo")).json()["queryId"]
@@ -88,13 +88,13 @@ async def test_filters(stack: Stack) -> None:
         ({"cursor": "é"}, "query:cursor"),
     ],
 )
-async def test_bad_filters_are_named(stack: Stack, parameters: dict[str, str], pointer: str) -> None:
+async def test_invalid_run_filter_is_named(stack: Stack, parameters: dict[str, str], pointer: str) -> None:
     answer = await stack.http.get("/api/agent/runs", params=parameters)
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["pointer"] == pointer
 
 
-async def test_a_cursor_of_another_list_is_refused(stack: Stack) -> None:
+async def test_cursor_of_another_list_is_refused(stack: Stack) -> None:
     for _ in range(2):
         await stack.query(agent="echo")
     async with asyncio.timeout(20):
@@ -110,7 +110,7 @@ async def test_a_cursor_of_another_list_is_refused(stack: Stack) -> None:
 @pytest.mark.parametrize(
     "run_id", ["qry_" + "a" * 26, "nonsense", "default:x", "qry_%0d%0aX", "../../etc/passwd", "%00", "é"]
 )
-async def test_a_run_that_is_not_there(stack: Stack, run_id: str) -> None:
+async def test_unknown_run_is_404(stack: Stack, run_id: str) -> None:
     for answer in (
         await stack.http.get(f"/api/agent/runs/{run_id}"),
         await stack.http.post(f"/api/agent/runs/{run_id}/cancel"),
@@ -119,7 +119,7 @@ async def test_a_run_that_is_not_there(stack: Stack, run_id: str) -> None:
         assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-async def test_a_run_reads_well_in_temporal(stack: Stack) -> None:
+async def test_temporal_ui_describes_the_run(stack: Stack) -> None:
     run_id = (await stack.query("What is wrong\nwith my order?", agent="flaky")).json()["queryId"]
     handle = stack.temporal.get_workflow_handle(f"default:{run_id}")
     description = await handle.describe()

@@ -15,8 +15,8 @@ from sevenfold.adapters.payloads.s3 import open_bucket
 from sevenfold.runtime.payloads import open_storage
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.startup import StartupError
-from tests.moto_server import BUCKET, S3, found_by_aws, moto
-from tests.stack import ROOT, Stack, environment, make_settings, running_stack
+from tests.support.moto_server import BUCKET, S3, found_by_aws, moto
+from tests.support.stack import ROOT, Stack, environment, make_settings, running_stack
 from tests.test_startup import refused
 
 LARGE = "x" * 1_000_000
@@ -42,9 +42,9 @@ def files(stack: Stack) -> list[Path]:
     return [path for path in (stack.settings.data_dir / "payloads").rglob("*") if path.is_file()]
 
 
-# The door's limit is 10 MB; from 8 MB on an object goes in parts.
+# The API's limit is 10 MB; from 8 MB on an object is uploaded in parts.
 @pytest.mark.parametrize("size", [1_000_000, 9_900_000])
-async def test_a_large_query_is_answered_whole_and_lies_in_the_bucket(tmp_path: Path, s3: S3, size: int) -> None:
+async def test_large_query_is_answered_and_stored_in_the_bucket(tmp_path: Path, s3: S3, size: int) -> None:
     async with running_stack(tmp_path, payloads_s3_bucket=BUCKET) as stack:
         assert s3.stored() == []
         small = await stack.query("small", agent="echo")
@@ -59,7 +59,7 @@ async def test_a_large_query_is_answered_whole_and_lies_in_the_bucket(tmp_path: 
         assert len(history.to_json()) < 100_000
 
 
-async def test_what_was_stored_in_the_directory_is_read_after_the_switch(tmp_path: Path, s3: S3) -> None:
+async def test_payloads_of_the_directory_are_read_after_switching_to_s3(tmp_path: Path, s3: S3) -> None:
     async with running_stack(tmp_path) as stack:
         ended = (await stack.query(LARGE, agent="echo")).json()["queryId"]
         params = {"agent": "careful", "params": {"seconds": 3}, "headers": {"Prefer": "respond-async"}}
@@ -77,7 +77,7 @@ async def test_what_was_stored_in_the_directory_is_read_after_the_switch(tmp_pat
         assert files(stack) == before
 
 
-async def test_the_schedule_removes_what_no_run_can_need_and_nothing_else(tmp_path: Path, s3: S3) -> None:
+async def test_cleanup_schedule_removes_expired_objects_only(tmp_path: Path, s3: S3) -> None:
     async with running_stack(tmp_path, payloads_s3_bucket=BUCKET, retention_days=1) as stack:
         digest = f"d/sha256/{'0' * 64}"
         s3.store_as_of(3.1)
@@ -107,7 +107,7 @@ async def test_the_schedule_removes_what_no_run_can_need_and_nothing_else(tmp_pa
         assert run["result"]["response"] == "y" * 1_000_000
 
 
-async def test_an_outage_of_the_bucket_is_said_by_what_needs_it_alone(
+async def test_bucket_outage_fails_only_what_needs_the_bucket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with moto(tmp_path) as s3:
@@ -129,7 +129,7 @@ async def test_an_outage_of_the_bucket_is_said_by_what_needs_it_alone(
             assert small.status_code == 200, "what fits into a history does not need the bucket"
 
 
-async def test_a_payload_that_is_stored_again_later_begins_a_new_lifetime(s3: S3) -> None:
+async def test_payload_stored_again_gets_a_new_lifetime(s3: S3) -> None:
     # Its age counts from the last write; versions show the writes.
     s3.http.put(
         f"/{BUCKET}?versioning",
@@ -156,13 +156,13 @@ async def why(settings: Settings) -> str:
 
 @pytest.mark.parametrize("command", ["worker", "api", "dev"])
 @pytest.mark.usefixtures("s3")
-def test_no_process_starts_without_its_bucket(tmp_path: Path, command: str) -> None:
+def test_process_does_not_start_without_its_bucket(tmp_path: Path, command: str) -> None:
     message = refused(command, environment(make_settings(tmp_path, payloads_s3_bucket="no-such-bucket")), tmp_path)
     assert "SEVENFOLD_PAYLOADS_S3_BUCKET=no-such-bucket" in message
     assert "no such bucket" in message
 
 
-async def test_a_bucket_that_is_closed_to_us(tmp_path: Path, s3: S3) -> None:
+async def test_bucket_without_permission_is_explained(tmp_path: Path, s3: S3) -> None:
     s3.http.post("/moto-api/reset-auth", content=b"0").raise_for_status()  # from now on keys are looked at
     try:
         message = await why(make_settings(tmp_path, payloads_s3_bucket=BUCKET))
@@ -183,7 +183,7 @@ async def test_a_bucket_that_is_closed_to_us(tmp_path: Path, s3: S3) -> None:
         ("Not/A/Bucket", "AWS_REGION", "eu-central-1", "Invalid bucket name"),
     ],
 )
-async def test_a_bucket_that_cannot_be_asked(
+async def test_unreachable_bucket_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: str, variable: str, value: str | None, expected: str
 ) -> None:
     if value is None:
@@ -195,12 +195,12 @@ async def test_a_bucket_that_cannot_be_asked(
     assert expected in message
 
 
-def test_an_empty_name_is_no_bucket(tmp_path: Path) -> None:
+def test_empty_bucket_name_is_refused(tmp_path: Path) -> None:
     environ = {**environment(make_settings(tmp_path)), "SEVENFOLD_PAYLOADS_S3_BUCKET": ""}
     assert "SEVENFOLD_PAYLOADS_S3_BUCKET" in refused("worker", environ, tmp_path)
 
 
-def test_a_missing_extra_is_said_with_what_to_install(tmp_path: Path) -> None:
+def test_missing_s3_extra_names_what_to_install(tmp_path: Path) -> None:
     # As if the package were not there.
     (tmp_path / "aioboto3.py").write_text("raise ModuleNotFoundError(\"No module named 'aioboto3'\")")
     environ = environment(make_settings(tmp_path, payloads_s3_bucket=BUCKET))
@@ -209,9 +209,9 @@ def test_a_missing_extra_is_said_with_what_to_install(tmp_path: Path) -> None:
     assert "SEVENFOLD_PAYLOADS_S3_BUCKET" in message
 
 
-def test_nothing_of_amazons_is_loaded_without_a_bucket(tmp_path: Path) -> None:
+def test_without_a_bucket_no_aws_library_is_imported(tmp_path: Path) -> None:
     look = (
-        "import asyncio, sys, sevenfold.cli.main, tests.stack as t, pathlib\n"
+        "import asyncio, sys, sevenfold.cli.main, tests.support.stack as t, pathlib\n"
         "from sevenfold.runtime.payloads import open_storage\n"
         "async def look():\n"
         "    async with open_storage(t.make_settings(pathlib.Path('.'))): pass\n"

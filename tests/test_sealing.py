@@ -14,7 +14,7 @@ from sevenfold.adapters.webhooks.sealing import Sealer, SealError
 from sevenfold.runtime.secret_key import load_sealer
 from sevenfold.runtime.settings import Settings, load_settings
 from sevenfold.runtime.startup import StartupError
-from tests.stack import ROOT
+from tests.support.stack import ROOT
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -26,7 +26,7 @@ A, B = bytes(32), bytes(range(32))
 
 @unhurried
 @given(text=st.text(), context=st.text("abc_019"))
-def test_what_is_sealed_opens_in_its_place_only(text: str, context: str) -> None:
+def test_sealed_text_opens_in_its_own_context_only(text: str, context: str) -> None:
     sealed = Sealer([A]).seal(text, context=context)
     assert sealed.isascii()
     assert sealed != Sealer([A]).seal(text, context=context)
@@ -35,7 +35,7 @@ def test_what_is_sealed_opens_in_its_place_only(text: str, context: str) -> None
         Sealer([A]).unseal(sealed, context=f"{context}x")
 
 
-def test_no_secret_is_readable_in_what_is_sealed() -> None:
+def test_sealed_text_does_not_contain_the_secret() -> None:
     sealed = Sealer([A]).seal(SECRET, context="task_1")
     data = base64.urlsafe_b64decode(sealed.split(".")[2] + "==")
     for part in (SECRET, SECRET[6:], base64.b64encode(SECRET.encode()).decode()):
@@ -43,7 +43,7 @@ def test_no_secret_is_readable_in_what_is_sealed() -> None:
         assert part.encode() not in data
 
 
-def test_keys_rotate() -> None:
+def test_sealing_keys_rotate() -> None:
     before = Sealer([A]).seal(SECRET, context="c")
     both = Sealer([B, A])
     assert both.unseal(before, context="c") == SECRET
@@ -61,7 +61,7 @@ ALIKE = SEALED[:-1] + chr(ord(SEALED[-1]) + 1)
 
 @unhurried
 @given(st.integers(0, len(SEALED) - 1), st.text(max_size=2), st.integers(0, 2))
-def test_no_sealed_text_can_be_changed(at: int, text: str, instead_of: int) -> None:
+def test_tampered_sealed_text_is_refused(at: int, text: str, instead_of: int) -> None:
     changed = SEALED[:at] + text + SEALED[at + instead_of :]
     assume(changed != SEALED)
     with pytest.raises(SealError):
@@ -73,13 +73,13 @@ def test_no_sealed_text_can_be_changed(at: int, text: str, instead_of: int) -> N
     ["", "sf1", SECRET, SEALED[:18], SEALED[:20], SEALED[:30], SEALED + "=", SEALED + "\n", ALIKE],
     ids=range(9),
 )
-def test_what_was_never_sealed(sealed: str) -> None:
+def test_text_that_was_never_sealed_is_refused(sealed: str) -> None:
     with pytest.raises(SealError):
         Sealer([A]).unseal(sealed, context="c")
 
 
 @pytest.mark.parametrize("keys", [[], [b"short"], [A, bytes(16)]])
-def test_keys_have_32_bytes(keys: list[bytes]) -> None:
+def test_sealing_keys_must_have_32_bytes(keys: list[bytes]) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         Sealer(keys)
 
@@ -97,7 +97,7 @@ def unsealed(settings: Settings, sealed: str) -> str:
     return sealer.unseal(sealed, context="c")
 
 
-def test_a_key_of_the_environment(local: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sealing_key_is_read_from_the_environment(local: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", "temporal.example:7233")
     monkeypatch.setenv("SEVENFOLD_SECRET_KEY", ", ".join(base64.b64encode(key).decode() for key in (B, A)))
     given_settings = load_settings()
@@ -106,21 +106,21 @@ def test_a_key_of_the_environment(local: Settings, monkeypatch: pytest.MonkeyPat
     assert not local.data_dir.exists()
 
 
-def test_without_a_key_several_hosts_have_none(local: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_key_a_distributed_gateway_has_no_sealer(local: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", "temporal.example:7233")
     assert load_sealer(local) is None
     assert not local.data_dir.exists()
 
 
 @pytest.mark.parametrize("value", ["", "changeme", "é", "AAAA", base64.b64encode(A).decode() + ","])
-def test_a_mistaken_key_is_not_repeated(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_invalid_sealing_key_is_not_shown_in_the_error(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("SEVENFOLD_SECRET_KEY", value)
     with pytest.raises(StartupError, match=r"SEVENFOLD_SECRET_KEY.*openssl rand -base64 32") as message:
         load_sealer(load_settings())
     assert not value or value not in str(message.value)
 
 
-def test_a_key_is_made_once_for_its_owner_only(local: Settings) -> None:
+def test_generated_key_file_is_readable_by_its_owner_only(local: Settings) -> None:
     sealer = load_sealer(local)
     assert sealer is not None
     path = local.data_dir / "secret.key"
@@ -142,7 +142,7 @@ def test_a_key_is_made_once_for_its_owner_only(local: Settings) -> None:
         (base64.b64encode(A)[:-4], 0o600, "does not hold"),
     ],
 )
-def test_a_file_that_is_no_safe_place(local: Settings, content: bytes, mode: int, message: str) -> None:
+def test_unsafe_key_file_is_refused(local: Settings, content: bytes, mode: int, message: str) -> None:
     local.data_dir.mkdir(parents=True)
     path = local.data_dir / "secret.key"
     path.write_bytes(content)
@@ -152,7 +152,7 @@ def test_a_file_that_is_no_safe_place(local: Settings, content: bytes, mode: int
     assert path.read_bytes() == content
 
 
-def test_a_place_where_no_file_can_be(local: Settings) -> None:
+def test_key_file_that_cannot_be_created_is_explained(local: Settings) -> None:
     (local.data_dir / "secret.key").mkdir(parents=True)
     with pytest.raises(StartupError, match="SEVENFOLD_SECRET_KEY"):
         load_sealer(local)
@@ -173,7 +173,7 @@ for number in range(50):
 """
 
 
-def test_processes_that_start_at_once_have_the_same_key(local: Settings) -> None:
+def test_processes_that_start_concurrently_get_the_same_key(local: Settings) -> None:
     command = [sys.executable, "-c", STARTING, str(local.data_dir)]
     processes = [
         subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

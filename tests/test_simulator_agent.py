@@ -1,4 +1,4 @@
-"""The simulator: it says exactly what it is told to, in the time and with the failures that it is told to."""
+"""The simulator agent: text, duration and failures as its params request."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ def joined(events: list[AgentEvent]) -> str:
     return "".join(event.text for event in events if isinstance(event, Delta))
 
 
-async def test_by_default_it_takes_a_second_and_speaks_of_the_query():
+async def test_default_answer_takes_a_second_and_mentions_the_query():
     start = time.perf_counter()
     events = await events_of({}, query="Where is my order?")
     assert 0.95 <= time.perf_counter() - start < 20
@@ -45,7 +45,7 @@ async def test_by_default_it_takes_a_second_and_speaks_of_the_query():
     assert progress[2].note == "step 3 of 10"
 
 
-async def test_thousands_of_steps_do_not_take_longer_than_asked():
+async def test_thousands_of_steps_keep_the_requested_duration():
     took = []
     for _ in range(3):  # the best of three: the machine may be busy
         start = time.perf_counter()
@@ -56,7 +56,7 @@ async def test_thousands_of_steps_do_not_take_longer_than_asked():
 
 @settings(max_examples=200, deadline=None)
 @given(text=st.text(max_size=60), steps=st.integers(1, 80))
-async def test_the_deltas_joined_are_the_text(text, steps):
+async def test_joined_deltas_are_the_text(text, steps):
     events = await events_of({"seconds": 0, "steps": steps, "text": text})
     assert joined(events) == text == events[-1].response
     assert sum(isinstance(event, Progress) for event in events) == steps
@@ -68,19 +68,19 @@ async def test_the_deltas_joined_are_the_text(text, steps):
 
 @settings(max_examples=100, deadline=None)
 @given(text=st.none() | st.text(max_size=20), size=st.integers(0, 3_000))
-async def test_the_response_has_exactly_the_size_asked_for(text, size):
+async def test_response_has_the_requested_size(text, size):
     params = {"seconds": 0, "size": size} if text is None else {"seconds": 0, "size": size, "text": text}
     events = await events_of(params)
     assert len(events[-1].response.encode("ascii")) == size
     assert joined(events) == events[-1].response
 
 
-async def test_ten_megabytes():
+async def test_response_of_ten_megabytes():
     events = await events_of({"seconds": 0, "size": 10_000_000})
     assert len(events[-1].response) == 10_000_000
 
 
-async def test_the_first_attempts_fail_at_their_step():
+async def test_first_attempts_fail_at_the_requested_step():
     params = {"seconds": 0, "text": "abcdefghij", "failures": 2, "failAt": 4}
     for attempt in (1, 2):
         chunks = []
@@ -92,7 +92,7 @@ async def test_the_first_attempts_fail_at_their_step():
     assert joined(await events_of(params, attempt=3)) == "abcdefghij"
 
 
-async def test_a_permanent_failure_is_the_agents_and_has_no_pointer():
+async def test_permanent_failure_has_no_pointer():
     for attempt in (1, 9):
         with pytest.raises(AgentRejected) as raised:
             await events_of({"seconds": 0, "permanent": True}, attempt=attempt)
@@ -142,7 +142,7 @@ _VALUES = st.recursive(
 
 @settings(max_examples=400, deadline=None)
 @given(params=st.dictionaries(_KEYS, _VALUES, max_size=4), query=st.text(st.characters(exclude_categories=())))
-async def test_any_params_are_obeyed_or_refused(params, query):
+async def test_any_params_are_followed_or_rejected(params, query):
     # Obeying a duration would take that long.
     params = {**params, "seconds": 0} if isinstance(params.get("seconds", 1), int | float) else params
     failure: AgentError | None = None
@@ -160,7 +160,7 @@ async def test_any_params_are_obeyed_or_refused(params, query):
         events[-1].model_dump_json()
 
 
-async def test_without_a_duration_others_still_get_their_turn():
+async def test_zero_duration_still_yields_to_the_event_loop():
     turns = 0
 
     async def count() -> None:
@@ -175,7 +175,7 @@ async def test_without_a_duration_others_still_get_their_turn():
     assert turns >= 20
 
 
-async def test_a_cancellation_goes_through_at_once():
+async def test_simulator_stops_at_once_when_cancelled():
     running = asyncio.create_task(events_of({"seconds": 3_600}))
     await asyncio.sleep(0.05)
     start = time.perf_counter()

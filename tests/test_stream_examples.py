@@ -17,7 +17,7 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from examples.streams.read_stream import StreamFailedError, StreamReader
-from tests.stack import ROOT, Stack, http_client
+from tests.support.stack import ROOT, Stack, http_client
 
 EXAMPLES = ROOT / "examples" / "streams"
 FILES = {"/": ("index.html", "text/html"), "/read-stream.js": ("read-stream.js", "text/javascript")}
@@ -82,7 +82,7 @@ class Server:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # A task of our own: the streams' would tell the loop of its cancellation as of a fault.
+        # A task of our own: the stream's own task would report its cancellation to the loop as an error.
         connection = asyncio.create_task(self._serve(reader, writer))
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)
@@ -197,7 +197,7 @@ def again_and_again() -> Iterator[Limit]:
 
 
 class Scripted(Server):
-    """Answers what it was told to, one answer after the other, in pieces of so many bytes. One that ends with the
+    """Sends scripted answers, one after the other, in pieces of so many bytes. One that ends with the
     comment `stays open` does.
     """
 
@@ -248,7 +248,7 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
 
 @pytest.fixture(params=["python", "javascript"])
 def listen(request: pytest.FixtureRequest) -> Listen:
-    """Has a reader ask a server: `listen(server, body, stop_after=…, patience=…, silence=…)`. What it tells comes
+    """Has a reader ask a server: `listen(server, body, stop_after=…, patience=…, silence=…)`. Its callbacks come
     back as (kind, data), a failure as the kind `error`.
     """
     if request.param == "python":
@@ -297,9 +297,9 @@ async ([body, { stop_after, ...options }]) => {
     const bytes = answer.ok && answer.body.pipeThrough(new TransformStream({ transform: split }));
     return bytes ? Object.defineProperty(answer, "body", { value: bytes }) : answer;
   };
-  const said = [];
+  const calls = [];
   let path;
-  const note = (kind) => (data) => said.push([kind, data]);
+  const note = (kind) => (data) => calls.push([kind, data]);
   await readStream("/api/agent/stream", body, {
     ...options,
     onOpen: ({ location }) => (path = location),
@@ -312,7 +312,7 @@ async ([body, { stop_after, ...options }]) => {
     onDone: note("done"),
     onError: note("error"),
   });
-  return said;
+  return calls;
 }
 """
 
@@ -328,7 +328,7 @@ def indices_of(received: Received) -> list[int]:
     return [data["index"] for kind, data in received if kind in ("chunk", "reset")]
 
 
-async def test_every_chunk_once_and_in_order_over_many_cuts(stack: Stack, listen: Listen) -> None:
+async def test_reader_gets_every_chunk_once_over_many_cuts(stack: Stack, listen: Listen) -> None:
     async with cutting(stack, the_answer, then=again_and_again()) as proxy:
         received = await listen(proxy, FIFTY)
         assert text_of(received) == TEXT
@@ -341,7 +341,7 @@ async def test_every_chunk_once_and_in_order_over_many_cuts(stack: Stack, listen
         assert len(proxy.stream_ids) == 1, "the start whose answer was lost began no second run"
 
 
-async def test_a_reset_voids_what_was_said(stack: Stack, listen: Listen) -> None:
+async def test_reset_discards_the_text_so_far(stack: Stack, listen: Listen) -> None:
     params = {**FIFTY["params"], "failures": 1, "failAt": 20}
     async with cutting(stack, then=again_and_again()) as proxy:
         received = await listen(proxy, {"agent": "simulator", "params": params})
@@ -354,7 +354,7 @@ async def test_a_reset_voids_what_was_said(stack: Stack, listen: Listen) -> None
         assert proxy.cuts >= 5
 
 
-async def test_a_request_that_is_refused(stack: Stack, listen: Listen) -> None:
+async def test_refused_request_raises_its_problem(stack: Stack, listen: Listen) -> None:
     async with cutting(stack) as proxy:
         ((kind, problem),) = await listen(proxy, {"agent": "nobody"})
     assert kind == "error"
@@ -362,7 +362,7 @@ async def test_a_request_that_is_refused(stack: Stack, listen: Listen) -> None:
     assert "there is no agent nobody" in problem["detail"]
 
 
-async def test_an_agent_that_fails_for_good(stack: Stack, listen: Listen) -> None:
+async def test_failed_run_raises_its_problem(stack: Stack, listen: Listen) -> None:
     async with cutting(stack) as proxy:
         ((kind, problem),) = await listen(proxy, {"agent": "hopeless"})
     assert kind == "error"
@@ -370,7 +370,7 @@ async def test_an_agent_that_fails_for_good(stack: Stack, listen: Listen) -> Non
     assert problem["runId"].startswith("str_")
 
 
-async def test_stop(stack: Stack, listen: Listen) -> None:
+async def test_reader_stops_the_run(stack: Stack, listen: Listen) -> None:
     params = {**FIFTY["params"], "seconds": 50}
     async with cutting(stack, after_chunks(2)) as proxy:
         received = await listen(proxy, {"agent": "simulator", "params": params}, stop_after=3)
@@ -381,7 +381,7 @@ async def test_stop(stack: Stack, listen: Listen) -> None:
 DONE = 'event: done\ndata: {"chunk":"","done":true,"status":"completed"}\n\n'
 
 
-async def test_the_wire_in_single_bytes(listen: Listen) -> None:
+async def test_reader_parses_single_bytes(listen: Listen) -> None:
     crlf = 'retry: 2000\n\n: a comment\n\nid: 1\ndata: {"chunk":"Grüße 🎉\u2028",\ndata:"index":1}\n\n'
     lf = (
         'event:progress\ndata:{"progress":45,"note":"a: b","index":1}\n\nevent: weather\n\nunknown\n'
@@ -395,7 +395,7 @@ async def test_the_wire_in_single_bytes(listen: Listen) -> None:
     assert received[1][1]["note"] == "a: b"
 
 
-async def test_it_goes_on_where_it_was(listen: Listen) -> None:
+async def test_reader_resumes_at_its_index(listen: Listen) -> None:
     """After `reconnect`, after a silence, and after an event of which the end is missing."""
     server = Scripted(
         answer(
@@ -416,7 +416,7 @@ async def test_it_goes_on_where_it_was(listen: Listen) -> None:
     assert {header(head, "Accept") for head in server.heads} == {"text/event-stream"}
 
 
-async def test_a_server_that_cannot_at_the_moment(listen: Listen) -> None:
+async def test_reader_retries_an_unavailable_server(listen: Listen) -> None:
     server = Scripted(
         answer("<p>Bad gateway", "502 Bad Gateway", "text/html"),
         answer("{}", "429 Too Many Requests", "application/problem+json", "Retry-After: 1\r\n"),
@@ -431,13 +431,13 @@ async def test_a_server_that_cannot_at_the_moment(listen: Listen) -> None:
     assert all(head.startswith(b"POST ") for head in server.heads)
 
 
-async def test_an_answer_that_is_no_stream(listen: Listen) -> None:
+async def test_answer_that_is_not_a_stream_is_an_error(listen: Listen) -> None:
     async with listening(server := Scripted(answer("<p>Welcome", media_type="text/html"))):
         ((kind, problem),) = await listen(server, {})
     assert (kind, problem) == ("error", {"title": "The answer is a 200, not a stream", "status": 200})
 
 
-async def test_it_gives_up(listen: Listen) -> None:
+async def test_reader_gives_up_after_its_time(listen: Listen) -> None:
     down = json.dumps({"title": "Temporal cannot be reached", "status": 503, "detail": "Come back."})
     server = Scripted(
         *[answer(down, "503 Service Unavailable", "application/problem+json")] * 20,
@@ -449,7 +449,7 @@ async def test_it_gives_up(listen: Listen) -> None:
     assert 2 <= len(server.heads) <= 8
 
 
-async def test_the_command(stack: Stack) -> None:
+async def test_python_reader_command_prints_the_answer(stack: Stack) -> None:
     async with cutting(stack, the_answer, after_chunks(3), then=again_and_again()) as proxy:
         code, out, _ = await command(proxy, "Write a blog post about AI agents", "--agent", "simulator")
         assert code == 0
@@ -485,7 +485,7 @@ async def open_page(page: Page, server: Server, seconds: float) -> None:
     await page.click("#ask")
 
 
-async def test_the_page(stack: Stack, page: Page) -> None:
+async def test_browser_page_shows_the_stream(stack: Stack, page: Page) -> None:
     faults: list[object] = []
     page.on("pageerror", lambda fault: faults.append(fault))
     async with cutting(stack, after_bytes(700), after_chunks(10), after_bytes(1_100)) as proxy:
@@ -499,7 +499,7 @@ async def test_the_page(stack: Stack, page: Page) -> None:
     assert faults == []
 
 
-async def test_the_pages_stop_button(stack: Stack, page: Page) -> None:
+async def test_browser_page_stop_button_cancels_the_run(stack: Stack, page: Page) -> None:
     async with cutting(stack, after_chunks(3)) as proxy:
         await open_page(page, proxy, seconds=60)
         await expect(page.locator("#answer")).to_contain_text("2. Grüße", timeout=30_000)
@@ -511,7 +511,7 @@ async def test_the_pages_stop_button(stack: Stack, page: Page) -> None:
         assert len(shown) < len(TEXT)
 
 
-async def test_the_page_shows_what_went_wrong(stack: Stack, page: Page) -> None:
+async def test_browser_page_shows_an_error(stack: Stack, page: Page) -> None:
     async with cutting(stack) as proxy:
         await page.goto(f"{proxy.url}/?agent=hopeless")
         await page.fill("#query", "hi")

@@ -13,23 +13,24 @@ from typing import Any
 import httpx
 import pytest
 
+from bench.ports import free_port
+from bench.server_sent_events import Event, events
 from sevenfold.runtime.settings import Settings
-from tests.processes import EmbeddedTemporalOnly, until
-from tests.redis_server import RedisServer, redis_server
-from tests.stack import (
+from tests.support.processes import EmbeddedTemporalOnly, until
+from tests.support.redis_server import RedisServer, redis_server
+from tests.support.stack import (
     ROOT,
     Sevenfold,
     Stack,
     children_of,
     environment,
-    free_port,
     http_client,
     make_settings,
     running_stack,
     sevenfold,
     until_ready,
 )
-from tests.streams import Event, events, indexes, last_index, read, started, text_of
+from tests.support.streams import indexes, last_index, read, started, text_of
 from tests.test_startup import refused
 
 LONG_ANSWER = [f"word{number} " for number in range(1, 61)]
@@ -74,7 +75,7 @@ def body(journal: Path, hold: Path) -> dict[str, Any]:
 
 
 async def read_until_cut(http: httpx.AsyncClient, journal: Path, cut: Any) -> tuple[str, list[Event]]:
-    """Starts a stream; `cut()` is called after 20 chunks, and the agent says few more before that. Returns the id,
+    """Starts a stream; `cut()` is called after 20 chunks, and the agent sends few more before that. Returns the id,
     and what was read when the connection broke or ended.
     """
     found: list[Event] = []
@@ -93,7 +94,7 @@ async def read_until_cut(http: httpx.AsyncClient, journal: Path, cut: Any) -> tu
     return stream_id, found
 
 
-async def test_an_api_killed_in_mid_stream(processes: Processes, tmp_path: Path) -> None:
+async def test_stream_continues_after_its_api_was_killed(processes: Processes, tmp_path: Path) -> None:
     first, port = processes.start("api")
     _, other_port = processes.start("api")
     processes.start("worker")
@@ -108,7 +109,7 @@ async def test_an_api_killed_in_mid_stream(processes: Processes, tmp_path: Path)
     assert len((tmp_path / "journal").read_text().splitlines()) == 1, "the agent was asked once"
 
 
-async def test_a_worker_killed_in_mid_stream(processes: Processes, tmp_path: Path) -> None:
+async def test_stream_continues_after_its_worker_was_killed(processes: Processes, tmp_path: Path) -> None:
     _, port = processes.start("api")
     worker, _ = processes.start("worker")
     await until_ready(port)
@@ -126,7 +127,7 @@ async def test_a_worker_killed_in_mid_stream(processes: Processes, tmp_path: Pat
         assert text_of(await read(http, stream_id, 25)) == WHOLE
 
 
-async def test_a_door_with_its_worker_killed_in_mid_stream(processes: Processes, tmp_path: Path) -> None:
+async def test_stream_continues_after_api_and_worker_were_killed(processes: Processes, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     first, port = processes.start("api", "--with-worker")
     second, other_port = processes.start("api", "--with-worker")
@@ -142,9 +143,7 @@ async def test_a_door_with_its_worker_killed_in_mid_stream(processes: Processes,
     assert f"{second.process.pid} 2 started" in journal.read_text()
 
 
-async def test_where_there_is_no_room_beside_the_door_another_worker_streams(
-    processes: Processes, tmp_path: Path
-) -> None:
+async def test_stream_runs_on_another_worker_when_the_local_one_is_full(processes: Processes, tmp_path: Path) -> None:
     processes.settings = processes.settings.model_copy(update={"max_concurrent_calls": 1})
     journal = tmp_path / "journal"
     api, port = processes.start("api", "--with-worker")
@@ -158,7 +157,7 @@ async def test_where_there_is_no_room_beside_the_door_another_worker_streams(
     assert pids == {api.process.pid, worker.process.pid}
 
 
-async def test_a_door_that_is_told_to_stop_sends_its_readers_elsewhere(processes: Processes, tmp_path: Path) -> None:
+async def test_stopping_api_asks_its_readers_to_reconnect(processes: Processes, tmp_path: Path) -> None:
     first, port = processes.start("api")
     _, other_port = processes.start("api")
     processes.start("worker")
@@ -180,7 +179,7 @@ async def test_a_door_that_is_told_to_stop_sends_its_readers_elsewhere(processes
     assert indexes(found) == list(range(1, len(LONG_ANSWER) + 1))
 
 
-async def test_everything_killed_and_started_again(tmp_path: Path) -> None:
+async def test_stream_continues_after_all_processes_were_killed(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
     async with http_client(settings.port) as http:
         with sevenfold("dev", settings) as first:
@@ -206,7 +205,7 @@ async def over_redis(tmp_path: Path) -> AsyncIterator[tuple[Stack, RedisServer]]
             yield stack, redis
 
 
-async def test_redis_killed_in_mid_stream(over_redis: tuple[Stack, RedisServer], tmp_path: Path) -> None:
+async def test_stream_continues_after_redis_was_killed(over_redis: tuple[Stack, RedisServer], tmp_path: Path) -> None:
     stack, redis = over_redis
 
     def restart() -> None:
@@ -219,7 +218,7 @@ async def test_redis_killed_in_mid_stream(over_redis: tuple[Stack, RedisServer],
     assert indexes(found) == list(range(1, len(LONG_ANSWER) + 1)), "memory bridged it"
 
 
-async def test_what_redis_lost_is_said(over_redis: tuple[Stack, RedisServer]) -> None:
+async def test_data_lost_by_redis_is_reported_to_the_reader(over_redis: tuple[Stack, RedisServer]) -> None:
     stack, redis = over_redis
     stream_id = await started(stack, agent="teller", params={"say": LONG_ANSWER})
     await stack.run_until(stream_id, "completed")
@@ -234,7 +233,7 @@ async def test_what_redis_lost_is_said(over_redis: tuple[Stack, RedisServer]) ->
     assert run["result"]["response"] == WHOLE
 
 
-async def test_a_redis_that_is_away_is_a_503(over_redis: tuple[Stack, RedisServer]) -> None:
+async def test_unavailable_redis_is_503(over_redis: tuple[Stack, RedisServer]) -> None:
     stack, redis = over_redis
     stream_id = await started(stack, agent="teller", params={"say": LONG_ANSWER})
     await stack.run_until(stream_id, "completed")
@@ -245,7 +244,7 @@ async def test_a_redis_that_is_away_is_a_503(over_redis: tuple[Stack, RedisServe
     redis.start()
 
 
-async def test_a_reader_that_stops_reading_holds_up_nobody(stack: Stack) -> None:
+async def test_stalled_reader_does_not_delay_others(stack: Stack) -> None:
     # 20 MB: more than sockets hold, and far more than a tail keeps
     params = {"seconds": 1, "steps": 2_000, "size": 20_000_000 // 2}
     stream_id = await started(stack, agent="simulator", params=params)
@@ -277,7 +276,7 @@ async def test_a_reader_that_stops_reading_holds_up_nobody(stack: Stack) -> None
         ("nonsense-secret-word", "no address of a Redis"),
     ],
 )
-def test_a_redis_that_cannot_be_used_is_said_without_its_password(tmp_path: Path, url: str, expected: str) -> None:
+def test_unusable_redis_url_is_reported_without_its_password(tmp_path: Path, url: str, expected: str) -> None:
     settings = make_settings(tmp_path)
     message = refused("dev", environment(settings, SEVENFOLD_REDIS_URL=url), tmp_path)
     assert "SEVENFOLD_REDIS_URL" in message
@@ -285,7 +284,7 @@ def test_a_redis_that_cannot_be_used_is_said_without_its_password(tmp_path: Path
     assert "secret-word" not in message
 
 
-def test_a_missing_extra_is_said_with_what_to_install(tmp_path: Path) -> None:
+def test_missing_redis_extra_names_what_to_install(tmp_path: Path) -> None:
     # As if the package were not there.
     (tmp_path / "redis.py").write_text("raise ModuleNotFoundError(\"No module named 'redis'\")")
     environ = environment(make_settings(tmp_path), SEVENFOLD_REDIS_URL="redis://127.0.0.1:9/0")

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from sevenfold.contracts.streams import segment_workflow_id
-from tests.agents import CALLS
-from tests.processes import until
-from tests.stack import Stack, another_api, running_stack
-from tests.streams import indexes, read, started, text_of
+from tests.support.agents import CALLS
+from tests.support.processes import until
+from tests.support.stack import Stack, another_api, running_stack
+from tests.support.streams import indexes, read, started, text_of
 
 EXPECTED_TEXT = "".join(chr(97 + number % 26) for number in range(120))
 BODY: dict[str, Any] = {"agent": "simulator", "params": {"seconds": 6, "steps": 60, "text": EXPECTED_TEXT}}
@@ -34,8 +34,8 @@ async def segments(stack: Stack, run_id: str) -> int:
         number += 1
 
 
-async def test_a_stream_goes_on_where_the_server_takes_no_more(short: Stack) -> None:
-    """Followed elsewhere while it is said, by two readers, one of whom is cut and comes back; read again later."""
+async def test_stream_continues_in_a_new_segment_at_the_signal_limit(short: Stack) -> None:
+    """Two readers in another process follow it live, one reconnects after a cut; it is read again later."""
     async with another_api(short) as api:
         stream_id = await started(api, **BODY)
         whole = asyncio.create_task(read(api.http, stream_id))
@@ -56,7 +56,7 @@ async def test_a_stream_goes_on_where_the_server_takes_no_more(short: Stack) -> 
     await asyncio.wait_for(ends.result(), 10)
 
 
-async def test_a_stream_that_nobody_reads_goes_on_too(short: Stack) -> None:
+async def test_stream_without_readers_continues_in_a_new_segment(short: Stack) -> None:
     stream_id = await started(short, **BODY)
     run = await short.run_until(stream_id, "completed", "failed", seconds=40)
     assert run["status"] == "completed", run["error"]
@@ -65,7 +65,7 @@ async def test_a_stream_that_nobody_reads_goes_on_too(short: Stack) -> None:
     assert indexes(found) == list(range(1, 61))
 
 
-async def test_a_further_attempt_goes_on_in_the_last_segment(short: Stack) -> None:
+async def test_next_attempt_continues_in_the_last_segment(short: Stack) -> None:
     params = {**BODY["params"], "failures": 1, "failAt": 50}
     async with another_api(short) as api:
         stream_id = await started(api, agent="simulator", params=params)
@@ -81,8 +81,8 @@ async def events(stack: Stack, run_id: str) -> int:
     return (await stack.temporal.get_workflow_handle(f"default:{run_id}").describe()).history_length
 
 
-async def test_a_run_that_nobody_follows_writes_nothing(stack: Stack) -> None:
-    """What its agent says stays in the worker, and the result is the stream."""
+async def test_run_without_readers_publishes_nothing(stack: Stack) -> None:
+    """The agent's chunks stay in the worker, and the result is the stream."""
     params = {"seconds": 4, "steps": 40, "text": EXPECTED_TEXT}
     answer = await stack.query(agent="simulator", params=params)
     assert answer.status_code == 200
@@ -92,7 +92,7 @@ async def test_a_run_that_nobody_follows_writes_nothing(stack: Stack) -> None:
     assert found == EXPECTED_TEXT
 
 
-async def test_the_first_reader_elsewhere_has_a_run_publish_what_it_says(stack: Stack) -> None:
+async def test_first_remote_reader_makes_the_run_publish(stack: Stack) -> None:
     params = {"seconds": 6, "steps": 60, "text": EXPECTED_TEXT}
     started_run = await stack.http.post(
         "/api/agent/tasks", json={"task": "work", "agent": "simulator", "params": params}
@@ -106,7 +106,7 @@ async def test_the_first_reader_elsewhere_has_a_run_publish_what_it_says(stack: 
     assert await read_run(stack, run_id) == EXPECTED_TEXT
 
 
-async def test_a_reader_in_the_same_process_gets_what_was_said_before_it_came(stack: Stack) -> None:
+async def test_late_reader_in_the_same_process_gets_the_earlier_chunks(stack: Stack) -> None:
     params = {"seconds": 3, "steps": 30, "text": EXPECTED_TEXT}
     started_run = await stack.http.post(
         "/api/agent/tasks", json={"task": "work", "agent": "simulator", "params": params}
@@ -123,7 +123,7 @@ async def _percent(stack: Stack, run_id: str) -> bool:
 
 
 async def read_run(stack: Stack, run_id: str) -> str:
-    from tests.streams import events as parsed  # noqa: PLC0415
+    from bench.server_sent_events import events as parsed  # noqa: PLC0415
 
     async with stack.http.stream("GET", f"/api/agent/runs/{run_id}/stream") as answer:
         return text_of([event async for event in parsed(answer)])

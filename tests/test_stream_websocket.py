@@ -10,9 +10,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.agents import CLEANED_UP
-from tests.stack import Stack, running_stack
-from tests.streams import started
+from tests.support.agents import CLEANED_UP
+from tests.support.stack import Stack, running_stack
+from tests.support.streams import started
 
 BODY = [f"word{number} " for number in range(1, 31)]
 
@@ -40,7 +40,7 @@ def slow_body(**params: object) -> dict[str, object]:
     return {"query": "hi", "agent": "teller", "params": {"say": BODY, **params}}
 
 
-async def test_the_first_message_starts_a_stream(stack: Stack) -> None:
+async def test_first_websocket_message_starts_a_stream(stack: Stack) -> None:
     async with open_socket(stack, slow_body()) as socket:
         (named, *lines), code = await receive_all(socket)
     assert named == {"streamId": named["streamId"], "location": f"/api/agent/stream/{named['streamId']}"}
@@ -50,7 +50,7 @@ async def test_the_first_message_starts_a_stream(stack: Stack) -> None:
     assert code == 1000
 
 
-async def test_a_cut_stream_goes_on_over_another_connection(stack: Stack) -> None:
+async def test_websocket_stream_resumes_over_another_connection(stack: Stack) -> None:
     async with open_socket(stack, slow_body(pause=0.03)) as socket:
         (named, *lines), _ = await receive_all(socket, 11)
     async with open_socket(stack, {"streamId": named["streamId"], "after": lines[-1]["index"]}) as socket:
@@ -60,7 +60,7 @@ async def test_a_cut_stream_goes_on_over_another_connection(stack: Stack) -> Non
     assert code == 1000
 
 
-async def test_a_message_stops_the_run(stack: Stack) -> None:
+async def test_websocket_cancel_message_stops_the_run(stack: Stack) -> None:
     async with open_socket(stack, {"query": "hi", "agent": "careful", "params": {"seconds": 60}}) as socket:
         (named, _), _ = await receive_all(socket, 2)
         await socket.send('{"cancel": true}')
@@ -70,7 +70,7 @@ async def test_a_message_stops_the_run(stack: Stack) -> None:
     assert named["streamId"] in CLEANED_UP
 
 
-async def test_going_away_cancels_only_if_that_was_said(stack: Stack) -> None:
+async def test_websocket_disconnect_cancels_only_if_requested(stack: Stack) -> None:
     ids = []
     for query, seconds in (("", 3), ("?onDisconnect=cancel", 60)):
         body = {"query": "hi", "agent": "careful", "params": {"seconds": seconds}}
@@ -81,7 +81,7 @@ async def test_going_away_cancels_only_if_that_was_said(stack: Stack) -> None:
     assert (await stack.run_until(ids[0], "cancelled", "completed"))["status"] == "completed"
 
 
-async def test_the_same_key_is_the_same_stream(stack: Stack) -> None:
+async def test_websocket_idempotency_key_finds_the_same_stream(stack: Stack) -> None:
     first = {**slow_body(), "idempotencyKey": "over-websocket"}
     ids = []
     for _ in range(2):
@@ -107,7 +107,7 @@ async def test_the_same_key_is_the_same_stream(stack: Stack) -> None:
         (b"\xff\xfe", 4400, None),
     ],
 )
-async def test_a_first_message_that_does_not_fit(
+async def test_invalid_first_websocket_message_is_refused(
     stack: Stack, first: str | bytes, code: int, pointer: str | None
 ) -> None:
     async with open_socket(stack, first) as socket:
@@ -118,7 +118,7 @@ async def test_a_first_message_that_does_not_fit(
         assert message["error"]["errors"][0]["pointer"] == pointer
 
 
-async def test_an_index_from_the_future(stack: Stack) -> None:
+async def test_websocket_refuses_a_future_index(stack: Stack) -> None:
     stream_id = await started(stack, agent="teller", params={"say": BODY})
     await stack.run_until(stream_id, "completed")
     async with open_socket(stack, {"streamId": stream_id, "after": 31}) as socket:
@@ -127,7 +127,7 @@ async def test_an_index_from_the_future(stack: Stack) -> None:
     assert message["error"]["errors"][0]["pointer"] == "/after"
 
 
-async def test_a_later_message_that_does_not_fit_is_answered_and_ends_nothing(stack: Stack) -> None:
+async def test_invalid_later_websocket_message_does_not_end_the_stream(stack: Stack) -> None:
     async with open_socket(stack, slow_body(pause=0.05)) as socket:
         await receive_all(socket, 2)
         await socket.send("nonsense")
@@ -138,14 +138,14 @@ async def test_a_later_message_that_does_not_fit_is_answered_and_ends_nothing(st
     assert code == 1000
 
 
-async def test_a_failed_run_closes_with_its_problem(stack: Stack) -> None:
+async def test_failed_run_closes_the_websocket_with_its_problem(stack: Stack) -> None:
     async with open_socket(stack, {"query": "hi", "agent": "hopeless"}) as socket:
         (_, failed), code = await receive_all(socket)
     assert failed["error"]["code"] == "AgentRejected"
     assert code == 4502
 
 
-async def test_a_process_that_stops_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_stopping_process_closes_websockets_with_going_away(tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = tmp_path_factory.mktemp("stopping")
     async with running_stack(directory) as stack:
         async with open_socket(stack, slow_body(pause=1)) as socket:

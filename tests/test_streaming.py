@@ -1,4 +1,4 @@
-"""Pattern 6 through the front door, on both logs."""
+"""Pattern 6 over HTTP, on both stream logs."""
 
 import asyncio
 import gc
@@ -11,11 +11,12 @@ import pytest
 from temporalio.bridge.proto.workflow_activation import InitializeWorkflow, WorkflowActivation
 from temporalio.contrib.workflow_streams import WorkflowStreamClient
 
-from tests.agents import CALLS, CLEANED_UP
-from tests.processes import until
-from tests.redis_server import redis_server
-from tests.stack import Stack, another_api, running_stack
-from tests.streams import Event, events, indexes, last_index, read, started, text_of
+from bench.server_sent_events import Event, events
+from tests.support.agents import CALLS, CLEANED_UP
+from tests.support.processes import until
+from tests.support.redis_server import redis_server
+from tests.support.stack import Stack, another_api, running_stack
+from tests.support.streams import indexes, last_index, read, started, text_of
 
 FIFTY = [f"word{number} " for number in range(1, 51)]
 WHOLE = "".join(FIFTY)
@@ -31,7 +32,7 @@ async def with_redis(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 
 @pytest.fixture(scope="module", params=["temporal", "temporal, elsewhere", "redis", "redis, elsewhere"])
 async def streams(request: pytest.FixtureRequest, stack: Stack, with_redis: Stack) -> AsyncIterator[Stack]:
-    """The product with each log, and its door once beside the worker and once in a place that has the log alone."""
+    """The product with each log; its API beside the worker, and as a process that has the log alone."""
     log, _, elsewhere = request.param.partition(", ")
     running = stack if log == "temporal" else with_redis
     if not elsewhere:
@@ -41,7 +42,7 @@ async def streams(request: pytest.FixtureRequest, stack: Stack, with_redis: Stac
         yield there
 
 
-async def test_the_articles_example(streams: Stack) -> None:
+async def test_streaming_example_of_the_article(streams: Stack) -> None:
     request_body = ["Based on the analysis", " of customer feedback", ", we identified three"]
     async with streams.http.stream(
         "POST",
@@ -68,7 +69,7 @@ async def test_the_articles_example(streams: Stack) -> None:
     assert done.data.items() >= {"chunk": "", "done": True, "status": "completed"}.items()
 
 
-async def test_json_lines(streams: Stack) -> None:
+async def test_stream_as_json_lines(streams: Stack) -> None:
     answer = await streams.http.post(
         "/api/agent/stream",
         json={"query": "hi", "agent": "simulator", "params": {"seconds": 0.2, "steps": 2, "text": "abcd"}},
@@ -97,7 +98,7 @@ async def test_json_lines(streams: Stack) -> None:
         ("text/event-stream;q=0, application/json", None),
     ],
 )
-async def test_the_form_is_the_one_that_the_client_accepts(stack: Stack, accept: str, form: str | None) -> None:
+async def test_accept_header_selects_the_stream_format(stack: Stack, accept: str, form: str | None) -> None:
     answer = await stack.http.post(
         "/api/agent/stream", json={"query": "hi", "agent": "echo"}, headers={"Accept": accept}
     )
@@ -108,14 +109,14 @@ async def test_the_form_is_the_one_that_the_client_accepts(stack: Stack, accept:
         assert answer.headers["Content-Type"].startswith(form)
 
 
-async def test_an_answer_at_once_is_one_chunk(streams: Stack) -> None:
+async def test_immediate_answer_is_one_chunk(streams: Stack) -> None:
     stream_id = await started(streams, "the whole of it", agent="echo")
     found = await read(streams.http, stream_id)
     assert [event.data for event in found[:1]] == [{"chunk": "the whole of it", "index": 1}]
     assert found[-1].name == "done"
 
 
-async def test_a_stream_cut_after_every_kth_chunk_is_whole(streams: Stack) -> None:
+async def test_stream_cut_repeatedly_is_read_completely(streams: Stack) -> None:
     async def cut_every(k: int) -> None:
         body = {"agent": "teller", "params": {"say": FIFTY, "pause": 0.02}}
         stream_id = await started(streams, **body)
@@ -128,7 +129,7 @@ async def test_a_stream_cut_after_every_kth_chunk_is_whole(streams: Stack) -> No
     await asyncio.gather(*(cut_every(k) for k in range(1, 51)))
 
 
-async def test_an_agent_that_begins_anew(streams: Stack) -> None:
+async def test_new_attempt_sends_a_reset(streams: Stack) -> None:
     stream_id = await started(
         streams,
         agent="simulator",
@@ -146,7 +147,7 @@ async def test_an_agent_that_begins_anew(streams: Stack) -> None:
     assert text_of(await read(streams.http, stream_id, 20)) == "0123456789"
 
 
-async def test_an_agent_that_answers_in_silence_after_it_broke_off(streams: Stack) -> None:
+async def test_silent_second_attempt_replaces_the_text(streams: Stack) -> None:
     stream_id = await started(streams, agent="whole_at_last")
     found = await read(streams.http, stream_id)
     assert text_of(found) == "the whole"
@@ -154,8 +155,8 @@ async def test_an_agent_that_answers_in_silence_after_it_broke_off(streams: Stac
 
 
 @pytest.mark.parametrize("seconds", [0, 0.3])
-async def test_a_failed_stream(streams: Stack, seconds: float) -> None:
-    """Also of one that fails before its activity has begun, what was said is kept."""
+async def test_failed_stream_ends_with_its_problem(streams: Stack, seconds: float) -> None:
+    """The chunks are kept, also those of a run that fails before its activity starts."""
     stream_id = await started(
         streams,
         agent="simulator",
@@ -173,13 +174,13 @@ async def test_a_failed_stream(streams: Stack, seconds: float) -> None:
     assert again[-1].name == "error"
 
 
-async def test_an_agent_that_answers_at_once_is_asked_once(streams: Stack) -> None:
+async def test_immediate_answer_calls_the_agent_once(streams: Stack) -> None:
     stream_id = await started(streams, "hello", agent="echo")
     assert text_of(await read(streams.http, stream_id)) == "hello"
     assert CALLS[stream_id] == 1
 
 
-async def test_an_agent_that_refuses_at_once_is_asked_once(streams: Stack) -> None:
+async def test_immediate_rejection_calls_the_agent_once(streams: Stack) -> None:
     stream_id = await started(streams, agent="hopeless")
     (end,) = await read(streams.http, stream_id)
     assert end.name == "error"
@@ -188,7 +189,7 @@ async def test_an_agent_that_refuses_at_once_is_asked_once(streams: Stack) -> No
     assert CALLS[stream_id] == 1
 
 
-async def test_what_is_no_stream_or_no_place_in_it(streams: Stack) -> None:
+async def test_unknown_stream_or_index_is_refused(streams: Stack) -> None:
     stream_id = await started(streams, agent="teller", params={"say": FIFTY})
     await streams.run_until(stream_id, "completed")
     get = streams.http.get
@@ -208,14 +209,14 @@ async def test_what_is_no_stream_or_no_place_in_it(streams: Stack) -> None:
     assert [event.name for event in at_the_end] == ["done"]
 
 
-async def test_a_cursor_from_the_future_of_a_running_stream(streams: Stack) -> None:
+async def test_future_index_of_a_running_stream_is_refused(streams: Stack) -> None:
     stream_id = await started(streams, agent="careful", params={"seconds": 5})
     answer = await streams.http.get(f"/api/agent/stream/{stream_id}", headers={"Last-Event-ID": "2000"})
     assert answer.status_code == 422
     await streams.http.post(f"/api/agent/stream/{stream_id}/cancel")
 
 
-async def test_the_same_key_is_the_same_stream(streams: Stack) -> None:
+async def test_stream_idempotency_key_finds_the_same_stream(streams: Stack) -> None:
     body = {"query": "hi", "agent": "teller", "params": {"say": FIFTY, "pause": 0.01}}
     key = {"Idempotency-Key": f"stream-{id(streams)}"}
     answers = await asyncio.gather(
@@ -230,16 +231,16 @@ async def test_the_same_key_is_the_same_stream(streams: Stack) -> None:
     assert other.status_code == 422
 
 
-@pytest.mark.parametrize("place", ["door", "any run's door", "signal", "disconnect"])
-async def test_a_cancellation_reaches_the_agent_and_every_reader(streams: Stack, place: str) -> None:
+@pytest.mark.parametrize("place", ["stream endpoint", "run endpoint", "signal", "disconnect"])
+async def test_cancellation_reaches_the_agent_and_every_reader(streams: Stack, place: str) -> None:
     stream_id = await started(streams, agent="careful", params={"seconds": 60})
     readers = [asyncio.create_task(read(streams.http, stream_id)) for _ in range(5)]
     await read(streams.http, stream_id, chunks=1)
     match place:
-        case "door":
+        case "stream endpoint":
             answer = await streams.http.post(f"/api/agent/stream/{stream_id}/cancel")
             assert answer.status_code == 202
-        case "any run's door":
+        case "run endpoint":
             assert (await streams.http.post(f"/api/agent/runs/{stream_id}/cancel")).status_code == 202
         case "signal":
             await streams.temporal.get_workflow_handle(f"default:{stream_id}").signal("cancel")
@@ -255,7 +256,7 @@ async def test_a_cancellation_reaches_the_agent_and_every_reader(streams: Stack,
     assert (await streams.http.post(f"/api/agent/stream/{stream_id}/cancel")).status_code == 200
 
 
-async def test_a_disconnect_alone_cancels_nothing(streams: Stack) -> None:
+async def test_stream_disconnect_cancels_nothing(streams: Stack) -> None:
     stream_id = await started(streams, agent="teller", params={"say": FIFTY, "pause": 0.02})
     await read(streams.http, stream_id, chunks=1)
     await streams.run_until(stream_id, "completed")
@@ -272,7 +273,7 @@ async def test_two_hundred_readers_share_one_stream(streams: Stack) -> None:
     assert CALLS[stream_id] == 1
 
 
-async def test_a_large_chunk(streams: Stack) -> None:
+async def test_large_chunk_is_streamed(streams: Stack) -> None:
     stream_id = await started(streams, agent="simulator", params={"seconds": 0.1, "steps": 1, "size": 1_000_000})
     for _ in range(2):
         found = await read(streams.http, stream_id)
@@ -280,7 +281,7 @@ async def test_a_large_chunk(streams: Stack) -> None:
         await streams.run_until(stream_id, "completed")
 
 
-async def test_characters_that_were_cut_in_two(streams: Stack) -> None:
+async def test_split_surrogate_pairs_are_joined(streams: Stack) -> None:
     stream_id = await started(streams, agent="torn")
     found = await read(streams.http, stream_id)
     assert text_of(found) == "a😀b😀ü😀"
@@ -293,7 +294,7 @@ async def test_characters_that_were_cut_in_two(streams: Stack) -> None:
     assert "not valid Unicode" in found[-1].data["detail"]
 
 
-async def test_five_thousand_chunks(streams: Stack) -> None:
+async def test_five_thousand_chunks_are_streamed_in_order(streams: Stack) -> None:
     params = {"seconds": 2, "steps": 5_000, "text": "0123456789" * 500}
     stream_id = await started(streams, agent="simulator", params=params)
     live = await read(streams.http, stream_id)
@@ -305,7 +306,7 @@ async def test_five_thousand_chunks(streams: Stack) -> None:
     assert description.history_length < 300
 
 
-async def test_silence_is_broken_every_few_seconds(stack: Stack) -> None:
+async def test_keep_alive_comment_is_sent_during_silence(stack: Stack) -> None:
     body = {"query": "hi", "agent": "teller", "params": {"say": ["at last"], "pause": 9}}
     for last in (False, True):  # the better of two: the machine may be busy
         initialized, comments = time.monotonic(), []
@@ -319,9 +320,9 @@ async def test_silence_is_broken_every_few_seconds(stack: Stack) -> None:
     assert comments[0] < 10
 
 
-async def test_any_run_can_be_followed(streams: Stack) -> None:
+async def test_any_run_can_be_streamed(streams: Stack) -> None:
     task = await streams.http.post(
-        "/api/agent/tasks", json={"task": "tell", "agent": "teller", "params": {"say": FIFTY, "pause": 0.05}}
+        "/api/agent/tasks", json={"task": "stream", "agent": "teller", "params": {"say": FIFTY, "pause": 0.05}}
     )
     run_id = task.json()["taskId"]
     for _ in range(2):
@@ -332,21 +333,21 @@ async def test_any_run_can_be_followed(streams: Stack) -> None:
     assert text_of([event async for event in events(answer)]) == "at once"
 
 
-async def test_what_a_prompt_run_said_is_one_chunk_afterwards(streams: Stack) -> None:
+async def test_completed_run_is_streamed_as_one_chunk(streams: Stack) -> None:
     query = await streams.query("at once", agent="teller", params={"say": FIFTY})
     run_id = query.json()["queryId"]
     answer = await streams.http.get(f"/api/agent/runs/{run_id}/stream")
     found = [event async for event in events(answer)]
     assert [event.data for event in found[:1]] == [{"chunk": WHOLE, "index": 1}]
-    # one who had a part of it from memory begins anew
+    # a reader that had a part of it from memory gets a reset
     answer = await streams.http.get(f"/api/agent/runs/{run_id}/stream", params={"after": 7})
     found = [event async for event in events(answer)]
     assert found[0].data["reset"]
     assert text_of(found) == WHOLE
 
 
-async def test_the_stock_client_of_workflow_streams_reads_along(stack: Stack) -> None:
-    """A run forgets what it told more than some seconds ago; who reads along misses nothing of that."""
+async def test_temporal_workflow_stream_client_reads_the_stream(stack: Stack) -> None:
+    """A run truncates chunks that are older than some seconds; a live reader misses none."""
     stream_id = await started(stack, agent="teller", params={"say": 7 * FIFTY, "pause": 0.02})
     client = WorkflowStreamClient.create(stack.temporal, f"default:{stream_id}")
     text, late = "", None
@@ -363,8 +364,8 @@ async def test_the_stock_client_of_workflow_streams_reads_along(stack: Stack) ->
     assert run["result"]["response"] == text
 
 
-async def test_a_cached_run_keeps_no_message_of_its_tasks(stack: Stack) -> None:
-    """Neither the one that began it, with its request, nor the latest, with what was told."""
+async def test_cached_run_keeps_no_task_message_in_memory(stack: Stack) -> None:
+    """Neither the first task, with the request, nor the latest, with its chunks."""
     stream_id = await started(stack, agent="teller", params={"say": FIFTY, "pause": 1})
 
     async def repeats_message() -> bool:

@@ -1,4 +1,4 @@
-"""Subscriptions: in the configuration and through the front door, in every process, without a restart."""
+"""Subscriptions, in the configuration and over HTTP, in every process, without a restart."""
 
 import asyncio
 import time
@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from sevenfold.contracts.subscriptions import MAX_REGISTRY_BYTES, registry_workflow_id
+from sevenfold.contracts.subscriptions import MAX_REGISTRY_BYTES
 from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.startup import StartupError
-from tests.agents import SEEN
-from tests.event_help import (
+from tests.support.agents import SEEN
+from tests.support.events import (
     EVENTS,
     SUBSCRIPTIONS,
     by_subscription,
@@ -21,12 +21,12 @@ from tests.event_help import (
     tree,
     wait_until_settled,
 )
-from tests.stack import CONFIG, Stack, another_api, running_stack
+from tests.support.stack import CONFIG, Stack, another_api, running_stack
 
 TERMS: dict[str, Any] = {"filter": {"exact": {"type": "t.terms"}}, "agent": "echo", "task": "work"}
 
 
-async def test_created_read_changed_and_removed(stack: Stack) -> None:
+async def test_subscription_is_created_read_changed_and_removed(stack: Stack) -> None:
     created = await stack.http.post(SUBSCRIPTIONS, json={"name": "life", **TERMS})
     assert created.status_code == 201
     assert created.headers["location"] == f"{SUBSCRIPTIONS}/life"
@@ -58,15 +58,15 @@ async def test_created_read_changed_and_removed(stack: Stack) -> None:
         ({"webhookUrl": "http://10.0.0.1/", "webhookSecret": "s"}, "/webhookUrl"),
     ],
 )
-async def test_terms_that_cannot_hold(stack: Stack, change: dict[str, Any], pointer: str) -> None:
+async def test_invalid_subscription_names_the_field(stack: Stack, change: dict[str, Any], pointer: str) -> None:
     answer = await stack.http.put(f"{SUBSCRIPTIONS}/wrong", json={**TERMS, **change})
     assert answer.status_code == 422, answer.text
     assert pointer in [error["pointer"] for error in answer.json()["errors"]]
     assert (await stack.http.get(f"{SUBSCRIPTIONS}/wrong")).status_code == 404
 
 
-async def test_a_change_acts_within_a_second_at_every_process(stack: Stack) -> None:
-    """Events keep coming at two doors; the first that is accepted a second after the change is reacted to."""
+async def test_subscription_change_takes_effect_within_a_second_in_every_process(stack: Stack) -> None:
+    """Events arrive at two APIs; every event accepted a second after the change has its reaction."""
     async with another_api(stack) as api:
         for http in (stack.http, api.http):
             await published(http, event("t.soon"))
@@ -90,22 +90,7 @@ async def test_a_change_acts_within_a_second_at_every_process(stack: Stack) -> N
         assert (await wait_until_settled(stack.http, await published(stack.http, event("t.soon"))))["reactions"] == []
 
 
-async def test_they_are_kept_however_often_they_change(stack: Stack) -> None:
-    """The workflow that keeps them begins anew in between."""
-    handle = stack.temporal.get_workflow_handle(registry_workflow_id("default"))
-    await stack.http.put(f"{SUBSCRIPTIONS}/stays", json=TERMS)
-    began_as = (await handle.describe()).run_id
-    async with asyncio.timeout(180):
-        while (await handle.describe()).run_id == began_as:
-            for number in range(25):
-                changed = {**TERMS, "params": {"n": number}}
-                assert (await stack.http.put(f"{SUBSCRIPTIONS}/changes", json=changed)).status_code in (200, 201)
-    listed = {one["name"]: one for one in (await stack.http.get(SUBSCRIPTIONS)).json()["items"]}
-    assert listed["stays"]["task"] == "work"
-    assert listed["changes"]["params"] == {"n": 24}
-
-
-async def test_too_many_are_refused_and_the_rest_is_kept(stack: Stack) -> None:
+async def test_subscriptions_beyond_the_size_limit_are_refused(stack: Stack) -> None:
     filler = {**TERMS, "params": {"text": "x" * (MAX_REGISTRY_BYTES // 4)}}
     answers = [await stack.http.put(f"{SUBSCRIPTIONS}/filler-{n}", json=filler) for n in range(4)]
     assert [answer.status_code for answer in answers] == [201, 201, 201, 409]
@@ -114,7 +99,7 @@ async def test_too_many_are_refused_and_the_rest_is_kept(stack: Stack) -> None:
         assert (await stack.http.delete(f"{SUBSCRIPTIONS}/filler-{n}")).status_code == 204
 
 
-async def test_at_most_so_many_at_once(stack: Stack) -> None:
+async def test_subscription_concurrency_is_limited(stack: Stack) -> None:
     """`concurrency`: twelve events, three at a time."""
     await subscribed(stack, "few", "t.few", "witness", params={"who": "few", "seconds": 0.4}, concurrency=3)
     ids = [await published(stack.http, event("t.few", {"n": n})) for n in range(12)]
@@ -139,7 +124,9 @@ webhook_secret_env = "TESTS_WEBHOOK_SECRET"
 """
 
 
-async def test_those_of_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_configured_subscription_reacts_and_cannot_be_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TESTS_WEBHOOK_SECRET", "whsec_configured")
     async with running_stack(tmp_path, more_config=CONFIGURED, event_budget=3) as stack:
         shown = (await stack.http.get(f"{SUBSCRIPTIONS}/configured")).json()
@@ -184,14 +171,14 @@ async def test_those_of_the_configuration(tmp_path: Path, monkeypatch: pytest.Mo
         ('[brokers.b]\nkind = "mqtt"\nurl = "x"', "brokers.b.kind"),
     ],
 )
-def test_mistakes_in_the_configuration_are_named(tmp_path: Path, text: str, named: str) -> None:
+def test_subscription_mistakes_in_the_configuration_are_named(tmp_path: Path, text: str, named: str) -> None:
     path = tmp_path / "sevenfold.toml"
     path.write_text(f"{CONFIG}\n{text}\n")
     with pytest.raises(StartupError, match=named):
         load_config(path)
 
 
-async def test_without_an_event_of_its_type_nothing_happens(stack: Stack) -> None:
+async def test_event_without_subscription_has_no_reaction(stack: Stack) -> None:
     found = await wait_until_settled(stack.http, await published(stack.http, event("t.nobody")))
     assert found["reactions"] == []
     assert (await tree(stack.http, found["id"]))["status"] == "completed"

@@ -9,15 +9,15 @@ from typing import Any
 
 from sevenfold.contracts.identity import parse_public_id
 from sevenfold.contracts.webhooks import delivery_workflow_id
-from tests.processes import EmbeddedTemporalOnly
-from tests.receivers import SECRET, Send, running_receiver, simple
-from tests.stack import http_client, make_settings, running_stack, sevenfold, until_ready
+from tests.support.processes import EmbeddedTemporalOnly
+from tests.support.receivers import SECRET, Send, running_receiver, simple
+from tests.support.stack import http_client, make_settings, running_stack, sevenfold, until_ready
 
 KEY = base64.b64encode(os.urandom(32)).decode()
 PLANTED = "whsec_cGxhbnRlZC1zZWNyZXQtdGhhdC1ub2JvZHktbWF5LXJlYWQ"
 
 
-async def test_a_worker_killed_between_the_post_and_its_record(tmp_path: Path) -> None:
+async def test_worker_killed_after_the_post_delivers_again_with_the_same_id(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, secret_key=KEY)
     path = "/api/agent/analyze"
     async with EmbeddedTemporalOnly(settings) as address, http_client(settings.port) as http:
@@ -44,7 +44,7 @@ async def test_a_worker_killed_between_the_post_and_its_record(tmp_path: Path) -
                     post.check()
 
 
-async def test_everything_killed_while_a_delivery_waits(tmp_path: Path) -> None:
+async def test_waiting_delivery_survives_the_death_of_all_processes(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, webhook_schedule=(0, 6))
     async with running_receiver([500]) as receiver, http_client(settings.port) as http:
         with sevenfold("dev", settings) as dev:
@@ -64,7 +64,7 @@ async def test_everything_killed_while_a_delivery_waits(tmp_path: Path) -> None:
                     await asyncio.sleep(0.1)
 
 
-async def test_without_a_key_no_secret_is_taken(tmp_path: Path) -> None:
+async def test_without_a_sealing_key_webhook_secrets_are_refused(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
     async with EmbeddedTemporalOnly(settings) as address, http_client(settings.port) as http:
         with sevenfold("api", settings, "--with-worker", TEMPORAL_ADDRESS=address):
@@ -83,7 +83,7 @@ def hidden_in(data: bytes) -> bool:
     return any(form in data for form in forms)
 
 
-async def test_secrets_are_nowhere(tmp_path: Path) -> None:
+async def test_webhook_secret_appears_nowhere_in_storage_or_logs(tmp_path: Path) -> None:
     """Histories, memos, what the UI shows, the database, the payload directory, logs, answers and problems."""
     assert hidden_in(f"x{PLANTED}".encode())
     assert hidden_in(base64.b64encode(f'{{"a":"{PLANTED}"}}'.encode()))
@@ -125,8 +125,8 @@ async def test_secrets_are_nowhere(tmp_path: Path) -> None:
     assert [path for path in kept if hidden_in(path.read_bytes())] == []
 
 
-async def test_a_rotated_key_still_opens_what_waits(tmp_path: Path) -> None:
-    """And a delivery whose key is lost says so, and is not lost itself."""
+async def test_waiting_delivery_is_signed_after_key_rotation(tmp_path: Path) -> None:
+    """A delivery whose key is lost reports it and is kept."""
     lost, kept = (base64.b64encode(bytes([number] * 32)).decode() for number in (1, 2))
     async with running_receiver([500]) as receiver:
         settings = make_settings(tmp_path, secret_key=lost, webhook_schedule=(0, 8, 3))

@@ -12,8 +12,8 @@ from temporalio.service import RPCError
 
 from sevenfold.api.webhooks.views import find_delivery_state
 from sevenfold.contracts.webhooks import DEFAULT_SCHEDULE, ENDPOINT_MEMO, DeliveryState, EndpointState
-from tests.receivers import Answer, hangs, simple
-from tests.time_skipping import Days, days
+from tests.support.receivers import Answer, hangs, simple
+from tests.support.time_skipping import Days, days
 
 RECEIVER = "default:receiver:127.0.0.1"
 DELIVERY_STATE = SearchAttributeKey.for_keyword("DeliveryState")
@@ -45,13 +45,13 @@ async def receiver_state(time: Days) -> EndpointState | None:
 
 
 async def remembered(time: Days, *, paused: bool) -> None:
-    """Waits until the receiver's failures are known so: its own workflow tells, after the delivery's."""
+    """Waits until the endpoint's health workflow has recorded the failures, which follows the delivery's record."""
     async with asyncio.timeout(20):
         while (state := await receiver_state(time)) is None or state.is_paused != paused:
             await asyncio.sleep(0.05)
 
 
-async def test_the_whole_schedule(time: Days) -> None:
+async def test_delivery_follows_the_whole_schedule(time: Days) -> None:
     time.receiver.by_path["/"] = 500
     delivery = await time.delivered()
     for attempt in range(1, 10):
@@ -81,7 +81,7 @@ async def test_the_whole_schedule(time: Days) -> None:
         (simple(500, ("retry-after", "7200")), 5, 5.5),
     ],
 )
-async def test_what_a_receiver_asks_for(time: Days, answer: Answer, least: float, most: float) -> None:
+async def test_retry_after_of_the_receiver_is_followed(time: Days, answer: Answer, least: float, most: float) -> None:
     time.receiver.answers = [answer]
     delivery = await time.delivered()
     await time.attempted(delivery, 1)
@@ -94,7 +94,7 @@ async def test_what_a_receiver_asks_for(time: Days, answer: Answer, least: float
     assert len(log.attempts) == 2
 
 
-async def test_a_date_to_come_back_at(time: Days) -> None:
+async def test_retry_after_date_of_the_receiver_is_followed(time: Days) -> None:
     at = datetime.now(UTC) + timedelta(hours=3)
     time.receiver.answers = [simple(503, ("retry-after", format_datetime(at, usegmt=True)))]
     delivery = await time.delivered()
@@ -103,7 +103,7 @@ async def test_a_date_to_come_back_at(time: Days) -> None:
     assert 3 * 3600 - 10 < waited <= 3 * 3600 * 1.1
 
 
-async def test_an_attempt_by_hand_uses_up_nothing(time: Days) -> None:
+async def test_manual_attempt_does_not_count_in_the_schedule(time: Days) -> None:
     time.receiver.by_path["/"] = 500
     delivery = await time.delivered((0, 3600, 7200))
     await time.attempted(delivery, 1)
@@ -119,7 +119,7 @@ async def test_an_attempt_by_hand_uses_up_nothing(time: Days) -> None:
     assert [attempt.is_manual for attempt in log.attempts] == [False, True, False, False]
 
 
-async def test_what_a_receiver_asks_for_by_an_attempt_by_hand(time: Days) -> None:
+async def test_retry_after_of_a_manual_attempt_is_followed(time: Days) -> None:
     time.receiver.answers = [500, simple(503, ("retry-after", "10800"))]
     delivery = await time.delivered((0, 3600))
     await time.attempted(delivery, 1)
@@ -133,7 +133,7 @@ async def test_what_a_receiver_asks_for_by_an_attempt_by_hand(time: Days) -> Non
     assert find_delivery_state((await time.described(delivery))[0]) is DeliveryState.DELIVERED
 
 
-async def test_a_delivery_that_is_cancelled_while_it_posts(time: Days) -> None:
+async def test_delivery_cancelled_during_its_post_is_recorded(time: Days) -> None:
     time.receiver.answers = [500, hangs]
     delivery = await time.delivered()
     await time.attempted(delivery, 1)
@@ -152,7 +152,7 @@ async def test_a_delivery_that_is_cancelled_while_it_posts(time: Days) -> None:
     assert len(time.receiver.posts) == 2
 
 
-async def test_a_delivery_that_is_cancelled(time: Days) -> None:
+async def test_waiting_delivery_can_be_cancelled(time: Days) -> None:
     time.receiver.by_path["/"] = 500
     delivery = await time.delivered()
     await time.attempted(delivery, 1)
@@ -179,7 +179,7 @@ async def fail_for_half_a_day(time: Days) -> None:
             await time.skip_to_next_attempt(delivery)
 
 
-async def test_a_receiver_that_fails_for_long_is_paused_and_reopened(time: Days) -> None:
+async def test_endpoint_is_paused_after_long_failure_and_reopened(time: Days) -> None:
     await fail_for_half_a_day(time)
     probe = await time.delivered((0, 600, 600))  # one an hour is tried
     await time.attempted(probe, 1)
@@ -207,7 +207,7 @@ async def test_a_receiver_that_fails_for_long_is_paused_and_reopened(time: Days)
     assert find_delivery_state((await time.described(open_again))[0]) is DeliveryState.DELIVERED
 
 
-async def test_a_receiver_that_nobody_tries_is_forgotten(time: Days) -> None:
+async def test_idle_endpoint_health_workflow_ends(time: Days) -> None:
     time.receiver.by_path["/"] = 500
     delivery = await time.delivered((0, 5, 360_000))
     await time.attempted(delivery, 1)
@@ -218,7 +218,7 @@ async def test_a_receiver_that_nobody_tries_is_forgotten(time: Days) -> None:
     assert await receiver_state(time) is None
 
 
-async def test_many_failures_in_an_hour_do_not_pause_it(time: Days) -> None:
+async def test_many_failures_in_an_hour_do_not_pause_an_endpoint(time: Days) -> None:
     time.receiver.by_path["/"] = 500
     for _ in range(6):
         delivery = await time.delivered((0, 1))

@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 from examples.webhooks import receiver as example
 from sevenfold.adapters.webhooks.signatures import SignatureError, SignatureForm, sign_headers, verify
 from sevenfold.cli.verify_webhook import verify_webhook
-from tests.stack import ROOT
+from tests.support.stack import ROOT
 
 EXAMPLES = ROOT / "examples" / "webhooks"
 VECTORS: list[dict[str, Any]] = json.loads((EXAMPLES / "test-vector.json").read_text(encoding="utf-8"))["vectors"]
@@ -37,7 +37,7 @@ ID, NOW, BODY = "msg_1", 1_764_000_000, '{"summary":"Grüße 🎉"}'.encode()
 GOOD = sign_headers([SECRET], ID, NOW, BODY)
 BODY_ONLY = {"X-Webhook-Signature": GOOD["X-Webhook-Signature"]}
 
-# No base64, or not of 24 to 64 bytes, or not said to be.
+# Not base64, not of 24 to 64 bytes, or without the prefix.
 UNDECODABLE = ["whsec_abc123", "whsec_", "whsec_ä", "whsec_" + "A" * 29, "whsec_" + "A" * 88, "A" * 32]
 UNDECODABLE += [f"whsec_{'A' * 32}{end}" for end in (" ", "\n", "=A", "-_AA")]
 
@@ -52,7 +52,7 @@ secrets = st.binary(min_size=24, max_size=64).map(lambda key: f"whsec_{base64.b6
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_the_published_vectors(vector: dict[str, Any]) -> None:
+def test_published_test_vectors_verify(vector: dict[str, Any]) -> None:
     body, headers = vector["body"].encode(), vector["headers"]
     assert sign_headers(vector["secrets"], vector["id"], vector["timestamp"], body) == headers
     for secret in vector["secrets"]:
@@ -67,19 +67,19 @@ def test_the_published_vectors(vector: dict[str, Any]) -> None:
 IN_NODE = """
 import { verify } from "./receiver.mjs";
 import { readFileSync } from "node:fs";
-const said = JSON.parse(readFileSync(0)).map(([secret, headers, body, now]) => {
+const results = JSON.parse(readFileSync(0)).map(([secret, headers, body, now]) => {
   try {
     return verify(secret, headers, Buffer.from(body), now);
   } catch (error) {
     return error.constructor.name;
   }
 });
-console.log(JSON.stringify(said));
+console.log(JSON.stringify(results));
 """
 
 
 @needs_node
-def test_the_receiver_in_javascript_knows_the_same_secrets() -> None:
+def test_javascript_receiver_decodes_the_same_secrets() -> None:
     cases, expected = [], []
     for vector in [*VECTORS, *(vector_of(secret) for secret in UNDECODABLE)]:
         headers = {name.lower(): value for name, value in vector["headers"].items()}
@@ -101,7 +101,9 @@ def vector_of(secret: str) -> dict[str, Any]:
 
 @unhurried
 @given(secret=secrets, webhook_id=ids, timestamp=times, text=st.text())
-def test_signatures_are_those_of_standard_webhooks(secret: str, webhook_id: str, timestamp: int, text: str) -> None:
+def test_signature_equals_that_of_the_standardwebhooks_library(
+    secret: str, webhook_id: str, timestamp: int, text: str
+) -> None:
     theirs = Webhook(secret).sign(webhook_id, datetime.fromtimestamp(timestamp, UTC), text)
     ours = sign_headers([secret], webhook_id, timestamp, text.encode())
     assert ours["webhook-signature"] == theirs
@@ -110,7 +112,7 @@ def test_signatures_are_those_of_standard_webhooks(secret: str, webhook_id: str,
 
 @unhurried
 @given(new=secrets, old=secrets, text=st.text())
-def test_while_a_secret_rotates_others_verify_with_either(new: str, old: str, text: str) -> None:
+def test_standardwebhooks_library_verifies_with_either_secret_during_rotation(new: str, old: str, text: str) -> None:
     headers = sign_headers([new, old], ID, int(time.time()), text.encode())
     for secret in (new, old):
         Webhook(secret).verify(text, headers, json_parse=False)
@@ -120,7 +122,7 @@ def test_while_a_secret_rotates_others_verify_with_either(new: str, old: str, te
 
 
 @pytest.mark.parametrize("secret", UNDECODABLE)
-def test_a_secret_that_does_not_decode_is_used_as_it_is(secret: str) -> None:
+def test_secret_that_is_not_base64_is_used_verbatim(secret: str) -> None:
     theirs = Webhook(secret.encode()).sign(ID, datetime.fromtimestamp(NOW, UTC), "{}")
     headers = vector_of(secret)["headers"]
     assert headers["webhook-signature"] == theirs
@@ -130,7 +132,7 @@ def test_a_secret_that_does_not_decode_is_used_as_it_is(secret: str) -> None:
 @pytest.mark.parametrize(
     "arguments", [([], ID), ([""], ID), ([SECRET, ""], ID), (["\ud800"], ID), ([SECRET], ""), ([SECRET], "a.b")]
 )
-def test_what_cannot_be_signed(arguments: tuple[list[str], str]) -> None:
+def test_unsignable_input_is_refused(arguments: tuple[list[str], str]) -> None:
     with pytest.raises(ValueError, match=r"secret|webhook-id|surrogates"):
         sign_headers(*arguments, NOW, BODY)
 
@@ -159,12 +161,12 @@ def test_what_cannot_be_signed(arguments: tuple[list[str], str]) -> None:
         (BODY_ONLY | {"webhook-signature": f"v1,{'A' * 43}="}, "missing header: webhook-id"),
     ],
 )
-def test_reasons(headers: dict[str, str], reason: str) -> None:
+def test_verification_failure_names_the_reason(headers: dict[str, str], reason: str) -> None:
     with pytest.raises(SignatureError, match=reason):
         verify([SECRET, OTHER], headers, BODY, now=NOW)
 
 
-def test_one_signature_among_others_is_enough() -> None:
+def test_one_valid_signature_among_several_is_enough() -> None:
     headers = GOOD | {"webhook-signature": f"v1a,xyz  v1,??? v1,{'A' * 43}= {GOOD['webhook-signature']}"}
     assert verify([OTHER, SECRET], headers, BODY, now=NOW) is SignatureForm.STANDARD
     assert verify(
@@ -173,21 +175,21 @@ def test_one_signature_among_others_is_enough() -> None:
 
 
 @pytest.mark.parametrize("offset", [-300, 0, 300])
-def test_clocks_may_differ_a_little(offset: int) -> None:
+def test_timestamp_within_the_tolerance_verifies(offset: int) -> None:
     verify([SECRET], GOOD, BODY, now=NOW + offset)
 
 
 @pytest.mark.parametrize(
     ("offset", "reason"), [(301, "too old.*301 s ago"), (-301, "in the future"), (float("nan"), "too old")]
 )
-def test_clocks_may_not_differ_much(offset: float, reason: str) -> None:
+def test_timestamp_beyond_the_tolerance_is_refused(offset: float, reason: str) -> None:
     with pytest.raises(SignatureError, match=reason):
         verify([SECRET], GOOD, BODY, now=NOW + offset)
 
 
 @unhurried
 @given(st.sampled_from(sorted(GOOD)), st.data())
-def test_no_header_can_be_changed(name: str, data: st.DataObject) -> None:
+def test_changed_header_is_refused(name: str, data: st.DataObject) -> None:
     value = GOOD[name]
     at = data.draw(st.integers(0, len(value) - 1))
     changed = value[:at] + data.draw(st.characters()) + value[at + data.draw(st.integers(0, 1)) :]
@@ -200,7 +202,7 @@ def test_no_header_can_be_changed(name: str, data: st.DataObject) -> None:
 
 @unhurried
 @given(st.binary(max_size=60), st.sampled_from([GOOD, BODY_ONLY]))
-def test_no_other_body_passes(body: bytes, headers: dict[str, str]) -> None:
+def test_changed_body_is_refused(body: bytes, headers: dict[str, str]) -> None:
     assume(body != BODY)
     with pytest.raises(SignatureError, match="does not match"):
         verify([SECRET], headers, body, now=NOW)
@@ -208,7 +210,7 @@ def test_no_other_body_passes(body: bytes, headers: dict[str, str]) -> None:
 
 @unhurried
 @given(st.dictionaries(st.sampled_from([*GOOD, "Webhook-ID", "webhook-SIGNATURE"]), st.text()))
-def test_nothing_in_headers_raises_anything_else(headers: dict[str, str]) -> None:
+def test_arbitrary_headers_raise_only_verification_errors(headers: dict[str, str]) -> None:
     with pytest.raises(SignatureError):
         verify([SECRET], headers, BODY, now=NOW)
 
@@ -227,7 +229,7 @@ def sevenfold(*arguments: str, stdin: bytes = b"", **environ: str) -> subprocess
     return subprocess.run(command, cwd=ROOT, env=os.environ | environ, input=stdin, capture_output=True, timeout=60)
 
 
-def test_the_command_for_real(delivery: list[str], tmp_path: Path) -> None:
+def test_verify_webhook_command_accepts_a_real_delivery(delivery: list[str], tmp_path: Path) -> None:
     done = sevenfold(*delivery, SEVENFOLD_WEBHOOK_SECRET=SECRET)
     assert (done.returncode, done.stdout) == (0, b"valid: webhook-signature\n"), done.stderr
     (tmp_path / "secret").write_text(f"{OTHER}\n")
@@ -254,7 +256,7 @@ def test_the_command_for_real(delivery: list[str], tmp_path: Path) -> None:
         ([], 2, "SEVENFOLD_WEBHOOK_SECRET"),
     ],
 )
-def test_what_the_command_says(
+def test_verify_webhook_command_explains_its_result(
     delivery: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -296,7 +298,7 @@ class Running:
         return sock
 
     def lines(self) -> list[str]:
-        """Ends it; what it has said."""
+        """Stops the process and returns its output."""
         self.process.terminate()
         assert self.process.stdout is not None
         return self.process.stdout.read().splitlines()
@@ -323,7 +325,7 @@ receivers = pytest.mark.parametrize(
 
 
 @receivers
-def test_receivers_take_what_is_genuine_once(command: list[str]) -> None:
+def test_example_receivers_accept_a_genuine_delivery_once(command: list[str]) -> None:
     now = int(time.time())
     with running(command) as receiver:
         first = sign_headers([SECRET], "msg_1", now - 200, BODY)
@@ -336,7 +338,7 @@ def test_receivers_take_what_is_genuine_once(command: list[str]) -> None:
 
 
 @receivers
-def test_receivers_refuse_everything_else(command: list[str]) -> None:
+def test_example_receivers_refuse_invalid_deliveries(command: list[str]) -> None:
     now = int(time.time())
     good = sign_headers([SECRET], "msg_1", now, BODY)
     stale, early = (sign_headers([SECRET], "msg_1", now + offset, BODY) for offset in (-310, 600))
@@ -359,7 +361,7 @@ def test_receivers_refuse_everything_else(command: list[str]) -> None:
 
 
 @receivers
-def test_receivers_take_the_other_form_where_they_are_told_to(command: list[str]) -> None:
+def test_example_receivers_accept_the_plain_hmac_form_if_configured(command: list[str]) -> None:
     with running(command, ACCEPT_BODY_ONLY="1", WEBHOOK_SECRET="whsec_abc123") as receiver:
         headers = sign_headers(["whsec_abc123"], ID, 1, BODY)
         assert receiver.post(headers).status_code == 401

@@ -1,4 +1,4 @@
-"""Pattern 4 and webhooks of every pattern, through the front door, to a real receiver."""
+"""Pattern 4 and webhooks of every pattern, over HTTP, to a real receiver."""
 
 import asyncio
 import base64
@@ -11,8 +11,8 @@ from standardwebhooks import Webhook as StandardWebhook
 
 from sevenfold.contracts.identity import parse_public_id
 from sevenfold.contracts.webhooks import delivery_workflow_id
-from tests.receivers import SECRET, Answer, Receiver, breaks, drips, floods, hangs, running_receiver, simple
-from tests.stack import Stack
+from tests.support.receivers import SECRET, Answer, Receiver, breaks, drips, floods, hangs, running_receiver, simple
+from tests.support.stack import Stack
 
 DELIVERIES = "/api/agent/webhooks/deliveries"
 TEXT = "Great Title\n\nThe product is excellent. Customers love it. Prices are too high."
@@ -42,7 +42,7 @@ async def delivery(stack: Stack, run_id: str, *states: str, seconds: float = 30)
             await asyncio.sleep(0.05)
 
 
-async def test_the_articles_example(stack: Stack, receiver: Receiver) -> None:
+async def test_webhook_example_of_the_article(stack: Stack, receiver: Receiver) -> None:
     body = {"document": TEXT, "webhookUrl": receiver.url("/article"), "webhookSecret": "whsec_abc123"}
     answer = await stack.http.post("/api/agent/analyze", json=body)
     assert answer.status_code == 202
@@ -60,11 +60,11 @@ async def test_the_articles_example(stack: Stack, receiver: Receiver) -> None:
     assert post.headers["content-type"] == "application/json"
     assert post.headers["x-webhook-signature"].startswith("sha256=")
     post.check("whsec_abc123")
-    # the poll endpoint says the same
+    # the poll endpoint shows the same
     assert (await stack.http.get(f"/api/agent/tasks/{task_id}")).json() == post.json
 
 
-async def test_the_run_is_completed_before_the_first_attempt(stack: Stack, receiver: Receiver) -> None:
+async def test_run_is_completed_before_the_first_delivery_attempt(stack: Stack, receiver: Receiver) -> None:
     seen: list[str] = []
 
     async def looks(send: Any) -> None:
@@ -95,7 +95,7 @@ async def test_the_run_is_completed_before_the_first_attempt(stack: Stack, recei
         ("stream", {"query": "hi", "agent": "echo"}, "streamId"),
     ],
 )
-async def test_every_start_takes_a_webhook(
+async def test_every_pattern_accepts_a_webhook(
     stack: Stack, receiver: Receiver, path: str, body: dict[str, Any], id_name: str
 ) -> None:
     where = f"/every-{id_name}-{len(str(body))}"
@@ -107,7 +107,7 @@ async def test_every_start_takes_a_webhook(
     post.check()
 
 
-async def test_failures_and_cancellations_are_told_too(stack: Stack, receiver: Receiver) -> None:
+async def test_failed_and_cancelled_runs_are_delivered(stack: Stack, receiver: Receiver) -> None:
     await analyze(stack, receiver.url("/failed"), agent="hopeless")
     (post,) = await receiver.received("/failed")
     assert list(post.json) == ["taskId", "status", "error"]
@@ -130,7 +130,7 @@ async def test_failures_and_cancellations_are_told_too(stack: Stack, receiver: R
         ("http://127.0.0.1:1/nothing.pdf", None),
     ],
 )
-async def test_a_document_that_cannot_be_read(
+async def test_unreadable_document_fails_the_run(
     stack: Stack, receiver: Receiver, document: object, detail: str | None
 ) -> None:
     where = f"/unreadable-{len(str(document))}"
@@ -143,11 +143,11 @@ async def test_a_document_that_cannot_be_read(
     assert state["error"] == post.json["error"]
 
 
-async def test_a_document_by_its_address(stack: Stack, receiver: Receiver) -> None:
+async def test_document_is_fetched_by_its_url(stack: Stack, receiver: Receiver) -> None:
     page = b"<html><title>A page</title><p>The weather is lovely today.</p></html>"
     receiver.by_path["/page"] = simple(200, ("content-type", "text/html"), body=page)
-    await analyze(stack, receiver.url("/page-told"), receiver.url("/page"))
-    (post,) = await receiver.received("/page-told")
+    await analyze(stack, receiver.url("/page-webhook"), receiver.url("/page"))
+    (post,) = await receiver.received("/page-webhook")
     assert post.json["result"]["data"]["title"] == "A page"
     assert post.json["result"]["data"]["contentType"] == "text/html"
 
@@ -166,7 +166,7 @@ async def test_a_document_by_its_address(stack: Stack, receiver: Receiver) -> No
         ("floods", floods, "delivered", 200),
     ],
 )
-async def test_what_a_receiver_may_answer(
+async def test_receiver_status_decides_the_delivery(
     stack: Stack, receiver: Receiver, name: str, answer: Answer, state: str, logged: int
 ) -> None:
     receiver.by_path[f"/{name}"] = answer
@@ -185,7 +185,7 @@ async def test_what_a_receiver_may_answer(
         assert str(logged) in found["reason"]
 
 
-async def test_receivers_that_hang_and_drip(stack: Stack, receiver: Receiver) -> None:
+async def test_hanging_and_dripping_receivers_time_out(stack: Stack, receiver: Receiver) -> None:
     """Bounded by 15 s for the answer as a whole; a status that came counts."""
     receiver.by_path |= {"/hangs": hangs, "/drips": drips}
     started_at = time.monotonic()
@@ -200,7 +200,7 @@ async def test_receivers_that_hang_and_drip(stack: Stack, receiver: Receiver) ->
     assert time.monotonic() - started_at < 50
 
 
-async def test_two_secrets_sign_while_one_takes_over(stack: Stack, receiver: Receiver) -> None:
+async def test_both_secrets_sign_during_rotation(stack: Stack, receiver: Receiver) -> None:
     new, old = (f"whsec_{base64.b64encode(bytes([number] * 32)).decode()}" for number in (1, 2))
     await analyze(stack, receiver.url("/rotating"), webhookSecret=new, previousWebhookSecret=old)
     (post,) = await receiver.received("/rotating")
@@ -209,7 +209,7 @@ async def test_two_secrets_sign_while_one_takes_over(stack: Stack, receiver: Rec
         post.check(secret)
 
 
-async def test_deliveries_are_listed_and_delivered_again(stack: Stack, receiver: Receiver) -> None:
+async def test_deliveries_are_listed_and_redelivered(stack: Stack, receiver: Receiver) -> None:
     receiver.by_path["/again"] = 500
     run_id = await analyze(stack, receiver.url("/again"))
     dead = await delivery(stack, run_id, "exhausted")
@@ -235,7 +235,7 @@ async def test_deliveries_are_listed_and_delivered_again(stack: Stack, receiver:
     assert (await stack.http.get(DELIVERIES, params=filters)).json()["items"] == []
 
 
-async def test_all_dead_letters_since_a_time_are_delivered_again(stack: Stack, receiver: Receiver) -> None:
+async def test_exhausted_deliveries_since_a_time_are_redelivered(stack: Stack, receiver: Receiver) -> None:
     receiver.by_path["/many"] = 410
     runs = [await analyze(stack, receiver.url("/many")) for _ in range(5)]
     dead = [await delivery(stack, run_id, "exhausted") for run_id in runs]
@@ -254,7 +254,7 @@ async def test_all_dead_letters_since_a_time_are_delivered_again(stack: Stack, r
     assert len(receiver.at("/many")) == 10
 
 
-async def test_one_that_waits_is_delivered_now(stack: Stack, receiver: Receiver) -> None:
+async def test_waiting_delivery_is_redelivered_at_once(stack: Stack, receiver: Receiver) -> None:
     receiver.by_path["/now"] = simple(503, ("retry-after", "3600"))
     run_id = await analyze(stack, receiver.url("/now"))
     waiting = await delivery(stack, run_id, "retrying")
@@ -285,7 +285,7 @@ async def test_one_that_waits_is_delivered_now(stack: Stack, receiver: Receiver)
         ({"document": 5}, "/document"),
     ],
 )
-async def test_what_does_not_fit_is_named(stack: Stack, body: dict[str, Any], pointer: str) -> None:
+async def test_invalid_webhook_request_names_the_field(stack: Stack, body: dict[str, Any], pointer: str) -> None:
     whole = {"document": "text", "webhookUrl": "https://example.com/", "webhookSecret": "planted-secret", **body}
     answer = await stack.http.post("/api/agent/analyze", json=whole)
     assert answer.status_code == 422, answer.text
@@ -293,7 +293,7 @@ async def test_what_does_not_fit_is_named(stack: Stack, body: dict[str, Any], po
     assert "planted" not in answer.text
 
 
-async def test_a_webhook_needs_both(stack: Stack) -> None:
+async def test_webhook_needs_url_and_secret(stack: Stack) -> None:
     for body, pointer in (
         ({"webhookUrl": "https://example.com/"}, "/webhookSecret"),
         ({"webhookSecret": "x"}, "/webhookUrl"),
@@ -303,7 +303,7 @@ async def test_a_webhook_needs_both(stack: Stack) -> None:
         assert answer.json()["errors"][0]["pointer"] == pointer
 
 
-async def test_deliveries_that_are_not_there(stack: Stack) -> None:
+async def test_unknown_delivery_is_404(stack: Stack) -> None:
     for delivery_id in (f"whk_{'a' * 26}", f"task_{'a' * 26}", "x"):
         assert (await stack.http.get(f"{DELIVERIES}/{delivery_id}")).status_code == 404
         assert (await stack.http.post(f"{DELIVERIES}/{delivery_id}/redeliver")).status_code == 404
@@ -313,7 +313,7 @@ async def test_deliveries_that_are_not_there(stack: Stack) -> None:
         assert (await stack.http.post(f"{DELIVERIES}/redeliver", json=body)).status_code == 422, body
 
 
-async def test_the_same_key_is_the_same_delivery(stack: Stack, receiver: Receiver) -> None:
+async def test_webhook_idempotency_key_finds_the_same_delivery(stack: Stack, receiver: Receiver) -> None:
     body = {"document": TEXT, "webhookUrl": receiver.url("/keyed"), "webhookSecret": SECRET}
     key = {"Idempotency-Key": "analyze-once"}
     answers = await asyncio.gather(
@@ -322,6 +322,6 @@ async def test_the_same_key_is_the_same_delivery(stack: Stack, receiver: Receive
     assert len({answer.json()["taskId"] for answer in answers}) == 1
     await delivery(stack, answers[0].json()["taskId"], "delivered")
     assert len(receiver.at("/keyed")) == 1
-    # a secret is no part of what the request says: it is kept nowhere that could tell
+    # the secret is not part of the request's fingerprint: nothing stored reveals it
     answer = await stack.http.post("/api/agent/analyze", json={**body, "webhookSecret": "other"}, headers=key)
     assert answer.headers["Idempotency-Replayed"] == "true"

@@ -10,9 +10,9 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.worker import Worker
 
-from tests.child_workflows import CLEANED_UP, Child
-from tests.event_help import event, published, subscribed, wait_until_settled
-from tests.stack import Stack, running_stack
+from tests.support.child_workflows import CLEANED_UP, Child
+from tests.support.events import event, published, subscribed, wait_until_settled
+from tests.support.stack import Stack, running_stack
 
 CONFIG = """
 [agents.child]
@@ -42,13 +42,13 @@ async def ask(stack: Stack, do: str, *, wait: int | None = None, **body: Any) ->
     return await stack.query(agent="child", params=params, headers=headers, **body)
 
 
-async def test_its_reply(family: Stack) -> None:
+async def test_child_workflow_reply_is_the_result(family: Stack) -> None:
     answer = (await ask(family, "reply")).json()
     assert (answer["response"], answer["confidence"]) == ("attempt 1", 0.5)
     assert (await ask(family, "text")).json()["response"] == "plain"
 
 
-async def test_what_it_is_given(family: Stack) -> None:
+async def test_child_workflow_receives_the_request(family: Stack) -> None:
     answer = (await ask(family, "echo", context={"customerId": "1"}, metadata={"a": 1}, timeout=20)).json()
     data = answer["data"]
     assert data["runId"] == answer["queryId"]
@@ -59,7 +59,7 @@ async def test_what_it_is_given(family: Stack) -> None:
     assert 0 < left <= data["timeout"] <= 20
 
 
-async def test_it_is_a_child(family: Stack) -> None:
+async def test_agent_workflow_is_a_child_of_the_run(family: Stack) -> None:
     answer = (await ask(family, "reply")).json()
     child = await family.temporal.get_workflow_handle(f"default:{answer['queryId']}/1").describe()
     assert child.parent_id == f"default:{answer['queryId']}"
@@ -69,7 +69,7 @@ async def test_it_is_a_child(family: Stack) -> None:
 
 
 async def until_at_work(stack: Stack, run_id: str) -> dict[str, Any]:
-    """The run, once its child has told how far it is."""
+    """The run, once its child has reported progress."""
     async with asyncio.timeout(15):
         while (run := await stack.run(run_id))["progress"] is None:
             await asyncio.sleep(0.05)
@@ -82,7 +82,7 @@ async def until_cleaned_up(run_id: str) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_its_progress_and_its_cancellation(family: Stack) -> None:
+async def test_child_workflow_progress_and_cancellation(family: Stack) -> None:
     run_id = (await ask(family, "wait", wait=1)).json()["queryId"]
     run = await until_at_work(family, run_id)
     assert run["status"] == "processing"
@@ -98,7 +98,7 @@ async def test_its_progress_and_its_cancellation(family: Stack) -> None:
     assert status is WorkflowExecutionStatus.CANCELED
 
 
-async def test_the_cancel_signal_reaches_it(family: Stack) -> None:
+async def test_cancel_signal_reaches_the_child_workflow(family: Stack) -> None:
     run_id = (await ask(family, "wait", wait=1)).json()["queryId"]
     await until_at_work(family, run_id)
     await family.temporal.get_workflow_handle(f"default:{run_id}").signal("cancel")
@@ -106,7 +106,7 @@ async def test_the_cancel_signal_reaches_it(family: Stack) -> None:
     await until_cleaned_up(run_id)
 
 
-async def test_a_child_without_workers_can_be_cancelled(family: Stack) -> None:
+async def test_child_workflow_without_workers_can_be_cancelled(family: Stack) -> None:
     answer = await family.query(agent="deserted", headers={"Prefer": "wait=1"})
     assert answer.status_code == 202
     run_id = answer.json()["queryId"]
@@ -114,7 +114,7 @@ async def test_a_child_without_workers_can_be_cancelled(family: Stack) -> None:
     await family.run_until(run_id, "cancelled", seconds=20)
 
 
-async def test_its_deadline(family: Stack) -> None:
+async def test_child_workflow_ends_at_the_deadline(family: Stack) -> None:
     answer = await ask(family, "wait", timeout=4)
     assert answer.status_code == 504, answer.text
     await until_cleaned_up(answer.json()["runId"])
@@ -128,7 +128,9 @@ async def test_its_deadline(family: Stack) -> None:
         ("nonsense", 502, "list"),
     ],
 )
-async def test_failures_for_good(family: Stack, do: str, status: int, detail: str) -> None:
+async def test_permanent_child_workflow_failure_is_not_retried(
+    family: Stack, do: str, status: int, detail: str
+) -> None:
     answer = await ask(family, do)
     assert answer.status_code == status
     assert answer.json()["code"] == "AgentRejected"
@@ -136,20 +138,20 @@ async def test_failures_for_good(family: Stack, do: str, status: int, detail: st
     assert answer.json()["attempts"] == 1
 
 
-async def test_a_failure_that_may_pass_is_tried_again(family: Stack) -> None:
+async def test_transient_child_workflow_failure_is_retried(family: Stack) -> None:
     answer = (await ask(family, "fail twice")).json()
     assert answer["response"] == "attempt 3"
     assert (await family.run(answer["queryId"]))["attempt"] == 3
 
 
-async def test_failures_to_the_end(family: Stack) -> None:
+async def test_child_workflow_that_always_fails_exhausts_its_attempts(family: Stack) -> None:
     answer = await ask(family, "fail", timeout=5)
     assert answer.status_code == 504
     assert "Own" in answer.json()["detail"]
     assert "internal-host" not in answer.text
 
 
-async def test_ended_by_an_operator(family: Stack) -> None:
+async def test_terminated_child_workflow_fails_the_run(family: Stack) -> None:
     run_id = (await ask(family, "wait", wait=1)).json()["queryId"]
     await until_at_work(family, run_id)
     await family.temporal.get_workflow_handle(f"default:{run_id}/1").terminate("by hand")
@@ -157,7 +159,7 @@ async def test_ended_by_an_operator(family: Stack) -> None:
     assert dict(run["error"])["code"] == "Terminated"  # type: ignore[call-overload]
 
 
-async def test_every_pattern(family: Stack) -> None:
+async def test_child_workflow_agent_works_with_every_pattern(family: Stack) -> None:
     async def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = await family.http.post(
             f"/api/agent/{path}", json={"agent": "child", "params": {"do": "echo"}, **body}

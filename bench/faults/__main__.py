@@ -25,7 +25,7 @@ def main() -> None:
     names = [fault.name for phase in PHASES for fault in phase.faults]
     parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__)
     parser.add_argument("--seconds", type=float, default=1_020, help="about how long (default 1020: 17 minutes)")
-    parser.add_argument("--rate", type=float, default=6, help="runs begun a second on average (default 6)")
+    parser.add_argument("--rate", type=float, default=6, help="runs started a second on average (default 6)")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of moments, choices and order")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help=f"repeatable: {', '.join(names)}")
     parser.add_argument("--report", type=Path, help="a file for the Markdown")
@@ -46,7 +46,7 @@ def main() -> None:
     except TimeoutError as error:
         unfinished = f"not finished in time: {error or 'the campaign as a whole'}"
     except Exception:
-        # what was counted until then is told all the same
+        # the report covers what was counted until then
         unfinished = traceback.format_exc()
     finally:
         if not arguments.keep:

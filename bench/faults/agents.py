@@ -22,7 +22,7 @@ def answer_to(text: str, *, large: bool = False) -> str:
 
 
 def pieces_of(text: str, count: int) -> list[str]:
-    """What the speaking agent says, piece by piece."""
+    """The pieces that the streaming agent sends."""
     return [f"{text}:{number} " for number in range(1, count + 1)]
 
 
@@ -62,7 +62,7 @@ async def reader(request: AgentRequest) -> str:
 
 
 async def reactor(request: AgentRequest) -> dict[str, Any]:
-    """React to an event; what it found is what a derived event says."""
+    """React to an event; the reply becomes the data of a derived event."""
     text = str(request.data["key"])
     _note(request, text)
     await asyncio.sleep(float(str(request.data.get("seconds", 0))))

@@ -8,7 +8,7 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from bench.faults.doors import problem_in
+from bench.faults.api_client import problem_in
 from bench.faults.ledger import Ledger, Run
 from bench.faults.patterns import World
 from bench.faults.stack import Stack
@@ -17,7 +17,7 @@ from sevenfold.contracts.identity import DEFAULT_TENANT, build_workflow_id
 _AT_ONCE = 8
 _SECONDS = 120.0
 
-# What lives as long as there is use for it, and begins anew under its id.
+# Entity workflows: they live as long as they are used, and start again under their id.
 _LASTING = (
     "SubscriptionRegistry",
     "CircuitBreaker",
@@ -88,7 +88,7 @@ async def _read_again(world: World, runs: list[Run]) -> None:
 
 
 async def _read_one(world: World, run: Run) -> None:
-    """Look whether it is still there, has ended, and says what it said."""
+    """Check that the run still exists, has ended, and has the same result."""
     identity = sorted(run.ids)[0]
     path = f"/events/{identity}" if identity.startswith("evt_") else f"/runs/{identity}"
     found = await _read(world, path)

@@ -42,7 +42,7 @@ class Exchange:
         await self._client.jetstream().add_stream(config)
 
     async def send(self, cloud_event: dict[str, Any]) -> bool:
-        """Send an event; whether the broker says that it keeps it."""
+        """Send an event; return whether the broker acknowledged it."""
         headers = {"content-type": "application/cloudevents+json"}
         try:
             await self._client.jetstream().publish(

@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.faults.api_client import ApiClient
 from bench.faults.audit import audit
 from bench.faults.brokers import open_exchange
 from bench.faults.disk import small_disk
-from bench.faults.doors import ApiClient
 from bench.faults.events import subscribe
 from bench.faults.injections import DISK_FAULTS, HISTORY_FAULTS, REDIS_FAULTS, Fault
 from bench.faults.ledger import Ledger, Row

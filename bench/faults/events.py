@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from bench.faults.doors import ApiClient
+from bench.faults.api_client import ApiClient
 from bench.faults.ledger import DoubledError, LostError, RefusedError, Run
 from bench.faults.patterns import REPEATED, World, check
 
@@ -16,7 +16,7 @@ SUBSCRIPTIONS: dict[str, dict[str, Any]] = {
         "filter": {"exact": {"type": ORDERED_TYPE}},
         "agent": "reactor",
         "task": "react",
-        "orderBy": "data.lane",
+        "orderBy": "data.order",
     },
 }
 
@@ -40,13 +40,13 @@ async def event(run: Run, world: World) -> None:
 
 
 async def ordered(run: Run, world: World) -> None:
-    """Publish events of one lane, each when the one before was accepted. The audit looks whether they were reacted to
+    """Publish events of one ordering key, each when the one before was accepted. The audit checks the reactions
     in that order.
     """
     accepted = []
     for number in range(_ORDERED):
         key = f"{run.key}/{number}"
-        cloud_event = _cloud_event(ORDERED_TYPE, key, {"key": key, "lane": run.key}, world)
+        cloud_event = _cloud_event(ORDERED_TYPE, key, {"key": key, "order": run.key}, world)
         accepted.append(await _published(cloud_event, world))
         run.know(accepted[0])
     for identity in accepted:

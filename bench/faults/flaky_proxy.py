@@ -12,7 +12,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class FlakyProxy:
-    """Passes bytes on, unless it was told otherwise."""
+    """Forwards bytes, unless a fault is switched on."""
 
     def __init__(self, upstream: str) -> None:
         """Before a server at `upstream`, HOST:PORT."""

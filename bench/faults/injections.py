@@ -16,7 +16,7 @@ from bench.faults.stack import Stack
 
 @dataclass(frozen=True)
 class Injected:
-    """When the fault was over, as far as the campaign can end it, and the door that it hit, if it hit one."""
+    """When the fault ended, as far as the campaign can end it, and the API that it hit, if any."""
 
     over: float
     api_index: int | None = None
@@ -105,7 +105,7 @@ async def stop_temporal(stack: Stack, rng: random.Random) -> Injected:
 
 
 async def roll(stack: Stack, rng: random.Random) -> Injected:
-    """A new version is rolled out: one process after the other is told to stop, and started again."""
+    """A rolling update: one process after the other gets SIGTERM and is started again."""
     over, api_index = time.monotonic(), None
     for pair in zip(stack.workers, stack.apis, strict=True):
         for part in pair:

@@ -1,4 +1,4 @@
-"""What the campaign knows of each run: what the product has said of it, and what became of it."""
+"""The campaign's record of each run: what the product acknowledged, and how it ended."""
 
 import time
 from collections import Counter
@@ -14,7 +14,7 @@ class DoubledError(Exception):
 
 
 class RefusedError(Exception):
-    """The product says that the campaign's request is wrong."""
+    """The product refuses the campaign's request as invalid."""
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Run:
     lost: str = ""
     doubled: str = ""
     refused: str = ""
-    # Its client was told an end that it does not have, such as an error in the place of "come again".
+    # Its client got a wrong end, such as an error in the place of "reconnect".
     misled: str = ""
     # The agent was called so often beyond once, or once per item.
     calls_repeated: int = 0
@@ -65,7 +65,7 @@ class Run:
 
 @dataclass
 class Row:
-    """All injections of one fault: the runs that were begun around them, and how long each took to pass."""
+    """All injections of one fault: the runs started around them, and how long recovery took."""
 
     fault: str
     how: str
@@ -92,7 +92,7 @@ class Ledger:
     fault: str = ""
 
     def begin(self, pattern: str, key: str) -> Run:
-        """A run that is begun now."""
+        """Record a run that starts now."""
         run = Run(pattern, key, self.fault)
         self.rows[self.fault].runs.append(run)
         return run

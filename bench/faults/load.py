@@ -88,7 +88,7 @@ class Load:
             print(f"  {time.strftime('%H:%M:%S')} {run}: {broken}", flush=True)
 
     async def wait_until_settled(self, seconds: float = TIMEOUT_SECONDS + 10) -> None:
-        """Wait until all runs that were begun by now have been followed to their ends, or given up."""
+        """Wait until all runs started by now have been followed to their ends, or given up."""
         following = set(self.following)
         if following:
             await asyncio.wait(following, timeout=seconds)

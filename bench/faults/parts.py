@@ -1,31 +1,14 @@
 """Processes that the campaign starts, kills, stops and starts again."""
 
 import asyncio
-import itertools
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from sevenfold.runtime import die_with_parent
-
-# Below those that the kernel gives to outgoing connections: a port must be free again when its process is restarted,
-# and a client that tries a port where nobody listens could be given that very port, and so meet itself.
-_PORTS = itertools.cycle(random.sample(range(12_000, 20_000), 8_000))
-
-
-def free_port() -> int:
-    """Return a port on the loopback that nobody has."""
-    for port in _PORTS:
-        with socket.socket() as sock, suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("the ports never end")
 
 
 class Part:
@@ -34,7 +17,7 @@ class Part:
     def __init__(
         self, name: str, argv: Sequence[str | Path], *, environment: Mapping[str, str], work: Path, ready: str = ""
     ) -> None:
-        """Start nothing yet. `ready` is what its log says when it is up."""
+        """Start nothing yet. `ready` is the text in its log that means it is up."""
         self.name = name
         self.log = work / f"{name}.log"
         self._argv = [str(part) for part in argv]
@@ -74,7 +57,7 @@ class Part:
 
     @property
     def up(self) -> bool:
-        """Whether its log says so, in this life."""
+        """Whether its log has the text `ready` since the last start."""
         with self.log.open("rb") as log:
             log.seek(self._began_at)
             return self._ready.encode() in log.read()

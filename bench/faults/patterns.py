@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.faults.agents import LARGE, answer_to
+from bench.faults.api_client import ApiClient
 from bench.faults.brokers import Exchange
-from bench.faults.doors import ApiClient
 from bench.faults.ledger import DoubledError, LostError, Run
 from bench.faults.mailbox import SECRET, Mailbox
 
@@ -28,7 +28,7 @@ class World:
     mailbox: Mailbox
     exchange: Exchange | None
     rng: random.Random
-    # The log of streams was emptied by the campaign: what is missing in it then has to be said, and is.
+    # The campaign emptied the stream log: missing chunks must be reported, and are.
     streams_may_be_gone: bool = False
 
     def seconds(self) -> float:
@@ -63,7 +63,7 @@ async def query(run: Run, world: World) -> None:
 
 
 async def hybrid(run: Run, world: World) -> None:
-    """Ask by the door for all; half of the work says that it is long."""
+    """Use the hybrid endpoint; half of the requests estimate a long duration."""
     long = world.rng.random() < 0.5
     body: dict[str, Any] = {"query": run.key, "agent": "word", "params": {"seconds": world.rng.uniform(1, 3)}}
     body = {**body, "durationEstimate": 60} if long else {**body, "params": {"seconds": 0.1}, "durationEstimate": 0.1}
@@ -133,10 +133,10 @@ async def analyze(run: Run, world: World) -> None:
     await world.mailbox.until_taken(path)
     posts = world.mailbox.taken(path)
     for one in posts:
-        check((one.body["taskId"], one.body["status"]), (run.id, "completed"), "what the webhook told")
+        check((one.body["taskId"], one.body["status"]), (run.id, "completed"), "the webhook's payload")
         check(one.body["result"]["response"], run.response, "the result in the webhook")
     if len({one.id for one in posts}) > 1:
-        raise DoubledError(f"told by webhooks with different ids: {sorted({one.id for one in posts})}")
+        raise DoubledError(f"delivered under different webhook ids: {sorted({one.id for one in posts})}")
     check({one.id for one in posts}, {found["webhook"]["deliveryId"]}, "the webhook's id")
     await _repeat(run, world, "/analyze", body, "taskId")
 
@@ -148,4 +148,4 @@ async def _repeat(
     if world.rng.random() < REPEATED:
         answer = await world.api.start(run, path, body, name, headers)
         if answer.headers.get("Idempotency-Replayed") != "true":
-            raise DoubledError(f"started anew under its key: {answer.text[:200]}")
+            raise DoubledError(f"started again under its key: {answer.text[:200]}")

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from bench.faults.agents import answer_to
-from bench.faults.doors import KEY
+from bench.faults.api_client import KEY
 from bench.faults.injections import Injected
 from bench.faults.ledger import DoubledError, Ledger, Run
 from bench.faults.load import Load
@@ -16,7 +16,7 @@ _WAIT = 20
 
 
 async def until_recovered(world: World, load: Load, ledger: Ledger, injected: Injected) -> float | None:
-    """Seconds from the end of the fault until the first new question was answered with 200, by the door that was hit
+    """Seconds from the end of the fault until the first new query was answered with 200, by the API that was hit
     or else by any; None if there was none in two minutes. One is sent every tenth of a second, whatever became of
     those before.
     """

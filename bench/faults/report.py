@@ -63,9 +63,9 @@ def _explained() -> str:
     return (
         "*Lost*: unknown, not ended, failed though its agent did not, without a part of its result, or out of order. "
         "*Doubled*: two runs for one key, webhooks with two ids, two reactions, or a stream's index twice. *Misled*: "
-        "refused, or told an error as the end of a stream that goes on. *Agent calls repeated*: beyond one for a run "
+        "refused, or sent an error as the end of a stream that goes on. *Agent calls repeated*: beyond one for a run "
         "or item, which at-least-once allows. *Copies*: webhooks and messages out of the broker under one id, which "
-        "the receiver drops; streams of which Redis had lost a part and said so. *Longest run*: from its first start "
+        "the receiver drops; streams of which Redis lost a part and reported it. *Longest run*: from its first start "
         "to its client's last look. *Recovery*: from the end of the fault (all processes started, the network calm, "
         "the disk with room) to the first new query answered with 200."
     )

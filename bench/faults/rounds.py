@@ -11,7 +11,7 @@ from bench.faults.patterns import World
 from bench.faults.recovery import until_recovered
 from bench.faults.stack import Stack
 
-# A fault comes at a random moment after so many seconds of quiet, and runs are begun for so long after it.
+# A fault comes at a random moment after so many quiet seconds, and runs are started for so long after it.
 _QUIET_SECONDS = (3.0, 7.0)
 _AFTERMATH_SECONDS = 4.0
 

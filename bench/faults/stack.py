@@ -19,7 +19,8 @@ from bench.faults.agents import JOURNAL
 from bench.faults.brokers import IN_TYPE, INBOUND, OUT_TYPE, OUTBOUND
 from bench.faults.flaky_proxy import FlakyProxy, flaky_proxy
 from bench.faults.ledger import Ledger
-from bench.faults.parts import Part, free_port
+from bench.faults.parts import Part
+from bench.ports import free_port
 from bench.processes import REPOSITORY
 from sevenfold.runtime.embedded import find_binary
 from sevenfold.runtime.embedded_flags import ENVIRONMENT, server_arguments
@@ -85,7 +86,7 @@ class Stack:
                 await asyncio.sleep(0.2)
 
     async def until_ready(self, seconds: float = 90) -> None:
-        """Wait until every door says that it can serve."""
+        """Wait until every API is ready."""
         async with asyncio.timeout(seconds), httpx.AsyncClient(trust_env=False) as http:
             for port in self.ports:
                 while not await _is_ready(http, port):
@@ -116,7 +117,7 @@ class Stack:
         codes = await asyncio.gather(*(part.terminate() for part in self.product))
         for part, code in zip(self.product, codes, strict=True):
             if code != 0:
-                self.ledger.note(f"{part.name} was told to stop at the end and ended with {code}: {part.tail()}")
+                self.ledger.note(f"{part.name} was stopped at the end and exited with {code}: {part.tail()}")
         for part in self.stores:
             await part.terminate(15)
 

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 
 from bench.faults.agents import pieces_of
-from bench.faults.doors import KEY, check_refusal, outcome_of, problem_in
+from bench.faults.api_client import KEY, check_refusal, outcome_of, problem_in
 from bench.faults.ledger import DoubledError, LostError, RefusedError, Run
 from bench.faults.patterns import World, check
-from tests.streams import Event, events
+from bench.server_sent_events import Event, events
 
 # So many connections the reader cuts himself.
 _CUT = 0.3
@@ -27,7 +27,7 @@ class Received:
     # Every chunk that ever came, by index.
     chunks: dict[int, str] = field(default_factory=dict)
     ended: bool = False
-    # The log has lost what came next, and says so.
+    # The log has lost the next chunks and reports it.
     gone: bool = False
     # What a connection ended with in the place of `done` or `reconnect`.
     misled: str = ""
@@ -106,7 +106,7 @@ async def _begin(run: Run, world: World, body: dict[str, Any], received: Receive
 
 
 async def _read_on(run: Run, world: World, received: Received) -> None:
-    """Go on after the last index, at any door, until the end."""
+    """Resume after the last index, at any API, until the end."""
     while not (received.ended or received.gone):
         headers = {"Last-Event-ID": str(received.last)} if received.last else {}
         try:

@@ -81,7 +81,7 @@ async def _run(work: Path, arguments: argparse.Namespace, seed: int) -> tuple[li
     async with scripted_server(campaign.scripts) as receiver, running(work, agents_config(receiver)) as product:
         campaign.port, campaign.receiver_port = product.port, receiver
         campaign.known = await known_objects(product.port, receiver)
-        async with watched(product.port, product.process.process.pid) as probes:
+        async with watched(product.port, product.process.pid) as probes:
             try:
                 async with asyncio.timeout(LIMIT):
                     await _all_groups(campaign, product, arguments)
@@ -109,7 +109,7 @@ async def _all_groups(campaign: Campaign, product: Product, arguments: argparse.
     for plan in plans:
         _print(plan.name, product)
         await run_group(campaign, plan, arguments.first, max(1, round(arguments.cases * plan.share / shares)))
-        if product.process.process.poll() is not None:
+        if not product.process.is_running:
             campaign.ledger.faults.append(Fault("the process has ended", f"during {plan.name}"))
             return
 

@@ -39,7 +39,7 @@ _FRAME_KEYS = ("text", "chunk", "percent", "note", "response", "done", "error", 
 
 
 async def run(case: Case) -> None:
-    """Scripts an answer, asks for it by the door of one pattern or another, and forgets it."""
+    """Scripts an answer, requests it through one pattern or another, and discards it."""
     random = case.random
     case.campaign.scripts[case.name] = list(_script(case))
     agent = random.choice(("scripted-http", "scripted-http", "scripted-openai", "scripted-json"))

@@ -38,7 +38,7 @@ class Request:
 
 @dataclass
 class Answer:
-    """What came back. `status` is None when there was no answer; `failure` says why."""
+    """What came back. `status` is None when there was no answer; `failure` is the reason."""
 
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)

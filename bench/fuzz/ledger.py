@@ -17,7 +17,7 @@ _MAX_ROUTE = 70
 
 @dataclass(frozen=True)
 class Exchange:
-    """One exchange in time, by the wall clock, so that a stall can be laid at its door."""
+    """One exchange in time, by the wall clock, so that a stall can be attributed to it."""
 
     group: str
     case: int
@@ -41,7 +41,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Fault:
-    """What must not happen, and where it did. By its request id the product's log may tell why."""
+    """A finding that fails the campaign; its request id leads to the cause in the product's log."""
 
     what: str
     example: str

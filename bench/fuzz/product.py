@@ -13,30 +13,41 @@ import httpx
 
 from bench.fuzz.campaign import JSON, Campaign, path, post
 from bench.fuzz.exchange import Request, ask
-from tests.stack import ROOT, Sevenfold, make_settings, sevenfold, until_ready
+from bench.http_load import HttpClient
+from bench.ports import free_ports
+from bench.processes import BIN, REPOSITORY, Child, until
 
+_CONFIG = """
+[agents.simulator]
+kind = "simulator"
+
+[agents.rejecting]
+kind = "python"
+target = "bench.agents:rejecting"
+circuit = {enabled = false}
+"""
 _SIGNED_WITH = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLwSw"
-# What waits for a retry is tried again after a minute at the latest. A lane asks as often whether those inside live:
-# several may stand in it whose subscription was removed.
+# A retry waits a minute at most, and an ordering semaphore checks its holders as often; several holders may belong to
+# subscriptions that were removed.
 _SETTLES_WITHIN = 200.0
 
 
 @dataclass(frozen=True)
 class Product:
-    """The running processes."""
+    """A running `sevenfold dev`."""
 
-    process: Sevenfold
+    process: Child
     port: int
 
     def memory(self) -> str:
-        """What the process weighs now, and weighed at most (Linux)."""
-        status = Path(f"/proc/{self.process.process.pid}/status").read_text(encoding="ascii")
+        """Resident memory of the process, now and at its peak (Linux)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         sizes = dict(line.split(":", 1) for line in status.splitlines() if line.startswith(("VmRSS", "VmHWM")))
         now, most = (int(sizes[name].split()[0]) // 1024 for name in ("VmRSS", "VmHWM"))
         return f"{now} MB, {most} MB at most"
 
     def causes(self) -> dict[str, str]:
-        """What was raised, and where in the product, by request id: as its log tells it."""
+        """The exceptions in the product's log, with their place in the code, by request id."""
         found: dict[str, str] = {}
         for line in self.process.log.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
@@ -51,7 +62,7 @@ class Product:
 def _cause(traceback: str) -> str:
     """The exception that was raised in the end, and the innermost frame that is the product's own."""
     raised = re.findall(r"^([\w.]+(?:Error|Exception|Failure|Exit)\b.*)$", traceback, re.MULTILINE)
-    frames = re.findall(rf'File "{re.escape(str(ROOT))}/(?!\.venv)([^"]+)", line (\d+), in (\w+)', traceback)
+    frames = re.findall(rf'File "{re.escape(str(REPOSITORY))}/(?!\.venv)([^"]+)", line (\d+), in (\w+)', traceback)
     where = "{}:{} {}".format(*frames[-1]) if frames else "outside of the product"
     last = raised[-1] if raised else traceback.strip().splitlines()[-1]
     return f"{where}: {re.sub(r'[0-9]{3,}', 'N', last)[:150]}"
@@ -60,10 +71,29 @@ def _cause(traceback: str) -> str:
 @asynccontextmanager
 async def running(directory: Path, more_config: str) -> AsyncIterator[Product]:
     """`sevenfold dev` on free ports, with the scripted agents."""
-    settings = make_settings(directory, more_config=more_config)
-    with sevenfold("dev", settings) as process:
-        await until_ready(settings.port, process=process)
-        yield Product(process, settings.port)
+    port, temporal_port, ui_port = free_ports(3)
+    config = directory / "sevenfold.toml"
+    config.write_text(f"{_CONFIG}\n{more_config}", encoding="utf-8")
+    environment = {
+        "SEVENFOLD_PORT": str(port),
+        "SEVENFOLD_TEMPORAL_PORT": str(temporal_port),
+        "SEVENFOLD_TEMPORAL_UI_PORT": str(ui_port),
+        "SEVENFOLD_DATA_DIR": str(directory / "data"),
+        "SEVENFOLD_CONFIG": str(config),
+        "SEVENFOLD_GRACE_SECONDS": "2",
+        "SEVENFOLD_ALLOW_LOOPBACK_URLS": "true",
+        "SEVENFOLD_WEBHOOK_SCHEDULE": "0,0.2,0.4",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    log = directory / "product.log"
+    child = Child([BIN / "sevenfold", "dev"], log=log, environment=environment, cwd=directory)
+    http = HttpClient(port)
+    try:
+        await until(lambda: http.get("/health/ready"), 90, "sevenfold dev", child)
+        yield Product(child, port)
+    finally:
+        await http.close()
+        await child.stop()
 
 
 async def known_objects(port: int, receiver_port: int) -> dict[str, str]:
@@ -77,7 +107,7 @@ async def known_objects(port: int, receiver_port: int) -> dict[str, str]:
 
         terms = {"filter": {"exact": {"type": "fuzz.known"}}, "task": "enrich_customer", "maxAttempts": 1}
         await made("/subscriptions", name="fuzz-known", agent="builtin", publishes="fuzz.found", **terms)
-        await made("/subscriptions", name="fuzz-failing", agent="hopeless", **terms)
+        await made("/subscriptions", name="fuzz-failing", agent="rejecting", **terms)
         await asyncio.sleep(1)
         webhook = {"webhookUrl": f"http://127.0.0.1:{receiver_port}/", "webhookSecret": _SIGNED_WITH}
         event = {"specversion": "1.0", "id": "known", "source": "/fuzz", "type": "fuzz.known", "data": {"id": "1"}}
@@ -104,7 +134,7 @@ async def known_objects(port: int, receiver_port: int) -> dict[str, str]:
 
 async def complaints(product: Product, campaign: Campaign) -> list[str]:
     """What is not well after the campaign."""
-    found = [] if product.process.process.poll() is None else ["the process has ended"]
+    found = [] if product.process.is_running else ["the process has ended"]
     readings = [
         Request("GET", path(name))
         for name in ("subscriptions", "events", "events/stream", "runs", "dead-letters", "stats", "agents")

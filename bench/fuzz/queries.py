@@ -1,4 +1,4 @@
-"""Addresses: query parameters, cursors, and ids of real objects given to doors that are for others."""
+"""Addresses: query parameters, cursors, and ids of real objects at endpoints of other kinds."""
 
 import base64
 import hashlib
@@ -78,7 +78,7 @@ _CONDITIONS = {
 
 
 async def run(case: Case) -> None:
-    """One list, one real object at a door that may be another's, or one of many unusual addresses."""
+    """One list, one real object at any endpoint, or one of many unusual addresses."""
     roll = case.random.random()
     if roll < 0.5:
         request = _list(case.random)

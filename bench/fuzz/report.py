@@ -1,4 +1,4 @@
-"""What a campaign says in the end."""
+"""The report of a campaign."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ def _by_group(ledger: Ledger, probes: Probes) -> dict[str, list[float]]:
 
 def findings(ledger: Ledger, probes: Probes, causes: Mapping[str, str]) -> list[str]:
     """Faults with examples, then stalls with the largest request that was under way, then remarks. `causes`: what the
-    product's log says, by request id.
+    product's log has, by request id.
     """
     found: dict[str, list[Fault]] = defaultdict(list)
     for fault in ledger.faults:

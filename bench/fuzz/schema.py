@@ -58,7 +58,7 @@ def _note(case: Case, note: dict[str, Any]) -> None:
         failure=note["failure"],
     )
     request = Request(note["method"], note["target"].encode(), (), note["sent"].encode())
-    case.note(request, answer, started_at=note["begun"])
+    case.note(request, answer, started_at=note["started_at"])
 
 
 def _main(port: int, seed: int, cases: int, seconds: float) -> None:
@@ -114,7 +114,7 @@ def _exchanged(case: Any, base: str) -> dict[str, Any]:
     query = f"?{case.query}"[:300] if case.query else ""
     return {
         **note,
-        "begun": started_at,
+        "started_at": started_at,
         "seconds": time.time() - started_at,
         "method": case.method.upper(),
         "target": f"{target}{query}",

@@ -1,4 +1,4 @@
-"""A server on loopback that says what it is scripted to: the agents' server, and the receiver of webhooks."""
+"""A scripted server on loopback: the agents' server and the receiver of webhooks."""
 
 import asyncio
 import re
@@ -11,7 +11,7 @@ Script = Sequence[tuple[float, bytes]]
 _CASE = re.compile(rb"agents-\d+")
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 _TAKEN: Script = ((0.0, b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),)
-# Deliveries are answered by turns: most are taken, some are told something odd.
+# Deliveries are answered in turn: most are accepted, some get something odd.
 _RECEIVER: tuple[Script, ...] = (
     _TAKEN,
     _TAKEN,

@@ -43,7 +43,7 @@ async def run(case: Case) -> None:
 
 
 async def _converse(case: Case, url: str, messages: list[str | bytes], answer: Answer) -> None:
-    """Says all, reads to the end; the close code becomes a status, an `error` line the body."""
+    """Sends everything, reads to the end; the close code becomes a status, an `error` line the body."""
     async with websockets.connect(url, max_size=None, open_timeout=HANG_SECONDS, close_timeout=5) as socket:
         for message in messages:
             await socket.send(message)

@@ -1,9 +1,9 @@
 """A peer: FastAPI + Celery + Redis, as their own guides put them together.
 
-`POST /run` enqueues a task that answers at once, waits for its result and returns it. Run the door with
+`POST /run` enqueues a task that answers at once, waits for its result and returns it. Run the API with
 `uvicorn bench.peers.celery_app:app` and the worker with `celery -A bench.peers.celery_app:celery worker`.
 Redis keeps its default persistence (a snapshot now and then) and Celery acknowledges a task before running it:
-both lose work in a crash, which a durable workflow does not. The benchmark compares speed and says so.
+both lose work in a crash, which a durable workflow does not. The benchmark compares speed only.
 """
 
 import os
@@ -40,5 +40,5 @@ def run(body: Query) -> dict[str, Any]:
 
 @app.get("/ready")
 def ready() -> dict[str, str]:
-    """Answer once a worker took a task: a door without a worker is not ready."""
+    """Answer once a worker took a task: an API without a worker is not ready."""
     return {"response": answer.delay("ready").get(timeout=30)}

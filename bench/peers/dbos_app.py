@@ -22,7 +22,7 @@ DBOS(config=config)
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Launch DBOS with the door and destroy it with the door."""
+    """Launch and destroy DBOS with the API."""
     DBOS.launch()
     yield
     DBOS.destroy()
@@ -57,5 +57,5 @@ def run(body: Query) -> dict[str, str]:
 
 @app.get("/ready")
 def ready() -> dict[str, str]:
-    """Answer once the door serves."""
+    """Answer once the API serves."""
     return {"response": "ok"}

@@ -28,7 +28,7 @@ class Ask(BaseModel):
 
 @app.post("/api/agent/stream")
 async def stream(body: Ask) -> StreamingResponse:
-    """Ask the agent, and pass on what it says."""
+    """Call the agent and forward its chunks."""
     return StreamingResponse(_events(body), media_type="text/event-stream")
 
 
@@ -44,5 +44,5 @@ async def _events(body: Ask) -> AsyncIterator[str]:
 
 @app.get("/ready")
 async def ready() -> dict[str, str]:
-    """Answer once the door serves."""
+    """Answer once the API serves."""
     return {"response": "ok"}

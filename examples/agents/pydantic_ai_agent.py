@@ -12,7 +12,7 @@ class Answer(BaseModel):
     """What the model has to fill in."""
 
     category: str = Field(description="billing, technical or other")
-    response: str = Field(description="What the customer is told.")
+    response: str = Field(description="The answer to the customer.")
     urgent: bool = False
 
 

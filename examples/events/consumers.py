@@ -1,4 +1,4 @@
-"""Systems that react to events. Each does its one thing, and says what it did; to be replaced by calls to yours.
+"""Systems that react to events. Each does one thing and returns what it did; replace them with calls to yours.
 
 A reaction may be asked for twice, as after a crash: `request.run_id` is the same then, and an action that is known
 under it is not taken again.
@@ -36,7 +36,7 @@ def block_transaction(request: AgentRequest) -> str:
 def notify_team(request: AgentRequest) -> str:
     """Somebody has a look."""
     _act(request, "team", {"transactionId": request.data.get("transactionId"), "score": request.data.get("score")})
-    return "The team is told."
+    return "The team is notified."
 
 
 def log_for_review(request: AgentRequest) -> str:

@@ -8,12 +8,12 @@ const LONGEST_PAUSE = 5000;
 const PASSING = [429, 502, 503, 504];
 
 /**
- * Asks, and tells what is answered while it is.
+ * Sends a request and calls back with the answer as it arrives.
  *
- * `url` is that of `/api/agent/stream`, `body` is `{query, agent?, params?}`. The functions that are told:
+ * `url` is that of `/api/agent/stream`, `body` is `{query, agent?, params?}`. Callbacks:
  * - `onOpen({location})`: connected, for the first time or again; a POST to `${location}/cancel` stops the run.
  * - `onChunk({chunk, index})`: the next piece of the answer; each comes once, in order.
- * - `onReset({attempt, index})`: the agent begins anew; all chunks before are void.
+ * - `onReset({attempt, index})`: a new attempt starts; discard all chunks so far.
  * - `onProgress({progress, note})`: in percent.
  * - `onCut({title, pause})`: the connection is gone; the next attempt comes in `pause` milliseconds.
  * - `onDone({status, usage?, …})`: the end, `completed` or `cancelled`.
@@ -21,12 +21,12 @@ const PASSING = [429, 502, 503, 504];
  *
  * `signal` (an AbortSignal) ends the reading without a word; the run goes on. A connection that is silent for
  * `silence` seconds counts as cut; after `patience` seconds in which the server could not be reached, `onError` is
- * told so.
+ * notified.
  *
  * The promise is fulfilled when it is over, either way. It is rejected with what your functions throw.
  */
 export async function readStream(url, body, options = {}) {
-  const told = {
+  const callbacks = {
     open: options.onOpen,
     chunk: options.onChunk,
     reset: options.onReset,
@@ -36,7 +36,7 @@ export async function readStream(url, body, options = {}) {
     error: options.onError,
   };
   for await (const { kind, data } of events(new URL(url, globalThis.location?.href), body, options)) {
-    told[kind]?.(data);
+    callbacks[kind]?.(data);
     if (kind === "done" || kind === "error" || options.signal?.aborted) return;
   }
 }
@@ -176,7 +176,7 @@ async function problemOf(response) {
   return problem;
 }
 
-/** Milliseconds; 0 if nothing is said, or nothing that can be read. */
+/** Milliseconds; 0 if the header is missing or unreadable. */
 function retryAfter(response) {
   const value = response.headers.get("Retry-After") ?? "";
   return /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now() || 0;

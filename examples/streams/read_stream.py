@@ -29,7 +29,7 @@ PASSING = frozenset({429, 502, 503, 504})
 
 @dataclass(frozen=True)
 class Event:
-    """`kind` is chunk, reset, progress or done, `data` what the wire says of it, `id` the cursor if it has one."""
+    """`kind` is chunk, reset, progress or done, `data` its JSON, `id` the cursor if it has one."""
 
     kind: str
     data: dict[str, Any]
@@ -58,7 +58,7 @@ class StreamReader:
 
     `client` has the server's address as its `base_url`; `body` is `{"query": …, "agent"?: …, "params"?: …}`. A
     connection that is silent for `silence` seconds counts as cut; after `patience` seconds in which the server could
-    not be reached it gives up. `location` is where the stream can be read again, as soon as the server has told it.
+    not be reached it gives up. `location` is where the stream can be read again, as soon as the server has sent it.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class StreamReader:
         self._lost_at: float | None = None
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """What is said, in order, each chunk once, `done` last; a `reset` voids everything before it.
+        """The events in order, each chunk once, `done` last; a `reset` discards everything before it.
 
         Raises StreamFailedError: a request that is refused, a run that failed, a server that stays away.
         """
@@ -95,7 +95,7 @@ class StreamReader:
     async def cancel(self) -> None:
         """Stops the run; `events` then ends with a `done` whose status is `cancelled`. Raises httpx.HTTPError."""
         if self.location is None:
-            raise ValueError("The server has not told yet where the stream is.")
+            raise ValueError("The server has not sent the stream's address yet.")
         (await self._client.post(f"{self.location}/cancel")).raise_for_status()
 
     async def _connection(self) -> AsyncGenerator[Event, None]:
@@ -195,7 +195,7 @@ async def _check(answer: httpx.Response) -> None:
 
 
 def _retry_after(answer: httpx.Response) -> float:
-    """Seconds; 0 if nothing is said, or nothing that can be read."""
+    """Seconds; 0 if the header is missing or unreadable."""
     value = answer.headers.get("Retry-After", "")
     if value.isdecimal():
         return float(value)
@@ -227,7 +227,7 @@ async def _print(reader: StreamReader) -> None:
                 sys.stdout.write(event.data["chunk"])
                 sys.stdout.flush()
             elif event.kind == "reset":
-                sys.stderr.write("\n(the agent begins anew)\n")
+                sys.stderr.write("\n(a new attempt starts)\n")
             elif event.kind == "done":
                 sys.stderr.write(f"\n({event.data['status']})\n")
 

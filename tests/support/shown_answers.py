@@ -14,7 +14,7 @@ _EXACT = ("status", "type", "pattern", "total", "kind", "chosen", "done")
 
 
 def expects_error(shown: list[Block]) -> set[int]:
-    """The HTTP errors that the page says come."""
+    """The HTTP errors that the page shows."""
     statuses: set[int] = set()
     for block in shown:
         statuses |= {int(status) for status in re.findall(r"^HTTP/1\.1 ([45]\d\d)", block.text, re.MULTILINE)}

@@ -16,7 +16,7 @@ async def look_up(question: str) -> str:
 
 @workflow.defn
 class Research:
-    """Takes Sevenfold's request, returns `{response, data}`, and tells its progress to whoever started it."""
+    """Takes Sevenfold's request, returns `{response, data}`, and signals its progress to its parent."""
 
     @workflow.run
     async def run(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""A user's workflow that Sevenfold runs as an agent."""
+
+import asyncio
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+# What became of them, by run id: they share the tests' process.
+CLEANED_UP: set[str] = set()
+
+
+@workflow.defn(sandboxed=False)
+class Child:
+    """Behaves as `params.do` requests."""
+
+    @workflow.run
+    async def run(self, request: dict[str, Any]) -> Any:
+        do = request["params"].get("do")
+        match do:
+            case "text":
+                return "plain"
+            case "echo":
+                return {"response": "seen", "data": request}
+            case "nonsense":
+                return [1, 2]
+            case "refuse":
+                raise ApplicationError("Not this one.", type="AgentRejected")
+            case "fail for good":
+                raise ApplicationError("Broken.", type="Own", non_retryable=True)
+            case "fail twice" if request["attempt"] <= 2:
+                raise ApplicationError("internal-host:9 is away", type="Own")
+            case "fail":
+                raise ApplicationError("internal-host:9 is away", type="Own")
+            case "wait":
+                return await self._wait(request)
+        return {"response": f"attempt {request['attempt']}", "confidence": 0.5}
+
+    async def _wait(self, request: dict[str, Any]) -> dict[str, Any]:
+        parent = workflow.info().parent
+        assert parent is not None
+        handle = workflow.get_external_workflow_handle(parent.workflow_id)
+        await handle.signal("progress", {"percent": 40, "note": "half of it"})
+        try:
+            await workflow.sleep(float(request["params"].get("seconds", 60)))
+        except asyncio.CancelledError:
+            CLEANED_UP.add(request["runId"])
+            raise
+        return {"response": "waited"}

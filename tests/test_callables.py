@@ -1,0 +1,85 @@
+"""Callables as agents."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from sevenfold.adapters.agents.callables import as_agent
+from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
+from sevenfold.contracts.verdicts import AgentRejected
+
+REQUEST = AgentRequest(run_id="qry_x", task="query", query="hello")
+
+
+async def events(target: object) -> list[AgentEvent]:
+    context = AgentContext(deadline=datetime.now(UTC) + timedelta(seconds=60))
+    return [event async for event in as_agent(target).run(REQUEST, context)]
+
+
+async def test_callable_may_return_text_reply_or_object() -> None:
+    assert await events(lambda request: request.query) == [Reply(response="hello")]
+    assert await events(lambda request: Reply(response="r", confidence=0.1)) == [Reply(response="r", confidence=0.1)]
+    assert await events(lambda request: {"score": 1}) == [Reply(data={"score": 1})]
+    assert await events(lambda request: {"response": "r", "confidence": 1, "more": [2]}) == [
+        Reply(response="r", confidence=1, data={"more": [2]})
+    ]
+
+
+@pytest.mark.parametrize("answer", [None, 7, {"response": 7}, {"response": "r", "confidence": 2}, {1: 2}, object()])
+async def test_other_return_values_of_a_callable_are_rejected(answer: Any) -> None:
+    with pytest.raises(AgentRejected):
+        await events(lambda request: answer)
+
+
+async def test_coroutines_generators_objects_and_classes_are_callables() -> None:
+    async def coroutine(request: AgentRequest) -> str:
+        return "coroutine"
+
+    async def with_context(request: AgentRequest, context: AgentContext) -> str:
+        return f"{context.remaining_seconds() > 30}"
+
+    async def stream(request: AgentRequest) -> AsyncIterator[Any]:
+        yield "a"
+        yield Delta(text="b")
+        yield Progress(percent=50)
+        yield Reply(response="ab")
+
+    class Called:
+        async def __call__(self, request: AgentRequest) -> str:
+            return "called"
+
+    class Whole:
+        async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+            yield Reply(response="whole")
+
+    assert await events(coroutine) == [Reply(response="coroutine")]
+    assert await events(with_context) == [Reply(response="True")]
+    assert await events(stream) == [Delta(text="a"), Delta(text="b"), Progress(percent=50), Reply(response="ab")]
+    assert await events(Called()) == [Reply(response="called")]
+    assert await events(Whole()) == await events(Whole) == [Reply(response="whole")]
+
+
+@pytest.mark.parametrize("target", [7, "text", None, lambda: 1, lambda a, b, c: 1, lambda *, keyword: 1])
+def test_target_that_is_not_callable_as_an_agent_raises_type_error(target: object) -> None:
+    with pytest.raises(TypeError):
+        as_agent(target)
+
+
+async def test_plain_functions_run_concurrently_in_threads() -> None:
+    meeting = threading.Barrier(5)
+
+    def meet(request: AgentRequest) -> str:
+        meeting.wait(30)  # passes only when five of them run at once
+        return threading.current_thread().name
+
+    agent = as_agent(meet)
+    context = AgentContext(deadline=datetime.now(UTC))
+
+    async def one() -> str:
+        return [event async for event in agent.run(REQUEST, context)][-1].response  # type: ignore[union-attr]
+
+    assert len(set(await asyncio.gather(*(one() for _ in range(5))))) == 5
