@@ -7,7 +7,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 
 from sevenfold.adapters.payloads.stores import ExpiringPayloads
-from sevenfold.contracts.upkeep import CleanupResult
+from sevenfold.contracts.payload_cleanup import CleanupResult
 
 # A payload is stored when its run starts, and the retention counts from the run's end: a day at most for the run,
 # and another for clocks, pauses and late retries.

@@ -158,7 +158,7 @@ def test_the_forms_of_a_document(value, expected):
         ({"text": "a", "titel": "b"}, ("titel",), "Extra inputs"),
         ({"text": 5}, ("text",), "valid string"),
         ({"url": "ftp://a.b/c"}, ("url",), "begins with http:// or https://"),
-        ({"url": "https://a.b/c d"}, ("url",), "nothing around it"),
+        ({"url": "https://a.b/c d"}, ("url",), "one URL"),
         ({"url": "http://[::1"}, ("url",), "begins with"),
         ({"base64": ""}, ("base64",), "is empty"),
         ({"base64": "aGk"}, ("base64",), "is not base64: incorrect padding"),

@@ -137,7 +137,7 @@ async def test_a_job_is_given_up_when_more_items_fail_than_may(stack: Stack) -> 
     job = await until_ended(stack, job_id)
     assert job["status"] == "failed"
     assert job["error"]["code"] == "TooManyFailures"
-    assert "maxFailures is 5" in job["error"]["detail"]
+    assert "maxFailures=5" in job["error"]["detail"]
     assert CALLS[job_id] < 20
     job = await until_ended(stack, await start(stack, agent="item", data={"items": ["bad", "bad"]}, maxFailures=0))
     assert job["status"] == "failed"

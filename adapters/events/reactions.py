@@ -89,9 +89,12 @@ def _build_input(event_id: str, event: CloudEvent, spec: ReactionSpec, *, publis
         request_context=RequestContext(traceparent=event.attribute("traceparent") or ""),
         webhook=spec.webhook,
         publish_interaction=publish_interaction,
-        event=event,
         event_id=event_id,
-        spec=spec,
+        subscription=spec.subscription,
+        publishes=spec.publishes,
+        publish_when=spec.publish_when,
+        max_attempts=spec.max_attempts,
+        semaphores=spec.semaphores,
     )
 
 
