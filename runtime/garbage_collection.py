@@ -1,12 +1,12 @@
-"""Python's garbage collector, set for a process that serves."""
+"""Tunes Python's garbage collector for a server process."""
 
 import gc
 
 
 def freeze_gc() -> None:
-    """Called once everything is loaded, which then stays and is not searched for garbage any more.
+    """Freezes the loaded modules after start-up, so that collections skip them.
 
-    A full collection over all modules took up to 200 ms under load, in which nobody's chunk went out
+    A full collection over all modules took up to 200 ms under load, during which no chunk was sent
     (docs/decisions/garbage-collection.md, "Pauses").
     """
     gc.collect()

@@ -165,7 +165,7 @@ async def test_a_broker_that_is_away_at_the_start_and_a_wrong_configuration(tmp_
     settings.config.write_text("")
     code, output = ended(settings, **env)
     assert code == 2
-    assert "There is no broker in" in output
+    assert "No broker is configured in" in output
 
 
 def ended(settings: Settings, **env: str) -> tuple[int, str]:
