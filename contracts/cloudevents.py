@@ -182,7 +182,7 @@ def event_from_json(raw: object) -> CloudEvent:
         detail = f"its attributes exceed {MAX_ATTRIBUTE_BYTES:,} bytes of JSON; send the rest as data"
         raise InvalidEventError([("", detail)])
     if size > MAX_EVENT_BYTES:
-        raise InvalidEventError([("", f"it has {size:,} bytes of JSON; the limit is {MAX_EVENT_BYTES:,}")])
+        raise InvalidEventError([("", f"it has {size:,} bytes of JSON; the limit is {MAX_EVENT_BYTES:,} bytes")])
     return event
 
 

@@ -58,7 +58,7 @@ def test_retry_after_in_both_forms(status: int, header: str, seconds: float | No
 @pytest.mark.parametrize(
     ("outcome", "code", "detail"),
     [
-        (httpx.ConnectError("x"), UNAVAILABLE, "could not be connected to"),
+        (httpx.ConnectError("x"), UNAVAILABLE, "connection to the agent failed"),
         (httpx.ConnectTimeout("x"), UNAVAILABLE, "in time"),
         (httpx.PoolTimeout("x"), UNAVAILABLE, "in time"),
         (httpx.ReadTimeout("x"), UNAVAILABLE, "silent"),

@@ -174,7 +174,7 @@ async def test_poison_is_a_dead_letter_and_the_next_one_flows(ways: Ways, way: s
             reasons = [letter["reason"] for letter in letters if letter["via"] == way]
             await asyncio.sleep(0.2)
     reasons_text = " | ".join(reasons)
-    assert "is no JSON" in reasons_text
+    assert "is not JSON" in reasons_text
     assert "id: Field required" in reasons_text
     assert "does not match its content type" in reasons_text
     assert "bytes" in reasons_text or "must be a string" in reasons_text

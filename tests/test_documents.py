@@ -164,7 +164,7 @@ def test_the_forms_of_a_document(value, expected):
         ({"base64": "aGk"}, ("base64",), "is not base64: incorrect padding"),
         ({"base64": "a-_="}, ("base64",), "is not base64"),
         ({"base64": "é"}, ("base64",), "is not base64"),
-        ({"base64": "AAAA" * 6_666_667}, ("base64",), "more than 20 MB"),
+        ({"base64": "AAAA" * 6_666_667}, ("base64",), "larger than 20 MB"),
     ],
 )
 def test_mistakes_are_told_where_they_are(value, place, message):
