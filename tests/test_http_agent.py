@@ -191,7 +191,7 @@ async def test_a_drip_is_listened_to_and_ends_by_cancellation(server: Receiver) 
 async def test_nobody_listens_there() -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))  # bound, and never listening
-        with pytest.raises(AgentUnavailable, match="connected"):
+        with pytest.raises(AgentUnavailable, match="connection"):
             await ask(Receiver(sock.getsockname()[1]))
 
 

@@ -65,7 +65,7 @@ def to_agent_error(
             return AgentUnavailable("The agent's answer cannot be read: its compression is damaged.")
         case httpx.LocalProtocolError():
             return AgentRejected("The request cannot be encoded as HTTP.")
-    return AgentUnavailable("The agent closed the connection.")
+    return AgentUnavailable("The connection to the agent broke off.")
 
 
 def error_for_status(status: int, explanation: str = "", retry_after: float | None = None) -> AgentError:

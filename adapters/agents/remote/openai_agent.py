@@ -202,7 +202,7 @@ class _Completion:
         try:
             value = parse_value(text)
         except BadAnswerError:
-            raise AgentUnavailable("The model's answer is not the requested JSON.") from None
+            raise AgentUnavailable("The model's answer is not the JSON that json_schema requires.") from None
         return value if isinstance(value, dict) else {"value": value}
 
 
