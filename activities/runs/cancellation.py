@@ -1,4 +1,4 @@
-"""Tells why an activity is cancelled: a requested cancellation ends the run, anything else is retried."""
+"""Distinguishes cancellations of an activity: a requested cancellation ends the run, any other one is retried."""
 
 import asyncio
 

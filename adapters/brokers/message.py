@@ -33,7 +33,7 @@ class UnknownBrokerError(Exception):
 
 
 class UnpublishableError(Exception):
-    """The broker will never accept this event. The message says why."""
+    """The broker will never accept this event. The message states the reason."""
 
 
 MessageHandler = Callable[[Message], Awaitable[None]]

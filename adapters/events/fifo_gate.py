@@ -1,4 +1,4 @@
-"""FIFO gate: runs work in the order of enqueueing, however long each takes to prepare."""
+"""FIFO gate: runs work in the order of enqueueing, however long its preparation takes."""
 
 import asyncio
 from collections.abc import Iterable

@@ -30,7 +30,7 @@ _DIGEST = re.compile(r"/d/sha256/[0-9a-f]{64}$")
 
 
 class BucketError(Exception):
-    """The bucket is missing, unreachable or not accessible. The message says which."""
+    """The bucket is missing, unreachable or not accessible. The message states the reason."""
 
 
 class _RenewingClient(S3StorageDriverClient):

@@ -56,8 +56,8 @@ class _CachedState:
 
     `state` is None for a closed circuit. Invariants: `read_at` is the monotonic time of the read or of this process's
     own later transition, so a refresh that started earlier does not overwrite it; `window` counts calls only while
-    the circuit is closed; at most one `refresh` runs; whoever holds `probe_lock` is the only call of this process
-    that asks for the probe.
+    the circuit is closed; at most one `refresh` runs; only the holder of `probe_lock` requests the probe for this
+    process.
     """
 
     window: FailureWindow

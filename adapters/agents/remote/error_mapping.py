@@ -11,7 +11,7 @@ from sevenfold.contracts.verdicts import AgentError, AgentRateLimited, AgentReje
 
 
 class BadAnswerError(Exception):
-    """The answer cannot be parsed; `reason` is a clause that says why."""
+    """The answer cannot be parsed; `reason` is a clause with the cause."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
