@@ -52,8 +52,8 @@ def as_agent_error(error: BaseException) -> AgentError:
 
 def _sanitize(error: AgentError) -> AgentError:
     """Returns the error with fields of the right types: agents may pass any value or override `__init__`."""
-    verdict = error.code if isinstance(error.code, ErrorCode) else ErrorCode.AGENT_FAILED
-    kind = next((one for one in AgentError.__subclasses__() if one.code is verdict), AgentFailed)
+    code = error.code if isinstance(error.code, ErrorCode) else ErrorCode.AGENT_FAILED
+    kind = next((one for one in AgentError.__subclasses__() if one.code is code), AgentFailed)
     detail, pointer = getattr(error, "detail", None), getattr(error, "pointer", None)
     return kind(
         _to_encodable(detail if isinstance(detail, str) else _text(error))[:_MAX_DETAIL],

@@ -1,7 +1,7 @@
 """Signs webhooks and verifies them, in two forms that every delivery has.
 
-`webhook-signature` is that of Standard Webhooks: it covers the id and the time too, so that nobody can send a
-delivery again later or under another id. `X-Webhook-Signature` is the form that GitHub made common: it covers the
+`webhook-signature` is that of Standard Webhooks: it covers the id and the time too, so a delivery
+cannot be replayed later or under another id. `X-Webhook-Signature` is the form that GitHub made common: it covers the
 body alone, for receivers that know no other.
 """
 

@@ -29,8 +29,8 @@ def _read_application_error(error: ApplicationError) -> RunError:
     for detail in error.details:
         # Failure details carry no type, so they are decoded to a plain dict.
         return RunError.model_validate(detail)
-    verdict = error.type if error.type in list(ErrorCode) else ErrorCode.INTERNAL
-    return RunError(code=ErrorCode(verdict), detail=error.message)
+    code = error.type if error.type in list(ErrorCode) else ErrorCode.INTERNAL
+    return RunError(code=ErrorCode(code), detail=error.message)
 
 
 def _deadline_error(timeout: float, last: BaseException | None) -> RunError:

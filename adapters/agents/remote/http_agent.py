@@ -1,12 +1,12 @@
-"""The kind `http`: an agent behind an HTTP address of its own.
+"""The kind `http`: an agent behind its own URL.
 
 It gets `{runId, attempt, task, query, context, data, params, metadata}` and answers with JSON, `{response,
 confidence?, data?, usage?}`, or with a stream, server-sent events or JSON lines, of these:
 
     {"text": "…"}                    a piece of the response; {"chunk": "…"} is the same
-    {"percent": 45, "note": "…"}     how far it is
-    {"response": "…", …}             the whole answer, the last; {"done": true} if it is what was streamed
-    {"error": {"status": 503, "detail": "…"}}   it failed; the status says as in HTTP whether to try again
+    {"percent": 45, "note": "…"}     progress
+    {"response": "…", …}             the complete answer, last; {"done": true} if the streamed text is the answer
+    {"error": {"status": 503, "detail": "…"}}   a failure; its HTTP status decides whether it is retried
 """
 
 from collections.abc import AsyncIterator
