@@ -131,8 +131,8 @@ async def test_what_comes_after_the_reply_is_not_waited_for(server: Receiver) ->
 FAILURES: list[tuple[str, Answer, type[AgentError], str]] = [
     ("500", 500, AgentUnavailable, "500"),
     ("503 with a pause", reply_script({}, 503, ("Retry-After", "3")), AgentUnavailable, "503"),
-    ("429", 429, AgentRateLimited, "fewer"),
-    ("429 with a pause", reply_script({}, 429, ("Retry-After", "3")), AgentRateLimited, "fewer"),
+    ("429", 429, AgentRateLimited, "too many requests"),
+    ("429 with a pause", reply_script({}, 429, ("Retry-After", "3")), AgentRateLimited, "too many requests"),
     (
         "422",
         reply_script({"detail": [{"loc": ["body", "size"], "msg": "Field required"}]}, 422),
@@ -151,10 +151,15 @@ FAILURES: list[tuple[str, Answer, type[AgentError], str]] = [
     ("a garbled frame", streams(*events("{oops")), AgentUnavailable, "not JSON"),
     ("a frame of a list", streams(*events([1])), AgentUnavailable, "object"),
     ("a bad percent", streams(*events({"percent": 120})), AgentUnavailable, "percent"),
-    ("silent at once", hangs, AgentUnavailable, "silent"),
-    ("silent in the middle", streams(*events({"text": "a"}), hangs=20), AgentUnavailable, "silent"),
+    ("silent at once", hangs, AgentUnavailable, "sent nothing"),
+    ("silent in the middle", streams(*events({"text": "a"}), hangs=20), AgentUnavailable, "sent nothing"),
     ("told, to try again", streams(*events({"error": {"status": 503}})), AgentUnavailable, "503"),
-    ("told, to wait", streams(*events({"error": {"status": 429, "retryAfter": 3}})), AgentRateLimited, "fewer"),
+    (
+        "told, to wait",
+        streams(*events({"error": {"status": 429, "retryAfter": 3}})),
+        AgentRateLimited,
+        "too many requests",
+    ),
     ("told, for good", streams(*events({"error": {"status": 422, "detail": "bad"}})), AgentRejected, "bad"),
     ("told as text", streams(*events({"error": "boom"})), AgentUnavailable, "500"),
 ]
@@ -165,7 +170,7 @@ FAILURES: list[tuple[str, Answer, type[AgentError], str]] = [
 )
 async def test_failures(server: Receiver, answer: Answer, error: type[AgentError], detail: str) -> None:
     with pytest.raises(error) as raised:
-        await ask(server, answer, silence=0.5 if "silent" in detail else 5.0)
+        await ask(server, answer, silence=0.5 if "nothing" in detail else 5.0)
     assert type(raised.value) is error
     assert detail in raised.value.detail
 

@@ -25,14 +25,16 @@ class CircuitBreaker:
     @workflow.init
     def __init__(self, state: OpenCircuit) -> None:
         self._state = state
-        self._closed = False
+        self._is_closed = False
         self._change_count = 0
 
     @workflow.run
     async def run(self, state: OpenCircuit) -> None:
         """Waits for transitions until the circuit closes, or for 24 h without a transition."""
         self._publish_state()
-        await run_entity_loop(lambda: self._closed, lambda: self._change_count, _IDLE_TIMEOUT, self._continue_as_new)
+        await run_entity_loop(
+            lambda: self._is_closed, lambda: self._change_count, _IDLE_TIMEOUT, self._continue_as_new
+        )
 
     def _continue_as_new(self) -> NoReturn:
         workflow.continue_as_new(self._state, memo={CIRCUIT_MEMO: self._state})
@@ -52,7 +54,7 @@ class CircuitBreaker:
         now, state = workflow.now(), self._state
         too_early = now < state.probe_after
         other = state.probe_id != probe_id and state.is_being_probed(now)
-        if too_early or other or self._closed:
+        if too_early or other or self._is_closed:
             raise ApplicationError("The circuit admits no probe now.", type="ProbeDenied")
 
     @workflow.signal(name="probe_failed", description="The probe failed: the circuit opens for longer.")
@@ -74,7 +76,7 @@ class CircuitBreaker:
     @workflow.signal(name="close", description="Closes the circuit: calls reach the agent again.")
     def close(self) -> None:
         """Sent when a probe succeeded; also by hand, when you know that the agent has recovered."""
-        self._closed = True
+        self._is_closed = True
 
     def _publish_state(self) -> None:
         self._change_count += 1

@@ -18,7 +18,7 @@ class StreamSegment:
     @workflow.init
     def __init__(self, segment: StreamSegmentInput) -> None:
         self._stream = StreamBuffer()
-        self._finished = False
+        self._is_finished = False
 
     @workflow.run
     async def run(self, segment: StreamSegmentInput) -> None:
@@ -27,7 +27,7 @@ class StreamSegment:
         # The writer cancels the segment if the server accepts no more signals.
         with suppress(TimeoutError, asyncio.CancelledError):
             await workflow.wait_condition(
-                lambda: self._finished, timeout=max(0.001, (segment.expires_at - workflow.now()).total_seconds())
+                lambda: self._is_finished, timeout=max(0.001, (segment.expires_at - workflow.now()).total_seconds())
             )
         truncating.cancel()
         self._stream.close()
@@ -36,4 +36,4 @@ class StreamSegment:
     @workflow.signal(name="finish", description="The stream is complete.")
     def finish(self) -> None:
         """Sent by the writer after the last batch."""
-        self._finished = True
+        self._is_finished = True

@@ -52,12 +52,15 @@ RPC_TIMEOUT = timedelta(seconds=5)
 
 @dataclass
 class _CachedState:
-    """The cached state of one agent's circuit.
+    """The cached state of one agent's circuit; `state` is None for a closed circuit.
 
-    `state` is None for a closed circuit. Invariants: `read_at` is the monotonic time of the read or of this process's
-    own later transition, so a refresh that started earlier does not overwrite it; `window` counts calls only while
-    the circuit is closed; at most one `refresh` runs; only the holder of `probe_lock` requests the probe for this
-    process.
+    Invariants:
+
+    - `read_at` is the monotonic time of the read, or of this process's own later transition. A refresh that started
+      earlier does not overwrite it.
+    - `window` counts failures only while the circuit is closed, and is cleared when it opens or closes.
+    - At most one `refresh` runs.
+    - Only the holder of `probe_lock` requests the probe for this process.
     """
 
     window: FailureWindow

@@ -42,10 +42,15 @@ _SMOOTHING = 0.2
 class QuotaLease:
     """One process's lease of one agent's limits.
 
-    Invariants: `_in_use` calls hold slots; no new call starts unless `_in_use < _slots`, `_tokens >= 1` and the lease
-    has not expired; `_slots >= _in_use` after every renewal, so calls in flight keep their slots; `_target_slots <
-    _slots` means that other processes wait, and each released slot is given up; waiters are served in order,
-    alternating between items and other calls; at most one `_renewal` runs, and it runs while the lease is used.
+    Invariants:
+
+    - `_in_use` calls hold slots.
+    - A call starts only if the lease has not expired, `_in_use < _slots` (with a limit of concurrency) and
+      `_tokens >= 1` (with a limit of the rate).
+    - After every renewal `_slots >= _in_use`: calls in flight keep their slots.
+    - `_target_slots < _slots` means that other processes wait: each released slot is given up.
+    - Waiters are served in order of arrival, alternating between items of jobs and other calls.
+    - At most one `_renewal` runs, and it runs while the lease is used.
     """
 
     def __init__(self, process_id: str, limits: Limits, request_lease: RequestLease) -> None:
