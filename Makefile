@@ -1,4 +1,4 @@
-# Every target sets up what it needs: Python >= 3.11, make and a package index are enough.
+# Every target installs what it needs; it requires Python >= 3.11, make and a package index.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev
 
-# The stamps are renewed when a lock or the package's own metadata changes.
+# A changed lock or changed package metadata renews the stamps.
 $(VENV)/.runtime: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sevenfold needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 " )'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,11 +25,11 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 run: setup
 	@$(BIN)/sevenfold dev
 
-# Walks through all seven patterns against a fresh stack; `sevenfold demo --url …` against a running one.
+# Runs all seven patterns against a fresh stack; `sevenfold demo --url …` against a running one.
 demo: setup
 	@$(BIN)/sevenfold demo
 
-# What the tests start that is not on the package index; without apt-get they skip what they cannot start.
+# Servers that the tests start and that are not on the package index; tests skip those that are missing.
 system-packages:
 	@sh tests/system_packages.sh redis-server chromium nats-server rabbitmq-server
 
@@ -43,18 +43,18 @@ lint: setup-dev
 	$(BIN)/lint-imports
 	$(BIN)/hadolint docker/Dockerfile
 
-# `bench` brings its own peers (Celery, DBOS) in an environment of their own.
+# `bench` installs the systems that it compares with (Celery, DBOS) in a separate environment.
 bench: setup-dev
 	$(BIN)/python -m bench
 
-# Faults under load, and hostile inputs: real processes, 20 and 10 minutes at most; docs/reliability.md has the figures.
+# Fault injection under load, and fuzzing: real processes, at most 20 and 10 minutes; figures in docs/reliability.md.
 faults: setup-dev
 	$(BIN)/python -m bench.faults --report faults.md
 
 fuzz: setup-dev
 	$(BIN)/python -m bench.fuzz
 
-# Written without a package index's address, for every platform and Python that we support.
+# The locks contain no index URL and cover every supported platform and Python version.
 lock: setup-dev
 	$(BIN)/python -m pip install --quiet uv
 	$(COMPILE) --extra embedded --extra build pyproject.toml -o requirements.lock

@@ -1,4 +1,4 @@
-"""The composition root of a process that is connected to brokers: `sevenfold connect`."""
+"""The composition root of a process with broker connections: `sevenfold connect`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -13,7 +13,7 @@ from sevenfold.adapters.brokers.message import UnknownBrokerError
 from sevenfold.contracts.events import PublishToBrokerInput, broker_task_queue
 from sevenfold.runtime.brokers import broker_connections
 from sevenfold.runtime.config_file import load_config
-from sevenfold.runtime.garbage import freeze_gc
+from sevenfold.runtime.garbage_collection import freeze_gc
 from sevenfold.runtime.services import Services, open_services
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.startup import StartupError
@@ -22,24 +22,24 @@ log = structlog.get_logger(__name__)
 
 
 class _BrokerRouter:
-    """Publishes by the connection that a route names."""
+    """Publishes through the broker connection that a route names."""
 
     def __init__(self, connections: Mapping[str, BrokerConnection]) -> None:
         self._connections = connections
 
     async def publish(self, publish_input: PublishToBrokerInput) -> None:
-        """Raises UnknownBrokerError for one of another process's configuration: that one may have better luck."""
+        """Raises UnknownBrokerError for a broker that this process does not have; another process may have it."""
         connection = self._connections.get(publish_input.route.broker)
         if connection is None:
             raise UnknownBrokerError(
-                f"No broker {publish_input.route.broker} is configured in the process that took this."
+                f"Broker {publish_input.route.broker} is not configured in the process that took this activity."
             )
         await connection.publish(publish_input.event, publish_input.route.to)
 
 
 @asynccontextmanager
 async def running_connector(services: Services) -> AsyncIterator[None]:
-    """Connections that consume and publish while the block runs; nothing where no broker is configured."""
+    """Broker connections that consume and publish while the block runs; does nothing without brokers."""
     connections = {one.name: one for one in broker_connections(services.config, services.event_ingest)}
     if not connections:
         yield
@@ -61,10 +61,10 @@ async def running_connector(services: Services) -> AsyncIterator[None]:
 
 
 async def run_connector(settings: Settings) -> None:
-    """Runs until it is cancelled."""
+    """Runs the broker connections until it is cancelled. Raises StartupError."""
     config = load_config(settings.config)
     if not config.brokers:
-        raise StartupError(f"There is no broker in {settings.config}: add a section such as [brokers.main].")
+        raise StartupError(f"No broker is configured in {settings.config}: add a section such as [brokers.main].")
     async with open_services(settings, config) as services, running_connector(services):
         freeze_gc()
         log.info("connector runs", brokers=sorted(config.brokers))

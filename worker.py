@@ -1,4 +1,4 @@
-"""The composition root of a worker process; also `python worker.py`."""
+"""The composition root of a worker process: `sevenfold worker` or `python worker.py`."""
 
 import asyncio
 import os
@@ -36,7 +36,7 @@ from sevenfold.contracts.runs import batch_task_queue, stream_task_queue
 from sevenfold.contracts.webhooks import webhook_task_queue
 from sevenfold.runtime.command import run
 from sevenfold.runtime.config_file import load_config
-from sevenfold.runtime.garbage import freeze_gc
+from sevenfold.runtime.garbage_collection import freeze_gc
 from sevenfold.runtime.schedules import ensure_daily
 from sevenfold.runtime.secret_key import load_sealer
 from sevenfold.runtime.services import Services, open_services
@@ -70,7 +70,7 @@ EVENT_WORKFLOWS = [EventDriven, EventReaction, OrderingSemaphore, RejectedEvent,
 CONTROL_WORKFLOWS = [CircuitBreaker, AgentLimits]
 WORKFLOWS = [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS, *DELIVERY_WORKFLOWS, *EVENT_WORKFLOWS, *CONTROL_WORKFLOWS]
 
-# Deliveries wait for hours: replaying the few steps of one costs less than keeping all of them in memory.
+# Deliveries wait for hours: replaying the few steps of one costs less than caching all of them.
 _CACHED_DELIVERIES = 100
 _MAX_CONCURRENT_DELIVERIES = 100
 _CACHED_CONTROLS = 100
@@ -79,11 +79,11 @@ Activities = list[Callable[..., Any]]
 
 
 def load_agent_registry(settings: Settings, config: SevenfoldConfig) -> AgentRegistry:
-    """The agents of the configuration; modules are looked for beside the configuration file."""
+    """Loads the configured agents; their modules are searched beside the configuration file. Raises StartupError."""
     try:
         return load_agents(config.direct_agents, settings.config.parent, os.environ)
     except AgentLoadError as error:
-        raise StartupError(f"Agents that cannot be loaded (see {settings.config}):\n{error}") from None
+        raise StartupError(f"These agents of {settings.config} cannot be loaded:\n{error}") from None
 
 
 @asynccontextmanager
@@ -92,7 +92,7 @@ async def running_worker(
     agents: AgentRegistry,
     hubs: StreamHubs,
 ) -> AsyncIterator[None]:
-    """Workers that poll while the block runs, and drain for `settings.grace_period` at its end."""
+    """Workers that poll while the block runs and drain for up to `settings.grace_period` at its end."""
     client, settings, config = services.client, services.settings, services.config
     admission = build_admission_control(client, settings.task_queue, config.direct_agents, services.circuit_breakers)
     calls = AgentCalls(
@@ -150,8 +150,8 @@ async def running_worker(
                 dispatch.signal_workflow,
                 publication.publish_events,
             ]
-            # Long work has a queue, and so slots, of its own: it never stands before what somebody waits for. So have
-            # events, of which there may be a flood, and deliveries: receivers that hang hold up each other at most.
+            # Long work has its own task queue and slots, so that it does not delay interactive runs. So have events,
+            # which may arrive in floods, and deliveries, so that slow receivers delay only each other.
             async with (
                 contain_tasks(),
                 _worker(client, settings, settings.task_queue, [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS], activities),
@@ -177,14 +177,14 @@ def _worker(
         workflows=workflows,
         activities=activities,
         max_cached_workflows=settings.max_cached_workflows,
-        # An opened call holds a workflow task for its first moments, so there must be as many of those. With a single
-        # slot the polls for new runs and for cached ones would take turns.
+        # An inline call holds a workflow task slot, so there are as many slots as calls. With a single slot the polls
+        # for new runs and for cached runs would alternate.
         max_concurrent_workflow_tasks=max(2, settings.max_concurrent_calls),
         max_concurrent_local_activities=settings.max_concurrent_calls,
         max_concurrent_activities=settings.max_concurrent_calls,
-        # A cancellation that was not pushed is found at the next heartbeat.
+        # A cancellation that was not pushed arrives with the next heartbeat.
         max_heartbeat_throttle_interval=timedelta(seconds=1),
-        # How long a dead worker's cached runs wait for it before any other may take them.
+        # How long a dead worker's cached runs wait before another worker may take them.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=5),
         graceful_shutdown_timeout=settings.grace_period,
     )
@@ -204,7 +204,7 @@ def _delivery_worker(client: Client, settings: Settings, activities: Activities)
 
 
 def _control_worker(client: Client, settings: Settings) -> Worker:
-    """For what runs wait for: it takes little, and must not wait behind them."""
+    """Polls the queue of circuit breakers and limits, separately from the runs that wait for them."""
     return Worker(
         client,
         task_queue=control_task_queue(settings.task_queue),
@@ -216,7 +216,7 @@ def _control_worker(client: Client, settings: Settings) -> Worker:
 
 
 async def run_worker(settings: Settings) -> None:
-    """Runs until it is cancelled."""
+    """Runs a worker until it is cancelled. Raises StartupError."""
     config = load_config(settings.config)
     agents = load_agent_registry(settings, config)
     async with (

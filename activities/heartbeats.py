@@ -1,4 +1,4 @@
-"""Heartbeats of activities that wait for somebody else."""
+"""Periodic heartbeats for activities that await a remote system."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ _INTERVAL_SECONDS = 2.0
 
 @asynccontextmanager
 async def heartbeat_periodically() -> AsyncIterator[None]:
-    """Tells Temporal every 2 s that this worker lives, while the block runs."""
+    """Sends a heartbeat every 2 s while the block runs."""
 
     async def beat() -> None:
         while True:

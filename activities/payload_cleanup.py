@@ -1,4 +1,4 @@
-"""Removes stored payloads that no run can need any more."""
+"""Removes stored payloads that no run needs any more."""
 
 from datetime import timedelta
 
@@ -7,22 +7,24 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 
 from sevenfold.adapters.payloads.stores import ExpiringPayloads
-from sevenfold.contracts.upkeep import CleanupResult
+from sevenfold.contracts.payload_cleanup import CleanupResult
 
-# A payload is stored when its run starts, and the retention counts from the run's end: a day at most for the run,
-# and another for clocks, pauses and late retries.
+# A payload is stored when its run starts, but the retention counts from the run's end: one day at most for the run,
+# and one for clock differences, pauses and late retries.
 _BEYOND_RETENTION = timedelta(days=2)
 
 
 class PayloadCleaner:
-    """Holds the worker's client, which knows its stores."""
+    """Removes expired payloads from the stores of the worker's client."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     @activity.defn(name="remove_expired_payloads")
     async def remove_expired_payloads(self) -> CleanupResult:
-        """Asks the namespace for its retention, so that no setting can disagree with it."""
+        """Removes payloads older than the namespace's retention plus two days. The retention is read from the
+        namespace, so that no setting can contradict it.
+        """
         namespace = await self._client.workflow_service.describe_namespace(
             DescribeNamespaceRequest(namespace=self._client.namespace)
         )

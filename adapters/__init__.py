@@ -1,5 +1,4 @@
-"""Adapters: what plugs into the outside world, one folder per kind of peer.
+"""Adapters: clients of external systems, one folder per kind of system.
 
-They know the types in `contracts/` and the libraries of their peers, and nothing of HTTP routes, workflows or
-settings.
+They know the types in `contracts/` and the libraries of their systems, but no HTTP routes, workflows or settings.
 """

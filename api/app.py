@@ -33,7 +33,7 @@ from sevenfold.api.runs.poll_cache import PollCache
 from sevenfold.api.streams import websocket as stream_websocket
 from sevenfold.api.webhooks import router as webhooks
 from sevenfold.runtime.config_file import load_config
-from sevenfold.runtime.garbage import freeze_gc
+from sevenfold.runtime.garbage_collection import freeze_gc
 from sevenfold.runtime.ports import bind
 from sevenfold.runtime.secret_key import load_sealer
 from sevenfold.runtime.services import Services, open_services

@@ -1,4 +1,4 @@
-"""The agent: one streaming-first interface that serves all seven patterns."""
+"""The agent interface: one streaming interface that serves all seven patterns."""
 
 import threading
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ Confidence = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class AgentRequest(Payload):
-    """What an agent is asked. `attempt` starts at 1 and rises with every retry of the same run."""
+    """The input of an agent. `attempt` starts at 1 and increases with every retry of the same run."""
 
     run_id: str
     attempt: int = 1
@@ -30,34 +30,34 @@ class AgentRequest(Payload):
 
 
 class WorkflowTarget(Payload):
-    """An agent that is a workflow: its type, and the task queue that its workers poll."""
+    """An agent of the kind `workflow`: its workflow type, and the task queue that its workers poll."""
 
     workflow: str
     task_queue: str
 
 
 class Usage(Payload):
-    """Tokens, as the model's provider counted them."""
+    """Token counts as reported by the model's provider."""
 
     input_tokens: int = 0
     output_tokens: int = 0
 
 
 class Delta(Payload):
-    """A piece of the response's text, in order."""
+    """The next piece of the response's text."""
 
     text: str
 
 
 class Progress(Payload):
-    """How far the work is: percent from 0 to 100, and a short note for a person."""
+    """Progress of the call: percent from 0 to 100, and a short note for people."""
 
     percent: Percent
     note: str = ""
 
 
 class Reply(Payload):
-    """The whole answer; the last event of a call. `response` is text, `data` whatever is structured."""
+    """The complete answer; the last event of a call. `response` is text, `data` structured output."""
 
     response: str = ""
     confidence: Confidence | None = None
@@ -70,11 +70,11 @@ AgentEvent = Delta | Progress | Reply
 
 @dataclass(frozen=True)
 class AgentContext:
-    """What surrounds a call.
+    """The context of one call.
 
-    `deadline` is the moment (UTC) after which nobody waits for the answer. An async agent learns of a
-    cancellation by `asyncio.CancelledError`; one that runs in a thread cannot, and should look at `cancelled`
-    between its steps. `request_id` and `traceparent` (W3C) are those of the request that began the run, or empty.
+    `deadline` is the run's deadline (UTC); later answers are discarded. A cancellation raises
+    `asyncio.CancelledError` in an async agent; an agent in a thread should check `cancelled` between its steps.
+    `request_id` and `traceparent` (W3C) are those of the request that started the run, or empty.
     """
 
     deadline: datetime
@@ -83,25 +83,25 @@ class AgentContext:
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def remaining_seconds(self) -> float:
-        """Seconds until the deadline, never below 0."""
+        """Seconds until the deadline, at least 0."""
         return max(0.0, (self.deadline - datetime.now(UTC)).total_seconds())
 
 
 class RequestContext(Payload):
-    """The request that began a run: its id, and its `traceparent` (W3C)."""
+    """The HTTP request that started a run: its id, and its `traceparent` (W3C)."""
 
     request_id: str = ""
     traceparent: str = ""
 
     def agent_context(self, deadline: datetime) -> AgentContext:
-        """What surrounds a call for that run."""
+        """Returns the context of a call for this request."""
         return AgentContext(deadline, request_id=self.request_id, traceparent=self.traceparent)
 
 
 class Agent(Protocol):
-    """Anything that answers a request by events, a `Reply` being the last.
+    """Answers a request by a sequence of events that ends with a `Reply`.
 
-    Raises one of `sevenfold.contracts.verdicts`; any other exception becomes `AgentFailed`.
+    Raises one of the errors of `sevenfold.contracts.verdicts`; any other exception becomes `AgentFailed`.
     """
 
     def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]: ...

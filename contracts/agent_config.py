@@ -17,14 +17,14 @@ def _parse_rate(value: object) -> object:
     return int(found[1]) / _UNIT_SECONDS[found[2]]
 
 
-# Calls a second.
+# In calls per second.
 Rate = Annotated[float, BeforeValidator(_parse_rate)]
 
 
 class CircuitConfig(ConfigSection):
-    """When an agent counts as down: of the calls of the last `window_seconds` seconds, `minimum_calls` or more, a
-    share of `failure_rate` has failed. It is then left alone for `open_seconds` seconds, and up to `max_open_seconds`
-    if it stays down.
+    """Circuit breaker of an agent. It opens when the share of failed calls reaches `failure_rate`, among at least
+    `minimum_calls` calls of the last `window_seconds` seconds. It stays open for `open_seconds` seconds; each failed
+    probe doubles that, up to `max_open_seconds`.
     """
 
     enabled: bool = True
@@ -42,24 +42,24 @@ class CircuitConfig(ConfigSection):
 
 
 class _AgentBase(ConfigSection):
-    # Seconds until real durations are measured.
+    # Estimated duration in seconds, used until durations are measured.
     duration_estimate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
-    # Seconds up to which `/hybrid` waits for an answer.
+    # How many seconds `/hybrid` waits for an answer.
     hybrid_threshold: float = Field(default=5.0, gt=0, le=60, allow_inf_nan=False)
 
-    # Tasks for which the agent takes a job's whole list in one call, instead of an item at a time.
+    # Tasks for which the agent takes a job's whole list in one call, instead of one item per call.
     batch_tasks: frozenset[str] = frozenset()
 
     def takes_batches(self, task: str) -> bool:
-        """Whether it takes a job's list whole."""
+        """Whether the agent takes a job's whole list in one call."""
         return task in self.batch_tasks
 
 
 class _DirectAgentBase(_AgentBase):
-    """An agent that our workers call, and so can leave alone."""
+    """An agent that our workers call, so that a circuit breaker and limits apply."""
 
-    # Calls at once, and calls in a time ("100/s", "30/m", "1000/h"), over all workers together.
+    # Concurrent calls, and calls per time ("100/s", "30/m", "1000/h"), across all workers.
     max_concurrency: int | None = Field(default=None, ge=1, le=100_000)
     rate: Rate | None = None
 
@@ -67,7 +67,7 @@ class _DirectAgentBase(_AgentBase):
 
 
 class PythonAgentConfig(_DirectAgentBase):
-    """A callable or an agent object of yours: `target = "package.module:attribute"`."""
+    """Your own callable or agent object: `target = "package.module:attribute"`."""
 
     kind: Literal["python"]
     target: str
@@ -82,7 +82,7 @@ class PythonAgentConfig(_DirectAgentBase):
 
 
 class BuiltinAgentConfig(_DirectAgentBase):
-    """The agent that ships: offline, deterministic, modest."""
+    """The agent that comes with Sevenfold: offline and deterministic, not a language model."""
 
     kind: Literal["builtin"]
     duration_estimate: float | None = Field(default=0.1, gt=0, allow_inf_nan=False)
@@ -90,8 +90,8 @@ class BuiltinAgentConfig(_DirectAgentBase):
 
 
 class SimulatorAgentConfig(_DirectAgentBase):
-    """The agent for trying patterns, load and faults. It fails when a request says so, which tells nothing of the
-    next one: it has no circuit unless one is wanted.
+    """The agent for trying patterns, load and faults. It fails on request, so a failure does not predict the next
+    call: its circuit breaker is off by default.
     """
 
     kind: Literal["simulator"]
@@ -103,8 +103,8 @@ HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s]*$", max_length
 
 
 class _RemoteAgentBase(_DirectAgentBase):
-    """An agent behind HTTP. `api_key_env` names the variable that holds its bearer token; `idle_timeout_seconds` is
-    how many seconds its server may say nothing before the attempt counts as failed.
+    """An agent behind HTTP. `api_key_env` names the variable that holds its bearer token. An attempt fails if the
+    server sends nothing for `idle_timeout_seconds` seconds.
     """
 
     api_key_env: VariableName | None = None
@@ -112,16 +112,16 @@ class _RemoteAgentBase(_DirectAgentBase):
 
 
 class HttpAgentConfig(_RemoteAgentBase):
-    """A service of yours: gets the request as JSON, answers with JSON, server-sent events or JSON lines."""
+    """Your own HTTP service: gets the request as JSON, answers with JSON, server-sent events or JSON lines."""
 
     kind: Literal["http"]
     url: HttpUrl
 
 
 class OpenAIAgentConfig(_RemoteAgentBase):
-    """A model behind any server that has OpenAI's `/chat/completions` under `base_url`.
+    """A model behind any server with OpenAI's `/chat/completions` under `base_url`.
 
-    `json_schema`: its answers are JSON of that schema; `options` go along with each request (`temperature`, …).
+    With `json_schema` the answers are JSON of that schema. `options` (`temperature`, …) are sent with each request.
     """
 
     kind: Literal["openai"]
@@ -133,8 +133,8 @@ class OpenAIAgentConfig(_RemoteAgentBase):
 
 
 class WorkflowAgentConfig(_AgentBase):
-    """A Temporal workflow type, in any language, whose workers poll `task_queue`. It takes a job's list whole: it is
-    a workflow, and spreads work by itself. Its limits are those of its workers; while those are away it waits.
+    """A Temporal workflow type of any language whose workers poll `task_queue`. It takes a job's whole list, because
+    it can fan out itself. Its workers enforce its limits; while no worker polls, the call waits.
     """
 
     kind: Literal["workflow"]
@@ -142,7 +142,7 @@ class WorkflowAgentConfig(_AgentBase):
     task_queue: str = Field(min_length=1, max_length=200)
 
     def takes_batches(self, task: str) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
 

@@ -1,4 +1,4 @@
-"""What pattern 4 is asked, and what its workflow takes."""
+"""Pattern 4: the request and the workflow input."""
 
 from typing import Any
 
@@ -22,18 +22,18 @@ class AnalyzeRequest(StartOptions):
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     document: Document
-    task: TaskName = Field(default="analyze_document", description="What the agent shall do with it.")
+    task: TaskName = Field(default="analyze_document", description="What the agent does with the document.")
     webhook_url: WebhookUrl
     webhook_secret: WebhookSecret
 
 
 class ReadDocumentInput(Payload):
-    """A document that an agent is to be asked about."""
+    """The document to read."""
 
     document: Document
 
 
 class AnalysisInput(RunInput):
-    """The one object that `WebhookCallback` takes. The agent gets the document's text as `data.document`."""
+    """Input of `WebhookCallback`. The agent gets the document's text as `data.document`."""
 
     document: Document

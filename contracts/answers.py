@@ -1,4 +1,4 @@
-"""How a run ended, as clients see it: in answers, and in what is posted to their webhooks."""
+"""A run's outcome as clients get it: in responses, and in the body of webhooks."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ _ID_FIELDS = {
 
 
 class Answer(Payload):
-    """What an agent answered, as clients see it."""
+    """An agent's answer as clients get it."""
 
     response: str
     confidence: Confidence | None
@@ -29,7 +29,7 @@ class Answer(Payload):
 
     @classmethod
     def from_result(cls, result: RunResult) -> "Answer":
-        """The wire's form of a run's result."""
+        """Converts a run's result."""
         reply = result.reply
         return cls(
             response=reply.response,
@@ -41,17 +41,17 @@ class Answer(Payload):
 
     @property
     def job_result(self) -> JsonObject:
-        """What a job shows as its result: what the agent structured, else what it said."""
+        """A job's result: the agent's `data`, or its response and confidence if it has none."""
         return self.data if self.data is not None else {"response": self.response, "confidence": self.confidence}
 
 
 def processing_time(seconds: float) -> str:
-    """`"2.3s"`; below a second in milliseconds' detail: `"0.017s"`."""
+    """Formats a duration: `"2.3s"`; below a second with milliseconds: `"0.017s"`."""
     return f"{seconds:.1f}s" if seconds >= 1 else f"{seconds:.3f}s"
 
 
 def webhook_body(run_id: str, outcome: RunOutcome) -> dict[str, Any]:
-    """What is posted when a run has ended: `{taskId, status, result}`, or `error` in place of `result`."""
+    """Returns the webhook body of a run's outcome: `{taskId, status, result}`, or `error` instead of `result`."""
     pattern = next(one for one, prefix in ID_PREFIXES.items() if run_id.startswith(f"{prefix}_"))
     body: dict[str, Any] = {_ID_FIELDS[pattern]: run_id, "status": outcome.status}
     if outcome.result is not None:

@@ -7,16 +7,16 @@ from sevenfold.contracts.payload import Payload
 
 
 class AgentCall(Payload):
-    """One call to a named agent. `prior_attempts` counts those made before this activity was scheduled,
-    `max_attempts` is how many may be made in all, `is_streamed` tells that somebody waits for what the agent says
-    while it works.
+    """One call of a named agent. `prior_attempts` counts the attempts before this activity was scheduled,
+    `max_attempts` limits all attempts (None: no limit), `is_streamed` states that readers wait for the stream.
 
-    `started_inline`: it is under way in some worker. Where it is not found, that attempt is lost.
+    `started_inline`: a worker has started the call inline. If the activity does not find that call, the attempt is
+    lost and counts.
 
-    `generation`: how often its run was begun. What is said of a later life has ids and indexes of its own.
+    `generation`: 1, plus 1 for each redrive of the run. Streams of a later generation have their own indexes.
 
-    `waits_for_capacity`: where the agent may not be called now, since it fails or has as many calls as it may, the
-    call is made later; else it fails.
+    `waits_for_capacity`: if the circuit is open or the limits are used up, the call is retried later; otherwise it
+    fails.
     """
 
     agent: str
@@ -32,10 +32,8 @@ class AgentCall(Payload):
 
 
 class CallHeartbeat(Payload):
-    """What the activity `call_agent` heartbeats: how far the agent is, and whether it has ever been `agent_called`.
-
-    `skipped_attempts` are those of Temporal's attempts that are none of the agent's: it was refused a call, or
-    paused.
+    """Heartbeat details of `call_agent`: the progress, and whether the agent was ever called. `skipped_attempts`
+    counts Temporal's attempts that did not call the agent: admission was refused, or the activity was paused.
     """
 
     progress: Progress | None = None
@@ -52,8 +50,8 @@ class AgentOutcome(Payload):
 
 
 class InlineStart(Payload):
-    """What came of a call's first moments: the outcome, or None when it goes on as an activity of its own.
-    `is_running`: it is under way, and waits to be taken over.
+    """Result of starting a call inline: the outcome, or None when the call continues as an activity. `is_running`:
+    the call is running and parked for adoption.
     """
 
     outcome: AgentOutcome | None = None
@@ -61,13 +59,13 @@ class InlineStart(Payload):
 
 
 class PublishStreamInput(Payload):
-    """The run whose agent somebody wants to hear."""
+    """The run whose stream is followed."""
 
     run_id: str
 
 
 class CancelRequest(Payload):
-    """The run whose cancellation was asked for by signal."""
+    """The run whose cancellation was requested by signal."""
 
     workflow_id: str
     workflow_run_id: str

@@ -1,4 +1,4 @@
-"""The objects that pass between a job's workflow and the activity that works on a chunk of its items."""
+"""The objects that pass between a job's workflow and the activity that processes a chunk of its items."""
 
 from datetime import datetime
 
@@ -12,14 +12,15 @@ CHUNK_ID_PREFIX = "chunk-"
 
 
 def chunk_id(offset: int) -> str:
-    """The activity id of the chunk that begins at this index: by it results are found in the history."""
+    """Returns the activity id of the chunk that starts at `offset`. The API finds results in the history by it."""
     return f"{CHUNK_ID_PREFIX}{offset}"
 
 
 class ChunkInput(Payload):
-    """Items of a job, the first of which has the index `offset`.
+    """Items of a job; the first one has the index `offset`.
 
-    `concurrency` is this chunk's share. When more than `max_failures` items have failed here, no more are begun.
+    `concurrency` is this chunk's share. After more than `max_failures` failures in this chunk, no further item
+    starts.
     """
 
     agent: str
@@ -34,8 +35,8 @@ class ChunkInput(Payload):
 
 
 class ChunkSummary(Payload):
-    """How a chunk ended, as far as the workflow needs to know. `was_cancelled`: by a cancellation, with what was
-    done.
+    """A chunk's outcome without the results, which is all that the workflow needs. `was_cancelled`: a cancellation
+    stopped the chunk, and the results so far are kept.
     """
 
     counts: ItemCounts
@@ -43,6 +44,6 @@ class ChunkSummary(Payload):
 
 
 class ChunkOutcome(ChunkSummary):
-    """The same with the results, in index order."""
+    """A chunk's outcome with the results in index order."""
 
     results: list[ItemResult]

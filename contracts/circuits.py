@@ -1,29 +1,29 @@
-"""The circuit of an agent: open while its server is known to be down, shared by all processes."""
+"""State of an agent's circuit breaker while it is not closed; all processes share it."""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sevenfold.contracts.payload import Payload, Seconds
 
-# The memo of an CircuitBreaker that holds its OpenCircuit.
+# The memo of CircuitBreaker that holds its OpenCircuit.
 CIRCUIT_MEMO = "state"
 
 
-PROBE_TIMEOUT_SECONDS = 60.0  # seconds
+PROBE_TIMEOUT_SECONDS = 60.0
 
 
 def circuit_workflow_id(agent: str) -> str:
-    """The workflow id of an agent's circuit."""
+    """Returns the workflow id of an agent's circuit breaker."""
     return f"circuit:{agent}"
 
 
 def control_task_queue(task_queue: str) -> str:
-    """The task queue of circuits and limits: no flood of runs may hold them up."""
+    """The task queue of circuit breakers and limits, separate so that a flood of runs does not delay them."""
     return f"{task_queue}-control"
 
 
 class BreakerState(StrEnum):
-    """`open`: nobody calls the agent. `half-open`: one call is made, to see how it is."""
+    """`open`: calls are refused. `half-open`: one call is admitted as a probe."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -31,16 +31,17 @@ class BreakerState(StrEnum):
 
 
 class BreakerTimings(Payload):
-    """How long an agent that is down is left alone at first, and at most."""
+    """How long a circuit stays open at first, and at most, in seconds."""
 
     open_seconds: Seconds
     max_open_seconds: Seconds
 
 
 class OpenCircuit(Payload):
-    """A circuit that is not closed, as its workflow takes and shows it. `probe_after` is when it may be probed,
-    `consecutive_openings` how often it was opened in a row, `probe_id` names the call that probes, since
-    `probe_started_at`.
+    """A circuit that is not closed: input and memo of its workflow.
+
+    `probe_after`: when it may be probed. `consecutive_openings`: openings since it was last closed. `probe_id`: the
+    call that probes, since `probe_started_at`.
     """
 
     timings: BreakerTimings
@@ -52,11 +53,11 @@ class OpenCircuit(Payload):
 
     @classmethod
     def first_opening(cls, timings: BreakerTimings, now: datetime) -> "OpenCircuit":
-        """For the first time."""
+        """Returns the state after the first opening."""
         return cls(timings=timings, opened_at=now, probe_after=now + timedelta(seconds=timings.open_seconds))
 
     def reopened(self, now: datetime) -> "OpenCircuit":
-        """For twice as long as before."""
+        """Returns the state after a failed probe: open for twice as long as before, at most `max_open_seconds`."""
         pause = min(
             self.timings.max_open_seconds, self.timings.open_seconds * 2.0 ** min(self.consecutive_openings, 30)
         )
@@ -68,12 +69,12 @@ class OpenCircuit(Payload):
         )
 
     def state_at(self, now: datetime) -> BreakerState:
-        """Where it stands."""
+        """Returns `open` before `probe_after`, then `half-open`."""
         return BreakerState.OPEN if now < self.probe_after else BreakerState.HALF_OPEN
 
     def is_being_probed(self, now: datetime) -> bool:
-        """Whether a probe is under way. It is a call like any other and may take long; after a minute another one is
-        made.
+        """Whether a probe is in flight. A probe may take long like any call; after `PROBE_TIMEOUT_SECONDS` another
+        one is admitted.
         """
         return (
             self.probe_started_at is not None

@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 (https://github.com/cloudevents/spec), read strictly: what lacks an id is refused."""
+"""CloudEvents 1.0 (https://github.com/cloudevents/spec), parsed strictly: an event without an id is refused."""
 
 import base64
 import binascii
@@ -15,10 +15,10 @@ from sevenfold.contracts.strict_json import JsonLimitError, check_value, parse_j
 
 SPEC_VERSION = "1.0"
 
-# Of an event as JSON, in bytes. The specification has 64 kB travel everywhere.
+# Size limit of an event as JSON, in bytes. The specification requires 64 kB to be accepted everywhere.
 MAX_EVENT_BYTES = 1_000_000
 
-# Of its attributes: they stand in lists and in the memos of what it causes.
+# Size limit of its attributes: lists and memos hold them.
 MAX_ATTRIBUTE_BYTES = 16_000
 
 _DATA_FIELDS = ("data", "data_base64")
@@ -34,12 +34,12 @@ _JSON_TYPE = re.compile(r"[^/;\s]+/(?:[^/;\s]+\+)?json\s*(?:;.*)?", re.IGNORECAS
 
 def _check_text(text: object) -> object:
     if isinstance(text, str) and _CONTROL.search(text):
-        raise ValueError("must not hold control characters")
+        raise ValueError("must not contain control characters")
     return text
 
 
 def _check_timestamp(text: object) -> object:
-    """RFC 3339, kept as it was written: a `datetime` has no nanoseconds."""
+    """Checks RFC 3339 and keeps the text, because a `datetime` has no nanoseconds."""
     if isinstance(text, datetime):
         text = text.isoformat()
     found = _RFC3339.fullmatch(text) if isinstance(text, str) else None
@@ -59,7 +59,7 @@ def _check_uri_reference(text: object) -> object:
         try:
             urlsplit(text)
         except ValueError as error:
-            raise ValueError(f"is no URI: {error}") from None
+            raise ValueError(f"is not a URI: {error}") from None
     return text
 
 
@@ -69,9 +69,9 @@ _Uri = Annotated[_String, BeforeValidator(_check_uri_reference), Field(min_lengt
 
 
 class CloudEvent(BaseModel):
-    """One event. Extension attributes stand beside the others, as in the JSON format.
+    """One event. Extension attributes are top-level fields, as in the JSON format.
 
-    `data` is what JSON or text holds, `data_base64` anything else; never both.
+    `data` holds JSON or text, `data_base64` anything else; never both.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -104,11 +104,11 @@ class CloudEvent(BaseModel):
 
     @property
     def extensions(self) -> dict[str, Any]:
-        """The attributes that the specification's core does not name."""
+        """The attributes beyond the specification's core attributes."""
         return self.model_extra or {}
 
     def attribute(self, name: str) -> str | None:
-        """A context attribute as the specification writes it; None where there is none."""
+        """Returns a context attribute in its string form; None if it is absent."""
         if name in ("data", "data_base64"):
             return None
         value = self.extensions.get(name) if name not in _CORE_ATTRIBUTES else getattr(self, name)
@@ -117,23 +117,24 @@ class CloudEvent(BaseModel):
         return str(value).lower() if isinstance(value, bool) else str(value)
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON format: attributes that are absent do not stand there as null."""
+        """Returns the JSON format, without absent attributes."""
         fields = self.model_dump(mode="json", exclude_none=True)
-        # `"data": null` and no data are the same to us
+        # `"data": null` is equivalent to no data.
         return {name: value for name, value in fields.items() if value is not None}
 
     def content_hash(self) -> str:
-        """What the event says, whatever it travelled by: equal marks are copies, others under one id a conflict.
+        """Hash of the event's content, independent of the transport. Equal hashes under one id are duplicates,
+        different hashes a conflict.
 
-        Transports turn numbers among extension attributes into text and may add attributes of their own; to JSON 1
-        and 1.0 are the same number.
+        Transports convert numbers in extension attributes to text and may add attributes, so extensions are left out.
+        1 and 1.0 are the same JSON number, so both hash alike.
         """
         content = [self.type, self.subject, _normalize_numbers(self.data), self.data_base64]
         return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def _normalize_numbers(value: JsonValue) -> JsonValue:
-    """The value with whole numbers as integers, however they were written."""
+    """Converts whole-valued floats to integers, recursively."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if isinstance(value, list):
@@ -145,7 +146,7 @@ def _normalize_numbers(value: JsonValue) -> JsonValue:
 
 def _check_extension(name: str, value: object) -> None:
     if not _EXTENSION_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no attribute: names are of lower-case letters and digits")
+        raise ValueError(f"{name!r} is not an attribute name: use lower-case letters and digits")
     match value:
         case bool() | None:
             return
@@ -157,7 +158,7 @@ def _check_extension(name: str, value: object) -> None:
 
 
 class InvalidEventError(Exception):
-    """What makes a message no CloudEvent; `errors` names each attribute and what is wrong with it."""
+    """The message is not a CloudEvent; `errors` holds (attribute, detail) pairs."""
 
     def __init__(self, errors: list[tuple[str, str]]) -> None:
         super().__init__("; ".join(f"{name}: {detail}" if name else detail for name, detail in errors))
@@ -165,9 +166,9 @@ class InvalidEventError(Exception):
 
 
 def event_from_json(raw: object) -> CloudEvent:
-    """Reads the JSON format. Raises InvalidEventError."""
+    """Parses the JSON format. Raises InvalidEventError."""
     if not isinstance(raw, dict):
-        raise InvalidEventError([("", "an event is a JSON object")])
+        raise InvalidEventError([("", "an event must be a JSON object")])
     try:
         check_value(raw)
         event = CloudEvent.model_validate(raw)
@@ -178,10 +179,10 @@ def event_from_json(raw: object) -> CloudEvent:
         raise InvalidEventError(errors) from None
     size = _json_size(raw)
     if _json_size({name: value for name, value in raw.items() if name not in _DATA_FIELDS}) > MAX_ATTRIBUTE_BYTES:
-        detail = f"the attributes of an event may have {MAX_ATTRIBUTE_BYTES:,} bytes as JSON; send the rest as data"
+        detail = f"its attributes exceed {MAX_ATTRIBUTE_BYTES:,} bytes of JSON; send the rest as data"
         raise InvalidEventError([("", detail)])
     if size > MAX_EVENT_BYTES:
-        raise InvalidEventError([("", f"an event may have {MAX_EVENT_BYTES:,} bytes as JSON; this one has {size:,}")])
+        raise InvalidEventError([("", f"it has {size:,} bytes of JSON; the limit is {MAX_EVENT_BYTES:,} bytes")])
     return event
 
 
@@ -194,16 +195,16 @@ def _clean_message(message: str) -> str:
 
 
 def event_from_binary(attributes: dict[str, str], content_type: str | None, body: bytes) -> CloudEvent:
-    """Reads the binary mode: `attributes` without their prefix, the message's content type, and its body as data.
+    """Parses the binary mode: `attributes` without their prefix, the message's content type, and its body as data.
 
     Raises InvalidEventError.
     """
     if wrong := [name for name in attributes if name in _DATA_FIELDS]:
-        raise InvalidEventError([(name, "is no attribute: the body is the data") for name in wrong])
+        raise InvalidEventError([(name, "is not an attribute: send the data as the body") for name in wrong])
     fields: dict[str, Any] = {**attributes}
     media_type, charset = _split_content_type(content_type)
     if content_type:
-        # the data is kept as characters, whatever they were encoded in
+        # The data is stored as characters, so the character set no longer applies.
         fields["datacontenttype"] = media_type if charset else content_type
     if body:
         fields.update(_decode_data(media_type, charset, body))
@@ -211,7 +212,7 @@ def event_from_binary(attributes: dict[str, str], content_type: str | None, body
 
 
 def _split_content_type(content_type: str | None) -> tuple[str, str | None]:
-    """The media type with its other parameters, and the character set if one is named."""
+    """Returns the media type with its other parameters, and the charset if there is one."""
     parts = [part.strip() for part in (content_type or "").split(";")]
     charsets = [part.partition("=")[2].strip().strip('"') for part in parts if part.lower().startswith("charset=")]
     kept = [part for part in parts if not part.lower().startswith("charset=")]
@@ -228,12 +229,12 @@ def _decode_data(media_type: str, charset: str | None, body: bytes) -> dict[str,
     except LookupError:
         raise InvalidEventError([("datacontenttype", f"names the unknown character set {charset!r}")]) from None
     except ValueError as error:
-        raise InvalidEventError([("data", f"is not what its content type says: {error}")]) from None
+        raise InvalidEventError([("data", f"does not match its content type: {error}")]) from None
     return {"data_base64": base64.b64encode(body).decode()}
 
 
 def to_binary_mode(event: CloudEvent) -> tuple[dict[str, str], str | None, bytes]:
-    """The binary mode of an event: attributes without a prefix, content type, and the body."""
+    """Returns the binary mode: attributes without a prefix, content type, and body."""
     names = [name for name in (*_CORE_ATTRIBUTES, *event.extensions) if name != "datacontenttype"]
     attributes = {name: value for name in sorted(names) if (value := event.attribute(name)) is not None}
     if event.data_base64 is not None:

@@ -1,4 +1,4 @@
-"""The shape of `sevenfold.toml`."""
+"""The schema of `sevenfold.toml`."""
 
 from typing import Literal
 
@@ -18,8 +18,8 @@ from sevenfold.contracts.subscriptions import SubscriptionConfig
 
 
 class ConsumeConfig(ConfigSection):
-    """Where a broker's events come from: a RabbitMQ queue, a NATS subject, a Redis stream, a Kafka topic. `group`
-    names those who share them; `concurrency` is how many are under way at once.
+    """A source of a broker's events: a RabbitMQ queue, a NATS subject, a Redis stream, a Kafka topic. Consumers of
+    the same `group` share the events; `concurrency` limits the events in flight.
     """
 
     source: str = Field(alias="from", min_length=1, max_length=200)
@@ -28,8 +28,8 @@ class ConsumeConfig(ConfigSection):
 
 
 class PublishConfig(ConfigSection):
-    """Which events go out, and to where: a RabbitMQ routing key (or exchange/key), a NATS subject, a Redis stream, a
-    Kafka topic.
+    """A route to a broker: events that match `filter` go to `to`, which is a RabbitMQ routing key (or exchange/key),
+    a NATS subject, a Redis stream or a Kafka topic.
     """
 
     filter: EventFilter
@@ -37,7 +37,7 @@ class PublishConfig(ConfigSection):
 
 
 class BrokerConfig(ConfigSection):
-    """A broker outside. Its address may hold a password, and then belongs into the variable that `url_env` names."""
+    """An external broker. If its address contains a password, put it into the variable that `url_env` names."""
 
     kind: Literal["rabbitmq", "nats", "redis", "kafka"]
     url: str | None = Field(default=None, min_length=1)
@@ -48,7 +48,7 @@ class BrokerConfig(ConfigSection):
     @model_validator(mode="after")
     def _check_address(self) -> "BrokerConfig":
         if (self.url is None) == (self.url_env is None):
-            raise ValueError("takes either url or url_env")
+            raise ValueError("set either url or url_env")
         return self
 
 
@@ -59,7 +59,7 @@ class InteractionsConfig(ConfigSection):
 
 
 class SevenfoldConfig(ConfigSection):
-    """The whole file. Without one, the `builtin` agent is all there is."""
+    """The whole file. Without a file, `builtin` is the only agent."""
 
     default_agent: str = "builtin"
     agents: dict[AgentName, AgentConfig] = {}
@@ -78,7 +78,7 @@ class SevenfoldConfig(ConfigSection):
     def _check_default_agent(self) -> "SevenfoldConfig":
         if self.default_agent not in self.agents:
             known = ", ".join(sorted(self.agents))
-            raise ValueError(f'default_agent = "{self.default_agent}" is not among the agents: {known}')
+            raise ValueError(f'default_agent = "{self.default_agent}" is not a configured agent; configured: {known}')
         return self
 
     @model_validator(mode="after")
@@ -86,12 +86,14 @@ class SevenfoldConfig(ConfigSection):
         names = [subscription.name for subscription in self.subscriptions]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"there are {names.count(name)} subscriptions named {name}")
+                raise ValueError(f"{names.count(name)} subscriptions are named {name}")
         for subscription in self.subscriptions:
             agent = subscription.agent or self.default_agent
             if agent not in self.agents and agent != "simulator":
                 known = ", ".join(sorted(self.agents))
-                raise ValueError(f"subscription {subscription.name}: there is no agent {agent}; there are: {known}")
+                raise ValueError(
+                    f"subscription {subscription.name}: agent {agent} is not configured; configured: {known}"
+                )
         return self
 
     @property
@@ -101,12 +103,12 @@ class SevenfoldConfig(ConfigSection):
 
     @property
     def circuit_configs(self) -> dict[str, CircuitConfig]:
-        """By agent."""
+        """Circuit breaker configuration by agent."""
         return {name: one.circuit for name, one in self.direct_agents.items()}
 
     @property
     def workflow_targets(self) -> dict[str, WorkflowTarget]:
-        """The agents that are workflows."""
+        """The agents of the kind `workflow`."""
         return {
             name: WorkflowTarget(workflow=one.workflow, task_queue=one.task_queue)
             for name, one in self.agents.items()
@@ -114,7 +116,7 @@ class SevenfoldConfig(ConfigSection):
         }
 
     def with_simulator(self) -> "SevenfoldConfig":
-        """The same with the simulator among the agents: what `sevenfold dev` runs."""
+        """Returns the configuration with the simulator added, as `sevenfold dev` runs it."""
         return self.model_copy(
             update={"agents": {"simulator": SimulatorAgentConfig(kind="simulator"), **self.agents}}
         )

@@ -1,14 +1,14 @@
-"""Why a document cannot be read, named once for those who find out and those who tell.
+"""Why a document cannot be read.
 
-Apart from sevenfold.contracts.documents, because the process that reads documents is started for each of them, and
-pydantic would be half of what that takes.
+Separate from sevenfold.contracts.documents: a child process reads each document, and importing pydantic would be half
+of its start time.
 """
 
 from enum import StrEnum
 
 
 class DocumentFault(StrEnum):
-    """What is wrong with a document; none of it passes by trying again."""
+    """What is wrong with a document. No retry can succeed."""
 
     ENCRYPTED = "encrypted"
     BROKEN = "broken"
@@ -19,7 +19,7 @@ class DocumentFault(StrEnum):
 
 
 class DocumentError(Exception):
-    """A document that cannot be read. `detail` is for the client: what is wrong with it, and what to do next."""
+    """A document that cannot be read. `detail` is for the client: what is wrong, and what to do next."""
 
     def __init__(self, fault: DocumentFault, detail: str) -> None:
         super().__init__(detail)

@@ -1,4 +1,4 @@
-"""Documents: the forms in which a client may send one, and the text that an agent gets."""
+"""Documents: the forms in which a client may send one, and the extracted text that an agent gets."""
 
 import binascii
 import re
@@ -20,10 +20,11 @@ Title = Annotated[str, Field(max_length=300)]
 
 
 class DocumentText(Payload):
-    """What was read of a document. `text` is never blank, and free of control characters but newlines and tabs.
+    """The text extracted from a document. `text` is never blank and has no control characters except newlines and
+    tabs.
 
-    `pages` counts all pages, where there are any; `unread_pages` those that are damaged. `truncated`: the document
-    is longer than what is read of one.
+    `pages` counts all pages (None: no pages), `unread_pages` the damaged ones. `truncated`: the document is longer
+    than the extraction limit.
     """
 
     text: str
@@ -35,42 +36,42 @@ class DocumentText(Payload):
 
 
 class DocumentByUrl(RequestBody):
-    """A document to be fetched."""
+    """A document to fetch."""
 
-    url: str = Field(max_length=_MAX_URL, description="Where the document is: an http or https address.")
+    url: str = Field(max_length=_MAX_URL, description="The document's http or https URL.")
 
     @field_validator("url")
     @classmethod
     def _check_url(cls, url: str) -> str:
         url = url.strip()
         if _ADDRESS.fullmatch(url) is None or not _host(url):
-            raise ValueError("must be an address that begins with http:// or https://, with nothing around it")
+            raise ValueError("must be one URL that starts with http:// or https://")
         return url
 
 
 class DocumentByText(RequestBody):
-    """A document that is sent as it reads."""
+    """A document sent as text."""
 
-    text: str = Field(description="The text itself.")
+    text: str = Field(description="The document's text.")
     title: Title | None = None
 
     @field_validator("text")
     @classmethod
     def _check_not_blank(cls, text: str) -> str:
         if not text.strip():
-            raise ValueError("is blank: send the document's text, or its address")
+            raise ValueError("is blank: send the document's text or its URL")
         return text
 
 
 class DocumentByBytes(RequestBody):
-    """A document that is sent as a file's bytes."""
+    """A document sent as a file's bytes."""
 
     base64: str = Field(
-        description="The file in base64; whitespace does not matter. A request holds 10 MB, so 7 MB of file: give a "
-        "larger one by its address."
+        description="The file in base64; whitespace is ignored. A request is limited to 10 MB, so the file to 7 MB: "
+        "send a larger one by its URL."
     )
     content_type: str | None = Field(
-        default=None, max_length=200, description="Its media type; told from the bytes if absent."
+        default=None, max_length=200, description="Its media type; detected from the bytes if absent."
     )
     name: str | None = Field(default=None, max_length=300, description="Its file name.")
     title: Title | None = None
@@ -80,14 +81,14 @@ class DocumentByBytes(RequestBody):
     def _check_base64(cls, text: str) -> str:
         text = "".join(text.split())
         if len(text) // 4 * 3 - text[-2:].count("=") > MAX_DOCUMENT_BYTES:
-            raise ValueError(f"holds more than {MAX_DOCUMENT_BYTES // 1_000_000} MB: send the document's address")
+            raise ValueError(f"is larger than {MAX_DOCUMENT_BYTES // 1_000_000} MB: send the document's URL")
         if not _decode_base64(text):
             raise ValueError("is empty: send the file's bytes")
         return text
 
 
 class DocumentBytes(NamedTuple):
-    """A document's bytes and what its sender says of them, for whoever extracts the text."""
+    """A document's bytes with the sender's content type, file name and title."""
 
     data: bytes
     content_type: str | None
@@ -96,9 +97,9 @@ class DocumentBytes(NamedTuple):
 
 
 def decode_inline(document: DocumentByText | DocumentByBytes) -> DocumentBytes:
-    """The bytes of a document that came with the request."""
+    """Returns the bytes of a document that came with the request."""
     if isinstance(document, DocumentByText):
-        # No type: a text may well be the source of an HTML page.
+        # No content type: the text may be the source of an HTML page.
         return DocumentBytes(document.text.encode(errors="replace"), None, None, document.title)
     return DocumentBytes(_decode_base64(document.base64), document.content_type, document.name, document.title)
 
@@ -107,7 +108,7 @@ def _decode_base64(text: str) -> bytes:
     try:
         return binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
     except UnicodeEncodeError:
-        raise ValueError("is not base64: it holds characters that are not part of it") from None
+        raise ValueError("is not base64: it contains invalid characters") from None
     except binascii.Error as error:
         raise ValueError(f"is not base64: {str(error).lower()}") from None
 
@@ -115,7 +116,7 @@ def _decode_base64(text: str) -> bytes:
 def _host(url: str) -> str | None:
     try:
         return urlsplit(url).hostname
-    except ValueError:  # an IPv6 address without its end
+    except ValueError:  # An IPv6 address without its closing bracket.
         return None
 
 
@@ -123,10 +124,10 @@ _FORM_MODELS: dict[str, type[RequestBody]] = {"url": DocumentByUrl, "text": Docu
 
 
 def _parse_document(value: Any) -> Any:
-    """The value as the one form that it means, so that mistakes are told of that form and not of all three."""
+    """Parses the value as the one form that its keys select, so that errors describe that form and not all three."""
     if isinstance(value, str):
         return _from_string(value)
-    if isinstance(value, RequestBody):  # made in Python
+    if isinstance(value, RequestBody):  # Constructed in Python.
         return value
     named = [key for key in _FORM_MODELS if isinstance(value, dict) and key in value]
     if len(named) != 1:

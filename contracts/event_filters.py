@@ -1,6 +1,6 @@
-"""Which events a subscription is for: the filter dialects of CloudEvents Subscriptions, and one for data.
+"""Filters of subscriptions: the filter dialects of CloudEvents Subscriptions, and one for data.
 
-An unknown dialect is refused: a filter that is silently dropped would match everything.
+An unknown dialect is an error: ignoring it would match every event.
 """
 
 from typing import Annotated, Any
@@ -10,15 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from sevenfold.contracts.cloudevents import CloudEvent
 
 _Path = Annotated[str, Field(min_length=1, max_length=500)]
-# A list's index has no more digits.
+# More digits cannot be a list index.
 _MAX_INDEX = 9
 _Attributes = Annotated[dict[str, str], Field(min_length=1, max_length=20)]
 
 
 class EventFilter(BaseModel):
-    """One dialect. `exact`, `prefix` and `suffix` name attributes, all of which have to match; `all`, `any` and `not`
-    combine filters; `data` names members of the data by a dotted path, with the value or a list of values they may
-    have.
+    """One dialect. `exact`, `prefix` and `suffix` map attributes to values, all of which must match. `all`, `any` and
+    `not` combine filters. `data` maps dotted paths in the data to a value or a list of allowed values.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -28,7 +27,7 @@ class EventFilter(BaseModel):
     suffix: _Attributes | None = None
     all: Annotated[list["EventFilter"], Field(min_length=1, max_length=50)] | None = None
     any: Annotated[list["EventFilter"], Field(min_length=1, max_length=50)] | None = None
-    # JSON's word is a keyword of Python.
+    # `not` is a Python keyword.
     negated: "EventFilter | None" = Field(default=None, alias="not")
     data: Annotated[dict[_Path, JsonValue], Field(min_length=1, max_length=20)] | None = None
 
@@ -41,12 +40,12 @@ class EventFilter(BaseModel):
     def _check_dialect(self) -> "EventFilter":
         if sum(getattr(self, name) is not None for name in type(self).model_fields) != 1:
             raise ValueError(
-                "takes exactly one of exact, prefix, suffix, all, any, not and data; combine them by all"
+                "must have exactly one of exact, prefix, suffix, all, any, not and data; combine several with all"
             )
         return self
 
     def matches(self, event: CloudEvent) -> bool:
-        """Whether the event is meant."""
+        """Whether the event matches."""
         if self.exact is not None:
             return all(event.attribute(name) == value for name, value in self.exact.items())
         if self.prefix is not None:
@@ -65,12 +64,12 @@ class EventFilter(BaseModel):
 def _equal(value: JsonValue, expected: JsonValue) -> bool:
     if isinstance(expected, list):
         return any(_equal(value, one) for one in expected if not isinstance(one, list)) or value in expected
-    # True is 1 to Python, but not to JSON
+    # True == 1 in Python, but not in JSON.
     return value == expected and isinstance(value, bool) == isinstance(expected, bool)
 
 
 def value_at_path(data: JsonValue, path: str) -> JsonValue:
-    """The member at a dotted path such as `customer.id` or `items.0.sku`; None where there is none."""
+    """Returns the member at a dotted path such as `customer.id` or `items.0.sku`; None if it is absent."""
     for step in path.split("."):
         if isinstance(data, dict):
             data = data.get(step)

@@ -1,11 +1,11 @@
-"""Where derived events say that they come from."""
+"""The `source` of events that the gateway publishes."""
 
 
 def subscription_source(subscription: str) -> str:
-    """The `source` of what a subscription publishes."""
+    """Returns the `source` of a subscription's derived events."""
     return f"/sevenfold/subscriptions/{subscription}"
 
 
-# Where the events come from that tell of runs' ends, and what their types begin with.
+# The `source` of interaction events (ends of runs), and the prefix of their types.
 RUNS_SOURCE = "/sevenfold/runs"
 INTERACTION_TYPE_PREFIX = "interaction."

@@ -1,4 +1,4 @@
-"""Pattern 3: events, the reactions to them, and what those publish, as their workflows take and return it."""
+"""Pattern 3: workflow inputs, results and memos of events, reactions and derived events."""
 
 import hashlib
 import re
@@ -15,69 +15,68 @@ from sevenfold.contracts.payload import JsonObject, Payload
 from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunInput, RunResult
 from sevenfold.contracts.webhooks import Webhook
 
-# Derived events of derived events: so many in a row.
+# Maximum length of a chain of derived events.
 MAX_HOPS = 16
 
-# What events came by, beside the names of brokers.
+# Values of `via` besides the names of brokers.
 VIA_HTTP, VIA_DERIVED, VIA_REPLAY = "http", "derived", "replay"
 
-# The memo of an EventDriven that holds its EventPreview, and the one that holds its Dispatch once it has been
-# matched.
+# Memos of EventDriven: its EventPreview, and its DispatchSummary after the matching.
 EVENT_MEMO = "event"
 DISPATCH_MEMO = "dispatch"
 
-# The memo of an EventReaction that holds its ReactionCause.
+# The memo of EventReaction that holds its ReactionCause.
 CAUSE_MEMO = "cause"
 
-# The memo of a RejectedEvent that holds its Rejection.
+# The memo of RejectedEvent that holds its Rejection.
 REJECTION_MEMO = "rejection"
 REJECTED_ID_PREFIX = "rej"
 
-# An event with its data stands in lists if it is no larger as JSON.
+# Lists include an event's data up to this size as JSON.
 _MAX_INLINE_BYTES = 4_000
 _MAX_KEYWORD_BYTES = 255
 _QUOTES = re.compile(r"[\"'`\\]")
 
 
 def event_task_queue(task_queue: str) -> str:
-    """The task queue of events: a flood of them takes no place of those who wait for answers."""
+    """The task queue of events, separate so that a flood of events does not delay interactive runs."""
     return f"{task_queue}-events"
 
 
 def broker_task_queue(task_queue: str) -> str:
-    """The task queue of what is published to brokers: the processes that are connected to them."""
+    """The task queue of publications to brokers, polled by the processes that are connected to them."""
     return f"{task_queue}-brokers"
 
 
 def build_event_id(tenant: str, source: str, cloud_event_id: str) -> str:
-    """The public id of an event: CloudEvents are the same when source and id are."""
+    """Returns the public id of an event. Events with the same source and id are the same event."""
     return derive_id(ID_PREFIXES[Pattern.EVENT], tenant, source, cloud_event_id)
 
 
 def build_reaction_id(tenant: str, event: str, subscription: str) -> str:
-    """The public id of a subscription's one reaction to an event, of which the public id is given."""
+    """Returns the public id of a subscription's reaction to an event (`event`: its public id)."""
     return derive_id(ID_PREFIXES[Pattern.REACTION], tenant, event, subscription)
 
 
 def ordering_workflow_id(tenant: str, subscription: str, value: str) -> str:
-    """The workflow id of the lane in which a subscription's events with that value take turns."""
+    """Returns the workflow id of the ordering semaphore of a subscription and ordering key."""
     return build_workflow_id(tenant, f"order:{subscription}:{derive_id('order', tenant, subscription, value)}")
 
 
 def find_correlation_id(event: CloudEvent, public_id: str) -> str:
-    """What all events of one origin have in common: the first one's public id, unless its producer has named one."""
+    """Returns the correlation id: the attribute `correlationid`, or the public id of the first event."""
     return to_keyword(event.attribute("correlationid") or public_id)
 
 
 def count_hops(event: CloudEvent) -> int:
-    """How many events lie between this one and its origin."""
+    """Returns the number of events between this one and its origin."""
     hops = event.attribute("hops") or "0"
     return int(hops) if hops.isdecimal() else 0
 
 
 def to_keyword(text: str) -> str:
-    """As it stands in search attributes and in queries for them: what is longer than SQL's 255 characters, or would
-    end a quotation, is cut and marked.
+    """Converts text for search attributes and visibility queries: removes quotes, truncates to the 255 bytes of the
+    keyword column, and appends a hash if anything changed.
     """
     plain = _QUOTES.sub("", text)
     if plain == text and len(text.encode()) <= _MAX_KEYWORD_BYTES:
@@ -87,14 +86,14 @@ def to_keyword(text: str) -> str:
 
 
 class EventInput(Payload):
-    """The one object that `EventDriven` takes. `via` is what it came by: one of the above, or a broker's name."""
+    """Input of `EventDriven`. `via` is where the event came from: one of the constants above, or a broker's name."""
 
     event: CloudEvent
     via: str
 
 
 class EventPreview(Payload):
-    """An event in lists; without its data where that is large."""
+    """An event in lists; without its data if that is large."""
 
     event: CloudEvent
     via: str
@@ -103,7 +102,7 @@ class EventPreview(Payload):
 
     @classmethod
     def from_input(cls, event_input: EventInput) -> "EventPreview":
-        """What stands in the memo."""
+        """Returns the memo of an event."""
         event = event_input.event
         is_complete = len(event.model_dump_json()) <= _MAX_INLINE_BYTES
         head = event if is_complete else event.model_copy(update={"data": None, "data_base64": None})
@@ -111,8 +110,8 @@ class EventPreview(Payload):
 
 
 class SemaphoreRef(Payload):
-    """Where a reaction waits for its turn: a lane's workflow id, and how many may be inside at once. `is_ordered`:
-    the intake enters it too, so that the order of acceptance is the order of turns.
+    """Reference to an ordering semaphore: its workflow id and its capacity. `is_ordered`: the ingest acquires it, so
+    that the order of acceptance is the order of reactions.
     """
 
     id: str
@@ -121,7 +120,7 @@ class SemaphoreRef(Payload):
 
 
 class ReactionSpec(Payload):
-    """A reaction that an event calls for, but for the event itself."""
+    """A reaction that an event triggers, without the event itself."""
 
     id: str
     subscription: str
@@ -139,8 +138,8 @@ class ReactionSpec(Payload):
 
 
 class OutboundRoute(Payload):
-    """Where an event is published to outside: a broker's name in `sevenfold.toml`, the address there, and the task
-    queue of the processes that are connected to it.
+    """Route of an event to a broker: the broker's name in `sevenfold.toml`, the address there, and the task queue of
+    the processes that are connected to it.
     """
 
     broker: str
@@ -149,15 +148,15 @@ class OutboundRoute(Payload):
 
 
 class DispatchSummary(Payload):
-    """What an event called for: the reactions' public ids by subscription, and the routes to brokers."""
+    """What an event triggered: the reactions' public ids by subscription, and the routes to brokers."""
 
     reactions: dict[str, str] = {}
     routes: list[OutboundRoute] = []
 
 
 class Dispatch(DispatchSummary):
-    """The same when it has been found: `queued_reactions` are those of the reactions that have not begun yet, since
-    they wait for their turn. `refusal`: why the event is a dead letter instead.
+    """Result of the matching. `queued_reactions` are the reactions that wait for ordering semaphores and have not
+    started. `refusal` is the reason why the event becomes a dead letter instead.
     """
 
     queued_reactions: list[ReactionSpec] = []
@@ -165,14 +164,14 @@ class Dispatch(DispatchSummary):
 
 
 class Grant(Payload):
-    """A reaction whose turn it is."""
+    """A reaction that holds its semaphores and may start."""
 
     event: CloudEvent
     spec: ReactionSpec
 
 
 class ReactionCause(Payload):
-    """What a reaction is to, in its memo: the subscription, and the event's own id, source and type."""
+    """The cause of a reaction, in its memo: the subscription, and the event's own id, source and type."""
 
     subscription: str
     id: str
@@ -181,11 +180,22 @@ class ReactionCause(Payload):
 
 
 class ReactionInput(RunInput):
-    """The one object that `EventReaction` takes."""
+    """Input of `EventReaction`, without the event: `request.context` holds its attributes, `request.data` its data.
 
-    event: CloudEvent
+    `event_id` is the event's public id, and `request.run_id` the reaction's.
+    """
+
     event_id: str
-    spec: ReactionSpec
+    subscription: str
+    publishes: str | None = None
+    publish_when: EventFilter | None = None
+    max_attempts: int
+    semaphores: list[SemaphoreRef] = []
+
+    @property
+    def cause(self) -> CloudEvent:
+        """The event without its data."""
+        return CloudEvent.model_validate(self.request.context["event"])
 
 
 class PublishedEvent(Payload):
@@ -197,27 +207,27 @@ class PublishedEvent(Payload):
 
 
 class ReactionResult(RunResult):
-    """The one object that `EventReaction` returns."""
+    """Result of `EventReaction`."""
 
     published: list[PublishedEvent] = []
 
 
 class PublishEventsInput(Payload):
-    """Events to be accepted as if they had come in, on a tenant's behalf."""
+    """Events that the ingest accepts on behalf of a tenant."""
 
     tenant: str
     events: list[CloudEvent]
 
 
 class PublishToBrokerInput(Payload):
-    """An event to be published to a broker."""
+    """An event and the broker route to publish it to."""
 
     event: CloudEvent
     route: OutboundRoute
 
 
 class SemaphoreRequest(Payload):
-    """An event that wants its turn in a lane for one of its reactions, by their workflow ids."""
+    """Request of an event to hold a semaphore for one of its reactions, with their workflow ids."""
 
     semaphore: SemaphoreRef
     event_workflow_id: str
@@ -225,13 +235,13 @@ class SemaphoreRequest(Payload):
 
 
 class AcquireInput(Payload):
-    """Those that enter a lane, in order."""
+    """Requests for one semaphore, in order."""
 
     requests: list[SemaphoreRequest]
 
 
 class SignalInput(Payload):
-    """A word between an event, its reaction and a lane: the workflow id, the signal, and what it says."""
+    """A signal between an event, its reaction and a semaphore."""
 
     workflow_id: str
     signal: str
@@ -239,7 +249,7 @@ class SignalInput(Payload):
 
 
 class SemaphoreState(Payload):
-    """The one object that `OrderingSemaphore` takes: who waits, in order, and who is inside."""
+    """Input of `OrderingSemaphore`: waiting requests in order, and current holders."""
 
     capacity: int
     waiting: list[SemaphoreRequest] = []
@@ -247,7 +257,7 @@ class SemaphoreState(Payload):
 
 
 class AcceptOutcome(StrEnum):
-    """What became of an event that came in."""
+    """Result of accepting an event."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
@@ -255,7 +265,7 @@ class AcceptOutcome(StrEnum):
 
 
 class Rejection(Payload):
-    """Why a message is a dead letter: `poison` is no CloudEvent, `conflict` has the id of another event."""
+    """Why a message is a dead letter: `poison` is not a CloudEvent, `conflict` has the id of a different event."""
 
     kind: str
     reason: str
@@ -264,9 +274,9 @@ class Rejection(Payload):
 
 
 class RejectedEventInput(Payload):
-    """The one object that `RejectedEvent` takes: the message as it came, and why it was not accepted."""
+    """Input of `RejectedEvent`: the message as received, and the reason."""
 
     rejection: Rejection
     headers: dict[str, str] = {}
-    body_base64: str = Field(default="", description="The first megabyte of it.")
+    body_base64: str = Field(default="", description="The first megabyte of the body.")
     size: int

@@ -1,4 +1,4 @@
-"""Pattern 7: what is asked when nobody wants to say how long it will take, and how it is answered."""
+"""Pattern 7: the request, the estimate of its duration, and the routing by that estimate."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -16,18 +16,20 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class HybridRequest(StartOptions):
-    """Pattern 7: a question or a task, answered at once if it is short, else worked on while the client goes on."""
+    """Pattern 7: a query or a task. The response holds a short answer, or links to a run that continues."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
-    query: str | None = Field(default=None, min_length=1, description="What the agent is asked.")
-    task: TaskName | None = Field(default=None, description="What the agent shall do; `query` if there is a query.")
-    context: JsonObject = Field(default={}, description="What the agent should know.")
+    query: str | None = Field(default=None, min_length=1, description="The query for the agent.")
+    task: TaskName | None = Field(
+        default=None, description="What the agent does; defaults to `query` if there is a query."
+    )
+    context: JsonObject = Field(default={}, description="Background for the agent.")
     data: JsonObject = Field(default={}, description="What the agent works on.")
     duration_estimate: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] | None = Field(
-        default=None, description="How long it will take, in seconds, if you know; else what was measured counts."
+        default=None, description="Expected duration in seconds, if you know it; otherwise measured durations count."
     )
-    stream: bool = Field(default=False, description="Long work is followed while it goes on, at `links.stream`.")
+    stream: bool = Field(default=False, description="Stream long work, at `links.stream`.")
 
     @model_validator(mode="after")
     def _check_question(self) -> "HybridRequest":
@@ -37,7 +39,7 @@ class HybridRequest(StartOptions):
 
 
 class Route(StrEnum):
-    """Which of the other patterns a request is answered by."""
+    """The pattern that serves a request."""
 
     SYNCHRONOUS = "synchronous"
     QUEUE = "queue"
@@ -45,7 +47,7 @@ class Route(StrEnum):
 
 
 class EstimateBasis(StrEnum):
-    """What an estimate comes from."""
+    """The source of an estimate."""
 
     CALLER = "caller"
     MEASURED = "measured"
@@ -54,7 +56,7 @@ class EstimateBasis(StrEnum):
 
 
 class Estimate(Payload):
-    """How long it is expected to take, in seconds. p50 and p95 are those of `runs` recent runs."""
+    """The expected duration, in seconds. p50 and p95 are those of `runs` recent runs."""
 
     basis: EstimateBasis
     seconds: Seconds | None = None
@@ -64,7 +66,7 @@ class Estimate(Payload):
 
 
 class Routing(Payload):
-    """How a request is answered, and why."""
+    """The chosen route and the reason."""
 
     chosen: Route
     reason: str
@@ -72,21 +74,21 @@ class Routing(Payload):
 
 
 class HybridInput(RunInput):
-    """The one object that `Hybrid` takes."""
+    """Input of `Hybrid`."""
 
     routing: Routing
 
 
-# The memo of a Hybrid that holds its Routing.
+# The memo of Hybrid that holds its Routing.
 ROUTING_MEMO = "routing"
 
-# A p95 of fewer runs says nothing.
+# The p95 of fewer runs is not meaningful.
 MIN_RUNS = 5
 
 
 def choose_route(estimate: Estimate, threshold: float, *, stream: bool) -> Routing:
-    """Short work is answered at once. Long work is queued, or streamed if somebody wants to watch. What is not known
-    is tried, as long as the threshold (in seconds) allows.
+    """Chooses the route. Work up to `threshold` seconds is synchronous; longer work is queued, or streamed if
+    `stream` is set. Without an estimate the client waits for up to the threshold.
     """
     long_route = Route.STREAMING if stream else Route.QUEUE
     limit = f"the threshold of {threshold:g} s"
@@ -96,13 +98,13 @@ def choose_route(estimate: Estimate, threshold: float, *, stream: bool) -> Routi
         case Estimate(basis=EstimateBasis.MEASURED, p50=float() as p50, p95=float() as p95, runs=runs):
             measured = f"Of {runs} recent runs half took {p50:.2g} s, and 95 % no more than {p95:.2g} s"
             if p50 <= threshold < p95:
-                reason = f"{measured}: it may be short, so {limit} is waited for."
+                reason = f"{measured}: it may be short, so the request waits up to {limit}."
                 return Routing(chosen=Route.SYNCHRONOUS, reason=reason, estimate=estimate)
             subject, seconds = measured, p95 if p95 <= threshold else p50
         case Estimate(basis=EstimateBasis.CONFIGURED, seconds=float() as seconds):
             subject = f"The agent's duration_estimate is {seconds:g} s"
         case _:
-            reason = f"Nobody knows yet how long it takes: {limit} is waited for."
+            reason = f"No duration is known yet: the request waits up to {limit}."
             return Routing(chosen=Route.SYNCHRONOUS, reason=reason, estimate=estimate)
     if seconds <= threshold:
         return Routing(chosen=Route.SYNCHRONOUS, reason=f"{subject}, within {limit}.", estimate=estimate)

@@ -1,7 +1,7 @@
-"""Public ids and the workflow ids made of them.
+"""Public ids and workflow ids.
 
-A public id is `<prefix>_<26 base32 characters>` (128 bits). A workflow id is `<tenant>:<public id>`, so the
-id of another tenant's run cannot even be expressed: it is a 404 by construction.
+A public id is `<prefix>_<26 base32 characters>` (128 bits). A workflow id is `<tenant>:<public id>`, so a request
+cannot name another tenant's run and gets a 404.
 """
 
 import base64
@@ -21,31 +21,31 @@ def _base32(digest: bytes) -> str:
 
 
 def new_id(prefix: str) -> str:
-    """A fresh random public id."""
+    """Returns a new random public id."""
     return f"{prefix}_{_base32(secrets.token_bytes(16))}"
 
 
 def derive_id(prefix: str, tenant: str, scope: str, key: str) -> str:
-    """The one id that an idempotency key has on a route of a tenant, in every process and for ever."""
+    """Returns the id of an idempotency key, deterministic for tenant and scope (the route)."""
     digest = hashlib.sha256("\x00".join((tenant, scope, key)).encode()).digest()
     return f"{prefix}_{_base32(digest[:16])}"
 
 
 def is_public_id(text: str) -> bool:
-    """Whether the text has the form of a public id; says nothing of whether the run exists."""
+    """Whether the text has the form of a public id. It does not check that the run exists."""
     return _PUBLIC_ID.fullmatch(text) is not None
 
 
 def build_workflow_id(tenant: str, public_id: str) -> str:
-    """The Temporal workflow id of a tenant's run."""
+    """Returns the Temporal workflow id of a tenant's run."""
     return f"{tenant}:{public_id}"
 
 
 def parse_tenant(workflow_id: str) -> str:
-    """Whose workflow it is."""
+    """Returns the tenant of a workflow id."""
     return workflow_id.partition(":")[0]
 
 
 def parse_public_id(workflow_id: str) -> str:
-    """The public part of a workflow id."""
+    """Returns the public id of a workflow id."""
     return workflow_id.rpartition(":")[2]

@@ -1,4 +1,4 @@
-"""Jobs: pattern 2's work, whole or item by item."""
+"""Jobs (pattern 2): one agent call, or one per item."""
 
 from typing import Annotated
 
@@ -9,17 +9,17 @@ from sevenfold.contracts.payload import JsonObject, Payload
 from sevenfold.contracts.requests import StartOptions, TaskName
 from sevenfold.contracts.runs import RunError, RunInput
 
-# Keys of `data` under which a list is worked on item by item, unless the request names another by `fanOut`.
+# Keys of `data` whose list is processed item by item, unless the request names another key by `fanOut`.
 FAN_OUT_KEYS = ("documentIds", "documents", "items")
 
-# Items of one job: its history stays below 2,000 events, and its request below what may be parsed at once.
+# Maximum items per job: keeps the history below 2,000 events and the request below the JSON limits.
 MAX_ITEMS = 100_000
 
 _DAY = 86_400.0
 
 
 class JobRequest(StartOptions):
-    """Pattern 2: work that is queued. A list in `data` is processed item by item."""
+    """Pattern 2: queued work. A list in `data` is processed item by item."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -30,9 +30,9 @@ class JobRequest(StartOptions):
     task: TaskName
     data: JsonObject = Field(default={}, description="What the agent works on.")
     fan_out: str | None = Field(default=None, description="The key in `data` whose list is processed item by item.")
-    concurrency: int = Field(default=10, ge=1, le=1_000, description="Items in work at once.")
+    concurrency: int = Field(default=10, ge=1, le=1_000, description="Items processed concurrently.")
     max_failures: int | None = Field(
-        default=None, ge=0, description="More failed items than these end the job; any number may fail if absent."
+        default=None, ge=0, description="The job fails if more items than this fail; unlimited if absent."
     )
     timeout: Annotated[float, Field(ge=0.5, le=_DAY, allow_inf_nan=False)] = Field(
         default=_DAY, description="Deadline of the whole job, in seconds."
@@ -40,9 +40,9 @@ class JobRequest(StartOptions):
 
 
 class FanOut(Payload):
-    """How a job's list is worked on: each item alone, as a list of one under `key` in the `data` of its request.
+    """Fan-out of a job: each item is sent alone, as a list of one under `key` in the request's `data`.
 
-    The list itself stands here only, not in the job's own `data`.
+    The job's own `data` does not repeat the list.
     """
 
     key: str
@@ -52,13 +52,13 @@ class FanOut(Payload):
 
 
 class JobInput(RunInput):
-    """The one object that `AsynchronousQueue` takes. Without a fan-out the agent gets `request` as it is."""
+    """Input of `AsynchronousQueue`. Without a fan-out the agent gets `request` unchanged."""
 
     fan_out: FanOut | None = None
 
 
 class ItemResult(Payload):
-    """What became of one item: its reply, or the error that stands in its place."""
+    """Result of one item: its reply or its error."""
 
     index: int
     reply: Reply | None = None
@@ -66,13 +66,13 @@ class ItemResult(Payload):
 
 
 class ItemCounts(Payload):
-    """How many items have ended, and how."""
+    """Counts of finished items."""
 
     completed: int = 0
     failed: int = 0
 
     def add(self, other: "ItemCounts") -> "ItemCounts":
-        """The sum."""
+        """Returns the sum."""
         return ItemCounts(completed=self.completed + other.completed, failed=self.failed + other.failed)
 
     @staticmethod

@@ -1,25 +1,27 @@
-"""An agent's limits, and the shares in them that processes hold: together never more than the limits."""
+"""An agent's limits, and their allocation to processes, whose sum never exceeds the limits."""
 
 from sevenfold.contracts.payload import Payload, Seconds
 
-# A process that has not asked again for so many seconds is taken for dead, and its share given away.
+# A process that has not renewed for this long counts as dead, and its share is reallocated.
 LEASE_SECONDS = 10.0
 
 
 def limits_workflow_id(agent: str) -> str:
-    """The workflow id of an agent's limits."""
+    """Returns the workflow id of an agent's limits."""
     return f"limits:{agent}"
 
 
 class Limits(Payload):
-    """Calls at once, and calls a second, over all workers together; None for no limit."""
+    """Concurrent calls and calls per second across all workers; None is unlimited."""
 
     max_concurrency: int | None = None
     rate: float | None = None
 
 
 class LeaseRequest(Payload):
-    """What a process has and wants: calls under way, and as many as it could make now; `is_calling`: it makes any."""
+    """A process's renewal: its calls in flight, the calls that it could make now, and whether it makes calls at
+    all.
+    """
 
     process: str
     limits: Limits
@@ -29,8 +31,8 @@ class LeaseRequest(Payload):
 
 
 class LeaseGrant(Payload):
-    """What a process may use for LEASE_SECONDS: calls at once, and calls a second. Where `target_slots` is below
-    `slots`, others wait for theirs: as its calls end, it goes down to so many.
+    """What a process may use for LEASE_SECONDS: concurrent calls, and calls per second. If `target_slots` is below
+    `slots`, other processes wait for slots: the process returns slots as its calls end, down to the target.
     """
 
     slots: int
@@ -39,8 +41,8 @@ class LeaseGrant(Payload):
 
 
 class Allocation(Payload):
-    """A process's share, and what it wants. In seconds of the workflow's clock: when it was `renewed_at`, and since
-    when it has places, or wants some and has none.
+    """A process's share and demand. `renewed_at`: time of the last renewal. `holding_since`: since when it has slots,
+    or waits without any. Both in seconds of the workflow's clock.
     """
 
     slots: int = 0
@@ -52,6 +54,6 @@ class Allocation(Payload):
 
 
 class LimitsState(Payload):
-    """The one object that `AgentLimits` takes."""
+    """Input of `AgentLimits`."""
 
     allocations: dict[str, Allocation] = {}

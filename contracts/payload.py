@@ -1,4 +1,4 @@
-"""The base of every type that crosses a process border, and the JSON types they are made of."""
+"""Base classes of all types that cross a process boundary, and JSON types."""
 
 from typing import Annotated
 
@@ -13,14 +13,14 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Payload(BaseModel):
     """camelCase on the wire, snake_case in Python, immutable.
 
-    Unknown fields are ignored: a newer process may send what an older one does not know yet, and a running
-    workflow's history outlives deployments.
+    Unknown fields are ignored: a newer process may send fields that an older one does not have, and the histories of
+    running workflows outlive deployments.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True)
 
 
 class RequestBody(Payload):
-    """A request body. Here an unknown field is an error, so that a misspelt option is never silently lost."""
+    """A request body. Unknown fields are an error, so that a misspelt option does not get lost."""
 
     model_config = ConfigDict(extra="forbid")

@@ -1,4 +1,4 @@
-"""How to choose a pattern: the article's five questions, its thresholds and its common mistakes."""
+"""Recommends a pattern: the article's five questions, thresholds and common mistakes."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -9,13 +9,13 @@ from pydantic import ConfigDict, Field
 from sevenfold.contracts.payload import Payload, RequestBody
 from sevenfold.contracts.runs import Pattern
 
-# The article's, in seconds and in requests a minute.
+# The article's thresholds, in seconds and in requests per minute.
 SHORT_SECONDS, LONG_SECONDS = 5.0, 60.0
 LOW_TRAFFIC, HIGH_TRAFFIC = 100.0, 1_000.0
 
 
 class ClientKind(StrEnum):
-    """Whose the client is. `legacy` can only come back and ask."""
+    """Who controls the client. `legacy` can only poll."""
 
     OWN = "own"
     THIRD_PARTY = "thirdParty"
@@ -23,7 +23,7 @@ class ClientKind(StrEnum):
 
 
 class Maturity(StrEnum):
-    """How much infrastructure the team already runs."""
+    """How much infrastructure the team operates."""
 
     EARLY = "early"
     GROWING = "growing"
@@ -31,25 +31,25 @@ class Maturity(StrEnum):
 
 
 class Situation(RequestBody):
-    """The five questions; whatever is not answered is not weighed."""
+    """Answers to the five questions; unanswered ones carry no weight."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"durationSeconds": 45, "client": "thirdParty", "requestsPerMinute": 20}]}
     )
 
     duration_seconds: Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)] | None = Field(
-        default=None, description="How long the agent takes."
+        default=None, description="Duration of an agent call in seconds."
     )
     client: ClientKind | None = Field(default=None, description="Who controls the client.")
     requests_per_minute: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = Field(
-        default=None, description="How many requests come."
+        default=None, description="Requests per minute."
     )
-    real_time_feedback: bool | None = Field(default=None, description="Whether people want to see it being done.")
-    maturity: Maturity | None = Field(default=None, description="What your infrastructure can carry.")
+    real_time_feedback: bool | None = Field(default=None, description="Whether people watch the progress.")
+    maturity: Maturity | None = Field(default=None, description="Maturity of the infrastructure that you operate.")
 
 
 class Reason(Payload):
-    """What speaks for which pattern, and which question says so."""
+    """An argument for a pattern, and the question that it comes from."""
 
     question: str
     pattern: Pattern
@@ -57,14 +57,14 @@ class Reason(Payload):
 
 
 class Recommendation(Payload):
-    """The pattern that most answers speak for, the next best, why, and what to watch out for."""
+    """The recommended pattern, the alternatives, the reasons, and warnings."""
 
     pattern: Pattern
     start: str = Field(description="The call that starts it.")
     alternatives: list[Pattern]
     reasons: list[Reason]
-    conflicts: list[str] = Field(description="Answers that speak against each other, and how that was settled.")
-    warnings: list[str] = Field(description="Mistakes that are made here.")
+    conflicts: list[str] = Field(description="Answers that contradict each other, and the compromise.")
+    warnings: list[str] = Field(description="Common mistakes with this pattern.")
 
 
 START_CALLS: dict[Pattern, str] = {
@@ -77,12 +77,12 @@ START_CALLS: dict[Pattern, str] = {
     Pattern.HYBRID: "POST /api/agent/hybrid",
 }
 
-# Of two patterns that as many answers speak for, the simpler one.
+# With equal weights the simpler pattern is chosen.
 _SIMPLEST_FIRST = list(START_CALLS)
 
 
 def recommend(situation: Situation) -> Recommendation:
-    """The pattern for a situation. Without any answer: the synchronous one, which is the simplest to begin with."""
+    """Recommends a pattern for a situation. Without any answer: the synchronous one, the simplest start."""
     reasons = _reasons(situation)
     weights = dict.fromkeys(_SIMPLEST_FIRST, 0.0)
     for reason, weight in reasons:
@@ -112,9 +112,11 @@ def _reasons(situation: Situation) -> list[tuple[Reason, float]]:
     _by_traffic(situation, add_reason)
     if situation.real_time_feedback is not None:
         if situation.real_time_feedback:
-            add_reason("realTimeFeedback", "People who wait want to see it come.", streaming=1.5)
+            add_reason("realTimeFeedback", "People who wait want to see the answer grow.", streaming=1.5)
         else:
-            add_reason("realTimeFeedback", "Nobody watches: it may be worked on out of sight.", queue=0.4, event=0.3)
+            add_reason(
+                "realTimeFeedback", "Without an audience, the work may run in the background.", queue=0.4, event=0.3
+            )
     _by_maturity(situation, add_reason)
     return found
 
@@ -130,10 +132,12 @@ def _by_duration(situation: Situation, add_reason: Callable[..., None]) -> None:
             synchronous=1.0,
         )
     elif seconds <= LONG_SECONDS:
-        detail = f"{round(seconds, 2):g} s is between {SHORT_SECONDS:g} and {LONG_SECONDS:g} s: too long for silence."
+        detail = (
+            f"{round(seconds, 2):g} s is between {SHORT_SECONDS:g} and {LONG_SECONDS:g} s: too long without feedback."
+        )
         add_reason("durationSeconds", detail, streaming=1.0, queue=0.9)
     else:
-        detail = f"{round(seconds, 2):g} s is beyond {LONG_SECONDS:g} s: nobody holds a connection for so long."
+        detail = f"{round(seconds, 2):g} s is beyond {LONG_SECONDS:g} s: too long to keep a connection open."
         add_reason("durationSeconds", detail, queue=1.0, webhook=0.8, polling=0.6)
 
 
@@ -142,9 +146,9 @@ def _by_client(situation: Situation, add_reason: Callable[..., None]) -> None:
         case ClientKind.OWN:
             add_reason("client", "You control both sides: a queue or events decouple them.", queue=0.4, event=0.35)
         case ClientKind.THIRD_PARTY:
-            add_reason("client", "A third party's system is told when it is done, across the border.", webhook=1.5)
+            add_reason("client", "A webhook notifies a third party's system of the result.", webhook=1.5)
         case ClientKind.LEGACY:
-            add_reason("client", "A legacy system can only come back and ask.", polling=2.5)
+            add_reason("client", "A legacy system can only poll.", polling=2.5)
 
 
 def _by_traffic(situation: Situation, add_reason: Callable[..., None]) -> None:
@@ -159,20 +163,18 @@ def _by_traffic(situation: Situation, add_reason: Callable[..., None]) -> None:
         )
     elif rate <= HIGH_TRAFFIC:
         detail = (
-            f"{round(rate, 2):g} a minute is between {LOW_TRAFFIC:g} and {HIGH_TRAFFIC:g}: a queue for what is heavy."
+            f"{round(rate, 2):g} a minute is between {LOW_TRAFFIC:g} and {HIGH_TRAFFIC:g}: a queue for heavy work."
         )
         add_reason("requestsPerMinute", detail, queue=0.8)
     else:
-        detail = (
-            f"{round(rate, 2):g} a minute is beyond {HIGH_TRAFFIC:g}: events, with workers that take from a queue."
-        )
+        detail = f"{round(rate, 2):g} a minute is beyond {HIGH_TRAFFIC:g}: events, with workers that consume a queue."
         add_reason("requestsPerMinute", detail, event=1.2, queue=0.8)
 
 
 def _by_maturity(situation: Situation, add_reason: Callable[..., None]) -> None:
     match situation.maturity:
         case Maturity.EARLY:
-            add_reason("maturity", "An early team begins with what is simple.", synchronous=0.6, queue=0.4)
+            add_reason("maturity", "An early team starts with simple patterns.", synchronous=0.6, queue=0.4)
         case Maturity.GROWING:
             add_reason("maturity", "A growing team can run queues and webhooks.", queue=0.6, webhook=0.5)
         case Maturity.MATURE:
@@ -182,7 +184,7 @@ def _by_maturity(situation: Situation, add_reason: Callable[..., None]) -> None:
 
 
 def _rule_out(situation: Situation, weights: dict[Pattern, float]) -> None:
-    """What cannot work is no compromise."""
+    """Excludes patterns that cannot work, whatever their weights."""
     if situation.duration_seconds is not None and situation.duration_seconds > 30:
         weights[Pattern.SYNCHRONOUS] = -1.0
     if situation.client is ClientKind.LEGACY:

@@ -1,4 +1,4 @@
-"""The bodies that start runs."""
+"""Request bodies that start runs."""
 
 import re
 from typing import Annotated, Any
@@ -10,9 +10,7 @@ from sevenfold.contracts.payload import JsonObject, RequestBody
 
 _METADATA_LIMIT = 8_192
 
-TaskName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$", description="What the agent shall do.")
-]
+TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$", description="The task for the agent.")]
 
 
 WebhookUrl = Annotated[
@@ -20,7 +18,7 @@ WebhookUrl = Annotated[
     Field(
         min_length=1,
         max_length=2_048,
-        description="Where the run's end is posted to, whatever it is: an https address that the internet reaches.",
+        description="Public https URL that gets the run's outcome: completed, failed or cancelled.",
         examples=["https://client.com/webhooks/ai-results"],
     ),
 ]
@@ -28,15 +26,15 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
 def _check_secret(secret: SecretStr) -> SecretStr:
-    """Refuses a `whsec_` secret that is not base64: receivers' libraries would refuse every delivery. (A short one,
-    such as the article's `whsec_abc123`, is used as plain text.)
+    """Raises ValueError for a `whsec_` secret that is not base64, because receivers' libraries would refuse every
+    delivery. A short secret, such as the article's `whsec_abc123`, is used as plain text.
     """
     prefix, found, encoded = secret.get_secret_value().partition("whsec_")
     is_standard = bool(found) and not prefix
     if is_standard and (not _BASE64.fullmatch(encoded) or len(encoded.rstrip("=")) % 4 == 1):
         raise ValueError(
-            "begins with whsec_, and what follows is not base64: take 32 random bytes in base64 behind it, as "
-            "`openssl rand -base64 32` makes them, or leave the prefix out"
+            "starts with whsec_, but the rest is not base64: append 32 random bytes in base64, as "
+            "`openssl rand -base64 32` prints them, or remove the prefix"
         )
     return secret
 
@@ -47,13 +45,13 @@ WebhookSecret = Annotated[
     Field(
         min_length=1,
         max_length=256,
-        description="Signs what is posted. `whsec_` and 24 to 64 bytes in base64 are best; kept sealed.",
+        description="Signs the webhooks. Use `whsec_` and 24 to 64 bytes in base64. Stored encrypted.",
     ),
 ]
 
 
 class StartOptions(RequestBody):
-    """What every start accepts beside the pattern's own fields."""
+    """Options that every pattern accepts."""
 
     agent: AgentName | None = Field(default=None, description="The agent's name; the configured default if absent.")
     params: JsonObject = Field(default={}, description="Options for the agent.")
@@ -66,13 +64,13 @@ class StartOptions(RequestBody):
     webhook_url: WebhookUrl | None = None
     webhook_secret: WebhookSecret | None = None
     previous_webhook_secret: WebhookSecret | None = Field(
-        default=None, description="The one before, while receivers change over: both sign."
+        default=None, description="The previous secret during a rotation: both sign."
     )
 
     @field_validator("metadata")
     @classmethod
     def _check_metadata_size(cls, metadata: JsonObject) -> JsonObject:
-        # It travels with the run's memo, through every listing.
+        # The run's memo holds it, and every list returns it.
         if len(str(metadata)) > _METADATA_LIMIT:
             raise ValueError(f"must not exceed {_METADATA_LIMIT} characters as JSON")
         return metadata
@@ -85,25 +83,25 @@ _QUERY_EXAMPLE: dict[str, Any] = {
 
 
 class QueryRequest(StartOptions):
-    """Pattern 1: a question that is answered in the response."""
+    """Pattern 1: a query that is answered in the response."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_QUERY_EXAMPLE]})
 
-    query: str = Field(min_length=1, description="What the agent is asked.")
-    context: JsonObject = Field(default={}, description="What the agent should know.")
+    query: str = Field(min_length=1, description="The query for the agent.")
+    context: JsonObject = Field(default={}, description="Background for the agent.")
 
 
 class StreamRequest(StartOptions):
-    """Pattern 6: a question whose answer is read while it is given."""
+    """Pattern 6: a query whose answer is streamed."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_QUERY_EXAMPLE]})
 
-    query: str = Field(min_length=1, description="What the agent is asked.")
-    context: JsonObject = Field(default={}, description="What the agent should know.")
+    query: str = Field(min_length=1, description="The query for the agent.")
+    context: JsonObject = Field(default={}, description="Background for the agent.")
 
 
 class TaskRequest(StartOptions):
-    """Pattern 5: work whose progress and result the client comes back for."""
+    """Pattern 5: work whose progress and result the client polls."""
 
     model_config = ConfigDict(
         json_schema_extra={

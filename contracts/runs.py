@@ -1,4 +1,4 @@
-"""A run: one execution of a pattern, as its workflow takes it and returns it."""
+"""Runs: input, result, error, status and naming of the workflows."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from sevenfold.contracts.webhooks import DELIVERY_ATTRIBUTES, Webhook
 
 
 class Pattern(StrEnum):
-    """The integration patterns, by the word that the wire uses for them."""
+    """The integration patterns, with their names on the wire."""
 
     SYNCHRONOUS = "synchronous"
     QUEUE = "queue"
@@ -20,7 +20,7 @@ class Pattern(StrEnum):
     WEBHOOK = "webhook"
     EVENT = "event"
     HYBRID = "hybrid"
-    # An event's reactions are runs of agents themselves.
+    # A reaction to an event is a run itself.
     REACTION = "reaction"
 
 
@@ -34,9 +34,10 @@ WORKFLOW_TYPES = {
     Pattern.HYBRID: "Hybrid",
     Pattern.REACTION: "EventReaction",
 }
-# Those beside them whose inputs may leave the history: a rejected message, and a lane in which thousands wait.
+# Other workflow types whose inputs may be stored outside the history: a rejected message, and a semaphore with
+# thousands of waiting events.
 OTHER_LARGE_TYPES = ("RejectedEvent", "OrderingSemaphore", "StreamSegment")
-# A document that is analyzed is a task like any other: it can be polled for too.
+# An analysis can be polled, so it shares the prefix `task`.
 ID_PREFIXES = {
     Pattern.SYNCHRONOUS: "qry",
     Pattern.QUEUE: "job",
@@ -50,31 +51,31 @@ ID_PREFIXES = {
 
 
 def batch_task_queue(task_queue: str) -> str:
-    """The task queue of long work, beside that of the work somebody waits for."""
+    """The task queue of long work, separate from interactive runs."""
     return f"{task_queue}-batch"
 
 
 def stream_task_queue(task_queue: str) -> str:
-    """The task queue of streams, each of which holds its slot for as long as somebody reads."""
+    """The task queue of streams, each of which holds a slot while it is read."""
     return f"{task_queue}-streams"
 
 
-# The memo of a run whose agent is a workflow that holds how far it is, its Progress.
+# The memo with the Progress of a run whose agent is a workflow.
 PROGRESS_MEMO = "progress"
 
-# The memo of a run that was redriven that holds the number of its life; and that of every run with its deadline.
+# The memos with the generation of a redriven run, and with the deadline of every run.
 GENERATION_MEMO = "generation"
 DEADLINE_MEMO = "deadline"
 
-# What a person reads and filters by in the Temporal UI, and `GET /runs` in visibility.
+# Search attributes of runs, for the Temporal UI and `GET /runs`.
 RUN_ATTRIBUTES = ("Pattern", "Agent", "Task", "Tenant")
-# What events are found by: `GET /events` and the budget of a correlation.
+# Search attributes of events, for `GET /events` and the event budget.
 EVENT_ATTRIBUTES = ("EventSource", "CorrelationId")
 SEARCH_ATTRIBUTES = (*RUN_ATTRIBUTES, *DELIVERY_ATTRIBUTES, *EVENT_ATTRIBUTES)
 
 
 class RunStatus(StrEnum):
-    """The five status words of the wire."""
+    """The status values on the wire."""
 
     QUEUED = "queued"
     PROCESSING = "processing"
@@ -84,9 +85,8 @@ class RunStatus(StrEnum):
 
 
 class RunInput(Payload):
-    """The one object that a pattern's workflow takes. `timeout` is the whole run's, in seconds; `target`: its agent
-    is a workflow; `publish_interaction`: publish an event when it ends; `generation`: 1, and one more for each
-    redrive.
+    """Input of a pattern's workflow. `timeout` is the whole run's, in seconds. `target`: the agent is this workflow.
+    `publish_interaction`: the run publishes an event when it ends. `generation`: 1, plus 1 for each redrive.
     """
 
     agent: str
@@ -100,8 +100,8 @@ class RunInput(Payload):
 
 
 class RunResult(Payload):
-    """The one object that a pattern's workflow returns. `duration_seconds` is from the run's start to its reply,
-    `last_index` the last of its stream that is kept (0: nothing is).
+    """Result of a pattern's workflow. `duration_seconds` is from the run's start to the reply, `last_index` the last
+    index that its stream keeps (0: none).
     """
 
     reply: Reply
@@ -111,7 +111,7 @@ class RunResult(Payload):
 
 
 class RunError(Payload):
-    """Why a run failed. Doubles as the detail of the Temporal failure that ends the workflow."""
+    """Why a run failed. It is also the detail of the Temporal failure that ends the workflow."""
 
     code: ErrorCode
     detail: str
@@ -120,19 +120,19 @@ class RunError(Payload):
     pointer: str | None = None
 
 
-# Grace after the deadline. Then the API reports a run without an answer as failed, and the workflow takes no answer
-# any more: both use this value, so that a reported status never changes.
+# Grace after the deadline. After it the API reports a run without an answer as failed, and the workflow accepts no
+# answer. Both use this value, so that a reported status never changes.
 DEADLINE_GRACE = timedelta(seconds=1)
 
 
 def compute_deadline(timeout: float) -> str:
-    """The deadline of a run that starts now, for its memo (RFC 3339)."""
+    """Returns the deadline of a run that starts now, for its memo (RFC 3339)."""
     return (datetime.now(UTC) + timedelta(seconds=timeout)).isoformat()
 
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How a run ended: with a result, with an error, or with neither when it was cancelled."""
+    """A run's outcome: a result, an error, or neither if it was cancelled."""
 
     status: RunStatus
     result: RunResult | None = None
@@ -140,5 +140,5 @@ class RunOutcome:
 
     @property
     def last_index(self) -> int | None:
-        """The last index that its stream keeps, where the run knows it; 0 when nothing was kept."""
+        """The last index that its stream keeps; 0 if it keeps none, None if the run has no result."""
         return self.result.last_index if self.result else None

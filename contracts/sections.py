@@ -1,4 +1,4 @@
-"""What all sections of `sevenfold.toml` have in common."""
+"""The base of all sections of `sevenfold.toml`."""
 
 from typing import Annotated
 
@@ -8,6 +8,6 @@ VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class ConfigSection(BaseModel):
-    """A table; a key that it does not know is a mistake."""
+    """A table; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""Subscriptions: which events an agent reacts to, and what becomes of its answers."""
+"""Subscriptions: which events an agent reacts to, and what the reaction publishes."""
 
 from typing import Annotated, Any
 
@@ -20,55 +20,57 @@ _EXAMPLE: dict[str, Any] = {
     "publishes": "customer.enriched",
 }
 
-# Of a tenant's subscriptions that the API keeps, as JSON: every worker reads them twice a second while events come
-# in, and they never leave their workflow for the store of large payloads, which forgets what is old.
+# Size limit of a tenant's subscriptions as JSON. Every worker reads them twice a second while events arrive. They
+# never leave their workflow for the store of large payloads, which removes old payloads.
 MAX_REGISTRY_BYTES = 200_000
 
 
 class _SubscriptionFields(RequestBody):
-    filter: EventFilter = Field(description="Which events: exact, prefix, suffix, all, any, not or data.")
+    filter: EventFilter = Field(description="Which events match: exact, prefix, suffix, all, any, not or data.")
     task: TaskName
     params: JsonObject = Field(default={}, description="Options for the agent.")
     publishes: EventType | None = Field(
         default=None,
-        description="The type of the event that tells what the agent found. An agent that has more to tell answers "
-        "with `events` in its data, a list of `{type, data, subject}`.",
+        description="The type of the event that the agent's answer is published as. An agent may publish several by "
+        "`events` in its data, a list of `{type, data, subject}`.",
     )
     publish_when: EventFilter | None = Field(
-        default=None, description="Which of those events are published; all, if absent."
+        default=None, description="Which of those events are published; all if absent."
     )
     order_by: str | None = Field(
         default=None,
         min_length=1,
         max_length=100,
-        description="An attribute, or `data.` and a path: events that have the same value there are reacted to one "
-        "after the other, in the order in which they were accepted.",
+        description="An attribute, or `data.` and a path. Events with the same value are processed one after "
+        "another, in the order of acceptance.",
     )
-    concurrency: int | None = Field(default=None, ge=1, le=1_000, description="Events that are reacted to at once.")
+    concurrency: int | None = Field(
+        default=None, ge=1, le=1_000, description="Concurrent reactions of the subscription."
+    )
     timeout: Annotated[Seconds, Field(ge=0.5, le=86_400)] = Field(
         default=3_600.0, description="Deadline of a reaction, in seconds."
     )
-    max_attempts: int = Field(default=20, ge=1, le=10_000, description="How often the agent is asked.")
+    max_attempts: int = Field(default=20, ge=1, le=10_000, description="Attempts to call the agent.")
     priority: int = Field(default=3, ge=1, le=5, description="1 is served first, 5 last.")
     allow_self_trigger: bool = Field(
-        default=False, description="Whether it also reacts to events that it published itself."
+        default=False, description="Whether the subscription also matches events that it published itself."
     )
 
 
 class SubscriptionBody(_SubscriptionFields):
-    """A subscription as `PUT /subscriptions/{name}` takes it."""
+    """Body of `PUT /subscriptions/{name}`."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{key: value for key, value in _EXAMPLE.items() if key != "name"}]}
     )
 
     agent: AgentName | None = Field(default=None, description="The agent's name; the configured default if absent.")
-    webhook_url: WebhookUrl | None = Field(default=None, description="Where the end of every reaction is posted to.")
+    webhook_url: WebhookUrl | None = Field(default=None, description="URL that gets the outcome of every reaction.")
     webhook_secret: WebhookSecret | None = None
 
 
 class SubscriptionRequest(SubscriptionBody):
-    """A subscription as `POST /subscriptions` takes it."""
+    """Body of `POST /subscriptions`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -76,7 +78,7 @@ class SubscriptionRequest(SubscriptionBody):
 
 
 class SubscriptionConfig(_SubscriptionFields):
-    """A subscription as it stands in `sevenfold.toml`, where no secret belongs."""
+    """A subscription in `sevenfold.toml`, which holds no secrets."""
 
     name: SubscriptionName
     agent: AgentName | None = None
@@ -85,7 +87,7 @@ class SubscriptionConfig(_SubscriptionFields):
 
 
 class SubscriptionWebhook(Payload):
-    """Where the ends of reactions go; the secrets are sealed for the subscription."""
+    """The webhook of a subscription's reactions; its secrets are sealed for the subscription."""
 
     url: str
     host: str
@@ -93,7 +95,7 @@ class SubscriptionWebhook(Payload):
 
 
 class Subscription(Payload):
-    """A subscription as it is kept, and as reactions are made of it."""
+    """A subscription as it is stored and matched."""
 
     name: str
     filter: EventFilter
@@ -112,47 +114,47 @@ class Subscription(Payload):
 
 
 def sealing_context(tenant: str, name: str) -> str:
-    """What a subscription's secrets are sealed for."""
+    """Returns the sealing context of a subscription's secrets."""
     return f"{tenant}:subscription:{name}"
 
 
 def build_subscription(
     fields: SubscriptionBody | SubscriptionConfig, name: str, default_agent: str, webhook: SubscriptionWebhook | None
 ) -> Subscription:
-    """What is kept of a request, or of the configuration's."""
+    """Builds the subscription of a request or a configuration section."""
     values = {field: getattr(fields, field) for field in _SubscriptionFields.model_fields}
     return Subscription(name=name, agent=fields.agent or default_agent, webhook=webhook, **values)
 
 
 class RegistryState(Payload):
-    """The API's subscriptions of one tenant, by name; `change_count` counts what was done to them."""
+    """A tenant's subscriptions that were created by the API, by name. `change_count` increases with every change."""
 
     subscriptions: dict[str, Subscription] = {}
     change_count: int = 0
 
 
 class PutSubscriptionInput(Payload):
-    """A subscription to be kept; `create_only`: not in the place of another."""
+    """A subscription to store. `create_only`: fails if the name exists."""
 
     subscription: Subscription
     create_only: bool = False
 
 
 def registry_workflow_id(tenant: str) -> str:
-    """The workflow id under which a tenant's subscriptions are kept; no public id looks so."""
+    """Returns the workflow id of a tenant's subscription registry. It cannot be a public id."""
     return f"{tenant}:subscriptions"
 
 
-# The memos of that workflow: one for each subscription, so that a change writes no others.
+# Memos of the registry: one per subscription, so that a change rewrites only its own.
 SUBSCRIPTION_MEMO_PREFIX = "subscription:"
 
 
 def subscription_memos(state: RegistryState) -> dict[str, Subscription]:
-    """All of them."""
+    """Returns the memos of all subscriptions."""
     return {f"{SUBSCRIPTION_MEMO_PREFIX}{name}": one for name, one in state.subscriptions.items()}
 
 
-# Why a change is refused: the types of the registry's failures, which the door reads as problems.
+# Failure types of rejected changes, which the API maps to problems.
 SUBSCRIPTION_EXISTS, SUBSCRIPTION_MISSING, SUBSCRIPTIONS_FULL = (
     "SubscriptionExists",
     "SubscriptionMissing",

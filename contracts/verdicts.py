@@ -1,14 +1,14 @@
-"""What may become of a call to an agent, named once, so that raise and catch cannot diverge.
+"""Errors of agent calls, defined once, so that raise and catch cannot diverge.
 
-Agents raise these, the activity turns them into Temporal failures of the same type name, and the API turns
-those names into problems. `detail` is read by the client: it must never hold a secret.
+Agents raise these, the activity converts them to Temporal failures of the same type name, and the API maps those
+names to problems. Clients read `detail`: it must never contain a secret.
 """
 
 from enum import StrEnum
 
 
 class ErrorCode(StrEnum):
-    """The type names of a failed run, in Temporal's history and in `error.code` on the wire."""
+    """Type names of failed runs, in Temporal's history and in `error.code` on the wire."""
 
     AGENT_FAILED = "AgentFailed"
     AGENT_UNAVAILABLE = "AgentUnavailable"
@@ -27,7 +27,7 @@ class ErrorCode(StrEnum):
 
     @property
     def is_retryable(self) -> bool:
-        """Whether another attempt of the same call may end better."""
+        """Whether another attempt of the same call may succeed."""
         return self in _RETRYABLE
 
 
@@ -42,7 +42,7 @@ _RETRYABLE = (
 
 
 class AgentError(Exception):
-    """A failed call. `retry_after` is in seconds; `pointer` (RFC 6901) names the field at fault, if one is."""
+    """A failed call. `retry_after` is in seconds; `pointer` (RFC 6901) names the invalid field, if there is one."""
 
     code: ErrorCode = ErrorCode.AGENT_FAILED
 
@@ -54,54 +54,56 @@ class AgentError(Exception):
 
 
 class AgentFailed(AgentError):  # noqa: N818
-    """The agent's own code raised something that is none of these errors: the next attempt may work."""
+    """The agent's code raised another exception. The call is retried."""
 
     code = ErrorCode.AGENT_FAILED
 
 
-class AgentUnavailable(AgentError):  # noqa: N818  (a verdict's name is part of the contract)
-    """The agent did not answer, or broke off: the next attempt may work."""
+class AgentUnavailable(AgentError):  # noqa: N818
+    """The agent did not answer, or its answer broke off. The call is retried."""
 
     code = ErrorCode.AGENT_UNAVAILABLE
 
 
 class AgentRateLimited(AgentError):  # noqa: N818
-    """The agent asked for a pause of `retry_after` seconds."""
+    """The agent limits its rate. The call is retried after `retry_after` seconds."""
 
     code = ErrorCode.AGENT_RATE_LIMITED
 
 
 class AgentBusy(AgentError):  # noqa: N818
-    """The agent has as many calls as our own limits allow, and was not called."""
+    """The configured limits of the agent are used up; the agent was not called."""
 
     code = ErrorCode.AGENT_BUSY
 
 
 class DeadlineExceeded(AgentError):  # noqa: N818
-    """The run's time was over before the agent had answered."""
+    """The run's deadline passed before the agent answered."""
 
     code = ErrorCode.DEADLINE_EXCEEDED
 
 
 class CircuitOpen(AgentError):  # noqa: N818
-    """The agent is known to be down and was not called."""
+    """The agent's circuit breaker is open; the agent was not called."""
 
     code = ErrorCode.CIRCUIT_OPEN
 
 
 class AgentRejected(AgentError):  # noqa: N818
-    """The agent will never do this. With a `pointer` the request is at fault, else the agent."""
+    """The agent will never accept this request. With a `pointer` the request is invalid, otherwise the agent
+    failed.
+    """
 
     code = ErrorCode.AGENT_REJECTED
 
 
 class DocumentUnavailable(AgentError):  # noqa: N818
-    """The document could not be fetched: the next attempt may work."""
+    """The document could not be fetched. The fetch is retried."""
 
     code = ErrorCode.DOCUMENT_UNAVAILABLE
 
 
 class DocumentUnreadable(AgentError):  # noqa: N818
-    """No agent will ever get a text out of this document."""
+    """No text can be extracted from this document."""
 
     code = ErrorCode.DOCUMENT_UNREADABLE

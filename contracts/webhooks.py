@@ -1,4 +1,4 @@
-"""Webhooks: where a run tells how it ended, the delivery of that, and the log of its attempts."""
+"""Webhooks: the endpoint of a run, the delivery of its outcome, and the log of the attempts."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -8,39 +8,39 @@ from pydantic import Field
 from sevenfold.contracts.identity import DELIVERY_PREFIX, build_workflow_id, derive_id, parse_public_id, parse_tenant
 from sevenfold.contracts.payload import Payload, Seconds
 
-# DESIGN's ten attempts over 75 hours: the pause before each, in seconds.
+# Ten attempts over 75 hours: the delay before each, in seconds.
 DEFAULT_SCHEDULE = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 
-# What deliveries are filtered by in the Temporal UI and at `GET /webhooks/deliveries`.
+# Search attributes of deliveries, for the Temporal UI and `GET /webhooks/deliveries`.
 DELIVERY_ATTRIBUTES = ("DeliveryState", "UrlHost", "SourceRun")
 
 # The memo of a run that has a webhook.
 WEBHOOK_MEMO = "webhook"
 
-# The memo of a delivery that holds its DeliveryLog.
+# The memo of WebhookDelivery that holds its DeliveryLog.
 LOG_MEMO = "log"
 
-# The memo of a failing receiver that holds its EndpointState.
+# The memo of EndpointHealth that holds its EndpointState.
 ENDPOINT_MEMO = "state"
 
 
 def webhook_task_queue(task_queue: str) -> str:
-    """The task queue of deliveries: receivers that hang take nobody else's place."""
+    """The task queue of deliveries, separate so that slow receivers do not delay other work."""
     return f"{task_queue}-webhooks"
 
 
 def delivery_workflow_id(run_workflow_id: str, generation: int = 1) -> str:
-    """The workflow id of the one delivery of a run's life; `run_workflow_id` is the run's workflow id."""
+    """Returns the workflow id of the delivery of one generation of a run."""
     tenant = parse_tenant(run_workflow_id)
     key = parse_public_id(run_workflow_id) if generation == 1 else f"{parse_public_id(run_workflow_id)}-{generation}"
     return build_workflow_id(tenant, derive_id(DELIVERY_PREFIX, tenant, "delivery", key))
 
 
 class Webhook(Payload):
-    """Where a run tells how it ended.
+    """A run's webhook.
 
-    `host` is the URL's, `sealed_secrets` a JSON list, newest first, sealed for the run's workflow id. `schedule`
-    holds the pause before each attempt in seconds: a delivery keeps the one it began with.
+    `host` is the URL's. `sealed_secrets` is a JSON list, newest first, sealed for the run's workflow id. `schedule`
+    holds the delay before each attempt in seconds; a delivery keeps the schedule that it started with.
     """
 
     url: str
@@ -51,7 +51,7 @@ class Webhook(Payload):
 
 
 class DeliveryState(StrEnum):
-    """`pending`: nothing has failed yet. `exhausted`: given up; a dead letter, until it is delivered again."""
+    """`pending`: no attempt has failed. `exhausted`: the schedule is over; a dead letter until it is redelivered."""
 
     PENDING = "pending"
     RETRYING = "retrying"
@@ -61,18 +61,18 @@ class DeliveryState(StrEnum):
 
 
 class DeliveryAttempt(Payload):
-    """One POST, or what kept us from it. `answer` is the beginning of the receiver's, 1 kB at most."""
+    """One POST, or the error that prevented it. `answer` is the first 1 kB of the receiver's response."""
 
     at: datetime
     status: int | None = Field(default=None, description="The receiver's HTTP status, if it answered.")
     error: str | None = Field(default=None, description="Why there is no status.")
     milliseconds: int
     answer: str = ""
-    is_manual: bool = Field(default=False, description="Somebody asked for it; it is not one of the schedule.")
+    is_manual: bool = Field(default=False, description="Requested by hand, outside the schedule.")
 
 
 class DeliveryLog(Payload):
-    """What has come of a delivery so far: in its memo, and its workflow's result."""
+    """State of a delivery: its memo and its workflow's result."""
 
     attempts: list[DeliveryAttempt] = []
     next_attempt_at: datetime | None = None
@@ -80,8 +80,8 @@ class DeliveryLog(Payload):
 
 
 class DeliveryInput(Payload):
-    """The one object that `WebhookDelivery` takes: the run's workflow id, where to, and for one that is delivered
-    again what was attempted before.
+    """Input of `WebhookDelivery`: the run's workflow id and the webhook. A redelivery also has the previous
+    attempts.
     """
 
     run_workflow_id: str
@@ -92,7 +92,7 @@ class DeliveryInput(Payload):
 
 
 class AttemptInput(Payload):
-    """One attempt. `is_first`: of a new delivery, which a paused receiver does not get."""
+    """One attempt. `is_first`: the first attempt of a new delivery, which a paused endpoint does not get."""
 
     run_workflow_id: str
     webhook: Webhook
@@ -102,7 +102,7 @@ class AttemptInput(Payload):
 
 
 class AttemptResult(StrEnum):
-    """What an attempt means for its delivery. `final`: no other attempt will end better."""
+    """What an attempt means for its delivery. `final`: no further attempt can succeed."""
 
     DELIVERED = "delivered"
     FAILED = "failed"
@@ -110,8 +110,8 @@ class AttemptResult(StrEnum):
 
 
 class AttemptOutcome(Payload):
-    """What came of an attempt (None: none was made). `retry_after` in seconds, as the receiver asked; `is_degraded`:
-    this receiver is known for failures.
+    """Result of an attempt. `attempt` is None if no POST was made; `retry_after` is the receiver's `Retry-After` in
+    seconds; `is_degraded`: the endpoint has failed recently.
     """
 
     result: AttemptResult
@@ -122,7 +122,7 @@ class AttemptOutcome(Payload):
 
 
 class EndpointState(Payload):
-    """What is remembered of a host that failed a tenant's deliveries, and has not taken one since."""
+    """Health of a host that failed a tenant's deliveries and has not accepted one since."""
 
     failing_since: datetime | None = None
     failures: int = 0
@@ -131,7 +131,7 @@ class EndpointState(Payload):
 
 
 class EndpointReport(Payload):
-    """Whether a receiver took a delivery of the tenant's."""
+    """Whether an endpoint accepted a delivery of the tenant."""
 
     tenant: str
     host: str
@@ -139,5 +139,5 @@ class EndpointReport(Payload):
 
 
 def endpoint_workflow_id(tenant: str, host: str) -> str:
-    """The workflow id under which a failing receiver is remembered; no public id looks so."""
+    """Returns the workflow id of a failing endpoint's health. It cannot be a public id."""
     return f"{tenant}:receiver:{host}"

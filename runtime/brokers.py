@@ -1,4 +1,4 @@
-"""Connections to brokers, out of settings and configuration."""
+"""Builds the broker connections from settings and configuration."""
 
 import os
 
@@ -12,7 +12,7 @@ from sevenfold.runtime.startup import StartupError
 
 
 def broker_connections(config: SevenfoldConfig, ingest: EventIngest) -> list[BrokerConnection]:
-    """One for each broker of the configuration. Raises StartupError."""
+    """Returns one connection per broker of the configuration. Raises StartupError."""
     return [
         BrokerConnection(name, _transport(name, broker), BrokerConsumer(ingest, DEFAULT_TENANT, name).consume)
         for name, broker in config.brokers.items()
@@ -22,8 +22,10 @@ def broker_connections(config: SevenfoldConfig, ingest: EventIngest) -> list[Bro
 def _transport(name: str, broker: BrokerConfig) -> Transport:
     url = broker.url or os.environ.get(broker.url_env or "")
     if not url:
-        raise StartupError(f"Broker {name}: {broker.url_env}, which should hold its address, is not set.")
-    # Imported here, for those who have brokers: it is an extra, and each of them brings a client of its own.
+        raise StartupError(
+            f"Broker {name}: the variable {broker.url_env} (url_env) is not set. Set it to the broker's URL."
+        )
+    # Imported on use: the clients are an extra, and only configured brokers need theirs.
     try:
         match broker.kind:
             case "nats":

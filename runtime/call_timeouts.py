@@ -1,4 +1,4 @@
-"""A time limit on every call of the Temporal client that would otherwise have none."""
+"""Time-outs for the Temporal client's calls that have none by default."""
 
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 from temporalio import client
 from temporalio.client import Interceptor, OutboundInterceptor
 
-# A server that is there and does not answer (stopped, or behind a dead network) must not hold up whoever waits.
+# A server that does not answer (stopped, or behind a dead network) must not block its callers.
 CALL_TIMEOUT = timedelta(seconds=10)
 
 
@@ -18,9 +18,9 @@ T = TypeVar("T", bound=_HasTimeout)
 
 
 class CallTimeouts(Interceptor):
-    """Starts, signals, cancellations, descriptions and lists end after `CALL_TIMEOUT` with an RPCError that passes.
+    """Starts, signals, cancellations, descriptions and lists fail after `CALL_TIMEOUT` with a transient RPCError.
 
-    Long polls (results, updates) keep the time limits that their callers give them.
+    Long polls (results, updates) keep the time-outs of their callers.
     """
 
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:  # noqa: A002

@@ -1,4 +1,4 @@
-"""Runs a process from its environment until it is stopped."""
+"""Runs a process with the settings of its environment until it is stopped."""
 
 import asyncio
 import sys
@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 def run(command: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
-    """Runs a command with the settings of the environment. Exits with 2 when it cannot start."""
+    """Runs a command with the settings of the environment. Exits with 2 if it cannot start."""
     try:
         settings = load_settings()
         configure_logs(settings.log_level)
@@ -28,8 +28,8 @@ def run(command: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
 
 
 def _run_loop(work: Coroutine[Any, Any, None]) -> None:
-    """As `asyncio.run`, but a `SystemExit` from a callback that user code has left on the loop does not end the loop:
-    asyncio raises those out of it, and all runs of the process would stand still.
+    """Like `asyncio.run`, but a `SystemExit` from a callback that user code left on the loop does not end the loop.
+    asyncio would raise it out of the loop, and every run in the process would stop.
     """
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
@@ -40,5 +40,8 @@ def _run_loop(work: Coroutine[Any, Any, None]) -> None:
             except (SystemExit, KeyboardInterrupt) as error:
                 if main.done():
                     raise
-                log.exception("code in this process raised what would end it; it goes on", error=type(error).__name__)
+                log.exception(
+                    "a callback raised an exception that would end the process; the process continues",
+                    error=type(error).__name__,
+                )
         main.result()

@@ -12,9 +12,9 @@ from sevenfold.runtime.startup import StartupError
 
 
 def load_config(path: Path) -> SevenfoldConfig:
-    """The configuration in the file, or the defaults where the default file does not exist.
+    """Returns the configuration in the file, or the defaults if the default file does not exist.
 
-    Raises StartupError that lists every mistake with its key.
+    Raises StartupError, which lists every mistake with its key.
     """
     if not path.exists():
         if "SEVENFOLD_CONFIG" in os.environ:
@@ -30,14 +30,14 @@ def load_config(path: Path) -> SevenfoldConfig:
         check_value(raw)
         return SevenfoldConfig.model_validate(raw)
     except JsonLimitError as error:
-        raise StartupError(f"{path} is not taken: {error}.") from None
+        raise StartupError(f"{path} exceeds a limit: {error}.") from None
     except ValidationError as error:
         mistakes = "\n".join(f"  {_key(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False))
         raise StartupError(f"{path} has mistakes:\n{mistakes}") from None
 
 
 def _key(location: tuple[int | str, ...]) -> str:
-    # pydantic puts the discriminator's value behind the agent's name: agents.support.python.target
+    # pydantic adds the discriminator's value after the agent's name: agents.support.python.target
     parts = [str(part) for part in location]
     if parts[:1] == ["agents"] and len(parts) > 3:
         del parts[2]

@@ -1,4 +1,4 @@
-"""The data directory, held by one running instance at a time."""
+"""Locks the data directory for one instance at a time."""
 
 import fcntl
 import os
@@ -11,9 +11,9 @@ from sevenfold.runtime.startup import StartupError
 
 @contextmanager
 def lock_data_dir(directory: Path) -> Iterator[None]:
-    """Makes the directory (for the owner only) and holds its lock. Two servers on one database would ruin it.
+    """Creates the directory (owner only) and holds its lock, because two servers on one database would corrupt it.
 
-    The lock is the kernel's (flock): it is gone with its holder, however that one died.
+    The lock is the kernel's (flock): it is released when its holder ends, even by kill -9. Raises StartupError.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -26,8 +26,8 @@ def lock_data_dir(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
             raise StartupError(
-                f"The database in {directory} is in use by another Sevenfold (process {holder}). Stop that one, "
-                "or give this one a SEVENFOLD_DATA_DIR of its own."
+                f"The database in {directory} is in use by another Sevenfold (process {holder}). Stop that process, "
+                "or set SEVENFOLD_DATA_DIR to another directory."
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)

@@ -1,9 +1,9 @@
-"""Runs a command that ends when its parent does: `python -I -S die_with_parent.py PARENT_PID COMMAND…`.
+"""Runs a command that ends with its parent: `python -I -S die_with_parent.py PARENT_PID COMMAND…`.
 
-A kill -9 of `sevenfold dev` must not leave its Temporal server behind, holding the ports and the database.
-Only Linux can ask for that (PR_SET_PDEATHSIG survives exec); elsewhere the command is simply run, and the next
-start names the process that holds the port. A script of its own, since running Python between fork and exec
-(`preexec_fn`) may deadlock in a process that has threads, and ours has Temporal's.
+A kill -9 of `sevenfold dev` must not leave its Temporal server running, which would hold the ports and the database.
+Only Linux supports this (PR_SET_PDEATHSIG survives exec). Elsewhere the command runs without it, and the next start
+names the process that holds the port. It is a separate script because Python code between fork and exec
+(`preexec_fn`) may deadlock in a process with threads, and ours has Temporal's.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ def main() -> None:
     parent, command = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before we could ask
+        if os.getppid() != parent:  # The parent died before the request.
             sys.exit(1)
     os.execv(command[0], command)  # noqa: S606
 

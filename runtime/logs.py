@@ -1,4 +1,4 @@
-"""Structured logs: readable on a terminal, JSON lines everywhere else."""
+"""Structured logs: readable on a terminal, JSON lines elsewhere."""
 
 import logging
 import sys
@@ -7,14 +7,14 @@ import time
 import structlog
 from structlog.typing import Processor
 
-# Of the same warning or error, so many lines are written in a period; the first of the next one counts the others.
+# Rate limit per warning or error: at most 20 lines per 10 s. The first line of the next period counts the others.
 _REPETITIONS = 20
 _PERIOD_SECONDS = 10.0
 _REMEMBERED = 500
 
 
 class RepetitionFilter(logging.Filter):
-    """Keeps a fault that repeats thousands of times a second from filling the disk with one and the same line."""
+    """Keeps a fault that repeats thousands of times a second from filling the disk."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class RepetitionFilter(logging.Filter):
 
 
 def configure_logs(level: str) -> None:
-    """Sends our own, uvicorn's and Temporal's log lines through one renderer to standard error."""
+    """Renders our own, uvicorn's and Temporal's log lines alike, to standard error."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -54,7 +54,7 @@ def configure_logs(level: str) -> None:
     )
     on_terminal = sys.stderr.isatty()
     last: list[Processor] = (
-        # plain: the prettier one prints every local variable, secrets among them
+        # Plain, because the rich traceback prints every local variable, including secrets.
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if on_terminal
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

@@ -1,4 +1,6 @@
-"""What Sevenfold needs of a Temporal namespace, set through the API: flags do nothing on an existing database."""
+"""Sets up search attributes and retention of the Temporal namespace. It uses the API because server flags do not
+change an existing database.
+"""
 
 import asyncio
 from datetime import timedelta
@@ -19,7 +21,7 @@ _TIMEOUT_SECONDS = 20.0
 
 
 async def ensure_search_attributes(client: Client) -> None:
-    """Adds what is missing of our search attributes, and waits until the server knows them."""
+    """Adds missing search attributes and waits until the server lists them. Raises StartupError."""
     try:
         missing = await _missing_attributes(client)
         if missing:
@@ -35,11 +37,14 @@ async def ensure_search_attributes(client: Client) -> None:
     except RPCError as error:
         names = " ".join(f"--name {name} --type Keyword" for name in SEARCH_ATTRIBUTES)
         raise StartupError(
-            f"The search attributes of namespace {client.namespace} cannot be set up: {error.message}. If this "
-            f"account may not, have someone run: temporal operator search-attribute create {names}"
+            f"The search attributes of namespace {client.namespace} cannot be created: {error.message}. If this "
+            f"account lacks the permission, an operator can run: temporal operator search-attribute create {names}"
         ) from None
     if missing:
-        raise StartupError(f"The Temporal server did not take the search attributes {', '.join(missing)}.")
+        raise StartupError(
+            f"The Temporal server does not list the search attributes {', '.join(missing)} after "
+            f"{_TIMEOUT_SECONDS:.0f} s. Start Sevenfold again."
+        )
 
 
 async def _missing_attributes(client: Client) -> list[str]:
@@ -50,14 +55,16 @@ async def _missing_attributes(client: Client) -> list[str]:
     for name in SEARCH_ATTRIBUTES:
         if name in types and types[name] != _KEYWORD:
             raise StartupError(
-                f"Namespace {client.namespace} has a search attribute {name} that is not a Keyword. Sevenfold "
-                "needs it as one; use another namespace (TEMPORAL_NAMESPACE)."
+                f"Search attribute {name} of namespace {client.namespace} is not of type Keyword, which Sevenfold "
+                "needs. Use another namespace (TEMPORAL_NAMESPACE)."
             )
     return [name for name in SEARCH_ATTRIBUTES if name not in types]
 
 
 async def ensure_retention(client: Client, retention: timedelta) -> None:
-    """Keeps ended runs for that long: the window in which results are read and idempotency keys are known."""
+    """Sets how long ended runs are kept: the window in which results are readable and idempotency keys are known.
+    Raises StartupError.
+    """
     expected = Duration()
     expected.FromTimedelta(retention)
     deadline = asyncio.get_running_loop().time() + _TIMEOUT_SECONDS
@@ -74,7 +81,7 @@ async def ensure_retention(client: Client, retention: timedelta) -> None:
                 )
             return
         except RPCError as error:
-            # A fresh server answers before its default namespace exists.
+            # A new server answers before its default namespace exists.
             if error.status != RPCStatusCode.NOT_FOUND or asyncio.get_running_loop().time() > deadline:
                 raise StartupError(f"The retention cannot be set: {error.message}") from None
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""JSON by pydantic, with what it has learned about our types kept for the life of the process."""
+"""Temporal's pydantic converter with type adapters cached per process."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,20 +21,20 @@ _CONVERTERS = CompositePayloadConverter(
 
 
 class SharedPydanticConverter(CompositePayloadConverter):
-    """Temporal's own pydantic converter, but all instances share their converters, and so the cache of type adapters.
+    """Temporal's own pydantic converter, but all instances share their converters and so the cache of type adapters.
 
-    The SDK makes a new instance for every run and, with external storage, for every signal, heartbeat and workflow
-    task: a tenth of a busy worker's time went into validators for the same few types.
+    The SDK creates an instance for every run and, with external storage, for every signal, heartbeat and workflow
+    task. Building validators for the same few types took a tenth of a busy worker's time.
     """
 
     def __init__(self) -> None:
         self.converters = _CONVERTERS
 
     def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type] | None = None) -> list[Any]:
-        """As Temporal's own. Raises the failure that ends a run or an activity whose stored payload is gone."""
+        """Raises the failure `PayloadLost` for a stored payload that is missing or changed."""
         for payload in payloads:
             if LOST in payload.metadata:
                 name = payload.metadata[LOST].decode()
-                detail = f"The stored payload {name} of this run is gone or was changed. Start it again."
+                detail = f"The stored payload {name} of this run is missing or was changed. Start the run again."
                 raise ApplicationError(detail, type=ErrorCode.PAYLOAD_LOST, non_retryable=True)
         return super().from_payloads(payloads, type_hints)

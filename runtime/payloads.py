@@ -1,4 +1,4 @@
-"""Where payloads go that are too large for a history: a bucket if one is configured, else a directory."""
+"""The store of payloads that are too large for a history: an S3 bucket if one is configured, else a directory."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,23 +13,23 @@ _VARIABLE = "SEVENFOLD_PAYLOADS_S3_BUCKET"
 
 
 def payload_directory(settings: Settings) -> PayloadDirectory:
-    """Where large payloads are kept; the processes of one gateway share it."""
+    """Returns the directory of large payloads; all processes of one gateway share it."""
     return PayloadDirectory(settings.data_dir / "payloads")
 
 
 def directory_storage(settings: Settings) -> ExternalStorage:
-    """The directory alone."""
+    """Returns a storage with the directory only."""
     return ExternalStorage(drivers=[payload_directory(settings)], payload_size_threshold=THRESHOLD_BYTES)
 
 
 @asynccontextmanager
 async def open_storage(settings: Settings) -> AsyncIterator[ExternalStorage]:
-    """The storage that is configured, for as long as the block runs. Raises StartupError if it is not there."""
+    """The configured storage while the block runs. Raises StartupError if it cannot be used."""
     if settings.payloads_s3_bucket is None:
         yield directory_storage(settings)
         return
     async with _open_bucket(settings.payloads_s3_bucket) as bucket:
-        # The directory is still read: for the runs that were started before there was a bucket.
+        # The directory stays readable for runs that started before the bucket was configured.
         yield ExternalStorage(
             drivers=[bucket, payload_directory(settings)],
             driver_selector=lambda context, payload: bucket,
@@ -39,7 +39,7 @@ async def open_storage(settings: Settings) -> AsyncIterator[ExternalStorage]:
 
 @asynccontextmanager
 async def _open_bucket(name: str) -> AsyncIterator[StorageDriver]:
-    # Imported here, for those who have a bucket: it takes half a second and 39 MB, and packages that are an extra.
+    # Imported on use: it takes half a second, 39 MB and an extra.
     try:
         from sevenfold.adapters.payloads.s3 import BucketError, open_bucket  # noqa: PLC0415
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Ports that we are about to listen on."""
+"""Binds the ports that the process listens on."""
 
 import errno
 import socket
@@ -7,9 +7,12 @@ from sevenfold.runtime.startup import StartupError
 
 
 def bind(host: str, port: int, variable: str) -> socket.socket:
-    """A bound socket, not yet listening. `variable` is what the user sets to choose another port."""
+    """Returns a bound socket that does not listen yet. `variable` is the setting that chooses another port. Raises
+    StartupError.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol must be named: asyncio turns Nagle's delay off (40 ms an answer) only for a socket that says TCP.
+    # The protocol must be named: asyncio disables Nagle's algorithm (40 ms per response) only on a socket whose
+    # protocol is TCP.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -18,7 +21,7 @@ def bind(host: str, port: int, variable: str) -> socket.socket:
         sock.close()
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise StartupError(
-                f"Port {port} on {host} is taken. Stop the program that holds it, or choose another port with "
+                f"Port {port} on {host} is in use. Stop the program that holds it, or choose another port with "
                 f"{variable}."
             ) from None
         reason = getattr(error, "strerror", None) or str(error)
@@ -27,5 +30,5 @@ def bind(host: str, port: int, variable: str) -> socket.socket:
 
 
 def check_free(host: str, port: int, variable: str) -> None:
-    """Raises StartupError where `bind` would."""
+    """Raises StartupError if the port cannot be bound."""
     bind(host, port, variable).close()

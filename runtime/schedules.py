@@ -1,4 +1,4 @@
-"""The Temporal Schedules that Sevenfold keeps."""
+"""Creates Temporal Schedules."""
 
 from contextlib import suppress
 from datetime import timedelta
@@ -17,14 +17,14 @@ from sevenfold.runtime.startup import StartupError
 
 
 async def ensure_daily(client: Client, workflow: str, task_queue: str) -> str:
-    """Has a workflow without input run once a day, from now on and whoever asks first. Returns the schedule's id.
+    """Creates a daily schedule of a workflow without input, unless it exists. Returns the schedule's id.
 
-    The default overlap policy skips a run while the last one is still at it.
+    The default overlap policy skips a run while the previous one is still open. Raises StartupError.
     """
     schedule_id = f"{task_queue}:{workflow}"
     schedule = Schedule(
         action=ScheduleActionStartWorkflow(workflow, id=schedule_id, task_queue=task_queue),
-        # at night, and not all gateways of a cluster in the same minute
+        # At night, with jitter, so that the gateways of one cluster do not run in the same minute.
         spec=ScheduleSpec(
             intervals=[ScheduleIntervalSpec(every=timedelta(days=1), offset=timedelta(hours=3))],
             jitter=timedelta(hours=1),
@@ -34,5 +34,5 @@ async def ensure_daily(client: Client, workflow: str, task_queue: str) -> str:
         with suppress(ScheduleAlreadyRunningError):
             await client.create_schedule(schedule_id, schedule)
     except RPCError as error:
-        raise StartupError(f"The schedule {schedule_id} cannot be set up: {error.message}") from None
+        raise StartupError(f"The schedule {schedule_id} cannot be created: {error.message}") from None
     return schedule_id

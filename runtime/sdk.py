@@ -1,4 +1,4 @@
-"""The Temporal SDK's own runtime (its thread pool): one per process."""
+"""The Temporal SDK's runtime (its thread pool): one per process."""
 
 from datetime import timedelta
 from functools import cache
@@ -8,6 +8,6 @@ from temporalio.runtime import Runtime, TelemetryConfig
 
 @cache
 def sdk_runtime() -> Runtime:
-    """The process's runtime, made at first use."""
-    # A worker's heartbeat is what carries a pushed cancellation: 1 s is the least that the SDK takes.
+    """Returns the process's runtime, created on first use."""
+    # A worker's heartbeat carries pushed cancellations: 1 s is the SDK's minimum.
     return Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=timedelta(seconds=1))

@@ -1,4 +1,4 @@
-"""The key that seals webhook secrets: from the environment, or from a file that the first start makes."""
+"""The key that seals webhook secrets: from the environment, or from a file that the first start creates."""
 
 import base64
 import os
@@ -12,15 +12,14 @@ from sevenfold.adapters.webhooks.sealing import KEY_BYTES, Sealer
 from sevenfold.runtime.settings import Settings, uses_own_cluster
 from sevenfold.runtime.startup import StartupError
 
-_HOW_TO_MAKE = "Make one with: openssl rand -base64 32"
+_HOW_TO_CREATE = "Create one with: openssl rand -base64 32"
 
 
 def load_sealer(settings: Settings) -> Sealer | None:
-    """The sealer that all processes of this Sevenfold share. Raises StartupError.
+    """Returns the sealer that all processes of one gateway share. Raises StartupError.
 
-    None when there cannot be one: at a Temporal of its own, API and workers may run on several hosts, and a key
-    that one of them makes would be unknown to the others. Such a Sevenfold takes no webhook secrets before it is
-    given SEVENFOLD_SECRET_KEY.
+    Returns None with an external Temporal and without SEVENFOLD_SECRET_KEY: API and workers may run on several hosts,
+    which would not share a created key. Such a gateway rejects webhooks.
     """
     if settings.secret_key is not None:
         return Sealer(_parse_keys(settings.secret_key.get_secret_value()))
@@ -35,17 +34,17 @@ def _parse_keys(value: str) -> list[bytes]:
     for number, part in enumerate(parts, start=1):
         key = _decode_key(part.strip().encode())
         if key is None:
-            which = f"key {number} of {len(parts)}" if len(parts) > 1 else "it"
+            which = f"key {number} of {len(parts)}" if len(parts) > 1 else "its value"
             raise StartupError(
-                f"SEVENFOLD_SECRET_KEY cannot be used: {which} is not the base64 of {KEY_BYTES} bytes. "
-                f"Several are separated by commas; the first seals, all open. {_HOW_TO_MAKE}"
+                f"SEVENFOLD_SECRET_KEY is invalid: {which} is not the base64 of {KEY_BYTES} bytes. "
+                f"Separate several keys by commas: the first seals, all open. {_HOW_TO_CREATE}"
             )
         keys.append(key)
     return keys
 
 
 def _load_or_create(path: Path) -> bytes:
-    """The key in the file, which is made if there is none."""
+    """Returns the key in the file, which is created if it is missing."""
     try:
         if not path.exists():
             _create(path)
@@ -54,28 +53,28 @@ def _load_or_create(path: Path) -> bytes:
             content = file.read(1000)
     except OSError as error:
         raise StartupError(
-            f"The key that seals webhook secrets cannot be kept in {path}: {error.strerror}. Make it accessible, or "
-            f"set SEVENFOLD_SECRET_KEY. {_HOW_TO_MAKE}"
+            f"The key that seals webhook secrets cannot be stored in {path}: {error.strerror}. Make it accessible "
+            f"or set SEVENFOLD_SECRET_KEY. {_HOW_TO_CREATE}"
         ) from None
     if mode & 0o077:
         raise StartupError(
-            f"{path} seals webhook secrets, and others than its owner may use it (mode {mode:o}). "
-            f"Keep it to yourself: chmod 600 {path}"
+            f"{path} holds the key of webhook secrets, but other users may access it (mode {mode:o}). "
+            f"Restrict it: chmod 600 {path}"
         )
     key = _decode_key(content.strip())
     if key is None:
         raise StartupError(
-            f"{path} does not hold the base64 of {KEY_BYTES} bytes. Put back what it held: webhook secrets of "
-            "deliveries that are still to be made do not open without. If there are none, remove the file, and a "
-            "new one is made."
+            f"{path} does not contain the base64 of {KEY_BYTES} bytes. Restore it: pending deliveries need the "
+            "old key to open their webhook secrets. If there are none, remove the file; the next start creates "
+            "a new key."
         )
     return key
 
 
 def _create(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Written beside and then linked: the file is there whole or not at all, and the first of several processes wins.
-    # It is for its owner only from the beginning.
+    # Written to a temporary file and then linked: the file is complete or missing, and the first of several processes
+    # wins. Its mode is owner-only from the start.
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
         file.write(base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
         file.flush()

@@ -1,4 +1,4 @@
-"""What every process is built of: the one place that puts it together, for the command and for the tests."""
+"""Builds the objects that all processes share; the only composition of them, for the commands and the tests."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,8 +20,8 @@ from sevenfold.runtime.temporal import connect_temporal
 
 @dataclass(frozen=True)
 class Services:
-    """Shared by the API, the worker and the connector of one process. `server` is the Temporal server that this
-    process runs itself, if it does.
+    """Shared by the API, the worker and the connector of one process. `server` is the embedded Temporal server, if
+    this process runs it.
     """
 
     settings: Settings
@@ -35,7 +35,7 @@ class Services:
 def build_services(
     settings: Settings, config: SevenfoldConfig, client: Client, server: EmbeddedTemporal | None = None
 ) -> Services:
-    """The services over a client. Raises StartupError."""
+    """Builds the services over a client. Raises StartupError."""
     return Services(
         settings,
         config,
@@ -50,7 +50,7 @@ def build_services(
 async def open_services(
     settings: Settings, config: SevenfoldConfig, *, embedded: bool = False
 ) -> AsyncIterator[Services]:
-    """The services while the block runs, with a Temporal server of their own if `embedded`. Raises StartupError."""
+    """The services while the block runs, with an embedded Temporal server if `embedded`. Raises StartupError."""
     async with AsyncExitStack() as stack:
         server = None
         if embedded:

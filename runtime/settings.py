@@ -1,4 +1,4 @@
-"""All settings that come from the environment, with the prefix `SEVENFOLD_`."""
+"""All settings of the environment, with the prefix `SEVENFOLD_`."""
 
 import ipaddress
 import os
@@ -17,26 +17,26 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 def _check_name(name: str) -> str:
-    # it stands in queries to Temporal, where a quote would end it
+    # Visibility queries contain the name, so it must not contain quotes.
     if not re.fullmatch(r"[\w.:/-]{1,200}", name):
-        raise ValueError("must be of letters, digits and . : / _ -")
+        raise ValueError("must consist of letters, digits and . : / _ -")
     return name
 
 
 def _parse_schedule(text: object) -> object:
-    """Reads `0,5,300`."""
+    """Parses `0,5,300`."""
     if not isinstance(text, str):
         return text
-    if not text.strip():  # as a compose file writes a variable that is not set
+    if not text.strip():  # A compose file passes an unset variable as an empty string.
         return DEFAULT_SCHEDULE
     parts = text.split(",")
     if len(parts) > 50 or not all(re.fullmatch(r"\s*\d{1,7}(\.\d{1,3})?\s*", part) for part in parts):
-        raise ValueError("must be up to 50 pauses in seconds, such as 0,5,300")
+        raise ValueError("must be up to 50 delays in seconds, such as 0,5,300")
     return tuple(map(float, parts))
 
 
 def _parse_pairs(text: object) -> object:
-    """Reads `history.hostLevelCacheMaxSize=500,…`."""
+    """Parses `history.hostLevelCacheMaxSize=500,…`."""
     pairs = [pair for pair in text.split(",") if pair.strip()] if isinstance(text, str) else text
     if isinstance(pairs, list) and not all(re.fullmatch(r"[A-Za-z.]+=[^,\s]+", pair.strip()) for pair in pairs):
         raise ValueError("must be pairs such as history.hostLevelCacheMaxSize=500, separated by commas")
@@ -44,7 +44,7 @@ def _parse_pairs(text: object) -> object:
 
 
 class Settings(BaseSettings):
-    """Where to listen, where Temporal is, and where files are kept."""
+    """Settings of one process: addresses, Temporal, storage, limits."""
 
     model_config = SettingsConfigDict(env_prefix="SEVENFOLD_", frozen=True)
 
@@ -54,48 +54,48 @@ class Settings(BaseSettings):
     config: Path = Path("sevenfold.toml")
     task_queue: Annotated[str, AfterValidator(_check_name)] = "sevenfold"
 
-    # The embedded Temporal server; unused when TEMPORAL_ADDRESS is set.
+    # The embedded Temporal server; unused if TEMPORAL_ADDRESS is set.
     temporal_port: Port = 7233
     temporal_ui_port: Port = 8233
-    # More of the server's dynamic configuration: `key=value`, separated by commas; goes before our own.
+    # Further dynamic configuration of the server, as comma-separated `key=value`; overrides ours.
     temporal_dynamic_config: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_pairs)] = ()
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
 
-    # Keeps large payloads in this S3 bucket instead of in the data directory; needs the extra `s3`. Credentials,
-    # region and the endpoint of a server that is not Amazon's come from AWS's own variables (AWS_ENDPOINT_URL_S3, …).
+    # Stores large payloads in this S3 bucket instead of the data directory; needs the extra `s3`. Credentials, region
+    # and the endpoint of other S3 servers come from AWS's own variables (AWS_ENDPOINT_URL_S3, …).
     payloads_s3_bucket: Annotated[str, Field(min_length=1)] | None = None
 
-    # Keeps streams in this Redis (redis://…) instead of in the runs' histories; needs the extra `redis`.
+    # Keeps streams in this Redis (redis://…) instead of the runs' histories; needs the extra `redis`.
     redis_url: SecretStr | None = None
 
     # Seals webhook secrets before they enter a history: base64 of 32 bytes. Several are separated by commas; the
-    # first seals, all open. Without it a key is made in the data directory, but none where TEMPORAL_ADDRESS is set.
+    # first seals, all open. If it is unset, a key is created in the data directory, unless TEMPORAL_ADDRESS is set.
     secret_key: SecretStr | None = None
 
-    # Lets webhooks and documents be on this machine, in plain http too: for development and tests.
+    # Allows webhooks and documents on this machine, and plain http: for development and tests.
     allow_loopback_urls: bool = False
 
-    # The pause before each attempt to deliver a webhook, in seconds.
+    # The delay before each delivery attempt of a webhook, in seconds.
     webhook_schedule: Annotated[tuple[float, ...], NoDecode, BeforeValidator(_parse_schedule)] = DEFAULT_SCHEDULE
 
-    # So many events may follow from each other in all, one having led to several: more of them are dead letters.
+    # Maximum events of one correlation; further ones become dead letters.
     event_budget: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
 
-    # Base address of the Temporal UI, for the links in answers. The embedded server's is known.
+    # Base URL of the Temporal UI, for links in responses. The embedded server's is known.
     temporal_ui_url: str | None = None
 
-    # Anybody who reaches the port may use it: must be said before we listen beyond loopback.
+    # Required to listen beyond loopback: everyone who reaches the port may use the API.
     allow_anonymous: bool = False
 
-    # How long a call to an agent may take within its workflow task before it becomes an activity (0: at once
-    # an activity). See docs/decisions/inline-calls.md, "Opening a call".
+    # How long a call may run inline before it continues as an activity (0: every call is an activity). See
+    # docs/decisions/inline-calls.md.
     inline_start_seconds: Annotated[float, Field(ge=0, le=4)] = 0.5
 
-    # A request's head has to arrive within so many seconds, and its body may not stand still for longer than that.
+    # Time-out of a request's head, and of a pause in its body, in seconds.
     head_seconds: Annotated[float, Field(gt=0, le=3600)] = 15
     body_idle_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
 
-    # Connections to the API at once; fewer if the system allows the process fewer descriptors.
+    # Maximum connections to the API; lower if the process may open fewer descriptors.
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
 
     max_concurrent_calls: Annotated[int, Field(ge=1, le=10_000)] = 200
@@ -105,36 +105,38 @@ class Settings(BaseSettings):
 
     @property
     def ui_url(self) -> str | None:
-        """The Temporal UI's address without a slash at its end, if it is known."""
+        """The Temporal UI's URL without a trailing slash, if it is known."""
         if self.temporal_ui_url:
             return self.temporal_ui_url.rstrip("/")
         return None if uses_own_cluster() else f"http://127.0.0.1:{self.temporal_ui_port}"
 
     @property
     def local_storage(self) -> Path | None:
-        """The directory whose disk has to have room: of the embedded server's database, and of large payloads."""
+        """The directory whose disk needs free space, for the embedded server's database and large payloads; None if
+        neither is local.
+        """
         if uses_own_cluster() and self.payloads_s3_bucket is not None:
             return None
         return self.data_dir
 
     @property
     def grace_period(self) -> timedelta:
-        """How long running work may take to end when a process is asked to stop."""
+        """How long running work may take to end when a process stops."""
         return timedelta(seconds=self.grace_seconds)
 
     def check_exposure(self) -> None:
-        """Refuses to serve other machines without any key."""
+        """Raises StartupError if the API would serve other machines without authentication."""
         if self.allow_anonymous or _is_loopback(self.host):
             return
         raise StartupError(
-            f"SEVENFOLD_HOST={self.host} would let other machines in, and no API key guards the door. "
-            "Listen on 127.0.0.1, or say SEVENFOLD_ALLOW_ANONYMOUS=true if something in front of Sevenfold "
-            "decides who may pass."
+            f"SEVENFOLD_HOST={self.host} is reachable from other machines, and Sevenfold has no authentication yet. "
+            "Listen on 127.0.0.1, or set SEVENFOLD_ALLOW_ANONYMOUS=true if a proxy in front of Sevenfold "
+            "authenticates requests."
         )
 
 
 def uses_own_cluster() -> bool:
-    """Whether the environment points at a Temporal that is not the embedded one."""
+    """Whether TEMPORAL_ADDRESS is set, so that no embedded server runs."""
     return bool(os.environ.get("TEMPORAL_ADDRESS"))
 
 
@@ -148,7 +150,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def load_settings() -> Settings:
-    """Reads the environment; every mistake is reported under its variable's name."""
+    """Reads the environment. Raises StartupError, which lists every mistake with its variable's name."""
     try:
         return Settings()
     except ValidationError as error:

@@ -1,5 +1,5 @@
-"""What keeps Sevenfold from starting, said to the person who started it."""
+"""The error that reports why Sevenfold cannot start."""
 
 
 class StartupError(Exception):
-    """A reason not to start. The message says what is wrong and what to do next; it is printed as it is."""
+    """Sevenfold cannot start. The message states what is wrong and what to do next; it is printed as it is."""

@@ -1,4 +1,4 @@
-"""Ends a process in order when it is told to."""
+"""Stops a process gracefully on SIGTERM and SIGINT."""
 
 import asyncio
 import logging
@@ -14,9 +14,9 @@ log = structlog.get_logger(__name__)
 
 
 async def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Runs `work`; SIGTERM or SIGINT cancels it, and its context managers end what they began.
+    """Runs `work`. SIGTERM or SIGINT cancels it, so that its context managers close what they opened.
 
-    A second signal cancels whatever is still draining.
+    A second signal cancels what is still draining.
     """
     task = asyncio.ensure_future(work)
     is_stopping = False
@@ -38,10 +38,10 @@ async def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
 
 
 def hard_exit(code: int) -> NoReturn:
-    """Ends the process with that exit code, now that all is closed.
+    """Ends the process with that exit code, after everything is closed.
 
-    Without the interpreter's own teardown: the SDK's threads outlive its last client, and one that touches
-    Python in that moment crashes the process (5 of 29 stops of a worker ended with a segmentation fault).
+    It skips the interpreter's teardown: the SDK's threads outlive its last client, and one that touches Python during
+    teardown crashes the process (5 of 29 stops of a worker ended with a segmentation fault).
     """
     logging.shutdown()
     sys.stdout.flush()

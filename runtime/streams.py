@@ -1,4 +1,4 @@
-"""Where streams are kept: in the runs' own histories, or in Redis if one is configured."""
+"""Opens the stream log: Redis if it is configured, else the runs' histories."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +16,9 @@ from sevenfold.runtime.startup import StartupError
 
 @asynccontextmanager
 async def open_streams(services: Services, *, has_local_worker: bool) -> AsyncIterator[StreamHubs]:
-    """All streams of this process; `has_local_worker` when API and worker share it. Raises StartupError."""
+    """The stream hubs of this process while the block runs. `has_local_worker`: API and worker share the process.
+    Raises StartupError.
+    """
     async with _open_log(services.settings, services.client) as log:
         yield StreamHubs(log, has_local_worker=has_local_worker)
 
@@ -26,7 +28,7 @@ async def _open_log(settings: Settings, client: Client) -> AsyncIterator[StreamL
     if settings.redis_url is None:
         yield TemporalStreamLog(client, settings.task_queue)
         return
-    # Imported here, for those who have a Redis: it is an extra.
+    # Imported on use: it is an extra.
     try:
         from sevenfold.adapters.streams.redis.log import RedisUnusableError, open_redis_log  # noqa: PLC0415
     except ModuleNotFoundError as error:

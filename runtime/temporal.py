@@ -1,4 +1,4 @@
-"""The connection to Temporal, and the one plugin that keeps client, worker and replayer alike."""
+"""The connection to Temporal, and the plugin that client, worker and replayer share."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,30 +19,30 @@ from sevenfold.runtime.settings import Settings, uses_own_cluster
 from sevenfold.runtime.startup import StartupError
 from sevenfold.runtime.workflow_runner import DetachedWorkflowRunner
 
-# What lists show stands in memos: metadata, logs of deliveries, small events. Each is bounded where it is made; the
-# SDK would warn of every one over 2 kB.
+# Lists read memos: metadata, delivery logs, small events. Each is bounded where it is created; the SDK would warn
+# about every memo over 2 kB.
 _PAYLOAD_LIMITS = PayloadLimitsConfig(memo_warn_size=0)
 
 
 def build_plugin(storage: ExternalStorage) -> SimplePlugin:
-    """The data converter, workflow runner and failure types, the same wherever workflows are started or replayed."""
+    """Returns the data converter, workflow runner and failure types that every client, worker and replayer uses."""
     return SimplePlugin(
         "sevenfold",
         interceptors=[CallTimeouts()],
         data_converter=DataConverter(payload_converter_class=SharedPydanticConverter, external_storage=storage),
-        # The sandbox would check nothing, since our packages have to pass through it: a lint rule does
+        # The sandbox would check nothing, because our packages have to pass through it. A lint rule checks instead
         # (workflows/ruff.toml).
         workflow_runner=DetachedWorkflowRunner(),
-        # An input that does not fit its type never will: fail the run instead of trying its task for ever.
+        # An input that does not fit its type never will: fail the run instead of retrying its workflow task forever.
         workflow_failure_exception_types=[ValidationError],
     )
 
 
 @asynccontextmanager
 async def connect_temporal(settings: Settings) -> AsyncIterator[Client]:
-    """A client for the cluster that `TEMPORAL_*` names, else for the embedded server on this machine.
+    """A client for the cluster of the `TEMPORAL_*` variables, else for the embedded server on this machine.
 
-    It reads and writes large payloads while the block runs.
+    It reads and writes large payloads while the block runs. Raises StartupError.
     """
     async with open_storage(settings) as storage:
         yield await _connect_client(settings, storage)
@@ -74,5 +74,5 @@ def _connect_config(settings: Settings) -> ClientConnectConfig:
         try:
             return ClientConfig.load_client_connect_config()
         except (RuntimeError, ValueError) as error:
-            raise StartupError(f"The TEMPORAL_* variables do not fit together: {error}") from None
+            raise StartupError(f"The TEMPORAL_* variables are inconsistent: {error}") from None
     return ClientConnectConfig(target_host=f"{HOST}:{settings.temporal_port}", namespace="default")

@@ -1,4 +1,4 @@
-"""What the author of an agent imports. Everything else below `sevenfold` is the gateway's own and may change.
+"""The public API for authors of agents. Everything else below `sevenfold` is internal and may change.
 
 An agent of the kind `python` is a callable in a module beside `sevenfold.toml`:
 
@@ -7,21 +7,21 @@ An agent of the kind `python` is a callable in a module beside `sevenfold.toml`:
     async def answer(request: AgentRequest) -> str:
         return f"You asked: {request.query}"
 
-| name | what it is |
+| name | meaning |
 |---|---|
-| `AgentRequest` | what the agent is asked: task, query, context, data, params, metadata, number of the attempt |
-| `AgentContext` | the call around it: deadline, cancellation, request id; an optional second parameter |
-| `Delta`, `Progress`, `Reply` | what an agent yields: a piece of the text, how far the work is, the whole answer |
-| `AgentEvent` | one of these three |
-| `Usage` | tokens, for `Reply.usage` |
+| `AgentRequest` | the agent's input: task, query, context, data, params, metadata, number of the attempt |
+| `AgentContext` | context of the call: deadline, cancellation, request id; an optional second parameter |
+| `Delta`, `Progress`, `Reply` | the events that an agent yields: a piece of text, the progress, the complete answer |
+| `AgentEvent` | the union of these three |
+| `Usage` | token counts, for `Reply.usage` |
 | `Agent` | the interface of an agent that is an object with `run` |
-| `AgentUnavailable`, `AgentRateLimited` | raise one to be called again, the second after `retry_after` seconds |
+| `AgentUnavailable`, `AgentRateLimited` | raise one to get the call retried, the second after `retry_after` seconds |
 | `AgentRejected` | raise it to end the run: no further attempt can succeed |
-| `AgentFailed` | what any other exception becomes: the call is tried again |
+| `AgentFailed` | replaces any other exception: the call is retried |
 | `AgentError` | the base class of these errors |
 
-The names are loaded on first use, because every process that imports a part of the gateway passes through here, and
-the one that reads a document must not wait for pydantic (125 ms). None of them loads temporalio or fastapi.
+The names are loaded on first use, because every process of the gateway imports this package, and the process that
+reads a document must not wait for pydantic (125 ms). None of them loads temporalio or fastapi.
 """
 
 from importlib import import_module, metadata

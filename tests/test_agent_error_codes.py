@@ -58,11 +58,11 @@ def test_retry_after_is_read_as_seconds_and_as_date(status: int, header: str, se
 @pytest.mark.parametrize(
     ("outcome", "code", "detail"),
     [
-        (httpx.ConnectError("x"), UNAVAILABLE, "could not be connected to"),
-        (httpx.ConnectTimeout("x"), UNAVAILABLE, "in time"),
-        (httpx.PoolTimeout("x"), UNAVAILABLE, "in time"),
-        (httpx.ReadTimeout("x"), UNAVAILABLE, "silent"),
-        (httpx.WriteTimeout("x"), UNAVAILABLE, "silent"),
+        (httpx.ConnectError("x"), UNAVAILABLE, "connection to the agent failed"),
+        (httpx.ConnectTimeout("x"), UNAVAILABLE, "timed out"),
+        (httpx.PoolTimeout("x"), UNAVAILABLE, "timed out"),
+        (httpx.ReadTimeout("x"), UNAVAILABLE, "sent nothing"),
+        (httpx.WriteTimeout("x"), UNAVAILABLE, "sent nothing"),
         (httpx.ReadError("x"), UNAVAILABLE, "broke"),
         (httpx.WriteError("x"), UNAVAILABLE, "broke"),
         (httpx.CloseError("x"), UNAVAILABLE, "broke"),

@@ -165,7 +165,7 @@ async def test_connector_waits_for_its_broker_and_refuses_a_wrong_configuration(
     settings.config.write_text("")
     code, output = ended(settings, **env)
     assert code == 2
-    assert "There is no broker in" in output
+    assert "No broker is configured in" in output
 
 
 def ended(settings: Settings, **env: str) -> tuple[int, str]:

@@ -174,9 +174,9 @@ async def test_poison_message_becomes_a_dead_letter_and_the_next_is_processed(wa
             reasons = [letter["reason"] for letter in letters if letter["via"] == way]
             await asyncio.sleep(0.2)
     reasons_text = " | ".join(reasons)
-    assert "is no JSON" in reasons_text
+    assert "is not JSON" in reasons_text
     assert "id: Field required" in reasons_text
-    assert "is not what its content type says" in reasons_text
+    assert "does not match its content type" in reasons_text
     assert "bytes" in reasons_text or "must be a string" in reasons_text
     for letter in letters:
         history = await ways.stack.temporal.get_workflow_handle(f"default:{letter['id']}").fetch_history()

@@ -124,7 +124,7 @@ async def test_queued_runs_wait_for_an_open_circuit_and_resume(circuits: Stack, 
     ids += [await task(circuits, "queued") for _ in range(19)]
     assert run["status"] == "processing"
     assert run["attempt"] == 1, "it was not asked yet"
-    assert "left alone" in run["waiting"]["reason"]
+    assert "circuit breaker is open" in run["waiting"]["reason"]
     assert datetime.fromisoformat(run["waiting"]["until"]) > datetime.fromisoformat(run["createdAt"])
     await until(lambda: len(upstream.at("/queued")) > calls, 20)
     await asyncio.sleep(2)  # the pause is twice as long by now

@@ -158,13 +158,13 @@ def test_document_reference_forms(value, expected):
         ({"text": "a", "titel": "b"}, ("titel",), "Extra inputs"),
         ({"text": 5}, ("text",), "valid string"),
         ({"url": "ftp://a.b/c"}, ("url",), "begins with http:// or https://"),
-        ({"url": "https://a.b/c d"}, ("url",), "nothing around it"),
+        ({"url": "https://a.b/c d"}, ("url",), "one URL"),
         ({"url": "http://[::1"}, ("url",), "begins with"),
         ({"base64": ""}, ("base64",), "is empty"),
         ({"base64": "aGk"}, ("base64",), "is not base64: incorrect padding"),
         ({"base64": "a-_="}, ("base64",), "is not base64"),
         ({"base64": "é"}, ("base64",), "is not base64"),
-        ({"base64": "AAAA" * 6_666_667}, ("base64",), "more than 20 MB"),
+        ({"base64": "AAAA" * 6_666_667}, ("base64",), "larger than 20 MB"),
     ],
 )
 def test_document_reference_mistakes_have_a_pointer(value, place, message):

@@ -218,7 +218,7 @@ async def test_event_loops_stop(stack: Stack) -> None:
         assert node["status"] == "failed"
         letter = (await stack.http.get(f"{LETTERS}/{node['id']}")).json()
         assert letter["kind"] == "event"
-        assert "17 events away from its origin" in letter["reason"]
+        assert "17 hops away from its origin" in letter["reason"]
 
 
 async def test_replayed_event_is_marked_and_derives_new_events(stack: Stack) -> None:

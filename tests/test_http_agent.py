@@ -131,8 +131,8 @@ async def test_bytes_after_the_reply_are_not_awaited(server: Receiver) -> None:
 FAILURES: list[tuple[str, Answer, type[AgentError], str]] = [
     ("500", 500, AgentUnavailable, "500"),
     ("503 with a pause", reply_script({}, 503, ("Retry-After", "3")), AgentUnavailable, "503"),
-    ("429", 429, AgentRateLimited, "fewer"),
-    ("429 with a pause", reply_script({}, 429, ("Retry-After", "3")), AgentRateLimited, "fewer"),
+    ("429", 429, AgentRateLimited, "too many requests"),
+    ("429 with a pause", reply_script({}, 429, ("Retry-After", "3")), AgentRateLimited, "too many requests"),
     (
         "422",
         reply_script({"detail": [{"loc": ["body", "size"], "msg": "Field required"}]}, 422),
@@ -151,14 +151,14 @@ FAILURES: list[tuple[str, Answer, type[AgentError], str]] = [
     ("a garbled frame", streams(*events("{oops")), AgentUnavailable, "not JSON"),
     ("a frame of a list", streams(*events([1])), AgentUnavailable, "object"),
     ("a bad percent", streams(*events({"percent": 120})), AgentUnavailable, "percent"),
-    ("silent at once", hangs, AgentUnavailable, "silent"),
-    ("silent in the middle", streams(*events({"text": "a"}), hangs=20), AgentUnavailable, "silent"),
+    ("silent at once", hangs, AgentUnavailable, "sent nothing"),
+    ("silent in the middle", streams(*events({"text": "a"}), hangs=20), AgentUnavailable, "sent nothing"),
     ("error, retryable", streams(*events({"error": {"status": 503}})), AgentUnavailable, "503"),
     (
         "error, rate limited",
         streams(*events({"error": {"status": 429, "retryAfter": 3}})),
         AgentRateLimited,
-        "fewer",
+        "too many requests",
     ),
     ("error, permanent", streams(*events({"error": {"status": 422, "detail": "bad"}})), AgentRejected, "bad"),
     ("error as text", streams(*events({"error": "boom"})), AgentUnavailable, "500"),
@@ -172,7 +172,7 @@ async def test_failed_answer_raises_its_agent_error(
     server: Receiver, answer: Answer, error: type[AgentError], detail: str
 ) -> None:
     with pytest.raises(error) as raised:
-        await ask(server, answer, silence=0.5 if "silent" in detail else 5.0)
+        await ask(server, answer, silence=0.5 if "nothing" in detail else 5.0)
     assert type(raised.value) is error
     assert detail in raised.value.detail
 
@@ -198,7 +198,7 @@ async def test_dripping_stream_is_read_until_cancelled(server: Receiver) -> None
 async def test_refused_connection_is_agent_unavailable() -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))  # bound, and never listening
-        with pytest.raises(AgentUnavailable, match="connected"):
+        with pytest.raises(AgentUnavailable, match="connection"):
             await ask(Receiver(sock.getsockname()[1]))
 
 

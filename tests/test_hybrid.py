@@ -30,7 +30,7 @@ async def ask(stack: Stack, *, headers: dict[str, str] | None = None, **body: An
         (Estimate(basis=EstimateBasis.MEASURED, p50=1, p95=9, runs=9), Route.SYNCHRONOUS, "it may be short"),
         (Estimate(basis=EstimateBasis.MEASURED, p50=8, p95=9, runs=9), Route.QUEUE, "half took 8 s"),
         (Estimate(basis=EstimateBasis.CONFIGURED, seconds=8), Route.QUEUE, "duration_estimate is 8 s"),
-        (Estimate(basis=EstimateBasis.UNKNOWN), Route.SYNCHRONOUS, "Nobody knows yet"),
+        (Estimate(basis=EstimateBasis.UNKNOWN), Route.SYNCHRONOUS, "No duration is known yet"),
     ],
 )
 def test_route_follows_the_estimate(estimate: Estimate, chosen: Route, because: str) -> None:

@@ -157,7 +157,11 @@ def _refusal() -> Script:
 @pytest.mark.parametrize(
     ("script", "error", "detail"),
     [
-        (reply_script({"error": {"message": "slow down"}}, 429, ("Retry-After", "2")), AgentRateLimited, "fewer"),
+        (
+            reply_script({"error": {"message": "slow down"}}, 429, ("Retry-After", "2")),
+            AgentRateLimited,
+            "too many requests",
+        ),
         (reply_script({"error": {"message": "overloaded"}}, 529), AgentUnavailable, "529"),
         (reply_script({"error": {"message": "no such model: m"}}, 404), AgentRejected, "no such model"),
         (reply_script({"error": {"message": "Incorrect API key provided: sk-sec***et"}}, 401), AgentRejected, "key"),
@@ -166,9 +170,13 @@ def _refusal() -> Script:
         (streams(*events(chat_chunk("Hel")), resets=True), AgentUnavailable, "broke"),
         (streams(*events(chat_chunk("Hel"), "{oops")), AgentUnavailable, "not JSON"),
         (streams(*events(chat_chunk("Hel"), {"x": 1})), AgentUnavailable, "broke off"),
-        (streams(*events(chat_chunk("Hel")), hangs=10), AgentUnavailable, "silent"),
+        (streams(*events(chat_chunk("Hel")), hangs=10), AgentUnavailable, "sent nothing"),
         (streams(*events({"error": {"message": "busy", "code": 503}})), AgentUnavailable, "503"),
-        (streams(*events({"error": {"message": "x", "type": "rate_limit_error"}})), AgentRateLimited, "fewer"),
+        (
+            streams(*events({"error": {"message": "x", "type": "rate_limit_error"}})),
+            AgentRateLimited,
+            "too many requests",
+        ),
         (
             streams(*events({"error": {"message": "too long", "type": "invalid_request_error"}})),
             AgentRejected,
@@ -180,7 +188,7 @@ def _refusal() -> Script:
         (chat(finish="tool_calls"), AgentRejected, "tool"),
         (reply_script({"choices": []}), AgentUnavailable, "broke off"),
         (reply_script({"choices": [3]}), AgentUnavailable, "broke off"),
-        (reply_script(["x"]), AgentUnavailable, "no chat completion"),
+        (reply_script(["x"]), AgentUnavailable, "not a chat completion"),
     ],
 )
 async def test_failed_completion_raises_its_agent_error(

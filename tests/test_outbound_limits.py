@@ -204,7 +204,7 @@ async def test_document_is_downloaded_with_its_type(client: httpx.AsyncClient) -
     ):
         found = await fetch(client, f"{host.url}/a?b=c", limit=4, seconds=10, allow_loopback=True)
         assert (found.data, found.content_type, found.url) == (b"%PDF", "application/pdf", f"{host.url}/a?b=c")
-        assert "redirected more often than allowed (3)" in str(await refused(client, away.url))
+        assert "redirects more often than allowed (3)" in str(await refused(client, away.url))
         assert len(away.heads) == 4
 
 

@@ -137,7 +137,7 @@ async def test_job_fails_after_max_failures(stack: Stack) -> None:
     job = await until_ended(stack, job_id)
     assert job["status"] == "failed"
     assert job["error"]["code"] == "TooManyFailures"
-    assert "maxFailures is 5" in job["error"]["detail"]
+    assert "maxFailures=5" in job["error"]["detail"]
     assert CALLS[job_id] < 20
     job = await until_ended(stack, await start(stack, agent="item", data={"items": ["bad", "bad"]}, maxFailures=0))
     assert job["status"] == "failed"

@@ -129,4 +129,4 @@ async def test_temporal_ui_describes_the_run(stack: Stack) -> None:
     del attributes["BuildIds"]  # Temporal's own
     assert attributes == {"Pattern": "synchronous", "Agent": "flaky", "Task": "query", "Tenant": "default"}
     metadata = await handle.query("__temporal_workflow_metadata")
-    assert "has answered (attempt 3)" in str(metadata)
+    assert "answered at attempt 3" in str(metadata)

@@ -31,7 +31,7 @@ def test_sealed_text_opens_in_its_own_context_only(text: str, context: str) -> N
     assert sealed.isascii()
     assert sealed != Sealer([A]).seal(text, context=context)
     assert Sealer([B, A]).unseal(sealed, context=context) == text
-    with pytest.raises(SealError, match="something else than"):
+    with pytest.raises(SealError, match="not sealed for"):
         Sealer([A]).unseal(sealed, context=f"{context}x")
 
 
@@ -48,7 +48,7 @@ def test_sealing_keys_rotate() -> None:
     both = Sealer([B, A])
     assert both.unseal(before, context="c") == SECRET
     assert Sealer([B]).unseal(both.seal(SECRET, context="c"), context="c") == SECRET
-    with pytest.raises(SealError, match="SEVENFOLD_SECRET_KEY is not the one it was sealed with") as message:
+    with pytest.raises(SealError, match="which SEVENFOLD_SECRET_KEY does not contain") as message:
         Sealer([B]).unseal(before, context="c")
     assert before.split(".")[1] in str(message.value)
     assert SECRET not in str(message.value)

@@ -155,7 +155,7 @@ async def test_configured_subscription_reacts_and_cannot_be_changed(
                 # visibility lags: those five may all have been let in before the first was counted
                 await published(stack.http, event("t.leaf", correlationid=root, hops=1))
                 await asyncio.sleep(0.3)
-        assert f"More than 3 events have come of {root}" in letters[0]["reason"]
+        assert f"The correlation {root} has more than 3 events" in letters[0]["reason"]
 
 
 @pytest.mark.parametrize(

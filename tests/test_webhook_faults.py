@@ -143,7 +143,7 @@ async def test_waiting_delivery_is_signed_after_key_rotation(tmp_path: Path) -> 
                     if len(log) > 1:
                         break
                     await asyncio.sleep(0.1)
-            assert "SEVENFOLD_SECRET_KEY is not the one it was sealed with" in log[1]["error"]
+            assert "which SEVENFOLD_SECRET_KEY does not contain" in log[1]["error"]
         async with running_stack(tmp_path, **{**settings.model_dump(), "secret_key": f"{kept},{lost}"}) as stack:
             await stack.http.post(f"{path}/redeliver")
             _, post, *_ = await receiver.received("/", 2)

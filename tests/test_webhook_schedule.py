@@ -61,7 +61,7 @@ async def test_delivery_follows_the_whole_schedule(time: Days) -> None:
     description, log = await time.described(delivery)
     assert description.status is WorkflowExecutionStatus.FAILED
     assert find_delivery_state(description) is DeliveryState.EXHAUSTED
-    assert log.reason == "Every attempt of the schedule failed. The last: The receiver answered 500."
+    assert log.reason == "Every attempt of the schedule failed. Last failure: The receiver answered 500."
     assert [attempt.status for attempt in log.attempts] == [500] * 10
     waited = await timers(time, delivery)
     assert all(pause <= seconds <= pause * 1.1 for pause, seconds in zip(DEFAULT_SCHEDULE[1:], waited, strict=True))

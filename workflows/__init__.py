@@ -1,4 +1,4 @@
-"""Workflows: one file per pattern, and what they are made of.
+"""Workflows: one file per pattern, and a folder for what each group of them shares.
 
-Deterministic code only: whatever reads a clock, a file or the network is an activity.
+Workflow code is deterministic: every access to a clock, a file or the network is an activity.
 """

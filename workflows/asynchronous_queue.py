@@ -1,4 +1,6 @@
-"""Pattern 2, asynchronous queue: accepted at once, worked on until it is done or its time is over."""
+"""Pattern 2, asynchronous queue: the API accepts the job at once, and the job runs until it completes or its timeout
+expires.
+"""
 
 from temporalio import workflow
 
@@ -11,7 +13,7 @@ from sevenfold.workflows.runs.item_fan_out import ItemFanOut
 
 @workflow.defn(name="AsynchronousQueue")
 class AsynchronousQueue:
-    """A job: one call for the whole, or one for every item of its list."""
+    """A job: one agent call for the whole job, or one call per item of its list (`fanOut`)."""
 
     @workflow.init
     def __init__(self, job: JobInput) -> None:
@@ -19,7 +21,10 @@ class AsynchronousQueue:
 
     @workflow.run
     async def run(self, job: JobInput) -> RunResult:
-        """Completes with the reply, or with counts of items; fails with a verdict, or is cancelled."""
+        """Returns the agent's reply, or the counts of completed and failed items.
+
+        Raises ApplicationError with an ErrorCode as its type; a cancelled run ends as Canceled.
+        """
         if job.fan_out is None:
             return await self._agent_run.call_in_background()
         counts = await self._agent_run.run_and_finalize(ItemFanOut(job, job.fan_out).run())
@@ -32,7 +37,7 @@ class AsynchronousQueue:
         seconds = (workflow.now() - workflow.info().workflow_start_time).total_seconds()
         return RunResult(reply=reply, duration_seconds=max(0.0, seconds))
 
-    @workflow.signal(name="cancel", description="Stops the job: what is done is kept, and the run ends as Canceled.")
+    @workflow.signal(name="cancel", description="Cancels the job: it keeps its results so far and ends as Canceled.")
     async def cancel(self) -> None:
         """Sent by hand from the Temporal UI or CLI; takes no argument."""
         await self._agent_run.cancel()

@@ -1,4 +1,4 @@
-"""Pattern 3, event-driven: an event comes in, agents react, and what they derive is published."""
+"""Pattern 3, event-driven: agents react to an event, and the gateway publishes the events that they derive."""
 
 import asyncio
 from datetime import timedelta
@@ -32,19 +32,21 @@ from sevenfold.workflows.runs.agent_call import HEARTBEAT_TIMEOUT
 from sevenfold.workflows.runs.failures import to_application_error
 
 _RETRIES = RetryPolicy(maximum_interval=timedelta(minutes=1))
-# A broker that is away for longer makes the event a dead letter, which can be driven again.
+# If a broker is down for longer, the event becomes a dead letter, which can be redriven.
 _PUBLISH_TIMEOUT = timedelta(hours=24)
 _START_TIMEOUT = timedelta(seconds=60)
 
-# Whoever accepted the event enters its ordered lanes, a whole batch at once. One that was killed before it could is
-# not waited for any longer.
+# The ingest acquires the ordering semaphores for a whole batch. If it was killed before that, the event acquires them
+# itself after this time.
 _INGEST_ACQUIRE_TIMEOUT = timedelta(seconds=30)
 
 
 @workflow.defn(name="EventDriven")
 class EventDriven:
-    """One event. Completes when all its reactions have begun and the brokers outside have it. Each reaction goes on
-    by itself, and none waits for another. An event that goes in circles fails, and so is a dead letter.
+    """One event. Completes when all reactions are started and the brokers have confirmed the event.
+
+    Reactions run independently of each other. An event that exceeds the loop guards fails, and so becomes a dead
+    letter.
     """
 
     @workflow.init
@@ -52,12 +54,12 @@ class EventDriven:
         self._event = event_input.event
         self._id = workflow.info().workflow_id
         self._grants: set[str] = set()
-        # The lanes that its reactions take turns in; None until the subscriptions were asked.
+        # The ordering semaphores that its reactions use; None until the subscriptions are matched.
         self._semaphore_ids: set[str] | None = None
 
     @workflow.run
     async def run(self, event_input: EventInput) -> RunResult:
-        """How many reactions it called for."""
+        """Returns the number of started reactions. Raises ApplicationError with the type `EventRefused`."""
         dispatch = await workflow.execute_local_activity_method(
             EventDispatch.dispatch_event, event_input, start_to_close_timeout=_START_TIMEOUT, retry_policy=_RETRIES
         )
@@ -73,11 +75,13 @@ class EventDriven:
             await self._run_dispatch(dispatch)
         await workflow.wait_condition(workflow.all_handlers_finished)
         count = len(dispatch.reactions)
-        reply = Reply(response=f"{count} reactions have begun.", data={"reactions": count})
+        reply = Reply(response=f"{count} reactions started.", data={"reactions": count})
         seconds = (workflow.now() - workflow.info().workflow_start_time).total_seconds()
         return RunResult(reply=reply, duration_seconds=max(0.0, seconds))
 
-    @workflow.signal(name="cancel", description="What has not begun yet never will, and the run ends as Canceled.")
+    @workflow.signal(
+        name="cancel", description="Cancels the run: reactions that wait do not start, and it ends as Canceled."
+    )
     async def cancel(self) -> None:
         """Sent by hand from the Temporal UI or CLI; takes no argument."""
         info = workflow.info()
@@ -87,10 +91,10 @@ class EventDriven:
             schedule_to_close_timeout=timedelta(seconds=60),
         )
 
-    @workflow.signal(name=GRANT_SIGNAL, description="It is this event's turn in a lane.")
+    @workflow.signal(name=GRANT_SIGNAL, description="The event holds an ordering semaphore.")
     async def grant(self, semaphore_id: str) -> None:
-        """Sent by the lane, again and again while the event is inside. It leaves a lane that none of its
-        reactions uses: it was refused, or the subscription was removed after it was accepted.
+        """Sent by the semaphore, repeatedly while this event holds it. The event releases a semaphore that none of
+        its reactions uses: the event was refused, or the subscription was removed after the acceptance.
         """
         self._grants.add(semaphore_id)
         if self._semaphore_ids is not None and semaphore_id not in self._semaphore_ids:
@@ -98,8 +102,8 @@ class EventDriven:
 
     async def _run_dispatch(self, dispatch: Dispatch) -> None:
         workflow.set_current_details(
-            f"{len(dispatch.queued_reactions)} reactions take turns with those to other events; "
-            f"{len(dispatch.routes)} brokers are told."
+            f"{len(dispatch.queued_reactions)} reactions wait for ordering semaphores; "
+            f"{len(dispatch.routes)} broker routes are published."
         )
         reactions = [asyncio.create_task(self._start_when_granted(spec)) for spec in dispatch.queued_reactions]
         routes = [asyncio.create_task(self._publish(route)) for route in dispatch.routes]
@@ -108,7 +112,7 @@ class EventDriven:
         except asyncio.CancelledError:
             for task in (*reactions, *routes):
                 task.cancel()
-            # each reaction that never begins still has to leave its lanes
+            # Reactions that never start still have to release their semaphores.
             await asyncio.gather(*reactions, *routes, return_exceptions=True)
             raise
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -118,7 +122,9 @@ class EventDriven:
             raise to_application_error(RunError(code=ErrorCode.EVENT_REFUSED, detail=" ".join(reasons)))
 
     async def _start_when_granted(self, spec: ReactionSpec) -> None:
-        """The reaction leaves the lanes at its end; here they are left only if it never begins."""
+        """Starts the reaction when it holds all semaphores. The reaction releases them when it ends; this method
+        releases them only if the reaction never starts.
+        """
         try:
             for semaphore in spec.semaphores:
                 await self._wait_for_grant(semaphore, spec)
@@ -151,7 +157,7 @@ class EventDriven:
         return True
 
     async def _publish(self, route: OutboundRoute) -> str | None:
-        """None once the broker has it, else why it never will."""
+        """Returns None when the broker has confirmed the event, else the reason why it rejects the event."""
         try:
             await workflow.execute_activity_method(
                 BrokerPublication.publish_to_broker,
@@ -166,5 +172,5 @@ class EventDriven:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            return f"{route.broker} does not take it for {route.to}: {error.cause or error}"
+            return f"Broker {route.broker} rejects the event for {route.to}: {error.cause or error}"
         return None

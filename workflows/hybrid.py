@@ -1,4 +1,4 @@
-"""Pattern 7, hybrid: answered at once, queued or streamed, whichever fits; the only one that composes the others."""
+"""Pattern 7, hybrid: the API chooses a synchronous, queued or streamed run; this workflow composes those patterns."""
 
 from temporalio import workflow
 
@@ -9,8 +9,8 @@ from sevenfold.workflows.runs.agent_call import AgentRun
 
 @workflow.defn(name="Hybrid")
 class Hybrid:
-    """Goes the way that the door has chosen. A guess that was wrong changes how the client learns of the answer,
-    never the run.
+    """Follows the route that the API chose. A wrong estimate changes how the client gets the answer, never the
+    run.
     """
 
     @workflow.init
@@ -19,7 +19,9 @@ class Hybrid:
 
     @workflow.run
     async def run(self, run: HybridInput) -> RunResult:
-        """Completes with the reply, fails with a verdict as the failure's type, or is cancelled."""
+        """Returns the agent's reply. Raises ApplicationError with an ErrorCode as its type; a cancelled run ends as
+        Canceled.
+        """
         match run.routing.chosen:
             case Route.SYNCHRONOUS:
                 return await self._agent_run.call_hybrid()
@@ -28,7 +30,9 @@ class Hybrid:
             case Route.QUEUE:
                 return await self._agent_run.call_in_background()
 
-    @workflow.signal(name="cancel", description="Stops the run: the agent is told, and the run ends as Canceled.")
+    @workflow.signal(
+        name="cancel", description="Cancels the run: the agent call is cancelled, and the run ends as Canceled."
+    )
     async def cancel(self) -> None:
         """Sent by hand from the Temporal UI or CLI; takes no argument."""
         await self._agent_run.cancel()

@@ -1,4 +1,4 @@
-"""Upkeep, once a day by a Temporal Schedule: stored payloads go when the last run that may need them has gone."""
+"""Daily cleanup, started by a Temporal Schedule: removes stored payloads that no run within the retention needs."""
 
 from datetime import timedelta
 
@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from sevenfold.activities.payload_cleanup import PayloadCleaner
-from sevenfold.contracts.upkeep import CleanupResult
+from sevenfold.contracts.payload_cleanup import CleanupResult
 
 
 @workflow.defn(name="PayloadCleanup")
@@ -15,7 +15,7 @@ class PayloadCleanup:
 
     @workflow.run
     async def run(self) -> CleanupResult:
-        """How many were removed. What fails today is done tomorrow."""
+        """Returns the number of removed payloads. A failed cleanup is repeated the next day."""
         return await workflow.execute_activity_method(
             PayloadCleaner.remove_expired_payloads,
             start_to_close_timeout=timedelta(hours=1),

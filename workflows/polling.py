@@ -1,4 +1,4 @@
-"""Pattern 5, polling: the client comes back for progress and result."""
+"""Pattern 5, polling: the client asks for progress and result."""
 
 from temporalio import workflow
 
@@ -8,7 +8,7 @@ from sevenfold.workflows.runs.agent_call import AgentRun
 
 @workflow.defn(name="Polling")
 class Polling:
-    """Calls an agent until it answers or the run's time is over; its heartbeats carry the progress."""
+    """Calls an agent until it answers or the run's timeout expires; the activity's heartbeats carry the progress."""
 
     @workflow.init
     def __init__(self, run: RunInput) -> None:
@@ -16,10 +16,14 @@ class Polling:
 
     @workflow.run
     async def run(self, run: RunInput) -> RunResult:
-        """Completes with the reply, fails with a verdict as the failure's type, or is cancelled."""
+        """Returns the agent's reply. Raises ApplicationError with an ErrorCode as its type; a cancelled run ends as
+        Canceled.
+        """
         return await self._agent_run.call_in_background()
 
-    @workflow.signal(name="cancel", description="Stops the run: the agent is told, and the run ends as Canceled.")
+    @workflow.signal(
+        name="cancel", description="Cancels the run: the agent call is cancelled, and the run ends as Canceled."
+    )
     async def cancel(self) -> None:
         """Sent by hand from the Temporal UI or CLI; takes no argument."""
         await self._agent_run.cancel()

@@ -1,4 +1,4 @@
-"""Pattern 6, streaming: what the agent says is read while it says it."""
+"""Pattern 6, streaming: the client reads the agent's text while the agent produces it."""
 
 from temporalio import workflow
 
@@ -8,9 +8,7 @@ from sevenfold.workflows.runs.agent_call import AgentRun
 
 @workflow.defn(name="Streaming")
 class Streaming:
-    """Calls an agent that is listened to. Its words come to this run as signals, in batches, and stay in its
-    history.
-    """
+    """Calls an agent and publishes its stream. Chunks arrive as signals, in batches, and stay in the history."""
 
     @workflow.init
     def __init__(self, run: RunInput) -> None:
@@ -18,10 +16,14 @@ class Streaming:
 
     @workflow.run
     async def run(self, run: RunInput) -> RunResult:
-        """Completes with the reply, fails with a verdict as the failure's type, or is cancelled."""
+        """Returns the agent's reply. Raises ApplicationError with an ErrorCode as its type; a cancelled run ends as
+        Canceled.
+        """
         return await self._agent_run.call_streaming()
 
-    @workflow.signal(name="cancel", description="Stops the run: the agent is told, and the run ends as Canceled.")
+    @workflow.signal(
+        name="cancel", description="Cancels the run: the agent call is cancelled, and the run ends as Canceled."
+    )
     async def cancel(self) -> None:
         """Sent by hand from the Temporal UI or CLI; takes no argument."""
         await self._agent_run.cancel()

@@ -1,4 +1,6 @@
-"""Pattern 1, synchronous request: the client waits for the answer; the run outlives the client's patience."""
+"""Pattern 1, synchronous request: the client waits for the answer; the run continues after the client stops
+waiting.
+"""
 
 from temporalio import workflow
 
@@ -8,7 +10,7 @@ from sevenfold.workflows.runs.agent_call import AgentRun
 
 @workflow.defn(name="SynchronousRequest")
 class SynchronousRequest:
-    """Asks an agent once and returns its reply."""
+    """Calls an agent and returns its reply."""
 
     @workflow.init
     def __init__(self, run: RunInput) -> None:
@@ -16,10 +18,14 @@ class SynchronousRequest:
 
     @workflow.run
     async def run(self, run: RunInput) -> RunResult:
-        """Completes with the reply, fails with a verdict as the failure's type, or is cancelled."""
+        """Returns the agent's reply. Raises ApplicationError with an ErrorCode as its type; a cancelled run ends as
+        Canceled.
+        """
         return await self._agent_run.call_interactive()
 
-    @workflow.signal(name="cancel", description="Stops the run: the agent is told, and the run ends as Canceled.")
+    @workflow.signal(
+        name="cancel", description="Cancels the run: the agent call is cancelled, and the run ends as Canceled."
+    )
     async def cancel(self) -> None:
         """Sent by hand from the Temporal UI or CLI; takes no argument."""
         await self._agent_run.cancel()

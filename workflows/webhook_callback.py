@@ -1,4 +1,6 @@
-"""Pattern 4, webhook callback: a document is analyzed, and its sender is called back."""
+"""Pattern 4, webhook callback: an agent analyzes a document, and the gateway posts the result to the client's
+webhook.
+"""
 
 from datetime import timedelta
 
@@ -14,7 +16,7 @@ from sevenfold.workflows.runs.retry_profiles import BACKGROUND
 
 @workflow.defn(name="WebhookCallback")
 class WebhookCallback:
-    """Reads the document, and asks the agent about it; the end goes to the webhook, whatever it is."""
+    """Reads the document and calls the agent with its text. The webhook gets every outcome."""
 
     @workflow.init
     def __init__(self, analysis: AnalysisInput) -> None:
@@ -22,11 +24,15 @@ class WebhookCallback:
 
     @workflow.run
     async def run(self, analysis: AnalysisInput) -> RunResult:
-        """Completes with the reply, fails with a verdict as the failure's type, or is cancelled."""
+        """Returns the agent's reply. Raises ApplicationError with an ErrorCode as its type; a cancelled run ends as
+        Canceled.
+        """
         document = self._read_document(analysis)
         return await self._agent_run.call_with_document(document)
 
-    @workflow.signal(name="cancel", description="Stops the run: the agent is told, and the run ends as Canceled.")
+    @workflow.signal(
+        name="cancel", description="Cancels the run: the agent call is cancelled, and the run ends as Canceled."
+    )
     async def cancel(self) -> None:
         """Sent by hand from the Temporal UI or CLI; takes no argument."""
         await self._agent_run.cancel()
@@ -38,6 +44,6 @@ class WebhookCallback:
             schedule_to_close_timeout=timedelta(seconds=analysis.timeout),
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=BACKGROUND.retry_policy(0),
-            summary="reads the document",
+            summary="read the document",
         )
         return {"document": text.model_dump(mode="json", by_alias=True)}

@@ -1,3 +1,1 @@
-"""Activities of events: find the subscriptions that an event matches, start their reactions, publish what these
-derive.
-"""
+"""Activities of events: match subscriptions, start reactions, publish derived events."""

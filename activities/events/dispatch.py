@@ -1,4 +1,4 @@
-"""The activities that find what an event calls for, and have it begun."""
+"""Activities that match an event to subscriptions and broker routes, and start its reactions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -37,9 +37,11 @@ from sevenfold.contracts.webhooks import Webhook, webhook_task_queue
 
 
 class EventDispatch:
-    """Holds the subscriptions, and the routes to brokers. `budget`: so many events may come of one correlation.
+    """Matches events and starts their reactions.
 
-    `publish_interactions`: the ends of reactions are published as events."""
+    `budget` is the maximum of events per correlation. With `publish_interactions` the end of each reaction is
+    published as an event.
+    """
 
     def __init__(
         self,
@@ -66,8 +68,10 @@ class EventDispatch:
 
     @activity.defn(name="dispatch_event")
     async def dispatch_event(self, event_input: EventInput) -> Dispatch:
-        """Starts the reactions that wait for no turn, and tells what else an event calls for, or why there shall be
-        nothing (a local activity). Repeated, it finds begun what it had begun.
+        """Starts the reactions without an ordering semaphore and returns the others, the broker routes, or the reason
+        for refusing the event (a local activity).
+
+        Idempotent: reactions that exist already stay unchanged.
         """
         workflow_id = current_workflow_id()
         tenant, public_id = parse_tenant(workflow_id), parse_public_id(workflow_id)
@@ -90,7 +94,7 @@ class EventDispatch:
 
     @activity.defn(name="start_reaction")
     async def start_reaction(self, grant: Grant) -> None:
-        """Starts a reaction whose turn it is (a local activity)."""
+        """Starts a reaction that holds its semaphores (a local activity). Idempotent."""
         await self._start_reaction(current_workflow_id(), grant.event, grant.spec)
 
     async def _start_reaction(self, workflow_id: str, event: CloudEvent, spec: ReactionSpec) -> None:
@@ -100,13 +104,14 @@ class EventDispatch:
 
     @activity.defn(name="acquire_semaphore")
     async def acquire_semaphore(self, request: SemaphoreRequest) -> None:
-        """Has an event wait for its turn (a local activity)."""
+        """Requests a semaphore for an event (a local activity). Idempotent."""
         await acquire_semaphore(self._client, self._task_queue, [request])
 
     @activity.defn(name="signal_workflow")
     async def signal_workflow(self, signal_input: SignalInput) -> bool:
-        """False when there is no such workflow, or it has ended (a local activity: a signal by the workflow itself
-        would cost another workflow task).
+        """Signals a workflow; returns False if it does not exist or has ended.
+
+        A local activity, because a signal command of the workflow itself would cost another workflow task.
         """
         try:
             await self._client.get_workflow_handle(signal_input.workflow_id).signal(
@@ -122,8 +127,8 @@ class EventDispatch:
         hops = count_hops(event)
         if hops > MAX_HOPS:
             return (
-                f"It is {hops} events away from its origin, and at most {MAX_HOPS} may follow from each other: "
-                "subscriptions that trigger each other in a circle. Narrow a filter."
+                f"The event is {hops} hops away from its origin; the limit is {MAX_HOPS}. Subscriptions trigger each "
+                "other in a loop: narrow a filter."
             )
         if hops == 0:
             return None
@@ -134,8 +139,8 @@ class EventDispatch:
         if found.count <= self._budget:
             return None
         return (
-            f"More than {self._budget:,} events have come of {correlation} already: subscriptions that "
-            "multiply each other's events. Narrow a filter."
+            f"The correlation {correlation} has more than {self._budget:,} events (SEVENFOLD_EVENT_BUDGET). "
+            "Subscriptions multiply each other's events: narrow a filter."
         )
 
     def _build_spec(
@@ -159,14 +164,17 @@ class EventDispatch:
         )
 
     def _build_webhook(self, tenant: str, subscription: Subscription, reaction: str) -> Webhook | None:
-        """The subscription's webhook with its secrets sealed anew, for the reaction alone. Raises SealError, which
-        has the activity tried again, as long as this worker has no key that fits.
+        """Returns the subscription's webhook with its secrets resealed for this reaction only.
+
+        Raises SealError, which makes Temporal retry the activity, while this worker has no matching key.
         """
         webhook = subscription.webhook
         if webhook is None:
             return None
         if self._sealer is None:
-            raise SealError("This worker has no SEVENFOLD_SECRET_KEY, and a subscription has a webhook.")
+            raise SealError(
+                "This worker has no SEVENFOLD_SECRET_KEY, which the subscription's webhook needs. Set it."
+            )
         return Webhook(
             url=webhook.url,
             host=webhook.host,
@@ -178,7 +186,7 @@ class EventDispatch:
         )
 
     def _find_routes(self, event_input: EventInput) -> list[OutboundRoute]:
-        """What came in from a broker is not sent back to it."""
+        """An event that came from a broker is not sent back to it."""
         return [
             OutboundRoute(broker=name, to=out.to, task_queue=broker_task_queue(self._task_queue))
             for name, broker in self._brokers.items()

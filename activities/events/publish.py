@@ -1,4 +1,4 @@
-"""The activities that pass events on: into the gateway itself, and to brokers."""
+"""Activities that publish events: into the gateway itself, and to brokers."""
 
 import asyncio
 from typing import Protocol
@@ -15,15 +15,16 @@ from sevenfold.contracts.verdicts import ErrorCode
 
 
 class EventPublication:
-    """Accepts what agents derive, as if it had come in."""
+    """Accepts derived events and interaction events like inbound ones."""
 
     def __init__(self, ingest: EventIngest) -> None:
         self._ingest = ingest
 
     @activity.defn(name="publish_events")
     async def publish_events(self, publish_input: PublishEventsInput) -> list[PublishedEvent]:
-        """Repeated, it publishes the same events, of which Temporal knows each already. Raises a final failure for
-        what Temporal will never take.
+        """Accepts the events and returns their ids. Idempotent: Temporal detects repeated events by their ids.
+
+        Raises a non-retryable ApplicationError for an event that Temporal rejects.
         """
         try:
             accepted = await self._ingest.accept_all(publish_input.tenant, publish_input.events, VIA_DERIVED)
@@ -37,16 +38,18 @@ class EventPublication:
         ]
 
 
-# Processes and their configuration are rolled out one by one: another one may know the broker.
+# Processes get a new configuration one by one, so another one may know the broker.
 _UNKNOWN_BROKER_ATTEMPTS = 6
 
-# What a publish that is under way may still take when the process is to stop.
+# Time for a publication in flight to complete when the process stops.
 _SHUTDOWN_GRACE_SECONDS = 2.0
 
 
 class BrokerPublisher(Protocol):
-    """What publishes to a broker: `sevenfold.adapters.brokers`. Raises UnknownBrokerError and UnpublishableError for
-    what will not succeed here, or nowhere; anything else may pass.
+    """Publishes to a broker (implemented in `sevenfold.adapters.brokers`).
+
+    Raises UnknownBrokerError if this process does not have the broker, UnpublishableError if no retry can succeed.
+    Other exceptions are transient.
     """
 
     async def publish(self, publish_input: PublishToBrokerInput) -> None: ...
@@ -60,19 +63,20 @@ class BrokerPublication:
 
     @activity.defn(name="publish_to_broker")
     async def publish_to_broker(self, publish_input: PublishToBrokerInput) -> None:
-        """Returns once the broker has confirmed it. Repeated, it carries the same id. Raises a final failure for what
-        the broker will never take.
+        """Returns when the broker has confirmed the event. A retry publishes the same event id again.
+
+        Raises a non-retryable ApplicationError for an event that the broker rejects.
         """
         async with heartbeat_periodically():
             publishing = asyncio.ensure_future(self._publisher.publish(publish_input))
             stopping = asyncio.ensure_future(activity.wait_for_worker_shutdown())
             try:
                 await asyncio.wait({publishing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not publishing.done():  # a broker that is away must not hold up the end of this process
+                if not publishing.done():  # A broker that is down must not delay the end of this process.
                     await asyncio.wait({publishing}, timeout=_SHUTDOWN_GRACE_SECONDS)
                 if not publishing.done():
                     raise ApplicationError(
-                        "This connector stops before the broker is there.", type="ConnectorStopped"
+                        "The connector stopped before the broker was connected.", type="ConnectorStopped"
                     )
                 publishing.result()
             except UnknownBrokerError as error:

@@ -1,9 +1,8 @@
-"""The activities that call an agent.
+"""Activities that call an agent.
 
-A call is opened in a local activity, within the workflow task: an answer that comes at once costs no further
-round through the server. A call that takes longer is not started anew: the very same one is taken over by the
-regular activity `call_agent`, which heartbeats, is cancelled by push, and survives this process by a retry
-elsewhere. See docs/decisions/inline-calls.md, "Opening a call".
+A call starts in a local activity, within the workflow task: a fast answer costs no further round through the server.
+A longer call is parked, and the regular activity `call_agent` adopts that same call. `CallsInFlight` in
+inline_calls.py states the guarantee; docs/decisions/inline-calls.md has the figures.
 """
 
 import asyncio
@@ -35,19 +34,19 @@ log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 1.0
 
-# How long a call waits here for its turn, in seconds: where somebody waits for it, and where nobody does. Those that
-# would have to wait longer hold no place of the worker meanwhile.
+# How long a call waits for a permit in this activity, in seconds. After that the activity fails with a retry delay,
+# so that a longer wait occupies no activity slot.
 _INTERACTIVE_WAIT_SECONDS = 1.0
 _BACKGROUND_WAIT_SECONDS = 5.0
 
 
-# Seconds between two looks whether a run is followed.
+# Bounds of the interval at which the follow memo is polled.
 _MIN_POLL_SECONDS, _MAX_POLL_SECONDS = 2.0, 30.0
 _POLL_TIMEOUT = timedelta(seconds=2)
 
 
 class AgentCalls:
-    """Holds the agents, the gate to them and the calls in flight of one worker process."""
+    """Makes the agent calls of one worker process."""
 
     def __init__(
         self,
@@ -68,18 +67,18 @@ class AgentCalls:
 
     @activity.defn(name="start_call_inline")
     async def start_call_inline(self, call: AgentCall) -> InlineStart:
-        """Starts the call and waits a moment for its reply (a local activity).
+        """Starts the call and waits up to the inline time-out for its reply (a local activity).
 
-        Returns no outcome when the call goes on, laid down for `call_agent`, or when there is no room for it, or when
-        the agent may not be called this very moment. One that is streamed always goes on: its readers are to have its
-        words, and not to wait for its reply.
+        Returns no outcome if the call continues and is parked for `call_agent`, if as many calls run as may, or if
+        admission refuses the call at this moment. A streamed call is always parked, because its readers get chunks
+        without waiting for the reply.
         """
         call_key = (call.request.run_id, activity.info().workflow_run_id or "", str(call.request.attempt))
         if (finished := self._calls.find_finished(call_key)) is not None:
             return InlineStart(outcome=await _await_outcome(finished, call))
         if self._inline_seconds == 0 or self._calls.is_full:
             return InlineStart()
-        # A workflow task that could not be handed in is done again; its call may still be here.
+        # The workflow task may be a repetition, whose call may be parked here.
         running = self._calls.adopt(call.request.run_id)
         if running is None:
             agent = self._get_agent(call, call.request.attempt)
@@ -100,19 +99,21 @@ class AgentCalls:
 
     @activity.defn(name="call_agent")
     async def call_agent(self, call: AgentCall) -> AgentOutcome:
-        """Drains the agent to its reply, heartbeating its progress every second.
+        """Consumes the agent's events up to its reply and sends a heartbeat with the progress every second.
 
-        Raises ApplicationError with a verdict as its type; its first detail is a RunError.
+        Adopts the parked call of the run if it is in this process; otherwise starts an attempt.
+
+        Raises ApplicationError with an ErrorCode as its type and a RunError as its first detail.
         """
         last = _last_heartbeat()
         attempt = activity.info().attempt - last.skipped_attempts + call.prior_attempts
         running = self._calls.adopt(call.request.run_id)
         if running is None:
             if call.started_inline and attempt == 1:
-                # that was the first: readers are told, some of whom may have heard it
+                # The lost inline call was attempt 1. Readers may have its text, so this attempt resets the stream.
                 attempt, last = 2, last.model_copy(update={"skipped_attempts": last.skipped_attempts - 1})
             if call.max_attempts is not None and attempt > call.max_attempts:
-                lost = AgentUnavailable("Every worker that called the agent stopped answering.")
+                lost = AgentUnavailable("Every worker that called the agent stopped sending heartbeats.")
                 raise to_application_error(lost, call.max_attempts, final=True)
             agent = self._get_agent(call, attempt)
             permit = await self._acquire_permit(call, attempt, last)
@@ -142,42 +143,48 @@ class AgentCalls:
         return outcome
 
     async def _wait_until_storable(self, outcome: AgentOutcome, last: CallHeartbeat) -> None:
-        """A paid answer is kept here while there is no room for it: returned now, it would be lost, and the agent
-        asked again.
+        """Keeps the answer in memory while the store has no space. Returning it now would lose it and call the agent
+        again.
         """
         while True:
             try:
                 if not self._disk.is_low:
-                    await activity.client().data_converter.encode([outcome])  # a large one is stored by that
+                    await activity.client().data_converter.encode([outcome])  # Encoding stores a large answer.
                     return
             except PayloadStoreError as error:
-                log.warning("an answer cannot be stored yet", error=str(error))
+                log.warning("an answer cannot be stored yet, retrying", error=str(error))
             activity.heartbeat(CallHeartbeat(skipped_attempts=last.skipped_attempts, agent_called=True))
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     @activity.defn(name="publish_stream")
     async def publish_stream(self, publish_input: PublishStreamInput) -> bool:
-        """Has the run's call publish what its agent says, if this process makes it (a local activity)."""
+        """Makes the run's call publish its stream. Returns False if the call is not in this process (a local
+        activity).
+        """
         running = self._calls.find_running(publish_input.run_id)
         if running is not None:
             running.publisher.start_publishing()
         return running is not None
 
     async def close(self) -> None:
-        """Ends what no activity took over."""
+        """Cancels the parked calls."""
         await self._calls.close()
 
     def _get_agent(self, call: AgentCall, attempt: int) -> Agent:
         agent = self._agents.get(call.agent)
         if agent is None:
-            # Another worker may have it: workers and their configuration are rolled out one by one.
-            unknown = AgentUnavailable(f"The worker that took this run has no agent named {call.agent}.")
+            # Another worker may have it: workers get a new configuration one by one.
+            unknown = AgentUnavailable(
+                f"The worker that took this run has no agent {call.agent} in its sevenfold.toml."
+            )
             raise to_application_error(unknown, attempt)
         return agent
 
     async def _acquire_permit(self, call: AgentCall, attempt: int, last: CallHeartbeat) -> Permit:
-        """A passage to the agent, or the failure by which Temporal has the call made later. Such attempts are none to
-        the agent, so they are counted: the next one finds their number in the heartbeat.
+        """Returns a permit, or raises the failure by which Temporal retries the call later.
+
+        An attempt without a permit does not count as an attempt of the agent: the heartbeat passes the number of such
+        attempts to the next one.
         """
         heartbeat = CallHeartbeat(skipped_attempts=last.skipped_attempts + 1, agent_called=last.agent_called)
         timeout_seconds = _BACKGROUND_WAIT_SECONDS if call.waits_for_capacity else _INTERACTIVE_WAIT_SECONDS
@@ -193,7 +200,7 @@ class AgentCalls:
         except asyncio.CancelledError:
             activity.heartbeat(heartbeat)
             acquisition.cancel()
-            acquisition.add_done_callback(_release_acquired)  # its turn may have come in that very moment
+            acquisition.add_done_callback(_release_acquired)  # The permit may be granted at this very moment.
             raise_unless_cancel_requested(activity.cancellation_details())
             raise
 
@@ -226,8 +233,8 @@ class AgentCalls:
 
 
 class _FollowPoller:
-    """Looks now and then whether somebody follows a run whose text is kept: the signal that says so may have reached
-    another worker.
+    """Polls whether a run whose stream is buffered has a reader. The follow signal may have reached another
+    worker.
     """
 
     def __init__(self, call: CallInFlight) -> None:
@@ -236,7 +243,7 @@ class _FollowPoller:
         self._next_poll_at = time.monotonic() + self._poll_interval
 
     async def poll(self) -> None:
-        """Asks Temporal if it is time."""
+        """Reads the follow memo if the interval is over."""
         if not self._call.publisher.is_buffering or time.monotonic() < self._next_poll_at:
             return
         self._poll_interval = min(2 * self._poll_interval, _MAX_POLL_SECONDS)
@@ -249,8 +256,10 @@ class _FollowPoller:
 
 
 def _last_heartbeat() -> CallHeartbeat:
-    """What the attempt before this one left. After a reset by an operator attempts are counted from 1 again, so that
-    no more of them can be uncounted than there were.
+    """Returns the heartbeat of the previous attempt.
+
+    After a reset by an operator Temporal counts attempts from 1 again, so `skipped_attempts` is limited to the
+    attempts made.
     """
     info = activity.info()
     if not info.heartbeat_details:

@@ -1,8 +1,8 @@
-"""A chunk's results so far, kept in its activity's heartbeat.
+"""The results of a chunk so far, in the heartbeat details of its activity.
 
-The heartbeat's details are the counts, then the results in segments. A segment that has grown over the threshold at
-which payloads leave the history is closed: it is stored once under its digest, however often it is told again. So a
-heartbeat stays small, and a chunk of large results leaves no trail of half-finished copies behind.
+The details are the counts, then the results in segments. A segment that exceeds the threshold of large payloads is
+closed: its digest stays the same in later heartbeats, so it is stored once. So a heartbeat stays small, and a chunk
+with large results stores no partial copies.
 """
 
 import asyncio
@@ -17,34 +17,34 @@ from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES
 from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.contracts.jobs import ItemCounts, ItemResult
 
-# Without news: well under the heartbeat timeout.
+# Heartbeat interval without new results, well below the heartbeat timeout.
 _HEARTBEAT_SECONDS = 1.0
 
-# What heartbeats may cost the server and this process: results of 100 kB are told 40 times a second at most.
+# Bounds the cost of heartbeats: results of 100 kB are sent at most 40 times a second.
 _BYTES_PER_SECOND = 4_000_000
 
 _NOT_FOUND = activity.ActivityCancellationDetails(not_found=True)
 
 
 class ChunkCancelledError(Exception):
-    """The server answered a heartbeat by saying that this attempt shall end, and why."""
+    """The server's response to a heartbeat cancels this attempt; `details` has the reason."""
 
     def __init__(self, details: activity.ActivityCancellationDetails) -> None:
-        super().__init__("the server ends this attempt")
+        super().__init__("the server cancelled this attempt")
         self.details = details
 
 
 def load_recorded_results(info: activity.Info) -> list[ItemResult]:
-    """What the attempt before this one had recorded."""
+    """Returns the results that the previous attempt recorded."""
     segments = list(info.heartbeat_details)[1:]
     return [ItemResult.model_validate(result) for segment in segments for result in segment]
 
 
 class ChunkCheckpoint:
-    """The results of a chunk. `counts` follows them.
+    """Results and `counts` of one chunk.
 
-    Without `waits_for_confirmation`, results are told once a second and nobody waits: for a chunk whose items are all
-    in flight at once, of which none would keep its slot for another.
+    Without `waits_for_confirmation` results are sent once a second and `record` does not wait. That is for a chunk
+    whose items are all in flight at once, so that no item waits for a slot.
     """
 
     def __init__(
@@ -63,16 +63,16 @@ class ChunkCheckpoint:
             self._add(result)
 
     def sorted_results(self) -> list[ItemResult]:
-        """All results by index."""
+        """Returns all results by index."""
         results = [result for segment in self._segments for result in segment]
         return sorted(results, key=lambda result: result.index)
 
     def is_done(self, index: int) -> bool:
-        """Whether that item is done."""
+        """Whether the item has a result."""
         return index in self._indexes
 
     async def record(self, result: ItemResult) -> None:
-        """Returns when the server has the result, if this ledger confirms."""
+        """Adds a result. Returns when the server has confirmed it, if `waits_for_confirmation`."""
         self._add(result)
         if not self._waits_for_confirmation:
             return
@@ -93,9 +93,9 @@ class ChunkCheckpoint:
         self.counts = self.counts.add(ItemCounts.from_results([result]))
 
     async def run_heartbeats(self) -> None:
-        """Heartbeats whenever there is news, and once a second; one heartbeat confirms all that waited for it.
+        """Sends a heartbeat for new results, and at least once a second. One heartbeat confirms all waiting results.
 
-        Raises ChunkCancelledError when the chunk shall end.
+        Raises ChunkCancelledError if the server cancels the attempt.
         """
         while True:
             with suppress(TimeoutError):
@@ -109,12 +109,16 @@ class ChunkCheckpoint:
             await asyncio.sleep(self._heartbeat_pause())
 
     def _heartbeat_pause(self) -> float:
-        """Seconds after a heartbeat: by what it wrote, and a tenth for what had only to be read again."""
+        """Returns the seconds to wait after a heartbeat: in proportion to the bytes written, plus a tenth of the
+        bytes that were only read again.
+        """
         cost = self._segment_bytes + self._bytes / 10
         return min(_HEARTBEAT_SECONDS, cost / _BYTES_PER_SECOND)
 
     async def flush(self) -> None:
-        """Has the server know all of it: a later attempt goes on from there. Raises ChunkCancelledError."""
+        """Sends all results to the server, so that a later attempt continues from them. Raises
+        ChunkCancelledError.
+        """
         await self._heartbeat()
 
     async def _heartbeat(self) -> None:
@@ -122,11 +126,11 @@ class ChunkCheckpoint:
             try:
                 await self._handle.heartbeat(self.counts, *self._segments, rpc_timeout=timedelta(seconds=5))
                 return
-            except PayloadStoreError:  # large results that have no room now
+            except PayloadStoreError:  # The store has no space for large results now.
                 await asyncio.sleep(_HEARTBEAT_SECONDS)
             except AsyncActivityCancelledError as error:
                 raise ChunkCancelledError(error.details or _NOT_FOUND) from error
             except RPCError as error:
-                if error.status == RPCStatusCode.NOT_FOUND:  # timed out, or its run has ended
+                if error.status == RPCStatusCode.NOT_FOUND:  # The activity timed out, or its run has ended.
                     raise ChunkCancelledError(_NOT_FOUND) from error
                 await asyncio.sleep(_HEARTBEAT_SECONDS)

@@ -12,20 +12,20 @@ from sevenfold.contracts.verdicts import AgentError
 
 
 class DocumentTextSource(Protocol):
-    """What gets the text: `sevenfold.adapters.documents.source.DocumentSource`."""
+    """Extracts the text (implemented by `sevenfold.adapters.documents.source.DocumentSource`)."""
 
     async def extract_text(self, document: Document) -> DocumentText: ...
 
 
 class DocumentActivities:
-    """Holds the worker's source of documents."""
+    """Reads documents by the worker's document source."""
 
     def __init__(self, source: DocumentTextSource) -> None:
         self._source = source
 
     @activity.defn(name="read_document")
     async def read_document(self, read_input: ReadDocumentInput) -> DocumentText:
-        """The document's text. Raises ApplicationError with a verdict as its type, as agent calls do."""
+        """Returns the document's text. Raises ApplicationError with an ErrorCode as its type, as agent calls do."""
         async with heartbeat_periodically():
             try:
                 return await self._source.extract_text(read_input.document)

@@ -1,4 +1,4 @@
-"""Turns what went wrong in a call into the Temporal failure that says whether to try again."""
+"""Converts the errors of a call to Temporal failures."""
 
 from datetime import timedelta
 
@@ -11,18 +11,22 @@ from sevenfold.contracts.verdicts import AgentError
 
 
 def to_agent_error(error: Exception) -> AgentError:
-    """What a call failed by: an agent's error as it is, or one made of what its publisher raised."""
+    """Returns the AgentError of a failed call: an agent's own error, or the conversion of another exception."""
     return error if isinstance(error, AgentError) else as_agent_error(error)
 
 
 def clamp_retry_after(refusal: AgentError, context: AgentContext) -> AgentError:
-    """Temporal gives up at once what is to be tried again after the deadline; so some of the time is kept."""
+    """Limits `retry_after` to 80 % of the remaining time: Temporal fails an activity at once if its retry would start
+    after the deadline.
+    """
     refusal.retry_after = min(refusal.retry_after or 1.0, max(0.1, context.remaining_seconds() * 0.8))
     return refusal
 
 
 def to_application_error(error: AgentError, attempt: int, *, final: bool = False) -> ApplicationError:
-    """The same verdict for Temporal, which takes the pause from it, and whether to try again (`final`: no)."""
+    """Returns the Temporal failure with the ErrorCode as its type and the error's `retry_after` as its retry delay.
+    It is not retryable if `final` or if the code is not.
+    """
     detail = RunError(
         code=error.code,
         detail=error.detail,

@@ -1,7 +1,7 @@
-"""The activity that works on a chunk of a job's items.
+"""The activity that processes a chunk of a job's items.
 
-An item keeps its slot until its result is recorded by a heartbeat that the server has confirmed. So a worker that is
-killed repeats at most the items that were in flight, and a retry goes on from the recorded results.
+An item keeps its slot until the server has confirmed a heartbeat with its result. So a killed worker repeats at most
+the items in flight, and a retry continues from the recorded results.
 """
 
 import asyncio
@@ -28,7 +28,9 @@ _FIRST_PAUSE = 0.5
 
 
 class ItemChunks:
-    """Holds the worker's agents, the gate to them, and its client, whose heartbeats can be awaited."""
+    """Processes chunks with the worker's agents. Its own client sends the heartbeats, because those of the SDK cannot
+    be awaited.
+    """
 
     def __init__(self, agents: AgentRegistry, admission: AdmissionControl, client: Client) -> None:
         self._agents = agents
@@ -37,15 +39,17 @@ class ItemChunks:
 
     @activity.defn(name="process_chunk")
     async def process_chunk(self, chunk: ChunkInput) -> ChunkOutcome:
-        """Calls the agent for every item that has no result yet; a failed item's error is its result.
+        """Calls the agent for every item without a result; a failed item's result is its error.
 
-        A requested cancellation ends it with what is done, marked as stopped. A pause, a reset or the end of the
-        worker fail the attempt, as does an agent whose circuit is open: the next attempt goes on from what is done.
+        A requested cancellation returns the results so far with `was_cancelled`. A pause, a reset, the end of the
+        worker or an open circuit fail the attempt, and the next attempt continues from the recorded results.
         """
         info = activity.info()
         agent = self._agents.get(chunk.agent)
         if agent is None:
-            unknown = AgentUnavailable(f"The worker that took this job has no agent named {chunk.agent}.")
+            unknown = AgentUnavailable(
+                f"The worker that took this job has no agent {chunk.agent} in its sevenfold.toml."
+            )
             raise to_application_error(unknown, info.attempt)
         handle = self._client.get_async_activity_handle(task_token=info.task_token)
         done = load_recorded_results(info)
@@ -71,8 +75,8 @@ class ItemChunks:
     async def _process_items(
         self, chunk: ChunkInput, agent: Agent, checkpoint: ChunkCheckpoint
     ) -> CircuitOpen | None:
-        """Keeps as many items in work as the chunk may, until all are done, or too many have failed, or the agent is
-        left alone: then the items that are under way still end, and the refusal is returned.
+        """Processes up to `concurrency` items at once, until all are done, more than `max_failures` failed, or the
+        circuit opens. In the last case the items in flight complete, and the CircuitOpen is returned.
         """
         slots = asyncio.Semaphore(chunk.concurrency)
         refusal: CircuitOpen | None = None
@@ -98,7 +102,9 @@ class ItemChunks:
         return refusal
 
     async def _process_item(self, chunk: ChunkInput, agent: Agent, index: int, item: JsonValue) -> ItemResult:
-        """Asks the agent for one item: its request is the job's, with a list of this one item. Raises CircuitOpen."""
+        """Calls the agent for one item: the request is the job's, with a list of this one item. Raises
+        CircuitOpen.
+        """
         data = {**chunk.request.data, chunk.key: [item]}
         for attempt in range(1, ITEM_ATTEMPTS + 1):
             permit = await self._admission.acquire(chunk.agent, f"{chunk.request.run_id}#{index}", None)
@@ -106,7 +112,7 @@ class ItemChunks:
             call = CallInFlight(agent, request, chunk.request_context.agent_context(chunk.deadline))
             call.done.add_done_callback(permit.on_done)
             try:
-                await asyncio.wait({call.done})  # which would not cancel the call by itself
+                await asyncio.wait({call.done})  # `asyncio.wait` does not cancel the call when it is cancelled.
             except asyncio.CancelledError:
                 await call.cancel()
                 raise
@@ -135,7 +141,7 @@ def _too_many_failed(chunk: ChunkInput, checkpoint: ChunkCheckpoint) -> bool:
 
 
 def _cancellation_details(error: BaseException) -> activity.ActivityCancellationDetails | None:
-    """Why the attempt was cancelled: by the server's answer to a heartbeat, else by what the SDK knows."""
+    """Returns why the attempt was cancelled: from the server's response to a heartbeat, else from the SDK."""
     if isinstance(error, BaseExceptionGroup):
         group = error.subgroup(ChunkCancelledError)
         if group is None:
@@ -145,7 +151,7 @@ def _cancellation_details(error: BaseException) -> activity.ActivityCancellation
 
 
 def _check_complete(chunk: ChunkInput, checkpoint: ChunkCheckpoint, attempt: int) -> None:
-    """No chunk is done with fewer results than items, unless too many of them have failed."""
+    """Raises if items have no result although not too many failed."""
     missing = sum(1 for _ in _remaining(chunk, checkpoint))
     if missing and not _too_many_failed(chunk, checkpoint):
         raise to_application_error(AgentFailed(f"{missing} items have no result."), attempt)

@@ -1,4 +1,4 @@
-"""One call to an agent that runs in this process."""
+"""One agent call in this process."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,12 +17,12 @@ from sevenfold.contracts.verdicts import AgentRejected, AgentUnavailable, Deadli
 
 log = structlog.get_logger(__name__)
 
-# What a cancelled agent may take for its own cleanup before we stop waiting for it.
+# Time for a cancelled agent's cleanup.
 CLEANUP_SECONDS = 10.0
 
 
 class CallPublisher(Protocol):
-    """Where a call tells what its agent says; see `sevenfold.adapters.streams.publisher`."""
+    """Publishes the stream of a call (implemented by `sevenfold.adapters.streams.publisher`)."""
 
     async def publish_chunk(self, text: str) -> None: ...
 
@@ -43,7 +43,7 @@ class CallPublisher(Protocol):
 
 
 class NullPublisher:
-    """For calls that nobody can follow: those for a job's single items."""
+    """Publishes nothing, for the calls of a job's single items, which have no readers."""
 
     async def publish_chunk(self, text: str) -> None:
         pass
@@ -72,11 +72,13 @@ class NullPublisher:
 
 
 class CallInFlight:
-    """One running call. `done` resolves to the agent's reply or raises its error.
+    """One running call. `done` resolves to the agent's reply or raises its AgentError.
 
-    What the agent says meanwhile goes to `publisher`, if anybody may follow it; `last_index` is the last of it that
-    is kept. It is cancelled by `cancel` alone: a cancellation that comes from anywhere else is the agent's own, and
-    so a failed attempt.
+    Text and progress go to `publisher`; `last_index` is the last index that the stream keeps. Only `cancel` cancels
+    the call: a CancelledError from anywhere else is raised by the agent and counts as a failed attempt.
+
+    Life cycle: running from the constructor on; then `done` has a reply, an error or a cancellation. A call that
+    awaits adoption finishes only after `publisher.confirm_adoption`, so that its stream is complete everywhere.
     """
 
     def __init__(
@@ -90,7 +92,8 @@ class CallInFlight:
         self._cancel_requested = False
         self._deadline_timeout: asyncio.Timeout | None = None
         self.done = asyncio.create_task(self._run_agent(agent, request), name=f"agent call {request.run_id}")
-        # Whoever awaits `done` gets its error; this only keeps asyncio from calling an abandoned one forgotten.
+        # The awaiter of `done` gets its error. This only keeps asyncio from logging the exception of an abandoned
+        # call.
         self.done.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _run_agent(self, agent: Agent, request: AgentRequest) -> Reply:
@@ -98,14 +101,16 @@ class CallInFlight:
         try:
             reply = await self._run_until_adopted(agent, request)
         except BaseException:
-            with suppress(StreamLogError, StreamClosedError):  # what went wrong before tells more
+            with suppress(StreamLogError, StreamClosedError):  # The earlier error explains more.
                 await self.publisher.close()
             raise
         self.last_index = await self._close_publisher()
         return reply
 
     async def _run_until_adopted(self, agent: Agent, request: AgentRequest) -> Reply:
-        """Also of an agent that fails at once readers shall have everywhere, and later too, what it said."""
+        """Runs the agent, then waits for the adoption. This applies to failures too: readers in every process must
+        get the text that preceded the failure.
+        """
         try:
             reply = await self._run_with_deadline(agent, request)
         except Exception:
@@ -121,7 +126,7 @@ class CallInFlight:
                 return await self._consume_events(agent, request)
         except TimeoutError:
             self._context.cancelled.set()
-            raise DeadlineExceeded("The agent had not answered when the run's time was over.") from None
+            raise DeadlineExceeded("The agent did not answer before the run's deadline.") from None
 
     async def _consume_events(self, agent: Agent, request: AgentRequest) -> Reply:
         accumulator = TextAccumulator()
@@ -142,7 +147,7 @@ class CallInFlight:
                         return complete
         finally:
             await self._close_events(events)
-        raise AgentUnavailable("The agent broke off before its reply.")
+        raise AgentUnavailable("The agent ended without a reply.")
 
     def _start_agent(self, agent: Agent, request: AgentRequest) -> AsyncIterator[AgentEvent]:
         try:
@@ -151,7 +156,9 @@ class CallInFlight:
             raise (failed := as_agent_error(error)) from failed.__cause__
 
     async def _next_event(self, events: AsyncIterator[AgentEvent]) -> AgentEvent | None:
-        """The agent's next event, None after the last. Raises AgentErrors, and CancelledError if we asked for it."""
+        """Returns the agent's next event, None after the last. Raises AgentError, and CancelledError if the call is
+        cancelled.
+        """
         try:
             return as_event(await anext(events))
         except StopAsyncIteration:
@@ -163,7 +170,7 @@ class CallInFlight:
             raise (failed := as_agent_error(error)) from failed.__cause__
 
     async def _close_events(self, events: AsyncIterator[AgentEvent]) -> None:
-        """Has the agent clean up. An agent that fails at that has answered all the same, or failed before."""
+        """Closes the agent's generator. A failing cleanup does not change the call's outcome."""
         aclose = getattr(events, "aclose", None)
         if aclose is None:
             return
@@ -174,7 +181,7 @@ class CallInFlight:
             if isinstance(error, asyncio.CancelledError) and self._is_ending:
                 raise
             self._withdraw_cancellations()
-            log.warning("an agent failed at its cleanup", error=str(as_agent_error(error)))
+            log.warning("an agent's cleanup failed", error=str(as_agent_error(error)))
 
     @property
     def _is_ending(self) -> bool:
@@ -182,7 +189,7 @@ class CallInFlight:
         return self._cancel_requested or (self._deadline_timeout is not None and self._deadline_timeout.expired())
 
     def _withdraw_cancellations(self) -> None:
-        """Undoes what an agent requested by cancelling the task that it runs in."""
+        """Reverts cancellations of the current task that the agent requested."""
         task = asyncio.current_task()
         while task is not None and not self._is_ending and task.cancelling():
             task.uncancel()
@@ -194,7 +201,7 @@ class CallInFlight:
             raise AgentUnavailable(str(error)) from error
 
     async def cancel(self) -> None:
-        """Ends the call and waits for the agent's own cleanup, within bounds."""
+        """Cancels the call and waits up to 10 s for the agent's cleanup."""
         self._cancel_requested = True
         self._context.cancelled.set()
         self.done.cancel()
@@ -203,8 +210,9 @@ class CallInFlight:
 
 
 def _complete_reply(reply: Reply, streamed_text: str) -> Reply:
-    """The reply, with what was streamed as its response unless it has one. Raises AgentRejected for a reply that
-    cannot be written down: every attempt would fail on it, later and less clearly.
+    """Returns the reply, with the streamed text as its response if it has none.
+
+    Raises AgentRejected for a reply that cannot be encoded: every attempt would fail on it, later and less clearly.
     """
     complete: Reply = reply if reply.response else reply.model_copy(update={"response": streamed_text})
     try:
@@ -213,8 +221,8 @@ def _complete_reply(reply: Reply, streamed_text: str) -> Reply:
             check_answer(complete.data)
         complete.model_dump_json()
     except JsonLimitError as error:
-        raise AgentRejected(f"The agent's reply is not taken: {error}.") from error
+        raise AgentRejected(f"The agent's reply is refused: {error}.") from error
     except Exception as error:
-        reason = "holds text that is not valid Unicode" if "surrogates" in str(error) else "cannot be written as JSON"
+        reason = "has text that is not valid Unicode" if "surrogates" in str(error) else "cannot be encoded as JSON"
         raise AgentRejected(f"The agent's reply {reason}.") from as_agent_error(error).__cause__
     return complete

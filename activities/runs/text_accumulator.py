@@ -1,31 +1,31 @@
-"""What an agent has said so far, piece by piece."""
+"""Joins the text that an agent streams."""
 
 from sevenfold.adapters.agents.replies import join_surrogates
 from sevenfold.contracts.verdicts import AgentRejected
 
-# As much as a whole answer may have (`adapters/agents/remote/upstream.py`): an agent that never ends would take all
-# memory.
+# The limit of a whole answer (`adapters/agents/remote/upstream.py`): an agent that never stops would fill the memory.
 _MAX_BYTES = 20_000_000
 
 
 class TextAccumulator:
-    """Joins the pieces. A character that was cut in two, as languages do whose strings are UTF-16, is made whole: its
-    first half waits for the second.
+    """Joins pieces of text. A character that is split into surrogates, as in languages with UTF-16 strings, is
+    joined: its first half is held back until the second arrives.
     """
 
     def __init__(self) -> None:
-        # as bytes: a word by itself would take ten times the memory of its letters
+        # Bytes, because a list of one-word strings takes ten times the memory of its characters.
         self._buffer = bytearray()
         self._pending_half = ""
 
     @property
     def has_text(self) -> bool:
-        """Whether there was any text."""
+        """Whether any text was appended."""
         return bool(self._buffer)
 
     def append(self, text: str) -> str:
-        """The next piece, as it can be passed on. Raises AgentRejected for half a character without the other, and
-        beyond 20 MB in all.
+        """Appends a piece and returns the text to publish.
+
+        Raises AgentRejected for half a character without its other half, and above 20 MB in total.
         """
         if not self._pending_half and text.isascii():
             piece = text
@@ -39,5 +39,5 @@ class TextAccumulator:
         return piece
 
     def finish(self) -> str:
-        """All of it. Raises AgentRejected."""
+        """Returns the whole text. Raises AgentRejected."""
         return self._buffer.decode() + join_surrogates(self._pending_half)

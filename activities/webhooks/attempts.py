@@ -1,4 +1,4 @@
-"""The activity that makes one attempt to deliver."""
+"""The activity that makes one delivery attempt."""
 
 import asyncio
 import json
@@ -28,23 +28,23 @@ from sevenfold.contracts.webhooks import (
 )
 
 _NO_KEY = (
-    "This worker has no key to open the webhook's secret with. Set SEVENFOLD_SECRET_KEY, the same for every process."
+    "This worker has no key to unseal the webhook's secret. Set SEVENFOLD_SECRET_KEY, the same in every process."
 )
-_GONE = "The run is older than the retention: there is nothing left to deliver."
+_GONE = "The run is older than the namespace's retention, so its outcome is no longer available."
 _PAUSED = (
-    "The receiver is paused: it has failed every delivery for 12 hours or more. One in an hour is tried; once it "
-    "takes that, deliveries go on. Have this one delivered again then."
+    "The receiver is paused, because it has failed every delivery for 12 hours or more. One delivery an hour is "
+    "attempted; when it succeeds, deliveries resume. Redeliver this one then."
 )
 
 
 class Poster(Protocol):
-    """What posts: `sevenfold.adapters.webhooks.posting.WebhookPoster`."""
+    """Posts (implemented by `sevenfold.adapters.webhooks.posting.WebhookPoster`)."""
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> AttemptOutcome: ...
 
 
 class WebhookAttempts:
-    """Posts how runs ended. A client of Temporal has the runs' results, so none is copied into a delivery."""
+    """Posts the outcomes of runs. It reads them from Temporal, so a delivery holds no copy."""
 
     def __init__(
         self, client: Client, poster: Poster, sealer: Sealer | None, endpoints: EndpointHealthActivities
@@ -56,8 +56,10 @@ class WebhookAttempts:
 
     @activity.defn(name="attempt_delivery")
     async def attempt_delivery(self, attempt_input: AttemptInput) -> AttemptOutcome:
-        """Posts once the run is closed. What a receiver does is an outcome, never an error: Temporal makes another
-        attempt of this activity only where its worker died, with the same `webhook-id`.
+        """Posts the run's outcome once the run is closed.
+
+        A receiver's response is an outcome, never an exception. Temporal retries this activity only if its worker
+        died, with the same `webhook-id`.
         """
         async with heartbeat_periodically():
             health, body = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""What is known of receivers: those that fail are remembered by a workflow of their own each, the others by none."""
+"""Health of webhook endpoints. Each failing endpoint has an `EndpointHealth` workflow; a healthy one has none."""
 
 from enum import Enum
 
@@ -11,7 +11,7 @@ from sevenfold.contracts.webhooks import ENDPOINT_MEMO, EndpointReport, Endpoint
 
 
 class HealthState(Enum):
-    """`DEGRADED`: it failed deliveries lately. `PAUSED`: it is not to be tried now."""
+    """`DEGRADED`: deliveries failed recently. `PAUSED`: no attempt now."""
 
     HEALTHY = 0
     DEGRADED = 1
@@ -19,13 +19,15 @@ class HealthState(Enum):
 
 
 class EndpointHealthActivities:
-    """Asks and tells the workflows `EndpointHealth`."""
+    """Reads and updates the `EndpointHealth` workflows."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     async def check_health(self, tenant: str, host: str) -> HealthState:
-        """How the receiver has done lately. A paused one admits one delivery an hour: then the answer is AILING."""
+        """Returns the endpoint's health. A paused endpoint admits one probe an hour, for which this returns
+        DEGRADED.
+        """
         handle = self._client.get_workflow_handle(endpoint_workflow_id(tenant, host))
         try:
             description = await handle.describe()
@@ -36,7 +38,8 @@ class EndpointHealthActivities:
             )
             if not state.is_paused:
                 return HealthState.DEGRADED
-            # The same question when this activity is repeated: a probe whose worker died is still the one in an hour.
+            # The update id is the same when this activity is retried, so a probe whose worker died stays this hour's
+            # probe.
             await handle.execute_update("acquire_probe", id=activity.info().workflow_run_id)
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
@@ -48,7 +51,7 @@ class EndpointHealthActivities:
 
     @activity.defn(name="report_endpoint")
     async def report_endpoint(self, report: EndpointReport) -> None:
-        """Tells what became of an attempt. Of a receiver that is well nothing is remembered."""
+        """Reports an attempt's result. A success on a healthy endpoint changes nothing."""
         workflow_id = endpoint_workflow_id(report.tenant, report.host)
         if not report.succeeded:
             await self._client.start_workflow(
@@ -64,5 +67,5 @@ class EndpointHealthActivities:
         try:
             await self._client.get_workflow_handle(workflow_id).signal("record_success")
         except RPCError as error:
-            if error.status != RPCStatusCode.NOT_FOUND:  # it is well already
+            if error.status != RPCStatusCode.NOT_FOUND:  # The endpoint is healthy already.
                 raise

@@ -1,4 +1,4 @@
-"""Makes an agent of what a Python developer has at hand: a function, or an object with `run`."""
+"""Wraps functions and objects with `run` as agents."""
 
 import asyncio
 import inspect
@@ -11,19 +11,19 @@ from sevenfold.adapters.agents.error_boundary import as_agent_error
 from sevenfold.adapters.agents.replies import as_event, as_reply
 from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest
 
-# A thread per call that runs; as many as a worker runs activities at most.
+# One thread per running call; the limit is that of a worker's concurrent activities.
 _MAX_THREADS = 1_000
 
 
 def as_agent(target: object) -> Agent:
-    """An agent out of `target`.
+    """Returns an agent for `target`.
 
-    Takes an object (or a class that needs no arguments) with an async-generator method `run(request, context)`,
-    or a callable of `(request)` or `(request, context)`: an async generator function, an async function, or a
-    plain one, which then runs in a thread of its own and cannot stall the others. A callable returns a str, a
-    dict or a Reply.
+    Accepts an object (or a class without constructor arguments) with an async-generator method `run(request,
+    context)`, or a callable of `(request)` or `(request, context)`: an async generator function, an async function,
+    or a plain function. A plain function runs in its own thread, so it does not block other calls. A callable returns
+    a str, a dict or a Reply.
 
-    Raises TypeError that says what it was given.
+    Raises TypeError that describes the target.
     """
     if inspect.isclass(target):
         target = target()
@@ -36,7 +36,7 @@ def as_agent(target: object) -> Agent:
 
 
 class CallableAgent:
-    """A callable behind the agent's interface."""
+    """Adapts a callable to the Agent interface."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -47,7 +47,7 @@ class CallableAgent:
         self._threads: Executor = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="agent")
 
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
-        """One call of the callable; a stream's own events pass through."""
+        """Calls the callable once; yields a stream's events unchanged."""
         arguments = (request, context) if self._accepts_context else (request,)
         if self._is_stream:
             async for event in self._function(*arguments):
@@ -68,8 +68,8 @@ class CallableAgent:
 
 
 def _outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
-    """What the function returned or raised. A future cannot carry every exception: with `StopIteration` it would
-    never be done.
+    """Returns the function's result or its exception. A future cannot carry every exception: with `StopIteration` it
+    would never complete.
     """
     try:
         return function(*arguments), None

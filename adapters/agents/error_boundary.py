@@ -1,8 +1,8 @@
-"""Error boundary around agent code: whatever an agent raises becomes one `AgentError`.
+"""Error boundary around agent code: converts every exception of an agent to an `AgentError`.
 
 Python agents share the worker's process and event loop. A `SystemExit` that reaches an asyncio Task ends the loop, a
-`CancelledError` that nobody requested looks like a cancellation of the run, and an exception whose text or chain
-cannot be read breaks the report of the failure. So agent code is called through this module only.
+`CancelledError` without a request looks like a cancellation of the run, and an exception whose text or chain raises
+breaks the failure report. So only this module calls agent code.
 """
 
 import asyncio
@@ -17,28 +17,30 @@ from sevenfold.contracts.verdicts import AgentError, AgentFailed, ErrorCode
 
 T = TypeVar("T")
 
-# What of an exception is kept, for operators: characters of its text, exceptions of its chain, frames of a traceback.
+# How much of an exception is kept for operators: characters of its text, exceptions of its chain, traceback frames.
 _MAX_TEXT = 4_000
 _MAX_CHAIN = 5
 _MAX_FRAMES = 30
 
-# What of an agent's own error is shown to clients, in characters; and the longest pause that it may ask for.
+# Limits of an agent's own error: characters of the detail that clients get, and seconds of `retry_after`.
 _MAX_DETAIL = 2_000
 _MAX_RETRY_AFTER = 86_400.0
 
-# Set while agent code runs: the task factory contains the tasks that are created meanwhile.
+# Set while agent code runs: the task factory wraps the tasks that it creates.
 _in_agent_code: ContextVar[bool] = ContextVar("in_agent_code", default=False)
 
 
 def enter_agent_code() -> None:
-    """Marks the current task as one that runs agent code, and so all tasks that it creates."""
+    """Marks the current task, and all tasks that it creates, as agent code."""
     _in_agent_code.set(True)
 
 
 def as_agent_error(error: BaseException) -> AgentError:
-    """The one failed attempt that an exception is, with a cause that operators can read in Temporal.
+    """Converts an exception to the AgentError of one failed attempt, with a cause that operators can read in
+    Temporal.
 
-    An `AgentError` keeps its verdict; anything else is `AgentFailed`, and only the name of its type is for clients.
+    An `AgentError` keeps its code; anything else becomes `AgentFailed`, which shows clients only the exception's
+    type.
     """
     if isinstance(error, AgentError):
         clean = _sanitize(error)
@@ -49,7 +51,7 @@ def as_agent_error(error: BaseException) -> AgentError:
 
 
 def _sanitize(error: AgentError) -> AgentError:
-    """The same error with fields of the right types: agents may pass anything, or override `__init__`."""
+    """Returns the error with fields of the right types: agents may pass any value or override `__init__`."""
     code = error.code if isinstance(error.code, ErrorCode) else ErrorCode.AGENT_FAILED
     kind = next((one for one in AgentError.__subclasses__() if one.code is code), AgentFailed)
     detail, pointer = getattr(error, "detail", None), getattr(error, "pointer", None)
@@ -67,7 +69,7 @@ def _check_retry_after(seconds: object) -> float | None:
 
 
 def _copy_exception(error: BaseException, length: int = _MAX_CHAIN) -> Exception:
-    """A copy of the exception and its chain that Temporal's failure converter can always write down."""
+    """Copies the exception and its chain so that Temporal's failure converter can always encode it."""
     copy: Exception = type(type(error).__name__[:100], (Exception,), {})(_text(error))
     copy.__traceback__ = _last_frames(error.__traceback__)
     copy.__suppress_context__ = True
@@ -80,7 +82,7 @@ def _copy_exception(error: BaseException, length: int = _MAX_CHAIN) -> Exception
 def _text(error: BaseException) -> str:
     try:
         return _to_encodable(str(error))[:_MAX_TEXT]
-    except BaseException:  # its own `__str__` is agent code too
+    except BaseException:  # An exception's `__str__` is agent code too.
         return "(the text of this exception cannot be read)"
 
 
@@ -107,7 +109,8 @@ async def contain_tasks() -> AsyncIterator[None]:
             return asyncio.Task(work, loop=loop, **options)
         task = asyncio.Task(_contain(work), loop=loop, **options)
         if asyncio.iscoroutine(work):
-            task.add_done_callback(lambda _: work.close())  # one that was cancelled before it began
+            # Closes a coroutine that was cancelled before its first step.
+            task.add_done_callback(lambda _: work.close())
         return task
 
     loop.set_task_factory(create)

@@ -1,4 +1,4 @@
-"""Reading what a client sent: any JSON value may stand anywhere, and none of them may be fatal."""
+"""Reads values of requests. Any JSON value may be anywhere, and none may cause an unexpected exception."""
 
 import re
 from collections.abc import Iterable
@@ -11,10 +11,10 @@ from sevenfold.contracts.agent import AgentRequest
 from sevenfold.contracts.payload import JsonObject
 from sevenfold.contracts.verdicts import AgentRejected
 
-# Where a text is usually found in an object.
+# Usual names of a text in an object.
 TEXT_FIELDS = ("text", "content", "body", "document", "message", "feedback", "comment", "review")
 
-# Control characters, lone surrogates (no encoder takes them) and marks that reverse the reading direction.
+# Control characters, lone surrogates (not encodable) and bidirectional overrides.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 _DECIMAL = re.compile(r"\s{0,9}-?[0-9]{1,15}(?:\.[0-9]{1,15})?\s{0,9}")
 
@@ -26,51 +26,51 @@ _MAX_SAFE_INTEGER = 2**53 - 1
 
 
 class Found(NamedTuple):
-    """A value and its place in the request (RFC 6901)."""
+    """A value and its location in the request (RFC 6901)."""
 
     value: JsonValue
     pointer: str
 
 
 class FoundText(NamedTuple):
-    """A text, cleaned, and its place in the request (RFC 6901)."""
+    """A cleaned text and its location in the request (RFC 6901)."""
 
     text: str
     pointer: str
 
 
 def clean(text: str) -> str:
-    """The text with a space for each character that cannot be printed; newlines and tabs stay."""
+    """Replaces each unprintable character by a space; newlines and tabs stay."""
     return _UNPRINTABLE.sub(" ", text)
 
 
 def one_line(text: str, limit: int) -> str:
-    """The text on one line, cut to `limit` characters, to be quoted in an answer."""
-    # What lies beyond a multiple of the limit cannot matter, unless the text is mostly blank.
+    """Returns the text on one line, truncated to `limit` characters, for quoting in an answer."""
+    # Later text can matter only if the text is mostly blank.
     line = " ".join(clean(text[: 8 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
 def pointer_to(parent: str, key: str) -> str:
-    """The pointer to an object's member, short enough to be shown however long the client's keys are."""
+    """Returns the pointer to an object's member, truncated however long the client's keys are."""
     escaped = clean(key[:_MAX_POINTER]).replace("~", "~0").replace("/", "~1")
     return f"{parent}/{escaped}"[:_MAX_POINTER]
 
 
 def number(value: JsonValue) -> float | None:
-    """The value as a number if it is one, or a decimal in a string, and of a size one can reckon with."""
+    """Returns the value as a float if it is a number, or a decimal string, of usable magnitude."""
     if isinstance(value, str):
         value = float(value) if _DECIMAL.fullmatch(value) else None
     if value is None or isinstance(value, bool | list | dict):
         return None
-    # Written so that a NaN is refused too.
+    # Written so that it rejects NaN too.
     if not -_LARGEST <= value <= _LARGEST:
         return None
     return float(value) if abs(value) >= _SMALLEST else 0.0
 
 
 def identifier(value: JsonValue) -> str | int | None:
-    """The value as something to echo as an id: a short string or an integer that JavaScript can hold."""
+    """Returns the value as an id to echo: a short string, or an integer that JavaScript can represent."""
     if isinstance(value, str):
         return one_line(value, 128) or None
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MAX_SAFE_INTEGER:
@@ -79,31 +79,31 @@ def identifier(value: JsonValue) -> str | int | None:
 
 
 def show(value: float) -> str:
-    """The number as a person writes it: 1,234.5 or 0.0042."""
+    """Formats a number for people: 1,234.5 or 0.0042."""
     return f"{value:.3g}" if 0 < abs(value) < 1 else f"{value:,.2f}".rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True)
 class Scope:
-    """The objects of a request in which a task looks for its input, the nearest first, by their pointers."""
+    """The objects of a request in which a task looks for its input, in order of precedence, by their pointers."""
 
     places: tuple[tuple[str, JsonObject], ...]
 
     @classmethod
     def from_request(cls, request: AgentRequest) -> "Scope":
-        """`data`, then `params`; the other way round when only params were given (as the pollers do)."""
+        """`data`, then `params`; the reverse if the request has only params (as polling requests do)."""
         data, params = ("/data", request.data), ("/params", request.params)
         return cls((params, data) if request.params and not request.data else (data, params))
 
     def inside(self, *names: str) -> "Scope":
-        """This scope with the first object of these names before all others, if there is one."""
+        """Returns this scope with the first object of these names in front, if there is one."""
         found = self.find(*names)
         if found is None or not isinstance(found.value, dict):
             return self
         return Scope(((found.pointer, found.value), *self.places))
 
     def find(self, *names: str) -> Found | None:
-        """The value of the first of these names that is there and not null."""
+        """Returns the value of the first of these names that is present and not null."""
         for name in names:
             for pointer, place in self.places:
                 value = place.get(name)
@@ -112,7 +112,7 @@ class Scope:
         return None
 
     def text(self, *names: str) -> FoundText | None:
-        """The text of the first of these names; not being a string, it is rejected."""
+        """Returns the text of the first of these names. Raises AgentRejected if it is not a string."""
         found = self.find(*names)
         if found is None:
             return None
@@ -121,7 +121,7 @@ class Scope:
         return FoundText(clean(found.value), found.pointer)
 
     def word(self, *names: str) -> str | None:
-        """A short string of the first of these names that has one; anything else does not count."""
+        """Returns a short string of the first of these names that has one; other values are ignored."""
         for name in names:
             found = self.find(name)
             if found is not None and isinstance(found.value, str) and found.value.strip():
@@ -129,7 +129,7 @@ class Scope:
         return None
 
     def number(self, *names: str) -> float | None:
-        """A number of the first of these names that has one; anything else does not count."""
+        """Returns a number of the first of these names that has one; other values are ignored."""
         for name in names:
             found = self.find(name)
             usable = number(found.value) if found is not None else None
@@ -138,7 +138,7 @@ class Scope:
         return None
 
     def option(self, name: str, default: float, low: float, high: float) -> float:
-        """A number that steers the task; outside of low..high it is rejected."""
+        """Returns a numeric option of the task. Raises AgentRejected outside `low` to `high`."""
         found = self.find(name)
         if found is None:
             return default
@@ -150,15 +150,15 @@ class Scope:
         return value
 
     def missing(self, name: str, what: str) -> AgentRejected:
-        """The rejection of a request that lacks its input."""
+        """Returns the rejection of a request without its input."""
         pointer = f"{self.places[0][0]}/{name}"
         return AgentRejected(f"{what}: {pointer} is missing.", pointer=pointer)
 
 
 def texts_in(value: JsonValue, pointer: str, least_words: int) -> Iterable[FoundText]:
-    """The texts below a value, in the order in which they stand there.
+    """Yields the texts below a value, in document order.
 
-    A text is a string of at least so many words, or of any below a key that names a text.
+    A text is a string of at least `least_words` words, or any string below a key that names a text.
     """
     pending = [(value, pointer, least_words)]
     while pending:
@@ -179,7 +179,7 @@ def _names_text(key: str) -> bool:
 
 
 def is_larger_than(request: AgentRequest, limit: int) -> bool:
-    """Whether the request's characters and values are more than the limit; stops counting there."""
+    """Whether the request's characters and values exceed the limit; stops counting there."""
     pending: list[JsonValue] = [request.query, request.context, request.data, request.params]
     weight = 0
     while pending and weight <= limit:

@@ -1,4 +1,4 @@
-"""Makes the agents that `sevenfold.toml` names."""
+"""Builds the agents of `sevenfold.toml`."""
 
 import importlib
 import sys
@@ -25,22 +25,22 @@ from sevenfold.contracts.agent_config import (
 
 
 class AgentLoadError(Exception):
-    """One or more agents cannot be loaded: a line each, by name and reason."""
+    """One or more agents cannot be loaded: one line each, with name and reason."""
 
 
 def load_agents(configs: Mapping[str, DirectAgentConfig], base: Path, environ: Mapping[str, str]) -> AgentRegistry:
-    """Loads every agent. `base` is the directory in which modules of `python` agents are looked for first, `environ`
-    has the keys of those that need one.
+    """Loads every agent. `base` is the directory where modules of `python` agents are searched first; `environ` holds
+    the API keys.
 
-    Raises AgentLoadError that names every agent that cannot be loaded, with the reason: a worker that started
-    without one of them would let its runs wait for ever.
+    Raises AgentLoadError, which names every agent that cannot be loaded with the reason. A worker that started
+    without one of them would let its runs wait until their deadlines.
     """
     agents: dict[str, Agent] = {}
     failures: list[str] = []
     for name, config in configs.items():
         try:
             agents[name] = _load(config, base, environ)
-        except BaseException as error:  # whatever a user's module raises while it is imported, SystemExit too
+        except BaseException as error:  # Whatever a user's module raises on import, including SystemExit.
             failures.append(f"agent {name}: {_reason(error)}")
     if failures:
         raise AgentLoadError("\n".join(failures))
@@ -66,9 +66,9 @@ def _load(config: DirectAgentConfig, base: Path, environ: Mapping[str, str]) -> 
 def _build_upstream(config: HttpAgentConfig | OpenAIAgentConfig, url: str, environ: Mapping[str, str]) -> Upstream:
     key = environ.get(config.api_key_env) if config.api_key_env else None
     if config.api_key_env and not key:
-        raise AgentLoadError(f"{config.api_key_env}, which api_key_env names, is not set")
+        raise AgentLoadError(f"the variable {config.api_key_env} (api_key_env) is not set")
     if key and not (key.isascii() and key.isprintable()):
-        raise AgentLoadError(f"what is in {config.api_key_env} cannot be a key")
+        raise AgentLoadError(f"the value of {config.api_key_env} is not a valid key: use printable ASCII characters")
     return Upstream(url, api_key=key, idle_timeout_seconds=config.idle_timeout_seconds)
 
 
@@ -81,13 +81,13 @@ def _load_python(target: str, base: Path) -> Agent:
     found: object = importlib.import_module(module_name)
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise AgentLoadError(f"{target}: {module_name} has no {attribute}")
+            raise AgentLoadError(f"{target}: module {module_name} has no attribute {attribute}")
         found = getattr(found, part)
     return as_agent(found)
 
 
 def _check_origin(name: str, directory: str) -> None:
-    """Raises AgentLoadError if the directory has a module that Python has from elsewhere: it keeps one per name."""
+    """Raises AgentLoadError if the directory has a module that Python loads from elsewhere: it keeps one per name."""
     expected = PathFinder.find_spec(name, [directory])
     if expected is None or not expected.has_location:
         return

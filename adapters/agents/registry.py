@@ -12,21 +12,21 @@ log = structlog.get_logger(__name__)
 
 
 class AgentRegistry:
-    """Agents by name. Those of the kind `workflow` are not among them: workflows call those by themselves."""
+    """Agents by name. Agents of the kind `workflow` are not included: workflows call them directly."""
 
     def __init__(self, agents: Mapping[str, Agent]) -> None:
         self._agents = dict(agents)
 
     def get(self, name: str) -> Agent | None:
-        """The agent of that name, or None."""
+        """Returns the agent of that name, or None."""
         return self._agents.get(name)
 
     def names(self) -> list[str]:
-        """The names, sorted."""
+        """Returns the names, sorted."""
         return sorted(self._agents)
 
     async def aclose(self) -> None:
-        """Closes what agents hold open."""
+        """Closes the agents' resources."""
         for agent in self._agents.values():
             close = getattr(agent, "aclose", None)
             if close is not None:
@@ -34,4 +34,4 @@ class AgentRegistry:
                     await close()
                 except BaseException as error:
                     raise_if_cancelled()
-                    log.warning("an agent could not be closed", error=str(as_agent_error(error)))
+                    log.warning("closing an agent failed", error=str(as_agent_error(error)))

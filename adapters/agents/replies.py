@@ -1,4 +1,4 @@
-"""Makes a Reply of what agents answer with, whatever they are written in."""
+"""Converts the answers of agents to replies and events."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,8 @@ from sevenfold.contracts.verdicts import AgentRejected
 
 
 def as_reply(answer: object) -> Reply:
-    """A str is the response. A dict with a `response` is read as a Reply, what else stands in it as `data`; any other
-    dict is data. Raises AgentRejected for what is none of these.
+    """Converts an agent's answer. A str is the response. A dict with a `response` is a Reply whose unknown keys go to
+    `data`; any other dict is `data`. Raises AgentRejected for other types.
     """
     try:
         match answer:
@@ -23,14 +23,13 @@ def as_reply(answer: object) -> Reply:
                 return _from_mapping(answer)
     except ValidationError as error:
         where = ", ".join(".".join(map(str, e["loc"])) for e in error.errors())
-        raise AgentRejected(f"The agent's answer does not fit: {where}.") from error
+        raise AgentRejected(f"The agent's answer has invalid fields: {where}.") from error
     raise AgentRejected(f"The agent returned {type(answer).__name__}; it must be a str, a dict or a Reply.")
 
 
 def as_event(event: object) -> AgentEvent:
-    """What a stream yields: an event as it is, a str as a piece of text, anything else as the reply.
-
-    Raises AgentRejected.
+    """Converts what a stream yields: an event stays, a str becomes a Delta, anything else the Reply. Raises
+    AgentRejected.
     """
     if isinstance(event, Delta | Progress | Reply):
         return event
@@ -38,9 +37,8 @@ def as_event(event: object) -> AgentEvent:
 
 
 def join_surrogates(text: str) -> str:
-    """The text with characters that were cut in two made whole (languages whose strings are UTF-16 do that).
-
-    Raises AgentRejected for half a character without the other.
+    """Joins characters that were split into surrogates, as in languages with UTF-16 strings. Raises AgentRejected for
+    half a character without its other half.
     """
     try:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")

@@ -1,4 +1,6 @@
-"""The agent for trying patterns, load and faults: it says what it is told to, when it is told to."""
+"""The agent for trying patterns, load and faults: duration, steps, text and failures come from the request's
+`params`.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,33 +14,33 @@ from sevenfold.contracts.verdicts import AgentRejected, AgentUnavailable
 
 MAX_TEXT = 10_000_000
 
-# With nothing to sleep for, the other tasks of the loop get their turn after this many steps.
+# Without a pause, the agent yields to the event loop after this many steps.
 _STEPS_BETWEEN_TURNS = 64
 
 
 class SimulatorParams(Payload):
-    """What a request's `params` may say. An unknown or ill-typed one is an error, never ignored."""
+    """The `params` of a request. Unknown or wrongly typed ones are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    # Seconds that the whole answer takes.
+    # Duration of the whole answer in seconds.
     seconds: float = Field(default=1.0, ge=0, le=86_400, allow_inf_nan=False)
-    # The number of progress updates, and of the pieces that the text comes in.
+    # Number of progress updates and of text pieces.
     steps: int = Field(default=10, ge=1, le=100_000)
     text: str | None = Field(default=None, max_length=MAX_TEXT)
-    # Bytes of the response: the text is cut or repeated to exactly that many, in ASCII.
+    # Size of the response in bytes: the text is truncated or repeated to exactly this size, in ASCII.
     size: int | None = Field(default=None, ge=0, le=MAX_TEXT)
-    # The attempts 1..failures break off with a transient error.
+    # Attempts 1 to `failures` fail with a transient error.
     failures: int = Field(default=0, ge=0, le=1_000_000)
-    # The step at which an attempt breaks off: the pieces of the steps before it have been said by then.
+    # The step at which an attempt fails, after the pieces of the steps before it.
     fail_at: int = Field(default=1, ge=1, le=100_000)
-    # Every attempt breaks off, for good.
+    # Every attempt fails with a permanent error.
     permanent: bool = False
 
     @field_validator("text")
     @classmethod
     def _encodable(cls, text: str | None) -> str | None:
-        # A lone surrogate passes as a Python string, and then no encoder would take the deltas.
+        # A lone surrogate is a valid Python string, but no encoder accepts it.
         try:
             (text or "").encode()
         except UnicodeEncodeError:
@@ -55,21 +57,20 @@ class SimulatorParams(Payload):
 
 
 class SimulatorAgent:
-    """Answers by a text in pieces, over a time, with the failures that `params` ask for.
+    """Streams a text over a time, with the failures that `params` request.
 
-    Raises `AgentUnavailable` on the attempts that are to fail, `AgentRejected` if `permanent` (without a
-    pointer) or if the params are wrong (with one).
+    Raises `AgentUnavailable` on failing attempts, and `AgentRejected` if `permanent` (without a pointer) or if the
+    params are invalid (with one).
     """
 
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
-        """Step by step: a pause, a `Delta` unless its piece is empty, a `Progress`; then the `Reply`."""
+        """Each step: a pause, a `Delta` unless its piece is empty, a `Progress`; then the `Reply`."""
         params = _parse(request)
         text = _text(params, request)
         clock = asyncio.get_running_loop().time
         start = clock()
         for step in range(1, params.steps + 1):
-            # Sleeping until a moment, not for a span: thousands of short sleeps would add up to far more
-            # than `seconds`.
+            # Sleeps until a point in time: thousands of short sleeps would add up to far more than `seconds`.
             await _sleep(start + params.seconds * step / params.steps - clock(), step)
             if step == params.fail_at:
                 _fail_if_asked(params, request.attempt)
@@ -112,11 +113,11 @@ def _text(params: SimulatorParams, request: AgentRequest) -> str:
 
 def _fail_if_asked(params: SimulatorParams, attempt: int) -> None:
     if params.permanent:
-        raise AgentRejected("The simulator was told to fail for good.")
+        raise AgentRejected("The simulator fails, because params.permanent is set.")
     if attempt <= params.failures:
-        raise AgentUnavailable(f"The simulator was told to fail attempts 1 to {params.failures}: this is {attempt}.")
+        raise AgentUnavailable(f"The simulator fails attempts 1 to {params.failures}; this is attempt {attempt}.")
 
 
 def _usage(request: AgentRequest, text: str) -> Usage:
-    """Words where a model's provider would count tokens, so that whatever adds them up has something to add."""
+    """Counts words in place of tokens, so that sums of usage have values."""
     return Usage(input_tokens=len((request.query or "").split()), output_tokens=len(text.split()))

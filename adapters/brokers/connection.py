@@ -1,4 +1,4 @@
-"""One broker's connection, which is made again for as long as it takes."""
+"""One broker's connection, reconnected without a limit."""
 
 import asyncio
 import struct
@@ -29,7 +29,7 @@ class BrokerConnection:
         self._connected = asyncio.Event()
 
     async def run(self) -> None:
-        """Connects, consumes, and connects again whenever that ends."""
+        """Connects, consumes, and reconnects whenever the connection ends."""
         pause = _FIRST_PAUSE
         try:
             while True:
@@ -37,7 +37,7 @@ class BrokerConnection:
                     await self._start()
                 except Exception as error:
                     log.warning(
-                        "broker cannot be reached; trying again", broker=self.name, error=_describe_error(error)
+                        "connecting to a broker failed, retrying", broker=self.name, error=_describe_error(error)
                     )
                 else:
                     pause = _FIRST_PAUSE
@@ -52,34 +52,36 @@ class BrokerConnection:
         starting = asyncio.ensure_future(self._transport.start(self._on_message))
         try:
             done, _ = await asyncio.wait({starting}, timeout=_WARN_AFTER_SECONDS)
-            if not done:  # some clients try again by themselves, and say nothing
-                log.warning("broker cannot be reached yet", broker=self.name)
+            if not done:  # Some clients retry by themselves without a log line.
+                log.warning("a broker is not reachable yet", broker=self.name)
             await asyncio.wait_for(starting, _START_SECONDS)
         finally:
             starting.cancel()
 
     async def _wait_while_alive(self) -> None:
-        log.info("broker is connected", broker=self.name)
+        log.info("broker connected", broker=self.name)
         self._connected.set()
         try:
             while self._transport.is_alive():  # noqa: ASYNC110  (no client has an event for it)
                 await asyncio.sleep(_POLL_SECONDS)
         finally:
             self._connected.clear()
-        log.warning("broker has to be connected again", broker=self.name)
+        log.warning("broker connection lost, reconnecting", broker=self.name)
 
     async def _stop(self) -> None:
         try:
             await self._transport.stop()
         except Exception as error:
-            log.warning("broker's connection did not end in order", broker=self.name, error=_describe_error(error))
+            log.warning("closing a broker connection failed", broker=self.name, error=_describe_error(error))
 
     async def publish(self, event: CloudEvent, to: str) -> None:
-        """Returns once the broker has confirmed it. Waits for a broker that is away. Raises UnpublishableError."""
+        """Returns when the broker has confirmed the event. Waits for a broker that is down. Raises
+        UnpublishableError.
+        """
         await self._connected.wait()
         try:
             await self._transport.publish(event, to)
-        except _PERMANENT_ERRORS as error:  # the event or the address cannot be put into the broker's protocol
+        except _PERMANENT_ERRORS as error:  # The broker's protocol cannot encode the event or the address.
             raise UnpublishableError(_describe_error(error)) from error
 
 

@@ -1,4 +1,4 @@
-"""Takes messages in: into Temporal first, and only then are they acknowledged."""
+"""Consumes messages: stores each in Temporal before it is acknowledged."""
 
 import asyncio
 import random
@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 
 class BrokerConsumer:
-    """What comes from one broker, for one tenant. A Temporal that is away is waited for: messages are held, in the
-    order in which they came, and none is given back.
+    """The messages of one broker, for one tenant. While Temporal is down, messages are held in order and none is
+    returned to the broker.
     """
 
     def __init__(self, ingest: EventIngest, tenant: str, broker: str) -> None:
@@ -33,7 +33,9 @@ class BrokerConsumer:
         self._order_lock = asyncio.Lock()
 
     async def consume(self, message: Message) -> None:
-        """Returns once the message is acknowledged; cancelled before that, the broker brings it again."""
+        """Returns when the message is acknowledged. If it is cancelled earlier, the broker delivers the message
+        again.
+        """
         async with _keep_alive(message):
             try:
                 event = parse_event(message)
@@ -41,7 +43,7 @@ class BrokerConsumer:
             except InvalidEventError as refusal:
                 await self._reject(message, str(refusal))
             except RPCError as error:
-                # Temporal refuses it for what it says, and always would
+                # Temporal rejects the event's content, which no retry changes.
                 await self._reject(message, error.message)
         await message.ack()
 
@@ -49,14 +51,14 @@ class BrokerConsumer:
         async def prepare() -> Admission:
             return await self._ingest.prepare(self._tenant, [event], self._broker)
 
-        async with self._order_lock:  # whose turn is which is settled in the order in which they came
+        async with self._order_lock:  # Fixes the position of the event in its ordering keys, in order of arrival.
             admission = await self._retry_until_done(prepare)
         async with admission.ticket:
             await self._retry_until_done(admission.execute)
 
     async def _reject(self, message: Message, reason: str) -> None:
         body = message.body[:MAX_EVENT_BYTES]
-        log.warning("a message that is no CloudEvent is a dead letter", broker=self._broker, reason=reason)
+        log.warning("a message is not a CloudEvent and becomes a dead letter", broker=self._broker, reason=reason)
 
         async def reject() -> None:
             kept = {name: value[:1_000] for name, value in list(event_headers(message).items())[:50]}
@@ -72,14 +74,14 @@ class BrokerConsumer:
             except Exception as error:
                 if isinstance(error, RPCError) and error.status == RPCStatusCode.INVALID_ARGUMENT:
                     raise
-                log.warning("an event is held: it cannot be taken in now", broker=self._broker, error=str(error))
+                log.warning("accepting an event failed, retrying", broker=self._broker, error=str(error))
             await asyncio.sleep(pause * (0.8 + 0.4 * random.random()))
             pause = min(2 * pause, _MAX_PAUSE)
 
 
 @asynccontextmanager
 async def _keep_alive(message: Message) -> AsyncIterator[None]:
-    """Tells the broker that the message is in work, while the block runs."""
+    """Extends the broker's acknowledgement deadline while the block runs."""
     if message.keep_alive is None:
         yield
         return
@@ -91,7 +93,7 @@ async def _keep_alive(message: Message) -> AsyncIterator[None]:
             try:
                 await keep_alive()
             except Exception as error:
-                log.warning("a held message could not be kept", error=str(error))
+                log.warning("extending a message's acknowledgement deadline failed", error=str(error))
 
     task = asyncio.create_task(run_keep_alive())
     try:

@@ -1,20 +1,20 @@
-"""What all brokers have in common that FastStream connects."""
+"""What the brokers over FastStream share."""
 
 from typing import Any
 
 from faststream import AckPolicy, StreamMessage
 
-# How long handlers may still take when a connection is closed; what is not acknowledged by then comes again.
+# Time for handlers when a connection closes, in seconds; unacknowledged messages are delivered again.
 GRACE_SECONDS = 2.0
 
 
 async def decode_raw(message: StreamMessage[Any]) -> bytes:
-    """Leaves the body as it came: what it is, is ours to say."""
+    """Leaves the body unparsed, because we parse it ourselves."""
     return message.body
 
 
 def headers_as_text(headers: Any) -> dict[str, str]:
-    """Headers as text, whatever the client made of them; what is no text does not stop the message from arriving."""
+    """Converts headers to text; a header that is not text is decoded with replacement characters."""
     found = {}
     for name, value in dict(headers or {}).items():
         text = value.decode("utf-8", "replace") if isinstance(value, bytes) else "" if value is None else str(value)
@@ -22,7 +22,7 @@ def headers_as_text(headers: Any) -> dict[str, str]:
     return found
 
 
-# For every broker that consumes.
+# Options of every consuming broker.
 CONSUMING: dict[str, Any] = {
     "decoder": decode_raw,
     "ack_policy": AckPolicy.MANUAL,

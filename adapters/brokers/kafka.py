@@ -1,4 +1,4 @@
-"""Kafka."""
+"""Kafka transport."""
 
 import asyncio
 from collections import defaultdict
@@ -21,12 +21,12 @@ from sevenfold.adapters.brokers.message import Message, MessageHandler, Unpublis
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
 
-# Events may be held for hours while Temporal is away. That a process lives, its heartbeats tell.
+# Events may be held for hours while Temporal is down. The consumer's heartbeats prove that the process lives.
 _MAX_POLL_INTERVAL_MILLISECONDS = 86_400_000
 
 
 class KafkaTransport:
-    """One consumer for each topic, and an idempotent producer. Topics have to be there."""
+    """One consumer per topic, and an idempotent producer. Topics must exist."""
 
     def __init__(self, url: str, consume: list[ConsumeConfig]) -> None:
         self._url = url
@@ -35,7 +35,7 @@ class KafkaTransport:
         self._trackers: list[_OffsetTracker] = []
 
     async def start(self, on_message: MessageHandler) -> None:
-        """Raises while no broker of the cluster answers."""
+        """Connects. Raises while no broker of the cluster answers."""
         self._trackers = []
         self._broker = KafkaBroker(
             self._url.removeprefix("kafka://"),
@@ -66,11 +66,11 @@ class KafkaTransport:
         subscriber(handle)
 
     def is_alive(self) -> bool:
-        """The client connects again by itself."""
+        """The client reconnects by itself."""
         return self._broker is not None
 
     async def stop(self) -> None:
-        """Gives up what is in work, then ends the connection."""
+        """Cancels the messages in flight, then closes the connection."""
         broker, self._broker = self._broker, None
         for tracker in self._trackers:
             await tracker.close()
@@ -78,8 +78,10 @@ class KafkaTransport:
             await asyncio.wait_for(broker.stop(), GRACE_SECONDS + 10)
 
     async def publish(self, event: CloudEvent, to: str) -> None:
-        """Events of one `partitionkey`, subject or correlation keep their order."""
-        assert self._broker is not None, "publishing begins when it is up"  # noqa: S101
+        """Publishes an event. Events with the same `partitionkey`, subject or correlation keep their order. Raises
+        UnpublishableError.
+        """
+        assert self._broker is not None, "publish is called after start"  # noqa: S101
         attributes, content_type, body = to_binary_mode(event)
         headers = {f"ce_{name}": value for name, value in attributes.items()}
         headers |= {"content-type": content_type} if content_type else {}
@@ -87,12 +89,12 @@ class KafkaTransport:
         try:
             await self._broker.publish(body, to, key=key.encode(), headers=headers)
         except (MessageSizeTooLargeError, InvalidTopicError, TopicAuthorizationFailedError) as error:
-            raise UnpublishableError(f"Kafka does not take it: {error}") from error
+            raise UnpublishableError(f"Kafka rejects the event: {error}") from error
 
 
 class _OffsetTracker:
-    """The messages of a consumer that are in work. What is committed is what has been done without a gap: Kafka knows
-    only how far a consumer is, and whatever lies before that is never brought again.
+    """The messages of a consumer in flight. Only offsets without a gap are committed: Kafka stores one position per
+    partition and never delivers earlier messages again.
     """
 
     def __init__(self, concurrency: int) -> None:
@@ -101,7 +103,7 @@ class _OffsetTracker:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def handle(self, message: Any, on_message: MessageHandler) -> None:
-        """Returns when there is room for another one."""
+        """Starts handling a message; returns when a slot is free."""
         await self._slots.acquire()
         record = message.raw_message
         partition = TopicPartition(record.topic, record.partition)
@@ -136,18 +138,18 @@ class _OffsetTracker:
             try:
                 await consumer.commit({partition: reached + 1})
             except KafkaError:
-                # The partition is another's now, who will find each event accepted.
+                # The partition is assigned to another consumer, for which each event is a duplicate.
                 self._pending.pop(partition, None)
 
     async def close(self) -> None:
-        """Gives up what is in work; it comes again."""
+        """Cancels the messages in flight; Kafka delivers them again."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def _parser(subscriber: Callable[[], Any]) -> Callable[[Any], Any]:
-    """Reads a record whatever its headers are: FastStream's own reader skips one with a header that is no text."""
+    """Parses a record with any headers: FastStream's own parser skips records with binary headers."""
 
     async def parsed(record: Any) -> KafkaAckableMessage:
         return KafkaAckableMessage(

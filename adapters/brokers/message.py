@@ -1,4 +1,4 @@
-"""What a broker brought, whichever it is, and the CloudEvent in it."""
+"""A broker's message, and the CloudEvent that it carries."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -9,14 +9,15 @@ from sevenfold.contracts.strict_json import parse_json
 
 STRUCTURED = "application/cloudevents+json"
 
-# As the bindings for AMQP (two forms), Kafka and NATS write attributes into headers.
+# Header prefixes of attributes in the bindings for AMQP (two forms), Kafka and NATS.
 _PREFIXES = ("cloudevents:", "cloudevents_", "ce_", "ce-")
 
 
 @dataclass(frozen=True)
 class Message:
-    """A message that is ours until it is acknowledged. `keep_alive`, where there is one, has to be called every
-    `keep_alive_seconds` while it is held, or the broker gives it to somebody else.
+    """A message that the broker has delivered and that is not acknowledged yet. While it is held, `keep_alive` must
+    be called every `keep_alive_seconds` seconds (if it is set), or the broker delivers the message to another
+    consumer.
     """
 
     headers: Mapping[str, str]
@@ -28,19 +29,19 @@ class Message:
 
 
 class UnknownBrokerError(Exception):
-    """This process has no broker of that name in its configuration."""
+    """This process's configuration has no broker of that name."""
 
 
 class UnpublishableError(Exception):
-    """The broker will never take this event, however often it is tried. The message says why."""
+    """The broker will never accept this event. The message states the reason."""
 
 
 MessageHandler = Callable[[Message], Awaitable[None]]
 
 
 class Transport(Protocol):
-    """One broker's connection. `start` raises when the broker is away, or does not have what it should; `stop` gives
-    up what is held, and may be called in any state.
+    """One broker's connection. `start` raises if the broker is down or lacks a required object; `stop` gives up held
+    messages and may be called in any state.
     """
 
     async def start(self, on_message: MessageHandler) -> None: ...
@@ -50,14 +51,14 @@ class Transport(Protocol):
     async def stop(self) -> None: ...
 
     async def publish(self, event: CloudEvent, to: str) -> None:
-        """Raises UnpublishableError for what will never succeed; anything else may pass."""
+        """Publishes an event. Raises UnpublishableError if no retry can succeed; other exceptions are transient."""
         ...
 
 
 def parse_event(message: Message) -> CloudEvent:
-    """The event in binary or structured mode. Raises InvalidEventError."""
+    """Parses the event in binary or structured mode. Raises InvalidEventError."""
     attributes = _attributes(message.headers)
-    # a header like any other on Kafka and NATS
+    # On Kafka and NATS it is a header like any other.
     content_type = attributes.pop("datacontenttype", message.content_type)
     media_type = (message.content_type or "").partition(";")[0].strip().lower()
     if media_type == STRUCTURED or not attributes:
@@ -65,14 +66,14 @@ def parse_event(message: Message) -> CloudEvent:
             raw = parse_json(message.body)
         except ValueError as error:
             raise InvalidEventError(
-                [("", f"it has no CloudEvents attributes, and its body is no JSON: {error}")]
+                [("", f"it has no CloudEvents attributes, and its body is not JSON: {error}")]
             ) from None
         return event_from_json(raw)
     return event_from_binary(attributes, content_type, message.body)
 
 
 def event_headers(message: Message) -> dict[str, str]:
-    """Those of its headers that belong to an event. Others may hold what is nobody's business, such as tokens."""
+    """Returns the headers that belong to an event. Other headers may hold secrets, such as tokens."""
     known = (*_PREFIXES, "content-type")
     return {name: value for name, value in message.headers.items() if name.lower().startswith(known)}
 

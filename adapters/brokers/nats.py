@@ -1,4 +1,4 @@
-"""NATS JetStream."""
+"""NATS JetStream transport."""
 
 from typing import Any
 from urllib.parse import quote, unquote
@@ -17,7 +17,7 @@ from sevenfold.adapters.brokers.message import Message, MessageHandler, Unpublis
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
 
-# A message is somebody else's after this, unless it is beaten for.
+# NATS delivers a message to another consumer after this time, unless its deadline is extended.
 _ACK_SECONDS = 30.0
 
 _PUBLISH_SECONDS = 10.0
@@ -27,7 +27,7 @@ _PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in
 
 
 class NatsTransport:
-    """A durable consumer for each subject, and a connection that publishes and looks for streams."""
+    """A durable consumer per subject, and a connection that publishes and finds streams."""
 
     def __init__(self, url: str, consume: list[ConsumeConfig]) -> None:
         self._url = url
@@ -37,7 +37,7 @@ class NatsTransport:
         self._streams: dict[str, str] = {}
 
     async def start(self, on_message: MessageHandler) -> None:
-        """A subject that no stream has gets one of its own, kept in files."""
+        """Connects. A subject without a stream gets its own file-based stream."""
         reconnecting: dict[str, Any] = {"max_reconnect_attempts": -1, "reconnect_time_wait": _RECONNECT_SECONDS}
         self._client = await nats.connect(self._url, **reconnecting)
         streams = [await self._find_stream(one.source) for one in self._consume]
@@ -52,7 +52,7 @@ class NatsTransport:
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=_ACK_SECONDS,
             max_deliver=-1,
-            # those that wait in the client would not be beaten for
+            # Messages buffered in the client would not have their deadlines extended.
             max_ack_pending=one.concurrency,
             deliver_policy=DeliverPolicy.ALL,
         )
@@ -73,18 +73,18 @@ class NatsTransport:
         broker.subscriber(
             one.source,
             stream=JStream(stream, declare=False),
-            queue=durable,  # which makes it a durable consumer, shared by all processes
+            queue=durable,  # Makes it a durable consumer, which all processes share.
             config=config,
             no_reply=True,
             max_workers=one.concurrency,
         )(handle)
 
     def is_alive(self) -> bool:
-        """The client connects again by itself."""
+        """The client reconnects by itself."""
         return self._broker is not None
 
     async def stop(self) -> None:
-        """Ends both connections."""
+        """Closes both connections."""
         broker, client = self._broker, self._client
         self._broker = self._client = None
         if broker is not None:
@@ -93,7 +93,7 @@ class NatsTransport:
             await client.close()
 
     async def publish(self, event: CloudEvent, to: str) -> None:
-        """JetStream drops the second of two with the same id that come within its window."""
+        """Publishes an event. JetStream drops duplicates of an id within its window. Raises UnpublishableError."""
         stream = await self._find_stream(to)
         attributes, content_type, body = to_binary_mode(event)
         if content_type:
@@ -103,7 +103,7 @@ class NatsTransport:
         try:
             await self._jetstream().publish(to, body, timeout=_PUBLISH_SECONDS, stream=stream, headers=headers)
         except (MaxPayloadError, BadSubjectError) as error:
-            raise UnpublishableError(f"NATS does not take it: {error}") from error
+            raise UnpublishableError(f"NATS rejects the event: {error}") from error
 
     async def _find_stream(self, subject: str) -> str:
         known = self._streams.get(subject)
@@ -118,7 +118,7 @@ class NatsTransport:
         return name
 
     def _jetstream(self) -> JetStreamContext:
-        assert self._client is not None, "it is used while it is up"  # noqa: S101
+        assert self._client is not None, "used between start and stop"  # noqa: S101
         return self._client.jetstream()
 
 
@@ -127,10 +127,10 @@ def _content_type(headers: dict[str, str]) -> str | None:
 
 
 def _encode_header(value: str) -> str:
-    """As the binding for NATS, like that for HTTP, has values in headers."""
+    """Encodes a header as the bindings for NATS and HTTP require."""
     return quote(value, safe=_PRINTABLE)
 
 
 def _sanitize_name(text: str) -> str:
-    """As streams and consumers may be called."""
+    """Replaces characters that names of streams and consumers must not have."""
     return "".join(c if c.isalnum() else "-" for c in text)

@@ -1,4 +1,4 @@
-"""RabbitMQ."""
+"""RabbitMQ transport."""
 
 import hashlib
 
@@ -17,8 +17,8 @@ _MAX_ID_BYTES = 255
 
 
 class RabbitTransport:
-    """A consumer for each queue, and a connection of its own that publishes: a channel that consumes would give back
-    what cannot be routed as if it had been confirmed.
+    """A consumer per queue, and a separate connection that publishes: on a consuming channel an unroutable message
+    would count as confirmed.
     """
 
     def __init__(self, url: str, consume: list[ConsumeConfig]) -> None:
@@ -26,11 +26,11 @@ class RabbitTransport:
         self._consume = consume
         self._consuming: RabbitBroker | None = None
         self._publishing: RabbitBroker | None = None
-        # Queues that are there already, made by somebody with wishes of his own.
+        # Existing queues whose settings differ from ours.
         self._existing_queues: set[str] = set()
 
     async def start(self, on_message: MessageHandler) -> None:
-        """A queue that is not there is made, durable and replicated."""
+        """Connects. A missing queue is created, durable and replicated."""
         self._publishing = RabbitBroker(
             self._url,
             default_channel=Channel(publisher_confirms=True, on_return_raises=True),
@@ -72,11 +72,11 @@ class RabbitTransport:
         broker.subscriber(queue, channel=channel, no_reply=True)(handle)
 
     def is_alive(self) -> bool:
-        """The client connects again by itself."""
+        """The client reconnects by itself."""
         return self._consuming is not None
 
     async def stop(self) -> None:
-        """Ends both connections."""
+        """Closes both connections."""
         brokers = (self._consuming, self._publishing)
         self._consuming = self._publishing = None
         for broker in brokers:
@@ -84,8 +84,10 @@ class RabbitTransport:
                 await broker.stop()
 
     async def publish(self, event: CloudEvent, to: str) -> None:
-        """`to` is a queue, or an exchange and a routing key with a slash between. Raises when nobody would get it."""
-        assert self._publishing is not None, "publishing begins when it is up"  # noqa: S101
+        """Publishes an event. `to` is a queue, or `exchange/routing key`. Raises if no queue would get it, and
+        UnpublishableError if no retry can succeed.
+        """
+        assert self._publishing is not None, "publish is called after start"  # noqa: S101
         exchange, slash, key = to.partition("/")
         attributes, content_type, body = to_binary_mode(event)
         try:
@@ -100,12 +102,12 @@ class RabbitTransport:
                 content_type=content_type or "application/octet-stream",
                 timeout=_PUBLISH_SECONDS,
             )
-        except ChannelPreconditionFailed as error:  # larger than max_message_size
-            raise UnpublishableError(f"RabbitMQ does not take it: {error}") from error
+        except ChannelPreconditionFailed as error:  # The event is larger than max_message_size.
+            raise UnpublishableError(f"RabbitMQ rejects the event: {error}") from error
 
 
 def _message_id(event: CloudEvent) -> str:
-    """AMQP allows it 255 bytes; a longer one is cut and marked."""
+    """Returns the message id: AMQP limits it to 255 bytes, so a longer one is truncated and gets a hash."""
     whole = f"{event.source} {event.id}"
     if len(whole.encode()) <= _MAX_ID_BYTES:
         return whole

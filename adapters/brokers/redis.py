@@ -1,4 +1,4 @@
-"""Redis Streams."""
+"""Redis Streams transport."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,14 +15,14 @@ from sevenfold.adapters.brokers.message import Message, MessageHandler, Unpublis
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
 
-# A message whose consumer was silent for so long is taken over.
+# An entry is claimed from a consumer that was idle for this long, in seconds.
 _IDLE_SECONDS = 30.0
 _POLL_MILLISECONDS = 500
 _BODY = "data"
 
 
 class RedisTransport:
-    """A consumer group for each stream: one subscriber for what is new, one for what a dead consumer has left.
+    """A consumer group per stream: one subscriber for new entries, one for entries of dead consumers.
 
     An entry is an event in binary mode: `ce_…` for each attribute, `content-type`, and the body as `data`.
     """
@@ -36,7 +36,7 @@ class RedisTransport:
         self._consumer = ""
 
     async def start(self, on_message: MessageHandler) -> None:
-        """A stream or group that is not there is made, and read from its beginning."""
+        """Connects. A missing stream or group is created, and read from its beginning."""
         self._client = Redis.from_url(self._url)
         await self._client.ping()
         self._broker = RedisBroker(self._url, parser=_parse_entry, **CONSUMING)
@@ -81,11 +81,11 @@ class RedisTransport:
             await self._client.xclaim(one.source, one.group, consumer, 0, [entry], idle=0, justid=True)
 
     def is_alive(self) -> bool:
-        """A subscriber ends for good when its group is gone, as after a flush."""
+        """A subscriber ends permanently when its group is gone, as after a flush."""
         return self._broker is not None and all(subscriber.running for subscriber in self._subscribers)
 
     async def stop(self) -> None:
-        """Ends the connections."""
+        """Closes the connections."""
         broker, client = self._broker, self._client
         self._broker = self._client = None
         if broker is not None:
@@ -98,8 +98,10 @@ class RedisTransport:
                 await client.aclose()
 
     async def publish(self, event: CloudEvent, to: str) -> None:
-        """Redis knows no duplicates: who reads has to drop the second of two with one source and id."""
-        assert self._client is not None, "publishing begins when it is up"  # noqa: S101
+        """Publishes an event. Redis detects no duplicates: readers deduplicate by source and id. Raises
+        UnpublishableError.
+        """
+        assert self._client is not None, "publish is called after start"  # noqa: S101
         attributes, content_type, body = to_binary_mode(event)
         fields: dict[Any, Any] = {f"ce_{name}": value for name, value in attributes.items()}
         fields |= {"content-type": content_type} if content_type else {}
@@ -108,7 +110,7 @@ class RedisTransport:
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
-            raise UnpublishableError(f"Redis does not take it: {to} is no stream") from error
+            raise UnpublishableError(f"Redis rejects the event: {to} is not a stream") from error
 
 
 async def _ensure_group(client: Redis, one: ConsumeConfig) -> None:
@@ -120,14 +122,14 @@ async def _ensure_group(client: Redis, one: ConsumeConfig) -> None:
 
 
 async def _remove_consumer(client: Redis, one: ConsumeConfig, consumer: str) -> None:
-    """Removes a consumer's name, unless it still holds something: that would be lost with it."""
+    """Removes a consumer's name unless it has pending entries, which would be lost with it."""
     for known in await client.xinfo_consumers(one.source, one.group):
         if known["name"].decode() == consumer and known["pending"] == 0:
             await client.xgroup_delconsumer(one.source, one.group, consumer)
 
 
 async def _parse_entry(message: Any, original: Callable[[Any], Any]) -> Any:
-    """Reads an entry's fields as they are: FastStream's own reader knows its own envelope alone."""
+    """Parses an entry's fields: FastStream's own parser knows only its own envelope."""
     fields = message["data"]
     parsed = await original({**message, "data": {b"__data__": b""}})
     parsed.raw_message = message

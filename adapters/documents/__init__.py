@@ -1,1 +1,1 @@
-"""Documents: the text of plain text, HTML and PDF, each read in a confined process of its own."""
+"""Documents: extracts the text of plain text, HTML and PDF, each in a confined child process."""

@@ -1,7 +1,8 @@
-"""The process that reads one document: `python -m sevenfold.adapters.documents.child ORDER`, bytes in, JSON out.
+"""The child process that reads one document: `python -m sevenfold.adapters.documents.child ORDER`, bytes in, JSON
+out.
 
-Documents come from anybody, and readers of PDF and HTML can be made to work and to hoard without end. Here that
-ends a process that nobody misses.
+Documents are untrusted, and parsers of PDF and HTML can be made to use unbounded time and memory. Limits end this
+process then, without harm to the gateway.
 """
 
 import json
@@ -17,28 +18,28 @@ from sevenfold.contracts.document_errors import DocumentError
 
 
 def main() -> None:
-    """Answers with the fields of `Extracted`, or with `fault` and `detail` of a DocumentError."""
+    """Writes the fields of `Extracted`, or `fault` and `detail` of a DocumentError."""
     order = json.loads(sys.argv[1])
     limits = Limits(**order["limits"])
     _confine(limits)
-    logging.disable()  # readers warn of every oddity, and the document decides how many there are
-    # By name: the reader of PDF takes ten times as long to load as the others.
+    logging.disable()  # Parsers log every irregularity, and the document decides how many there are.
+    # Imported by name: the PDF parser takes ten times as long to load as the others.
     reader = import_module(f"sevenfold.adapters.documents.{order['kind']}")
     answer = json.dumps(_answer(reader.extract, order["charset"], limits), ensure_ascii=False)
     sys.stdout.buffer.write(answer.encode())
 
 
 def _confine(limits: Limits) -> None:
-    _lower(resource.RLIMIT_CORE, 0)  # a dump would hold the document
-    # The gateway looks at the clock, and is the first to; but it may be gone.
+    _lower(resource.RLIMIT_CORE, 0)  # A core dump would contain the document.
+    # The gateway's own time-out comes first; this limit holds if the gateway died.
     _lower(resource.RLIMIT_CPU, ceil(limits.seconds) + 1)
-    if sys.platform == "linux":  # elsewhere it is refused, or means nothing
+    if sys.platform == "linux":  # Other systems reject it or ignore it.
         _lower(resource.RLIMIT_AS, limits.memory_bytes)
 
 
 def _lower(what: int, amount: int) -> None:
     _, hard = resource.getrlimit(what)
-    # The hard limit stays: at that of the processor's time the signal is one that tells nothing.
+    # The hard limit stays: exceeding the hard limit of processor time sends SIGKILL, which does not name the cause.
     resource.setrlimit(what, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))
 
 
@@ -49,7 +50,7 @@ def _answer(extract: Any, charset: str | None, limits: Limits) -> dict[str, Any]
         problem = error
     except MemoryError:
         problem = too_demanding_error("memory")
-    except Exception:  # whatever a broken file makes of a reader; its words are not for the client
+    except Exception:  # A damaged file can raise anything in a parser; the text of the exception is not for clients.
         problem = damaged_error()
     else:
         return dict(found._asdict())

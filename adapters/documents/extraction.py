@@ -1,4 +1,4 @@
-"""Text from documents, each read by a process of its own that is held to limits and cannot harm this one."""
+"""Extracts text from documents, each in a limited child process that cannot harm this one."""
 
 import asyncio
 import json
@@ -18,22 +18,22 @@ from sevenfold.contracts.documents import DocumentText
 
 DEFAULT_LIMITS = Limits()
 
-# Decoding this takes a millisecond; a process takes 40 to start.
+# Decoding this much takes a millisecond; starting a process takes 40.
 _NO_PROCESS_UP_TO = 64_000
 
 _SLOW_PER_SLOT = 4
 _LOWEST_PRIORITY = 19
 
-# Ways for a process to end that are no document's doing: somebody killed it, or the machine ran out of memory.
+# Exit codes that the document did not cause: an operator killed the process, or the machine ran out of memory.
 _KILLED = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
 
 
 class DocumentReader:
-    """Reads PDF, HTML and plain text, `concurrency` documents at the same time (as many as there are processors).
+    """Reads PDF, HTML and plain text, `concurrency` documents at a time (default: the number of processors).
 
-    The others wait, and their time does not run yet. A document that takes longer than `slow_after_seconds` hands its
-    slot to the next and goes on at the lowest priority, so that slow documents do not hold up quick ones. At most
-    four times `concurrency` documents are slow at a time; beyond that a slow one keeps its slot.
+    Further documents wait, and their time limit starts later. A document that takes longer than `slow_after_seconds`
+    gives its slot to the next one and continues at the lowest priority, so that slow documents do not delay quick
+    ones. At most four times `concurrency` documents are slow at a time; beyond that a slow one keeps its slot.
     """
 
     def __init__(
@@ -53,10 +53,11 @@ class DocumentReader:
         name: str | None = None,
         title: str | None = None,
     ) -> DocumentText:
-        """The text of a file, by its bytes, the declared media type and the file name; a given title goes first.
+        """Returns the text of a file, by its bytes, declared media type and file name; a given title takes
+        precedence.
 
-        Raises DocumentError for a document that cannot be read, now or ever; OSError if reading it was impossible
-        just now. Nothing is left running after a cancellation.
+        Raises DocumentError for a document that cannot be read, OSError for a transient failure. A cancellation
+        leaves no process behind.
         """
         self._check_size(data)
         sniffed = sniff(data, content_type, name)
@@ -79,17 +80,17 @@ class DocumentReader:
         if not data:
             raise DocumentError(
                 DocumentFault.EMPTY,
-                "The document is an empty file. Check what its address answers, or send its text.",
+                "The document is an empty file. Check what its URL returns, or send its text.",
             )
         if len(data) > self._limits.input_bytes:
             raise DocumentError(
                 DocumentFault.TOO_LARGE,
-                f"The document has more than {self._limits.input_bytes / 1_000_000:g} MB. Send its text, or the "
+                f"The document is larger than {self._limits.input_bytes / 1_000_000:g} MB. Send its text, or the "
                 "document in parts.",
             )
 
     async def _extract_in_process(self, data: bytes, sniffed: Sniffed) -> tuple[int, bytes]:
-        """The exit code and the answer."""
+        """Returns the exit code and the output."""
         await self._slots.acquire()
         held_slot = self._slots
         try:
@@ -116,7 +117,7 @@ class DocumentReader:
 
     @asynccontextmanager
     async def _process(self, sniffed: Sniffed) -> AsyncIterator[asyncio.subprocess.Process]:
-        """The child process, which has ended when the block is left."""
+        """The child process, which has ended when the block exits."""
         order = {"kind": sniffed.kind, "charset": sniffed.charset, "limits": asdict(self._limits)}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-B", "-X", "utf8", "-W", "ignore", "-m", "sevenfold.adapters.documents.child"),
@@ -124,7 +125,7 @@ class DocumentReader:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=_environment(),
-            # Ctrl-C in a terminal goes to the whole group; we end our children ourselves.
+            # Ctrl-C in a terminal signals the whole process group; we end our children ourselves.
             start_new_session=True,
         )
         try:
@@ -132,17 +133,17 @@ class DocumentReader:
         finally:
             if process.returncode is None:
                 process.kill()
-                # Not only wait(): that may never return while there is output which nobody has read.
+                # wait() alone may never return while there is unread output.
                 await process.communicate()
 
 
 def _slow_down(process: asyncio.subprocess.Process) -> None:
-    with suppress(ProcessLookupError):  # it has just ended
+    with suppress(ProcessLookupError):  # It has just ended.
         os.setpriority(os.PRIO_PROCESS, process.pid, _LOWEST_PRIORITY)
 
 
 def _environment() -> dict[str, str]:
-    """No more than what it takes to find the same modules: no secrets for a process that strangers keep busy."""
+    """Only what it takes to import the same modules: no secrets for a process that reads untrusted input."""
     paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
     libraries = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     return {"PYTHONPATH": paths, **libraries}
@@ -153,7 +154,7 @@ def _parse_answer(code: int, answer: bytes) -> Extracted:
         raise _too_slow()
     if code in _KILLED or code > 0:
         raise ChildProcessError(f"a document's process ended with code {code}")
-    if code < 0:  # it crashed, and would again
+    if code < 0:  # The document crashed its process, and would do so again.
         raise damaged_error()
     fields = json.loads(answer)
     if "fault" in fields:
@@ -169,8 +170,8 @@ def _too_slow() -> DocumentError:
 
 def _without_text(kind: DocumentKind) -> DocumentError:
     detail = (
-        "The PDF holds no text: its pages may be scanned images. Send it after text recognition (OCR)."
+        "The PDF has no text: its pages may be scanned images. Send it after text recognition (OCR)."
         if kind is DocumentKind.PDF
-        else "The document holds no text: what it shows may be made by scripts or images. Send the text itself."
+        else "The document has no text: scripts or images may render it. Send the text itself."
     )
     return DocumentError(DocumentFault.EMPTY, detail)

@@ -1,4 +1,4 @@
-"""HTML: the title and the text that a reader of the page sees."""
+"""HTML: extracts the title and the visible text."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from lxml.etree import HTMLParser
 from sevenfold.adapters.documents.limits import Extracted, Limits
 from sevenfold.adapters.documents.plain import decode, tidy, to_title, truncate
 
-# Elements whose content is not shown, or is no text. (`noscript` is for readers like this one, and stays.)
+# Elements without visible text. (`noscript` is for parsers like this one, so it is kept.)
 _HIDDEN = frozenset({"script", "style", "template", "svg", "math", "iframe", "object", "canvas", "audio", "video"})
 _BLOCKS = re.compile(
     r"address|article|aside|blockquote|body|caption|center|dd|details|dialog|div|dl|dt|fieldset|figcaption|figure|"
@@ -19,7 +19,7 @@ _LINES = frozenset({"br", "li", "tr"})
 _CELLS = frozenset({"td", "th"})
 
 _SPACES = re.compile(r"[ \t\n\r\f]+")
-# Where a page names its character set: it must be early, and the words there are ASCII whatever the rest is.
+# Where a page declares its character set: early, and in ASCII whatever the encoding is.
 _DECLARED_WITHIN = 2_048
 _DECLARED = re.compile(
     rb"<(?:meta\s[^>]{0,300}?charset|\?xml\s[^>]{0,100}?encoding)\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE
@@ -27,9 +27,9 @@ _DECLARED = re.compile(
 
 
 def extract(data: bytes, charset: str | None, limits: Limits) -> Extracted:
-    """The visible text: a blank line around blocks, a hyphen before list items."""
+    """Returns the visible text: a blank line around blocks, a hyphen before list items."""
     page = _Page(limits.characters)
-    # libxml2 tokenizes in linear time whatever the page holds; with a target it builds no tree, and knows no depth.
+    # libxml2 tokenizes in linear time for any input; with a target it builds no tree and has no depth limit.
     parser = HTMLParser(target=page, huge_tree=True)
     try:
         parser.feed(decode(data, charset or _declared(data)))
@@ -44,7 +44,7 @@ def extract(data: bytes, charset: str | None, limits: Limits) -> Extracted:
 def _declared(data: bytes) -> str | None:
     found = _DECLARED.search(data[:_DECLARED_WITHIN])
     charset = found[1].decode("ascii") if found else None
-    # A page that could be read so far is not UTF-16, whatever it says.
+    # A declaration that is readable as ASCII cannot be in UTF-16.
     return None if charset and charset.lower().startswith("utf-16") else charset
 
 
@@ -53,13 +53,13 @@ def _is_block(tag: str) -> bool:
 
 
 class _Enough(Exception):  # noqa: N818  (no error)
-    """The page has said as much as is kept of one."""
+    """The page has reached the limit of characters."""
 
 
 class _Page:
-    """Collects the pieces of a page's text, as the target of lxml's parser.
+    """Collects the text of a page, as the target of lxml's parser.
 
-    What it remembers does not grow with the depth of the page's elements.
+    Its memory does not grow with the depth of the page's elements.
     """
 
     def __init__(self, characters: int) -> None:
@@ -67,13 +67,13 @@ class _Page:
         self.title: list[str] = []
         self.is_full = False
         self._room = characters
-        # The hidden element we are in, and how many of its own name stand open.
+        # The enclosing hidden element, and how many open elements have its name.
         self._hidden = ""
         self._depth = 0
         self._in_title = False
         self._preformatted = 0
         self._bullet = False
-        # Whether a list item has just ended, with nothing after it yet.
+        # Whether a list item has just ended and nothing has followed.
         self._after_item = False
 
     def start(self, tag: str, _attributes: Mapping[str, str]) -> None:
@@ -100,7 +100,7 @@ class _Page:
         self._in_title = False
         self._bullet = self._bullet and tag != "li"
         self._after_item = self._after_item or tag == "li"
-        if tag not in _LINES:  # the parser gives every element an end, also `<br>`: their beginning is the break
+        if tag not in _LINES:  # The parser closes every element, including `<br>`; their start is the line break.
             self._break(tag)
 
     def data(self, data: str) -> None:
@@ -122,12 +122,12 @@ class _Page:
             raise _Enough
 
     def _join_items(self) -> None:
-        """No blank line between two items of a list, though the first may end with a paragraph."""
+        """Removes the blank line between two items of a list, although the first may end with a paragraph."""
         while self.pieces and self.pieces[-1].isspace():
             self.pieces.pop()
 
     def close(self) -> None:
-        """lxml asks for it."""
+        """Required by lxml."""
 
     def _break(self, tag: str) -> None:
         if _is_block(tag) and not self._bullet:

@@ -1,4 +1,4 @@
-"""What reading a document may cost, and what it yields: all that the gateway and its reading process share."""
+"""Limits and result of reading a document, shared by the gateway and its child process."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,8 +8,9 @@ from sevenfold.contracts.document_errors import DocumentError, DocumentFault
 
 @dataclass(frozen=True)
 class Limits:
-    """Per document. `seconds` is time on the clock and of the processor alike, `memory_bytes` all addresses of the
-    reading process, Python itself included (60 MB). Of the text, `characters` are kept; the rest is an error.
+    """Per document. `seconds` limits both wall-clock and processor time, `memory_bytes` the address space of the
+    child process including Python itself (60 MB). Of the text, `characters` are kept; exceeding another limit is an
+    error.
     """
 
     seconds: float = 30.0
@@ -20,7 +21,7 @@ class Limits:
 
 
 class Extracted(NamedTuple):
-    """What a reader found. The text may be blank, and the title too."""
+    """Result of a parser. Text and title may be blank."""
 
     text: str
     title: str | None = None
@@ -30,16 +31,16 @@ class Extracted(NamedTuple):
 
 
 def too_demanding_error(need: str) -> DocumentError:
-    """The error for a document that needs more of something (`need`) than is given to one."""
+    """The error of a document that exceeds a limit of `need`."""
     return DocumentError(
         DocumentFault.TOO_LARGE,
-        f"The document needs more {need} than is given to one. Send its text, or the document in parts.",
+        f"The document needs more {need} than the limit. Send its text, or the document in parts.",
     )
 
 
 def damaged_error() -> DocumentError:
-    """The error for a file that its reader cannot make sense of."""
+    """The error of a file that its parser cannot read."""
     return DocumentError(
         DocumentFault.BROKEN,
-        "The document is damaged or incomplete. Open it where it was made and save it anew, or send its text.",
+        "The document is damaged or incomplete. Save it again in its application, or send its text.",
     )

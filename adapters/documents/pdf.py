@@ -1,4 +1,4 @@
-"""PDF: the text that its pages draw, by pypdf."""
+"""PDF: extracts the text of the pages by pypdf."""
 
 from io import BytesIO
 
@@ -9,16 +9,16 @@ from sevenfold.adapters.documents.limits import Extracted, Limits, too_demanding
 from sevenfold.adapters.documents.plain import tidy, to_title, truncate
 from sevenfold.contracts.document_errors import DocumentError, DocumentFault
 
-# A balanced tree has fewer inner nodes than pages.
+# A balanced page tree has fewer inner nodes than pages.
 _TREE_NODES_PER_PAGE = 2
 
 
 def extract(data: bytes, _charset: str | None, limits: Limits) -> Extracted:
-    """The text of all pages, a blank line between two. A damaged page is counted, and the others are read.
+    """Returns the text of all pages, with a blank line between two. Damaged pages are counted and skipped.
 
-    Raises DocumentError; of a file that is broken enough, anything.
+    Raises DocumentError; a damaged file may raise anything.
     """
-    # The helper program is for images, of which nothing is wanted here.
+    # The helper program decodes images, which are not needed here.
     overwrite_configuration(page_tree_maximum_entries=limits.pages * _TREE_NODES_PER_PAGE, jbig2dec_binary=None)
     try:
         reader = _open_pdf(data)
@@ -35,11 +35,13 @@ def extract(data: bytes, _charset: str | None, limits: Limits) -> Extracted:
 
 
 def _open_pdf(data: bytes) -> PdfReader:
-    """The file, opened with the empty password if it has one: that is how files are sealed which anybody may read."""
+    """Opens the file, with the empty password if it is encrypted: files that anybody may read are encrypted with
+    it.
+    """
     try:
         reader = PdfReader(BytesIO(data))
         locked = reader.is_encrypted and reader.decrypt("") is PasswordType.NOT_DECRYPTED
-    except (NotImplementedError, FileNotDecryptedError):  # certificates instead of a password
+    except (NotImplementedError, FileNotDecryptedError):  # Encrypted by certificates instead of a password.
         locked = True
     if locked:
         raise DocumentError(
@@ -53,13 +55,13 @@ def _pages(reader: PdfReader, max_pages: int) -> list[PageObject]:
     if count > max_pages:
         raise DocumentError(
             DocumentFault.TOO_LARGE,
-            f"The PDF has {count:,} pages; {max_pages:,} are read of one at most. Send it in parts.",
+            f"The PDF has {count:,} pages; the limit is {max_pages:,}. Send it in parts.",
         )
     return list(reader.pages)
 
 
 def _texts(pages: list[PageObject], characters: int) -> tuple[list[str], int]:
-    """The pages' texts, no more than are kept, and how many of the pages are damaged."""
+    """Returns the pages' texts up to the limit, and the number of damaged pages."""
     texts: list[str] = []
     unread = 0
     for page in pages:
@@ -77,9 +79,9 @@ def _texts(pages: list[PageObject], characters: int) -> tuple[list[str], int]:
 def _text(page: PageObject) -> str | None:
     try:
         return tidy(page.extract_text())
-    except (LimitReachedError, MemoryError):  # no damage, but a file that means harm
+    except (LimitReachedError, MemoryError):  # Not damage, but a file that exceeds a limit.
         raise
-    except Exception:  # pypdf promises no more than that broken files cause some exception
+    except Exception:  # pypdf guarantees only that damaged files raise some exception.
         return None
 
 
@@ -88,6 +90,6 @@ def _title(reader: PdfReader) -> str | None:
         title = reader.metadata.title if reader.metadata else None
     except MemoryError:
         raise
-    except Exception:  # as above, and a title is not worth a document
+    except Exception:  # As above; a damaged title does not fail the document.
         return None
     return to_title(title or "")

@@ -1,4 +1,4 @@
-"""What kind of document some bytes are: by what they begin with, then by what their sender says."""
+"""Detects a document's kind: by its first bytes, then by its declared media type."""
 
 import re
 from enum import StrEnum
@@ -9,7 +9,7 @@ from sevenfold.contracts.document_errors import DocumentError, DocumentFault
 
 
 class DocumentKind(StrEnum):
-    """A reader's name; by it the module that reads is found."""
+    """The name of a parser module."""
 
     PDF = "pdf"
     HTML = "html"
@@ -17,14 +17,14 @@ class DocumentKind(StrEnum):
 
 
 class Sniffed(NamedTuple):
-    """The reader, the media type without parameters, and the character set that was declared, if any."""
+    """The parser, the media type without parameters, and the declared character set."""
 
     kind: DocumentKind
     media_type: str
     charset: str | None
 
 
-# Readers of PDF take a header that begins within so many bytes; a page's comments may come before its first element.
+# PDF parsers accept a header that starts within so many bytes; comments may precede a page's first element.
 _PDF_WITHIN = 1_024
 _HTML_WITHIN = 2_048
 _HTML_START = re.compile(
@@ -34,7 +34,7 @@ _HTML_START = re.compile(
 )
 _CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([\w.:-]{1,40})", re.IGNORECASE)
 
-# What people try to send, by the bytes it begins with.
+# Unsupported formats, by their first bytes.
 _FOREIGN = {
     b"PK\x03\x04": "a ZIP archive, as Word, Excel, PowerPoint, OpenDocument and EPUB files are",
     b"\xd0\xcf\x11\xe0": "an old Office file",
@@ -47,7 +47,7 @@ _FOREIGN = {
     b"MM\x00*": "a TIFF image",
     b"\x1f\x8b": "a gzip archive",
 }
-# What servers and clients say when they do not know.
+# Media types of servers and clients that do not know the type.
 _GENERIC = frozenset(
     {
         "",
@@ -65,9 +65,9 @@ _HTML_SUFFIXES = frozenset({".html", ".htm", ".xhtml"})
 
 
 def sniff(data: bytes, content_type: str | None, name: str | None) -> Sniffed:
-    """The kind of `data`. Raises DocumentError for one that nobody here reads.
+    """Returns the kind of `data`. Raises DocumentError for an unsupported kind.
 
-    Bytes are believed before words: files are declared wrongly every day, and a PDF always says that it is one.
+    Bytes take precedence over the declaration, because declarations are often wrong and a PDF always has its header.
     """
     declared = (content_type or "").partition(";")[0].strip().lower()
     charset = _CHARSET.search(content_type or "")
@@ -79,8 +79,8 @@ def sniff(data: bytes, content_type: str | None, name: str | None) -> Sniffed:
     if declared in _PDF_TYPES:
         raise DocumentError(
             DocumentFault.BROKEN,
-            "The document is declared as a PDF and is none: perhaps an error page was sent in its place. "
-            "Check what its address answers, or what was encoded.",
+            "The document is declared as a PDF but is not one: its URL may have returned an error page. "
+            "Check what its URL returns, or which file was encoded.",
         )
     kind, media_type = _sniff_text(data, declared, name)
     return Sniffed(kind, media_type, charset[1] if charset else None)
@@ -103,5 +103,5 @@ def _looks_like_html(data: bytes) -> bool:
 
 def _unsupported(fact: str) -> DocumentError:
     return DocumentError(
-        DocumentFault.UNSUPPORTED_TYPE, f"{fact}, which cannot be read here. Send a PDF, an HTML page or plain text."
+        DocumentFault.UNSUPPORTED_TYPE, f"{fact}, which is not supported. Send a PDF, an HTML page or plain text."
     )

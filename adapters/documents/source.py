@@ -1,4 +1,4 @@
-"""The text of a document in any form in which a client may send one."""
+"""The text of a document in any form in which a client may send it."""
 
 import httpx
 
@@ -20,7 +20,7 @@ _POINTER = "/document"
 
 
 class DocumentSource:
-    """Fetches by a guarded client (sevenfold.adapters.outbound), and reads in processes of their own."""
+    """Fetches documents by a guarded client (sevenfold.adapters.outbound) and reads them in child processes."""
 
     def __init__(self, client: httpx.AsyncClient, *, allow_loopback: bool) -> None:
         self._client = client
@@ -28,7 +28,7 @@ class DocumentSource:
         self._reader = DocumentReader()
 
     async def extract_text(self, document: Document) -> DocumentText:
-        """What an agent gets of it. Raises DocumentUnavailable or DocumentUnreadable."""
+        """Returns the text for the agent. Raises DocumentUnavailable (retried) or DocumentUnreadable."""
         try:
             sent = await self._fetch(document) if isinstance(document, DocumentByUrl) else decode_inline(document)
             return await self._reader.extract(
@@ -39,8 +39,10 @@ class DocumentSource:
             raise error_type(str(error), pointer=_POINTER) from None
         except DocumentError as error:
             raise DocumentUnreadable(error.detail, pointer=_POINTER) from None
-        except OSError as error:  # its process did not start, or was killed
-            raise DocumentUnavailable("The document's reading was broken off.", pointer=_POINTER) from error
+        except OSError as error:  # The child process did not start, or was killed.
+            raise DocumentUnavailable(
+                "The process that reads the document was interrupted.", pointer=_POINTER
+            ) from error
 
     async def _fetch(self, document: DocumentByUrl) -> DocumentBytes:
         found = await fetch(

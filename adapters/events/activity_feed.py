@@ -1,4 +1,6 @@
-"""What happens among events, as it happens: one reader of visibility for all who watch at this process."""
+"""Live feed of accepted events and finished reactions: one visibility poller per tenant and process for all
+subscribers.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
@@ -24,14 +26,14 @@ log = structlog.get_logger(__name__)
 
 _PAUSE_SECONDS = 0.4
 
-# Visibility lags: what it shows late is still found if it is no later than this.
+# Visibility lags: items that appear up to this much late are still found.
 OVERLAP = timedelta(seconds=5)
 
-# Of what happened before a reader came, so much is read at once.
+# Page size when reading past items.
 _PAGE = 200
 _MIN_SPAN = timedelta(milliseconds=2)
 
-# A reader that is so far behind has to come back, and goes on from where it was.
+# A subscriber with this many unread items is disconnected, and resumes from its position.
 _MAX_UNREAD = 2_000
 
 _CORRELATION_ID = SearchAttributeKey.for_keyword("CorrelationId")
@@ -40,7 +42,7 @@ _SOURCE_RUN = SearchAttributeKey.for_keyword("SourceRun")
 
 @dataclass(frozen=True)
 class ActivityItem:
-    """An event that was accepted, or a reaction that has ended. `type` and `source` are the event's in question."""
+    """An accepted event or a finished reaction. `type` and `source` are those of the event."""
 
     kind: str
     id: str
@@ -59,7 +61,7 @@ class _Subscribers:
 
 
 class ActivityFeed:
-    """Asks Temporal's visibility while somebody watches, and not otherwise."""
+    """Polls Temporal's visibility while there are subscribers."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -67,7 +69,7 @@ class ActivityFeed:
 
     @asynccontextmanager
     async def subscribe(self, tenant: str) -> AsyncIterator[asyncio.Queue[ActivityItem]]:
-        """What happens from now on. A queue that has run over is full, and gets nothing more."""
+        """Yields a queue of the items from now on. A full queue gets no further items."""
         subscribers = self._subscribers.setdefault(tenant, _Subscribers())
         queue: asyncio.Queue[ActivityItem] = asyncio.Queue(_MAX_UNREAD)
         subscribers.queues.add(queue)
@@ -79,8 +81,8 @@ class ActivityFeed:
             subscribers.queues.discard(queue)
 
     async def read_since(self, tenant: str, start: datetime) -> AsyncIterator[list[ActivityItem]]:
-        """All that happened from then on, in order, as far as visibility has it; page by page, each of a span of time
-        in which not too much has happened.
+        """Yields all items since `start`, in order, as far as visibility has them: in pages, each for a period
+        without too many items.
         """
         now = datetime.now(UTC)
         span = now - start
@@ -101,7 +103,7 @@ class ActivityFeed:
         return sum([(await self._client.count_workflows(query)).count for query in queries])
 
     async def _poll(self, tenant: str, subscribers: _Subscribers) -> None:
-        """Reads on for as long as somebody watches; a Temporal that is away for a moment is asked again."""
+        """Polls while there are subscribers; retries while Temporal is down."""
         position = datetime.now(UTC)
         published: dict[str, datetime] = {}
         while subscribers.queues:
@@ -112,14 +114,14 @@ class ActivityFeed:
                 )
                 published = {run: at for run, at in published.items() if polled_at - at < 4 * OVERLAP}
                 position = polled_at
-            except Exception as error:  # whoever watches must not wait for one that gave up
-                log.warning("events could not be looked at; trying again", error=str(error))
+            except Exception as error:  # The poller must survive, because subscribers wait for it.
+                log.warning("polling events failed, retrying", error=str(error))
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _publish_new(
         self, tenant: str, subscribers: _Subscribers, since: datetime, published: Collection[str]
     ) -> list[str]:
-        """Tells all who watch what they have not been told yet; the run ids of what there is."""
+        """Sends new items to all subscribers; returns the run ids of all items listed."""
         listed = await self._list_all(tenant, since)
         for item in await self._load_items([one for one in listed if one.run_id not in published]):
             for queue in subscribers.queues:
@@ -139,7 +141,7 @@ class ActivityFeed:
         return sorted((one for one in found if one is not None), key=lambda item: item.occurred_at)
 
     async def _load_item(self, execution: WorkflowExecution) -> ActivityItem | None:
-        """None for what cannot be decoded: it must not hide all the others."""
+        """Returns None for an item that cannot be decoded, which must not hide the others."""
         try:
             if execution.workflow_type == "EventDriven":
                 return await self._load_event_item(execution)
@@ -147,7 +149,7 @@ class ActivityFeed:
         except RPCError:
             raise
         except Exception as error:
-            log.warning("an event or reaction cannot be shown", workflow=execution.id, error=repr(error)[:500])
+            log.warning("an event or reaction cannot be decoded", workflow=execution.id, error=repr(error)[:500])
             return None
 
     async def _load_event_item(self, execution: WorkflowExecution) -> ActivityItem:

@@ -1,4 +1,4 @@
-"""Waiting in line: who stood there first goes first, however long the others take to get ready."""
+"""FIFO gate: runs work in the order of enqueueing, however long its preparation takes."""
 
 import asyncio
 from collections.abc import Iterable
@@ -6,18 +6,20 @@ from types import TracebackType
 
 
 class FifoGate:
-    """The lines of one process, by name. One that nobody stands in is forgotten."""
+    """FIFO queues of one process, by name. An empty queue is removed."""
 
     def __init__(self) -> None:
         self._tails: dict[str, asyncio.Future[None]] = {}
 
     def enqueue(self, names: Iterable[str]) -> "Ticket":
-        """A place at the end of each line, taken at once. It has to be entered, or those behind wait for ever."""
+        """Takes a place at the end of each queue. The ticket must be entered and left, or the tickets behind it wait
+        forever.
+        """
         return Ticket(self._tails, list(names))
 
 
 class Ticket:
-    """Entered when all have left that stood before."""
+    """Entered when all earlier tickets of its queues have left."""
 
     def __init__(self, tails: dict[str, asyncio.Future[None]], names: list[str]) -> None:
         self._tails = tails
@@ -32,7 +34,7 @@ class Ticket:
             for one in self._predecessors:
                 await asyncio.shield(one)
         except asyncio.CancelledError:
-            # those behind still have to wait for those before
+            # Later tickets still wait for the earlier ones.
             asyncio.gather(*self._predecessors).add_done_callback(lambda _: self._finish())
             raise
 

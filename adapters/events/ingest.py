@@ -1,4 +1,4 @@
-"""Takes events in: the one way for all that come by HTTP, from a broker, or from an agent."""
+"""Event ingest: accepts the events that come by HTTP, from a broker or from an agent."""
 
 import base64
 import hashlib
@@ -49,7 +49,7 @@ _SUMMARY_LENGTH = 160
 
 @dataclass(frozen=True)
 class AcceptedEvent:
-    """An event's public id and what became of it."""
+    """An event's public id and the outcome of its acceptance."""
 
     event_id: str
     outcome: AcceptOutcome
@@ -57,8 +57,9 @@ class AcceptedEvent:
 
 @dataclass(frozen=True)
 class Admission:
-    """How events are accepted. `execute`, in its place, may be called until it succeeds: events enter their lanes
-    before they count as accepted, so the order of acceptance is the order of turns.
+    """A prepared acceptance of events. `execute` is called while the ticket is held, and may be repeated until it
+    succeeds: events acquire their ordering semaphores before they count as accepted, so the order of acceptance is
+    the order of reactions.
     """
 
     ticket: Ticket
@@ -66,7 +67,9 @@ class Admission:
 
 
 class EventIngest:
-    """An event is one workflow, whose id is made of its tenant, source and id: Temporal finds the duplicates."""
+    """An event is one workflow whose id is derived from tenant, source and event id, so Temporal detects
+    duplicates.
+    """
 
     def __init__(self, client: Client, task_queue: str, subscriptions: SubscriptionCache) -> None:
         self._client = client
@@ -75,21 +78,23 @@ class EventIngest:
         self._gate = FifoGate()
 
     async def accept(self, tenant: str, event: CloudEvent, via: str) -> AcceptedEvent:
-        """Returns once the event is in Temporal, and in the lanes of those who react to it in order.
+        """Returns when Temporal has the event, and when the event has requested its ordering semaphores.
 
-        Raises RPCError when it is not known to be: accept it again then.
+        Raises RPCError if that is unknown: accept it again then.
         """
         return (await self.accept_all(tenant, [event], via))[0]
 
     async def accept_all(self, tenant: str, events: Sequence[CloudEvent], via: str) -> list[AcceptedEvent]:
-        """As `accept`, for several: they enter their lanes in the order in which they are given."""
+        """Accepts several events; they request their ordering semaphores in the given order. Raises as `accept`
+        does.
+        """
         admission = await self.prepare(tenant, events, via)
         async with admission.ticket:
             return await admission.execute()
 
     async def prepare(self, tenant: str, events: Sequence[CloudEvent], via: str) -> "Admission":
-        """What accepting them takes. Their place among the events of their lanes is taken by it: it has to be entered
-        and left.
+        """Prepares the acceptance of events. This takes their places in the order of their keys, so the returned
+        ticket must be entered and left.
         """
         by_semaphore: dict[str, list[SemaphoreRequest]] = defaultdict(list)
         for event in events:
@@ -150,8 +155,8 @@ class EventIngest:
         if stored.content_hash == preview.content_hash:
             return AcceptOutcome.DUPLICATE
         reason = (
-            f"An event with this source and id was accepted before, as {public_id}, with other content. Producers "
-            "have to give every event an id of its own."
+            f"A different event with this source and id was accepted before, as {public_id}. Producers "
+            "must give every event a unique id."
         )
         body = preview.event.model_dump_json(exclude_none=True).encode()
         await self.reject(tenant, "conflict", reason, preview.via, {}, body)
@@ -160,7 +165,9 @@ class EventIngest:
     async def reject(
         self, tenant: str, kind: str, reason: str, via: str, headers: Mapping[str, str], body: bytes
     ) -> str:
-        """Keeps a message that is no event as a dead letter; the same message again is the same dead letter."""
+        """Stores a message that is not an event as a dead letter, and returns its public id. A repeated message is
+        the same dead letter.
+        """
         rejection = Rejection(kind=kind, reason=reason, via=via, at=datetime.now(UTC))
         digest = hashlib.sha256(repr(sorted(headers.items())).encode() + body).hexdigest()
         public_id = derive_id(REJECTED_ID_PREFIX, tenant, f"{kind}:{via}", digest)

@@ -1,4 +1,4 @@
-"""Which subscriptions react to an event: the one predicate, for who orders events and for who dispatches them."""
+"""Matches subscriptions to an event; the ingest and the dispatch share it."""
 
 from collections.abc import Iterable
 
@@ -12,12 +12,14 @@ from sevenfold.contracts.subscriptions import Subscription
 
 log = structlog.get_logger(__name__)
 
-# Filters that have raised, by what they belong to: each is reported once in the life of a process.
+# Filters that have raised, by owner: each is logged once per process.
 _reported: set[str] = set()
 
 
 def find_matching(subscriptions: Iterable[Subscription], event: CloudEvent) -> list[Subscription]:
-    """Those whose filter matches, unless the event is their own or too far away from its origin."""
+    """Returns the subscriptions whose filter matches, except those that published the event themselves (unless
+    `allow_self_trigger`). Returns none for an event with too many hops.
+    """
     if count_hops(event) > MAX_HOPS:
         return []
     return [
@@ -29,11 +31,13 @@ def find_matching(subscriptions: Iterable[Subscription], event: CloudEvent) -> l
 
 
 def matches(event_filter: EventFilter, event: CloudEvent, owner: str) -> bool:
-    """Whether the filter matches. One that raises does not, and must not hold up all the others."""
+    """Whether the filter matches. A filter that raises does not match, and does not affect the other filters."""
     try:
         return event_filter.matches(event)
     except Exception as error:
         if owner not in _reported:
             _reported.add(owner)
-            log.error("a filter raises, and counts as no match", filter_of=owner, error=repr(error)[:500])
+            log.error(
+                "a filter raised an exception and counts as not matching", filter_of=owner, error=repr(error)[:500]
+            )
         return False

@@ -1,4 +1,4 @@
-"""Lanes: where a subscription's events take turns."""
+"""Ordering semaphores of subscriptions."""
 
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
@@ -19,7 +19,7 @@ _DATA = "data."
 
 
 def ordering_semaphore(tenant: str, subscription: Subscription, event: CloudEvent) -> SemaphoreRef | None:
-    """The lane of the events that have this one's value of `orderBy`; None where there is no order to keep."""
+    """Returns the semaphore of the subscription's ordering key (`orderBy`); None if the event has no key."""
     if subscription.order_by is None:
         return None
     if subscription.order_by.startswith(_DATA):
@@ -32,7 +32,9 @@ def ordering_semaphore(tenant: str, subscription: Subscription, event: CloudEven
 
 
 def semaphores_for(tenant: str, subscription: Subscription, event: CloudEvent) -> list[SemaphoreRef]:
-    """The lanes that a reaction passes, in order: its value's, then the one that all of its subscription share."""
+    """Returns the semaphores that a reaction acquires, in order: that of its ordering key, then that of the
+    subscription's `concurrency`.
+    """
     ordered = ordering_semaphore(tenant, subscription, event)
     semaphores = [ordered] if ordered else []
     if subscription.concurrency is not None:
@@ -42,9 +44,7 @@ def semaphores_for(tenant: str, subscription: Subscription, event: CloudEvent) -
 
 
 async def acquire_semaphore(client: Client, task_queue: str, requests: list[SemaphoreRequest]) -> None:
-    """Has events, all of one lane, wait for their turns behind those that entered before. To enter again changes
-    nothing.
-    """
+    """Requests one semaphore for events, behind the earlier requests. Idempotent."""
     semaphore = requests[0].semaphore
     await client.start_workflow(
         "OrderingSemaphore",

@@ -1,4 +1,4 @@
-"""Starts reactions: each is a run of its own, which the event that called for it does not wait for."""
+"""Starts reactions: each is its own run, for whose end the event does not wait."""
 
 from contextlib import suppress
 
@@ -45,8 +45,9 @@ async def start_reaction(
     *,
     publish_interaction: bool,
 ) -> None:
-    """Has an event reacted to, once: a reaction that there is already is left as it is. `publish_interaction`: its
-    end becomes an event, unless it is itself the reaction to such a one.
+    """Starts a reaction; an existing one stays unchanged.
+
+    With `publish_interaction` its end is published as an event, unless the event is an interaction itself.
     """
     tenant, event_id = parse_tenant(event_workflow_id), parse_public_id(event_workflow_id)
     cause = ReactionCause(subscription=spec.subscription, id=event.id, source=event.source, type=event.type)
@@ -89,14 +90,17 @@ def _build_input(event_id: str, event: CloudEvent, spec: ReactionSpec, *, publis
         request_context=RequestContext(traceparent=event.attribute("traceparent") or ""),
         webhook=spec.webhook,
         publish_interaction=publish_interaction,
-        event=event,
         event_id=event_id,
-        spec=spec,
+        subscription=spec.subscription,
+        publishes=spec.publishes,
+        publish_when=spec.publish_when,
+        max_attempts=spec.max_attempts,
+        semaphores=spec.semaphores,
     )
 
 
 def _agent_data(event: CloudEvent) -> JsonObject:
-    """The data as agents get it: an object as it is, all else under a name."""
+    """Returns the event's data for the agent: an object unchanged, anything else under a key."""
     if event.data_base64 is not None:
         return {"base64": event.data_base64}
     if isinstance(event.data, dict):
@@ -105,7 +109,7 @@ def _agent_data(event: CloudEvent) -> JsonObject:
 
 
 def _search_attributes(tenant: str, event_id: str, event: CloudEvent, spec: ReactionSpec) -> TypedSearchAttributes:
-    """What it is found by: as a run, by its event, and by what all came of."""
+    """Returns the search attributes of a reaction: as a run, by its event, and by its correlation."""
     names = (*RUN_ATTRIBUTES, "SourceRun", "CorrelationId")
     run = (Pattern.REACTION, spec.agent, spec.task, tenant)
     values = (*run, event_id, find_correlation_id(event, event_id))

@@ -1,4 +1,4 @@
-"""Events as their workflows hold them."""
+"""Reads events from their workflows."""
 
 from temporalio.client import Client, WorkflowExecution
 
@@ -8,12 +8,12 @@ from sevenfold.contracts.events import EVENT_MEMO, EventInput, EventPreview
 
 
 async def load_preview(execution: WorkflowExecution) -> EventPreview:
-    """What its memo holds of the event."""
+    """Returns the event's preview from the memo."""
     preview: EventPreview = await execution.memo_value(EVENT_MEMO, type_hint=EventPreview)
     return preview
 
 
 async def load_event(client: Client, execution: WorkflowExecution) -> CloudEvent:
-    """The event with its data."""
+    """Returns the event with its data."""
     preview = await load_preview(execution)
     return preview.event if preview.is_complete else (await fetch_input(client, execution, EventInput)).event

@@ -1,4 +1,4 @@
-"""The subscriptions that hold now: those of `sevenfold.toml`, and those that the API keeps in a workflow."""
+"""Cache of the active subscriptions: those of `sevenfold.toml`, and those that the API stores in a workflow."""
 
 import asyncio
 import time
@@ -20,12 +20,12 @@ from sevenfold.contracts.subscriptions import (
 
 log = structlog.get_logger(__name__)
 
-# A change acts everywhere within a second; while no event comes in, nobody asks.
+# Changes take effect everywhere within a second. Without events, nothing is read.
 _TTL_SECONDS = 0.5
 
 
 class SubscriptionCache:
-    """One process's view, at most half a second old."""
+    """The subscriptions as one process sees them, at most 0.5 s old."""
 
     def __init__(self, client: Client, configured: Iterable[Subscription]) -> None:
         self.configured = {subscription.name: subscription for subscription in configured}
@@ -34,7 +34,7 @@ class SubscriptionCache:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def list_for(self, tenant: str) -> list[Subscription]:
-        """A tenant's subscriptions in the order of their names. Raises RPCError when Temporal is away."""
+        """Returns a tenant's subscriptions in the order of their names. Raises RPCError if Temporal is down."""
         async with self._locks.setdefault(tenant, asyncio.Lock()):
             read_at, subscriptions = self._cache.get(tenant, (-_TTL_SECONDS, []))
             if time.monotonic() - read_at < _TTL_SECONDS:
@@ -46,7 +46,7 @@ class SubscriptionCache:
             return subscriptions
 
     async def load_registry(self, tenant: str) -> RegistryState:
-        """Those that the API keeps, as they are this moment."""
+        """Returns the subscriptions that the API stores, uncached."""
         try:
             description = await self._client.get_workflow_handle(registry_workflow_id(tenant)).describe()
         except RPCError as error:
@@ -72,9 +72,9 @@ def _is_subscription_memo(memo: str) -> bool:
 
 
 async def _load_subscription(description: WorkflowExecutionDescription, memo: str) -> Subscription | None:
-    """One of them; None for one that was removed, or that cannot be read: it must not hold up the others."""
+    """Returns a subscription; None if it was removed or cannot be decoded, which must not affect the others."""
     try:
         return await description.memo_value(memo, None, type_hint=Subscription)
     except Exception as error:
-        log.error("a subscription cannot be read, and does not hold", memo=memo, error=repr(error)[:500])
+        log.error("a subscription cannot be decoded and is ignored", memo=memo, error=repr(error)[:500])
         return None

@@ -1,1 +1,1 @@
-"""HTTP to addresses that users gave: only to the public internet, within bounds of size and time."""
+"""HTTP to URLs of users: only to the public internet, limited in size and time."""

@@ -1,4 +1,4 @@
-"""Reading answers of strangers, within bounds of bytes and of time."""
+"""Reads responses of untrusted servers, limited in bytes and time."""
 
 import asyncio
 import zlib
@@ -19,11 +19,11 @@ _PIECE_BYTES = 65_536
 
 
 class TooLargeError(Exception):
-    """The answer is larger than asked for. The message is safe to show."""
+    """The response exceeds the limit. The message is safe to show."""
 
 
 class FetchError(Exception):
-    """The document could not be had. The message tells a user why; nothing of the URL but its host is in it.
+    """The document could not be fetched. The message states the reason to the user and contains only the URL's host.
 
     `temporary`: a later attempt may succeed.
     """
@@ -35,7 +35,7 @@ class FetchError(Exception):
 
 @dataclass(frozen=True)
 class Fetched:
-    """A document. `content_type` as its host gave it or empty; `url` is where it was, its query included."""
+    """A document. `content_type` as its host sent it, or empty; `url` is the final URL, including its query."""
 
     data: bytes
     content_type: str
@@ -43,7 +43,7 @@ class Fetched:
 
 
 async def read_at_most(response: httpx.Response, limit: int) -> bytes:
-    """The whole body of a streamed answer, unpacked, of at most `limit` bytes.
+    """Returns the whole decompressed body of a streamed response, at most `limit` bytes.
 
     Raises TooLargeError, httpx.DecodingError and httpx.TransportError.
     """
@@ -58,9 +58,9 @@ async def read_at_most(response: httpx.Response, limit: int) -> bytes:
 
 
 async def read_prefix(response: httpx.Response, limit: int) -> bytes:
-    """The first `limit` bytes of a streamed answer's body, unpacked; the rest is not read, and the answer closed.
+    """Returns the first `limit` bytes of a streamed response's body, decompressed, and closes the response.
 
-    What cannot be unpacked counts as empty. Raises httpx.TransportError.
+    A body that cannot be decompressed counts as empty. Raises httpx.TransportError.
     """
     try:
         data, _ = await _read_up_to(response, limit)
@@ -71,7 +71,7 @@ async def read_prefix(response: httpx.Response, limit: int) -> bytes:
 
 
 async def decompress_pieces(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The body of a streamed answer as it comes, unpacked, in pieces of at most 64 kB.
+    """Yields the decompressed body of a streamed response in pieces of at most 64 kB.
 
     Raises httpx.DecodingError and httpx.TransportError.
     """
@@ -86,23 +86,23 @@ async def decompress_pieces(response: httpx.Response) -> AsyncIterator[bytes]:
 async def fetch(
     client: httpx.AsyncClient, url: str, *, limit: int, seconds: float, allow_loopback: bool, hops: int = 3
 ) -> Fetched:
-    """The document at a URL, of at most `limit` bytes, within `seconds`, after at most `hops` redirects.
+    """Fetches the document at a URL, at most `limit` bytes, within `seconds`, after at most `hops` redirects.
 
     `client` is a guarded one. Raises FetchError.
     """
-    # `from None`: an httpx error holds the request, and with it the URL's secrets
+    # `from None`: an httpx error holds the request, and with it the URL's secrets.
     try:
         async with asyncio.timeout(seconds):
             return await _follow(client, url, limit, hops, allow_loopback=allow_loopback)
     except (TimeoutError, httpx.TimeoutException):
         raise FetchError(
-            "The document did not arrive in time. Try later, or a faster host.", temporary=True
+            "Fetching the document timed out. Try later, or use a faster host.", temporary=True
         ) from None
     except UnsafeUrlError as error:
         raise FetchError(str(error), temporary=False) from None
     except TooLargeError:
         raise FetchError(
-            f"The document is larger than {limit} bytes. Give a smaller one, or a part of it.", temporary=False
+            f"The document is larger than {limit} bytes. Send a smaller one, or a part of it.", temporary=False
         ) from None
     except UnresolvableError:
         raise FetchError(
@@ -110,7 +110,7 @@ async def fetch(
         ) from None
     except httpx.DecodingError:
         raise FetchError(
-            "The document's host sent it in a content coding other than gzip, or damaged. Have it sent as it is.",
+            "The document's host sent it in a content coding other than gzip, or damaged. Have it sent uncompressed.",
             temporary=False,
         ) from None
     except httpx.TransportError:
@@ -129,7 +129,7 @@ async def _follow(client: httpx.AsyncClient, url: str, limit: int, hops: int, *,
                 return await _read_document(response, limit)
         url = _join_url(here, location)
     raise FetchError(
-        f"The document's URL redirected more often than allowed ({hops}). Give the one at the end.", temporary=False
+        f"The document's URL redirects more often than allowed ({hops}). Use the final URL.", temporary=False
     )
 
 
@@ -137,7 +137,7 @@ async def _read_document(response: httpx.Response, limit: int) -> Fetched:
     status = response.status_code
     if not response.is_success:
         temporary = status >= 500 or status in _RETRYABLE_STATUSES
-        advice = "Try later." if temporary else "Check that anyone can read it there without signing in."
+        advice = "Try later." if temporary else "Check that it is readable without signing in."
         raise FetchError(f"{response.url.host} answered {status} for the document. {advice}", temporary=temporary)
     data = await read_at_most(response, limit)
     content_type = response.headers.get("Content-Type", "")[:_MAX_CONTENT_TYPE]
@@ -149,17 +149,17 @@ def _join_url(base: httpx.URL, location: str) -> str:
         return str(base.join(location))
     except (httpx.InvalidURL, ValueError):
         raise FetchError(
-            "The document's URL redirected to something that is not a URL. Give the one at the end.", temporary=False
+            "The document's URL redirects to an invalid URL. Use the final URL.", temporary=False
         ) from None
 
 
 async def _read_up_to(response: httpx.Response, limit: int) -> tuple[bytes, bool]:
-    """The first `limit` bytes, unpacked, and whether that was all."""
+    """Returns the first `limit` bytes, decompressed, and whether that was all."""
     unpacking = _Decompressor(response)
     found = bytearray()
     async for piece in response.aiter_raw():
         found += unpacking.decompress(piece, limit + 1 - len(found))
-        # packed bytes count as well: they can be many and unpack to nothing
+        # Compressed bytes count too: many of them may decompress to nothing.
         if len(found) > limit or response.num_bytes_downloaded > _max_compressed(limit):
             return bytes(found[:limit]), False
     if response.num_bytes_downloaded:
@@ -168,14 +168,14 @@ async def _read_up_to(response: httpx.Response, limit: int) -> tuple[bytes, bool
 
 
 def _max_compressed(limit: int) -> int:
-    # what gzip adds to data that it cannot shrink is far less
+    # gzip adds far less to incompressible data.
     return limit + limit // 1000 + 1024
 
 
 class _Decompressor:
-    """Undoes an answer's gzip, never further than asked for.
+    """Decompresses gzip up to a given size.
 
-    httpx would unpack whole pieces, and codings within codings: gigabytes can lie in the 64 kB that it reads.
+    httpx decompresses whole pieces and nested codings: the 64 kB that it reads at a time can hold gigabytes.
     """
 
     def __init__(self, response: httpx.Response) -> None:
@@ -186,7 +186,7 @@ class _Decompressor:
         self._inflating = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS) if coding in _GZIP else None
 
     def decompress(self, piece: bytes, max_bytes: int) -> bytes:
-        """The next bytes, at most so many (1 or more); those beyond are lost."""
+        """Returns at most `max_bytes` (1 or more) of the next bytes; further ones are dropped."""
         if self._inflating is None:
             return piece[:max_bytes]
         try:
@@ -195,7 +195,7 @@ class _Decompressor:
             raise httpx.DecodingError("not gzip", request=self._request) from None
 
     def decompress_all(self, packed: bytes) -> Iterator[bytes]:
-        """All that the bytes unpack to, 64 kB at a time: whoever reads may stop before memory is full."""
+        """Yields all decompressed bytes, 64 kB at a time, so that the consumer can stop before the memory is full."""
         if self._inflating is None:
             yield packed
             return
@@ -204,6 +204,6 @@ class _Decompressor:
             packed = self._inflating.unconsumed_tail
 
     def check_end(self) -> None:
-        """Raises httpx.DecodingError if more should have come, or something came after the end."""
+        """Raises httpx.DecodingError if the data is truncated or has trailing bytes."""
         if self._inflating is not None and (not self._inflating.eof or self._inflating.unused_data):
-            raise httpx.DecodingError("gzip, cut short or gone on with", request=self._request)
+            raise httpx.DecodingError("gzip data is truncated or has trailing bytes", request=self._request)

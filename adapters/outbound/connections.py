@@ -1,4 +1,4 @@
-"""Connections to hosts that users named: looked up once, judged, and made to the very address that was judged."""
+"""Connections to hosts that users named: resolved once, checked, and made to exactly the checked address."""
 
 import asyncio
 import socket
@@ -14,29 +14,29 @@ from sevenfold.adapters.outbound.urls import literal_address
 
 Addresses = Sequence[IPv4Address | IPv6Address]
 
-# From a host name and a port to all addresses that it has, the best first. Raises OSError if it has none.
+# Resolves host name and port to all addresses, best first. Raises OSError if there is none.
 Resolve = Callable[[str, int], Awaitable[Addresses]]
 
-# Big sites give eight addresses or so; more are a means to have the gateway knock at many doors.
+# Large sites have about eight addresses; more could make the gateway probe many hosts.
 _MAX_TRIED = 8
 
-# How long a connection is kept that is not in use. Shorter than the 5 s of uvicorn and Node: a request must not meet
-# a server that is just hanging up.
+# How long an idle connection is kept, in seconds. Shorter than the 5 s of uvicorn and Node, so that a request does
+# not meet a server that is closing the connection.
 KEPT_IDLE_SECONDS = 3.0
 
 
 class UnresolvableError(httpx.ConnectError):
-    """The host name has no address, or no name server says so in time."""
+    """The host name has no address, or no name server answered in time."""
 
 
 async def resolve_by_system(host: str, port: int) -> Addresses:
-    """The addresses that this machine knows for a host name. Raises OSError."""
+    """Resolves a host name by the system resolver. Raises OSError."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [ip_address(sockaddr[0]) for *_, sockaddr in found]
 
 
 class GuardedConnections(httpcore.AnyIOBackend):
-    """Connects to public addresses only. TLS is none of its business: there the host name stays what it was."""
+    """Connects to public addresses only. TLS still uses the original host name."""
 
     def __init__(self, resolve: Resolve, *, allow_loopback: bool) -> None:
         self._resolve = resolve
@@ -50,9 +50,10 @@ class GuardedConnections(httpcore.AnyIOBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """A stream to the first of the host's addresses that answers; each has its share of the `timeout` (seconds).
+        """Returns a stream to the first address that answers; each address gets an equal share of the `timeout`
+        (seconds).
 
-        Raises UnsafeUrlError if any of them is not allowed, UnresolvableError, httpcore.ConnectError and
+        Raises UnsafeUrlError if any address is not allowed, UnresolvableError, httpcore.ConnectError and
         httpcore.ConnectTimeout.
         """
         *others, last = await self._allowed_addresses(host, port)
@@ -69,16 +70,16 @@ class GuardedConnections(httpcore.AnyIOBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Raises UnsafeUrlError."""
-        raise UnsafeUrlError("Unix sockets are not called. Give the URL of a public host.")
+        raise UnsafeUrlError("Unix sockets are not called. Use the URL of a public host.")
 
     async def _allowed_addresses(self, host: str, port: int) -> Addresses:
         literal = literal_address(host)
         addresses = await self._addresses(host, port) if literal is None else [literal]
-        # One bad answer is enough: whoever mixes them hopes that the good one is judged and the bad one used.
+        # One disallowed address is enough: a mixed answer may aim at checking one address and using another.
         if not all(is_allowed(address, allow_loopback=self._allow_loopback) for address in addresses):
             raise UnsafeUrlError(
-                "The URL's host has an address that is not on the public internet; such are not called. "
-                "Give the URL of a public host."
+                "The URL's host has an address that is not on the public internet, which is not called. "
+                "Use the URL of a public host."
             )
         return addresses[:_MAX_TRIED]
 

@@ -1,4 +1,4 @@
-"""The HTTP client for URLs that users gave: webhooks and documents. Nothing else may call those."""
+"""The HTTP client for URLs of users: webhooks and documents. Nothing else may call those URLs."""
 
 import asyncio
 import ssl
@@ -11,12 +11,12 @@ import httpx
 from sevenfold.adapters.outbound.connections import KEPT_IDLE_SECONDS, GuardedConnections, Resolve, resolve_by_system
 from sevenfold.adapters.outbound.urls import check_url
 
-# Where a redirect leads, among a response's extensions.
+# The response extension that holds the target of a redirect.
 LOCATION = "location"
 
 _IDLE_CONNECTIONS = 20
 
-# The first that fits. After TLS's handshake its errors come as they are, which are OSErrors.
+# The first match counts. After the TLS handshake errors arrive as OSError.
 _HTTPX_ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
     (httpcore.ConnectTimeout, httpx.ConnectTimeout),
     (httpcore.ReadTimeout, httpx.ReadTimeout),
@@ -39,16 +39,18 @@ def guarded_client(
     resolve: Resolve = resolve_by_system,
     ssl_context: ssl.SSLContext | None = None,
 ) -> httpx.AsyncClient:
-    """A client that refuses what `check_url` refuses and connects to public addresses only.
+    """Returns a client that refuses what `check_url` refuses and connects to public addresses only.
 
-    `timeout`: seconds for an exchange, from looking up the host to the last byte of its answer.
-    `allow_loopback`: also this machine, in development only. `ssl_context`: whom to trust, if not the usual.
-    It follows no redirect, keeps no cookie, repeats no request and heeds no proxy of the environment.
-    Requests raise UnsafeUrlError where it refuses, and httpx.TransportError (UnresolvableError, which is one).
+    `timeout`: seconds for a whole exchange, from resolving the host to the last byte of the response.
+    `allow_loopback`: also this machine, in development only. `ssl_context`: replaces the default trust store.
+
+    It follows no redirect, keeps no cookie, repeats no request and ignores proxies of the environment.
+
+    Requests raise UnsafeUrlError, and httpx.TransportError (including UnresolvableError).
     """
     pool = httpcore.AsyncConnectionPool(
         ssl_context=ssl_context or httpx.create_ssl_context(trust_env=False),
-        # Those who call decide how much goes on at once: a slow receiver must not take the place of others here.
+        # Callers limit their concurrency: a slow receiver must not take the connections of others here.
         max_connections=None,
         max_keepalive_connections=_IDLE_CONNECTIONS,
         keepalive_expiry=KEPT_IDLE_SECONDS,
@@ -59,7 +61,7 @@ def guarded_client(
         timeout=timeout,
         trust_env=False,
         follow_redirects=False,
-        # gzip is all that `bounded` unpacks
+        # gzip is the only coding that `bounded` decompresses.
         headers={"User-Agent": "Sevenfold", "Accept-Encoding": "gzip"},
     )
 
@@ -72,7 +74,7 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = check_url(str(request.url), allow_loopback=self._allow_loopback)
-        # httpx bounds each read alone, so that a byte now and then would hold it for ever
+        # httpx limits each read separately, so a byte now and then would keep the exchange open forever.
         deadline = asyncio.get_running_loop().time() + self._seconds
         with _as_httpx():
             async with asyncio.timeout_at(deadline):
@@ -82,13 +84,13 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
                         httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
                         headers=request.headers.raw,
                         content=request.stream,
-                        # no others: `sni_hostname` would have TLS trust another name
+                        # No others: `sni_hostname` would make TLS trust another name.
                         extensions={"timeout": request.extensions.get("timeout", {})},
                     )
                 )
         headers = httpx.Headers(answer.headers)
-        # httpx acts on these two even if told not to: it parses where a redirect leads (and fails with an
-        # IDNAError for some), and stores cookies for whoever is next.
+        # httpx acts on these two headers even if configured not to: it parses redirect targets (and raises IDNAError
+        # for some) and stores cookies for later requests.
         location = headers.pop("Location", None)
         headers.pop("Set-Cookie", None)
         return httpx.Response(
@@ -112,7 +114,7 @@ class _Body(httpx.AsyncByteStream):
         return self
 
     async def __anext__(self) -> bytes:
-        # around each piece alone: what its reader does in between must not be cancelled from here
+        # Around each piece only: this time-out must not cancel what the consumer does in between.
         with _as_httpx():
             async with asyncio.timeout_at(self._deadline):
                 return await anext(self._pieces)

@@ -1,1 +1,1 @@
-"""Large payloads outside Temporal's histories: in a shared directory, or in an S3 bucket."""
+"""Large payloads outside Temporal's histories: in a shared directory or an S3 bucket."""

@@ -1,4 +1,4 @@
-"""Large payloads outside the histories: a directory that all processes of a Sevenfold share."""
+"""Large payloads in a directory that all processes of one gateway share."""
 
 import asyncio
 import hashlib
@@ -25,30 +25,29 @@ from sevenfold.adapters.payloads.stores import PayloadStoreError, lost_payload
 
 log = structlog.get_logger(__name__)
 
-# Above this a payload leaves the history; Temporal refuses those over 2 MB, and 50 MB of history.
+# Larger payloads are stored outside the history. Temporal refuses payloads over 2 MB and histories over 50 MB.
 THRESHOLD_BYTES = 256 * 1024
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class PayloadDirectory(StorageDriver):
-    """Files named by the SHA-256 of what they hold, so that storing twice stores once.
+    """Files named by the SHA-256 of their content, so that storing twice stores once.
 
-    A claim holds nothing but that digest: no path that could lead outside, and a file that was changed is found
-    out when it is read.
+    A claim holds only the digest: no path can lead outside, and reading detects a changed file.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def name(self) -> str:
-        """The name under which references in histories find this driver."""
+        """The name by which references in histories find this driver."""
         return "directory"
 
     async def store(
         self, context: StorageDriverStoreContext, payloads: Sequence[Payload]
     ) -> list[StorageDriverClaim]:
-        """Writes the payloads; a file is there whole or not at all. Raises PayloadStoreError."""
+        """Writes the payloads atomically. Raises PayloadStoreError."""
         try:
             digests = await asyncio.to_thread(lambda: [self._write(p.SerializeToString()) for p in payloads])
         except OSError as error:
@@ -58,8 +57,9 @@ class PayloadDirectory(StorageDriver):
     async def retrieve(
         self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
     ) -> list[Payload]:
-        """Reads them back; one that is gone or was changed as `lost_payload`. Raises PayloadStoreError when the
-        directory itself is not there, or cannot be read.
+        """Reads the payloads; a missing or changed one is returned as `lost_payload`.
+
+        Raises PayloadStoreError if the directory itself is missing or unreadable.
         """
         return await asyncio.to_thread(
             lambda: [self._payload(claim.claim_data.get("sha256", "")) for claim in claims]
@@ -69,13 +69,13 @@ class PayloadDirectory(StorageDriver):
         try:
             return Payload.FromString(self._read(digest))
         except FileNotFoundError as error:
-            if not any(self._root.glob("??")):  # not mounted here, maybe
-                raise PayloadStoreError(f"there is nothing in the payload directory {self._root}") from error
+            if not any(self._root.glob("??")):  # The directory may not be mounted here.
+                raise PayloadStoreError(f"the payload directory {self._root} is empty") from error
         except OSError as error:
             raise PayloadStoreError(f"the payload directory cannot be read: {error.strerror}") from error
         except (ValueError, DecodeError):
             pass
-        log.error("a stored payload is gone or was changed", payload=digest)
+        log.error("a stored payload is missing or was changed", payload=digest)
         return lost_payload(digest)
 
     def _path(self, digest: str) -> Path:
@@ -87,7 +87,7 @@ class PayloadDirectory(StorageDriver):
         digest = hashlib.sha256(data).hexdigest()
         path = self._path(digest)
         with suppress(FileNotFoundError):
-            os.utime(path)  # it is needed for as long as the newest of its runs
+            os.utime(path)  # A payload is kept as long as the newest run that uses it.
             return digest
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
@@ -104,15 +104,15 @@ class PayloadDirectory(StorageDriver):
         return data
 
     async def remove_older_than(self, age: timedelta, namespace: str) -> int:
-        """Removes what nobody has stored for that long, whatever the namespace, and says how many files that were."""
+        """Removes payloads that were not stored for `age`, in all namespaces; returns their number."""
         return await asyncio.to_thread(self._remove, time.time() - age.total_seconds())
 
     def _remove(self, limit: float) -> int:
-        # A file is put aside before it is removed: if somebody stored the same payload in between, its time tells,
-        # and it is put back; if somebody does so afterwards, it is missing and written anew.
+        # A file is renamed before it is removed. If the same payload was stored in between, its time is newer and it
+        # is renamed back; if it is stored afterwards, it is missing and is written again.
         removed = 0
         for path in self._root.glob("??/*"):
-            with suppress(FileNotFoundError):  # another worker was faster
+            with suppress(FileNotFoundError):  # Another worker was faster.
                 if path.stat().st_mtime >= limit:
                     continue
                 aside = path.with_name(f".{path.name}.old")

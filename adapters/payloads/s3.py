@@ -1,4 +1,4 @@
-"""Large payloads in an S3 bucket, by Temporal's own driver. Imported only where a bucket is configured."""
+"""Large payloads in an S3 bucket, by Temporal's own driver. Imported only if a bucket is configured."""
 
 import re
 import sys
@@ -19,25 +19,25 @@ from types_aiobotocore_s3.client import S3Client
 from sevenfold.adapters.payloads.stores import PayloadStoreError, lost_payload
 from sevenfold.contracts.runs import OTHER_LARGE_TYPES, WORKFLOW_TYPES
 
-# How old an object may be that is not written again; of the days that removal leaves for late runs.
+# An older object is written again. Shorter than the time that the removal adds to the retention.
 _RENEW_AFTER = timedelta(hours=1)
 
-# An endpoint that swallows packets is found out within seconds; the pool is for the calls of a whole worker.
+# Short time-outs detect an endpoint that drops packets; the pool serves a whole worker.
 _CONFIG = AioConfig(connect_timeout=5, read_timeout=20, retries={"mode": "standard"}, max_pool_connections=50)
 
-# How the driver ends every key.
+# The end of every key that the driver writes.
 _DIGEST = re.compile(r"/d/sha256/[0-9a-f]{64}$")
 
 
 class BucketError(Exception):
-    """The bucket is missing, out of reach or closed to us. The message says which."""
+    """The bucket is missing, unreachable or not accessible. The message states the reason."""
 
 
 class _RenewingClient(S3StorageDriverClient):
-    """Temporal's client, but it writes an object again that has been there for a while.
+    """Temporal's client, which also rewrites objects older than `renew_after`.
 
-    Its age counts from the last write, and an Idempotency-Key that comes back after the retention leads to the same
-    object: left as it is, it would be removed under the run that needs it now.
+    The removal counts from the last write. An Idempotency-Key that is reused after the retention leads to the same
+    object, which would otherwise be removed while its new run needs it.
     """
 
     def __init__(self, s3: S3Client, renew_after: timedelta) -> None:
@@ -46,7 +46,7 @@ class _RenewingClient(S3StorageDriverClient):
         self._renew_after = renew_after
 
     async def object_exists(self, *, bucket: str, key: str) -> bool:
-        """Whether it need not be written: what was just stored is not sent again with every heartbeat."""
+        """Whether the object needs no write: a recent object is not sent again with every heartbeat."""
         try:
             found = await self._s3.head_object(Bucket=bucket, Key=key)
         except ClientError as error:
@@ -56,23 +56,24 @@ class _RenewingClient(S3StorageDriverClient):
         return datetime.now(UTC) - found["LastModified"] < self._renew_after
 
     async def put_object(self, *, bucket: str, key: str, data: bytes) -> None:
-        """Writes it whole; readers see the old object or the new one, and they are alike."""
+        """Writes the object atomically; old and new content are equal."""
         await self._client.put_object(bucket=bucket, key=key, data=data)
 
     async def get_object(self, *, bucket: str, key: str) -> bytes:
-        """Reads it; the driver compares the SHA-256."""
+        """Reads the object; the driver verifies the SHA-256."""
         return await self._client.get_object(bucket=bucket, key=key)
 
     def describe(self) -> Mapping[str, str]:
-        """What the driver adds to its errors."""
+        """Details that the driver adds to its errors."""
         return self._client.describe()
 
 
 class PayloadBucket(S3StorageDriver):
-    """Temporal's driver, which also removes its objects by their age."""
+    """Temporal's driver, which also removes its objects by age."""
 
     def __init__(self, s3: S3Client, bucket: str, renew_after: timedelta) -> None:
-        # The door limits what comes in. An answer that was refused here would block its run's task for ever.
+        # Unlimited: the API limits requests, and an answer that was refused here would block its workflow task
+        # forever.
         super().__init__(_RenewingClient(s3, renew_after), bucket, max_payload_size=sys.maxsize)
         self._s3 = s3
         self._name = bucket
@@ -89,7 +90,7 @@ class PayloadBucket(S3StorageDriver):
     async def retrieve(
         self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
     ) -> list[Payload]:
-        """Reads them back; one that is gone or was changed as `lost_payload`. Raises PayloadStoreError."""
+        """Reads the payloads; a missing or changed one is returned as `lost_payload`. Raises PayloadStoreError."""
         return [await self._payload(context, claim) for claim in claims]
 
     async def _payload(self, context: StorageDriverRetrieveContext, claim: StorageDriverClaim) -> Payload:
@@ -105,9 +106,9 @@ class PayloadBucket(S3StorageDriver):
         return payload
 
     async def remove_older_than(self, age: timedelta, namespace: str) -> int:
-        """Removes what was stored for our workflow types in the namespace, and nothing else that lies in the bucket.
+        """Removes the namespace's expired payloads of our workflow types, and nothing else in the bucket.
 
-        Each page of the list is acted upon at once, so that what is stored again meanwhile is seen with its new time.
+        Each page of the list is handled at once, so that a payload stored again meanwhile has its new time.
         """
         limit = datetime.now(UTC) - age
         pages = self._s3.get_paginator("list_objects_v2")
@@ -124,26 +125,26 @@ class PayloadBucket(S3StorageDriver):
 
 @asynccontextmanager
 async def open_bucket(bucket: str, *, renew_after: timedelta = _RENEW_AFTER) -> AsyncIterator[PayloadBucket]:
-    """The driver over a bucket that answered, for as long as the block runs.
+    """The driver over a bucket that has answered, while the block runs.
 
-    Credentials, region and endpoint are those of the standard AWS environment. Raises BucketError.
+    Credentials, region and endpoint come from the standard AWS environment. Raises BucketError.
     """
     async with AsyncExitStack() as stack:
         try:
             client = await stack.enter_async_context(Session().client("s3", config=_CONFIG))
             await client.head_bucket(Bucket=bucket)
-        except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: an endpoint that is no address
+        except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: an endpoint that is not a URL.
             raise BucketError(_reason(error)) from None
         yield PayloadBucket(client, bucket, renew_after)
 
 
 def _segment(namespace: str) -> str:
-    """A name as the driver writes it into its keys."""
+    """Encodes a namespace as the driver does in its keys."""
     return quote(namespace, safe="!*'()").replace("~", "%7E")
 
 
 def _reason(error: Exception) -> str:
-    # A HEAD has no body, so S3 itself says no more than the number.
+    # A HEAD response has no body, so S3 itself gives only the status.
     if isinstance(error, ClientError):
         return {
             403: "access is denied (needed: s3:ListBucket on the bucket, and s3:GetObject, "

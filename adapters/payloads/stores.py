@@ -1,4 +1,4 @@
-"""What the stores of large payloads have in common beside Temporal's own driver interface."""
+"""What the stores of large payloads share beyond Temporal's driver interface."""
 
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
@@ -7,24 +7,24 @@ from temporalio.api.common.v1 import Payload
 
 
 class PayloadStoreError(Exception):
-    """A store cannot be written or read at the moment. The message says why; trying again may help."""
+    """A store cannot be written or read at the moment; a retry may succeed. The message states the reason."""
 
 
-# In the metadata of what stands in the place of a payload that is gone or was changed: its name in the store.
+# Metadata key of a placeholder for a missing or changed payload; its value is the payload's name in the store.
 LOST = "sevenfold-lost"
 
 
 def lost_payload(name: str) -> Payload:
-    """What is read in the place of a payload that no store will ever have again. The converter refuses it, so that
-    whoever needs it ends, instead of asking for ever.
+    """Returns the placeholder of a payload that is permanently lost. The converter raises on it, so that its run ends
+    instead of retrying forever.
     """
     return Payload(metadata={"encoding": b"json/plain", LOST: name.encode()}, data=b"null")
 
 
 @runtime_checkable
 class ExpiringPayloads(Protocol):
-    """A store out of which payloads go by their age."""
+    """A store whose payloads are removed by age."""
 
     async def remove_older_than(self, age: timedelta, namespace: str) -> int:
-        """Removes what nobody has stored for that long for runs of the namespace; how many payloads that were."""
+        """Removes payloads of the namespace that were not stored for `age`; returns their number."""
         ...

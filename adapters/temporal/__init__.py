@@ -1,1 +1,1 @@
-"""What is read from Temporal: how runs stand and end, durations, pollers, search attributes, errors that pass."""
+"""Reads from Temporal: status and outcome of runs, durations, pollers, search attributes, transient errors."""

@@ -1,4 +1,4 @@
-"""Doing many things a few at a time."""
+"""Bounded concurrency."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -11,7 +11,7 @@ _MAX_CONCURRENT = 8
 
 
 async def gather_bounded(work: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[R]:
-    """The outcomes in the order of the items; eight are under way at a time."""
+    """Runs `work` for every item, eight at a time; returns the results in the order of the items."""
     slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
     async def one(item: T) -> R:

@@ -1,4 +1,4 @@
-"""How long an agent's task takes: measured from recent runs, else as configured, else told by its progress."""
+"""Durations of an agent's task: measured from recent runs, else configured, else extrapolated from progress."""
 
 import math
 import statistics
@@ -18,21 +18,21 @@ from sevenfold.contracts.runs import RunStatus
 
 _SAMPLE = 20
 _TTL_SECONDS = 30.0
-_MIN_RUNS = 5  # while there are fewer runs, the next one may tell much
+_MIN_RUNS = 5  # With fewer runs the measurement is refreshed more often.
 _SMALL_SAMPLE_TTL_SECONDS = 2.0
 _BACKLOG_TTL_SECONDS = 2.0
 _BACKLOG_TIMEOUT = timedelta(seconds=2)
 
-# Task names are the clients' to choose; so many are remembered.
+# Bounds the cache, because clients choose task names.
 _MAX_TASK_KINDS = 1_000
 
-# Below this a progress says little about the rest.
+# Less progress predicts little.
 _MIN_TELLING_PERCENT = 5
 
 
 @dataclass(frozen=True)
 class TaskKind:
-    """What durations are measured of."""
+    """The key of a measurement."""
 
     tenant: str
     agent: str
@@ -41,8 +41,8 @@ class TaskKind:
 
 @dataclass(frozen=True)
 class DurationStats:
-    """In seconds: medians of whole runs and of an item of theirs, and what 95 % of `runs` runs took no longer than;
-    None where no run has ended yet.
+    """Measured durations in seconds: medians per run and per item, and the p95 of `run_count` runs; None before the
+    first run has completed.
     """
 
     run_seconds: float | None = None
@@ -52,7 +52,7 @@ class DurationStats:
 
 
 def completed_seconds(runs: Iterable[WorkflowExecution]) -> list[float]:
-    """How long those of the runs took that completed, in seconds and in order."""
+    """Returns the durations of the completed runs, in seconds, ascending."""
     return sorted(
         (run.close_time - run.start_time).total_seconds()
         for run in runs
@@ -61,13 +61,13 @@ def completed_seconds(runs: Iterable[WorkflowExecution]) -> list[float]:
 
 
 def quantile(ordered: list[float], share: float) -> float | None:
-    """What so large a share of them does not exceed; None where there are none."""
+    """Returns the quantile `share` (0 to 1) of ascending values; None without values."""
     return ordered[math.ceil(share * len(ordered)) - 1] if ordered else None
 
 
 @dataclass
 class Durations:
-    """Of recent completed runs, through visibility, kept for half a minute. `estimates`: seconds by agent."""
+    """Durations of recent completed runs, from visibility, cached for 30 s. `estimates`: seconds by agent."""
 
     client: Client
     estimates: Mapping[str, float]
@@ -75,13 +75,13 @@ class Durations:
     _backlog: tuple[float, float] = (-math.inf, 0.0)
 
     async def get_stats(self, kind: TaskKind) -> DurationStats:
-        """What was measured of such work."""
+        """Returns the measured durations of a kind of task."""
         read_at, stats = self._cache.get(kind, (-math.inf, DurationStats()))
         ttl = _TTL_SECONDS if stats.run_count >= _MIN_RUNS else _SMALL_SAMPLE_TTL_SECONDS
         if time.monotonic() - read_at >= ttl:
             if len(self._cache) >= _MAX_TASK_KINDS:
                 self._cache.clear()
-            # set first, so that those who ask meanwhile do not all ask visibility
+            # Set first, so that concurrent callers do not all query visibility.
             self._cache[kind] = (time.monotonic(), stats)
             stats = await self._measure(kind)
             self._cache[kind] = (time.monotonic(), stats)
@@ -99,7 +99,7 @@ class Durations:
                     seconds = (run.close_time - run.start_time).total_seconds()
                     runs.append((seconds, max(1, (await run.memo()).get("total", 1))))
         except RPCError:
-            return DurationStats()  # an estimate is not worth a failed answer
+            return DurationStats()  # A missing estimate must not fail the response.
         if not runs:
             return DurationStats()
         return DurationStats(
@@ -110,7 +110,7 @@ class Durations:
         )
 
     async def backlog_seconds(self, task_queue: str) -> float:
-        """Seconds that the queue's oldest activity has been waiting for a worker: so long a new one will at least."""
+        """Returns the age of the queue's oldest waiting activity, in seconds: the minimum wait of a new one."""
         read_at, seconds = self._backlog
         if time.monotonic() - read_at >= _BACKLOG_TTL_SECONDS:
             self._backlog = (time.monotonic(), seconds)
@@ -131,11 +131,11 @@ class Durations:
         return seconds
 
     async def remaining_seconds(self, kind: TaskKind, created_at: datetime, percent: float) -> float:
-        """Seconds until an open run is expected to end, at least 0. `percent` is how far it says it is."""
+        """Returns the expected seconds until an open run ends, at least 0. `percent` is its reported progress."""
         elapsed = max(0.0, (datetime.now(UTC) - created_at).total_seconds())
         if percent >= _MIN_TELLING_PERCENT:
             return elapsed * (100 - percent) / percent
         typical = (await self.get_stats(kind)).run_seconds or self.estimates.get(kind.agent)
         if typical is not None and typical > elapsed:
             return typical - elapsed
-        return elapsed  # as long again: all that can be said of what takes longer than it should
+        return elapsed  # The run takes longer than it should: estimate as long again.

@@ -1,8 +1,8 @@
-"""Which of Temporal's errors pass by themselves: one table for all who ask again, or tell their client to."""
+"""Transient errors of Temporal: one table for all that retry, or ask their client to retry."""
 
 from temporalio.service import RPCError, RPCStatusCode
 
-# Temporal away, or busy beyond its limits: nothing is known to be lost, and the same call may be made again.
+# Temporal is down or overloaded: nothing is known to be lost, and the call may be repeated.
 _TRANSIENT = frozenset(
     {
         RPCStatusCode.UNAVAILABLE,
@@ -13,7 +13,7 @@ _TRANSIENT = frozenset(
     }
 )
 
-# A connection that breaks in the middle of a call has the status UNKNOWN in the SDK's errors, and words like these.
+# A connection that breaks during a call has the status UNKNOWN in the SDK's errors, and one of these texts.
 _TRANSPORT = ("transport error", "tcp connect error", "h2 protocol error", "connection", "broken pipe")
 
 

@@ -1,4 +1,4 @@
-"""Whether a worker polls a task queue."""
+"""Detects whether a worker polls a task queue."""
 
 import time
 from datetime import timedelta
@@ -12,31 +12,31 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
 
-# A worker's poll is renewed once a minute at the latest; one that is older was made by a worker that is gone.
+# A worker renews its poll at least once a minute; an older poll belongs to a dead worker.
 _MAX_POLL_AGE_SECONDS = 70.0
 
-# Its heartbeat comes every second and finds a dead one sooner; the rest is room for clocks that differ.
+# A worker's heartbeat comes every second and detects a dead worker sooner; the rest allows for clock differences.
 _MAX_HEARTBEAT_AGE_SECONDS = 15.0
 
 _TIMEOUT = timedelta(seconds=5)
 
-# What was found is good for so long.
+# Cache time of a result, in seconds.
 _TTL_SECONDS = 1.0
 
 
 class WorkerPollers:
-    """Asks Temporal, at most once a second and queue for all who read runs."""
+    """Asks Temporal at most once a second per queue."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._cache = SharedAnswers(_TTL_SECONDS)
 
     async def is_polled(self, queue: str) -> bool:
-        """What is known of the queue, at most a second old. Raises RPCError."""
+        """Whether a worker polls the queue, at most a second old. Raises RPCError."""
         return await self._cache.get(queue, lambda: self.check(queue))
 
     async def check(self, queue: str) -> bool:
-        """Whether a worker polls it now. Raises RPCError."""
+        """Whether a worker polls the queue now. Raises RPCError."""
         described = await self._client.workflow_service.describe_task_queue(
             DescribeTaskQueueRequest(
                 namespace=self._client.namespace,
@@ -52,7 +52,7 @@ class WorkerPollers:
         return not heartbeats or any(_seen_within(_MAX_HEARTBEAT_AGE_SECONDS, beat) for beat in heartbeats)
 
     async def _worker_heartbeats(self, queue: str) -> list[Timestamp]:
-        """When the queue's workers last sent a heartbeat; nothing from a server that does not keep it, or not yet."""
+        """Returns the times of the workers' last heartbeats; empty if the server does not record them."""
         request = ListWorkersRequest(namespace=self._client.namespace, query=f"TaskQueue = '{queue}'", page_size=100)
         try:
             listed = await self._client.workflow_service.list_workers(request, retry=False, timeout=_TIMEOUT)

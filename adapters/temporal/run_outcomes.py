@@ -1,4 +1,4 @@
-"""What Temporal knows of a run: where it stands, and how it ended."""
+"""Status and outcome of runs, read from Temporal."""
 
 import asyncio
 import builtins
@@ -20,14 +20,14 @@ from sevenfold.adapters.temporal.errors import is_transient
 from sevenfold.contracts.runs import RunError, RunOutcome, RunResult, RunStatus
 from sevenfold.contracts.verdicts import ErrorCode
 
-# A server that restarts is waited for; one that stays away is found out by the next request.
+# Pause before retrying after a lost connection, for a server that restarts.
 _PAUSE_AFTER_LOST_CONNECTION = 0.5
 
-# Now and then a server forgets to report a completion, and a long poll expires after 20 s
-# (docs/decisions/lost-completions.md). The server answers ours a second before its time, and is asked again.
+# Sometimes the server does not report a completion, and a long poll expires after 20 s
+# (docs/decisions/lost-completions.md). This poll ends a second earlier than its time-out and is repeated.
 _LONG_POLL_TIMEOUT = timedelta(seconds=4)
 
-# Open runs are `processing` as far as a list knows; `describe` tells which of them no worker has taken yet.
+# A list reports open runs as `processing`; only `describe` detects runs that no worker has started.
 _STATUS_OF_EXECUTION = {
     WorkflowExecutionStatus.RUNNING: RunStatus.PROCESSING,
     WorkflowExecutionStatus.CONTINUED_AS_NEW: RunStatus.PROCESSING,
@@ -38,12 +38,12 @@ _STATUS_OF_EXECUTION = {
     WorkflowExecutionStatus.CANCELED: RunStatus.CANCELLED,
 }
 
-# A history of the start and one scheduled task: nobody has begun to work on it.
+# The start and one scheduled task: no worker has started the run.
 _NOT_STARTED_EVENTS = 2
 _FIRST_TASK = timedelta(milliseconds=200)
 
 
-# How the server says that it ended a run itself, since it has grown beyond a limit.
+# A word in the server's reason when it terminates a run that exceeds a limit.
 _SERVER_LIMIT_WORD = "exceeds"
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class RunCancelledError(Exception):
 
 
 class RunFailedError(Exception):
-    """The run failed, for the reason given."""
+    """The run failed; `error` has the reason."""
 
     def __init__(self, error: RunError) -> None:
         super().__init__(error.detail)
@@ -62,10 +62,10 @@ class RunFailedError(Exception):
 
 
 async def await_result(handle: WorkflowHandle[Any, RunResult], seconds: float | None) -> RunResult | None:
-    """The run's result, or None if there is none after that many seconds (None: however long it takes). Only the
-    waiting is given up.
+    """Returns the run's result, or None if there is none after `seconds` seconds (None: waits without a limit). The
+    run itself continues.
 
-    Raises RunFailedError or RunCancelledError when the run ended so.
+    Raises RunFailedError or RunCancelledError if the run ended so.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -73,7 +73,7 @@ async def await_result(handle: WorkflowHandle[Any, RunResult], seconds: float | 
                 try:
                     return await handle.result(rpc_timeout=_LONG_POLL_TIMEOUT)
                 except RPCError as error:
-                    if not is_transient(error):  # a question that was not answered in its time passes too
+                    if not is_transient(error):  # A poll that timed out is transient too.
                         raise
                     await asyncio.sleep(_PAUSE_AFTER_LOST_CONNECTION)
     except builtins.TimeoutError:
@@ -83,7 +83,7 @@ async def await_result(handle: WorkflowHandle[Any, RunResult], seconds: float | 
 
 
 async def await_outcome(handle: WorkflowHandle[Any, RunResult]) -> RunOutcome:
-    """How the run ended, however long it takes until then. Raises RPCError where there is no such run."""
+    """Waits for the run's end and returns its outcome. Raises RPCError if the run does not exist."""
     try:
         return RunOutcome(RunStatus.COMPLETED, result=await await_result(handle, None))
     except RunCancelledError:
@@ -93,7 +93,7 @@ async def await_outcome(handle: WorkflowHandle[Any, RunResult]) -> RunOutcome:
 
 
 def to_run_error(error: WorkflowFailureError) -> RunFailedError | RunCancelledError:
-    """Reads Temporal's failure as ours."""
+    """Converts Temporal's failure."""
     match error.cause:
         case CancelledError():
             return RunCancelledError()
@@ -103,18 +103,20 @@ def to_run_error(error: WorkflowFailureError) -> RunFailedError | RunCancelledEr
                 return RunFailedError(RunError(code=ErrorCode.INTERNAL, detail=f"Temporal ended the run: {detail}"))
             return RunFailedError(RunError(code=ErrorCode.TERMINATED, detail=detail))
         case TimeoutError():
-            return RunFailedError(RunError(code=ErrorCode.DEADLINE_EXCEEDED, detail="The run's time is over."))
+            return RunFailedError(RunError(code=ErrorCode.DEADLINE_EXCEEDED, detail="The run exceeded its timeout."))
         case ApplicationError(details=(detail, *_)) if isinstance(detail, dict):
             return RunFailedError(RunError.model_validate(detail))
         case ApplicationError(type=ErrorCode.PAYLOAD_LOST) as lost:
             return RunFailedError(RunError(code=ErrorCode.PAYLOAD_LOST, detail=lost.message))
-    return RunFailedError(RunError(code=ErrorCode.INTERNAL, detail="The run failed; the Temporal UI says why."))
+    return RunFailedError(
+        RunError(code=ErrorCode.INTERNAL, detail="The run failed; the Temporal UI shows the reason.")
+    )
 
 
 async def fetch_outcome(
     client: Client, workflow_id: str, result_type: type[RunResult] = RunResult
 ) -> tuple[RunResult | None, RunError | None]:
-    """The result or error of a run that has ended, by its workflow id."""
+    """Returns the result or the error of a run that has ended, by its workflow id."""
     handle = client.get_workflow_handle(workflow_id, result_type=result_type)
     try:
         return await handle.result(), None
@@ -124,7 +126,7 @@ async def fetch_outcome(
 
 
 def to_run_status(execution: WorkflowExecution) -> RunStatus:
-    """The status word for what Temporal says; only a description tells `queued` from `processing`."""
+    """Converts Temporal's status; only a description distinguishes `queued` from `processing`."""
     status = _STATUS_OF_EXECUTION.get(execution.status or WorkflowExecutionStatus.RUNNING, RunStatus.PROCESSING)
     if status is RunStatus.PROCESSING and isinstance(execution, WorkflowExecutionDescription):
         return RunStatus.QUEUED if _is_not_started(execution) else status
@@ -132,22 +134,22 @@ def to_run_status(execution: WorkflowExecution) -> RunStatus:
 
 
 def _is_not_started(execution: WorkflowExecutionDescription) -> bool:
-    """Whether no worker has ever taken the run: its first task still waits."""
+    """Whether no worker has started the run: its first workflow task still waits."""
     task = execution.raw_description.pending_workflow_task
     if task.HasField("started_time") or not task.HasField("original_scheduled_time"):
         return False
-    # signals and a cancellation may have come meanwhile; a further task would have been scheduled by now
+    # Signals and a cancellation may have arrived meanwhile; a later task would have a later schedule time.
     scheduled = task.original_scheduled_time.ToDatetime(UTC)
     return execution.history_length <= _NOT_STARTED_EVENTS or abs(scheduled - execution.start_time) < _FIRST_TASK
 
 
 def is_cancel_requested(execution: WorkflowExecutionDescription) -> bool:
-    """Whether a run that is open was asked to stop."""
+    """Whether the cancellation of an open run was requested."""
     return execution.close_time is None and execution.raw_description.workflow_extended_info.cancel_requested
 
 
 async def fetch_input(client: Client, execution: WorkflowExecution, input_type: type[T]) -> T:
-    """The input of a workflow, which stands in the first event of its history."""
+    """Returns a workflow's input, from the first event of its history."""
     handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
     async for event in handle.fetch_history_events(page_size=1):
         payloads = event.workflow_execution_started_event_attributes.input.payloads

@@ -1,4 +1,4 @@
-"""What runs and events are found by in Temporal."""
+"""Search attributes of runs, events and deliveries."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ from sevenfold.contracts.webhooks import DELIVERY_ATTRIBUTES, DeliveryState, Web
 
 
 def keyword_attributes(names: Sequence[str], values: Iterable[object]) -> TypedSearchAttributes:
-    """Search attributes of the type Keyword, as many as there are names."""
+    """Builds search attributes of the type Keyword from names and values of equal number."""
     return TypedSearchAttributes(
         [
             SearchAttributePair(SearchAttributeKey.for_keyword(name), str(value))
@@ -19,6 +19,6 @@ def keyword_attributes(names: Sequence[str], values: Iterable[object]) -> TypedS
 
 
 def delivery_search_attributes(tenant: str, webhook: Webhook, run_workflow_id: str) -> TypedSearchAttributes:
-    """What a new delivery is found by."""
+    """Builds the search attributes of a new delivery."""
     values = (tenant, DeliveryState.PENDING, webhook.host, parse_public_id(run_workflow_id))
     return keyword_attributes(("Tenant", *DELIVERY_ATTRIBUTES), values)

@@ -1,4 +1,4 @@
-"""Answers that are costly to find and the same for everybody who asks at a time."""
+"""Shares the answers of expensive queries between concurrent callers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
@@ -10,22 +10,23 @@ T = TypeVar("T")
 
 
 class SharedAnswers:
-    """Each answer is found once for all who ask within `seconds`, also while it is being found.
+    """Computes each answer once for all callers within `seconds` seconds, including those that ask while it is
+    computed.
 
-    A failure reaches all who wait for it and is not kept.
+    A failure reaches all current waiters and is not cached.
     """
 
     def __init__(self, seconds: float, max_size: int = 1_000) -> None:
         self._answers: TTLCache[Hashable, asyncio.Task[Any]] = TTLCache(maxsize=max_size, ttl=seconds)
 
     async def get(self, key: Hashable, find: Callable[[], Awaitable[T]]) -> T:
-        """The answer for the key, by `find` if it is not known. Raises what `find` raises."""
+        """Returns the answer of the key, by `find` if it is not cached. Raises what `find` raises."""
         task: asyncio.Task[T] | None = self._answers.get(key)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = asyncio.create_task(_await_found(find))
-            task.add_done_callback(_retrieve_exception)  # whoever asked may be gone before it fails
+            task.add_done_callback(_retrieve_exception)  # All callers may have gone before it fails.
             self._answers[key] = task
-        # One client that hangs up must not take the answer from the others.
+        # Shielded: a caller that disconnects must not cancel it for the others.
         return await asyncio.shield(task)
 
 

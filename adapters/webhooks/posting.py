@@ -1,4 +1,4 @@
-"""One POST to a receiver, bounded in time and in what is read of its answer."""
+"""One POST to a receiver, limited in time and in how much of its response is read."""
 
 import time
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from sevenfold.adapters.outbound.connections import UnresolvableError
 from sevenfold.adapters.outbound.retry_after import retry_after_seconds
 from sevenfold.contracts.webhooks import AttemptOutcome, AttemptResult, DeliveryAttempt
 
-# For an exchange as a whole.
+# Time-out of a whole exchange, in seconds.
 TIMEOUT_SECONDS = 15.0
 
 _ANSWER_BYTES = 1_000
@@ -28,7 +28,7 @@ class WebhookPoster:
         self._client = client
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> AttemptOutcome:
-        """What came of it; nothing is raised, whatever the receiver does."""
+        """Posts and returns the outcome. Raises nothing, whatever the receiver does."""
         at, started_at = datetime.now(UTC), time.monotonic()
         status: int | None = None
         answer, reason, pause = "", "", 0.0
@@ -40,7 +40,7 @@ class WebhookPoster:
                 status = response.status_code
                 result, reason = _classify(response)
                 pause = _retry_after(response)
-                # its word counts already, however it goes on
+                # The status counts already, even if the body fails.
                 with suppress(httpx.TransportError):
                     answer = (await read_prefix(response, _ANSWER_BYTES)).decode(errors="replace")
         except UnsafeUrlError as error:
@@ -63,21 +63,21 @@ def _classify(response: httpx.Response) -> tuple[AttemptResult, str]:
     if response.is_success:
         return AttemptResult.DELIVERED, ""
     if status == _GONE:
-        return AttemptResult.FINAL, "The receiver answered 410: it wants no more."
+        return AttemptResult.FINAL, "The receiver answered 410: the endpoint is gone."
     if response.is_redirect:
         return AttemptResult.FAILED, f"The receiver answered {status}; redirects are not followed."
     return AttemptResult.FAILED, f"The receiver answered {status}."
 
 
 def _retry_after(response: httpx.Response) -> float:
-    """Seconds, at most a day; 0 where none were asked for."""
+    """Returns the receiver's `Retry-After` in seconds, at most a day; 0 without one."""
     if response.status_code not in _RETRY_AFTER_STATUSES:
         return 0.0
     return retry_after_seconds(response.headers.get("Retry-After")) or 0.0
 
 
 def _describe_error(error: httpx.TransportError) -> str:
-    """Not httpx's own words: they may hold the URL."""
+    """Describes the error without httpx's own text, which may contain the URL."""
     if isinstance(error, UnresolvableError):
         return "The receiver's host name could not be resolved."
     if isinstance(error, httpx.TimeoutException):

@@ -1,7 +1,7 @@
 """Signs webhooks and verifies them, in two forms that every delivery has.
 
-`webhook-signature` is that of Standard Webhooks: it covers the id and the time too, so that nobody can send a
-delivery again later or under another id. `X-Webhook-Signature` is the form that GitHub made common: it covers the
+`webhook-signature` is that of Standard Webhooks: it covers the id and the time too, so a delivery
+cannot be replayed later or under another id. `X-Webhook-Signature` is the form that GitHub made common: it covers the
 body alone, for receivers that know no other.
 """
 
@@ -19,9 +19,9 @@ _ID, _TIMESTAMP = "webhook-id", "webhook-timestamp"
 _PREFIX = "whsec_"
 _KEY_BYTES = range(24, 65)
 
-# Visible ASCII without the full stop: with one, an id's end could pass for a time and the time for a body's start.
+# Visible ASCII without the full stop, which separates id, timestamp and body.
 _ID_FORM = re.compile(r"[!-\-/-~]{1,255}")
-# What we send ourselves holds nothing that any receiver's library could read otherwise.
+# Characters that every receiver's library reads alike.
 _SENT_ID_FORM = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _TIMESTAMP_FORM = re.compile(r"[0-9]{1,12}")
 _SHA256_BASE64 = re.compile(r"[A-Za-z0-9+/]{43}=")
@@ -29,27 +29,27 @@ _SHA256_HEX = re.compile(r"sha256=([0-9A-Fa-f]{64})")
 
 
 class SignatureForm(StrEnum):
-    """What was verified, by the name of its header."""
+    """The verified header."""
 
     STANDARD = "webhook-signature"
     BODY_ONLY = "X-Webhook-Signature"
 
 
 class SignatureError(Exception):
-    """A delivery that is not to be trusted. The message says why, without a word of the secret."""
+    """The delivery is not authentic. The message states the reason without the secret."""
 
 
 def sign_headers(secrets: Sequence[str], webhook_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """The headers of a delivery that is sent at `timestamp` (unix seconds).
+    """Returns the headers of a delivery sent at `timestamp` (unix seconds).
 
-    `secrets` are those in force, newest first: several while one takes over from another, and each then signs
-    `webhook-signature`. `X-Webhook-Signature` has room for one, the oldest: its receivers know no newer yet.
+    `secrets` are the valid ones, newest first. During a rotation each of them signs `webhook-signature`.
+    `X-Webhook-Signature` holds one signature, by the oldest secret, because its receivers may not know a newer one.
 
-    Raises ValueError: no secret, an empty one or one that is no Unicode; an id of other characters than
+    Raises ValueError for no secret, an empty one or invalid Unicode, and for an id with characters other than
     letters, digits, underscores and hyphens.
     """
     if not _SENT_ID_FORM.fullmatch(webhook_id):
-        raise ValueError("a webhook-id that we send is of 1 to 255 letters, digits, underscores and hyphens")
+        raise ValueError("a webhook-id that we send has 1 to 255 letters, digits, underscores and hyphens")
     signed = _signed_content(webhook_id, str(timestamp), body)
     return {
         _ID: webhook_id,
@@ -67,14 +67,14 @@ def verify(
     now: float,
     tolerance: float = TOLERANCE_SECONDS,
 ) -> SignatureForm:
-    """Checks a delivery as it arrived at `now` (unix seconds); any of the secrets may have signed it.
+    """Verifies a delivery that arrived at `now` (unix seconds); any of the secrets may have signed it.
 
-    It goes by `webhook-signature` if there is any of the `webhook-` headers; its time may be `tolerance` seconds off,
-    either way. Only without them does it go by `X-Webhook-Signature`, and BODY_ONLY is returned: whoever once saw
-    such a delivery, or one of the other form whose headers he leaves out, can send it again at any time. A receiver
-    that wants none of that refuses BODY_ONLY.
+    If any `webhook-` header is present, `webhook-signature` decides; its timestamp may differ by `tolerance` seconds.
+    Without them `X-Webhook-Signature` decides, and BODY_ONLY is returned. That form has no replay protection: an
+    attacker with a recorded delivery of either form can replay it at any time by omitting the other headers. A
+    receiver that needs the protection refuses BODY_ONLY.
 
-    Raises SignatureError whatever is in the headers; ValueError as `sign_headers` does for the secrets.
+    Raises SignatureError for any headers that do not verify; ValueError as `sign_headers` does for the secrets.
     """
     found = join_headers(headers.items())
     if any(name in found for name in (_ID, _TIMESTAMP, SignatureForm.STANDARD)):
@@ -82,16 +82,16 @@ def verify(
         return SignatureForm.STANDARD
     if SignatureForm.BODY_ONLY.lower() not in found:
         raise SignatureError(
-            f"missing header: there is neither {SignatureForm.STANDARD} nor {SignatureForm.BODY_ONLY}"
+            f"missing header: neither {SignatureForm.STANDARD} nor {SignatureForm.BODY_ONLY} is present"
         )
     _verify_body(secrets, found[SignatureForm.BODY_ONLY.lower()], body)
     return SignatureForm.BODY_ONLY
 
 
 def join_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Headers by their names in lower case. The values of one that stands twice are joined, as HTTP has it.
+    """Returns headers by lower-case name; values of a repeated header are joined, as HTTP specifies.
 
-    No such value has the form of ours: otherwise one could be verified, and the other be believed.
+    A joined value never has a valid form: otherwise one value could be verified and the other one used.
     """
     found: dict[str, str] = {}
     for name, value in headers:
@@ -108,10 +108,10 @@ def _verify_standard(
             raise SignatureError(f"missing header: {name}")
     webhook_id, timestamp = found[_ID], found[_TIMESTAMP]
     if not _ID_FORM.fullmatch(webhook_id):
-        raise SignatureError(f"malformed: {_ID} is not of visible ASCII characters without a full stop")
+        raise SignatureError(f"malformed: {_ID} must consist of visible ASCII characters without a full stop")
     if not _TIMESTAMP_FORM.fullmatch(timestamp):
         raise SignatureError(f"malformed: {_TIMESTAMP} is not a number of seconds")
-    # Other versions may stand beside ours: they are for receivers that know them.
+    # Signatures of other versions may be present for other receivers.
     versions = (part.partition(",") for part in found[SignatureForm.STANDARD].split(" "))
     signatures = [text for version, _, text in versions if version == "v1" and _SHA256_BASE64.fullmatch(text)]
     if not signatures:
@@ -133,7 +133,7 @@ def _verify_body(secrets: Sequence[str], header: str, body: bytes) -> None:
 
 
 def _check_age(age: float, tolerance: float) -> None:
-    # Written so that a NaN is refused too.
+    # Written so that it rejects NaN too.
     if not age <= tolerance:
         raise SignatureError(f"too old: it was signed {age:.0f} s ago, {tolerance:.0f} s are allowed")
     if not age >= -tolerance:
@@ -158,16 +158,18 @@ def _hex_macs(secrets: Sequence[str], data: bytes) -> list[str]:
 
 
 def _checked(secrets: Sequence[str]) -> Sequence[str]:
-    # anybody can sign with an empty key
+    # Anybody can sign with an empty key.
     if not secrets or not all(secrets):
-        raise ValueError("a webhook needs a secret, and none may be empty")
+        raise ValueError("a webhook needs a secret that is not empty")
     return secrets
 
 
 def _decoded(secret: str) -> bytes:
-    """The key of a Standard Webhooks secret; of any other, such as `whsec_abc123`, the bytes of all its text."""
+    """Returns the key bytes of a Standard Webhooks secret; any other secret, such as `whsec_abc123`, is used as its
+    bytes.
+    """
     if secret.startswith(_PREFIX):
-        # Padding may be missing: most libraries take it so, and receivers use those.
+        # Padding is optional, as in most libraries of receivers.
         text = secret.removeprefix(_PREFIX).rstrip("=")
         with suppress(ValueError):
             key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)

@@ -1,1 +1,3 @@
-"""Workflows that stand for a thing and live on signals: an agent's circuit breaker and its quota."""
+"""Entity workflows: one workflow per circuit breaker and per agent quota, driven by signals and updates.
+`entity_loop.py` is the loop that they share.
+"""

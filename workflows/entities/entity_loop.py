@@ -1,4 +1,4 @@
-"""What a workflow does that stands for a thing, and lives on the news of it."""
+"""The main loop of an entity workflow."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,8 +13,10 @@ async def run_entity_loop(
     idle_timeout: timedelta,
     continue_as_new: Callable[[], NoReturn],
 ) -> None:
-    """Returns when it is over, or when `change_count`, which counts the news, has not risen for so long; no handler
-    is under way then. A history that has grown large is left behind by `continue_as_new`, which continues as new.
+    """Runs until `is_done`, or until `change_count` has not risen for `idle_timeout`.
+
+    No handler is in flight when it returns. When Temporal suggests continue-as-new, it waits for the handlers and
+    calls `continue_as_new`.
     """
     while not is_done():
         seen = change_count()

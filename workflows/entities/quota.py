@@ -1,4 +1,4 @@
-"""An agent's limits: divides them between the processes that call it."""
+"""Concurrency and rate limits of one agent, divided between the processes that call it."""
 
 from datetime import timedelta
 
@@ -8,13 +8,15 @@ from sevenfold.contracts.limits import LEASE_SECONDS, Allocation, LeaseGrant, Le
 
 _IDLE_TIMEOUT = timedelta(seconds=3 * LEASE_SECONDS)
 
-# Where there are fewer slots than processes that want one, each has its turn of so many seconds.
+# With fewer slots than processes that have demand, each process holds a slot for this long.
 _TIME_SLICE_SECONDS = 2.0
 
 
 @workflow.defn(name="AgentLimits")
 class AgentLimits:
-    """Begins with the first process that calls a limited agent, and ends when none does any more."""
+    """Starts with the first process that calls a limited agent and completes after three lease periods without a
+    renewal.
+    """
 
     @workflow.init
     def __init__(self, state: LimitsState) -> None:
@@ -23,7 +25,7 @@ class AgentLimits:
 
     @workflow.run
     async def run(self, state: LimitsState) -> None:
-        """Waits for processes that ask."""
+        """Serves `renew_lease` until no process renews."""
         seen = -1
         while seen != self._request_count:
             seen = self._request_count
@@ -35,9 +37,9 @@ class AgentLimits:
             workflow.continue_as_new(LimitsState(allocations=self._allocations))
         await workflow.wait_condition(workflow.all_handlers_finished)
 
-    @workflow.update(name="renew_lease", description="Gives a process its share.")
+    @workflow.update(name="renew_lease", description="Renews a process's share of the limits.")
     def renew_lease(self, request: LeaseRequest) -> LeaseGrant:
-        """Has to be asked for again and again, as long as it is used."""
+        """Returns the process's share, which expires after `LEASE_SECONDS` unless it is renewed."""
         self._request_count += 1
         grant, self._allocations = allocate(request, self._allocations, workflow.now().timestamp())
         self._set_details(request.limits)
@@ -45,19 +47,19 @@ class AgentLimits:
 
     def _set_details(self, limits: Limits) -> None:
         lines = [
-            f"- {process}: {one.slots} calls at once, {one.rate:.3g} a second, wants {one.demand}"
+            f"- {process}: {one.slots} concurrent calls, {one.rate:.3g} calls/s, demand {one.demand}"
             for process, one in sorted(self._allocations.items())
         ]
         workflow.set_current_details(
-            f"At most {limits.max_concurrency or 'any number of'} calls at once, and "
-            f"{limits.rate or 'any number'} a second:\n\n" + "\n".join(lines)
+            f"Limits: {limits.max_concurrency or 'unlimited'} concurrent calls, "
+            f"{limits.rate or 'unlimited'} calls/s.\n\n" + "\n".join(lines)
         )
 
 
 def allocate(
     request: LeaseRequest, allocations: dict[str, Allocation], now: float
 ) -> tuple[LeaseGrant, dict[str, Allocation]]:
-    """What a process may have beside the others, and what all have then. `now` in seconds."""
+    """Returns the grant of one process, and the allocations of all processes after it. `now` in seconds."""
     others = {
         process: allocation
         for process, allocation in allocations.items()
@@ -79,7 +81,7 @@ def allocate(
 
 
 def _slot_share(request: LeaseRequest, own: Allocation, others: dict[str, Allocation], now: float) -> tuple[int, int]:
-    """How many calls a process may make at once, and how many it shall go down to."""
+    """Returns the concurrent calls that the process may make, and the number that it should shrink to."""
     limit = request.limits.max_concurrency
     if limit is None:
         return 0, 0
@@ -87,7 +89,7 @@ def _slot_share(request: LeaseRequest, own: Allocation, others: dict[str, Alloca
     demand = {process: allocation.demand for process, allocation in others.items() if allocation.demand}
     underserved = [allocation for allocation in others.values() if allocation.demand > allocation.slots]
     if not underserved:
-        # what nobody else wants may be kept at hand
+        # No other process lacks slots, so this one may hold more than it needs now.
         target = min(limit, max(request.demand, limit // (1 + len(demand))))
     elif limit <= len(demand):
         target = 0 if _time_slice_is_over(own, underserved, now) else min(1, request.demand)
@@ -97,14 +99,14 @@ def _slot_share(request: LeaseRequest, own: Allocation, others: dict[str, Alloca
 
 
 def _time_slice_is_over(own: Allocation, underserved: list[Allocation], now: float) -> bool:
-    """Whether others are to be served: there are fewer places than processes that want one."""
+    """Whether the process yields its slots: there are fewer slots than processes with demand."""
     if own.slots:
         return now - own.holding_since >= _TIME_SLICE_SECONDS
     return any(not other.slots and other.holding_since < own.holding_since for other in underserved)
 
 
 def _max_min_fair_share(limit: int, demand: int, others: list[int]) -> int:
-    """Nobody has less than he wants as long as another has more than he; and all is given out."""
+    """Max-min fair allocation."""
     remaining, parts = limit, len(others) + 1
     for other in sorted(others):
         if other > demand:
@@ -115,7 +117,7 @@ def _max_min_fair_share(limit: int, demand: int, others: list[int]) -> int:
 
 
 def _rate_share(request: LeaseRequest, others: dict[str, Allocation]) -> float:
-    """How many calls a second a process may begin."""
+    """Returns the calls per second that the process may start."""
     limit = request.limits.rate
     if limit is None:
         return 0.0

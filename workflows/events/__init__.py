@@ -1,1 +1,1 @@
-"""Workflows of events: reactions and what they derive, ordering, the subscriptions, rejected events."""
+"""Workflows of events: reactions and their derived events, ordering, the subscription registry, rejected events."""

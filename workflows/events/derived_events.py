@@ -1,4 +1,4 @@
-"""What a reaction publishes: events that say where they come from."""
+"""The events that a reaction publishes, with `correlationid`, `causationid` and `hops`."""
 
 import hashlib
 from datetime import datetime
@@ -15,21 +15,23 @@ from sevenfold.workflows.runs.failures import to_application_error
 
 
 def derive_events(reaction: ReactionInput, reply: Reply, now: datetime) -> list[CloudEvent]:
-    """The events that a reply means, in order. Their ids are made of the reaction's: published twice, they are the
-    same events.
+    """Returns the events that a reply contains, in order.
 
-    Raises the failure of an agent whose `events` are none.
+    Their ids are `<reaction id>-<number>`, so a repeated publication is detected as a duplicate.
+
+    Raises ApplicationError with the type `AgentRejected` if an element of the agent's `events` is not a valid event.
     """
-    spec = reaction.spec
+    cause = reaction.cause
     events = []
-    for number, output in enumerate(_outputs(spec.publishes, reply)):
-        fields = {**_envelope(reaction, number, now), **output}
+    for number, output in enumerate(_outputs(reaction.publishes, reply)):
+        fields = {**_envelope(reaction, cause, number, now), **output}
         try:
             event = event_from_json(fields)
         except InvalidEventError as error:
-            detail = f"The agent's events[{number}] cannot be published: {error}."
+            detail = f"The agent's events[{number}] is not a valid CloudEvent: {error}."
             raise to_application_error(RunError(code=ErrorCode.AGENT_REJECTED, detail=detail)) from None
-        if spec.publish_when is None or matches(spec.publish_when, event, f"publishWhen of {spec.subscription}"):
+        condition = reaction.publish_when
+        if condition is None or matches(condition, event, f"publishWhen of {reaction.subscription}"):
             events.append(event)
     return events
 
@@ -50,13 +52,12 @@ def _outputs(publishes: str | None, reply: Reply) -> list[dict[str, Any]]:
     return [{**by_default, "data": reply.data if reply.data is not None else full_reply}]
 
 
-def _envelope(reaction: ReactionInput, number: int, now: datetime) -> dict[str, Any]:
-    cause = reaction.event
-    event_id = f"{reaction.spec.id}-{number}"
+def _envelope(reaction: ReactionInput, cause: CloudEvent, number: int, now: datetime) -> dict[str, Any]:
+    event_id = f"{reaction.request.run_id}-{number}"
     envelope = {
         "specversion": "1.0",
         "id": event_id,
-        "source": subscription_source(reaction.spec.subscription),
+        "source": subscription_source(reaction.subscription),
         "time": now.isoformat(),
         "datacontenttype": "application/json",
         "subject": cause.subject,
@@ -70,7 +71,7 @@ def _envelope(reaction: ReactionInput, number: int, now: datetime) -> dict[str, 
 
 
 def child_traceparent(cause: CloudEvent, event_id: str) -> str:
-    """W3C trace context: the cause's trace goes on with a span of its own; without one a trace begins."""
+    """W3C trace context: continues the cause's trace with a new span, or starts a trace if the cause has none."""
     digest = hashlib.sha256(event_id.encode()).hexdigest()
     parts = (cause.attribute("traceparent") or "").split("-")
     if len(parts) >= 4 and len(parts[1]) == 32:

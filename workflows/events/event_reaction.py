@@ -1,4 +1,4 @@
-"""One subscription's reaction to one event: its agent is asked, and what it derives is published."""
+"""One subscription's reaction to one event: calls the agent and publishes the derived events."""
 
 import asyncio
 from datetime import timedelta
@@ -16,7 +16,7 @@ from sevenfold.workflows.runs.agent_call import AgentRun
 
 @workflow.defn(name="EventReaction")
 class EventReaction:
-    """Fails alone: a failed one is a dead letter, and the event's other reactions go on."""
+    """A reaction fails alone: it becomes a dead letter, and the event's other reactions continue."""
 
     @workflow.init
     def __init__(self, reaction: ReactionInput) -> None:
@@ -24,7 +24,10 @@ class EventReaction:
 
     @workflow.run
     async def run(self, reaction: ReactionInput) -> ReactionResult:
-        """Completes once what it derived is accepted; fails with a verdict as the failure's type, or is cancelled."""
+        """Returns the reply and the published events once the ingest has accepted them.
+
+        Raises ApplicationError with an ErrorCode as its type; a cancelled run ends as Canceled.
+        """
         try:
             result = await self._agent_run.run_and_finalize(self._react(reaction))
         except (Exception, asyncio.CancelledError):
@@ -33,23 +36,28 @@ class EventReaction:
         await self._release_semaphores(reaction)
         return result
 
-    @workflow.signal(name=PING_SIGNAL, description="Changes nothing: its lane asks whether it still goes on.")
+    @workflow.signal(
+        name=PING_SIGNAL,
+        description="Changes nothing: the ordering semaphore checks that the reaction is still open.",
+    )
     def ping(self) -> None:
-        """Sent by the lane."""
+        """Sent by the ordering semaphore."""
 
     async def _release_semaphores(self, reaction: ReactionInput) -> None:
         tenant = parse_tenant(workflow.info().workflow_id)
         await release_semaphores(
-            [semaphore.id for semaphore in reaction.spec.semaphores], build_workflow_id(tenant, reaction.event_id)
+            [semaphore.id for semaphore in reaction.semaphores], build_workflow_id(tenant, reaction.event_id)
         )
 
-    @workflow.signal(name="cancel", description="Stops the reaction: the agent is told, and it ends as Canceled.")
+    @workflow.signal(
+        name="cancel", description="Cancels the reaction: the agent call is cancelled, and it ends as Canceled."
+    )
     async def cancel(self) -> None:
         """Sent by hand from the Temporal UI or CLI; takes no argument."""
         await self._agent_run.cancel()
 
     async def _react(self, reaction: ReactionInput) -> ReactionResult:
-        result = await self._agent_run.call_with_attempts(reaction.spec.max_attempts)
+        result = await self._agent_run.call_with_attempts(reaction.max_attempts)
         events = derive_events(reaction, result.reply, workflow.now())
         published: list[PublishedEvent] = []
         if events:
@@ -57,9 +65,9 @@ class EventReaction:
                 EventPublication.publish_events,
                 PublishEventsInput(tenant=parse_tenant(workflow.info().workflow_id), events=events),
                 start_to_close_timeout=timedelta(seconds=30),
-                # what an agent found is not thrown away while there is hope; after that the reaction is a dead letter
+                # The agent's result is kept for a day of failures; after that the reaction is a dead letter.
                 schedule_to_close_timeout=timedelta(hours=24),
                 retry_policy=RetryPolicy(maximum_interval=timedelta(minutes=1)),
-                summary=f"publishes {', '.join(event.type for event in events[:5])}",
+                summary=f"publish {', '.join(event.type for event in events[:5])}",
             )
         return ReactionResult(**dict(result), published=published)

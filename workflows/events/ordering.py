@@ -1,4 +1,4 @@
-"""A lane: a subscription's events that take turns, in the order in which they were accepted."""
+"""Ordering semaphore: admits the events of one subscription and ordering key in the order of their acceptance."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -9,38 +9,41 @@ from temporalio.common import RetryPolicy
 from sevenfold.activities.events.dispatch import EventDispatch
 from sevenfold.contracts.events import AcquireInput, SemaphoreRequest, SemaphoreState, SignalInput
 
-# The signals that tell an event that it is its turn, and ask a reaction whether it still goes on.
+# Signals to an event that it holds the semaphore, and to a reaction to check that it is still open.
 GRANT_SIGNAL = "grant"
 PING_SIGNAL = "ping"
 
-# So often it is asked whether those inside still live, since one that was terminated sends no `release`: at first,
-# and less and less often while they do.
+# A holder that was terminated sends no `release`. So the semaphore checks its holders: first after 10 s, then at
+# doubling intervals of up to 60 s.
 _MIN_CHECK_INTERVAL = timedelta(seconds=10)
 _MAX_CHECK_INTERVAL = timedelta(seconds=60)
 
-# An empty lane is kept for a moment: the next event may be on its way.
+# An empty semaphore stays open this long, because the next event may follow.
 _LINGER_TIMEOUT = timedelta(seconds=5)
 
 
 @workflow.defn(name="OrderingSemaphore")
 class OrderingSemaphore:
-    """Begins with the first event that enters, and ends when nobody is left."""
+    """Starts with the first event that acquires it and completes when no event holds it or waits for it. At most
+    `capacity` events hold it at once.
+    """
 
     @workflow.init
     def __init__(self, state: SemaphoreState) -> None:
         self._capacity = state.capacity
         self._waiting = list(state.waiting)
         self._holders = list(state.holders)
-        # Since when they are inside: who has just come in is not asked, least of all in its first workflow task.
+        # Start of each hold. A new holder is not checked for `_MIN_CHECK_INTERVAL`: its first workflow task may still
+        # run.
         self._held_since: dict[str, datetime] = {}
         self._change_count = 0
-        # When those inside are checked next: a deadline that no news puts off. None while nobody is inside.
+        # Time of the next check. Changes do not postpone it. None while there are no holders.
         self._check_at: datetime | None = None
         self._check_interval = _MIN_CHECK_INTERVAL
 
     @workflow.run
     async def run(self, state: SemaphoreState) -> None:
-        """Lets events in, as many at once as there is room for."""
+        """Grants the semaphore in order of acquisition, up to the capacity."""
         while True:
             seen = self._change_count
             while self._waiting and len(self._holders) < self._capacity:
@@ -60,7 +63,7 @@ class OrderingSemaphore:
                 )
 
     async def _release_dead_holders(self) -> None:
-        """Forgets those that have ended without leaving."""
+        """Removes the holders whose workflows ended without a release."""
         for request in list(self._holders):
             since = self._held_since.get(request.event_workflow_id)
             if (since is None or workflow.now() - since >= _MIN_CHECK_INTERVAL) and not await _is_alive(request):
@@ -68,9 +71,11 @@ class OrderingSemaphore:
         self._check_interval = min(2 * self._check_interval, _MAX_CHECK_INTERVAL)
         self._check_at = workflow.now() + self._check_interval if self._holders else None
 
-    @workflow.signal(name="acquire", description="Events want their turn.")
+    @workflow.signal(name="acquire", description="Events acquire the semaphore.")
     def acquire(self, batch: AcquireInput) -> None:
-        """Sent by who accepted them, and by an event itself; the first one counts. The capacity is the latest's."""
+        """Sent by the ingest and by an event itself; the first acquisition of an event counts. The latest capacity
+        counts.
+        """
         present = {request.event_workflow_id for request in (*self._waiting, *self._holders)}
         for request in batch.requests:
             self._capacity = request.semaphore.capacity
@@ -79,9 +84,9 @@ class OrderingSemaphore:
                 present.add(request.event_workflow_id)
         self._change_count += 1
 
-    @workflow.signal(name="release", description="An event is done; its workflow id.")
+    @workflow.signal(name="release", description="Releases the semaphore. The argument is the event's workflow id.")
     def release(self, event_workflow_id: str) -> None:
-        """Sent by the reaction at its end; also by hand, to let the next one in."""
+        """Sent by the reaction at its end; also by hand, to admit the next event."""
         self._remove(event_workflow_id)
         self._change_count += 1
 
@@ -90,10 +95,10 @@ class OrderingSemaphore:
         self._held_since[request.event_workflow_id] = workflow.now()
         if not await _signal(request.event_workflow_id, GRANT_SIGNAL, request.semaphore.id):
             self._remove(request.event_workflow_id)
-        workflow.set_current_details(f"{len(self._holders)} inside, {len(self._waiting)} waiting.")
+        workflow.set_current_details(f"{len(self._holders)} holders, {len(self._waiting)} waiting.")
 
     async def _wait_for_change(self, seen: int) -> bool:
-        """Waits for somebody to come or go, but not beyond the next check; False when nobody did."""
+        """Waits for an acquire or a release, at most until the next check. Returns False if there was none."""
         timeout = _LINGER_TIMEOUT if self._check_at is None else max(self._check_at - workflow.now(), timedelta())
         try:
             await workflow.wait_condition(lambda: self._change_count != seen, timeout=timeout)
@@ -108,14 +113,14 @@ class OrderingSemaphore:
 
 
 async def _is_alive(request: SemaphoreRequest) -> bool:
-    """Whether the event still has to begin its reaction, or the reaction goes on."""
+    """Whether the event has still to start its reaction, or the reaction is open."""
     if await _signal(request.event_workflow_id, GRANT_SIGNAL, request.semaphore.id):
         return True
     return await _signal(request.reaction_workflow_id, PING_SIGNAL)
 
 
 async def _signal(workflow_id: str, signal: str, *arguments: str) -> bool:
-    """False when there is no such workflow, or it has ended."""
+    """Returns False if the workflow does not exist or has ended."""
     return await workflow.execute_local_activity_method(
         EventDispatch.signal_workflow,
         SignalInput(workflow_id=workflow_id, signal=signal, arguments=list(arguments)),
@@ -125,6 +130,6 @@ async def _signal(workflow_id: str, signal: str, *arguments: str) -> bool:
 
 
 async def release_semaphores(semaphore_ids: Iterable[str], event_workflow_id: str) -> None:
-    """Tells lanes, by their workflow ids, that an event is done. A lane that is not there any more needs no word."""
+    """Releases semaphores, by their workflow ids. A semaphore that has completed needs no signal."""
     for semaphore_id in semaphore_ids:
         await _signal(semaphore_id, "release", event_workflow_id)

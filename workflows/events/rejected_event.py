@@ -1,4 +1,4 @@
-"""A dead letter: a message that came in and is no event."""
+"""Dead letter of an inbound message that is not a valid event."""
 
 from temporalio import workflow
 
@@ -10,9 +10,9 @@ from sevenfold.workflows.runs.failures import to_application_error
 
 @workflow.defn(name="RejectedEvent")
 class RejectedEvent:
-    """Fails at once, so that it stands where failures are looked for; its input holds the message."""
+    """Fails at once, so that the message is listed with the failed workflows; its input holds the message."""
 
     @workflow.run
     async def run(self, rejected: RejectedEventInput) -> RunResult:
-        """Raises why it was rejected."""
+        """Raises ApplicationError with the type `EventRefused` and the reason."""
         raise to_application_error(RunError(code=ErrorCode.EVENT_REFUSED, detail=rejected.rejection.reason))

@@ -1,4 +1,4 @@
-"""The subscriptions that the API keeps: one workflow for each tenant, for ever."""
+"""Subscription registry: the subscriptions that were created by the API. One workflow per tenant, without an end."""
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -18,7 +18,7 @@ from sevenfold.contracts.subscriptions import (
 
 @workflow.defn(name="SubscriptionRegistry")
 class SubscriptionRegistry:
-    """Its memos hold what it keeps, one for each subscription, so that it is read without a worker."""
+    """Keeps one memo per subscription, so that reading the registry needs no worker."""
 
     @workflow.init
     def __init__(self, state: RegistryState) -> None:
@@ -26,14 +26,18 @@ class SubscriptionRegistry:
 
     @workflow.run
     async def run(self, state: RegistryState) -> None:
-        """Waits for changes."""
+        """Serves updates; continues as new when Temporal suggests it."""
         await workflow.wait_condition(lambda: workflow.info().is_continue_as_new_suggested())
         await workflow.wait_condition(workflow.all_handlers_finished)
         workflow.continue_as_new(self._state, memo=subscription_memos(self._state))
 
-    @workflow.update(name="put", description="Keeps a subscription.")
+    @workflow.update(name="put", description="Creates or replaces a subscription.")
     def put(self, change: PutSubscriptionInput) -> bool:
-        """True when there was none of its name."""
+        """Returns True if the subscription is new.
+
+        The validator rejects with `SUBSCRIPTION_EXISTS` (`create_only`) and `SUBSCRIPTIONS_FULL` (over
+        `MAX_REGISTRY_BYTES`).
+        """
         new = change.subscription.name not in self._state.subscriptions
         self._store({**self._state.subscriptions, change.subscription.name: change.subscription})
         workflow.upsert_memo({f"{SUBSCRIPTION_MEMO_PREFIX}{change.subscription.name}": change.subscription})
@@ -44,27 +48,27 @@ class SubscriptionRegistry:
         name = change.subscription.name
         if change.create_only and name in self._state.subscriptions:
             raise ApplicationError(
-                f"There is a subscription {name} already. Change it with PUT.", type=SUBSCRIPTION_EXISTS
+                f"Subscription {name} exists already. Change it with PUT.", type=SUBSCRIPTION_EXISTS
             )
         subscriptions = {**self._state.subscriptions, name: change.subscription}
         size = sum(len(one.model_dump_json(exclude_none=True)) for one in subscriptions.values())
         if size > MAX_REGISTRY_BYTES:
             raise ApplicationError(
-                f"All subscriptions together may have {MAX_REGISTRY_BYTES:,} bytes as JSON, and with this one they "
-                f"would have {size:,}. Remove some, or put them into sevenfold.toml.",
+                f"The subscriptions of a tenant are limited to {MAX_REGISTRY_BYTES:,} bytes of JSON; with this one "
+                f"they have {size:,}. Remove some, or move some to sevenfold.toml.",
                 type=SUBSCRIPTIONS_FULL,
             )
 
     @workflow.update(name="remove", description="Removes a subscription, by its name.")
     def remove(self, name: str) -> None:
-        """Events that come from now on find it gone."""
+        """Later events do not match the subscription. The validator rejects with `SUBSCRIPTION_MISSING`."""
         self._store({key: value for key, value in self._state.subscriptions.items() if key != name})
         workflow.upsert_memo({f"{SUBSCRIPTION_MEMO_PREFIX}{name}": None})
 
     @remove.validator
     def _validate_remove(self, name: str) -> None:
         if name not in self._state.subscriptions:
-            raise ApplicationError(f"There is no subscription {name}.", type=SUBSCRIPTION_MISSING)
+            raise ApplicationError(f"Subscription {name} does not exist.", type=SUBSCRIPTION_MISSING)
 
     def _store(self, subscriptions: dict[str, Subscription]) -> None:
         self._state = RegistryState(subscriptions=subscriptions, change_count=self._state.change_count + 1)

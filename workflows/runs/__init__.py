@@ -1,1 +1,1 @@
-"""What the patterns' workflows are made of: the agent call, its retries, streams, failures, item fan-out."""
+"""What the pattern workflows share: the agent call, retry profiles, streams, failures, item fan-out."""

@@ -1,4 +1,6 @@
-"""What every pattern's workflow holds: the call to its agent, its cancellation, its story in the Temporal UI."""
+"""The agent call that every pattern workflow holds: attempts, cancellation, finalization, and the details in the
+Temporal UI.
+"""
 
 import asyncio
 from collections.abc import Awaitable
@@ -25,20 +27,20 @@ from sevenfold.workflows.runs.retry_profiles import BACKGROUND, INITIAL_INTERVAL
 from sevenfold.workflows.runs.stream_buffer import StreamBuffer
 from sevenfold.workflows.webhooks.delivery import start_delivery
 
-# A worker that died is noticed after this; heartbeats come every second.
+# Temporal detects a dead worker after this time; heartbeats are sent every second.
 HEARTBEAT_TIMEOUT = timedelta(seconds=10)
 
-# Well below the time after which a workflow task that was lost is done again.
+# Well below the workflow task timeout (10 s), after which a lost workflow task is repeated.
 _MAX_INLINE_DELAY = timedelta(seconds=2)
 
-# Events in the history when the first workflow task is done for the first time.
+# Length of the history when the first workflow task runs for the first time.
 _FIRST_TASK_EVENTS = 3
 
 T = TypeVar("T")
 
 
 class AgentRun:
-    """One run's call to its agent, from the first attempt to the reply or the verdict."""
+    """One run's agent call, from the first attempt to the reply or the failure."""
 
     def __init__(self, run: RunInput) -> None:
         self._run = run
@@ -51,10 +53,10 @@ class AgentRun:
         workflow.set_signal_handler(FOLLOW_SIGNAL, self._handle_follow)
         if run.target is not None:
             register_progress_handler(self._set_details)
-        self._set_details("is asked")
+        self._set_details("call starts")
 
     async def _handle_follow(self) -> None:
-        """Starts publishing the stream; through the memo if another worker calls the agent."""
+        """Starts publishing the stream. If another worker makes the call, it sets a memo that this worker polls."""
         if self._is_followed:
             return
         self._is_followed = True
@@ -67,11 +69,12 @@ class AgentRun:
             workflow.upsert_memo({FOLLOWED_MEMO: True})
 
     async def run_and_finalize(self, work: Awaitable[T]) -> T:
-        """The outcome of `work`, once its delivery to the run's webhook has begun, and no handler is under way: a
-        `cancel` that is just being handed on must be finished, or Temporal counts it as lost; those who follow the
-        stream by stock clients are told that it ends.
+        """Awaits `work`, starts the webhook delivery, closes the stream and drains the handlers.
 
-        Not by `finally`: a run that is dropped with its worker is closed by GeneratorExit, and may not wait any more.
+        Temporal counts a `cancel` handler that has not finished as lost, hence the drain. Closing the stream ends the
+        polls of stock Workflow Streams clients.
+
+        It does not use `finally`: an evicted run is closed by GeneratorExit and may not await.
         """
         try:
             outcome = await work
@@ -90,23 +93,24 @@ class AgentRun:
         await workflow.wait_condition(workflow.all_handlers_finished)
 
     async def call_interactive(self) -> RunResult:
-        """Opens the call within this workflow task; what takes longer goes on as an activity.
+        """Starts the call inline; a call that takes longer than the inline wait continues as an activity.
 
-        Raises ApplicationError with a verdict as its type, or a cancellation.
+        Raises ApplicationError with an ErrorCode as its type, or a cancellation.
         """
         return await self.run_and_finalize(self._start_inline_then_call(INTERACTIVE))
 
     async def call_hybrid(self) -> RunResult:
-        """Opens the call as `call_interactive` does, and has the patience of `call_in_background`: its client waits
-        only if it is short.
+        """Starts the call inline as `call_interactive` does, and retries as `call_in_background` does: the client
+        waits only for a short answer.
 
         Raises as they do.
         """
         return await self.run_and_finalize(self._start_inline_then_call(BACKGROUND))
 
     async def call_with_attempts(self, attempts: int) -> RunResult:
-        """Opens the call as `call_interactive` does, for one who has the patience of so many attempts; what has to be
-        done before the run is over is left to the caller, who awaits it by `run_and_finalize`.
+        """Starts the call inline and makes at most `attempts` attempts. The caller finalizes by `run_and_finalize`.
+
+        Raises as `call_interactive` does.
         """
         return await self._start_inline_then_call(replace(BACKGROUND, max_attempts=attempts))
 
@@ -138,16 +142,14 @@ class AgentRun:
         return inline_start
 
     async def call_in_background(self) -> RunResult:
-        """Calls by activity, again and again until the run's timeout: nobody holds a connection for it.
+        """Calls by activity and retries until the run's timeout: no client connection waits for it.
 
         Raises as `call_interactive` does.
         """
         return await self.run_and_finalize(self._call_by_activity(BACKGROUND))
 
     async def call_with_document(self, data: Awaitable[JsonObject]) -> RunResult:
-        """As `call_hybrid` with more `data` for the agent that
-        has to be had first, by an activity.
-        """
+        """Awaits `data`, an activity's result, adds it to the request's data and calls as `call_hybrid` does."""
         return await self.run_and_finalize(self._fetch_data_then_call(data))
 
     async def _fetch_data_then_call(self, data: Awaitable[JsonObject]) -> RunResult:
@@ -159,15 +161,16 @@ class AgentRun:
         return await self._start_inline_then_call(BACKGROUND)
 
     async def call_streaming(self) -> RunResult:
-        """Begins the call within this workflow task, and goes on with it by activity, which tells what the agent
-        says; its client waits, as for `call_interactive`.
+        """Starts the call inline, without waiting for the reply, and continues as an activity that publishes the
+        stream. The client waits, so it retries as `call_interactive` does.
 
-        Raises as that does.
+        Raises as `call_interactive` does.
         """
         return await self.run_and_finalize(self._call_streaming())
 
     async def _call_streaming(self) -> RunResult:
-        # A workflow task that is done again, long after the start, would make a call anew that some may have heard.
+        # A workflow task that is repeated long after the start would make a second call, whose text some readers may
+        # have already. So the inline start counts as made, and the activity decides.
         is_fresh = workflow.now() - self._started_at < _MAX_INLINE_DELAY
         is_repeated = not is_fresh and workflow.info().get_current_history_length() > _FIRST_TASK_EVENTS
         started_inline = is_repeated
@@ -179,7 +182,7 @@ class AgentRun:
                 is_rejected = to_run_error(error, self._run.timeout).code is ErrorCode.AGENT_REJECTED
                 if is_cancelled_exception(error) or is_rejected:
                     self._raise_failure(error)
-                started_inline = True  # the activity meets the same, and knows what to do
+                started_inline = True  # The activity meets the same failure and handles it.
             else:
                 if inline_start.outcome is not None:
                     return self._build_result(inline_start.outcome)
@@ -187,8 +190,8 @@ class AgentRun:
         return await self._call_by_activity(INTERACTIVE, streamed=True, started_inline=started_inline)
 
     async def cancel(self) -> None:
-        """Answers the `cancel` signal: asks Temporal to cancel this run."""
-        self._set_details("is told to stop")
+        """Handles the `cancel` signal: requests Temporal's own cancellation of this run."""
+        self._set_details("cancellation requested")
         info = workflow.info()
         await workflow.execute_local_activity_method(
             RunControl.request_cancellation,
@@ -200,7 +203,7 @@ class AgentRun:
         self, profile: RetryProfile, prior_attempts: int = 0, *, streamed: bool = False, started_inline: bool = False
     ) -> RunResult:
         self._check_deadline()
-        self._set_details("is at work")
+        self._set_details("call is running")
         if self._run.target is not None:
             return await self._call_workflow_agent(self._run.target, profile)
         truncation = asyncio.create_task(self._stream.truncate())
@@ -229,24 +232,24 @@ class AgentRun:
         return self._build_result(outcome)
 
     async def _back_off(self, error: FailureError) -> None:
-        """Waits before the second attempt, unless there shall be none."""
+        """Waits before the second attempt. Raises if the failure is not retryable or the run is cancelled."""
         failed = to_run_error(error, self._run.timeout)
         if is_cancelled_exception(error) or not failed.code.is_retryable:
             self._raise_failure(error)
-        self._set_details(f"failed once ({failed.code}) and is asked again")
+        self._set_details(f"attempt 1 failed (`{failed.code}`), retrying")
         pause = INITIAL_INTERVAL if failed.retry_after is None else timedelta(seconds=failed.retry_after)
         await workflow.sleep(min(pause, self._remaining()))
 
     def _raise_failure(self, error: FailureError) -> NoReturn:
         if is_cancelled_exception(error):
-            self._set_details("was stopped")
+            self._set_details("cancelled")
             raise error
         failed: RunError = to_run_error(error, self._run.timeout)
         self._set_details(f"failed: **{failed.code}**. {failed.detail}")
         raise to_application_error(failed) from error
 
     def _check_deadline(self) -> None:
-        # Also met when no worker was there in time.
+        # True also when no worker was available in time.
         if workflow.now() >= self._deadline:
             raise deadline_failure(self._run.timeout)
 
@@ -270,9 +273,9 @@ class AgentRun:
         )
 
     def _build_result(self, outcome: AgentOutcome) -> RunResult:
-        if workflow.now() > self._deadline + DEADLINE_GRACE:  # the API has reported it as failed
+        if workflow.now() > self._deadline + DEADLINE_GRACE:  # The API has reported the run as failed.
             raise deadline_failure(self._run.timeout)
-        self._set_details(f"has answered (attempt {outcome.attempt})")
+        self._set_details(f"answered at attempt {outcome.attempt}")
         seconds = (workflow.now() - self._started_at).total_seconds()
         return RunResult(
             reply=outcome.reply,
@@ -282,7 +285,7 @@ class AgentRun:
         )
 
     def _set_details(self, status: str) -> None:
-        """Writes the run's present state where the Temporal UI shows it."""
+        """Writes the run's current details for the Temporal UI."""
         run = self._run
         workflow.set_current_details(
             f"Agent `{run.agent}`, task `{run.request.task}`: {status}.\n\n"

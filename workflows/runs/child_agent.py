@@ -1,9 +1,9 @@
-"""The kind `workflow`: an agent that is a workflow itself, in any language, run as a child.
+"""The agent kind `workflow`: a Temporal workflow of any language, run as a child workflow.
 
-It gets one object, as an agent behind HTTP does, and beside it `timeout` (the seconds that are left) and `deadline`;
-it returns `{response, confidence?, data?, usage?}`, or a text. It tells how far it is by the signal `progress` to its
-parent, `{percent, note}`. It fails for good by an ApplicationError of the type `AgentRejected`, or any that is not to
-be retried; after other failures it is asked again, by a new child.
+Its input is one object: the request as an HTTP agent gets it, plus `timeout` (remaining seconds) and `deadline` (ISO
+8601). It returns `{response, confidence?, data?, usage?}` or a string. It reports progress by the signal `progress`
+with `{percent, note}` to its parent. An ApplicationError of the type `AgentRejected`, or a non-retryable one, ends
+the run; after any other failure a new child makes the next attempt.
 """
 
 from collections.abc import Callable
@@ -30,17 +30,21 @@ from sevenfold.contracts.verdicts import AgentRejected, ErrorCode
 from sevenfold.workflows.runs.failures import to_application_error
 from sevenfold.workflows.runs.retry_profiles import INITIAL_INTERVAL, RetryProfile
 
-# A child that does not heed its cancellation is ended so much later.
+# A child that ignores its cancellation is timed out after this much longer.
 _CANCELLATION_GRACE = timedelta(seconds=60)
 
-# It has retries of its own, and an attempt costs the run's history a dozen events: those of a day stay below 1,000.
+# The child has retries of its own, and an attempt adds a dozen events to the run's history: the attempts of a day
+# stay below 1,000 events.
 _MAX_INTERVAL = timedelta(minutes=30)
 
 SetDetails = Callable[[str], None]
 
 
 def register_progress_handler(set_details: SetDetails) -> None:
-    """Takes the child's signals. They stay in the memo, where pollers read them without a worker."""
+    """Handles the child's `progress` signals and writes them to the memo, where pollers read them without a worker.
+
+    A change of less than 1 % with the same note is dropped.
+    """
 
     shown: Progress | None = None
 
@@ -50,13 +54,13 @@ def register_progress_handler(set_details: SetDetails) -> None:
             return
         shown = update
         workflow.upsert_memo({PROGRESS_MEMO: update})
-        set_details(f"is at work: {update.percent:g} %{f', {update.note}' if update.note else ''}")
+        set_details(f"call is running: {update.percent:g} %{f', {update.note}' if update.note else ''}")
 
     workflow.set_signal_handler("progress", progress)
 
 
 class WorkflowAgent:
-    """Asks one workflow, attempt by attempt."""
+    """Calls one workflow agent, one child workflow per attempt."""
 
     def __init__(
         self, target: WorkflowTarget, request: AgentRequest, deadline: datetime, set_details: SetDetails
@@ -67,19 +71,19 @@ class WorkflowAgent:
         self._set_details = set_details
 
     async def call(self, profile: RetryProfile) -> AgentOutcome:
-        """Its reply. Raises ApplicationError with a verdict as its type, or a cancellation."""
+        """Returns the reply. Raises ApplicationError with an ErrorCode as its type, or a cancellation."""
         for attempt in count(1):
-            self._set_details(f"is at work as `{self._child_id(attempt)}`")
+            self._set_details(f"child workflow `{self._child_id(attempt)}` is running")
             try:
                 reply = as_reply(await self._run_child(attempt))
                 return AgentOutcome(reply=reply, attempt=attempt)
-            except AgentRejected as error:  # it answered what is no reply
+            except AgentRejected as error:  # The result is not a valid reply.
                 failed = RunError(code=error.code, detail=error.detail, attempts=attempt)
             except ChildWorkflowError as error:
                 failed = _to_run_error(error, attempt)
             if not failed.code.is_retryable or attempt == profile.max_attempts:
                 break
-            self._set_details(f"failed ({failed.code}), and is asked again")
+            self._set_details(f"attempt {attempt} failed (`{failed.code}`), retrying")
             await workflow.sleep(min(_retry_delay(attempt, failed.retry_after), self._remaining()))
             if self._remaining() <= timedelta():
                 failed = self._deadline_error(attempt, failed.detail)
@@ -89,13 +93,15 @@ class WorkflowAgent:
     async def _run_child(self, attempt: int) -> Any:
         child_input = self._input(attempt)
         if len(to_json(child_input)) > THRESHOLD_BYTES:
-            raise AgentRejected(f"The request has more than {THRESHOLD_BYTES} bytes: too many for a workflow agent.")
+            raise AgentRejected(
+                f"The request is larger than {THRESHOLD_BYTES:,} bytes, the limit of a workflow agent."
+            )
         child = await workflow.start_child_workflow(
             self._target.workflow,
             child_input,
             id=self._child_id(attempt),
             task_queue=self._target.task_queue,
-            # A child whose workers are away could not confirm that it has ended.
+            # A child whose workers are down cannot confirm its end.
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_REQUESTED,
             parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
             execution_timeout=self._remaining() + _CANCELLATION_GRACE,
@@ -123,7 +129,7 @@ class WorkflowAgent:
         return max(self._deadline - workflow.now(), timedelta())
 
     def _deadline_error(self, attempt: int, last: str = "") -> RunError:
-        detail = "The agent had not answered when the run's time was over."
+        detail = "The agent did not answer before the run's deadline."
         if last:
             detail += f" Its last attempt failed: {last}"
         return RunError(code=ErrorCode.DEADLINE_EXCEEDED, detail=detail, attempts=attempt)
@@ -146,14 +152,12 @@ def _to_run_error(error: ChildWorkflowError, attempt: int) -> RunError:
                 retry_after=None if pause is None else pause.total_seconds(),
             )
         case ApplicationError(non_retryable=True) as cause:
-            detail = f"The agent's workflow failed for good: {cause.message}"
+            detail = f"The agent's workflow failed with a non-retryable error: {cause.message}"
             return RunError(code=ErrorCode.AGENT_REJECTED, detail=detail, attempts=attempt)
         case ApplicationError(type=kind):
             detail = f"The agent's workflow failed with {kind or 'an error'}."
             return RunError(code=ErrorCode.AGENT_UNAVAILABLE, detail=detail, attempts=attempt)
         case CancelledError() | TerminatedError():
-            detail = "The agent's workflow was ended by an operator."
+            detail = "An operator cancelled or terminated the agent's workflow."
             return RunError(code=ErrorCode.TERMINATED, detail=detail, attempts=attempt)
-    return RunError(
-        code=ErrorCode.AGENT_UNAVAILABLE, detail="The agent's workflow ran out of time.", attempts=attempt
-    )
+    return RunError(code=ErrorCode.AGENT_UNAVAILABLE, detail="The agent's workflow timed out.", attempts=attempt)

@@ -1,4 +1,4 @@
-"""Reads what became of an agent call, and makes the failure that a run ends with."""
+"""Converts failures of agent calls to RunErrors, and RunErrors to the failure that ends a run."""
 
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, TimeoutError
 
@@ -7,8 +7,11 @@ from sevenfold.contracts.verdicts import ErrorCode
 
 
 def to_run_error(error: FailureError, timeout: float) -> RunError:
-    """Why the call failed, whatever form Temporal gave it. `timeout` is the run's, in seconds."""
-    # A local activity's failure comes bare, a regular one's as the cause of an ActivityError.
+    """Returns the RunError of a failed call, whichever exception Temporal wrapped it in. `timeout` is the run's, in
+    seconds.
+    """
+    # A local activity's failure is the ApplicationError itself, a regular activity's is the cause of an
+    # ActivityError.
     cause = error.cause if isinstance(error, ActivityError) else error
     if isinstance(cause, ApplicationError):
         return _read_application_error(cause)
@@ -16,22 +19,22 @@ def to_run_error(error: FailureError, timeout: float) -> RunError:
         if cause.type is not None and cause.type.name == "HEARTBEAT":
             return RunError(
                 code=ErrorCode.AGENT_UNAVAILABLE,
-                detail="Every worker that called the agent stopped answering.",
+                detail="Every worker that called the agent stopped sending heartbeats.",
             )
         return _deadline_error(timeout, cause.cause)
-    return RunError(code=ErrorCode.INTERNAL, detail="The agent call ended in an unknown way.")
+    return RunError(code=ErrorCode.INTERNAL, detail="The agent call failed with an unexpected Temporal failure.")
 
 
 def _read_application_error(error: ApplicationError) -> RunError:
     for detail in error.details:
-        # Decoded without a type, since a failure's details carry none.
+        # Failure details carry no type, so they are decoded to a plain dict.
         return RunError.model_validate(detail)
     code = error.type if error.type in list(ErrorCode) else ErrorCode.INTERNAL
     return RunError(code=ErrorCode(code), detail=error.message)
 
 
 def _deadline_error(timeout: float, last: BaseException | None) -> RunError:
-    detail = f"The agent had not answered when the run's timeout of {timeout:g} s was over."
+    detail = f"The agent did not answer within the run's timeout of {timeout:g} s."
     attempts = 1
     if isinstance(last, ApplicationError):
         failed = _read_application_error(last)
@@ -41,10 +44,10 @@ def _deadline_error(timeout: float, last: BaseException | None) -> RunError:
 
 
 def deadline_failure(timeout: float) -> ApplicationError:
-    """The failure of a run whose time was over before its agent could be asked."""
+    """The failure of a run whose deadline passed before its agent was called."""
     return to_application_error(_deadline_error(timeout, None))
 
 
 def to_application_error(error: RunError) -> ApplicationError:
-    """The failure that ends a run: its type is the verdict, its one detail the RunError."""
+    """The failure that ends a run: its type is the ErrorCode, its one detail the RunError. It is not retryable."""
     return ApplicationError(error.detail, error, type=error.code, non_retryable=True)

@@ -1,4 +1,4 @@
-"""The end of a run as an event: for analytics, and for whoever reacts to what agents do."""
+"""Publishes the end of a run as an event, for analytics and for subscriptions."""
 
 from datetime import timedelta
 from typing import Any
@@ -19,7 +19,10 @@ _PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLO
 
 
 async def publish_interaction(run: RunInput, error: BaseException | None) -> None:
-    """Publishes how the present run ends; what was asked and answered is left out."""
+    """Publishes the run's status, duration and error code. Query and answer are left out.
+
+    A failure is logged and does not fail the run; a cancellation is raised.
+    """
     info = workflow.info()
     pattern = _PATTERN_OF_TYPE[info.workflow_type]
     status = RunStatus.COMPLETED
@@ -57,5 +60,5 @@ async def publish_interaction(run: RunInput, error: BaseException | None) -> Non
     except FailureError as failure:
         if is_cancelled_exception(failure):
             raise
-        # A run ends although its event cannot be published.
-        workflow.logger.warning("the end of a run could not be published as an event", exc_info=failure)
+        # A run ends even if its event cannot be published.
+        workflow.logger.warning("publishing the interaction event failed", exc_info=failure)

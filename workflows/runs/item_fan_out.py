@@ -1,4 +1,4 @@
-"""Works through a job's items: chunks, each an activity, in a few lanes beside each other."""
+"""Fan-out of a job's items: one activity per chunk, a few chunks in parallel."""
 
 import asyncio
 import math
@@ -18,22 +18,22 @@ from sevenfold.workflows.runs.failures import deadline_failure, to_application_e
 
 _HEARTBEAT_TIMEOUT = timedelta(seconds=10)
 
-# One process works on a chunk, so several chunks at once use several workers.
+# One process handles a chunk, so parallel chunks use several workers.
 _CONCURRENCY_PER_PIPELINE = 25
 
-# A chunk's results travel in each of its heartbeats, so it is kept small; and a history of so many chunks has about
-# 1,800 events, which is quick to load and far from Temporal's limit of 51,200.
+# Each heartbeat carries all results of its chunk, hence the small chunk. A history of 250 chunks has about 1,800
+# events: it loads quickly and stays far below Temporal's limit of 51,200.
 _MAX_CHUNK = 250
 _MAX_CHUNKS = 250
 
 
 def chunk_size(total: int, pipelines: int) -> int:
-    """How many items go into one activity."""
+    """Returns the number of items per activity."""
     return max(min(_MAX_CHUNK, math.ceil(total / pipelines)), math.ceil(total / _MAX_CHUNKS), 1)
 
 
 class ItemFanOut:
-    """The items of one job and how far they are. `deadline` is enforced by every chunk."""
+    """The items of one job and their counts. Every chunk enforces the deadline."""
 
     def __init__(self, job: JobInput, fan_out: FanOut) -> None:
         self._job = job
@@ -46,7 +46,9 @@ class ItemFanOut:
         self._size = size
 
     async def run(self) -> ItemCounts:
-        """Ends when every item has a result. Raises a verdict when too many have failed or the time is over."""
+        """Returns when every item has a result. Raises ApplicationError with an ErrorCode as its type if more than
+        `maxFailures` items failed or the deadline passed.
+        """
         concurrency = self._fan_out.concurrency
         shares = [
             concurrency // self._pipeline_count + (number < concurrency % self._pipeline_count)
@@ -57,18 +59,21 @@ class ItemFanOut:
             done, _ = await workflow.wait(pipelines, return_when=asyncio.FIRST_EXCEPTION)
             for pipeline in done:
                 pipeline.result()
-        except (Exception, asyncio.CancelledError):  # all is done otherwise
+        except (Exception, asyncio.CancelledError):  # Without an exception all pipelines have completed.
             self._offsets.clear()
             for pipeline in pipelines:
                 pipeline.cancel()
-            # each still counts what its chunk had done
+            # Each pipeline still counts the results of its cancelled chunk.
             await asyncio.gather(*pipelines, return_exceptions=True)
             raise
         if workflow.now() > self._deadline + DEADLINE_GRACE:
             raise deadline_failure(self._job.timeout)
         if self.counts.completed + self.counts.failed != len(self._fan_out.items):
             raise to_application_error(
-                RunError(code=ErrorCode.INTERNAL, detail=f"Some items have no result: {self.counts}.")
+                RunError(
+                    code=ErrorCode.INTERNAL,
+                    detail=f"Some of {len(self._fan_out.items)} items have no result: {self.counts}.",
+                )
             )
         return self.counts
 
@@ -82,7 +87,7 @@ class ItemFanOut:
                     raise
                 raise to_application_error(to_run_error(error, self._job.timeout)) from error
             self.counts = self.counts.add(summary.counts)
-            if not self._is_complete or summary.was_cancelled:  # else the run's result says it
+            if not self._is_complete or summary.was_cancelled:  # A complete run has its counts in the result.
                 workflow.upsert_memo({"completed": self.counts.completed, "failed": self.counts.failed})
             self._set_details()
             if summary.was_cancelled:
@@ -106,13 +111,13 @@ class ItemFanOut:
         summary: ChunkSummary = await workflow.execute_activity(
             ItemChunks.process_chunk.__name__,
             call,
-            result_type=ChunkSummary,  # the results are read from the history, by whom they concern
+            result_type=ChunkSummary,  # The API reads the results from the history.
             activity_id=chunk_id(offset),
             summary=f"items {offset} to {offset + len(items) - 1}",
             schedule_to_close_timeout=max(self._deadline - workflow.now(), timedelta(milliseconds=1)),
             heartbeat_timeout=_HEARTBEAT_TIMEOUT,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            # until the job's time is over: an accepted job survives anything
+            # Retried until the job's deadline: an accepted job survives any outage.
             retry_policy=RetryPolicy(maximum_interval=timedelta(seconds=30)),
         )
         return summary
@@ -136,8 +141,8 @@ class ItemFanOut:
             raise to_application_error(
                 RunError(
                     code=ErrorCode.TOO_MANY_FAILURES,
-                    detail=f"{self.counts.failed} items failed, and maxFailures is {self._fan_out.max_failures}. "
-                    f"{self.counts.completed} were completed; all results so far are kept.",
+                    detail=f"{self.counts.failed} items failed, more than maxFailures={self._fan_out.max_failures}. "
+                    f"{self.counts.completed} items completed; all results so far are kept.",
                 )
             )
 

@@ -1,23 +1,23 @@
-"""How long, and how often, an agent is asked."""
+"""Retry profiles of agent calls."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 
 from temporalio.common import RetryPolicy
 
-# For a client that waits. One that comes back for its result is better served by the run's whole time.
+# For a client that waits. A client that polls or is called back gets retries until the run's timeout.
 INTERACTIVE_ATTEMPTS = 5
 INITIAL_INTERVAL = timedelta(seconds=1)
 _MAX_INTERACTIVE_INTERVAL = timedelta(seconds=10)
 
-# An agent that is away for a day is not asked every ten seconds of it.
+# An agent that is down for a day is not called every ten seconds.
 _MAX_BACKGROUND_INTERVAL = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
 class RetryProfile:
-    """How often an agent may be asked (None: as often as the run's time allows), and whether one that may not be
-    asked now is waited for. Waiting is no attempt, so there it is the activity that counts them.
+    """`max_attempts` (None: until the run's timeout), and whether a call waits while the circuit is open or the
+    limits are used up. Waiting counts as no attempt of the agent, so the activity counts the attempts, not Temporal.
     """
 
     max_attempts: int | None
@@ -25,10 +25,10 @@ class RetryProfile:
     maximum_interval: timedelta
 
     def retry_policy(self, prior_attempts: int) -> RetryPolicy:
-        """What Temporal is told."""
+        """The retry policy of the activity: exponential backoff from 1 s to `maximum_interval`."""
         return RetryPolicy(initial_interval=INITIAL_INTERVAL, maximum_interval=self.maximum_interval)
 
 
-# For a client that waits, and for one that comes back or is called back.
+# INTERACTIVE: the client waits. BACKGROUND: the client polls or is called back.
 INTERACTIVE = RetryProfile(INTERACTIVE_ATTEMPTS, waits_for_capacity=False, maximum_interval=_MAX_INTERACTIVE_INTERVAL)
 BACKGROUND = RetryProfile(None, waits_for_capacity=True, maximum_interval=_MAX_BACKGROUND_INTERVAL)

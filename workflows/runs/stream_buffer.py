@@ -1,24 +1,27 @@
-"""What a run's agent says, signalled to the run as Workflow Streams do it: their stock client can follow any run."""
+"""The run's side of its stream: batches arrive as signals in the format of Workflow Streams, so a stock client can
+follow any run.
+"""
 
 from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.contrib.workflow_streams import WorkflowStream
 
-# For how long a run keeps in memory what it was told, for stock clients that follow it while it runs: they ask again
-# ten times a second.
+# How long a run keeps entries in memory for stock clients, which poll ten times a second.
 _RETENTION = timedelta(seconds=5)
 _OFFSET_QUERY = "__temporal_workflow_stream_offset"
 
 
 class StreamBuffer:
-    """Made where the workflow is."""
+    """Wraps the run's WorkflowStream. Construct it in `@workflow.init`."""
 
     def __init__(self) -> None:
         self._stream = WorkflowStream()
 
     async def truncate(self) -> None:
-        """Keeps the worker's memory of this run small: the history has it all, and our readers read that."""
+        """Drops entries older than 5 s, which bounds the worker's memory per run. Our readers read the history
+        instead.
+        """
         offset = workflow.get_query_handler(_OFFSET_QUERY)
         assert offset is not None, "WorkflowStream registers it"  # noqa: S101
         recent: list[tuple[datetime, int]] = []
@@ -33,5 +36,5 @@ class StreamBuffer:
             self._stream.truncate(recent[0][1])
 
     def close(self) -> None:
-        """Tells those who follow it that nothing more comes."""
+        """Ends the polls of stock clients."""
         self._stream.detach_pollers()

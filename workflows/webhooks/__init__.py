@@ -1,1 +1,1 @@
-"""Workflows of webhooks: the delivery with its retries, and the health of an endpoint that fails."""
+"""Workflows of webhooks: the delivery with its retries, and the health of failing endpoints."""

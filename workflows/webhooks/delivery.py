@@ -1,4 +1,4 @@
-"""The delivery of a run's end to its webhook, for as long as that takes."""
+"""Delivers a run's outcome to its webhook, with retries."""
 
 import asyncio
 from contextlib import suppress
@@ -33,20 +33,24 @@ from sevenfold.contracts.webhooks import (
 
 _STATE = SearchAttributeKey.for_keyword(DELIVERY_ATTRIBUTES[0])
 
-# Many receivers that failed at the same moment shall not be tried again at the same moment.
+# Spreads the retries to receivers that failed at the same moment.
 _JITTER = 0.1
 
-# 15 s for the receiver; the rest for a run that is about to close, and for a busy worker.
+# 15 s for the receiver; the rest for a run that is about to close and for a busy worker.
 _ATTEMPT_TIMEOUT = timedelta(seconds=60)
 _HEARTBEAT_TIMEOUT = timedelta(seconds=8)
 
-# Attempts that are kept in the log, of a delivery that is redelivered again and again.
+# A delivery that is redelivered often keeps its latest attempts only.
 _MAX_LOGGED_ATTEMPTS = 40
 
 
 @workflow.defn(name="WebhookDelivery")
 class WebhookDelivery:
-    """Completes when the receiver took it; fails when it is given up, and so is a dead letter."""
+    """Completes when the receiver accepts the delivery. Fails when the schedule is exhausted, and so becomes a dead
+    letter.
+
+    Delivery is at-least-once: receivers deduplicate by `webhook-id`.
+    """
 
     @workflow.init
     def __init__(self, delivery: DeliveryInput) -> None:
@@ -58,12 +62,12 @@ class WebhookDelivery:
 
     @workflow.run
     async def run(self, delivery: DeliveryInput) -> DeliveryLog:
-        """The log of all attempts."""
+        """Returns the log of all attempts. Raises ApplicationError with the type `DeliveryExhausted`."""
         try:
             reason = await self._deliver()
         except (asyncio.CancelledError, ActivityError) as error:
             if is_cancelled_exception(error):
-                self._publish_state(DeliveryState.CANCELLED, reason="It was cancelled by hand.")
+                self._publish_state(DeliveryState.CANCELLED, reason="An operator cancelled the delivery.")
             raise
         if reason is None:
             self._publish_state(DeliveryState.DELIVERED)
@@ -71,13 +75,13 @@ class WebhookDelivery:
         self._publish_state(DeliveryState.EXHAUSTED, reason=reason)
         raise ApplicationError(reason, type="DeliveryExhausted", non_retryable=True)
 
-    @workflow.signal(name="deliver_now", description="Makes an attempt now; the schedule goes on after it.")
+    @workflow.signal(name="deliver_now", description="Makes an attempt now; the schedule continues after it.")
     def deliver_now(self) -> None:
         """Sent by `POST /webhooks/deliveries/{id}/redeliver`, or by hand."""
         self._attempt_requested = True
 
     async def _deliver(self) -> str | None:
-        """None once it was taken, else why it is given up."""
+        """Returns None when the receiver accepts the delivery, else the reason for giving up."""
         outcome: AttemptOutcome | None = None
         for pause in self._delivery.webhook.schedule:
             due = workflow.now() + _with_jitter(max(pause, outcome.retry_after if outcome else 0.0))
@@ -95,14 +99,14 @@ class WebhookDelivery:
                     return outcome.reason
                 due = max(due, workflow.now() + timedelta(seconds=outcome.retry_after))
         assert outcome is not None, "a schedule has an attempt"  # noqa: S101
-        return f"Every attempt of the schedule failed. The last: {outcome.reason}"
+        return f"Every attempt of the schedule failed. Last failure: {outcome.reason}"
 
     async def _attempt_requested_before(self, due: datetime) -> bool:
-        """Waits for the moment; True when somebody wants an attempt sooner."""
+        """Waits until `due`. Returns True if an attempt is requested earlier."""
         if not self._attempt_requested and (seconds := (due - workflow.now()).total_seconds()) > 0:
             with suppress(asyncio.TimeoutError):
                 await workflow.wait_condition(
-                    lambda: self._attempt_requested, timeout=seconds, timeout_summary="until the next attempt"
+                    lambda: self._attempt_requested, timeout=seconds, timeout_summary="next attempt"
                 )
         requested, self._attempt_requested = self._attempt_requested, False
         return requested
@@ -121,16 +125,16 @@ class WebhookDelivery:
             ),
             start_to_close_timeout=_ATTEMPT_TIMEOUT,
             heartbeat_timeout=_HEARTBEAT_TIMEOUT,
-            # by itself only where a worker died in the middle, or a store or Temporal was away
+            # Temporal retries the activity only if its worker died, or if the payload store or Temporal was down.
             retry_policy=RetryPolicy(maximum_interval=timedelta(minutes=1)),
-            summary=f"attempt {self._attempt_count}" + (" by hand" if is_manual else ""),
+            summary=f"attempt {self._attempt_count}" + (" (manual)" if is_manual else ""),
         )
         if outcome.attempt is not None:
             made: DeliveryAttempt = outcome.attempt.model_copy(update={"is_manual": is_manual})
             attempts = [*self._log.attempts, made][-_MAX_LOGGED_ATTEMPTS:]
             self._log = DeliveryLog(attempts=attempts)
             failed = outcome.result is AttemptResult.FAILED
-            # A single hiccup is not worth remembering: a third of all attempts may be one.
+            # A single failure is not recorded: a third of all attempts may fail once.
             self._is_degraded = self._is_degraded or outcome.is_degraded or (failed and self._attempt_count > 1)
             if self._is_degraded and outcome.result is not AttemptResult.FINAL:
                 await self._report_health(succeeded=not failed)
@@ -146,17 +150,17 @@ class WebhookDelivery:
                 report,
                 start_to_close_timeout=timedelta(seconds=10),
                 schedule_to_close_timeout=timedelta(minutes=10),
-                summary="tells how the receiver does",
+                summary="report the endpoint's health",
             )
         except ActivityError as error:
-            # Whether it is paused is not worth a delivery. One that was taken is not cancelled any more.
+            # The health report must not fail a delivery. An accepted delivery is no longer cancelled.
             if is_cancelled_exception(error) and not succeeded:
                 raise
 
     def _publish_state(
         self, state: DeliveryState, *, next_attempt_at: datetime | None = None, reason: str | None = None
     ) -> None:
-        """Shows where it stands: to those who list deliveries, and in the Temporal UI."""
+        """Publishes the state to the search attributes, the memo and the details in the Temporal UI."""
         self._log = self._log.model_copy(update={"next_attempt_at": next_attempt_at, "reason": reason})
         workflow.upsert_search_attributes([_STATE.value_set(state)])
         workflow.upsert_memo({LOG_MEMO: self._log})
@@ -167,15 +171,15 @@ class WebhookDelivery:
 
 
 def _with_jitter(seconds: float) -> timedelta:
-    """Never sooner than the schedule, or the receiver, says."""
+    """Adds up to 10 % to the delay of the schedule or of the receiver's `Retry-After`, and never shortens it."""
     return timedelta(seconds=seconds * (1 + _JITTER * workflow.random().random()))
 
 
 async def start_delivery(webhook: Webhook, generation: int) -> None:
-    """Starts the present run's delivery, which outlives it. Its first attempt waits until the run is closed."""
+    """Starts the delivery of the current run, which outlives it. The first attempt waits until the run is closed."""
     info = workflow.info()
     run_workflow_id = info.workflow_id
-    # A run that was reset is told but once.
+    # A run that was reset is delivered once.
     with suppress(WorkflowAlreadyStartedError):
         await workflow.start_child_workflow(
             WebhookDelivery.run,

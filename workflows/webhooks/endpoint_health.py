@@ -1,4 +1,4 @@
-"""A receiver that fails: for how long, and whether it is spared new deliveries."""
+"""Health of a failing webhook endpoint: how long it has failed, and whether new deliveries are paused."""
 
 from datetime import timedelta
 from typing import NoReturn
@@ -9,21 +9,22 @@ from temporalio.exceptions import ApplicationError
 from sevenfold.contracts.webhooks import ENDPOINT_MEMO, EndpointState
 from sevenfold.workflows.entities.entity_loop import run_entity_loop
 
-# Sustained failure: so many failures, over so long, and nothing but failures.
+# An endpoint is paused after this many failures over this period, without a success.
 _MIN_FAILURES = 5
 _MIN_FAILURE_PERIOD = timedelta(hours=12)
 
 _PROBE_INTERVAL = timedelta(hours=1)
 
-# Longer than any pause of the schedule: nobody tries it any more.
+# Longer than any delay of the schedule: no delivery is open any more.
 _IDLE_TIMEOUT = timedelta(hours=48)
 
 
 @workflow.defn(name="EndpointHealth")
 class EndpointHealth:
-    """Begins with a host's first failed delivery of a tenant, and ends when it takes one or nobody tries it any more.
+    """Starts with a tenant's first failed delivery to a host, and completes when a delivery succeeds or after 48 h
+    without a change.
 
-    While it is `is_paused`, as its memo tells, new deliveries are dead letters at once but for one in an hour.
+    While `is_paused` is set in its memo, new deliveries fail at once as dead letters, except for one probe an hour.
     """
 
     @workflow.init
@@ -34,7 +35,7 @@ class EndpointHealth:
 
     @workflow.run
     async def run(self, state: EndpointState) -> None:
-        """Waits for news."""
+        """Waits for reports until the endpoint recovers."""
         if state.failing_since is not None:
             self._publish_state()
         await run_entity_loop(
@@ -42,12 +43,12 @@ class EndpointHealth:
         )
 
     def _continue_as_new(self) -> NoReturn:
-        # what a memo was changed to does not go on by itself
+        # Continue-as-new does not carry an upserted memo over.
         workflow.continue_as_new(self._state, memo={ENDPOINT_MEMO: self._state})
 
     @workflow.signal(name="record_failure", description="A delivery failed.")
     def record_failure(self) -> None:
-        """Sent after every attempt that failed."""
+        """Sent after every failed attempt."""
         before, now = self._state, workflow.now()
         since = before.failing_since or now
         failures = min(before.failures + 1, _MIN_FAILURES)
@@ -57,31 +58,35 @@ class EndpointHealth:
             self._publish_state()
         self._change_count += 1
 
-    @workflow.signal(name="record_success", description="Forgets its failures: deliveries go on.")
+    @workflow.signal(name="record_success", description="Resets the failures: deliveries resume.")
     def record_success(self) -> None:
-        """Sent when it took a delivery; also by hand, to have it tried again."""
+        """Sent after a successful delivery; also by hand, to resume deliveries."""
         self._has_recovered = True
 
     @workflow.update(
-        name="acquire_probe", description="Lets a new delivery be tried now: one in an hour while it is paused."
+        name="acquire_probe", description="Admits a new delivery: one an hour while the endpoint is paused."
     )
     def acquire_probe(self) -> None:
-        """Counts the one that is admitted. Under the same update id the same delivery is admitted again."""
+        """Admits one probe an hour while paused. Repeated with the same update id, it admits the same delivery
+        again.
+        """
         if self._state.is_paused:
             self._state = self._state.model_copy(update={"probed_at": workflow.now()})
 
     @acquire_probe.validator
     def _validate_probe(self) -> None:
-        # A refusal by the validator leaves nothing in the history, however many ask.
+        # A rejected update writes no event to the history, however many deliveries ask.
         probed_at = self._state.probed_at
         if not self._state.is_paused or self._has_recovered or probed_at is None:
             return
         if workflow.now() - probed_at < _PROBE_INTERVAL:
-            raise ApplicationError("One delivery in an hour is tried, and that one was.", type="EndpointPaused")
+            raise ApplicationError(
+                "The endpoint is paused and has had its one probe of this hour.", type="EndpointPaused"
+            )
 
     def _publish_state(self) -> None:
         workflow.upsert_memo({ENDPOINT_MEMO: self._state})
         workflow.set_current_details(
-            f"Has failed every delivery since {self._state.failing_since:%Y-%m-%d %H:%M} UTC."
-            + (" **Paused**: one an hour is tried." if self._state.is_paused else "")
+            f"Every delivery has failed since {self._state.failing_since:%Y-%m-%d %H:%M} UTC."
+            + (" **Paused**: one probe an hour." if self._state.is_paused else "")
         )

@@ -1,5 +1,5 @@
 """Admission control: whether an agent may be called now.
 
-A circuit breaker and a share of the agent's quota per process; the state that all processes share is kept by the
-workflows in `workflows/entities/`.
+Each process has a circuit breaker and a quota lease per agent; the workflows in `workflows/entities/` hold the state
+that all processes share.
 """

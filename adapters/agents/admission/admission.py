@@ -1,4 +1,4 @@
-"""The gate before every call to an agent: its circuit, and its limits."""
+"""Admission control of agent calls: circuit breaker first, then limits."""
 
 import asyncio
 import secrets
@@ -19,19 +19,25 @@ from sevenfold.contracts.limits import LeaseGrant, LeaseRequest, Limits, LimitsS
 from sevenfold.contracts.streams import StreamClosedError, StreamLogError
 from sevenfold.contracts.verdicts import AgentError, AgentFailed, AgentUnavailable, DeadlineExceeded
 
-# The errors that count against an agent's circuit: it did not answer.
+# Errors that count as failures of the agent in its circuit breaker: it did not answer.
 _FAILURE_ERRORS = (AgentFailed, AgentUnavailable)
 
 
 class AdmissionControl:
-    """One process's gate to all its agents."""
+    """Admission control of one process for all its agents.
+
+    A permit holds one slot of the lease (if the agent has limits) and possibly the circuit's probe. Every permit is
+    given back once: by `on_done` when the call ends, or by `release` if no call was made.
+    """
 
     def __init__(self, breakers: CircuitBreakers, leases: Mapping[str, QuotaLease]) -> None:
         self._breakers = breakers
         self._leases = leases
 
     async def try_acquire(self, agent: str) -> "Permit | None":
-        """A passage without any waiting, or None."""
+        """Returns a permit if the circuit is closed and the lease has a free slot, else None. Does not wait for a
+        slot.
+        """
         if not await self._breakers.is_closed(agent):
             return None
         lease = self._leases.get(agent)
@@ -40,10 +46,11 @@ class AdmissionControl:
         return Permit(self._breakers, lease, agent, None)
 
     async def acquire(self, agent: str, call_id: str, timeout_seconds: float | None) -> "Permit":
-        """A passage for the call of that name, as soon as the limits have a place for it, within `timeout_seconds`
-        seconds (None: however long it takes).
+        """Returns a permit as soon as the limits have a slot, within `timeout_seconds` seconds (None: no time-out).
 
-        Raises CircuitOpen and AgentBusy, which say when to come again.
+        `call_id` names the call if it becomes the circuit's probe.
+
+        Raises CircuitOpen and AgentBusy with `retry_after`.
         """
         await self._breakers.check(agent)
         lease = self._leases.get(agent)
@@ -58,14 +65,14 @@ class AdmissionControl:
         return Permit(self._breakers, lease, agent, probe_id)
 
     async def aclose(self) -> None:
-        """Tells what there is still to tell."""
+        """Stops the lease renewals and waits for outstanding signals."""
         for lease in self._leases.values():
             await lease.aclose()
         await self._breakers.aclose()
 
 
 class Permit:
-    """One call that was let through: `on_done` has to be told of its end."""
+    """One admitted call. Either `on_done` or `release` must be called, once."""
 
     def __init__(self, breakers: CircuitBreakers, lease: QuotaLease | None, agent: str, probe_id: str | None) -> None:
         self._breakers = breakers
@@ -75,7 +82,9 @@ class Permit:
         self._started_at = time.monotonic()
 
     def on_done(self, call: "asyncio.Task[Reply]") -> None:
-        """Takes the call's outcome into account: only an agent that did not answer is failing."""
+        """Done callback of the call: returns the slot and records the outcome. Only a missing answer counts as a
+        failure.
+        """
         if self._lease is not None:
             self._lease.release(time.monotonic() - self._started_at)
         error = None if call.cancelled() else call.exception()
@@ -87,14 +96,14 @@ class Permit:
             self._breakers.record_failure(self._agent, self._probe_id)
 
     def release(self) -> None:
-        """Gives it back: there was no call."""
+        """Returns the slot and the probe without a call."""
         if self._lease is not None:
             self._lease.release_unused()
         self._breakers.release_probe(self._agent, self._probe_id)
 
 
 def _is_not_agent_fault(error: BaseException | None) -> bool:
-    """A client may have given too little time; and our own log of streams is not the agent's fault."""
+    """True for a deadline, which the client may have set too short, and for failures of our own stream log."""
     ours = (StreamLogError, StreamClosedError)
     return isinstance(error, (DeadlineExceeded, *ours)) or isinstance(getattr(error, "__cause__", None), ours)
 
@@ -102,7 +111,7 @@ def _is_not_agent_fault(error: BaseException | None) -> bool:
 def build_admission_control(
     client: Client, task_queue: str, configs: Mapping[str, DirectAgentConfig], breakers: CircuitBreakers
 ) -> AdmissionControl:
-    """The gate to the agents of the configuration that are called."""
+    """Builds the admission control of the configured agents that workers call."""
     process_id = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     leases: dict[str, QuotaLease] = {}
     for name, config in configs.items():

@@ -1,7 +1,7 @@
-"""The agents' circuits as one process sees them, and what it tells of them: transitions only.
+"""The circuit breakers as one process sees them. Only transitions are written to Temporal.
 
-A circuit that is not closed is a workflow of its own (`CircuitBreaker`), whose memo every process reads; one that is
-closed is none. What is read is kept for a moment.
+A circuit that is not closed is a `CircuitBreaker` workflow whose memo every process reads; a closed one has no
+workflow. Reads are cached.
 """
 
 import asyncio
@@ -37,13 +37,13 @@ from sevenfold.contracts.verdicts import CircuitOpen
 
 log = structlog.get_logger(__name__)
 
-# What was read is good for so long, in seconds. It is believed for longer while it is read anew, so that hardly a
-# call or a refusal waits for that.
+# Cache times in seconds. An entry older than 0.5 s is refreshed in the background; a call waits for the refresh only
+# if a closed state is older than 10 s or an open one older than 1 s.
 _REFRESH_SECONDS = 0.5
 _MAX_CLOSED_AGE_SECONDS = 10.0
 _MAX_OPEN_AGE_SECONDS = 1.0
 
-# When those come back who are told to wait while somebody else probes; and at how many a second they may.
+# `retry_after` while another call probes, in seconds; and the rate at which rejected callers may return, per second.
 _PROBE_RETRY_SECONDS = 1.0
 _RETRIES_PER_SECOND = 40.0
 
@@ -52,23 +52,37 @@ RPC_TIMEOUT = timedelta(seconds=5)
 
 @dataclass
 class _CachedState:
-    """What was last read of one agent's circuit."""
+    """The cached state of one agent's circuit; `state` is None for a closed circuit.
+
+    Invariants:
+
+    - `read_at` is the monotonic time of the read, or of this process's own later transition. A refresh that started
+      earlier does not overwrite it.
+    - `window` counts failures only while the circuit is closed, and is cleared when it opens or closes.
+    - At most one `refresh` runs.
+    - Only the holder of `probe_lock` requests the probe for this process.
+    """
 
     window: FailureWindow
     state: OpenCircuit | None = None
     read_at: float = -_MAX_CLOSED_AGE_SECONDS
     refresh: asyncio.Task[None] | None = None
-    # how many were refused until then: so many will come back
+    # Rejections since `rejected_since`, while the circuit opens at `rejected_until`: as many callers will return.
     rejected: int = 0
     rejected_until: datetime | None = None
     rejected_since: float = 0.0
-    # a request was let through to probe, and when
+    # When `retry_after` last admitted a request as a possible probe.
     admitted_at: float = -_MAX_CLOSED_AGE_SECONDS
     probe_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class CircuitBreakers:
-    """One process's view of them all. Agents without a configuration here have no circuit."""
+    """The circuit breakers of one process. Agents without a configuration here have none.
+
+    States (`BreakerState`): closed → open when the failure window exceeds its rate; open → half-open at
+    `probe_after`; half-open → closed when the probe succeeds, → open for twice as long when it fails.
+    `OpenCircuit.state_at` derives open and half-open from the time.
+    """
 
     def __init__(self, client: Client, task_queue: str, configs: Mapping[str, CircuitConfig]) -> None:
         self._client = client
@@ -78,14 +92,14 @@ class CircuitBreakers:
         self._background: set[asyncio.Task[None]] = set()
 
     async def get_state(self, agent: str) -> OpenCircuit | None:
-        """Half a second old at most, or None for a circuit that is closed."""
+        """Returns the state, at most 0.5 s old; None for a closed circuit."""
         return await self._state_within(agent, _REFRESH_SECONDS, _REFRESH_SECONDS)
 
     async def _state_for_call(self, agent: str) -> OpenCircuit | None:
         return await self._state_within(agent, _MAX_CLOSED_AGE_SECONDS, _REFRESH_SECONDS)
 
     async def _state_within(self, agent: str, max_closed_age: float, max_open_age: float) -> OpenCircuit | None:
-        """The state, no older than so many seconds."""
+        """Returns the cached state; waits for a refresh if the state is older than allowed (in seconds)."""
         if agent not in self._configs:
             return None
         cached = self._cached_state(agent)
@@ -94,17 +108,17 @@ class CircuitBreakers:
             if cached.refresh is None or cached.refresh.done():
                 cached.refresh = asyncio.create_task(self._refresh(agent, cached))
             if age >= (max_closed_age if cached.state is None else max_open_age):
-                # one who leaves must not take the answer away from the others
+                # Shielded: a cancelled waiter must not cancel the refresh for the others.
                 await asyncio.shield(cached.refresh)
         return cached.state
 
     async def is_closed(self, agent: str) -> bool:
-        """Whether it may be called without more ado."""
+        """Whether the circuit is closed."""
         return await self._state_for_call(agent) is None
 
     async def retry_after(self, agent: str) -> float | None:
-        """Seconds until a client who cannot wait may try again, or None if he may now. While the agent is to be
-        probed, one a second may.
+        """Seconds until a client that cannot wait may retry, or None if it may call now. While the circuit is
+        half-open, one request a second may.
         """
         state, now = (
             await self._state_within(agent, _MAX_CLOSED_AGE_SECONDS, _MAX_OPEN_AGE_SECONDS),
@@ -121,16 +135,16 @@ class CircuitBreakers:
         return None
 
     async def check(self, agent: str) -> OpenCircuit | None:
-        """The state of an agent that may be called or probed. Raises CircuitOpen while it is left alone."""
+        """Returns the state of a circuit that is closed or half-open. Raises CircuitOpen for an open one."""
         state, now = await self._state_for_call(agent), datetime.now(UTC)
         if state is not None and state.state_at(now) is BreakerState.OPEN:
             raise self._reject(self._cached_state(agent), (state.probe_after - now).total_seconds())
         return state
 
     async def admit(self, agent: str, call_id: str) -> str | None:
-        """Lets a call through: None, or its name if it is the probe. Raises CircuitOpen.
+        """Admits a call: returns None, or `call_id` if the call is the probe. Raises CircuitOpen.
 
-        A call that is made again, since the worker that made it died, has the name that it had.
+        A call that is repeated after its worker died has the same `call_id`, and so keeps its probe.
         """
         state = await self.check(agent)
         if state is None:
@@ -147,7 +161,9 @@ class CircuitBreakers:
         raise self._reject(cached, _PROBE_RETRY_SECONDS)
 
     def record_success(self, agent: str, probe_id: str | None) -> None:
-        """A call did not fail: also one that the agent refused."""
+        """Records a call that did not fail; a call that the agent rejected counts too. Closes the circuit after a
+        probe.
+        """
         if agent not in self._configs:
             return
         cached = self._cached_state(agent)
@@ -159,7 +175,7 @@ class CircuitBreakers:
             cached.window.record(failed=False)
 
     def record_failure(self, agent: str, probe_id: str | None) -> None:
-        """A call failed, and the agent is to blame."""
+        """Records a failure of the agent. Opens the circuit if too many calls failed, or for longer after a probe."""
         config = self._configs.get(agent)
         if config is None:
             return
@@ -172,16 +188,16 @@ class CircuitBreakers:
             cached.window.clear()
             timings = BreakerTimings(open_seconds=config.open_seconds, max_open_seconds=config.max_open_seconds)
             cached.state, cached.read_at = OpenCircuit.first_opening(timings, datetime.now(UTC)), time.monotonic()
-            log.warning("an agent fails and is left alone", agent=agent, seconds=config.open_seconds)
+            log.warning("circuit opened", agent=agent, open_seconds=config.open_seconds)
             self._in_background(self._open_workflow(agent, cached.state))
 
     def release_probe(self, agent: str, probe_id: str | None) -> None:
-        """A call ended without telling anything of the agent; a probe is then free for the next."""
+        """Records a call without a result for the breaker. The next call may be the probe."""
         if probe_id is not None and agent in self._configs:
             self._in_background(self._signal(agent, "release_probe", probe_id))
 
     async def aclose(self) -> None:
-        """Waits for what is still to be told."""
+        """Waits for signals in flight."""
         await asyncio.gather(*self._background, return_exceptions=True)
 
     def _cached_state(self, agent: str) -> _CachedState:
@@ -193,14 +209,16 @@ class CircuitBreakers:
         return cached
 
     def _reject(self, cached: _CachedState, seconds: float) -> CircuitOpen:
-        # They come back one after the other, the first of them to probe.
+        # Spreads the returning callers; the first of them probes.
         until, now = cached.state.probe_after if cached.state else None, time.monotonic()
         spread = max(1.0, cached.rejected / _RETRIES_PER_SECOND)
         if until != cached.rejected_until or now - cached.rejected_since > spread:
             cached.rejected, cached.rejected_until, cached.rejected_since = 0, until, now
         cached.rejected += 1
         later = random.uniform(0.1, max(1.0, cached.rejected / _RETRIES_PER_SECOND))
-        return CircuitOpen("The agent fails, and is left alone for a while.", retry_after=seconds + later)
+        return CircuitOpen(
+            "The agent's circuit breaker is open, because its calls failed.", retry_after=seconds + later
+        )
 
     async def _refresh(self, agent: str, cached: _CachedState) -> None:
         started_at = time.monotonic()
@@ -213,22 +231,22 @@ class CircuitBreakers:
                 state = await description.memo_value(CIRCUIT_MEMO, type_hint=OpenCircuit)
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
-                return  # what was known goes on to hold
+                return  # Keep the cached state.
         if cached.read_at > started_at:
-            return  # this process has seen a transition meanwhile
+            return  # This process made a transition meanwhile.
         if cached.state is not None and state is None:
             cached.window.clear()
         cached.state, cached.read_at = state, started_at
 
     async def _acquire_probe(self, agent: str, call_id: str, cached: _CachedState) -> bool:
-        cached.read_at = -_MAX_CLOSED_AGE_SECONDS  # whatever it was, it is something else then
+        cached.read_at = -_MAX_CLOSED_AGE_SECONDS  # The update changes the state, so the cache is outdated.
         try:
             handle = self._client.get_workflow_handle(circuit_workflow_id(agent))
             await handle.execute_update("acquire_probe", call_id, rpc_timeout=RPC_TIMEOUT)
         except WorkflowUpdateFailedError:
             return False
         except (WorkflowUpdateRPCTimeoutOrCancelledError, RPCError):
-            self.release_probe(agent, call_id)  # it may have been admitted all the same
+            self.release_probe(agent, call_id)  # The update may have been accepted nevertheless.
             raise_if_cancelled()
             return False
         return True
@@ -245,16 +263,17 @@ class CircuitBreakers:
                 state,
                 id=circuit_workflow_id(agent),
                 task_queue=self._task_queue,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,  # another process was faster
+                # Another process may have opened it already.
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 memo={CIRCUIT_MEMO: state},
-                static_summary=f"{agent} fails",
+                static_summary=f"circuit of {agent}",
             )
         except RPCError as error:
-            log.warning("a circuit could not be opened for all", agent=agent, error=error.message)
+            log.warning("starting a circuit breaker workflow failed", agent=agent, error=error.message)
 
     async def _signal(self, agent: str, signal: str, *arguments: str) -> None:
         try:
             await self._client.get_workflow_handle(circuit_workflow_id(agent)).signal(signal, args=arguments)
         except RPCError as error:
-            if error.status != RPCStatusCode.NOT_FOUND:  # it is closed already
-                log.warning("a circuit could not be told", agent=agent, signal=signal, error=error.message)
+            if error.status != RPCStatusCode.NOT_FOUND:  # The circuit is closed already.
+                log.warning("signalling a circuit breaker failed", agent=agent, signal=signal, error=error.message)

@@ -1,14 +1,16 @@
-"""How often calls have failed lately."""
+"""Failure rate of recent calls."""
 
 import time
 from collections import deque
 
-# So many calls are enough to know.
+# Upper bound of the remembered calls.
 _MAX_CALLS = 1_000
 
 
 class FailureWindow:
-    """The calls of the last `seconds`, in this process."""
+    """The calls of the last `seconds` seconds in this process. Too many have failed if at least `minimum_calls` calls
+    have a failure rate of `failure_rate` (0 to 1) or more.
+    """
 
     def __init__(self, seconds: float, minimum_calls: int, failure_rate: float) -> None:
         self._seconds = seconds
@@ -17,7 +19,7 @@ class FailureWindow:
         self._calls: deque[tuple[float, bool]] = deque(maxlen=max(_MAX_CALLS, minimum_calls))
 
     def record(self, *, failed: bool) -> bool:
-        """Counts a call. Whether too many have failed: only a failure tells so."""
+        """Counts a call. Returns whether too many have failed; always False for a call that succeeded."""
         now = time.monotonic()
         self._calls.append((now, failed))
         while now - self._calls[0][0] > self._seconds:
@@ -28,5 +30,5 @@ class FailureWindow:
         return failures >= self._rate * len(self._calls)
 
     def clear(self) -> None:
-        """Forgets them all: the agent begins anew."""
+        """Forgets all calls, after the circuit opened or closed."""
         self._calls.clear()

@@ -1,6 +1,6 @@
-"""This process's share in an agent's limits: asked for now and then, so that most calls ask nobody.
+"""This process's lease of an agent's limits, renewed in the background so that most calls need no request.
 
-`AgentLimits` divides the limits between the processes; here the share is handed out to calls, in their order.
+The `AgentLimits` workflow allocates the limits to processes; the lease hands its slots to calls in order.
 """
 
 import asyncio
@@ -22,25 +22,36 @@ log = structlog.get_logger(__name__)
 
 RequestLease = Callable[[LeaseRequest], Awaitable[LeaseGrant]]
 
-# Between two questions: as a rule; while more is wanted; and at least.
+# Renewal intervals in seconds: normal, with unmet demand, and the minimum.
 _RENEW_SECONDS, _RENEW_UNMET_SECONDS, _MIN_RENEW_SECONDS = 2.0, 0.5, 0.1
 
-# A share of which nobody has taken for so long is not asked for any more, and so lapses.
+# A lease that no call uses for this long is not renewed and expires.
 _IDLE_SECONDS = 5.0
 
-# So many of a second's calls may begin at once.
+# The burst of a rate limit, in seconds of the rate.
 _BURST_SECONDS = 0.1
 
 _MIN_RETRY, _MAX_RETRY = 1.0, 30.0
 _REJECTION_WINDOW_SECONDS = 10.0
 
-# A call that is begun with the last of a share is still on its way when the share lapses.
+# A call that starts at the end of the lease is still on its way when the lease expires.
 _EXPIRY_MARGIN_SECONDS = 1.0
 _SMOOTHING = 0.2
 
 
 class QuotaLease:
-    """The share in one agent's limits."""
+    """One process's lease of one agent's limits.
+
+    Invariants:
+
+    - `_in_use` calls hold slots.
+    - A call starts only if the lease has not expired, `_in_use < _slots` (with a limit of concurrency) and
+      `_tokens >= 1` (with a limit of the rate).
+    - After every renewal `_slots >= _in_use`: calls in flight keep their slots.
+    - `_target_slots < _slots` means that other processes wait: each released slot is given up.
+    - Waiters are served in order of arrival, alternating between items of jobs and other calls.
+    - At most one `_renewal` runs, and it runs while the lease is used.
+    """
 
     def __init__(self, process_id: str, limits: Limits, request_lease: RequestLease) -> None:
         self._process_id = process_id
@@ -50,19 +61,19 @@ class QuotaLease:
         self._expires_at = 0.0
         self._in_use = 0
         self._tokens, self._refilled_at = 0.0, 0.0
-        # Calls that wait for a while and then go; and the items of lists, which wait as long as it takes.
+        # Calls that wait until a time-out; and items of jobs, which wait without one.
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._item_waiters: deque[asyncio.Future[None]] = deque()
         self._items_go_next = False
         self._recent_rejections: deque[float] = deque()
-        self._mean_call_seconds: float | None = None  # on average, once a call has ended
+        self._mean_call_seconds: float | None = None  # Moving average, None before the first call ends.
         self._used_at = 0.0
         self._renewal: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
     def try_acquire(self) -> bool:
-        """Takes a place if what this process holds has one."""
+        """Takes a slot if one is free and no call waits. Returns whether it did."""
         self._used_at = time.monotonic()
         if self._waiters or self._item_waiters or not self._has_capacity():
             return False
@@ -70,8 +81,10 @@ class QuotaLease:
         return True
 
     async def acquire(self, timeout_seconds: float | None) -> None:
-        """Takes a place, when it is this call's turn. Raises AgentBusy after `timeout_seconds` seconds (None: waits
-        as long as it takes), or at once where that will not do.
+        """Takes a slot, in order of arrival.
+
+        Raises AgentBusy after `timeout_seconds` seconds (None: no time-out), or at once if the expected wait is
+        longer.
         """
         if self.try_acquire():
             return
@@ -88,34 +101,34 @@ class QuotaLease:
                 await waiter
         except BaseException as error:
             if waiter.cancelled():
-                with suppress(ValueError):  # passed over already
+                with suppress(ValueError):  # The queue has skipped it already.
                     queue.remove(waiter)
-            else:  # its turn came in that very moment
+            else:  # The slot was granted at this very moment.
                 self.release_unused()
             if isinstance(error, TimeoutError):
                 raise self._build_rejection() from None
             raise
 
     def release(self, seconds: float) -> None:
-        """Gives back the place of a call that took so long."""
+        """Returns the slot of a call that took `seconds` seconds."""
         self._in_use -= 1
         self._used_at = time.monotonic()
         if seconds:
             before = seconds if self._mean_call_seconds is None else self._mean_call_seconds
             self._mean_call_seconds = before + _SMOOTHING * (seconds - before)
-        if self._slots > self._target_slots:  # others wait for it
+        if self._slots > self._target_slots:  # Other processes wait for slots.
             self._slots -= 1
             self._changed.set()
         self._serve_waiters()
 
     def release_unused(self) -> None:
-        """Gives back the place of a call that was not made."""
+        """Returns the slot and the token of a call that was not made."""
         if self._limits.rate is not None:
             self._tokens += 1
         self.release(0.0)
 
     async def aclose(self) -> None:
-        """Asks no more; what is held lapses."""
+        """Stops renewing; the lease expires."""
         if self._renewal is not None:
             self._renewal.cancel()
             await asyncio.gather(self._renewal, return_exceptions=True)
@@ -128,7 +141,7 @@ class QuotaLease:
         return self._limits.rate is None or self._refill_tokens() >= 1
 
     def _refill_tokens(self) -> float:
-        """The tokens there are: each lets one call begin."""
+        """Refills the token bucket and returns the tokens; each lets one call start."""
         now = time.monotonic()
         max_tokens = max(1.0, self._rate * _BURST_SECONDS)
         self._tokens = min(max_tokens, self._tokens + (now - self._refilled_at) * self._rate)
@@ -146,7 +159,7 @@ class QuotaLease:
             self._renewal = asyncio.create_task(self._renew_continuously())
 
     def _serve_waiters(self) -> None:
-        """Hands out what is free, in the order in which it was asked for, items and other calls in turn."""
+        """Grants free slots in order of arrival, alternating between items and other calls."""
         while (self._waiters or self._item_waiters) and self._has_capacity():
             from_items = bool(self._item_waiters) and (self._items_go_next or not self._waiters)
             waiter = (self._item_waiters if from_items else self._waiters).popleft()
@@ -162,7 +175,7 @@ class QuotaLease:
             self._timer = asyncio.get_running_loop().call_later((1 - self._tokens) / self._rate, self._serve_waiters)
 
     def _throughput(self) -> float:
-        """Calls a second, as this process gets along; 0 when it does not know yet."""
+        """Calls per second of this process; 0 while it is unknown."""
         rates = []
         if self._limits.max_concurrency is not None and self._mean_call_seconds is not None:
             rates.append(self._slots / max(self._mean_call_seconds, 0.001))
@@ -175,23 +188,25 @@ class QuotaLease:
         return (len(self._waiters) + 1) / throughput if throughput and time.monotonic() < self._expires_at else 0.0
 
     def _count_recent_rejections(self) -> int:
-        """How many were refused lately; they come again."""
+        """Rejections of the last 10 s; those callers will return."""
         now = time.monotonic()
         while self._recent_rejections and now - self._recent_rejections[0] > _REJECTION_WINDOW_SECONDS:
             self._recent_rejections.popleft()
         return len(self._recent_rejections)
 
     def _build_rejection(self) -> AgentBusy:
-        """All who were refused lately come back: each is told to wait for about as long as all of them will take."""
+        """Builds AgentBusy with a `retry_after` of about the time that all recently rejected callers need."""
         self._recent_rejections.append(time.monotonic())
         self._ensure_renewal()
         throughput = self._throughput()
         seconds = (len(self._waiters) + self._count_recent_rejections()) / throughput if throughput else _MIN_RETRY
         bounded = min(_MAX_RETRY, max(_MIN_RETRY, seconds))
-        return AgentBusy("The agent has as many calls as it may.", retry_after=bounded * random.uniform(0.7, 1.3))
+        return AgentBusy(
+            "The agent's limits in sevenfold.toml are used up.", retry_after=bounded * random.uniform(0.7, 1.3)
+        )
 
     async def _renew_continuously(self) -> None:
-        """Asks for the share as long as it is used."""
+        """Renews the lease while it is used."""
         while self._in_use or self._demand() or time.monotonic() - self._used_at < _IDLE_SECONDS:
             self._changed.clear()
             await self._renew()
@@ -204,7 +219,7 @@ class QuotaLease:
                 pass
 
     def _demand(self) -> int:
-        """How many more calls could be made now."""
+        """Returns how many more calls could start now."""
         return len(self._waiters) + len(self._item_waiters) + self._count_recent_rejections()
 
     def _renew_interval(self) -> float:
@@ -219,7 +234,7 @@ class QuotaLease:
         request = LeaseRequest(
             process=self._process_id,
             limits=self._limits,
-            # until the answer comes, all of the share may be taken; and the answer may be lost
+            # The whole lease may be used until the response arrives, and the response may be lost.
             in_use=max(self._in_use, self._slots if requested_at < self._expires_at else 0),
             demand=self._in_use + self._demand(),
             is_calling=bool(self._demand()) or requested_at - self._used_at < _IDLE_SECONDS,
@@ -228,12 +243,12 @@ class QuotaLease:
             grant = await self._request_lease(request)
         except (RPCError, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
             raise_if_cancelled()
-            log.warning("a share in an agent's limits could not be had", error=str(error))
+            log.warning("renewing a quota lease failed", error=str(error))
             return
         self._target_slots = grant.target_slots
         self._slots = max(self._in_use, min(grant.slots, grant.target_slots))
         if self._slots < grant.slots:
-            self._changed.set()  # what was given back is told
+            self._changed.set()  # Report the returned slots.
         if self._limits.rate is not None:
             self._tokens = self._refill_tokens() if self._rate or not grant.rate else 1.0
             self._rate = grant.rate

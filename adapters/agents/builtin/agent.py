@@ -1,4 +1,4 @@
-"""The agent that ships: offline, deterministic, modest. It never pretends to be a language model."""
+"""The built-in agent: offline and deterministic. It is not a language model."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -26,27 +26,27 @@ TASKS: Mapping[str, Task] = {
     "detect_fraud": detect_fraud,
 }
 
-# In characters and values. A text of this size takes 2 ms, which is what the loop may be held up for; handing it
-# to a thread costs 0.1 to 0.3 ms, the larger part of a short one.
+# In characters and values. A text of this size takes 2 ms, the longest time that the event loop may be blocked. A
+# thread costs 0.1 to 0.3 ms, more than a short text takes.
 _THREAD_FROM = 2_000
 _THREADS = 4
 
 
 class BuiltinAgent:
-    """Answers the tasks of `TASKS`. The same request has the same answer, everywhere and always.
+    """Performs the tasks of `TASKS`. Equal requests have equal answers.
 
-    Raises `AgentRejected`, with a pointer to the field at fault, for an unknown task or an input that the task
-    cannot work on; no JSON value makes it raise anything else. A thread that is left behind by a cancellation
-    ends by itself: a megabyte of text takes some seconds.
+    Raises `AgentRejected`, with a pointer to the invalid field, for an unknown task or an unusable input; no JSON
+    value makes it raise anything else. A cancellation leaves its thread running until it completes: a megabyte of
+    text takes some seconds.
     """
 
     def __init__(self) -> None:
-        # Not the loop's own threads: megabytes in all of those would keep address lookups waiting. And few, since
-        # they share one interpreter.
+        # Not the event loop's own threads: megabytes in all of those would delay address lookups. Few threads,
+        # because they share one interpreter.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="builtin-agent")
 
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
-        """The response sentence by sentence, then the `Reply`."""
+        """Yields the response sentence by sentence, then the `Reply`."""
         task = TASKS.get(request.task)
         if task is None:
             known = ", ".join(TASKS)

@@ -1,4 +1,4 @@
-"""The built-in agent's `enrich_customer`: what a customer's record says about itself, put in order."""
+"""The built-in agent's `enrich_customer`: normalizes a customer record and derives insights from it."""
 
 import re
 import unicodedata
@@ -29,10 +29,10 @@ _EXPECTED = ("name", "email", "company", "country", "phone")
 
 
 def enrich_customer(request: AgentRequest) -> Reply:
-    """A customer in order: name, address, company, segment, and insights in words.
+    """Returns the normalized customer: name, address, company, segment, and insights as text.
 
-    Reads `data` (or `data.customer`): id, name or firstName and lastName, email, company, employees, country,
-    phone, plan, previousInteractions. Rejects a record with neither id nor name nor email.
+    Reads `data` (or `data.customer`): id, name or firstName and lastName, email, company, employees, country, phone,
+    plan, previousInteractions. Rejects a record with neither id nor name nor email.
     """
     scope = Scope.from_request(request).inside("customer")
     customer_id = _customer_id(scope)
@@ -81,7 +81,7 @@ def _has(scope: Scope, field: str, name: str | None) -> bool:
 
 
 def normalized_name(scope: Scope) -> str | None:
-    """The name in one form of Unicode and with single blanks; capitals only where all or none were."""
+    """Returns the name in one Unicode form with single blanks; changes capitals only if all or none are capital."""
     name = scope.word("name", "fullName", "customerName")
     if name is None:
         given, family = scope.word("firstName", "first_name"), scope.word("lastName", "last_name")
@@ -103,7 +103,9 @@ def _capitalized(part: str) -> str:
 
 
 def classify_email(email: str | None) -> tuple[str | None, str]:
-    """The address's domain, and its kind: company, freemail, disposable, education, government, invalid, none."""
+    """Returns the address's domain and its kind: company, freemail, disposable, education, government, invalid,
+    none.
+    """
     if email is None:
         return None, "none"
     match = _EMAIL.fullmatch(email)
@@ -142,7 +144,7 @@ def _segment(scope: Scope, domain: str | None, kind: str) -> str:
 
 _KIND_INSIGHTS = {
     "company": "Writes from a company's domain, {domain}.",
-    "freemail": "Writes from a free mail service, {domain}: the employer cannot be told from it.",
+    "freemail": "Writes from a free mail service, {domain}: it does not identify the employer.",
     "disposable": "Uses a throw-away address at {domain}: verify before relying on it.",
     "education": "Writes from a school or university, {domain}.",
     "government": "Writes from a public authority, {domain}.",

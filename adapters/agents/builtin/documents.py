@@ -29,17 +29,17 @@ _URL = re.compile(r"\s*https?://\S+\s*", re.IGNORECASE)
 
 
 class _Item(NamedTuple):
-    """One of several documents: by its id if it has one, else by its place."""
+    """One of several documents: by its id if it has one, else by its position."""
 
     id: str | int | None
     text: str | None
 
 
 def analyze_sentiment(request: AgentRequest) -> Reply:
-    """Scores of `text`, or of every one of `documents`, `items`, `texts` or `documentIds`.
+    """Scores `text`, or each of `documents`, `items`, `texts` or `documentIds`.
 
-    An item is a string, or an object with an `id` and a text. Ids alone are looked up in `documents`; there is no
-    document store behind this agent, so an id without a text comes back as `unknown` with score 0.
+    An item is a string, or an object with an `id` and a text. Ids alone are looked up in `documents`; this agent has
+    no document store, so an id without a text is `unknown` with score 0.
     """
     scope = Scope.from_request(request)
     items = _items(scope)
@@ -89,7 +89,7 @@ def _items(scope: Scope) -> list[_Item]:
 
 
 def _matched(names: Sequence[str | int | None], given: Sequence[_Item]) -> list[_Item]:
-    """The names with their texts: by id, or by place when the texts have no ids."""
+    """Returns the names with their texts: by id, or by position if the texts have no ids."""
     if given and all(item.id is None for item in given):
         return [_Item(name, given[i].text if i < len(given) else None) for i, name in enumerate(names)]
     texts = {item.id: item.text for item in given if item.id is not None}
@@ -128,7 +128,7 @@ def _extract_text(value: JsonValue) -> str | None:
 
 
 def _required_text(scope: Scope) -> FoundText:
-    """The text of the request, of `document` if that is an object; without a word in it, it is rejected."""
+    """Returns the request's text, or that of `document` if it is an object. Raises AgentRejected without a word."""
     found = scope.inside("document").text(*TEXT_FIELDS)
     if found is None:
         raise scope.missing("text", "There is no text to work on")
@@ -142,7 +142,7 @@ def _required_text(scope: Scope) -> FoundText:
 
 
 def summarize_text(request: AgentRequest) -> Reply:
-    """The weightiest sentences of `text` (or of all `documents` together), `sentences` of them (3)."""
+    """Returns the most significant sentences of `text` (or of all `documents` together): `sentences` of them (3)."""
     scope = Scope.from_request(request)
     count = int(scope.option("sentences", 3, 1, 50))
     listed = scope.find(*_LISTS)
@@ -153,7 +153,7 @@ def summarize_text(request: AgentRequest) -> Reply:
     chosen = summarize(found, count)
     return Reply(
         response=" ".join(chosen),
-        # The sentences are the author's own; how much was left out is what may be wrong with the choice.
+        # The sentences are the author's own; the omitted part is the uncertainty of the choice.
         confidence=round(0.5 + 0.4 * len(chosen) / len(found), 2),
         data={
             "summary": " ".join(chosen),
@@ -165,7 +165,7 @@ def summarize_text(request: AgentRequest) -> Reply:
 
 
 def analyze_document(request: AgentRequest) -> Reply:
-    """The title, size, summary, key terms and mood of one document, and what its reader said of it."""
+    """Returns title, size, summary, key terms and sentiment of one document, and the fields of its extraction."""
     scope = Scope.from_request(request)
     text = _required_text(scope).text
     title, body = _title(scope.inside("document"), text)
@@ -194,7 +194,7 @@ def analyze_document(request: AgentRequest) -> Reply:
 
 
 def _known_fields(document: Scope) -> JsonObject:
-    """Of `contentType`, `pages`, `unreadPages` and `truncated` those that came with the document."""
+    """Returns those of `contentType`, `pages`, `unreadPages` and `truncated` that the document has."""
     counts = {name: int(document.number(name) or 0) for name in ("pages", "unreadPages")}
     known: JsonObject = {name: count for name, count in counts.items() if count > 0}
     content_type = document.word("contentType")
@@ -228,7 +228,7 @@ def _describe_document(
 
 
 def _title(scope: Scope, text: str) -> tuple[str | None, str]:
-    """The title that was given, or a first line that looks like one, and the rest of the text."""
+    """Returns the given title, or a first line that looks like one, and the rest of the text."""
     given = scope.word("title", "name", "subject")
     if given is not None:
         return one_line(given, _MAX_TITLE), text

@@ -1,4 +1,4 @@
-"""The built-in agent's `detect_fraud`: plain rules over one transaction and what is known around it."""
+"""The built-in agent's `detect_fraud`: rules over one transaction and its surroundings."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from sevenfold.contracts.verdicts import AgentRejected
 
 _COUNTRIES = ("country", "cardCountry", "billingCountry", "shippingCountry", "ipCountry", "merchantCountry")
 _TIMES = ("timestamp", "time", "createdAt", "date")
-# Epochs above this are in milliseconds: in seconds it would be the year 5138.
+# Larger epochs are in milliseconds: in seconds this is the year 5138.
 _MILLISECONDS_FROM = 1e11
 
 
@@ -30,7 +30,7 @@ class _Transaction:
 
 
 class _Finding(NamedTuple):
-    """What a rule found: how much it adds to the suspicion, 0 to 1, and why."""
+    """A rule's result: its weight in the suspicion, 0 to 1, and the reason."""
 
     weight: float
     reason: str
@@ -53,7 +53,7 @@ def detect_fraud(request: AgentRequest) -> Reply:
     found = {name: rule(transaction) for name, rule in _RULES.items()}
     checked = {name: finding for name, finding in found.items() if finding is not None}
     hits = {name: finding for name, finding in checked.items() if finding.weight > 0}
-    # Each reason is independent evidence: what remains innocent after all of them.
+    # The reasons count as independent evidence: the score is the complement of the remaining innocence.
     score = round(1 - math.prod((1 - finding.weight for finding in hits.values()), start=1.0), 4)
     alert = score >= threshold
     reasons: list[JsonValue] = [
@@ -93,7 +93,7 @@ def _read(scope: Scope) -> _Transaction:
     entries = past.value if past is not None and isinstance(past.value, list) else []
     return _Transaction(
         scope=scope,
-        # A refund is negative, and its size is as suspicious as a payment's.
+        # A refund is negative; its size counts like a payment's.
         amount=abs(amount),
         limit=scope.option("amountLimit", 1000, 0.01, 1e12),
         time=next((time for name in _TIMES if (time := _time(scope, name)) is not None), None),
@@ -114,7 +114,7 @@ def _time(scope: Scope, name: str) -> datetime | None:
 
 
 def parse_time(value: JsonValue) -> datetime | None:
-    """A moment of 1970 to 2100 in ISO 8601 (UTC unless it says otherwise) or as an epoch in s or ms; else None."""
+    """Parses a time from 1970 to 2100 in ISO 8601 (UTC without an offset) or as an epoch in s or ms; else None."""
     try:
         if isinstance(value, str):
             moment = datetime.fromisoformat(value.strip()[:64])

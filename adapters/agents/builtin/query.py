@@ -1,4 +1,4 @@
-"""The built-in agent's `query`: what can be told from a question's text and its context without a model."""
+"""The built-in agent's `query`: analyzes the text of a query and its context without a model."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from sevenfold.contracts.agent import AgentRequest, Reply
 from sevenfold.contracts.payload import JsonObject
 from sevenfold.contracts.verdicts import AgentRejected
 
-# A query that begins with one of these says what to do; what is to be looked at comes after a colon, or elsewhere.
+# A query that starts with one of these is an instruction; its subject follows a colon, or is elsewhere.
 _INSTRUCTIONS = word_set(
     """analyse analyze assess check classify compare describe evaluate examine explain extract find give inspect
     judge list look rate read report review score show summarise summarize tell"""
@@ -29,7 +29,7 @@ _INSTRUCTIONS = word_set(
 _SUBJECTS = re.compile(r"\b(feedback|review|complaint|message|email|ticket|conversation|document|comment)s?\b", re.I)
 _AFTER_COLON = re.compile(r":\s|\n")
 _QUOTED = re.compile(r'["\u201c]([^"\u201c\u201d]{3,})["\u201d]')
-# Strings of the context with fewer words are ids, names and states.
+# Shorter strings of the context are ids, names and states.
 _MIN_WORDS = 3
 _MAX_SOURCES = 20
 
@@ -57,7 +57,7 @@ _URGENCY = _phrases(
 
 
 class _Fact(NamedTuple):
-    """A number of the context that bears on the customer's risk when `alarming` says so."""
+    """A number of the context that indicates customer risk if `is_alarming`."""
 
     describe: Callable[[float], str]
     is_alarming: Callable[[float], bool]
@@ -69,7 +69,7 @@ def _counted(noun: str, alarming_from: float) -> _Fact:
     )
 
 
-# By the context's keys without case, dashes and underscores.
+# By the context's keys in lower case, without dashes and underscores.
 _FACTS: dict[str, _Fact] = {
     "previousinteractions": _counted("previous interaction", 10),
     "interactions": _counted("previous interaction", 10),
@@ -97,7 +97,7 @@ class _Findings(NamedTuple):
 
 
 def answer_query(request: AgentRequest) -> Reply:
-    """The mood, terms, churn and urgency signals of what the query and its context say, and how sure that is.
+    """Returns sentiment, terms, churn and urgency signals of the query and its context, with a confidence.
 
     Rejects a request without a query and without any text or number in `context` and `data`.
     """
@@ -141,7 +141,7 @@ def _collect_findings(query: str, request: AgentRequest) -> _Findings:
 
 
 def _evidence_in(query: str) -> str:
-    """What of the query is to be looked at: all of it, or what an instruction is followed by or quotes."""
+    """Returns the part of the query to analyze: all of it, or what follows or is quoted in an instruction."""
     first = next((word for word in words(query[:200].casefold()) if word != "please"), "")
     if first not in _INSTRUCTIONS:
         return query
@@ -153,7 +153,7 @@ def _evidence_in(query: str) -> str:
 
 
 def _signals(phrases: re.Pattern[str], negation: re.Pattern[str], statements: Sequence[str]) -> list[str]:
-    """The distinct phrases that occur and are not negated just before, as written the first time."""
+    """Returns the distinct phrases that occur without a negation just before, as written first."""
     found: dict[str, str] = {}
     for sentence in statements:
         for match in phrases.finditer(sentence):
@@ -176,7 +176,7 @@ def _facts(context: JsonObject) -> tuple[list[str], int]:
 
 
 def _risk(found: _Findings) -> str:
-    """none, low, medium or high; unknown when nothing was said and no number alarms."""
+    """Returns none, low, medium or high; unknown without a usable text and without an alarming number."""
     score = found.sentiment.score
     if found.sentiment.label == UNKNOWN and not found.churn and not found.alarming_count:
         return "unknown"
@@ -186,7 +186,9 @@ def _risk(found: _Findings) -> str:
 
 
 def _confidence(found: _Findings) -> float:
-    """What the text supports; without one that says something next to nothing, a little more with numbers."""
+    """Returns the confidence that the text supports; without a usable text it is low, and a little higher with
+    numbers.
+    """
     signals = len(found.churn) + len(found.urgency) + found.alarming_count
     if found.sentiment.label == UNKNOWN or _is_question(found):
         return round(0.05 + min(0.15, 0.05 * len(found.facts)), 2)
@@ -194,7 +196,7 @@ def _confidence(found: _Findings) -> float:
 
 
 def _is_question(found: _Findings) -> bool:
-    """Whether all there is is a question without any tone: something to know, not something to analyse."""
+    """Whether the request is only a question without sentiment, which this agent cannot answer."""
     asks = [source.pointer for source in found.sources] == ["/query"] and found.sources[0].text.endswith("?")
     return asks and found.sentiment.strongest is None and not found.churn
 
@@ -230,7 +232,7 @@ def _describe_mood(found: _Findings) -> str:
     sentiment = found.sentiment
     size = f"{quantity(sentiment.words, 'word')} in {quantity(len(found.sentences), 'sentence')}"
     if sentiment.label == UNKNOWN:
-        return f"no tone can be told from {size}."
+        return f"{size} are too few to judge the tone."
     tone = f"the tone is {sentiment.label} (score {sentiment.score:z.2f}, from {size})."
     if sentiment.positive and sentiment.negative:
         tone += f" It is mixed: {sentiment.positive} positive, {sentiment.negative} negative."

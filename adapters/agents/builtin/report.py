@@ -1,4 +1,4 @@
-"""The built-in agent's `generate_report`: sections computed from whatever numbers, records and texts were given."""
+"""The built-in agent's `generate_report`: sections computed from the given numbers, records and texts."""
 
 import statistics
 from collections import Counter
@@ -14,19 +14,19 @@ from sevenfold.contracts.agent import AgentRequest, Reply
 from sevenfold.contracts.payload import JsonObject
 from sevenfold.contracts.verdicts import AgentRejected
 
-# What a reader would still read. Beyond it a section says how much more there was.
+# The most lines that people would read. A section states how many more there were.
 _MAX_LINES = 40
 _MAX_COLUMNS = 20
 _MIN_WORDS = 4
 _MAX_LABEL = 80
-# A column with more distinct values than this is a list of names, not of categories.
+# A column with more distinct values is a list of names, not of categories.
 _MAX_CATEGORIES = 12
 _TITLES = ("title", "reportTitle")
 
 
 @dataclass
 class _Material:
-    """What the request holds, by the dotted path at which it was found."""
+    """The values of a request, by their dotted paths."""
 
     figures: dict[str, float] = field(default_factory=dict)
     changes: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -46,11 +46,11 @@ class _Section:
 
 
 def generate_report(request: AgentRequest) -> Reply:
-    """A report with a section for each kind of material in `data` and `params`; `title` names it.
+    """Returns a report with a section for each kind of material in `data` and `params`; `title` names it.
 
-    Figures are numbers by themselves (an object of `current` and `previous` is a change), series are lists of
-    numbers, records are lists of objects, texts are strings of four words or more. Rejects a request without
-    any of `data` and `params`.
+    Figures are single numbers (an object of `current` and `previous` is a change), series are lists of numbers,
+    records are lists of objects, texts are strings of four words or more. Rejects a request without any of `data` and
+    `params`.
     """
     scope = Scope.from_request(request)
     given: JsonObject = {**request.params, **request.data}
@@ -92,7 +92,7 @@ _NOUNS = (("figure",), ("series", "series"), ("record",), ("text",))
 
 
 def _confidence(basis: dict[str, int]) -> float:
-    """Arithmetic does not err; what it may mean is the surer the more it rests on."""
+    """Returns the confidence: the arithmetic is exact, and its meaning is more certain with more data."""
     count = sum(basis.values())
     return round(0.5 + 0.45 * min(1.0, count / 20), 2) if count else 0.0
 
@@ -103,7 +103,7 @@ def _render(title: str, sections: Sequence[_Section]) -> str:
 
 
 def _sort(given: JsonObject) -> _Material:
-    """Walks the request and puts each value where it belongs."""
+    """Walks the request and sorts each value by its kind."""
     material = _Material()
     pending: list[tuple[str, JsonValue]] = [("", given)]
     while pending:
@@ -132,7 +132,7 @@ def _change(value: JsonObject) -> tuple[float, float] | None:
 
 
 def _sort_list(material: _Material, path: str, values: list[JsonValue]) -> list[tuple[str, JsonValue]]:
-    """Takes the list for what it is as a whole, and returns the items that are still to be looked at."""
+    """Classifies the list as a whole, and returns the items that need a closer look."""
     numbers = [amount for value in values if not isinstance(value, str) and (amount := number(value)) is not None]
     if len(values) >= 2 and len(numbers) == len(values):
         material.series[path] = numbers

@@ -1,18 +1,18 @@
-"""The mood of English texts, by a lexicon (VADER) and the few words of software support that it lacks."""
+"""Sentiment of English texts, by a lexicon (VADER) and words of software support that it lacks."""
 
 import functools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# Measured: 8 ms and 2.4 MB, and 2 ms and 0.5 MB for the first analyzer. Not worth the trouble of loading it later.
+# Measured: 8 ms and 2.4 MB, and 2 ms and 0.5 MB for the first analyzer. Loading it later is not worth the effort.
 from vader import SentimentIntensityAnalyzer
 from vader.constants import SENTIMENT_LADEN_IDIOMS
 
 from sevenfold.adapters.agents.builtin.text import looks_english, words
 from sevenfold.contracts.payload import JsonObject
 
-# On the lexicon's scale of -4 to 4. It was rated on tweets of 2014.
+# On the lexicon's scale of -4 to 4, which was rated on tweets of 2014.
 _SUPPORT_WORDS = {
     "buggy": -1.9, "bug": -1.4, "bugs": -1.4, "clunky": -1.5, "crashed": -1.7, "crashes": -1.7, "crashing": -1.7,
     "downtime": -1.6, "fast": 1.1, "freezes": -1.4, "freezing": -1.2, "glitch": -1.3, "glitches": -1.3,
@@ -24,19 +24,19 @@ _SUPPORT_WORDS = {
 # The lexicon's own bounds (Hutto & Gilbert 2014).
 _NEUTRAL = 0.05
 
-# The library peels long runs of punctuation one by one and copies what is left: a megabyte of "!" takes it six
-# minutes. No entry of its lexicon is longer than 19 characters, so the rest of such a token says nothing.
+# The library removes long runs of punctuation one by one and copies the rest: a megabyte of "!" takes it six minutes.
+# No entry of its lexicon is longer than 19 characters, so the rest of such a token is irrelevant.
 _LONG_TOKEN = re.compile(r"(\S{64})\S+")
 
 UNKNOWN = "unknown"
-NOT_ENGLISH = "The text does not look like English, and the lexicon is: the tone cannot be told."
+NOT_ENGLISH = "The text does not look like English, the language of the lexicon, so its tone is unknown."
 
 
 class Sentiment(NamedTuple):
-    """A text's mood: `score` from -1 to 1, and what it rests on.
+    """A text's sentiment: `score` from -1 to 1, and its basis.
 
-    `label` is positive, neutral or negative, and `unknown` (with score 0) when there was no word to judge by, or
-    the words are not English. `confidence` is from 0 to 1: it rises with the words and the sentences' agreement.
+    `label` is positive, neutral or negative, or `unknown` (with score 0) if no word is in the lexicon or the text is
+    not English. `confidence` is from 0 to 1: it rises with the number of words and the agreement of the sentences.
     """
 
     score: float
@@ -49,7 +49,7 @@ class Sentiment(NamedTuple):
     strongest: str | None
 
     def to_json(self) -> JsonObject:
-        """What answers show of it: the score, the label and how many sentences lean which way."""
+        """Returns the fields for answers: score, label, and the numbers of positive and negative sentences."""
         return {
             "score": self.score,
             "label": self.label,
@@ -68,10 +68,10 @@ def _analyzer() -> SentimentIntensityAnalyzer:
 
 
 def judge(sentences: Sequence[str]) -> Sentiment:
-    """The mood of a text in sentences.
+    """Returns the sentiment of a text in sentences.
 
-    The lexicon's score saturates on long texts, so each sentence is scored alone. The text's score is the mean
-    of those that lean at all: a page of facts does not make its one complaint a mild one.
+    The lexicon's score saturates on long texts, so each sentence is scored alone. The text's score is the mean of the
+    sentences that are not neutral: a page of facts does not dilute its one complaint.
     """
     found = [word for sentence in sentences for word in words(sentence)]
     if not looks_english(found):

@@ -6,18 +6,18 @@ from collections.abc import Iterable, Sequence
 
 
 def word_set(text: str) -> frozenset[str]:
-    """The words of a list that is kept as text, for lists of which nobody wants to read the quotes."""
+    """Returns the words of a text: a compact form of long word lists."""
     return frozenset(text.split())
 
 
 WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
 
-# A run of words without an end (a table, a log, a poem) is cut here, so that "a sentence" stays quotable.
+# Splits long runs of words (a table, a log, a poem), so that a sentence can be quoted.
 _MAX_SENTENCE_WORDS = 60
 _MAX_SENTENCE_CHARACTERS = 600
-# A shorter line was not broken for want of room: it is a heading, a list's item or a paragraph's end.
+# A shorter line was not wrapped: it is a heading, a list item or the end of a paragraph.
 _MIN_WRAPPED_LINE = 50
-# Words longer than this are base64 and the like.
+# Longer words are base64 and the like.
 _MAX_TERM = 32
 
 _BULLET = re.compile(r"\s*(?:[-*•]|[0-9]{1,3}[.)])\s")
@@ -49,12 +49,12 @@ _ENGLISH_ONLY = word_set("the and to it that this with for you are have not my t
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, as written."""
+    """Returns the words of a text, as written."""
     return WORD.findall(text)
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text, each on one line. Blank lines and list items end a sentence too."""
+    """Returns the sentences of a text, each on one line. Blank lines and list items end a sentence too."""
     found: list[str] = []
     for block in _blocks(_IDEOGRAPHIC_END.sub(r"\1 ", text)):
         current: list[str] = []
@@ -71,7 +71,7 @@ def sentences(text: str) -> list[str]:
 
 
 def _blocks(text: str) -> Iterable[str]:
-    """The stretches of lines that belong together: paragraphs, headings, list items without their bullets."""
+    """Yields the blocks of lines that belong together: paragraphs, headings, list items without their bullets."""
     lines: list[str] = []
     for line in text.splitlines():
         bullet = _BULLET.match(line) if line.strip() else None
@@ -91,7 +91,7 @@ def _ends_sentence(token: str) -> bool:
 
 
 def looks_english(found: Sequence[str]) -> bool:
-    """Whether words are English, going by those that other languages do not share; a few words always are."""
+    """Whether words are English, by words that other languages do not share; True for a few words."""
     if len(found) < _MIN_LANGUAGE_WORDS:
         return True
     # In English prose they are about a quarter.
@@ -99,13 +99,13 @@ def looks_english(found: Sequence[str]) -> bool:
 
 
 def key_terms(found: Sequence[str], limit: int = 8) -> list[str]:
-    """The terms that the sentences are about, by frequency; a pair that recurs counts as one term."""
+    """Returns the frequent terms of the sentences; a recurring pair counts as one term."""
     singles, pairs = _count_terms(found)
     recurring = {pair: count for pair, count in pairs.items() if count > 1}
     ranked: Counter[str] = Counter(dict(singles))
     for (first, second), count in recurring.items():
         ranked[f"{first} {second}"] = count * 2
-        # What is said within the pair is not said of its parts.
+        # Occurrences within the pair do not count for its parts.
         ranked[first] -= count
         ranked[second] -= count
     # Counters keep the order of appearance, and sorting is stable: ties go to the earlier term.
@@ -136,13 +136,13 @@ def _term(word: str) -> str | None:
 
 
 def summarize(found: Sequence[str], count: int) -> list[str]:
-    """The sentences whose terms are the most frequent in the whole, in their own order; at most `count`."""
+    """Returns the sentences with the most frequent terms, in their original order; at most `count`."""
     found = list(dict.fromkeys(found))
     if len(found) <= count:
         return found
     singles, _ = _count_terms(found)
     scores = [_weight(sentence, singles) for sentence in found]
-    # Whoever writes a text says early what it is about.
+    # Authors state their subject early.
     scores[0] *= 1.25
     best = sorted(range(len(found)), key=lambda i: (-scores[i], i))[:count]
     return [found[i] for i in sorted(best)]
@@ -150,9 +150,9 @@ def summarize(found: Sequence[str], count: int) -> list[str]:
 
 def _weight(sentence: str, singles: Counter[str]) -> float:
     terms = {term for term in map(_term, words(sentence)) if term is not None}
-    # Divided by more than the number of terms, or a sentence of one frequent word would win.
+    # Divided by more than the number of terms, or a sentence of one frequent word would rank first.
     weight = sum(singles[term] for term in terms) / (len(terms) + 4)
-    # A heading or a table's line holds nothing but frequent terms, and says nothing.
+    # A heading or a table row contains only frequent terms, but no statement.
     return weight if len(terms) >= 4 and _ends_sentence(sentence) else weight / 4
 
 
@@ -167,7 +167,7 @@ def enumerate_words(parts: Sequence[str]) -> str:
 
 
 def pieces(text: str) -> list[str]:
-    """The text cut after its sentences and lines; joined, the pieces are the text again."""
+    """Splits the text after its sentences and lines; joined, the pieces are the text again."""
     found: list[str] = []
     start = 0
     for token in re.finditer(r"\S+\s*|\s+", text):

@@ -1,4 +1,4 @@
-"""Agents behind an address: the kinds `http` and `openai`.
+"""Agents behind a URL: the kinds `http` and `openai`.
 
-One POST, bounded in size and time and never repeated, whose outcome one table maps to an error; Temporal retries.
+Each attempt is one POST, limited in size and time. One table maps its outcome to an error; Temporal retries.
 """

@@ -1,4 +1,4 @@
-"""What an HTTP exchange with an agent came to: one function, from the outcome to the verdict."""
+"""Maps the outcome of an HTTP exchange with an agent to an AgentError, in one function."""
 
 import ssl
 from datetime import datetime
@@ -11,7 +11,7 @@ from sevenfold.contracts.verdicts import AgentError, AgentRateLimited, AgentReje
 
 
 class BadAnswerError(Exception):
-    """The answer came, and cannot be read: `reason` is wrong with it."""
+    """The answer cannot be parsed; `reason` is a clause with the cause."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -19,18 +19,18 @@ class BadAnswerError(Exception):
 
 
 class LargeAnswerError(Exception):
-    """The answer goes on and on. `limit` in bytes."""
+    """The answer exceeds `limit` bytes."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"more than {limit} bytes")
         self.limit = limit
 
 
-# Statuses below 500 that say nothing about the request: it may be sent again as it is.
+# Statuses below 500 that are transient.
 _TRANSIENT_STATUSES = frozenset({408, 425})
 _TOO_MANY_REQUESTS = 429
 _KEY_REFUSED = frozenset({401, 403})
-# Of the statuses from 500 on, those that will be the same next time.
+# Statuses from 500 on that are permanent.
 _PERMANENT_STATUSES = frozenset({501, 505})
 
 
@@ -40,10 +40,10 @@ def to_agent_error(
     *,
     now: datetime | None = None,
 ) -> AgentError:
-    """The verdict on an answer that is not a success, on an exception, or on an answer that cannot be read.
+    """Returns the AgentError of an unsuccessful response, an exception, or an answer that cannot be parsed.
 
-    `said` is the upstream's own explanation, for refusals; it must hold no secret. The details name no host: clients
-    read them.
+    `explanation` is the server's own explanation of a rejection; it must contain no secret. The details name no host,
+    because clients read them.
     """
     match outcome:
         case httpx.Response():
@@ -54,32 +54,34 @@ def to_agent_error(
         case LargeAnswerError():
             return AgentRejected(f"The agent's answer is larger than {outcome.limit} bytes.")
         case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpx.TooManyRedirects():
-            return AgentRejected("The agent's address in sevenfold.toml does not work.")
+            return AgentRejected("The agent's URL in sevenfold.toml is invalid.")
         case httpx.ConnectTimeout() | httpx.PoolTimeout():
-            return AgentUnavailable("The agent could not be connected to in time.")
+            return AgentUnavailable("Connecting to the agent timed out.")
         case httpx.ConnectError():
             return AgentUnavailable(_describe_connect_error(outcome))
         case httpx.TimeoutException():
-            return AgentUnavailable("The agent was silent for too long.")
+            return AgentUnavailable("The agent sent nothing for longer than idle_timeout_seconds.")
         case httpx.DecodingError():
             return AgentUnavailable("The agent's answer cannot be read: its compression is damaged.")
         case httpx.LocalProtocolError():
-            return AgentRejected("The request cannot be put into HTTP.")
-    return AgentUnavailable("The agent broke the connection off.")
+            return AgentRejected("The request cannot be encoded as HTTP.")
+    return AgentUnavailable("The connection to the agent broke off.")
 
 
 def error_for_status(status: int, explanation: str = "", retry_after: float | None = None) -> AgentError:
-    """The verdict on a status, of an answer or of an error within a stream."""
+    """Returns the AgentError of a status, of a response or of an error within a stream."""
     suffix = f": {explanation}" if explanation else "."
     if status == _TOO_MANY_REQUESTS:
-        return AgentRateLimited("The agent's server wants fewer requests.", retry_after=retry_after)
+        return AgentRateLimited("The agent's server answered 429: too many requests.", retry_after=retry_after)
     if status in _TRANSIENT_STATUSES or (status >= 500 and status not in _PERMANENT_STATUSES):
         return AgentUnavailable(f"The agent's server answered {status}.", retry_after=retry_after)
     if status in _KEY_REFUSED:
-        # its explanation may repeat a part of the key
-        return AgentRejected(f"The agent's server answered {status}: it does not accept Sevenfold's key for it.")
+        # Its explanation may repeat a part of the key.
+        return AgentRejected(f"The agent's server answered {status}: it rejects the key that api_key_env names.")
     if 300 <= status < 400:
-        return AgentRejected(f"The agent's server answered {status}: its address has changed. Redirects end here.")
+        return AgentRejected(
+            f"The agent's server answered {status}: its URL has changed, and redirects are not followed."
+        )
     return AgentRejected(f"The agent's server answered {status}{suffix}")
 
 
@@ -89,11 +91,11 @@ def _describe_connect_error(error: httpx.ConnectError) -> str:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return "The agent's certificate is not trusted."
         cause = cause.__cause__ or cause.__context__
-    return "The agent could not be connected to."
+    return "The connection to the agent failed."
 
 
 def extract_explanation(body: JsonValue) -> str:
-    """What a refusal says of itself: problem+json, OpenAI's and FastAPI's errors, and what is usual else."""
+    """Extracts the explanation from problem+json, OpenAI's and FastAPI's errors, and other common forms."""
     match body:
         case {"detail": str() as text} | {"error": str() as text} | {"message": str() as text}:
             return text

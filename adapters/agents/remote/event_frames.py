@@ -1,4 +1,4 @@
-"""The frames of a streamed answer: server-sent events, or JSON lines."""
+"""Frames of a streamed answer: server-sent events or JSON lines."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,10 +11,10 @@ _LINE_ENDS = (b"\n", b"\r")
 
 
 async def parse_sse(pieces: AsyncIterator[bytes], max_bytes: int, *, lenient: bool = False) -> AsyncIterator[str]:
-    """The `data` of each event. One that is cut off before its blank line does not count, as the standard has it;
-    unless `lenient`, and it is whole: some servers leave the line out after the end of an answer.
+    """Yields the `data` of each event. An event without its final blank line is dropped, as the standard requires,
+    unless `lenient` and complete: some servers omit the line after the last event.
 
-    `max_bytes`: bytes of a line. Raises BadAnswerError and LargeAnswerError.
+    `max_bytes` limits a line. Raises BadAnswerError and LargeAnswerError.
     """
     data: list[str] = []
     size = 0
@@ -29,7 +29,7 @@ async def parse_sse(pieces: AsyncIterator[bytes], max_bytes: int, *, lenient: bo
             continue
         name, _, value = line.partition(":")
         if name == "data":
-            # a line that is cut off may be half a value
+            # A truncated line may be half a value.
             data = [*data, value.removeprefix(" ")] if ended or _is_complete(value) else []
     if data and lenient:
         yield "\n".join(data)
@@ -40,14 +40,14 @@ def _is_complete(value: str) -> bool:
 
 
 async def parse_json_lines(pieces: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[str]:
-    """The lines that are not empty; the last need not be ended. Raises as `parse_sse` does."""
+    """Yields the non-empty lines; the last needs no line end. Raises as `parse_sse` does."""
     async for line, _ in _read_lines(pieces, max_bytes):
         if line.strip():
             yield line
 
 
 async def _read_lines(pieces: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[tuple[str, bool]]:
-    """Lines without their end, and whether they had one: LF, CR LF or CR."""
+    """Yields lines without their end (LF, CR LF or CR), and whether they had one."""
     buffered: list[bytes] = []
     size = 0
     first = True
@@ -55,7 +55,7 @@ async def _read_lines(pieces: AsyncIterator[bytes], max_bytes: int) -> AsyncIter
         if first and piece:
             piece, first = piece.removeprefix(_BOM), False
         size += len(piece)
-        # a CR at the end of what was held may be half of an end
+        # A CR at the end of the buffer may be the first half of CR LF.
         open_end = bool(buffered) and buffered[-1].endswith(b"\r")
         buffered.append(piece)
         if open_end or any(end in piece for end in _LINE_ENDS):
@@ -63,7 +63,7 @@ async def _read_lines(pieces: AsyncIterator[bytes], max_bytes: int) -> AsyncIter
             buffered, size = [rest] if rest else [], len(rest)
             for number, line in enumerate(whole, 1):
                 yield _decode_line(line), True
-                if not number % _LINES_BETWEEN_TURNS:  # others have their turn, however many lines came at once
+                if not number % _LINES_BETWEEN_TURNS:  # Yields to the event loop, however many lines arrived at once.
                     await asyncio.sleep(0)
         if size > max_bytes:
             raise LargeAnswerError(max_bytes)
@@ -74,7 +74,7 @@ async def _read_lines(pieces: AsyncIterator[bytes], max_bytes: int) -> AsyncIter
 
 
 def _split_lines(buffer: bytes) -> list[bytes]:
-    """The lines that have ended, and then what is left."""
+    """Returns the complete lines, and then the rest."""
     lines = buffer.splitlines(keepends=True)
     rest = b"" if lines[-1].endswith(b"\n") else lines.pop()
     return [*(line.rstrip(b"\r\n") for line in lines), rest]

@@ -1,12 +1,12 @@
-"""The kind `http`: an agent behind an HTTP address of its own.
+"""The kind `http`: an agent behind its own URL.
 
 It gets `{runId, attempt, task, query, context, data, params, metadata}` and answers with JSON, `{response,
 confidence?, data?, usage?}`, or with a stream, server-sent events or JSON lines, of these:
 
     {"text": "…"}                    a piece of the response; {"chunk": "…"} is the same
-    {"percent": 45, "note": "…"}     how far it is
-    {"response": "…", …}             the whole answer, the last; {"done": true} if it is what was streamed
-    {"error": {"status": 503, "detail": "…"}}   it failed; the status says as in HTTP whether to try again
+    {"percent": 45, "note": "…"}     progress
+    {"response": "…", …}             the complete answer, last; {"done": true} if the streamed text is the answer
+    {"error": {"status": 503, "detail": "…"}}   a failure; its HTTP status decides whether it is retried
 """
 
 from collections.abc import AsyncIterator
@@ -23,13 +23,13 @@ _REPLY_FIELDS = frozenset({"response", "confidence", "data", "usage"})
 
 
 class HttpAgent:
-    """Asks one address. See the module for what is said."""
+    """Calls one URL by the protocol that the module documents."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
 
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
-        """One exchange. Raises AgentErrors."""
+        """Makes one exchange. Raises AgentError."""
         body = request.model_dump(mode="json", by_alias=True)
         async with self._upstream.post(body, context) as answer:
             if not await answer.is_streamed():
@@ -41,7 +41,7 @@ class HttpAgent:
                     reply = event
                     break
                 yield event
-        # after the exchange: whoever has the reply listens no more, and the connection is to be kept
+        # After the exchange, because the consumer stops at the reply, and the connection should stay reusable.
         if reply is not None:
             yield reply
 
@@ -58,7 +58,7 @@ async def _read_events(answer: UpstreamResponse) -> AsyncIterator[AgentEvent]:
 
 
 def _parse_event(frame: JsonValue) -> AgentEvent | None:
-    """The event that a frame is; None for one of a kind that is not known yet."""
+    """Returns the event of a frame; None for an unknown kind."""
     if not isinstance(frame, dict):
         raise BadAnswerError("a frame is not an object")
     match frame:
@@ -72,14 +72,14 @@ def _parse_event(frame: JsonValue) -> AgentEvent | None:
             try:
                 return Progress.model_validate({"percent": percent, "note": more.get("note", "")})
             except ValidationError:
-                raise BadAnswerError("`percent` must be from 0 to 100, and `note` a text") from None
+                raise BadAnswerError("`percent` must be from 0 to 100, and `note` a string") from None
         case dict() if _REPLY_FIELDS & frame.keys():
             return _build_reply(frame)
     return None
 
 
 def _build_reply(fields: dict[str, JsonValue]) -> Reply:
-    # without a response of its own the reply's is what was streamed
+    # Without its own response, the reply's response is the streamed text.
     return as_reply({"response": "", **fields})
 
 

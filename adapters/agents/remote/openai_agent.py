@@ -1,7 +1,7 @@
-"""The kind `openai`: a model behind any server that has OpenAI's `/chat/completions`.
+"""The kind `openai`: a model behind any server with OpenAI's `/chat/completions`.
 
-The query is the user's message, after the system prompt; what else the request holds follows it as JSON. The answer
-is always streamed, so that those who watch see it grow and a silence is noticed.
+The query is the user's message, after the system prompt; the rest of the request follows it as JSON. The answer is
+always streamed, so that readers get chunks and an idle server is detected.
 """
 
 import json
@@ -18,7 +18,7 @@ from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, De
 from sevenfold.contracts.payload import JsonObject
 from sevenfold.contracts.verdicts import AgentError, AgentRejected, AgentUnavailable
 
-# Those of a request's `params` that are meant for the model's server; the others are told to the model.
+# Those of a request's `params` that are options of the model's server; the others go into the message.
 OPTIONS = frozenset(
     {
         "temperature",
@@ -38,8 +38,8 @@ _LAST_FRAME = "[DONE]"
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What is said to the model with every request. `json_schema`: the answer is JSON of that schema; `options` are
-    the server's, such as `temperature`.
+    """Options of every request. `json_schema`: the answer is JSON of that schema. `options` are the server's, such as
+    `temperature`.
     """
 
     model: str
@@ -49,20 +49,20 @@ class ModelConfig:
 
 
 class OpenAIAgent:
-    """Asks one model."""
+    """Calls one model."""
 
     def __init__(self, upstream: Upstream, config: ModelConfig) -> None:
         self._upstream = upstream
         self._config = config
 
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
-        """One completion, as it is generated. Raises AgentErrors."""
+        """Streams one completion. Raises AgentError."""
         completion = _Completion()
         async with self._upstream.post(_build_body(self._config, request), context) as answer:
             if await answer.is_streamed():
                 async for text in _read_texts(answer, completion):
                     yield Delta(text=text)
-            else:  # a server that does not stream
+            else:  # The server does not stream.
                 completion.add(await answer.read_json())
             reply = completion.build_reply(as_json=self._config.json_schema is not None)
         yield reply
@@ -73,7 +73,7 @@ class OpenAIAgent:
 
 
 async def _read_texts(answer: UpstreamResponse, completion: "_Completion") -> AsyncIterator[str]:
-    """The text of a stream, piece by piece. A connection that breaks after the finish has done no harm."""
+    """Yields the text of a stream. A connection that breaks after the finish reason does no harm."""
     try:
         async for frame in answer.frames(lenient=True):
             if frame.strip() == _LAST_FRAME:
@@ -86,23 +86,25 @@ async def _read_texts(answer: UpstreamResponse, completion: "_Completion") -> As
 
 
 class _Completion:
-    """What has come of one choice. Once it has finished, nothing that follows undoes it: the answer is paid for."""
+    """Collects one choice. Errors after its finish reason are ignored, because the answer is complete and paid
+    for.
+    """
 
     def __init__(self) -> None:
         self._text: list[str] = []
         self._refusal = ""
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
-        # Content of a form that is not known here: an answer without text is then not taken for an empty one.
+        # Content of an unknown form was present, so an answer without text is not an empty one.
         self._has_unknown_content = False
 
     @property
     def is_finished(self) -> bool:
-        """Whether the server has said that the answer is complete."""
+        """Whether the server has sent a finish reason."""
         return self._finish_reason is not None
 
     def add_frame(self, frame: str) -> str:
-        """The text that a frame of a stream adds; frames that say nothing known are skipped."""
+        """Adds a frame of a stream and returns its text; unknown frames are skipped."""
         try:
             return self.add(parse_frame(frame))
         except (BadAnswerError, AgentError):
@@ -111,15 +113,17 @@ class _Completion:
             return ""
 
     def add(self, chunk: JsonValue) -> str:
-        """The text that a chunk of a stream, or a whole completion, adds. Raises AgentErrors and BadAnswerError."""
+        """Adds a chunk of a stream, or a whole completion, and returns its text. Raises AgentError and
+        BadAnswerError.
+        """
         if not isinstance(chunk, dict):
-            raise BadAnswerError("it is no chat completion")
+            raise BadAnswerError("it is not a chat completion")
         if chunk.get("error"):
             raise _build_error(chunk["error"])
         self._record_usage(chunk.get("usage"))
         choices = chunk.get("choices")
         if not isinstance(choices, list):
-            return ""  # such as a frame with the usage alone, or of a kind that is not known yet
+            return ""  # Such as a frame with only the usage, or of an unknown kind.
         own_choices = [one for one in choices if isinstance(one, dict) and one.get("index") in (None, 0)]
         return "".join(map(self._read_choice, own_choices[:1]))
 
@@ -135,7 +139,7 @@ class _Completion:
         if isinstance(finish, str) and finish and self._finish_reason is None:
             self._finish_reason = finish
         text = ""
-        # streamed as `delta`, whole as `message`; some servers have it the other way round, or as bare `text`
+        # Streamed as `delta`, complete as `message`; some servers swap them, or send `text`.
         for part in (choice.get("delta"), choice.get("message"), choice):
             if isinstance(part, dict) and not text:
                 text = self._read_part(part)
@@ -159,14 +163,14 @@ class _Completion:
         return ""
 
     def _read_content_part(self, part: JsonValue) -> str:
-        """The text of one part of a list: `{"type": "text", "text": …}`, or a string."""
+        """Returns the text of one content part: `{"type": "text", "text": …}`, or a string."""
         match part:
             case str():
                 return part
             case {"type": "refusal", "refusal": str(refusal)}:
                 self._refusal += refusal
             case {"type": "thinking" | "reasoning"}:
-                pass  # what a model thinks is not its answer
+                pass  # The model's reasoning is not part of its answer.
             case {"text": str(text)} | {"text": {"value": str(text)}}:
                 return text
             case _:
@@ -174,19 +178,19 @@ class _Completion:
         return ""
 
     def build_reply(self, *, as_json: bool) -> Reply:
-        """The whole. Raises AgentErrors for what is none."""
+        """Returns the complete reply. Raises AgentError if there is none."""
         if self._refusal:
             raise AgentRejected(f"The model refuses: {self._refusal}")
         match self._finish_reason:
             case None:
-                raise AgentUnavailable("The agent broke off before its reply.")
+                raise AgentUnavailable("The answer broke off before its finish_reason.")
             case "content_filter":
                 raise AgentRejected("The model's server withheld the answer (content_filter).")
             case "tool_calls" | "function_call":
-                raise AgentRejected("The model wants to call a tool, and has none here.")
+                raise AgentRejected("The model requests a tool call, which the kind openai does not support.")
         text = join_surrogates("".join(self._text))
         if not text and self._has_unknown_content:
-            raise AgentRejected("The model's answer holds no text, but content of a kind that is not read here.")
+            raise AgentRejected("The model's answer has no text, only content of an unsupported kind.")
         data: JsonObject | None = {"finishReason": self._finish_reason} if self._finish_reason != "stop" else None
         if as_json:
             data = self._parse_structured(text)
@@ -194,11 +198,11 @@ class _Completion:
 
     def _parse_structured(self, text: str) -> JsonObject:
         if self._finish_reason == "length":
-            raise AgentRejected("The answer was cut off before its JSON was whole; allow more max_tokens.")
+            raise AgentRejected("The answer was cut off before its JSON was complete: raise max_tokens.")
         try:
             value = parse_value(text)
         except BadAnswerError:
-            raise AgentUnavailable("The model's answer is not the JSON that was asked for.") from None
+            raise AgentUnavailable("The model's answer is not the JSON that json_schema requires.") from None
         return value if isinstance(value, dict) else {"value": value}
 
 
@@ -228,7 +232,7 @@ def _build_messages(config: ModelConfig, request: AgentRequest) -> list[dict[str
 
 
 def _build_error(error: Any) -> Exception:
-    """An error in the middle of a stream; `code` is the status where it is a number."""
+    """Returns the AgentError of an error within a stream; `code` is the status if it is a number."""
     match error:
         case {"code": int() as status, "message": str() as message} if 400 <= status < 600:
             return error_for_status(status, message)

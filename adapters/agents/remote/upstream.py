@@ -1,4 +1,4 @@
-"""One POST to an agent's server: bounded, never repeated, its outcome a verdict."""
+"""One POST to an agent's server, limited in size and time and never repeated."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ _DRAIN_SECONDS = 0.1
 _KEPT_CONNECTIONS = 100
 
 _SSE, _NDJSON = "text/event-stream", ("application/x-ndjson", "application/jsonl", "application/json-seq")
-# Types that do not tell events from a whole answer, and how events begin.
+# Media types that may be a stream or a whole answer, and the first bytes of server-sent events.
 _AMBIGUOUS_TYPES = frozenset({"", "text/plain", "application/octet-stream"})
 _EVENT_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _PREFIX_BYTES = 6
@@ -38,10 +38,10 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Upstream:
-    """An agent's server. Raises AgentErrors, nothing else.
+    """An agent's server. Raises only AgentError.
 
-    `idle_timeout_seconds`: seconds that it may say nothing. `api_key` goes along as a bearer token, and is kept out
-    of what is told of refusals.
+    `idle_timeout_seconds`: the longest pause in the server's response, in seconds. `api_key` is sent as a bearer
+    token and removed from error details.
     """
 
     def __init__(self, url: str, *, api_key: str | None, idle_timeout_seconds: float) -> None:
@@ -57,7 +57,7 @@ class Upstream:
         self._client = httpx.AsyncClient(
             headers=headers,
             timeout=httpx.Timeout(idle_timeout_seconds, connect=_CONNECT_SECONDS),
-            # how many calls run at once is decided elsewhere: none may wait here unseen
+            # Unlimited: admission control limits the calls, and none may wait here unseen.
             limits=httpx.Limits(
                 max_connections=None,
                 max_keepalive_connections=_KEPT_CONNECTIONS,
@@ -68,7 +68,7 @@ class Upstream:
 
     @asynccontextmanager
     async def post(self, body: Mapping[str, Any], context: AgentContext) -> AsyncIterator["UpstreamResponse"]:
-        """The answer to a POST, if it is a success."""
+        """Posts the body and yields the response if it is successful. Raises AgentError."""
         headers = {"Content-Type": "application/json", **_context_headers(context)}
         try:
             async with self._client.stream("POST", self._url, content=to_json(body), headers=headers) as response:
@@ -79,12 +79,12 @@ class Upstream:
                 await answer.drain()
         except AgentError as error:
             raise self._redact(error) from None
-        # `from None`: an httpx error holds the request, and with it the key
+        # `from None`: an httpx error holds the request, and with it the key.
         except (httpx.HTTPError, httpx.InvalidURL, BadAnswerError, LargeAnswerError) as error:
             raise to_agent_error(error) from None
 
     def _redact(self, error: AgentError) -> AgentError:
-        """Without our key, which a server may repeat, and then not too long: a key that is cut is one still."""
+        """Removes our key, which the server may repeat, before truncating: a truncated key is still a secret."""
         detail = error.detail.replace(self._api_key, "…") if self._api_key else error.detail
         return type(error)(detail[:_MAX_EXPLANATION], retry_after=error.retry_after, pointer=error.pointer)
 
@@ -94,14 +94,16 @@ class Upstream:
 
 
 class UpstreamResponse:
-    """An answer whose body has not been read yet. Reading raises what `Upstream.post` turns into verdicts."""
+    """A response whose body is still unread. `Upstream.post` converts the exceptions of reading it."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._pieces: AsyncIterator[bytes] = decompress_pieces(response)
         self._type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
     async def is_streamed(self) -> bool:
-        """Whether it comes in frames. Some servers send events as plain text or name no type: the beginning tells."""
+        """Whether the body is a sequence of frames. Some servers send events as plain text or without a media type,
+        so the first bytes decide then.
+        """
         if self._type in _AMBIGUOUS_TYPES:
             await self._detect_type()
         return self._type == _SSE or self._type in _NDJSON
@@ -118,11 +120,11 @@ class UpstreamResponse:
         self._pieces = _chain(prefix, pieces)
 
     async def read_json(self) -> JsonValue:
-        """The one JSON value that it is."""
+        """Returns the body as one JSON value."""
         return parse_value(await _read(self._pieces, _MAX_BYTES))
 
     async def frames(self, *, lenient: bool = False) -> AsyncIterator[str]:
-        """The frames of one that is streamed, each JSON as a rule. `lenient`: the last event needs no blank line."""
+        """Yields the frames of a streamed body. `lenient`: the last event needs no blank line."""
         if self._type == _SSE:
             frames = parse_sse(self._pieces, _MAX_BYTES, lenient=lenient)
         else:
@@ -131,7 +133,7 @@ class UpstreamResponse:
             yield frame
 
     async def drain(self) -> None:
-        """Reads what is left, if it comes at once: only then the connection can serve another call."""
+        """Reads the rest of the body for up to 0.1 s: only then the connection is reusable."""
         with suppress(TimeoutError, httpx.HTTPError):
             async with asyncio.timeout(_DRAIN_SECONDS):
                 async for _ in self._pieces:
@@ -139,7 +141,7 @@ class UpstreamResponse:
 
 
 def parse_value(text: str | bytes) -> JsonValue:
-    """A JSON value. Raises BadAnswerError."""
+    """Parses a JSON value. Raises BadAnswerError."""
     try:
         return parse_json(text)
     except JsonLimitError as error:
@@ -149,7 +151,7 @@ def parse_value(text: str | bytes) -> JsonValue:
 
 
 def parse_frame(frame: str) -> JsonValue:
-    """The JSON value of a frame, in which a character may be cut in two: its other half comes with the next frame.
+    """Parses the JSON value of a frame, which may end in half a character whose other half is in the next frame.
 
     Raises BadAnswerError.
     """
@@ -169,7 +171,7 @@ def parse_frame(frame: str) -> JsonValue:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 async def _read_explanation(response: httpx.Response) -> str:
@@ -196,7 +198,7 @@ async def _read(pieces: AsyncIterator[bytes], max_bytes: int) -> bytes:
 
 
 def _context_headers(context: AgentContext) -> dict[str, str]:
-    """Whose request it is for, and how many seconds there are left: a duration, since clocks differ."""
+    """Request id, trace context, and the remaining seconds: a duration, because clocks differ."""
     headers = {"X-Request-Timeout": f"{context.remaining_seconds():.3f}"}
     if context.request_id:
         headers["X-Request-Id"] = context.request_id
