@@ -65,5 +65,5 @@ def test_a_stream_entry_is_read_back_without_decoding_it(text: str, index: int, 
         StreamEntry.reset(index, attempt),
         StreamEntry.progress(index, 50.0, text),
     ):
-        assert StreamEntry.parse(entry.text) == entry
-        assert "\n" not in entry.text  # which separates entries in Redis
+        assert StreamEntry.parse(entry.data) == entry
+        assert b"\n" not in entry.data  # which separates entries in the logs

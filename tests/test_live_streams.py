@@ -2,7 +2,8 @@
 
 import asyncio
 
-from sevenfold.adapters.streams.hub import StreamHub
+from sevenfold.adapters.streams.hub import HubState, StreamHub
+from sevenfold.adapters.streams.log_feeder import RunSource
 from sevenfold.contracts.agent import Reply
 from sevenfold.contracts.runs import RunOutcome, RunResult, RunStatus
 from sevenfold.contracts.streams import StreamEntry
@@ -11,10 +12,10 @@ from tests.stack import Stack
 
 
 class Silent:
-    """A publisher that is heard elsewhere."""
+    """A publisher whose entries the test appends."""
 
-    def want(self) -> None:
-        """Nothing to write: the test says what was published."""
+    def start_publishing(self) -> None:
+        """There is nothing to publish."""
 
 
 async def test_the_runs_end_is_waited_for_only_when_its_agent_has_said_its_last_here(stack: Stack) -> None:
@@ -28,9 +29,11 @@ async def test_the_runs_end_is_waited_for_only_when_its_agent_has_said_its_last_
         return RunOutcome(RunStatus.COMPLETED, result=result)
 
     publisher = Silent()
-    stream.add_reader(until_ended, None)  # before the agent begins, as most readers do
+    stream.add_reader(RunSource(until_ended))  # before the agent begins, as most readers do
     await asyncio.sleep(0.05)
+    assert stream.state is HubState.FED_BY_LOG
     stream.attach(publisher)
+    assert stream.state is HubState.FED_BY_PUBLISHER
     stream.buffer.append(StreamEntry.chunk(1, "word"), confirmed=False)
     await asyncio.sleep(0.5)
     stream.raise_if_failed()
@@ -40,4 +43,4 @@ async def test_the_runs_end_is_waited_for_only_when_its_agent_has_said_its_last_
     assert stream.outcome().status is RunStatus.COMPLETED
     assert waited == 1
     await stream.remove_reader()
-    assert stream.is_idle
+    assert stream.state is HubState.IDLE
