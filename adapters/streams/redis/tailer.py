@@ -135,8 +135,9 @@ class RedisTailer:
             self._is_blocked = False
         for key, messages in answer.items() if isinstance(answer, dict) else answer or []:
             self._deliver(key.decode(), messages, positions)
-        if answer and (pause := started_at + _INTERVAL_SECONDS - time.monotonic()) > 0:
-            await asyncio.sleep(pause)
+        if answer:
+            # at least one turn of the loop, in which the hubs take their batches: the next XREAD waits for all again
+            await asyncio.sleep(max(0.0, started_at + _INTERVAL_SECONDS - time.monotonic()))
 
     def _deliver(self, key: str, messages: Any, positions: dict[Any, Any]) -> None:
         tailed = self._tailed.get(key)
