@@ -197,11 +197,15 @@ async def _as_sse(subscription: StreamSubscription) -> AsyncIterator[bytes]:
 
 
 def _format_event(line: StreamLine) -> bytes:
+    # JSON has no raw line breaks, so one `data` field is enough
+    if line.event is None and line.index is not None:  # nearly all of them
+        return b"data: %b\nid: %d\n\n" % (line.data, line.index)
     end = _END if line.event in ("done", "error") else ""
-    identity = None if line.index is None else f"{line.index}{end}"
-    return format_sse_event(data_str=line.text, event=line.event, id=identity)
+    identity = "" if line.index is None else f"id: {line.index}{end}\n"
+    event = f"event: {line.event}\n" if line.event else ""
+    return b"%bdata: %b\n%b\n" % (event.encode(), line.data, identity.encode())
 
 
 async def _as_ndjson(subscription: StreamSubscription) -> AsyncIterator[bytes]:
     async for lines in subscription.lines():
-        yield "".join(f"{line.as_object}\n" for line in lines).encode() or b'{"heartbeat":true}\n'
+        yield b"".join(line.as_object + b"\n" for line in lines) or b'{"heartbeat":true}\n'

@@ -1,9 +1,16 @@
-"""A run's stream: what its agent says while it works, in order, and the log that keeps it.
+"""A run's stream: what its agent writes while it works, in order, and the log that keeps it.
 
-Chunks are numbered from 1; the number is the cursor with which a reader resumes. Readers may be shown an entry before
-the log has it, but never more than `MAX_UNCONFIRMED` ahead of it. What a crash took with it can so have had numbers
-up to that many above the log's last. A further attempt therefore begins `RESET_STEP` above the log's end: no number
-ever stands for two different chunks, and a reader who saw lost ones resumes before the reset like everybody else.
+Coordinates. Each has one name, used everywhere:
+
+- *index* (`Index`): the number of a chunk or reset within its run, from 1. It is public: readers get it as the `id`
+  of an event and resume after it. Every process and both logs use the same one.
+- *position* (`LogPosition`): where to continue reading in a log. Opaque outside the log that issued it.
+- *offset* (`Offset`): how many entries a replay buffer has ever taken. Private to one buffer in one process; progress
+  entries have one too.
+
+Readers may see an entry before the log has it, but never more than `MAX_UNCONFIRMED` entries ahead of it. A crash can
+therefore lose up to that many indexes above the log's last. A further attempt begins `RESET_STEP` above the log's
+end: no index ever stands for two different chunks, and a reader who saw lost chunks resumes before the reset.
 """
 
 import json
@@ -12,9 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from sevenfold.contracts.payload import Payload
+
+Index: TypeAlias = int
+Offset: TypeAlias = int
+LogPosition: TypeAlias = Any
 
 MAX_UNCONFIRMED = 500
 RESET_STEP = 1_000
@@ -24,62 +35,65 @@ GENERATION_STEP = 1_000_000
 
 
 class EntryKind(StrEnum):
-    """What an entry tells."""
+    """The kind of an entry: the first key of its JSON."""
 
     CHUNK = "chunk"
     RESET = "reset"
     PROGRESS = "progress"
 
 
+# A lookup in place of the enum's constructor, which takes four times as long.
+_KINDS = {kind.encode(): kind for kind in EntryKind}
+
+
 @dataclass(frozen=True, slots=True)
 class StreamEntry:
-    """One thing told. `text` is the JSON that readers get and logs keep, made once for all of them.
+    """One entry. `data` is its JSON in UTF-8, serialised once: logs keep these bytes and readers get them.
 
     A chunk and a reset have an index of their own; a progress has that of the entry before it.
     """
 
-    index: int
+    index: Index
     kind: EntryKind
-    text: str
+    data: bytes
 
     @classmethod
-    def chunk(cls, index: int, text: str) -> "StreamEntry":
+    def chunk(cls, index: Index, text: str) -> "StreamEntry":
         """A piece of the response."""
-        return cls(index, EntryKind.CHUNK, _json({"chunk": text, "index": index}))
+        return cls(index, EntryKind.CHUNK, _encode(f'{{"chunk":{_to_json(text)},"index":{index}}}'))
 
     @classmethod
-    def reset(cls, index: int, attempt: int) -> "StreamEntry":
-        """The agent begins anew: what was said before is void."""
-        return cls(index, EntryKind.RESET, _json({"reset": True, "attempt": attempt, "index": index}))
+    def reset(cls, index: Index, attempt: int) -> "StreamEntry":
+        """A further attempt starts: all text before it is void."""
+        return cls(index, EntryKind.RESET, _encode(f'{{"reset":true,"attempt":{attempt},"index":{index}}}'))
 
     @classmethod
-    def progress(cls, index: int, percent: float, note: str) -> "StreamEntry":
+    def progress(cls, index: Index, percent: float, note: str) -> "StreamEntry":
         """How far the agent is, in whole percent."""
-        body = {"progress": math.floor(percent), "note": note, "index": index}
-        return cls(index, EntryKind.PROGRESS, _json(body))
+        body = f'{{"progress":{math.floor(percent)},"note":{_to_json(note)},"index":{index}}}'
+        return cls(index, EntryKind.PROGRESS, _encode(body))
 
     @classmethod
-    def from_json(cls, body: dict[str, Any]) -> "StreamEntry":
-        """An entry as a log kept it."""
-        return cls(body["index"], next(kind for kind in EntryKind if kind in body), _json(body))
+    def parse(cls, data: bytes) -> "StreamEntry":
+        """An entry from the bytes that this class made: the first key is the kind, the last value the index.
 
-    @classmethod
-    def parse(cls, text: str) -> "StreamEntry":
-        """An entry from the text that this class made: its first key names the kind, its last value is the index.
-
-        Nothing is decoded, so a reader of a log hands on the text as it was written.
+        The JSON is not decoded: a process that reads a log passes the bytes on.
         """
-        kind = EntryKind(text[2 : text.index('"', 2)])
-        return cls(int(text[text.rindex(":") + 1 : -1]), kind, text)
+        kind = _KINDS[data[2 : data.index(b'"', 2)]]
+        return cls(int(data[data.rindex(b":") + 1 : -1]), kind, data)
 
     @property
     def size(self) -> int:
         """Roughly its bytes in memory and on the wire."""
-        return len(self.text)
+        return len(self.data)
 
 
-def _json(body: dict[str, Any]) -> str:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _encode(text: str) -> bytes:
+    # half a surrogate pair has no bytes; the call fails on it when its reply is checked
+    return text.encode(errors="replace")
 
 
 # As Temporal's Workflow Streams name the signal that publishes; our topic in them; and ours that ends a segment.
@@ -97,9 +111,7 @@ FOLLOWED_MEMO = "followed"
 
 
 class StreamSegmentInput(Payload):
-    """The one object that `StreamSegment` takes. `expires_at`: it ends by itself then, whatever becomes of its
-    writer.
-    """
+    """The input of `StreamSegment`. The segment ends by itself at `expires_at`, even if its writer is lost."""
 
     expires_at: datetime
 
@@ -114,35 +126,35 @@ class StreamLogError(Exception):
 
 
 class StreamClosedError(Exception):
-    """The run has ended, or a later attempt writes its stream: this writer is out of its time."""
+    """The run has ended, or a later attempt writes its stream: this writer is fenced off."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamPage:
-    """Entries in order; `position` is where to read on. Not `has_more`: there is nothing further at the moment."""
+    """Entries in order; `position` is where to continue. Not `has_more`: there is nothing further at the moment."""
 
     entries: list[StreamEntry]
-    position: Any
+    position: LogPosition
     has_more: bool
 
 
 class StreamWriter(Protocol):
-    """One attempt's way into the log."""
+    """Writes one attempt's batches into the log."""
 
     async def append(self, entries: Sequence[StreamEntry]) -> None:
-        """Returns when they are kept. Asked again after a StreamLogError, it keeps them once.
+        """Returns once the log has acknowledged them. Retried after a StreamLogError, it keeps them once.
 
         Raises StreamLogError, StreamClosedError.
         """
         ...
 
     async def finish(self) -> None:
-        """Called after the last word of a run that has its answer: what is open for it alone may end."""
+        """Called after the last batch of a run that has its answer: releases what the log holds open for the run."""
         ...
 
 
 class StreamLog(Protocol):
-    """Where streams are kept, behind the memory of the process that runs the agent."""
+    """Keeps streams durably, behind the memory of the process that runs the agent."""
 
     def writer(self, workflow_id: str, deadline: datetime, *, is_retry: bool) -> StreamWriter:
         """A writer for one attempt of the run, which ends by the deadline. `is_retry`: others have written before."""
@@ -151,18 +163,18 @@ class StreamLog(Protocol):
     def write_interval(self, *, has_local_readers: bool, age_seconds: float, writer_count: int) -> float:
         """Seconds between two writes of a stream: fewer cost less, more of them serve readers elsewhere sooner.
 
-        `has_local_readers` tells whether this process has readers itself, `age_seconds` the seconds since the stream
-        began, `writer_count` how many streams the process writes.
+        `has_local_readers`: this process has readers itself; `age_seconds`: since the attempt's first entry;
+        `writer_count`: how many streams the process writes.
         """
         ...
 
-    async def read(self, workflow_id: str, position: Any, *, wait: bool) -> StreamPage:
+    async def read(self, workflow_id: str, position: LogPosition, *, wait: bool) -> StreamPage:
         """Entries after `position` (None: from the start), oldest first; with `wait` it may wait for the next.
 
-        Raises StreamLogError.
+        Raises StreamLogError. A cancelled read loses nothing: the same position can be read again.
         """
         ...
 
-    async def last_index(self, workflow_id: str) -> int:
+    async def last_index(self, workflow_id: str) -> Index:
         """The index of the last chunk or reset that is kept, 0 if there is none. Raises StreamLogError."""
         ...

@@ -65,5 +65,5 @@ def test_stream_entry_fields_are_read_without_decoding_its_text(text: str, index
         StreamEntry.reset(index, attempt),
         StreamEntry.progress(index, 50.0, text),
     ):
-        assert StreamEntry.parse(entry.text) == entry
-        assert "\n" not in entry.text  # which separates entries in Redis
+        assert StreamEntry.parse(entry.data) == entry
+        assert b"\n" not in entry.data  # which separates entries in the logs

@@ -13,7 +13,7 @@ from sevenfold.activities.runs.inline_calls import CallsInFlight
 from sevenfold.adapters.agents.admission.admission import AdmissionControl
 from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
 from sevenfold.adapters.agents.registry import AgentRegistry
-from sevenfold.adapters.streams.publisher import StreamPublisher
+from sevenfold.adapters.streams.publisher import StreamAttempt, StreamPublisher
 from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
 from sevenfold.contracts.calls import AgentCall, CallHeartbeat, InlineStart
@@ -123,7 +123,11 @@ async def test_call_that_nobody_adopts_is_cancelled(stack: Stack) -> None:
     agent = Slow()
     calls = CallsInFlight(10, adoption_seconds=0.1)
     publisher = StreamPublisher(
-        stack.streams, "default:qry_x", 1, datetime.now(UTC) + timedelta(seconds=30), awaits_adoption=True
+        stack.streams,
+        "default:qry_x",
+        StreamAttempt(1),
+        datetime.now(UTC) + timedelta(seconds=30),
+        awaits_adoption=True,
     )
     calls.park(
         "qry_x", calls.start(agent, call().request, call().request_context.agent_context(call().deadline), publisher)

@@ -2,7 +2,8 @@
 
 import asyncio
 
-from sevenfold.adapters.streams.hub import StreamHub
+from sevenfold.adapters.streams.hub import HubState, StreamHub
+from sevenfold.adapters.streams.log_feeder import RunSource
 from sevenfold.contracts.agent import Reply
 from sevenfold.contracts.runs import RunOutcome, RunResult, RunStatus
 from sevenfold.contracts.streams import StreamEntry
@@ -11,10 +12,10 @@ from tests.support.stack import Stack
 
 
 class Silent:
-    """A publisher whose chunks the test appends itself."""
+    """A publisher whose entries the test appends."""
 
     def start_publishing(self) -> None:
-        """Nothing to write: the test says what was published."""
+        """There is nothing to publish."""
 
 
 async def test_hub_awaits_the_outcome_only_after_its_publisher_detached(stack: Stack) -> None:
@@ -28,9 +29,11 @@ async def test_hub_awaits_the_outcome_only_after_its_publisher_detached(stack: S
         return RunOutcome(RunStatus.COMPLETED, result=result)
 
     publisher = Silent()
-    stream.add_reader(until_ended, None)  # before the agent begins, as most readers do
+    stream.add_reader(RunSource(until_ended))  # before the agent begins, as most readers do
     await asyncio.sleep(0.05)
+    assert stream.state is HubState.FED_BY_LOG
     stream.attach(publisher)
+    assert stream.state is HubState.FED_BY_PUBLISHER
     stream.buffer.append(StreamEntry.chunk(1, "word"), confirmed=False)
     await asyncio.sleep(0.5)
     stream.raise_if_failed()
@@ -40,4 +43,4 @@ async def test_hub_awaits_the_outcome_only_after_its_publisher_detached(stack: S
     assert stream.outcome().status is RunStatus.COMPLETED
     assert waited == 1
     await stream.remove_reader()
-    assert stream.is_idle
+    assert stream.state is HubState.IDLE

@@ -23,7 +23,7 @@ from sevenfold.adapters.agents.admission.admission import AdmissionControl, Perm
 from sevenfold.adapters.agents.registry import AgentRegistry
 from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.adapters.streams.hub import StreamHubs
-from sevenfold.adapters.streams.publisher import StreamPublisher
+from sevenfold.adapters.streams.publisher import StreamAttempt, StreamPublisher
 from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.contracts.agent import Agent
 from sevenfold.contracts.calls import AgentCall, AgentOutcome, CallHeartbeat, InlineStart, PublishStreamInput
@@ -220,12 +220,14 @@ class AgentCalls:
         publisher = StreamPublisher(
             self._hubs,
             current_workflow_id(),
-            attempt,
+            StreamAttempt(
+                attempt,
+                is_retry=is_retry or attempt > 1 or call.generation > 1,
+                first_index=(call.generation - 1) * GENERATION_STEP,
+                is_awaited=call.is_streamed,
+            ),
             call.deadline,
-            is_retry=is_retry or attempt > 1 or call.generation > 1,
-            first_index=(call.generation - 1) * GENERATION_STEP,
             awaits_adoption=awaits_adoption,
-            is_awaited=call.is_streamed,
         )
         running = self._calls.start(agent, request, call.request_context.agent_context(call.deadline), publisher)
         running.done.add_done_callback(permit.on_done)

@@ -1,14 +1,14 @@
-"""What goes into the log at once."""
+"""Which entries form one write to the log."""
 
 from sevenfold.contracts.streams import EntryKind, StreamEntry
 
-# A batch that is this large is written without waiting for its time, and none is much larger.
+# A batch of this size is written without a pause, and none is much larger.
 FULL_BATCH = 200
 FULL_BATCH_BYTES = 200_000
 
 
 def first_batch(entries: list[StreamEntry]) -> list[StreamEntry]:
-    """As many of them as are written at once, one at least."""
+    """As many of the entries as fit into one write, at least one."""
     size = 0
     for count, entry in enumerate(entries[:FULL_BATCH]):
         size += entry.size
@@ -18,7 +18,9 @@ def first_batch(entries: list[StreamEntry]) -> list[StreamEntry]:
 
 
 def latest_progress_only(batch: list[StreamEntry]) -> list[StreamEntry]:
-    """One that was overtaken within the batch is news to nobody who reads it there."""
+    """Of consecutive progress entries only the last: nobody reads the ones before from the log."""
+    if len(batch) == 1:
+        return batch
     return [
         entry
         for entry, following in zip(batch, [*batch[1:], None], strict=True)

@@ -1,202 +1,170 @@
-"""The streams that this process writes or reads: one tail per run, however many readers it has."""
+"""The streams that this process writes or reads: one hub per run, however many readers it has."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from enum import Enum
 from typing import Any, Protocol
 
+from sevenfold.adapters.streams.log_feeder import LogFeeder, RunSource
 from sevenfold.adapters.streams.replay_buffer import ReplayBuffer
-from sevenfold.adapters.streams.wakeup import LightEvent
 from sevenfold.contracts.runs import RunOutcome
-from sevenfold.contracts.streams import StreamLog, StreamLogError
-
-# Where a worker runs beside the door, a run's agent most likely speaks here; so long is it given to begin.
-_LOCAL_START_SECONDS = 0.3
-
-# Between the last word of an attempt and the end of its run there is a moment in which the log has no news.
-_OUTCOME_WAIT_SECONDS = 1.0
-
-_LOG_PAUSE_SECONDS = 0.5
-_REPOLL_SECONDS = 5.0
+from sevenfold.contracts.streams import Index, StreamLog
 
 
-RequestPublishing = Callable[[], Coroutine[Any, Any, None]]
-
-
-class StreamProducer(Protocol):
-    """The agent's end of a stream: `sevenfold.adapters.streams.producer.StreamPublisher`."""
+class HubPublisher(Protocol):
+    """The agent's end of a stream: `sevenfold.adapters.streams.publisher.StreamPublisher`."""
 
     def start_publishing(self) -> None: ...
 
 
-class StreamHub:
-    """One run's stream in this process. It is fed by the agent's own publisher if that is here, else from the log.
+class HubState(Enum):
+    """Who fills a hub's buffer. The docstring of `StreamHub` has the transitions."""
 
-    The run's end is waited for only while no publisher is here.
+    IDLE = "idle"
+    FED_BY_PUBLISHER = "fed by publisher"
+    FED_BY_LOG = "fed by log"
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+
+class StreamHub:
+    """One run's stream in this process: a replay buffer, and whoever fills it.
+
+    | state | publisher | readers | tasks | buffer |
+    |---|---|---|---|---|
+    | IDLE | no | 0 | none | not filled; `StreamHubs` drops the hub |
+    | FED_BY_PUBLISHER | yes | any | none of the hub's own | filled by the publisher, unconfirmed |
+    | FED_BY_LOG | no | 1 or more | the feeder's: one reads the log, one awaits the run's end | filled by the feeder |
+    | COMPLETE | any | 1 or more | none runs | holds the end of the stream; `outcome()` is known |
+    | FAILED | any | 1 or more | none runs | not filled; `raise_if_failed()` raises |
+
+    Transitions:
+    - `attach`: IDLE, FED_BY_LOG → FED_BY_PUBLISHER; the feeder pauses. A publisher replaces the one before.
+    - `detach`: FED_BY_PUBLISHER → FED_BY_LOG with readers (the feeder reads the rest and the run's end), else IDLE.
+    - `add_reader`: IDLE → FED_BY_LOG.
+    - The feeder: FED_BY_LOG → COMPLETE once the run has ended and its log is read; → FAILED if the run's end cannot
+      be fetched.
+    - `remove_reader`, the last one: FED_BY_LOG, COMPLETE, FAILED → FED_BY_PUBLISHER if a publisher is attached, else
+      IDLE; the feeder's tasks are cancelled and awaited.
+
+    Invariants:
+    - Exactly one side fills the buffer. Only the event loop's thread calls a hub, and no transition awaits before the
+      new state is set.
+    - A publisher is asked to publish as soon as there is a reader, whichever comes first.
+    - COMPLETE and FAILED are final for the readers that see them: a publisher that attaches meanwhile (a redriven
+      run) takes over when they have left.
+
+    When the process stops, `StreamHubs.stop` ends the readers; they leave, and hubs go by the transitions above.
     """
 
     def __init__(self, workflow_id: str, log: StreamLog, *, has_local_worker: bool) -> None:
         self.workflow_id = workflow_id
         self.log = log
         self.buffer = ReplayBuffer()
+        self.state = HubState.IDLE
         self.reader_count = 0
-        self.is_complete = False
         self._has_local_worker = has_local_worker
-        self._producer: StreamProducer | None = None
-        self._produced_at = 0.0
-        self._request_publishing: RequestPublishing | None = None
-        self._await_outcome: Callable[[], Coroutine[Any, Any, RunOutcome]] | None = None
-        self._outcome_task: asyncio.Task[RunOutcome] | None = None
-        self._feeder: asyncio.Task[None] | None = None
-        self._log_position: Any = None
-        self._changed = LightEvent()
+        self._publisher: HubPublisher | None = None
+        self._feeder: LogFeeder | None = None
+        self._failure: BaseException | None = None
 
     @property
-    def is_idle(self) -> bool:
-        """Whether nobody needs it."""
-        return self.reader_count == 0 and self._producer is None
+    def is_complete(self) -> bool:
+        """Whether the buffer has the stream's end."""
+        return self.state is HubState.COMPLETE
 
-    def attach(self, producer: "StreamProducer") -> None:
-        """From now on this publisher feeds it."""
-        self._producer = producer
+    def attach(self, publisher: HubPublisher) -> None:
+        """The publisher of an attempt feeds the hub from now on."""
+        self._publisher = publisher
+        if self.state in (HubState.IDLE, HubState.FED_BY_LOG):
+            self.state = HubState.FED_BY_PUBLISHER
+            if self._feeder is not None:
+                self._feeder.pause()
         if self.reader_count:
-            producer.start_publishing()
-        self._changed.set()
+            publisher.start_publishing()
 
-    def detach(self, producer: "StreamProducer") -> None:
-        """The publisher has said its last."""
-        if self._producer is producer:
-            self._producer = None
-            self._produced_at = time.monotonic()
-            self._ensure_feeding()
+    def detach(self, publisher: HubPublisher) -> None:
+        """The attempt has ended. Ignored from a publisher that was replaced."""
+        if self._publisher is not publisher:
+            return
+        self._publisher = None
+        if self.state is HubState.FED_BY_PUBLISHER:
+            if self._feeder is not None:
+                self._feed_from_log(self._feeder, after_publisher=True)
+            else:
+                self.state = HubState.IDLE
 
-    def add_reader(
-        self,
-        await_outcome: Callable[[], Coroutine[Any, Any, RunOutcome]],
-        request_publishing: RequestPublishing | None,
-    ) -> None:
-        """A reader comes. `await_outcome` tells how the run ends, `request_publishing` has the run publish what its
-        agent says in another process; only the first reader's are used.
-        """
+    def add_reader(self, source: RunSource) -> None:
+        """Counts a reader; only the first one's `source` is used."""
         self.reader_count += 1
-        if self._producer is not None:
-            self._producer.start_publishing()
-        if self.reader_count == 1:
-            self.is_complete = False
-            self._log_position = None
-            self._await_outcome = await_outcome
-            self._request_publishing = request_publishing
-        self._ensure_feeding()
+        if self._feeder is None:
+            self._feeder = LogFeeder(self.workflow_id, self.log, self.buffer, source, self._on_feeder_end)
+        if self._publisher is not None:
+            self._publisher.start_publishing()
+        elif self.state is HubState.IDLE:
+            self._feed_from_log(self._feeder, after_publisher=False)
 
     async def remove_reader(self) -> None:
-        """A reader goes; after the last one nothing is read any more."""
+        """Uncounts a reader; after the last one nothing is read any more."""
         self.reader_count -= 1
-        if self.reader_count == 0:
-            tasks = [task for task in (self._outcome_task, self._feeder) if task]
-            self._outcome_task = self._feeder = None
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        if self.reader_count == 0 and self._feeder is not None:
+            feeder, self._feeder, self._failure = self._feeder, None, None
+            self.state = HubState.IDLE if self._publisher is None else HubState.FED_BY_PUBLISHER
+            await feeder.stop()
 
     def outcome(self) -> RunOutcome:
-        """How the run ended, of a stream that is complete."""
-        assert self._outcome_task is not None, "it is complete for as long as somebody reads it"  # noqa: S101
-        return self._outcome_task.result()
+        """The run's end. Only in COMPLETE."""
+        assert self.state is HubState.COMPLETE and self._feeder is not None  # noqa: S101, PT018
+        return self._feeder.outcome()
 
     def raise_if_failed(self) -> None:
-        """Raises what ended the feeding for good."""
-        if self._feeder is not None and self._feeder.done():
-            if self._feeder.cancelled():
-                raise StreamLogError("the stream is not fed any more")
-            self._feeder.result()
+        """Raises what ended the feeding."""
+        if self._failure is not None:
+            raise self._failure
 
-    def _ensure_feeding(self) -> None:
-        if self.reader_count and self._producer is None and self._feeder is None and not self.is_complete:
-            self._feeder = asyncio.create_task(self._feed_from_log())
-            self._feeder.add_done_callback(lambda _: self.buffer.notify())
+    def _feed_from_log(self, feeder: LogFeeder, *, after_publisher: bool) -> None:
+        self.state = HubState.FED_BY_LOG
+        feeder.start(after_publisher=after_publisher, has_local_worker=self._has_local_worker)
 
-    async def _feed_from_log(self) -> None:
-        """Until all is told, or a publisher does it."""
-        if self._has_local_worker and not self._produced_at:
-            await self._changed.wait(_LOCAL_START_SECONDS)
-        if self._producer is None and self._request_publishing is not None:
-            request_publishing, self._request_publishing = self._request_publishing, None
-            await request_publishing()
-        while self._producer is None and not self.is_complete:
-            self._changed.clear()
-            outcome_task = self._get_outcome_task()
-            if not outcome_task.done() and time.monotonic() - self._produced_at < _OUTCOME_WAIT_SECONDS:
-                await self._changed.wait(_OUTCOME_WAIT_SECONDS)
-            elif outcome_task.done() and outcome_task.result().last_index == self.buffer.last_index:
-                self.is_complete = True
-            else:
-                await self._read_log_page(outcome_task)
-        self._feeder = None
-
-    def _get_outcome_task(self) -> asyncio.Task[RunOutcome]:
-        if self._outcome_task is None:
-            assert self._await_outcome is not None, "fed for a reader only"  # noqa: S101
-            self._outcome_task = asyncio.create_task(self._await_outcome())
-            self._outcome_task.add_done_callback(lambda _: self._changed.set())
-        return self._outcome_task
-
-    async def _read_log_page(self, outcome_task: asyncio.Task[RunOutcome]) -> None:
-        final = outcome_task.done()
-        reading = asyncio.ensure_future(self.log.read(self.workflow_id, self._log_position, wait=not final))
-        change = asyncio.ensure_future(self._changed.wait())
-        try:
-            # Asked anew now and then, whatever a log may have forgotten to tell.
-            await asyncio.wait(
-                {reading} if final else {reading, change},
-                timeout=_REPOLL_SECONDS,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if not reading.done():
-                return
-            page = await reading
-        except StreamLogError:
-            await asyncio.sleep(_LOG_PAUSE_SECONDS)
-            return
-        finally:
-            for task in (reading, change):
-                task.cancel()
-            await asyncio.gather(reading, change, return_exceptions=True)
-        for entry in page.entries:
-            self.buffer.append(entry, confirmed=True)
-        self._log_position = page.position
-        self.is_complete = final and not page.has_more
+    def _on_feeder_end(self, failure: BaseException | None) -> None:
+        self._failure = failure
+        self.state = HubState.COMPLETE if failure is None else HubState.FAILED
+        self.buffer.notify()
 
 
 class StreamHubs:
-    """All streams of this process, over one log. `has_local_worker`: a worker runs here too."""
+    """All hubs of this process, over one log. `has_local_worker`: a worker runs in this process too.
+
+    A hub exists from its first reader or publisher to its last: `discard_if_idle` drops it in IDLE.
+    """
 
     def __init__(self, log: StreamLog, *, has_local_worker: bool) -> None:
         self.log = log
         self.writer_count = 0
+        self.stopping = asyncio.Event()
         self._has_local_worker = has_local_worker
         self._hubs: dict[str, StreamHub] = {}
-        self.stopping = asyncio.Event()
 
     def get(self, workflow_id: str) -> StreamHub:
-        """The run's one stream here."""
+        """The run's hub; created if there is none."""
         hub = self._hubs.get(workflow_id)
         if hub is None:
             hub = self._hubs[workflow_id] = StreamHub(workflow_id, self.log, has_local_worker=self._has_local_worker)
         return hub
 
-    def last_index(self, workflow_id: str) -> int:
-        """The last index that was told here."""
+    def last_index(self, workflow_id: str) -> Index:
+        """The last index that this process has seen of the run, 0 if it has no hub."""
         hub = self._hubs.get(workflow_id)
         return hub.buffer.last_index if hub else 0
 
     def discard_if_idle(self, hub: StreamHub) -> None:
-        """Lets go of it unless somebody needs it."""
-        if hub.is_idle and self._hubs.get(hub.workflow_id) is hub:
+        """Drops the hub if it has neither readers nor a publisher."""
+        if hub.state is HubState.IDLE and self._hubs.get(hub.workflow_id) is hub:
             del self._hubs[hub.workflow_id]
 
     def stop(self) -> None:
-        """Has all readers end, so that they go on at another process."""
+        """Ends all readers, which reconnect to another process."""
         self.stopping.set()
         for hub in self._hubs.values():
             hub.buffer.notify()
@@ -206,11 +174,11 @@ class StreamHubs:
         self,
         workflow_id: str,
         await_outcome: Callable[[], Coroutine[Any, Any, RunOutcome]],
-        request_publishing: RequestPublishing | None = None,
+        request_publishing: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> AsyncIterator[StreamHub]:
-        """The run's stream, with one reader more while the block runs."""
+        """The run's hub, with one more reader for as long as the block runs; see `RunSource`."""
         hub = self.get(workflow_id)
-        hub.add_reader(await_outcome, request_publishing)
+        hub.add_reader(RunSource(await_outcome, request_publishing))
         try:
             yield hub
         finally:

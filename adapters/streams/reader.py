@@ -1,47 +1,54 @@
-"""One reader of a stream: a cursor, and nothing else that could grow."""
+"""One reader of a stream: an index, and nothing else that could grow."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 from sevenfold.adapters.streams.hub import StreamHub, StreamHubs
-from sevenfold.contracts.streams import EntryKind, StreamEntry, StreamLog, StreamLogError
+from sevenfold.contracts.streams import (
+    EntryKind,
+    Index,
+    LogPosition,
+    Offset,
+    StreamEntry,
+    StreamLog,
+    StreamLogError,
+)
 
 _LOG_PAUSE_SECONDS = 0.5
 
 
 class StreamGoneError(Exception):
-    """What came after `index` was told once, and is not kept any more."""
+    """The entries after `index` were published, but are not kept any more."""
 
-    def __init__(self, index: int) -> None:
-        super().__init__(f"what came after {index} is gone")
+    def __init__(self, index: Index) -> None:
+        super().__init__(f"the entries after {index} are gone")
         self.index = index
 
 
 async def read_entries_after(
-    hubs: StreamHubs, hub: StreamHub, index: int, *, heartbeat_seconds: float
+    hubs: StreamHubs, hub: StreamHub, index: Index, *, heartbeat_seconds: float
 ) -> AsyncIterator[list[StreamEntry]]:
-    """What comes after `index`, as it comes; an empty list after every `heartbeat_seconds` seconds without news.
+    """The entries after `index`, as they come; an empty list after every `heartbeat_seconds` without one.
 
-    Ends when the stream is complete, or when this process is about to stop. A reader who is too slow for the tail is
-    served from the log until it has caught up. Raises StreamGoneError.
+    Ends when the stream is complete, or when this process is about to stop. A reader who is too slow for the buffer
+    reads from the log until it has caught up. Raises StreamGoneError.
     """
     cursor = _Cursor(index)
-    sequence: int | None = None
+    offset: Offset | None = None
     log_reader = _LogReader(hub)
+    buffer = hub.buffer
     while not hubs.stopping.is_set():
-        buffer = hub.buffer
-        if sequence is None or sequence < buffer.before_first:
-            if cursor.index < buffer.base_index:
-                sequence = None
+        if offset is None or offset < buffer.start_offset:
+            if cursor.index < buffer.evicted_index:
+                offset = None
                 if found := await log_reader.next_entries(heartbeat_seconds):
                     yield cursor.advance(found)
                 elif not await buffer.wait_for_change(_LOG_PAUSE_SECONDS):
                     yield []
                 continue
-            sequence = buffer.before_first
-        if found := buffer.entries_since(sequence):
-            sequence += len(found)
+            offset = buffer.start_offset
+        if found := buffer.entries_after(offset):
+            offset += len(found)
             if fresh := cursor.advance(found):
                 yield fresh
         elif hub.is_complete:
@@ -54,14 +61,14 @@ async def read_entries_after(
 
 
 async def read_logged_entries_after(
-    log: StreamLog, workflow_id: str, index: int, last_index: int | None
+    log: StreamLog, workflow_id: str, index: Index, last_index: Index | None
 ) -> AsyncIterator[list[StreamEntry]]:
-    """What the log kept after `index` of a run that has ended, with `last_index` if that is known.
+    """The log's entries after `index`, of a run that has ended, with `last_index` if that is known.
 
     Raises StreamGoneError.
     """
     cursor = _Cursor(index)
-    position: Any = None
+    position: LogPosition = None
     while True:
         try:
             page = await log.read(workflow_id, position, wait=False)
@@ -78,13 +85,13 @@ async def read_logged_entries_after(
 
 
 class _Cursor:
-    """The index of the last chunk or reset that the reader had."""
+    """The index of the last chunk or reset that the reader has."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: Index) -> None:
         self.index = index
 
     def advance(self, entries: list[StreamEntry]) -> list[StreamEntry]:
-        """Those among them that are new to the reader. Raises StreamGoneError where one is missing before them."""
+        """The entries that the reader does not have yet. Raises StreamGoneError where one is missing before them."""
         fresh = []
         for entry in entries:
             if entry.index > self.index or (entry.kind is EntryKind.PROGRESS and entry.index == self.index):
@@ -94,8 +101,8 @@ class _Cursor:
                 self.index = entry.index
         return fresh
 
-    def check_end(self, last_index: int | None) -> None:
-        """Raises StreamGoneError when the stream went on beyond what the reader had."""
+    def check_end(self, last_index: Index | None) -> None:
+        """Raises StreamGoneError if the stream continued beyond what the reader has."""
         if last_index is not None and self.index < last_index:
             raise StreamGoneError(self.index)
 
@@ -105,10 +112,10 @@ class _LogReader:
 
     def __init__(self, hub: StreamHub) -> None:
         self._hub = hub
-        self._position: Any = None
+        self._position: LogPosition = None
 
     async def next_entries(self, heartbeat_seconds: float) -> list[StreamEntry]:
-        """The next entries of the log; none if there are none within `heartbeat_seconds` seconds."""
+        """The next entries of the log; none if there are none within `heartbeat_seconds`."""
         try:
             async with asyncio.timeout(heartbeat_seconds):
                 page = await self._hub.log.read(self._hub.workflow_id, self._position, wait=False)

@@ -1,126 +1,136 @@
-"""The tail of a stream in memory: what was told last, for all readers in this process at once."""
+"""The newest entries of a stream in memory, shared by all readers in this process."""
 
 import asyncio
 from collections import deque
-from contextlib import suppress
 from itertools import islice
 
-from sevenfold.contracts.streams import EntryKind, StreamEntry
+from sevenfold.contracts.streams import EntryKind, Index, Offset, StreamEntry
 
-# What is kept beside what the log does not have yet: some seconds of a model's output. A reader who falls further
-# behind catches up from the log.
+# How much is kept beside the unconfirmed entries: some seconds of a model's output. A reader who falls further behind
+# catches up from the log.
 _MAX_ENTRIES = 64
 _MAX_BYTES = 64_000
 
 
 class ReplayBuffer:
-    """A bounded run of entries. Every entry has a sequence number of its own here, counted from 1; readers hold the
-    number of the last one they had, and nothing is kept per reader.
+    """A bounded run of entries, addressed by offset. A reader holds one offset; the buffer holds nothing per reader.
+
+    Invariants:
+    - start_offset <= confirmed_offset <= end_offset. The entries held are those after start_offset.
+    - Entries after confirmed_offset are not in the log yet, and are never evicted.
+    - `last_index` only rises; every entry after index `evicted_index` is held.
     """
 
     def __init__(self) -> None:
         self._entries: deque[StreamEntry] = deque()
         self._bytes = 0
-        self._progress = ""
-        self._waiters: set[asyncio.Future[None]] = set()
-        self.sequence = 0
-        self.confirmed_sequence = 0
+        self._progress = b""
+        self._waiters: set[asyncio.Future[bool]] = set()
+        self.end_offset: Offset = 0
+        self.confirmed_offset: Offset = 0
         self.unconfirmed_bytes = 0
-        self.last_index = 0
-        # The index after which everything is here.
-        self.base_index = 0
+        self.last_index: Index = 0
+        self.evicted_index: Index = 0
 
     @property
-    def before_first(self) -> int:
-        """The sequence number before the oldest entry that is still here."""
-        return self.sequence - len(self._entries)
+    def start_offset(self) -> Offset:
+        """The offset before the oldest entry held."""
+        return self.end_offset - len(self._entries)
 
     @property
     def unconfirmed(self) -> list[StreamEntry]:
-        """What the log does not have yet."""
-        return self.entries_since(self.confirmed_sequence)
+        """The entries that the log does not have yet."""
+        return self.entries_after(self.confirmed_offset)
 
     @property
     def unconfirmed_count(self) -> int:
-        """How many those are."""
-        return self.sequence - self.confirmed_sequence
+        """The number of entries that the log does not have yet."""
+        return self.end_offset - self.confirmed_offset
 
-    def restart_after(self, index: int) -> None:
-        """Nothing up to this index is here any more: whoever wants it has to ask the log."""
+    def restart_after(self, index: Index) -> None:
+        """Drops everything: entries up to this index have to be read from the log."""
         self._entries.clear()
         self._bytes = self.unconfirmed_bytes = 0
-        self.sequence += 1  # so that every reader is behind
-        self.confirmed_sequence = self.sequence
-        self.base_index = self.last_index = index
+        self.end_offset += 1  # every reader is now before the start
+        self.confirmed_offset = self.end_offset
+        self.evicted_index = self.last_index = index
         self.notify()
 
     def append(self, entry: StreamEntry, *, confirmed: bool) -> None:
-        """Adds what comes next; what is here already is left as it is."""
+        """Adds the next entry. An entry that is here already is ignored."""
         if entry.kind is EntryKind.PROGRESS:
-            if entry.index < self.last_index or entry.text == self._progress:
+            if entry.index < self.last_index or entry.data == self._progress:
                 return
-            self._progress = entry.text
+            self._progress = entry.data
         elif entry.index <= self.last_index:
             return
         else:
             self.last_index = entry.index
         self._entries.append(entry)
         self._bytes += entry.size
-        self.sequence += 1
+        self.end_offset += 1
         if confirmed:
-            self.confirmed_sequence = self.sequence
+            self.confirmed_offset = self.end_offset
         else:
             self.unconfirmed_bytes += entry.size
         self._evict()
         self.notify()
 
-    def confirm(self, sequence: int) -> None:
-        """The log has all up to this one now. It may be the last word of an attempt that is void."""
-        if sequence > self.confirmed_sequence:
-            confirmed = self.entries_since(self.confirmed_sequence, sequence - self.confirmed_sequence)
+    def confirm(self, offset: Offset) -> None:
+        """The log has acknowledged every entry up to this offset. A late acknowledgement of an attempt that is void
+        changes nothing.
+        """
+        if offset > self.confirmed_offset:
+            confirmed = self.entries_after(self.confirmed_offset, offset - self.confirmed_offset)
             self.unconfirmed_bytes -= sum(entry.size for entry in confirmed)
-            self.confirmed_sequence = sequence
+            self.confirmed_offset = offset
             self._evict()
 
     def discard_unconfirmed(self) -> None:
-        """An attempt has ended; what it could not hand to the log is void, and stays for those who saw it."""
-        self.confirmed_sequence = self.sequence
+        """An attempt has ended: what it did not write is void, and is not written any more."""
+        self.confirmed_offset = self.end_offset
         self.unconfirmed_bytes = 0
 
-    def entries_since(self, sequence: int, limit: int = 1_000) -> list[StreamEntry]:
-        """The entries after a sequence number that is not before the oldest."""
-        skipped = sequence - self.before_first
+    def entries_after(self, offset: Offset, limit: int = 1_000) -> list[StreamEntry]:
+        """The entries after an offset, which is not before the start."""
+        skipped = offset - self.start_offset
         if skipped * 2 < len(self._entries):
             return list(islice(self._entries, skipped, skipped + limit))
-        newest = list(islice(reversed(self._entries), self.sequence - sequence))
+        newest = list(islice(reversed(self._entries), self.end_offset - offset))
         return newest[::-1][:limit]
 
     def _evict(self) -> None:
         while (
             len(self._entries) > _MAX_ENTRIES or self._bytes > _MAX_BYTES
-        ) and self.before_first < self.confirmed_sequence:
+        ) and self.start_offset < self.confirmed_offset:
             oldest = self._entries.popleft()
             self._bytes -= oldest.size
-            self.base_index = oldest.index
+            self.evicted_index = oldest.index
 
     def notify(self) -> None:
-        """Tells everybody who waits."""
+        """Wakes all waiting readers."""
+        if not self._waiters:
+            return
         waiting, self._waiters = self._waiters, set()
         for future in waiting:
-            if not future.done():
-                future.set_result(None)
+            _resolve(future, changed=True)
 
     async def wait_for_change(self, seconds: float) -> bool:
-        """Waits for the next change; False when there is none in time. Nothing may be awaited between looking at the
-        tail and calling this.
+        """Waits for the next change; False if there is none in time. The caller must not await anything between
+        reading the buffer and this call.
         """
-        future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
         self._waiters.add(future)
+        # in place of `asyncio.timeout`: it runs for every chunk and reader
+        timer = loop.call_later(seconds, lambda: _resolve(future, changed=False))
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await future
-                    return True
-            return False
+            return await future
         finally:
+            timer.cancel()
             self._waiters.discard(future)
+
+
+def _resolve(future: asyncio.Future[bool], *, changed: bool) -> None:
+    if not future.done():
+        future.set_result(changed)

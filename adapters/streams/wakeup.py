@@ -1,11 +1,11 @@
-"""What one task waits for and another one tells it."""
+"""An event for a single waiter."""
 
 import asyncio
 
 
 class LightEvent:
-    """An `asyncio.Event` for one waiter at a time. That of the library has a queue for them, 760 bytes while nobody
-    waits, and an open stream has several of these.
+    """An `asyncio.Event` for one waiter at a time. The library's event holds a queue of waiters, 760 bytes while
+    nobody waits, and an open stream has several events.
     """
 
     __slots__ = ("_set", "_waiter")
@@ -16,21 +16,21 @@ class LightEvent:
 
     @property
     def is_set(self) -> bool:
-        """Whether the next one passes."""
+        """Whether `wait` returns at once."""
         return self._set
 
     def set(self) -> None:
-        """Wakes who waits, and lets the next one pass."""
+        """Wakes the waiter; until `clear`, `wait` returns at once."""
         self._set = True
         if self._waiter is not None:
             _resolve(self._waiter)
 
     def clear(self) -> None:
-        """From now on one has to wait again."""
+        """From now on `wait` waits again."""
         self._set = False
 
     async def wait(self, seconds: float | None = None) -> None:
-        """Until it is set, or for so long."""
+        """Returns when the event is set, or after `seconds`."""
         if self._set:
             return
         loop = asyncio.get_running_loop()

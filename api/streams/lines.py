@@ -30,23 +30,23 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StreamLine:
-    """One thing a reader gets: JSON, the name of its event (None: a chunk or a reset), its index if it has one, and
-    a problem's HTTP status.
+    """One line for a reader: JSON in UTF-8, the name of its event (None: a chunk or a reset), its index if it has
+    one, and a problem's HTTP status.
     """
 
-    text: str
+    data: bytes
     event: str | None = None
     index: int | None = None
     status: int | None = None
 
     @property
-    def as_object(self) -> str:
+    def as_object(self) -> bytes:
         """The line where events have no names: a problem then stands under `error`; the others tell by their keys."""
-        return f'{{"error":{self.text}}}' if self.event == "error" else self.text
+        return b'{"error":%b}' % self.data if self.event == "error" else self.data
 
 
 # For what passes: this process stops, or something behind it is away. The reader shall come again.
-_RECONNECT = StreamLine('{"reconnect":true}', "reconnect")
+_RECONNECT = StreamLine(b'{"reconnect":true}', "reconnect")
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,8 @@ def _replayed_entries(attempts: int, response: str) -> list[StreamEntry]:
 
 def _to_line(entry: StreamEntry) -> StreamLine:
     if entry.kind is EntryKind.PROGRESS:
-        return StreamLine(entry.text, "progress")
-    return StreamLine(entry.text, index=entry.index)
+        return StreamLine(entry.data, "progress")
+    return StreamLine(entry.data, index=entry.index)
 
 
 def _gone_problem(index: int) -> ProblemError:
@@ -217,8 +217,9 @@ def _gone_problem(index: int) -> ProblemError:
 def problem_line(problem: ProblemError) -> StreamLine:
     """The end of a stream that went wrong."""
     body = problem.body(request_id())
-    return StreamLine(body.model_dump_json(by_alias=True, exclude_none=True), "error", status=body.status)
+    data = body.model_dump_json(by_alias=True, exclude_none=True).encode()
+    return StreamLine(data, "error", status=body.status)
 
 
-def _json(body: dict[str, Any]) -> str:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+def _json(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()

@@ -63,7 +63,7 @@ async def stream_over_websocket(
             raise
         except Exception as error:
             problem = to_problem(error)
-            await socket.send_text(problem_line(problem).as_object)
+            await socket.send_text(problem_line(problem).as_object.decode())
             await socket.close(PROBLEM + problem.problem_type.status)
             return
         await _run_session(socket, subscription, cancels_run=on_disconnect == "cancel")
@@ -111,7 +111,7 @@ async def _send(socket: WebSocket, subscription: StreamSubscription) -> int:
     last: StreamLine | None = None
     async for lines in subscription.lines():
         for last in lines:
-            await socket.send_text(last.as_object)
+            await socket.send_text(last.as_object.decode())
     if last is None or last.event == "done":
         return ENDED
     return RESTART if last.event == "reconnect" else PROBLEM + (last.status or 500)
@@ -123,7 +123,7 @@ async def _listen(socket: WebSocket, subscription: StreamSubscription) -> None:
             if _validate(_Stop, await _receive_message(socket)).cancel:
                 subscription.cancel_in_background()
         except (RequestValidationError, InvalidJsonError) as error:
-            await socket.send_text(problem_line(to_problem(error)).as_object)
+            await socket.send_text(problem_line(to_problem(error)).as_object.decode())
 
 
 async def _receive_message(socket: WebSocket) -> dict[str, Any]:

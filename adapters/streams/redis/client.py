@@ -1,4 +1,4 @@
-"""What everything that talks to Redis needs beside its client library."""
+"""Cancellation and background tasks for users of redis-py."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Coroutine
@@ -12,7 +12,7 @@ async def propagate_cancel(command: Awaitable[Answer]) -> Answer:
     """Redis' answer; raises CancelledError where the client library does not.
 
     redis-py (8.1) swallows a cancellation that comes while it reads an answer, 7 in 100 of those at a random moment:
-    the task that was told to end goes on as if nothing had been said, and whoever waits for its end waits for ever.
+    the cancelled task continues, and whoever awaits its end waits for ever.
     """
     try:
         return await command
@@ -24,7 +24,7 @@ async def propagate_cancel(command: Awaitable[Answer]) -> Answer:
 
 @asynccontextmanager
 async def run_in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Does the work for as long as the block runs."""
+    """Runs the work for as long as the block runs."""
     task = asyncio.create_task(work)
     try:
         yield

@@ -1,9 +1,10 @@
 """The log of streams in Redis (7 or newer): a Redis Stream per run, for many hosts and thousands of readers.
 
-An entry holds a batch, and its id begins with the batch's last index. So Redis itself refuses what a writer out of
-its time still sends, and the last index is read without looking into any batch.
+An entry of a Redis Stream holds a batch, and its id begins with the batch's last index. So Redis itself refuses what
+a late writer still sends, and the last index is read without looking into any batch. A position is such an id.
 """
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -17,14 +18,18 @@ from redis.exceptions import RedisError, ResponseError
 from sevenfold.adapters.streams.redis.batcher import RedisBatcher, StreamWrite
 from sevenfold.adapters.streams.redis.client import propagate_cancel, run_in_background
 from sevenfold.adapters.streams.redis.tailer import RedisTailer
-from sevenfold.contracts.streams import StreamClosedError, StreamEntry, StreamLogError, StreamPage
+from sevenfold.contracts.streams import Index, StreamClosedError, StreamEntry, StreamLogError, StreamPage
 
 FIELD = b"entries"
 _PAGE = 50
 
-# A write costs little, and takes along what other streams have to write at the same moment.
-_WRITE_INTERVAL_SECONDS = 0.005
+# The batcher has the pace of writes for readers elsewhere. Readers in this process have the replay buffer.
+_WRITE_INTERVAL_SECONDS = 0.0
 _LOCAL_WRITE_INTERVAL_SECONDS = 0.25
+
+# The time to live of a stream that is written is renewed this often, not with every write: the command takes as long
+# as the write itself.
+_RENEW_SECONDS = 1.0
 
 
 class RedisUnusableError(Exception):
@@ -34,10 +39,10 @@ class RedisUnusableError(Exception):
 @asynccontextmanager
 async def open_redis_log(url: str, namespace: str, lifetime: float) -> AsyncIterator["RedisStreamLog"]:
     """The log in a Redis that answered, for as long as the block runs. A stream is kept for `lifetime` seconds after
-    its last word. Raises RedisUnusableError.
+    its last entry. Raises RedisUnusableError.
     """
     try:
-        # What is asked again after a lost connection may have been done: an entry that is kept twice does no harm.
+        # A command that is retried after a lost connection may have been executed: an entry kept twice does no harm.
         retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=3)
         redis = Redis.from_url(
             url, socket_connect_timeout=5, socket_timeout=20, health_check_interval=30, retry=retry
@@ -51,7 +56,7 @@ async def open_redis_log(url: str, namespace: str, lifetime: float) -> AsyncIter
             raise RedisUnusableError(f"Redis does not answer: {error}") from None
         if int(version.partition(".")[0]) < 7:
             raise RedisUnusableError(f"Redis {version} is too old; streams need Redis 7 or newer")
-        tailer, batcher = RedisTailer(redis, FIELD), RedisBatcher(redis, round(lifetime))
+        tailer, batcher = RedisTailer(redis, FIELD), RedisBatcher(redis, FIELD, round(lifetime))
         async with run_in_background(tailer.run()), run_in_background(batcher.run()):
             yield RedisStreamLog(redis, namespace, tailer, batcher)
     finally:
@@ -68,7 +73,7 @@ class RedisStreamLog:
         self._batcher = batcher
 
     def writer(self, workflow_id: str, deadline: datetime, *, is_retry: bool) -> "RedisStreamWriter":
-        """A writer for one attempt of the run; a stream in Redis knows neither deadline nor limit."""
+        """A writer for one attempt of the run; a stream in Redis has neither deadline nor limit."""
         return RedisStreamWriter(self._prefix + workflow_id, self._batcher)
 
     def write_interval(self, *, has_local_readers: bool, age_seconds: float, writer_count: int) -> float:
@@ -84,10 +89,10 @@ class RedisStreamLog:
                 batches = await self._tailer.wait_after(key, position)
         except RedisError as error:
             raise StreamLogError(f"Redis: {error}") from error
-        entries = [StreamEntry.parse(line) for _, batch in batches for line in batch.decode().split("\n")]
+        entries = [StreamEntry.parse(line) for _, batch in batches for line in batch.split(b"\n")]
         return StreamPage(entries, batches[-1][0] if batches else position, has_more=len(batches) == _PAGE)
 
-    async def last_index(self, workflow_id: str) -> int:
+    async def last_index(self, workflow_id: str) -> Index:
         """The first part of the last entry's id."""
         try:
             found: Any = await propagate_cancel(self._redis.xrevrange(self._prefix + workflow_id, count=1))
@@ -102,17 +107,20 @@ class RedisStreamLog:
 
 
 class RedisStreamWriter:
-    """Writes batches. One that is sent twice is kept twice, with the same indexes: readers take each but once."""
+    """Writes batches. One that is sent twice is kept twice, with the same indexes: readers take each index once."""
 
     def __init__(self, key: str, batcher: RedisBatcher) -> None:
         self._key = key
         self._batcher = batcher
+        self._renew_at = 0.0
 
     async def append(self, entries: Sequence[StreamEntry]) -> None:
         """See `sevenfold.contracts.streams.StreamWriter`."""
-        batch = "\n".join(entry.text for entry in entries).encode()  # JSON has no line breaks of its own
+        batch = b"\n".join(entry.data for entry in entries)  # JSON has no raw line breaks
+        now = time.monotonic()
+        renews = now >= self._renew_at
         try:
-            await self._batcher.write(StreamWrite(self._key, f"{entries[-1].index}-*", {FIELD: batch}))
+            await self._batcher.write(StreamWrite(self._key, f"{entries[-1].index}-*", batch, renews))
         except ResponseError as error:
             if "equal or smaller" in str(error):
                 raise StreamClosedError("A later attempt writes this stream.") from error
@@ -120,5 +128,8 @@ class RedisStreamWriter:
         except RedisError as error:
             raise StreamLogError(f"Redis: {error}") from error
 
+        if renews:
+            self._renew_at = now + _RENEW_SECONDS
+
     async def finish(self) -> None:
-        """Nothing is open for one run alone."""
+        """Redis holds nothing open for a run."""

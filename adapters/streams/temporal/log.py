@@ -1,18 +1,17 @@
 """The log of a stream in its own run: written as Temporal's Workflow Streams do it, read from the history.
 
-Each item is a batch, a list of entries: as items of their own they made half of what an open stream weighs. The
-stock client of `temporalio.contrib.workflow_streams` can follow such a run too. Our readers do not ask the workflow,
-as that client does: they wait for the history's next event. That needs no worker, works the same after the run has
-ended, adds nothing to the history, and is faster (docs/decisions/stream-history-reads.md, "Reading a stream").
+Each item is a batch, a list of entries: as items of their own they took half of an open stream's memory. The stock
+client of `temporalio.contrib.workflow_streams` can follow such a run too. That client asks the workflow; our readers
+long-poll the history. It needs no worker, works the same after the run has ended, adds nothing to the history, and is
+faster (docs/decisions/stream-history-reads.md).
 
-The server takes 10,000 signals per workflow. So a long stream goes on in *segments*, workflows of their own named
-`<workflow id>/stream/<n>`, long before that. The last batch of a segment is a marker; where the server refused even
-that one, readers look for the next segment. (A stock client reads the first segment, the run.)
+The server takes 10,000 signals per workflow. A long stream therefore continues in *segments*, workflows of their own
+named `<workflow id>/stream/<n>`, long before that. The last batch of a segment is a marker; where the server refused
+the marker, readers look for the next segment. (A stock client reads the first segment, the run.)
 """
 
 import asyncio
 import base64
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,11 +28,12 @@ from temporalio.contrib.workflow_streams import PublishInput
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.streams.temporal.batches import is_marker, split_batch
 from sevenfold.adapters.streams.temporal.writer import TemporalStreamWriter
 from sevenfold.contracts.streams import (
     PUBLISH_SIGNAL,
-    SEGMENT_MARKER,
     STREAM_TOPIC,
+    Index,
     StreamEntry,
     StreamLogError,
     StreamPage,
@@ -43,18 +43,18 @@ from sevenfold.contracts.streams import (
 
 _PAGE_EVENTS = 200
 
-# Longer than the server lets a question for the next event wait.
+# Longer than the server lets a long-poll wait.
 _LONG_POLL_TIMEOUT = timedelta(seconds=70)
 
-# A batch, and the workflow task behind it.
+# A batch, and its workflow task.
 _EVENTS_PER_WRITE = 4
 
-# Where a segment has so many batches and no news, its reader looks for the next one.
+# In a segment with at least this many batches, a reader that waits looks for the next segment.
 _PROBE_AFTER_BATCHES = 8
 _PROBE_SECONDS = 2.0
 
-# A write costs an event for the batch, three for the workflow task behind it, and some 10 ms of processor. Readers in
-# the process itself have the tail. Readers elsewhere want every batch early, as long as the history can bear it.
+# A write costs an event for the batch, three for its workflow task, and some 10 ms of processor. Readers in the
+# process itself have the replay buffer. Readers elsewhere want every batch early, as far as the history allows.
 _LOCAL_WRITE_INTERVAL_SECONDS = 1.0
 _MIN_WRITE_INTERVAL_SECONDS = 0.1
 _INTERVAL_PER_AGE = 1 / 200
@@ -63,7 +63,7 @@ _MAX_WRITES_PER_SECOND = 25
 
 @dataclass(frozen=True, slots=True)
 class _LogPosition:
-    """Where to read on: the segment, the server's page token in it, and how many batches of it were read."""
+    """Where to continue: the segment, the server's page token in it, and how many batches of it were read."""
 
     segment: int = 1
     token: bytes = b""
@@ -93,11 +93,11 @@ class TemporalStreamLog:
     async def read(self, workflow_id: str, position: _LogPosition | None, *, wait: bool) -> StreamPage:
         """The history's next events, over all segments.
 
-        A run that is open makes it wait, whatever `wait` says: its history has no end yet.
+        While the run is open it waits, with and without `wait`: the history has no end yet.
         """
         current = position or _LogPosition()
         try:
-            # a segment may outlive the run, and then says nothing more
+            # a segment may outlive the run, and then has nothing more
             waits = wait or current.segment == 1
             reading = asyncio.ensure_future(self._read_page(workflow_id, current, wait=waits))
             try:
@@ -105,7 +105,7 @@ class TemporalStreamLog:
                     if (await asyncio.wait({reading}, timeout=_PROBE_SECONDS))[0]:
                         break
                     if await self.exists(segment_workflow_id(workflow_id, current.segment + 1)):
-                        # it is written only once everything before it was kept, and that was read
+                        # it is started only once all before it is acknowledged, and that was read
                         return StreamPage(entries=[], position=_LogPosition(current.segment + 1), has_more=True)
                 return await reading
             finally:
@@ -126,8 +126,9 @@ class TemporalStreamLog:
             request, retry=True, timeout=_LONG_POLL_TIMEOUT
         )
         batches = [batch for event in answer.history.events for batch in await self._decode_batches(event)]
-        entries = [StreamEntry.from_json(body) for batch in batches for body in batch if SEGMENT_MARKER not in body]
-        if any(SEGMENT_MARKER in body for batch in batches for body in batch):
+        lines = [line for batch in batches for line in batch]
+        entries = [StreamEntry.parse(line) for line in lines if not is_marker(line)]
+        if len(entries) < len(lines):
             return StreamPage(entries=entries, position=_LogPosition(current.segment + 1), has_more=True)
         if answer.next_page_token:
             following = _LogPosition(current.segment, answer.next_page_token, current.batches + len(batches))
@@ -136,8 +137,8 @@ class TemporalStreamLog:
             return StreamPage(entries=entries, position=_LogPosition(current.segment + 1), has_more=True)
         return StreamPage(entries=entries, position=current, has_more=False)
 
-    async def last_index(self, workflow_id: str) -> int:
-        """Looked for from the last segment's end backwards."""
+    async def last_index(self, workflow_id: str) -> Index:
+        """Looked up from the last segment's end backwards."""
         try:
             for segment in range(await self.last_segment(workflow_id), 0, -1):
                 index = await self._last_index_in(segment_workflow_id(workflow_id, segment))
@@ -170,7 +171,7 @@ class TemporalStreamLog:
         info = description.raw_description.workflow_execution_info
         return int(info.history_length) // _EVENTS_PER_WRITE, int(info.history_size_bytes)
 
-    async def _last_index_in(self, segment: str) -> int:
+    async def _last_index_in(self, segment: str) -> Index:
         request = GetWorkflowExecutionHistoryReverseRequest(
             namespace=self._client.namespace,
             execution=WorkflowExecution(workflow_id=segment),
@@ -180,15 +181,15 @@ class TemporalStreamLog:
         while True:
             answer = await service.get_workflow_execution_history_reverse(request, retry=True)
             batches = [batch for event in answer.history.events for batch in await self._decode_batches(event)]
-            indexes = [body["index"] for batch in batches for body in batch if SEGMENT_MARKER not in body]
-            if indexes:  # a writer out of its time may have the last word, but not the highest number
-                return int(max(indexes))
+            indexes = [StreamEntry.parse(line).index for batch in batches for line in batch if not is_marker(line)]
+            if indexes:  # a late writer may have written last, but not the highest index
+                return max(indexes)
             if not answer.next_page_token:
                 return 0
             request.next_page_token = answer.next_page_token
 
-    async def _decode_batches(self, event: HistoryEvent) -> list[list[dict[str, Any]]]:
-        """The batches that an event holds: of a signal, or of the start that came with one."""
+    async def _decode_batches(self, event: HistoryEvent) -> list[list[bytes]]:
+        """The batches that an event holds, as lines."""
         signal = event.workflow_execution_signaled_event_attributes
         if signal.signal_name != PUBLISH_SIGNAL:
             return []
@@ -199,11 +200,11 @@ class TemporalStreamLog:
         return [_decode_batch(item.data) for item in published.items if item.topic == STREAM_TOPIC]
 
     async def cancel_segment(self, segment: str) -> None:
-        """Ends a segment that takes no signals any more. Raises RPCError."""
+        """Ends a segment that takes no more signals. Raises RPCError."""
         await self._client.get_workflow_handle(segment).cancel()
 
     async def signal_segment(self, segment: str, name: str, *arguments: Any) -> None:
-        """Sends a signal to a segment that is there. Raises RPCError."""
+        """Signals an existing segment. Raises RPCError."""
         await self._client.get_workflow_handle(segment).signal(name, args=arguments)
 
     async def start_segment(self, segment: str, expires_at: datetime, published: PublishInput) -> bool:
@@ -218,15 +219,13 @@ class TemporalStreamLog:
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 start_signal=PUBLISH_SIGNAL,
                 start_signal_args=[published],
-                static_summary="a stream goes on here",
+                static_summary="a stream continues here",
             )
         except WorkflowAlreadyStartedError:
             return False
         return True
 
 
-def _decode_batch(data: str) -> list[dict[str, Any]]:
+def _decode_batch(data: str) -> list[bytes]:
     # as `PublishEntry` documents it: a serialized payload in base64
-    payload = Payload.FromString(base64.b64decode(data))
-    batch: list[dict[str, Any]] = json.loads(payload.data)
-    return batch
+    return split_batch(Payload.FromString(base64.b64decode(data)).data)

@@ -1,7 +1,6 @@
-"""One attempt's way into a run's stream in Temporal: batches as signals, segment after segment."""
+"""Writes one attempt's batches into a run's stream in Temporal: as signals, segment after segment."""
 
 import base64
-import json
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.contrib.workflow_streams import PublishEntry, PublishInput
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.streams.temporal.batches import encode_batch
 from sevenfold.contracts.streams import (
     FINISH_SIGNAL,
     PUBLISH_SIGNAL,
@@ -32,12 +32,12 @@ _MAX_BYTES = 20_000_000
 # How the server refuses a signal beyond its limit; nothing will ever change that.
 _SIGNAL_LIMIT_MESSAGE = "exceeded workflow execution limit for signal"
 
-# A segment outlives its run's deadline by this: the last words of an attempt that has just ended.
+# A segment outlives its run's deadline by this, for the last batches of an attempt that has just ended.
 _DEADLINE_MARGIN = timedelta(minutes=10)
 
 
 class Segments(Protocol):
-    """What a writer needs of the log: `sevenfold.adapters.streams.temporal.log.TemporalStreamLog`. All raise
+    """What the writer needs of the log: `sevenfold.adapters.streams.temporal.log.TemporalStreamLog`. All raise
     RPCError.
     """
 
@@ -53,17 +53,17 @@ class Segments(Protocol):
 
 
 class TemporalStreamWriter:
-    """Writes batches as signals. One that is sent again has the same sequence number, by which the workflow drops the
-    second. Nothing is ever given up here: whoever asks may stop to ask.
+    """Writes batches as signals. A batch that is sent again has the same sequence number (of Workflow Streams'
+    protocol), by which the workflow drops the second. The caller retries; nothing is dropped here.
     """
 
     def __init__(self, log: Segments, workflow_id: str, deadline: datetime, *, is_retry: bool) -> None:
         self._log = log
         self._workflow_id = workflow_id
         self._expires_at = deadline + _DEADLINE_MARGIN
-        # None until the last segment of the attempts before was looked for.
+        # None until the last segment of the attempts before is looked up
         self._segment: int | None = None if is_retry else 1
-        self._segment_exists = True  # the present segment is there
+        self._segment_exists = True  # the current segment has been started
         self._writes = 0
         self._bytes = 0
         self._publisher_id = secrets.token_hex(8)
@@ -80,12 +80,12 @@ class TemporalStreamWriter:
                 await self._find_segment()
             if self._writes >= _MAX_WRITES or self._bytes >= _MAX_BYTES:
                 await self._roll_over()
-            await self._publish([json.loads(entry.text) for entry in entries])
+            await self._publish(encode_batch(entries))
         except RPCError as error:
             raise StreamLogError(error.message) from error
 
     async def finish(self) -> None:
-        """Ends the segments beside the run; whatever is missed here ends by its own timer."""
+        """Ends the segments beside the run; one that is missed here ends by its own timer."""
         for number in range(2, (self._segment or 1) + 1):
             segment = segment_workflow_id(self._workflow_id, number)
             with suppress(RPCError):
@@ -101,8 +101,7 @@ class TemporalStreamWriter:
         self._writes, self._bytes = await self._log.segment_size(segment_workflow_id(self._workflow_id, segment))
         self._segment = segment
 
-    async def _publish(self, batch: list[dict[str, Any]]) -> None:
-        data = json.dumps(batch, ensure_ascii=False, separators=(",", ":")).encode()
+    async def _publish(self, data: bytes) -> None:
         entry = PublishEntry(topic=STREAM_TOPIC, data=_encode_payload(data))
         published = PublishInput(items=[entry], publisher_id=self._publisher_id, sequence=self._sequence)
         while not await self._send_to_segment(published):
@@ -111,8 +110,8 @@ class TemporalStreamWriter:
         self._bytes += len(data)
 
     async def _send_to_segment(self, published: PublishInput) -> bool:
-        """False where the present segment takes nothing any more. Raises StreamClosedError after the run's end."""
-        assert self._segment is not None, "it was looked for"  # noqa: S101
+        """False if the current segment takes no more signals. Raises StreamClosedError after the run's end."""
+        assert self._segment is not None, "it was looked up"  # noqa: S101
         segment = segment_workflow_id(self._workflow_id, self._segment)
         try:
             if not self._segment_exists:
@@ -130,17 +129,17 @@ class TemporalStreamWriter:
         return True
 
     async def _roll_over(self) -> None:
-        """Leaves a marker and goes on in the next segment."""
-        assert self._segment is not None, "it was looked for"  # noqa: S101
-        marker = json.dumps([{SEGMENT_MARKER: self._segment + 1}]).encode()
+        """Writes a marker and continues in the next segment."""
+        assert self._segment is not None, "it was looked up"  # noqa: S101
+        marker = b'[{"%b":%d}]' % (SEGMENT_MARKER.encode(), self._segment + 1)
         entry = PublishEntry(topic=STREAM_TOPIC, data=_encode_payload(marker))
-        # a sequence of its own: the batch that waits has one already
+        # a publisher of its own: the batch that waits has its sequence number already
         published = PublishInput(items=[entry], publisher_id=f"{self._publisher_id}-end-{self._segment}", sequence=1)
         await self._send_to_segment(published)
         self._next_segment()
 
     def _next_segment(self) -> None:
-        assert self._segment is not None, "it was looked for"  # noqa: S101
+        assert self._segment is not None, "it was looked up"  # noqa: S101
         self._segment += 1
         self._segment_exists = False
         self._writes = self._bytes = 0
