@@ -12,7 +12,7 @@ from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.adapters.temporal.durations import Durations
 from sevenfold.adapters.temporal.pollers import WorkerPollers
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
-from sevenfold.api.dependencies import BackgroundTasks, TemporalUi
+from sevenfold.api.dependencies import TemporalUi
 from sevenfold.api.events.dead_letter_queue import DeadLetterQueue
 from sevenfold.api.events.reader import EventReader
 from sevenfold.api.events.subscription_store import SubscriptionStore
@@ -27,6 +27,7 @@ from sevenfold.api.runs.job_views import JobReader
 from sevenfold.api.runs.poll_cache import PollCache
 from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.runs.start import RunStarter
+from sevenfold.api.streams.detached import DetachedTasks
 from sevenfold.api.streams.opener import StreamOpener
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.config import BrokerConfig
@@ -38,7 +39,7 @@ _STATISTICS_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Components:
-    """One field per dependency, under the name by which `component(…)` reads it. No handler gets the whole."""
+    """One field per dependency, under the name by which `component(…)` reads it. No handler gets them all."""
 
     client: Client
     task_queue: str
@@ -96,7 +97,7 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
         job_reader=JobReader(reader),
         run_starter=starter,
         stream_hubs=hubs,
-        stream_opener=StreamOpener(client, hubs, starter, reader, BackgroundTasks()),
+        stream_opener=StreamOpener(client, hubs, starter, reader, DetachedTasks()),
         event_ingest=ingest,
         event_reader=EventReader(client, ui),
         activity_feed=ActivityFeed(client),

@@ -4,20 +4,16 @@ The composition (`components.py`) stores every object in `app.state` under one n
 All dependencies are async functions: FastAPI runs a plain function in a thread, which costs a detour per request.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import structlog
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 from temporalio.client import Client
 
 from sevenfold.contracts.identity import DEFAULT_TENANT, build_workflow_id
-
-log = structlog.get_logger(__name__)
 
 API_PREFIX = "/api/agent"
 
@@ -44,26 +40,6 @@ class TemporalUi:
             return None
         workflow_id = quote(build_workflow_id(tenant, public_id), safe="")
         return f"{self.url}/namespaces/{quote(self.namespace, safe='')}/workflows/{workflow_id}"
-
-
-class BackgroundTasks:
-    """Runs work that outlives the request which started it. A failure is logged, because no client waits for it."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself keeps only weak references
-
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Starts the work and returns at once."""
-        task = asyncio.create_task(_log_failure(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-
-async def _log_failure(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await work
-    except Exception as error:
-        log.warning("background work of a request failed", error=str(error))
 
 
 async def _tenant() -> str:

@@ -34,7 +34,6 @@ SSE, NDJSON = "text/event-stream", "application/x-ndjson"
 # Suffix of the last event's id. A browser reconnects with that id and gets 204, which ends its reconnecting.
 _END = "-end"
 _EVENT_ID = re.compile(rf"([0-9]{{1,16}})({_END})?")
-_AFTER_END = "header:last-event-id:end"
 
 # One event; the response is a sequence of events.
 _EVENT_SCHEMA = {
@@ -79,23 +78,32 @@ async def _stream_options(
 StreamOptionsDep = Annotated[_StreamOptions, Depends(_stream_options)]
 
 
-async def _resume_position(
+@dataclass(frozen=True)
+class _ResumePoint:
+    """Where a reader resumes: after `index`, which came at `pointer`. `is_end`: it has the last event already."""
+
+    index: int
+    pointer: str
+    is_end: bool = False
+
+
+async def _resume_point(
     after: Annotated[
         int | None, Query(ge=0, le=MAX_INDEX, description="The last index you have; 0 for the whole stream.")
     ] = None,
     last_event_id: Annotated[
         str | None, Header(description="The same, as browsers send it; it takes precedence over `after`.")
     ] = None,
-) -> tuple[int, str]:
+) -> _ResumePoint:
     if last_event_id is None:
-        return after or 0, "query:after"
+        return _ResumePoint(after or 0, "query:after")
     found = _EVENT_ID.fullmatch(last_event_id)
     if found is None or int(found[1]) > MAX_INDEX:
         raise invalid_field("header:last-event-id", "must be the `id` of an event of this stream")
-    return int(found[1]), _AFTER_END if found[2] else "header:last-event-id"
+    return _ResumePoint(int(found[1]), "header:last-event-id", is_end=bool(found[2]))
 
 
-AfterDep = Annotated[tuple[int, str], Depends(_resume_position)]
+ResumePointDep = Annotated[_ResumePoint, Depends(_resume_point)]
 StreamId = Annotated[str, Path(description="The `X-Stream-Id` of the start.")]
 
 
@@ -125,11 +133,11 @@ async def resume_stream(
     opener: StreamOpenerDep,
     reader: RunReaderDep,
     tenant: TenantDep,
-    after: AfterDep,
+    resume_point: ResumePointDep,
     options: StreamOptionsDep,
 ) -> Response:
     """Streams what follows the index that you have. Any process serves it, while the run is open and afterwards."""
-    return await stream_run(_check_stream_id(stream_id), opener, reader, tenant, after, options)
+    return await stream_run(_check_stream_id(stream_id), opener, reader, tenant, resume_point, options)
 
 
 @router.get("/runs/{run_id}/stream", operation_id="streamRun", summary="Stream a run", responses=_RESPONSES)
@@ -138,14 +146,14 @@ async def stream_run(
     opener: StreamOpenerDep,
     reader: RunReaderDep,
     tenant: TenantDep,
-    after: AfterDep,
+    resume_point: ResumePointDep,
     options: StreamOptionsDep,
 ) -> Response:
     """Streams the output of the run's agent, whichever pattern started the run."""
-    index, pointer = after
-    if pointer == _AFTER_END and (await reader.find(tenant, run_id)).close_time is not None:
+    if resume_point.is_end and (await reader.find(tenant, run_id)).close_time is not None:
         return Response(status_code=204)
-    return _streaming_response(await opener.subscribe(tenant, run_id, index, pointer), options)
+    subscription = await opener.subscribe(tenant, run_id, resume_point.index, resume_point.pointer)
+    return _streaming_response(subscription, options)
 
 
 @router.post(

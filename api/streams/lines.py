@@ -14,11 +14,12 @@ from temporalio.service import RPCError, RPCStatusCode
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.streams.reader import StreamGoneError, read_entries_after, read_logged_entries_after
 from sevenfold.adapters.temporal.run_outcomes import await_outcome
-from sevenfold.api.dependencies import API_PREFIX, BackgroundTasks
+from sevenfold.api.dependencies import API_PREFIX
 from sevenfold.api.http.problem_handlers import to_problem
 from sevenfold.api.http.problems import ProblemError, ProblemType, run_failure
 from sevenfold.api.http.request_id import request_id
 from sevenfold.api.http.sse import HEARTBEAT_SECONDS
+from sevenfold.api.streams.detached import DetachedTasks
 from sevenfold.contracts.answers import processing_time
 from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunOutcome, RunResult
@@ -56,7 +57,7 @@ class StreamSubscription:
 
     client: Client
     hubs: StreamHubs
-    background: BackgroundTasks
+    detached: DetachedTasks
     tenant: str
     run_id: str
     after_index: int = 0
@@ -72,7 +73,7 @@ class StreamSubscription:
     def cancel_in_background(self) -> None:
         """Cancels the run without waiting: the reader may be gone already."""
         handle = self.client.get_workflow_handle(build_workflow_id(self.tenant, self.run_id))
-        self.background.start(handle.cancel())
+        self.detached.start(handle.cancel())
 
     async def lines(self) -> AsyncIterator[list[StreamLine]]:
         """Yields lines as they come, the end last; an empty list as a heartbeat.

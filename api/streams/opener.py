@@ -7,10 +7,11 @@ from fastapi import Depends
 from temporalio.client import Client
 
 from sevenfold.adapters.streams.hub import StreamHubs
-from sevenfold.api.dependencies import BackgroundTasks, component
+from sevenfold.api.dependencies import component
 from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.runs.start import RunQueue, RunStarter
+from sevenfold.api.streams.detached import DetachedTasks
 from sevenfold.api.streams.lines import StreamSubscription, fetch_stream_outcome, gone_problem
 from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.requests import StreamRequest
@@ -26,7 +27,7 @@ class StreamOpener:
     hubs: StreamHubs
     starter: RunStarter
     reader: RunReader
-    background: BackgroundTasks
+    detached: DetachedTasks
 
     async def start(self, tenant: str, body: StreamRequest, key: str | None) -> StreamSubscription:
         """Starts a stream, or subscribes to the one that this key started before."""
@@ -52,7 +53,7 @@ class StreamOpener:
     def _subscription(
         self, tenant: str, run_id: str, after: int = 0, outcome: RunOutcome | None = None
     ) -> StreamSubscription:
-        return StreamSubscription(self.client, self.hubs, self.background, tenant, run_id, after, outcome)
+        return StreamSubscription(self.client, self.hubs, self.detached, tenant, run_id, after, outcome)
 
     async def _check_index(self, workflow_id: str, after: int, outcome: RunOutcome | None, pointer: str) -> None:
         last = max(await self.hubs.log.last_index(workflow_id), self.hubs.last_index(workflow_id))
