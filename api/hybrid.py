@@ -12,7 +12,7 @@ from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.runs.await_result import await_run, suggest_retry_after
 from sevenfold.api.runs.dependencies import AgentsDep, DurationsDep, RunReaderDep, RunStarterDep
-from sevenfold.api.runs.start import RunQueue, StartedRun
+from sevenfold.api.runs.start import NewRun, RunQueue, RunStarter, StartedRun
 from sevenfold.api.runs.views import RunLinks
 from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.hybrid import (
@@ -88,15 +88,7 @@ async def hybrid(
     threshold_seconds = agents.configs[run.agent].hybrid_threshold
     estimate = await _build_estimate(durations, TaskKind(tenant, run.agent, task), body.duration_estimate)
     routing = choose_route(estimate, threshold_seconds, stream=body.stream)
-    common = starter.build_input(run, query=body.query, context=body.context, data=body.data)
-    started = await starter.start(
-        run,
-        HybridInput(**dict(common), routing=routing),
-        queue=_QUEUE_OF_ROUTE[routing.chosen],
-        fails_fast=True,
-        memo={ROUTING_MEMO: routing},
-        details=f"Chosen: **{routing.chosen}**. {routing.reason}",
-    )
+    started = await _start(starter, run, body, routing)
     if started.replayed:
         routing = await _load_original_routing(started)
     headers = wait_preference.headers() | (REPLAYED if started.replayed else {})
@@ -109,6 +101,18 @@ async def hybrid(
         **dict(Answer.from_result(result)), hybrid_id=started.run_id, routing=routing, metadata=body.metadata or None
     )
     return Response(answer.model_dump_json(by_alias=True, exclude_none=True), 200, headers, "application/json")
+
+
+async def _start(starter: RunStarter, run: NewRun, body: HybridRequest, routing: Routing) -> StartedRun:
+    common = starter.build_input(run, query=body.query, context=body.context, data=body.data)
+    return await starter.start(
+        run,
+        HybridInput(**dict(common), routing=routing),
+        queue=_QUEUE_OF_ROUTE[routing.chosen],
+        fails_fast=True,
+        memo={ROUTING_MEMO: routing},
+        details=f"Chosen: **{routing.chosen}**. {routing.reason}",
+    )
 
 
 async def _build_estimate(durations: Durations, kind: TaskKind, duration_estimate: float | None) -> Estimate:
