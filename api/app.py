@@ -1,4 +1,4 @@
-"""The composition root of the API: the app, and the server that serves it."""
+"""The app, and the server that serves it."""
 
 import asyncio
 import socket
@@ -12,13 +12,8 @@ from fastapi import FastAPI
 from fastapi_swagger import patch_fastapi
 
 from sevenfold import __version__
-from sevenfold.adapters.events.activity_feed import ActivityFeed
-from sevenfold.adapters.streams.hub import StreamHubs
-from sevenfold.adapters.temporal.disk_space import DiskSpace
-from sevenfold.adapters.temporal.durations import Durations
-from sevenfold.adapters.temporal.pollers import WorkerPollers
 from sevenfold.api import asynchronous_queue, event_driven, hybrid, polling, streaming, synchronous, webhook_callback
-from sevenfold.api.dependencies import Gateway, WebhookSettings
+from sevenfold.api.components import Components, build_components
 from sevenfold.api.events import asyncapi, dead_letters, eventbridge, subscriptions
 from sevenfold.api.events import stream as event_stream
 from sevenfold.api.http import problem_handlers
@@ -29,34 +24,32 @@ from sevenfold.api.http.request_normalization import RequestNormalizationMiddlew
 from sevenfold.api.http.uvicorn_protocol import ConnectionLimits, connection_cap, limited_protocol
 from sevenfold.api.operations import agents, health, recommendations, statistics
 from sevenfold.api.runs import router as runs
-from sevenfold.api.runs.poll_cache import PollCache
 from sevenfold.api.streams import websocket as stream_websocket
 from sevenfold.api.webhooks import router as webhooks
 from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.garbage_collection import freeze_gc
 from sevenfold.runtime.ports import bind
-from sevenfold.runtime.secret_key import load_sealer
-from sevenfold.runtime.services import Services, open_services
+from sevenfold.runtime.services import open_services
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.streams import open_streams
 
 log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 10_000_000
-# Of a message over the WebSocket: a question and its context.
+# Maximum size of a WebSocket message: a query and its context.
 MAX_MESSAGE_BYTES = 1_000_000
 
-# Proxies cut what is silent for about 16 s.
+# Proxies close connections that are silent for about 16 s.
 _PING_SECONDS = 8.0
 
-# Longer than clients and load balancers keep a connection that is not in use (60 s at most, by their defaults): who
-# sends next must be who ends it, or a request meets a connection that is just being closed.
+# Longer than clients and load balancers keep idle connections (60 s at most, by their defaults). The client must
+# close first; otherwise it may send a request on a connection that the server is just closing.
 _IDLE_SECONDS = 75
 
 _DESCRIPTION = """
-One AI agent, connected to any system in seven ways, every one of them a durable workflow.
+Connects one AI agent to any system by seven integration patterns. Every run is a durable workflow.
 
-Every start takes an `Idempotency-Key`, every error is `application/problem+json`, every run is at `/runs/{id}`.
+Every start takes an `Idempotency-Key`, every error is `application/problem+json`, and every run is at `/runs/{id}`.
 """
 
 
@@ -64,11 +57,11 @@ _TAGS = {
     "synchronous request": "Pattern 1: the client waits for the answer.",
     "asynchronous queue": "Pattern 2: jobs of one or many items, and their results.",
     "event-driven": "Pattern 3: CloudEvents, subscriptions, reactions and dead letters.",
-    "webhook callback": "Pattern 4: a document is analyzed, and the result is posted to a webhook.",
+    "webhook callback": "Pattern 4: the gateway analyzes a document and posts the result to a webhook.",
     "polling": "Pattern 5: the client polls for progress and result.",
     "streaming": "Pattern 6: the answer as it is generated, by server-sent events, JSON lines or WebSocket.",
-    "hybrid": "Pattern 7: answered at once, queued or streamed, whichever fits.",
-    "runs": "Runs of all patterns: list, read, cancel, follow, statistics.",
+    "hybrid": "Pattern 7: the gateway answers at once, queues or streams, by the expected duration.",
+    "runs": "Runs of all patterns: list, read, cancel, stream, statistics.",
     "webhooks": "Deliveries of webhooks: list, read, deliver again.",
     "agents": "The configured agents and their health.",
     "recommendations": "Which pattern fits a use case.",
@@ -76,26 +69,26 @@ _TAGS = {
 }
 
 
-def create_app(gateway: Gateway) -> FastAPI:
-    """The API over a gateway."""
+def create_app(components: Components) -> FastAPI:
+    """Builds the app. Handlers read their components from `app.state`."""
     app = FastAPI(
         title="Sevenfold",
         version=__version__,
         description=_DESCRIPTION,
         openapi_tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
-        docs_url=None,  # served by fastapi_swagger, whose assets are local: the page works without the internet
+        docs_url=None,  # fastapi_swagger serves the page with local assets, so that it works without the internet
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
-    app.state.gateway = gateway
-    app.state.poll_cache = PollCache()
-    app.router.redirect_slashes = False  # the redirect would be made of the Host header
+    for name, value in vars(components).items():
+        setattr(app.state, name, value)
+    app.router.redirect_slashes = False  # the redirect would use the client's Host header
     problem_handlers.install(app)
     app.add_middleware(BodyLimitMiddleware, limit=MAX_BODY_BYTES)
     for router_module in (
         synchronous,
         asynchronous_queue,
-        # before the address of one event, which would take their names for ids
+        # before the route of one event, which would take their names for ids
         event_stream,
         eventbridge,
         event_driven,
@@ -121,7 +114,7 @@ def create_app(gateway: Gateway) -> FastAPI:
 
 
 def _document_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """FastAPI documents its own form of validation errors, which is never sent; ours goes in its place."""
+    """Replaces the schemas of FastAPI's validation errors, which are never sent, by the schema of problems."""
 
     def openapi() -> dict[str, Any]:
         document = generate()
@@ -137,36 +130,8 @@ def _document_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], d
     return openapi
 
 
-def build_gateway(services: Services, hubs: StreamHubs) -> Gateway:
-    """What the doors need, out of settings and configuration."""
-    client, settings, config = services.client, services.settings, services.config
-    return Gateway(
-        client=client,
-        task_queue=settings.task_queue,
-        agents=config.agents,
-        workflow_targets=config.workflow_targets,
-        circuit_breakers=services.circuit_breakers,
-        default_agent=config.default_agent,
-        ui_url=settings.ui_url,
-        streams=hubs,
-        event_ingest=services.event_ingest,
-        activity_feed=ActivityFeed(client),
-        brokers=config.brokers,
-        pollers=WorkerPollers(client),
-        disk=DiskSpace(settings.local_storage),
-        publish_interactions=config.interactions.enabled,
-        webhooks=WebhookSettings(
-            load_sealer(settings), settings.webhook_schedule, allow_loopback=settings.allow_loopback_urls
-        ),
-        durations=Durations(
-            client,
-            {name: agent.duration_estimate for name, agent in config.agents.items() if agent.duration_estimate},
-        ),
-    )
-
-
 class _Server(uvicorn.Server):
-    """Leaves the signals to the command, which has more to end than this server."""
+    """Leaves signals to the command, which stops more than this server."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -174,8 +139,8 @@ class _Server(uvicorn.Server):
 
 
 async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_ready: Callable[[], None]) -> None:
-    """Serves until it is cancelled, then lets running requests end within the grace period; open streams end at once,
-    and their readers go on elsewhere.
+    """Serves until it is cancelled. Then open streams end at once, so that their readers resume at another process,
+    and other requests have the grace period to end.
     """
     limits = ConnectionLimits(
         settings.head_seconds, settings.body_idle_seconds, connection_cap(settings.max_connections)
@@ -189,7 +154,7 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
         server_header=False,
         ws="websockets-sansio",
         ws_max_size=MAX_MESSAGE_BYTES,
-        # A few kB that unpack to many MB would be parsed before anybody could refuse them.
+        # Without compression, because a few kB can unpack to many MB before the size limit applies.
         ws_per_message_deflate=False,
         ws_ping_interval=_PING_SECONDS,
         timeout_keep_alive=_IDLE_SECONDS,
@@ -204,14 +169,14 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
         on_ready()
         await asyncio.shield(serving)
     except asyncio.CancelledError:
-        app.state.gateway.streams.stop()
+        app.state.stream_hubs.stop()
         server.should_exit = True
         await serving
         raise
 
 
 async def run_api(settings: Settings) -> None:
-    """Runs the API alone, against a Temporal that is there already."""
+    """Runs the API alone, against an existing Temporal."""
     settings.check_exposure()
     config = load_config(settings.config)
     with bind(settings.host, settings.port, "SEVENFOLD_PORT") as sock:
@@ -219,5 +184,5 @@ async def run_api(settings: Settings) -> None:
             open_services(settings, config) as services,
             open_streams(services, has_local_worker=False) as hubs,
         ):
-            app = create_app(build_gateway(services, hubs))
+            app = create_app(build_components(services, hubs))
             await serve(app, sock, settings, on_ready=lambda: log.info("api listens", port=settings.port))

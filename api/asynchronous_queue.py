@@ -1,35 +1,31 @@
 """Pattern 2, asynchronous queue: `POST /jobs`, `GET /jobs/{id}`, `GET /jobs/{id}/results`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import Field, JsonValue
-from temporalio.client import WorkflowExecutionDescription
+from pydantic import JsonValue
 
 from sevenfold.adapters.temporal.durations import TaskKind
-from sevenfold.api.dependencies import API_PREFIX, Gateway, GatewayDep, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.problem_docs import PROBLEMS
-from sevenfold.api.http.problems import escape_pointer, invalid_field, not_found
+from sevenfold.api.http.problems import ProblemError, ProblemType, escape_pointer, invalid_field
 from sevenfold.api.http.strict_json import StrictJsonRoute
-from sevenfold.api.runs.estimates import describe_seconds, estimate_job_seconds
-from sevenfold.api.runs.job_items import count_items, is_paused, load_results
-from sevenfold.api.runs.start import StartSpec, resolve_agent, start_run
-from sevenfold.api.runs.views import Run, find_run, load_run
-from sevenfold.contracts.jobs import FAN_OUT_KEYS, MAX_ITEMS, FanOut, ItemCounts, ItemResult, JobRequest
-from sevenfold.contracts.payload import JsonObject, Payload
-from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
+from sevenfold.api.runs.dependencies import AgentsDep, JobEstimatorDep, JobReaderDep, RunStarterDep
+from sevenfold.api.runs.estimates import describe_seconds
+from sevenfold.api.runs.job_views import ItemLine, JobState
+from sevenfold.api.runs.start import RunQueue
+from sevenfold.contracts.jobs import FAN_OUT_KEYS, MAX_ITEMS, FanOut, JobInput, JobRequest
+from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.runs import Pattern, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["asynchronous queue"], route_class=StrictJsonRoute)
-
-# So many results stand in the job's own answer; more are paged.
-_INLINE_ITEMS = 100
 
 _NDJSON = "application/x-ndjson"
 
 
 class JobAccepted(Payload):
-    """The job is in Temporal and survives anything."""
+    """The job is in Temporal: it survives the restart of every process."""
 
     model_config = {
         "json_schema_extra": {
@@ -44,42 +40,34 @@ class JobAccepted(Payload):
     estimated_time: str
 
 
-class JobProgress(Payload):
-    """Items that have ended, of all."""
-
-    completed: int
-    failed: int
-    total: int
-    percent: Annotated[int, Field(ge=0, le=100)]
-
-
-class JobState(Payload):
-    """A job as it is now."""
-
-    job_id: str
-    status: RunStatus
-    progress: JobProgress
-    result: JsonObject | None = None
-    error: RunError | None = None
-
-
-JobId = Annotated[str, Path(description="The `jobId` that the start answered.")]
+JobId = Annotated[str, Path(description="The `jobId` of the start's response.")]
 
 
 @router.post("/jobs", operation_id="createJob", summary="Queue a job", status_code=202, responses=PROBLEMS)
 async def start_job(
-    body: JobRequest, gateway: GatewayDep, tenant: TenantDep, key: IdempotencyKeyDep, response: Response
+    body: JobRequest,
+    starter: RunStarterDep,
+    agents: AgentsDep,
+    estimator: JobEstimatorDep,
+    tenant: TenantDep,
+    key: IdempotencyKeyDep,
+    response: Response,
 ) -> JobAccepted:
-    """Answers at once. A list in `data` under `documentIds`, `documents`, `items` or what `fanOut` names is worked
-    on item by item, unless the agent takes it whole; one bad item never sinks the job.
+    """Answers at once. A list in `data` under `documentIds`, `documents`, `items` or the key in `fanOut` is processed
+    item by item, unless the agent takes whole batches. Failed items do not fail the job.
     """
-    agent = resolve_agent(gateway, body.agent)
-    fan_out = _build_fan_out(body, takes_batches=gateway.agents[agent].takes_batches(body.task))
+    run = starter.prepare(Pattern.QUEUE, tenant, body, task=body.task, key=key)
+    fan_out = _build_fan_out(body, takes_batches=agents.configs[run.agent].takes_batches(body.task))
     data = {name: value for name, value in body.data.items() if fan_out is None or name != fan_out.key}
-    start = StartSpec(Pattern.QUEUE, tenant, body, task=body.task, key=key, data=data, fan_out=fan_out)
     items = len(fan_out.items) if fan_out else 1
-    expected = await estimate_job_seconds(gateway, TaskKind(tenant, agent, body.task), items, body.concurrency)
-    started = await start_run(gateway, start)
+    expected = await estimator.estimate_seconds(TaskKind(tenant, run.agent, body.task), items, body.concurrency)
+    started = await starter.start(
+        run,
+        JobInput(**dict(starter.build_input(run, data=data)), fan_out=fan_out),
+        queue=RunQueue.BATCH,
+        fails_fast=False,
+        memo={"total": len(fan_out.items)} if fan_out else None,
+    )
     response.headers["Location"] = f"{API_PREFIX}/jobs/{started.run_id}"
     if started.replayed:
         response.headers.update(REPLAYED)
@@ -87,20 +75,24 @@ async def start_job(
 
 
 def _build_fan_out(body: JobRequest, *, takes_batches: bool) -> FanOut | None:
-    """The list to work on item by item, if there is one. Raises the problem of one that is none."""
+    """Returns the list to process item by item, or None if there is none or the agent takes it whole. Raises 422 if
+    `fanOut` names something that is not a list of 1 to MAX_ITEMS items.
+    """
     key = body.fan_out or next((name for name in FAN_OUT_KEYS if name in body.data), None)
     if key is None:
         return None
     if key not in body.data:
-        raise invalid_field("/fanOut", f"there is no {key} in data")
+        raise invalid_field("/fanOut", f"names {key}, which is not a key of data. Name a list in data.")
     items: JsonValue = body.data[key]
     pointer = f"/data/{escape_pointer(key)}"
     if not isinstance(items, list):
-        raise invalid_field(pointer, "must be a list; name another by fanOut")
+        raise invalid_field(pointer, "must be a list. Name another key of data in fanOut.")
     if not items:
         raise invalid_field(pointer, "must hold at least one item")
     if len(items) > MAX_ITEMS:
-        raise invalid_field(pointer, f"holds {len(items):,} items, and a job takes {MAX_ITEMS:,}: start several jobs")
+        raise invalid_field(
+            pointer, f"holds {len(items):,} items, but a job takes {MAX_ITEMS:,}. Start several jobs."
+        )
     if takes_batches:
         return None
     return FanOut(key=key, items=items, concurrency=min(body.concurrency, len(items)), max_failures=body.max_failures)
@@ -114,90 +106,9 @@ def _build_fan_out(body: JobRequest, *, takes_batches: bool) -> FanOut | None:
     response_model_exclude_none=True,
     responses=PROBLEMS,
 )
-async def read_job(job_id: JobId, gateway: GatewayDep, tenant: TenantDep) -> JobState:
-    """Its status, how many items have ended, and finally its result."""
-    description = await _find_job(gateway, tenant, job_id)
-    run = await load_run(gateway, tenant, description)
-    total = (await description.memo()).get("total")
-    progress = (
-        _build_whole_progress(run) if total is None else await _load_items_progress(gateway, description, run, total)
-    )
-    result = None
-    if run.result is not None:
-        result = await _load_items_result(gateway, description, run, total) if total else run.result.job_result
-    return JobState(job_id=run.id, status=run.status, progress=progress, result=result, error=run.error)
-
-
-async def _find_job(gateway: Gateway, tenant: str, job_id: str) -> WorkflowExecutionDescription:
-    if not job_id.startswith(ID_PREFIXES[Pattern.QUEUE] + "_"):
-        raise not_found("This job")
-    return await find_run(gateway, tenant, job_id)
-
-
-def _build_whole_progress(run: Run) -> JobProgress:
-    done = run.status is RunStatus.COMPLETED
-    percent = 100 if done else int(run.progress.percent) if run.progress else 0
-    return JobProgress(completed=int(done), failed=int(run.status is RunStatus.FAILED), total=1, percent=percent)
-
-
-async def _load_items_progress(
-    gateway: Gateway, description: WorkflowExecutionDescription, run: Run, total: int
-) -> JobProgress:
-    totals = run.result.data if run.result else None
-    if totals:
-        ended = ItemCounts.model_validate(totals)
-    elif description.close_time is not None:  # its own counts may lack what was done in its last moments
-        ended = ItemCounts.from_results(list((await load_results(gateway, description, 0, total)).values()))
-    else:
-        ended = await count_items(gateway, description)
-    percent = 100 * (ended.completed + ended.failed) // total
-    return JobProgress(completed=ended.completed, failed=ended.failed, total=total, percent=percent)
-
-
-async def _load_items_result(
-    gateway: Gateway, description: WorkflowExecutionDescription, run: Run, total: int
-) -> JsonObject:
-    result: dict[str, Any] = {**run.result.job_result} if run.result else {}
-    result["results"] = f"{API_PREFIX}/jobs/{run.id}/results"
-    if total <= _INLINE_ITEMS:
-        items = await _load_lines(gateway, description, range(total))
-        result["items"] = [item.model_dump(mode="json", by_alias=True, exclude_none=True) for item in items]
-    return result
-
-
-class ItemLine(Payload):
-    """One item's result as a line of NDJSON."""
-
-    index: int
-    status: RunStatus
-    result: JsonObject | None = None
-    error: RunError | None = None
-
-
-def _to_line(item: ItemResult) -> ItemLine:
-    if item.reply is None:
-        return ItemLine(index=item.index, status=RunStatus.FAILED, error=item.error)
-    reply = item.reply
-    body: JsonObject = {"response": reply.response, "confidence": reply.confidence}
-    result = reply.data if reply.data is not None else body
-    return ItemLine(index=item.index, status=RunStatus.COMPLETED, result=result)
-
-
-async def _load_lines(gateway: Gateway, description: WorkflowExecutionDescription, indexes: range) -> list[ItemLine]:
-    """The lines of these items: of those without a result too, if none is being worked on."""
-    results = await load_results(gateway, description, indexes.start, len(indexes))
-    missing = RunStatus.CANCELLED if description.close_time is not None else None
-    if missing is None and is_paused(description):
-        missing = RunStatus.QUEUED
-    lines: list[ItemLine] = []
-    for index in indexes:
-        if index in results:
-            lines.append(_to_line(results[index]))
-        elif missing is not None:
-            lines.append(ItemLine(index=index, status=missing))
-        else:
-            break
-    return lines
+async def read_job(job_id: JobId, reader: JobReaderDep, tenant: TenantDep) -> JobState:
+    """Returns its status, how many items have ended, and its result once it has ended."""
+    return await reader.load(tenant, await reader.find(tenant, job_id))
 
 
 @router.get(
@@ -205,25 +116,29 @@ async def _load_lines(gateway: Gateway, description: WorkflowExecutionDescriptio
     operation_id="listJobResults",
     summary="Read a job's item results",
     response_class=Response,
-    responses={200: {"model": ItemLine, "content": {_NDJSON: {}}, "description": "A line per item."}, **PROBLEMS},
+    responses={200: {"model": ItemLine, "content": {_NDJSON: {}}, "description": "One line per item."}, **PROBLEMS},
 )
 async def read_results(
     job_id: JobId,
-    gateway: GatewayDep,
+    reader: JobReaderDep,
     tenant: TenantDep,
-    cursor: Annotated[int, Query(ge=0, le=10_000_000, description="The index to begin with.")] = 0,
+    cursor: Annotated[int, Query(ge=0, le=10_000_000, description="The index of the first item.")] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
 ) -> Response:
-    """NDJSON in index order. While the job runs: as far as the items have ended without a gap. Of one that has ended,
-    or was paused, all: an item without a result has a line that says so, `cancelled` or `queued`. Go on with the
-    `X-Next-Cursor` of the answer; it is missing once the last item was sent.
+    """Returns NDJSON in index order. While the job runs, the lines end before the first item without a result. Once
+    it has ended or is paused, such items have a line with the status `cancelled` or `queued`. Continue with the
+    response's `X-Next-Cursor`, which is missing on the last page.
     """
-    description = await _find_job(gateway, tenant, job_id)
+    description = await reader.find(tenant, job_id)
     total = (await description.memo()).get("total")
     if total is None:
-        raise not_found("A list of results: this job was worked on as a whole, and")
-    items = await _load_lines(gateway, description, range(cursor, min(total, cursor + limit)))
+        raise ProblemError(
+            ProblemType.NOT_FOUND,
+            f"This job has no items: the agent processed its data as a whole. Read the result at {API_PREFIX}/jobs/"
+            f"{job_id}.",
+        )
+    items = await reader.load_lines(description, range(cursor, min(total, cursor + limit)))
     body = "".join(item.model_dump_json(by_alias=True, exclude_none=True) + "\n" for item in items)
-    following = cursor + len(items)
-    headers = {"X-Next-Cursor": str(following)} if following < total else {}
+    next_index = cursor + len(items)
+    headers = {"X-Next-Cursor": str(next_index)} if next_index < total else {}
     return Response(body, 200, headers, _NDJSON)

@@ -1,23 +1,23 @@
-"""Pattern 3, event-driven: `POST /events`, what has come in, what it caused, and having it again."""
+"""Pattern 3, event-driven: publish, list, read and replay events."""
 
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from temporalio.client import WorkflowExecution
 
 from sevenfold.adapters.events.stored import load_event
 from sevenfold.adapters.temporal.concurrency import gather_bounded
-from sevenfold.api.dependencies import API_PREFIX, Gateway, GatewayDep, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, ClientDep, TenantDep
 from sevenfold.api.events.acceptance import AcceptedItem, EventsAccepted, accept_event, count_items, to_accepted_item
+from sevenfold.api.events.dependencies import EventIngestDep, EventReaderDep
 from sevenfold.api.events.requests import BATCH, STRUCTURED, invalid_event, parse_events
-from sevenfold.api.events.views import EventDetail, EventSummary, find_event, load_event_tree, summarize_event
+from sevenfold.api.events.views import EventDetail, EventSummary
+from sevenfold.api.http.disk_guard import DiskSpaceDep, check_storage
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
-from sevenfold.api.http.listing import find_execution, list_page
+from sevenfold.api.http.listing import PagerDep
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import TimeParam, to_query_time
-from sevenfold.api.runs.start import check_storage
 from sevenfold.contracts.cloudevents import CloudEvent, InvalidEventError
 from sevenfold.contracts.events import VIA_HTTP, VIA_REPLAY, AcceptOutcome, to_keyword
 from sevenfold.contracts.identity import derive_id, new_id
@@ -25,7 +25,7 @@ from sevenfold.contracts.payload import Payload
 
 router = APIRouter(prefix=API_PREFIX, tags=["event-driven"], route_class=StrictJsonRoute)
 
-EventId = Annotated[str, Path(description="An event's id here, such as `evt_…`.")]
+EventId = Annotated[str, Path(description="The id that the gateway gave the event, such as `evt_…`.")]
 
 _EXAMPLE = {
     "specversion": "1.0",
@@ -40,13 +40,13 @@ _EVENT_SCHEMA["properties"]["data"] = {"description": "Any JSON."}
 _BATCH_SCHEMA = {
     "type": "array",
     "items": {},
-    "description": "Events; each is answered for itself.",
+    "description": "Events; each has a result of its own.",
     "examples": [[_EXAMPLE]],
 }
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "A CloudEvent, a batch of them, or any data with the attributes as `ce-` headers.",
+        "description": "A CloudEvent, a batch of CloudEvents, or any data with the attributes as `ce-` headers.",
         "content": {
             STRUCTURED: {"schema": _EVENT_SCHEMA},
             BATCH: {"schema": _BATCH_SCHEMA},
@@ -72,24 +72,26 @@ class EventPage(Payload):
     responses=PROBLEMS,
     openapi_extra=_BODY,
 )
-async def publish(request: Request, gateway: GatewayDep, tenant: TenantDep, response: Response) -> EventsAccepted:
-    """Answers once all of them are in Temporal. An event's source and id are its idempotency key: the same event
-    again, by whatever way, is a `duplicate` and drives nothing.
+async def publish(
+    request: Request, ingest: EventIngestDep, disk: DiskSpaceDep, tenant: TenantDep, response: Response
+) -> EventsAccepted:
+    """Answers once all events are in Temporal. An event's source and id are its idempotency key: the same event sent
+    again, over HTTP or a broker, is a `duplicate` and starts nothing.
     """
-    check_storage(gateway)
+    check_storage(disk)
     batch = await parse_events(request)
     if batch.is_single:
         (only,) = batch.items
         if isinstance(only, InvalidEventError):
             raise invalid_event(only)
-        return await accept_event(gateway, tenant, only, response)
+        return await accept_event(ingest, tenant, only, response)
     events = [item for item in batch.items if isinstance(item, CloudEvent)]
-    accepted = iter(await gateway.event_ingest.accept_all(tenant, events, VIA_HTTP))
+    accepted = iter(await ingest.accept_all(tenant, events, VIA_HTTP))
     return count_items(
         [
             to_accepted_item(item, next(accepted))
             if isinstance(item, CloudEvent)
-            else AcceptedItem(status="rejected", detail=f"This is no CloudEvent: {item}.")
+            else AcceptedItem(status="rejected", detail=f"The item is not a valid CloudEvent: {item}.")
             for item in batch.items
         ]
     )
@@ -100,7 +102,8 @@ _Text = Annotated[str | None, Query(max_length=1_024, pattern=r"^[^\x00-\x1f]+$"
 
 @router.get("/events", operation_id="listEvents", summary="List events", responses=PROBLEMS)
 async def list_events(
-    gateway: GatewayDep,
+    reader: EventReaderDep,
+    pager: PagerDep,
     tenant: TenantDep,
     event_type: Annotated[_Text, Query(alias="type")] = None,
     source: _Text = None,
@@ -110,18 +113,18 @@ async def list_events(
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: str | None = None,
 ) -> EventPage:
-    """What Temporal's visibility knows, a moment late."""
+    """Lists what Temporal's visibility knows, which lags by a moment."""
     query = events_query(tenant, event_type, source, correlation)
     if since:
         query += f" AND StartTime >= '{to_query_time(since)}'"
     if until:
         query += f" AND StartTime < '{to_query_time(until)}'"
-    listed, next_cursor = await list_page(gateway, query, limit, cursor)
-    return EventPage(items=await gather_bounded(partial(_summary, gateway, tenant), listed), next_cursor=next_cursor)
+    listed, next_cursor = await pager.list_page(query, limit, cursor)
+    return EventPage(items=await gather_bounded(partial(reader.refresh, tenant), listed), next_cursor=next_cursor)
 
 
 def events_query(tenant: str, event_type: str | None, source: str | None, correlation: str | None) -> str:
-    """The condition on events, for visibility."""
+    """Builds the visibility query for events."""
     conditions = ["WorkflowType = 'EventDriven'", f"Tenant = '{tenant}'"]
     for attribute, value in (("Task", event_type), ("EventSource", source), ("CorrelationId", correlation)):
         if value:
@@ -129,18 +132,12 @@ def events_query(tenant: str, event_type: str | None, source: str | None, correl
     return " AND ".join(conditions)
 
 
-async def _summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> EventSummary:
-    if execution.close_time is None:  # visibility lags
-        execution = await find_execution(gateway, execution.id) or execution
-    return await summarize_event(gateway, tenant, execution)
-
-
 @router.get(
     "/events/{event_id}", operation_id="getEvent", summary="Read an event and what it caused", responses=PROBLEMS
 )
-async def read_event(event_id: EventId, gateway: GatewayDep, tenant: TenantDep) -> EventDetail:
-    """As a tree: its reactions, the events that they published, the reactions to those, and so on."""
-    return await load_event_tree(gateway, tenant, await find_event(gateway, tenant, event_id))
+async def read_event(event_id: EventId, reader: EventReaderDep, tenant: TenantDep) -> EventDetail:
+    """Returns the event as a tree: its reactions, the events that they published, the reactions to those, etc."""
+    return await reader.load_tree(tenant, await reader.find(tenant, event_id))
 
 
 @router.post(
@@ -151,12 +148,18 @@ async def read_event(event_id: EventId, gateway: GatewayDep, tenant: TenantDep) 
     responses=PROBLEMS,
 )
 async def replay_event(
-    event_id: EventId, gateway: GatewayDep, tenant: TenantDep, key: IdempotencyKeyDep, response: Response
+    event_id: EventId,
+    client: ClientDep,
+    ingest: EventIngestDep,
+    reader: EventReaderDep,
+    tenant: TenantDep,
+    key: IdempotencyKeyDep,
+    response: Response,
 ) -> EventSummary:
-    """As an event of its own, with a new id and `replayof`, which everything that follows from it carries too: nobody
-    has to take it for live.
+    """Publishes the event again with a new id and the attribute `replayof`. All events derived from it carry
+    `replayof` too, so that consumers can distinguish a replay from a live event.
     """
-    event = await load_event(gateway.client, await find_event(gateway, tenant, event_id))
+    event = await load_event(client, await reader.find(tenant, event_id))
     replay_id = derive_id("rpl", tenant, event_id, key) if key else new_id("rpl")
     replayed = CloudEvent.model_validate(
         {
@@ -166,8 +169,8 @@ async def replay_event(
         }
         | ({} if event.attribute("correlationid") is None else {"correlationid": replay_id})
     )
-    accepted = await gateway.event_ingest.accept(tenant, replayed, VIA_REPLAY)
+    accepted = await ingest.accept(tenant, replayed, VIA_REPLAY)
     response.headers["Location"] = f"{API_PREFIX}/events/{accepted.event_id}"
     if accepted.outcome is not AcceptOutcome.ACCEPTED:
         response.headers.update(REPLAYED)
-    return await summarize_event(gateway, tenant, await find_event(gateway, tenant, accepted.event_id))
+    return await reader.summarize(tenant, await reader.find(tenant, accepted.event_id))

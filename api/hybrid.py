@@ -4,21 +4,23 @@ import time
 
 from fastapi import APIRouter, Response
 
-from sevenfold.adapters.temporal.durations import TaskKind
-from sevenfold.api.dependencies import API_PREFIX, Gateway, GatewayDep, TenantDep
+from sevenfold.adapters.temporal.durations import Durations, TaskKind
+from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.prefer import WaitPreferenceDep
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.runs.await_result import await_run, suggest_retry_after
-from sevenfold.api.runs.start import StartedRun, StartSpec, resolve_agent, start_run
-from sevenfold.api.runs.views import RunLinks, run_links
+from sevenfold.api.runs.dependencies import AgentsDep, DurationsDep, RunReaderDep, RunStarterDep
+from sevenfold.api.runs.start import NewRun, RunQueue, RunStarter, StartedRun
+from sevenfold.api.runs.views import RunLinks
 from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.hybrid import (
     MIN_RUNS,
     ROUTING_MEMO,
     Estimate,
     EstimateBasis,
+    HybridInput,
     HybridRequest,
     Route,
     Routing,
@@ -29,12 +31,18 @@ from sevenfold.contracts.runs import Pattern, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["hybrid"], route_class=StrictJsonRoute)
 
-# What is believed to be long is waited for no longer than this: the belief may be wrong.
+# Work that is estimated to be long is still awaited for so long, because the estimate may be wrong.
 _LONG_RUN_WAIT_SECONDS = 1.0
+
+_QUEUE_OF_ROUTE = {
+    Route.SYNCHRONOUS: RunQueue.INTERACTIVE,
+    Route.QUEUE: RunQueue.BATCH,
+    Route.STREAMING: RunQueue.STREAM,
+}
 
 
 class HybridAnswer(Answer):
-    """The answer, in time."""
+    """The answer, within the wait."""
 
     hybrid_id: str
     routing: Routing
@@ -42,7 +50,7 @@ class HybridAnswer(Answer):
 
 
 class HybridAccepted(Payload):
-    """The run goes on: poll for it, follow it, or stop it; a webhook is told by itself."""
+    """The run continues: poll it, stream it or cancel it by the links. Its webhook is delivered when it ends."""
 
     hybrid_id: str
     status: RunStatus
@@ -53,93 +61,93 @@ class HybridAccepted(Payload):
 @router.post(
     "/hybrid",
     operation_id="createHybridRun",
-    summary="Ask, and have it answered the way that fits",
+    summary="Send a query or task; the gateway chooses how to answer",
     response_model=HybridAnswer,
     responses={
-        202: {"model": HybridAccepted, "description": "It takes longer; the same run goes on."},
+        202: {"model": HybridAccepted, "description": "The wait is over; the run continues."},
         **PROBLEMS,
     },
 )
 async def hybrid(
     body: HybridRequest,
-    gateway: GatewayDep,
+    starter: RunStarterDep,
+    reader: RunReaderDep,
+    agents: AgentsDep,
+    durations: DurationsDep,
     tenant: TenantDep,
     key: IdempotencyKeyDep,
     wait_preference: WaitPreferenceDep,
 ) -> Response:
-    """Short work is answered with 200, long work with 202 and links to poll, follow and stop it. What is short is
-    told by `durationEstimate`, or by what was measured of this agent and task; a wrong guess is repaired, and
-    nothing is started anew. `Prefer: wait=N` says how long you would wait.
+    """Answers short work with 200, and long work with 202 and links to poll, stream and cancel it. The estimate is
+    `durationEstimate`, else the measured durations of this agent and task. If the estimate is wrong, the same run
+    continues. `Prefer: wait=N` sets how long you wait.
     """
     started_at = time.monotonic()
-    agent = resolve_agent(gateway, body.agent)
     task = body.task or "query"
-    routing = await _choose_routing(gateway, TaskKind(tenant, agent, task), body)
-    start = StartSpec(
-        pattern=Pattern.HYBRID,
-        tenant=tenant,
-        body=body,
-        task=task,
-        key=key,
-        query=body.query,
-        context=body.context,
-        data=body.data,
-        routing=routing,
-    )
-    started = await start_run(gateway, start)
+    run = starter.prepare(Pattern.HYBRID, tenant, body, task=task, key=key)
+    threshold_seconds = agents.configs[run.agent].hybrid_threshold
+    estimate = await _build_estimate(durations, TaskKind(tenant, run.agent, task), body.duration_estimate)
+    routing = choose_route(estimate, threshold_seconds, stream=body.stream)
+    started = await _start(starter, run, body, routing)
     if started.replayed:
         routing = await _load_original_routing(started)
     headers = wait_preference.headers() | (REPLAYED if started.replayed else {})
-    wait_seconds = wait_preference.seconds if wait_preference.applied else _wait_seconds(gateway, agent, routing)
+    wait_seconds = wait_preference.seconds if wait_preference.applied else _wait_seconds(routing, threshold_seconds)
     result = await await_run(started, wait_seconds, headers)
     if result is None:
-        return _accepted_response(gateway, tenant, started, routing, time.monotonic() - started_at, headers)
+        links = reader.links(tenant, started.run_id)
+        return _accepted_response(started.run_id, links, routing, time.monotonic() - started_at, headers)
     answer = HybridAnswer(
         **dict(Answer.from_result(result)), hybrid_id=started.run_id, routing=routing, metadata=body.metadata or None
     )
     return Response(answer.model_dump_json(by_alias=True, exclude_none=True), 200, headers, "application/json")
 
 
-async def _choose_routing(gateway: Gateway, kind: TaskKind, body: HybridRequest) -> Routing:
-    threshold = gateway.agents[kind.agent].hybrid_threshold
-    return choose_route(await _build_estimate(gateway, kind, body.duration_estimate), threshold, stream=body.stream)
+async def _start(starter: RunStarter, run: NewRun, body: HybridRequest, routing: Routing) -> StartedRun:
+    common = starter.build_input(run, query=body.query, context=body.context, data=body.data)
+    return await starter.start(
+        run,
+        HybridInput(**dict(common), routing=routing),
+        queue=_QUEUE_OF_ROUTE[routing.chosen],
+        fails_fast=True,
+        memo={ROUTING_MEMO: routing},
+        details=f"Chosen: **{routing.chosen}**. {routing.reason}",
+    )
 
 
-async def _build_estimate(gateway: Gateway, kind: TaskKind, duration_estimate: float | None) -> Estimate:
+async def _build_estimate(durations: Durations, kind: TaskKind, duration_estimate: float | None) -> Estimate:
     if duration_estimate is not None:
         return Estimate(basis=EstimateBasis.CALLER, seconds=duration_estimate)
-    stats = await gateway.durations.get_stats(kind)
+    stats = await durations.get_stats(kind)
     if stats.run_count >= MIN_RUNS:
         return Estimate(
             basis=EstimateBasis.MEASURED, p50=stats.run_seconds, p95=stats.p95_seconds, runs=stats.run_count
         )
-    configured = gateway.durations.estimates.get(kind.agent)
+    configured = durations.estimates.get(kind.agent)
     if configured is not None:
         return Estimate(basis=EstimateBasis.CONFIGURED, seconds=configured, runs=stats.run_count)
     return Estimate(basis=EstimateBasis.UNKNOWN, runs=stats.run_count)
 
 
 async def _load_original_routing(started: StartedRun) -> Routing:
-    """What was chosen for the request that began the run."""
+    """Returns the routing of the request that started the run."""
     routing: Routing = await (await started.handle.describe()).memo_value(ROUTING_MEMO, type_hint=Routing)
     return routing
 
 
-def _wait_seconds(gateway: Gateway, agent: str, routing: Routing) -> float:
+def _wait_seconds(routing: Routing, threshold_seconds: float) -> float:
     if routing.chosen is Route.SYNCHRONOUS:
-        return gateway.agents[agent].hybrid_threshold
+        return threshold_seconds
     return _LONG_RUN_WAIT_SECONDS if routing.chosen is Route.QUEUE else 0.0
 
 
 def _accepted_response(
-    gateway: Gateway,
-    tenant: str,
-    started: StartedRun,
+    run_id: str,
+    links: RunLinks,
     routing: Routing,
     waited_seconds: float,
     headers: dict[str, str],
 ) -> Response:
-    links = run_links(gateway, tenant, started.run_id)
-    accepted = HybridAccepted(hybrid_id=started.run_id, status=RunStatus.PROCESSING, routing=routing, links=links)
+    accepted = HybridAccepted(hybrid_id=run_id, status=RunStatus.PROCESSING, routing=routing, links=links)
     headers = {**headers, "Location": links.self, "Retry-After": suggest_retry_after(waited_seconds)}
     return Response(accepted.model_dump_json(by_alias=True, exclude_none=True), 202, headers, "application/json")

@@ -9,15 +9,17 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import Field
 
-from sevenfold.adapters.temporal.durations import TaskKind
-from sevenfold.api.dependencies import API_PREFIX, Gateway, GatewayDep, TenantDep
+from sevenfold.adapters.temporal.durations import Durations, TaskKind
+from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.http.strict_json import StrictJsonRoute
-from sevenfold.api.runs.poll_cache import PollCacheDep, PollView
-from sevenfold.api.runs.start import StartSpec, start_run
-from sevenfold.api.runs.views import Run, find_run, load_run
+from sevenfold.api.runs.dependencies import DurationsDep, PollCacheDep, RunReaderDep, RunStarterDep
+from sevenfold.api.runs.poll_cache import PollView
+from sevenfold.api.runs.reader import RunReader
+from sevenfold.api.runs.start import RunQueue
+from sevenfold.api.runs.views import Run
 from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.requests import TaskRequest
@@ -32,7 +34,7 @@ _FINAL = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 
 
 class TaskAccepted(Payload):
-    """The run exists, and goes on until it has an answer or its time is over."""
+    """The run exists. It continues until it has an answer or its deadline passes."""
 
     model_config = {
         "json_schema_extra": {"examples": [{"taskId": "task_5hjq2ap3xwnmcv7tkzr4ydb6ou", "status": "processing"}]}
@@ -43,7 +45,7 @@ class TaskAccepted(Payload):
 
 
 class TaskState(Payload):
-    """What a client that comes back is told."""
+    """The state of a task, for a client that polls."""
 
     model_config = {
         "json_schema_extra": {
@@ -54,9 +56,9 @@ class TaskState(Payload):
     task_id: str
     status: RunStatus
     progress: Annotated[int, Field(ge=0, le=100)] | None = Field(
-        default=None, description="Percent; while it is open."
+        default=None, description="Percent; only while the task is open."
     )
-    note: str | None = Field(default=None, description="What the agent says it is doing.")
+    note: str | None = Field(default=None, description="The agent's note on its progress.")
     result: Answer | None = None
     error: RunError | None = None
 
@@ -64,15 +66,16 @@ class TaskState(Payload):
 @router.post(
     "/tasks",
     operation_id="createTask",
-    summary="Start a task and come back for it",
+    summary="Start a task to poll",
     status_code=202,
     responses=PROBLEMS,
 )
 async def start_task(
-    body: TaskRequest, gateway: GatewayDep, tenant: TenantDep, key: IdempotencyKeyDep, response: Response
+    body: TaskRequest, starter: RunStarterDep, tenant: TenantDep, key: IdempotencyKeyDep, response: Response
 ) -> TaskAccepted:
-    """Answers at once. The agent is asked again after failures until the run's `timeout` is over."""
-    started = await start_run(gateway, StartSpec(Pattern.POLLING, tenant, body, task=body.task, key=key))
+    """Answers at once. Failed agent calls are retried until the run's `timeout`."""
+    run = starter.prepare(Pattern.POLLING, tenant, body, task=body.task, key=key)
+    started = await starter.start(run, starter.build_input(run), queue=RunQueue.INTERACTIVE, fails_fast=False)
     response.headers["Location"] = f"{API_PREFIX}/tasks/{started.run_id}"
     if started.replayed:
         response.headers.update(REPLAYED)
@@ -82,13 +85,14 @@ async def start_task(
 @router.get(
     "/tasks/{task_id}",
     operation_id="getTask",
-    summary="Come back for a task",
+    summary="Poll a task",
     response_model=TaskState,
-    responses={304: {"description": "It is as `If-None-Match` knows it."}, **PROBLEMS},
+    responses={304: {"description": "The task is unchanged since the `ETag` in `If-None-Match`."}, **PROBLEMS},
 )
 async def read_task(
     task_id: Annotated[str, Path(description="The `taskId` that the start answered.")],
-    gateway: GatewayDep,
+    reader: RunReaderDep,
+    durations: DurationsDep,
     poll_cache: PollCacheDep,
     tenant: TenantDep,
     wait: Annotated[
@@ -97,12 +101,14 @@ async def read_task(
     ] = 0.0,
     if_none_match: Annotated[str | None, Header(description="The `ETag` of the last answer.")] = None,
 ) -> Response:
-    """The state now. With `wait`, the answer comes as soon as something changes: against what `If-None-Match`
-    knows, else against what it is now. `Retry-After` says when it is worth coming back.
+    """Returns the state now. With `wait`, answers as soon as the state changes: from the version in `If-None-Match`,
+    else from the present one. `Retry-After` is the number of seconds after which polling again is worthwhile.
     """
     if not task_id.startswith(ID_PREFIXES[Pattern.POLLING] + "_"):
         raise not_found("This task")
-    cached_run = poll_cache.get(tenant, task_id, partial(_load_view, gateway, tenant, task_id, _LastProgress()))
+    cached_run = poll_cache.get(
+        tenant, task_id, partial(_load_view, reader, durations, tenant, task_id, _LastProgress())
+    )
     view = await cached_run.current()
     known = _parse_versions(if_none_match)
     if wait and not view.is_final and (not known or _is_known(view, known)):
@@ -117,15 +123,17 @@ async def read_task(
 
 @dataclass
 class _LastProgress:
-    """How far a task was when it was last looked at."""
+    """The progress of a task when it was last read."""
 
     percent: int = 0
 
 
-async def _load_view(gateway: Gateway, tenant: str, task_id: str, last_progress: _LastProgress) -> PollView:
-    run = await load_run(gateway, tenant, await find_run(gateway, tenant, task_id))
+async def _load_view(
+    reader: RunReader, durations: Durations, tenant: str, task_id: str, last_progress: _LastProgress
+) -> PollView:
+    run = await reader.load(tenant, await reader.find(tenant, task_id))
     final = run.status in _FINAL
-    if run.progress is not None:  # between its call's end and its own a run tells none
+    if run.progress is not None:  # a run whose agent call has ended, but not the run itself, reports none
         last_progress.percent = math.floor(run.progress.percent)
     state = TaskState(
         task_id=run.id,
@@ -140,17 +148,17 @@ async def _load_view(gateway: Gateway, tenant: str, task_id: str, last_progress:
         body=body,
         version=hashlib.sha256(body.encode()).hexdigest()[:24],
         is_final=final,
-        retry_after=0.0 if final else await _estimate_retry_after(gateway, tenant, run),
+        retry_after=0.0 if final else await _estimate_retry_after(durations, tenant, run),
     )
 
 
-async def _estimate_retry_after(gateway: Gateway, tenant: str, run: Run) -> float:
+async def _estimate_retry_after(durations: Durations, tenant: str, run: Run) -> float:
     percent = run.progress.percent if run.progress else 0.0
-    return await gateway.durations.remaining_seconds(TaskKind(tenant, run.agent, run.task), run.created_at, percent)
+    return await durations.remaining_seconds(TaskKind(tenant, run.agent, run.task), run.created_at, percent)
 
 
 def _parse_versions(if_none_match: str | None) -> set[str]:
-    """The entity tags in the header, without their quotes and weakness marks (RFC 9110, 13.1.2)."""
+    """Returns the entity tags in the header, without quotes and weakness marks (RFC 9110, 13.1.2)."""
     tags = (tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(","))
     return {tag.strip('"') for tag in tags if tag}
 

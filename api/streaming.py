@@ -1,4 +1,4 @@
-"""Pattern 6, streaming: `POST /stream`, `GET /stream/{id}`, and any other run's stream at `GET /runs/{id}/stream`."""
+"""Pattern 6, streaming: `POST /stream`, `GET /stream/{id}`, and the stream of any run at `GET /runs/{id}/stream`."""
 
 import asyncio
 import re
@@ -10,16 +10,18 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
-from sevenfold.api.dependencies import API_PREFIX, GatewayDep, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.http.content_negotiation import negotiate
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import invalid_field, not_found
 from sevenfold.api.http.sse import RETRY_MILLISECONDS, STREAM_HEADERS
 from sevenfold.api.http.strict_json import StrictJsonRoute
-from sevenfold.api.runs.router import RunId, cancel_run
-from sevenfold.api.runs.views import Run, find_run
-from sevenfold.api.streams.lines import StreamLine, StreamSubscription, subscribe
+from sevenfold.api.runs.dependencies import RunReaderDep
+from sevenfold.api.runs.router import RunId, request_cancellation
+from sevenfold.api.runs.views import Run
+from sevenfold.api.streams.lines import StreamLine, StreamSubscription
+from sevenfold.api.streams.opener import StreamOpenerDep
 from sevenfold.api.streams.options import MAX_INDEX, OnDisconnect
 from sevenfold.contracts.requests import StreamRequest
 from sevenfold.contracts.runs import ID_PREFIXES, Pattern
@@ -29,12 +31,11 @@ router = APIRouter(prefix=API_PREFIX, tags=["streaming"], route_class=StrictJson
 SSE, NDJSON = "text/event-stream", "application/x-ndjson"
 
 
-# The id of the last event has this behind its index: a browser that comes back with it is told by a 204 to stay away.
+# Suffix of the last event's id. A browser reconnects with that id and gets 204, which ends its reconnecting.
 _END = "-end"
 _EVENT_ID = re.compile(rf"([0-9]{{1,16}})({_END})?")
-_AFTER_END = "header:last-event-id:end"
 
-# One event; the answer is a sequence of them.
+# One event; the response is a sequence of events.
 _EVENT_SCHEMA = {
     "type": "object",
     "properties": {
@@ -48,9 +49,9 @@ _EVENT_SCHEMA = {
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The stream: chunks `{chunk, index}`; a reset `{reset, attempt, index}`, after which all that "
-        "was said before is void; the events `progress`, `done`, `error` (a problem) and `reconnect` (this process "
-        "stops: go on at `Location` with `Last-Event-ID`).",
+        "description": "The stream: chunks `{chunk, index}`; a reset `{reset, attempt, index}`, which voids all "
+        "chunks before it; the events `progress`, `done`, `error` (a problem) and `reconnect` (this process stops: "
+        "resume at `Location` with `Last-Event-ID`).",
         "content": {
             SSE: {"schema": _EVENT_SCHEMA},
             NDJSON: {"schema": {"type": "string"}},
@@ -62,7 +63,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class _StreamOptions:
-    """How a reader wants its stream: the media type, and whether the run ends with the connection."""
+    """The media type, and whether a disconnect cancels the run."""
 
     media_type: str
     cancels_run: bool
@@ -77,88 +78,97 @@ async def _stream_options(
 StreamOptionsDep = Annotated[_StreamOptions, Depends(_stream_options)]
 
 
-async def _resume_position(
+@dataclass(frozen=True)
+class _ResumePoint:
+    """Where a reader resumes: after `index`, which came at `pointer`. `is_end`: it has the last event already."""
+
+    index: int
+    pointer: str
+    is_end: bool = False
+
+
+async def _resume_point(
     after: Annotated[
-        int | None, Query(ge=0, le=MAX_INDEX, description="The last index you have; 0 for everything.")
+        int | None, Query(ge=0, le=MAX_INDEX, description="The last index you have; 0 for the whole stream.")
     ] = None,
     last_event_id: Annotated[
-        str | None, Header(description="The same, as browsers send it; it goes before `after`.")
+        str | None, Header(description="The same, as browsers send it; it takes precedence over `after`.")
     ] = None,
-) -> tuple[int, str]:
+) -> _ResumePoint:
     if last_event_id is None:
-        return after or 0, "query:after"
+        return _ResumePoint(after or 0, "query:after")
     found = _EVENT_ID.fullmatch(last_event_id)
     if found is None or int(found[1]) > MAX_INDEX:
-        raise invalid_field("header:last-event-id", "must be an index that came as `id`")
-    return int(found[1]), _AFTER_END if found[2] else "header:last-event-id"
+        raise invalid_field("header:last-event-id", "must be the `id` of an event of this stream")
+    return _ResumePoint(int(found[1]), "header:last-event-id", is_end=bool(found[2]))
 
 
-AfterDep = Annotated[tuple[int, str], Depends(_resume_position)]
+ResumePointDep = Annotated[_ResumePoint, Depends(_resume_point)]
+StreamId = Annotated[str, Path(description="The `X-Stream-Id` of the start.")]
 
 
 @router.post(
     "/stream",
     operation_id="createStream",
-    summary="Ask, and read the answer while it is given",
+    summary="Send a query and stream the answer",
     responses=_RESPONSES,
 )
 async def start_stream(
     body: StreamRequest,
-    gateway: GatewayDep,
+    opener: StreamOpenerDep,
     tenant: TenantDep,
     key: IdempotencyKeyDep,
     options: StreamOptionsDep,
 ) -> Response:
-    """As server-sent events, or as JSON lines with `Accept: application/x-ndjson`. A reader that is cut off goes on
-    at the `Location` of this answer with `Last-Event-ID`; the run does not mind, unless `onDisconnect=cancel`.
+    """Streams server-sent events, or JSON lines with `Accept: application/x-ndjson`. A reader that is disconnected
+    resumes at the `Location` of this response with `Last-Event-ID`; the run continues meanwhile, unless
+    `onDisconnect=cancel`.
     """
-    return _streaming_response(await StreamSubscription.start(gateway, tenant, body, key), options)
+    return _streaming_response(await opener.start(tenant, body, key), options)
 
 
-@router.get(
-    "/stream/{stream_id}", operation_id="resumeStream", summary="Go on reading a stream", responses=_RESPONSES
-)
+@router.get("/stream/{stream_id}", operation_id="resumeStream", summary="Resume a stream", responses=_RESPONSES)
 async def resume_stream(
-    stream_id: Annotated[str, Path(description="The `X-Stream-Id` of the start.")],
-    gateway: GatewayDep,
+    stream_id: StreamId,
+    opener: StreamOpenerDep,
+    reader: RunReaderDep,
     tenant: TenantDep,
-    after: AfterDep,
+    resume_point: ResumePointDep,
     options: StreamOptionsDep,
 ) -> Response:
-    """From after the index that you have, at any process, while it runs or later."""
-    return await follow_run(_check_stream_id(stream_id), gateway, tenant, after, options)
+    """Streams what follows the index that you have. Any process serves it, while the run is open and afterwards."""
+    return await stream_run(_check_stream_id(stream_id), opener, reader, tenant, resume_point, options)
 
 
-@router.get("/runs/{run_id}/stream", operation_id="streamRun", summary="Follow a run", responses=_RESPONSES)
-async def follow_run(
+@router.get("/runs/{run_id}/stream", operation_id="streamRun", summary="Stream a run", responses=_RESPONSES)
+async def stream_run(
     run_id: RunId,
-    gateway: GatewayDep,
+    opener: StreamOpenerDep,
+    reader: RunReaderDep,
     tenant: TenantDep,
-    after: AfterDep,
+    resume_point: ResumePointDep,
     options: StreamOptionsDep,
 ) -> Response:
-    """What the run's agent says, whichever pattern it serves."""
-    index, pointer = after
-    if pointer == _AFTER_END and (await find_run(gateway, tenant, run_id)).close_time is not None:
+    """Streams the output of the run's agent, whichever pattern started the run."""
+    if resume_point.is_end and (await reader.find(tenant, run_id)).close_time is not None:
         return Response(status_code=204)
-    return _streaming_response(await subscribe(gateway, tenant, run_id, index, pointer), options)
+    subscription = await opener.subscribe(tenant, run_id, resume_point.index, resume_point.pointer)
+    return _streaming_response(subscription, options)
 
 
 @router.post(
     "/stream/{stream_id}/cancel",
     operation_id="cancelStream",
-    summary="Stop a stream",
+    summary="Cancel a stream",
     status_code=202,
-    responses={200: {"model": Run, "description": "It had ended already."}, **PROBLEMS},
+    responses={200: {"model": Run, "description": "The run had ended already."}, **PROBLEMS},
 )
-async def cancel_stream(
-    stream_id: Annotated[str, Path(description="The `X-Stream-Id` of the start.")],
-    gateway: GatewayDep,
-    tenant: TenantDep,
-    response: Response,
-) -> Run:
-    """Tells the agent to stop; every reader gets the end with the status `cancelled`."""
-    return await cancel_run(_check_stream_id(stream_id), gateway, tenant, response)
+async def cancel_stream(stream_id: StreamId, reader: RunReaderDep, tenant: TenantDep, response: Response) -> Run:
+    """Cancels the run and its agent call. Every reader gets the end with the status `cancelled`."""
+    run = await request_cancellation(reader, tenant, _check_stream_id(stream_id))
+    if run.closed_at is not None:
+        response.status_code = 200
+    return run
 
 
 def _check_stream_id(stream_id: str) -> str:
@@ -180,7 +190,7 @@ def _streaming_response(subscription: StreamSubscription, options: _StreamOption
 async def _cancel_on_disconnect(
     subscription: StreamSubscription, pieces: AsyncIterator[bytes], *, cancels_run: bool
 ) -> AsyncIterator[bytes]:
-    """The pieces; a reader who goes away in the middle takes the run along, if it said so."""
+    """Yields the pieces. If the reader disconnects before the end and `cancels_run` is set, cancels the run."""
     try:
         async for piece in pieces:
             yield piece
@@ -193,7 +203,7 @@ async def _cancel_on_disconnect(
 async def _as_sse(subscription: StreamSubscription) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RETRY_MILLISECONDS)
     async for lines in subscription.lines():
-        yield b"".join(map(_format_event, lines)) or b": still here\n\n"
+        yield b"".join(map(_format_event, lines)) or b": heartbeat\n\n"
 
 
 def _format_event(line: StreamLine) -> bytes:

@@ -5,14 +5,15 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from sevenfold.api.dependencies import API_PREFIX, Gateway, GatewayDep, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
-from sevenfold.api.http.prefer import WaitPreference, WaitPreferenceDep
+from sevenfold.api.http.prefer import WaitPreferenceDep
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.runs.await_result import await_run, suggest_retry_after
-from sevenfold.api.runs.start import StartedRun, StartSpec, start_run
-from sevenfold.api.runs.views import RunLinks, run_links
+from sevenfold.api.runs.dependencies import RunReaderDep, RunStarterDep
+from sevenfold.api.runs.start import RunQueue
+from sevenfold.api.runs.views import RunLinks
 from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.payload import JsonObject, Payload
 from sevenfold.contracts.requests import QueryRequest
@@ -29,7 +30,7 @@ _ANSWER_EXAMPLE: dict[str, Any] = {
 
 
 class QueryAnswer(Answer):
-    """The answer, in time."""
+    """The answer, within the wait."""
 
     model_config = {"json_schema_extra": {"examples": [_ANSWER_EXAMPLE]}}
 
@@ -38,7 +39,7 @@ class QueryAnswer(Answer):
 
 
 class QueryAccepted(Payload):
-    """The run goes on; its result will be at `links.self`."""
+    """The run continues; its result will be at `links.self`."""
 
     query_id: str
     status: RunStatus
@@ -48,58 +49,45 @@ class QueryAccepted(Payload):
 @router.post(
     "/query",
     operation_id="query",
-    summary="Ask, and wait for the answer",
+    summary="Send a query and wait for the answer",
     response_model=QueryAnswer,
     responses={
-        202: {"model": QueryAccepted, "description": "It takes longer; the same run goes on."},
+        202: {"model": QueryAccepted, "description": "The wait is over; the run continues."},
         **PROBLEMS,
     },
 )
 async def query(
     body: QueryRequest,
-    gateway: GatewayDep,
+    starter: RunStarterDep,
+    reader: RunReaderDep,
     tenant: TenantDep,
     key: IdempotencyKeyDep,
     wait_preference: WaitPreferenceDep,
 ) -> Response:
-    """Answers within 30 s, or as long as `Prefer: wait=N` says (60 s at most); after that with 202 and the
-    address where the result will be. Nothing is lost or started anew by waiting, disconnecting or asking again
-    with the same `Idempotency-Key`.
+    """Answers with 200 within 30 s, or within the N seconds of `Prefer: wait=N` (60 at most); after that with 202 and
+    the address of the result. The run continues if the client disconnects. A repeated request with the same
+    `Idempotency-Key` starts no second run.
     """
     started_at = time.monotonic()
-    start = StartSpec(
-        pattern=Pattern.SYNCHRONOUS,
-        tenant=tenant,
-        body=body,
-        task="query",
-        key=key,
-        query=body.query,
-        context=body.context,
-    )
-    started = await start_run(gateway, start)
+    run = starter.prepare(Pattern.SYNCHRONOUS, tenant, body, task="query", key=key)
+    workflow_input = starter.build_input(run, query=body.query, context=body.context)
+    started = await starter.start(run, workflow_input, queue=RunQueue.INTERACTIVE, fails_fast=True)
     headers = wait_preference.headers() | (REPLAYED if started.replayed else {})
     result = await await_run(started, wait_preference.seconds, headers)
     if result is None:
-        return _accepted_response(gateway, tenant, started, wait_preference, time.monotonic() - started_at, headers)
+        links = reader.links(tenant, started.run_id)
+        return _accepted_response(started.run_id, links, time.monotonic() - started_at, headers)
     answer = QueryAnswer(**dict(Answer.from_result(result)), query_id=started.run_id, metadata=body.metadata or None)
     return _json(200, answer.model_dump_json(by_alias=True, exclude=_absent_fields(answer)), headers)
 
 
 def _absent_fields(answer: QueryAnswer) -> set[str]:
-    """The article's fields always stand there; others only when they say something."""
+    """Fields to omit because they are empty. The article's own fields are always present."""
     return {name for name in ("data", "usage", "metadata") if getattr(answer, name) is None}
 
 
-def _accepted_response(
-    gateway: Gateway,
-    tenant: str,
-    started: StartedRun,
-    wait_preference: WaitPreference,
-    waited_seconds: float,
-    headers: dict[str, str],
-) -> Response:
-    links = run_links(gateway, tenant, started.run_id)
-    accepted = QueryAccepted(query_id=started.run_id, status=RunStatus.PROCESSING, links=links)
+def _accepted_response(run_id: str, links: RunLinks, waited_seconds: float, headers: dict[str, str]) -> Response:
+    accepted = QueryAccepted(query_id=run_id, status=RunStatus.PROCESSING, links=links)
     return _json(
         202,
         accepted.model_dump_json(by_alias=True),

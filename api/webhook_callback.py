@@ -1,17 +1,16 @@
-"""Pattern 4, webhook callback: `POST /analyze`. The task can be polled for at `GET /tasks/{id}` too."""
+"""Pattern 4, webhook callback: `POST /analyze`. Clients can also poll the task at `GET /tasks/{id}`."""
 
 from fastapi import APIRouter, Response
 
-from sevenfold.adapters.outbound.addresses import UnsafeUrlError
-from sevenfold.adapters.outbound.urls import check_url
-from sevenfold.api.dependencies import API_PREFIX, GatewayDep, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.problem_docs import PROBLEMS
-from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.http.strict_json import StrictJsonRoute
+from sevenfold.api.http.url_policy import UrlPolicyDep
 from sevenfold.api.polling import TaskAccepted
-from sevenfold.api.runs.start import StartSpec, start_run
-from sevenfold.contracts.analysis import AnalyzeRequest
+from sevenfold.api.runs.dependencies import RunStarterDep
+from sevenfold.api.runs.start import RunQueue
+from sevenfold.contracts.analysis import AnalysisInput, AnalyzeRequest
 from sevenfold.contracts.documents import DocumentByUrl
 from sevenfold.contracts.runs import Pattern, RunStatus
 
@@ -21,23 +20,26 @@ router = APIRouter(prefix=API_PREFIX, tags=["webhook callback"], route_class=Str
 @router.post(
     "/analyze",
     operation_id="analyze",
-    summary="Analyze a document and be called back",
+    summary="Analyze a document and post the result to a webhook",
     status_code=202,
     responses=PROBLEMS,
 )
 async def analyze(
-    body: AnalyzeRequest, gateway: GatewayDep, tenant: TenantDep, key: IdempotencyKeyDep, response: Response
+    body: AnalyzeRequest,
+    starter: RunStarterDep,
+    url_policy: UrlPolicyDep,
+    tenant: TenantDep,
+    key: IdempotencyKeyDep,
+    response: Response,
 ) -> TaskAccepted:
-    """Answers at once; `{taskId, status, result}` (or `error`) is posted to `webhookUrl` when the run has ended,
-    signed, and again for three days until the receiver takes it.
+    """Answers at once. When the run has ended, posts `{taskId, status, result}` (or `error`) to `webhookUrl`, signed.
+    Failed deliveries are retried for three days.
     """
     if isinstance(body.document, DocumentByUrl):
-        try:
-            check_url(body.document.url, allow_loopback=gateway.webhooks.allow_loopback)
-        except UnsafeUrlError as error:
-            raise invalid_field("/document", str(error)) from None
-    start = StartSpec(Pattern.WEBHOOK, tenant, body, task=body.task, key=key, document=body.document)
-    started = await start_run(gateway, start)
+        url_policy.check(body.document.url, "/document")
+    run = starter.prepare(Pattern.WEBHOOK, tenant, body, task=body.task, key=key)
+    workflow_input = AnalysisInput(**dict(starter.build_input(run)), document=body.document)
+    started = await starter.start(run, workflow_input, queue=RunQueue.INTERACTIVE, fails_fast=False)
     response.headers["Location"] = f"{API_PREFIX}/tasks/{started.run_id}"
     if started.replayed:
         response.headers.update(REPLAYED)

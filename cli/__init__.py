@@ -1,1 +1,1 @@
-"""The `sevenfold` command: one file per subcommand that prints something; `main` is the entry point."""
+"""The `sevenfold` command. `main` is the entry point; each subcommand that prints has a file of its own."""

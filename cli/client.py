@@ -1,4 +1,4 @@
-"""The gateway from a terminal."""
+"""Calls the gateway for the commands."""
 
 from typing import Annotated, Any
 
@@ -7,16 +7,16 @@ import typer
 
 API = "/api/agent"
 
-Url = Annotated[str, typer.Option("--url", envvar="SEVENFOLD_URL", help="Where the gateway listens.")]
+Url = Annotated[str, typer.Option("--url", envvar="SEVENFOLD_URL", help="The gateway's URL.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 def call_gateway(method: str, url: str, path: str, **more: Any) -> dict[str, Any]:
-    """The gateway's answer; ends the command with what is wrong, and what to do next."""
+    """Returns the gateway's response. On an error prints what is wrong and what to do next, and exits with 2."""
     try:
         answer = httpx.request(method, f"{url}{API}{path}", timeout=30, trust_env=False, **more)
     except httpx.HTTPError as error:
-        typer.echo(f"No gateway answers at {url} ({error}). Start one with `make run`, or say --url.", err=True)
+        typer.echo(f"No gateway answers at {url} ({error}). Start one with `make run`, or set --url.", err=True)
         raise typer.Exit(2) from None
     if answer.status_code >= 400:
         typer.echo(answer.json().get("detail", answer.text), err=True)

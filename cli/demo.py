@@ -1,4 +1,4 @@
-"""`sevenfold demo`: all seven patterns, one after the other, for people to watch."""
+"""`sevenfold demo`: runs all seven patterns, one after the other, and shows each."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ _STEP_SECONDS = 20
 
 @dataclass
 class _Demo:
-    """What a step needs, and which runs they have left."""
+    """What the steps share: client, receiver, console, and the ids of the runs they started."""
 
     http: httpx.AsyncClient
     receiver: Receiver
@@ -36,18 +36,18 @@ class _Demo:
     async def call(self, method: str, path: str, *, expected: int, **more: Any) -> Any:
         answer = await self.http.request(method, f"{API}{path}", **more)
         if answer.status_code != expected:
-            raise DemoError(f"{method} {path} answered {answer.status_code} in place of {expected}: {answer.text}")
+            raise DemoError(f"{method} {path} answered {answer.status_code} instead of {expected}: {answer.text}")
         return answer.json()
 
     async def poll_until_done(self, path: str, show: Callable[[float], None]) -> dict[str, Any]:
-        """Polls until the run has ended."""
+        """Polls until the run has ended; returns its last state."""
         while (state := await self.call("GET", path, expected=200))["status"] in ("queued", "processing"):
             progress = state.get("progress") or 0
             show(progress if isinstance(progress, int | float) else progress["percent"])
             await asyncio.sleep(0.2)
         show(100)
         if state["status"] != "completed":
-            raise DemoError(f"it ended as {state['status']}: {state.get('error')}")
+            raise DemoError(f"{path} ended with status {state['status']}: {state.get('error')}")
         return dict(state)
 
     @asynccontextmanager
@@ -75,7 +75,7 @@ async def _queue(demo: _Demo) -> str:
     async with demo.progress_bar(f"{len(data['documentIds'])} documents, {job['estimatedTime']}") as show:
         state = await demo.poll_until_done(f"/jobs/{job['jobId']}", show)
     if state["progress"]["completed"] != 40:
-        raise DemoError(f"not every document was worked on: {state['progress']}")
+        raise DemoError(f"not all 40 documents were processed: {state['progress']}")
     return str(job["jobId"])
 
 
@@ -89,7 +89,7 @@ async def _events(demo: _Demo) -> str:
     for name, one in subscriptions.items():
         answer = await demo.http.put(f"{API}/subscriptions/{name}", json=one)
         answer.raise_for_status()
-    await asyncio.sleep(1)  # a subscription acts within a second, everywhere
+    await asyncio.sleep(1)  # a subscription takes effect within a second
     data = {"id": "12345", "name": "Ada Lovelace", "email": "ada@analytical.example"}
     event = {"specversion": "1.0", "id": f"demo-{time.time_ns()}", "source": "/demo", "type": "customer.created"}
     accepted = await demo.call("POST", "/events", expected=202, json={**event, "data": data})
@@ -105,7 +105,7 @@ async def _events(demo: _Demo) -> str:
 
 
 def _draw_branch(tree: Tree, reactions: list[dict[str, Any]]) -> set[str]:
-    """Draws reactions and what they published; the names of those that have completed."""
+    """Draws reactions and the events that they published. Returns the subscriptions with completed reactions."""
     completed: set[str] = set()
     for reaction in reactions:
         if reaction["status"] == "failed":
@@ -124,8 +124,8 @@ async def _webhook(demo: _Demo) -> str:
     verify([_SECRET], headers, body, now=time.time())
     payload = json.loads(body)
     if (payload["taskId"], payload["status"]) != (task["taskId"], "completed"):
-        raise DemoError(f"the webhook said {payload}")
-    demo.console.print(f"   arrived and verified: X-Webhook-Signature {headers['x-webhook-signature'][:24]}…")
+        raise DemoError(f"the webhook posted an unexpected payload: {payload}")
+    demo.console.print(f"   received and verified: X-Webhook-Signature {headers['x-webhook-signature'][:24]}…")
     demo.console.print(f"   “{payload['result']['response'][:140]}…”")
     return str(task["taskId"])
 
@@ -140,7 +140,7 @@ async def _polling(demo: _Demo) -> str:
 
 
 async def _streaming(demo: _Demo) -> str:
-    text = "Agents are programs that decide for themselves what to do next, and tell you while they do it."
+    text = "Agents are programs that decide for themselves what to do next, and report while they do it."
     params = {"seconds": 2.5, "steps": 25, "text": text}
     body = {"query": "Write a blog post about AI agents", "agent": "simulator", "params": params}
     received = ""
@@ -154,7 +154,7 @@ async def _streaming(demo: _Demo) -> str:
         demo.console.print()
         stream_id = answer.headers["X-Stream-Id"]
     if received != text:
-        raise DemoError(f"the stream said {received!r}")
+        raise DemoError(f"the stream sent an unexpected text: {received!r}")
     return str(stream_id)
 
 
@@ -185,12 +185,12 @@ def run_demo(
     url: Annotated[
         str | None,
         typer.Option(
-            help="A gateway that runs already, with the simulator and SEVENFOLD_ALLOW_LOOPBACK_URLS=true; else a "
-            "fresh one is started, and gone at the end."
+            help="A running gateway with the simulator and SEVENFOLD_ALLOW_LOOPBACK_URLS=true. Without it the demo "
+            "starts one and stops it at the end."
         ),
     ] = None,
 ) -> None:
-    """Walks through all seven patterns; exits with 0 only if each did what it should."""
+    """Runs all seven patterns. Exits with 0 if each behaved as expected, else with 1."""
     raise typer.Exit(asyncio.run(_run(Console(), url)))
 
 
@@ -210,7 +210,7 @@ async def _run(console: Console, url: str | None) -> int:
                 console.print(f"   [red]{failed[title]}[/red]")
         console.print(await _summary(demo, failed))
         if ui and sys.stdin.isatty():
-            await asyncio.to_thread(input, "Look around in the Temporal UI; Enter ends it all. ")
+            await asyncio.to_thread(input, "Look around in the Temporal UI. Press Enter to stop everything. ")
     return 1 if failed else 0
 
 

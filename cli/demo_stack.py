@@ -1,4 +1,4 @@
-"""A fresh gateway for the demo, and a receiver for its webhook, both on this machine and gone afterwards."""
+"""Starts a temporary gateway for the demo, and a receiver for its webhook, both on this machine."""
 
 import asyncio
 import os
@@ -20,12 +20,12 @@ _DOCUMENT = """<!doctype html><title>Quarterly report</title><h1>Quarterly repor
 
 
 class DemoError(Exception):
-    """What did not do what it should."""
+    """A step of the demo that did not behave as expected."""
 
 
 @asynccontextmanager
 async def fresh_gateway() -> AsyncIterator[tuple[str, str]]:
-    """`sevenfold dev` with an empty data folder; its address, and that of the Temporal UI."""
+    """Runs `sevenfold dev` with an empty data directory. Yields its URL, and the Temporal UI's."""
     port, temporal, ui = _free_ports(3)
     with tempfile.TemporaryDirectory(prefix="sevenfold-demo-") as directory:
         environment = {
@@ -81,7 +81,7 @@ def _free_ports(count: int) -> list[int]:
 
 @dataclass
 class Receiver:
-    """A client's system: it has a document, and takes webhooks."""
+    """A client's system: serves a document and receives webhooks."""
 
     port: int = 0
     posts: "asyncio.Queue[tuple[dict[str, str], bytes]]" = field(default_factory=asyncio.Queue)
@@ -95,7 +95,7 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}/webhooks/ai-results"
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One request, and the connection is over."""
+        """Answers one request and closes the connection."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         request, *lines = head.strip().split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -114,7 +114,7 @@ class Receiver:
 
 @asynccontextmanager
 async def running_receiver() -> AsyncIterator[Receiver]:
-    """A receiver while the block runs."""
+    """Runs a receiver while the block runs."""
     receiver = Receiver()
     server = await asyncio.start_server(receiver.answer, "127.0.0.1", 0)
     receiver.port = server.sockets[0].getsockname()[1]

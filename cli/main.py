@@ -8,7 +8,8 @@ import structlog
 import typer
 
 from sevenfold import __version__
-from sevenfold.api.app import build_gateway, create_app, run_api, serve
+from sevenfold.api.app import create_app, run_api, serve
+from sevenfold.api.components import build_components
 from sevenfold.cli.demo import run_demo
 from sevenfold.cli.recommend import recommend_pattern
 from sevenfold.cli.stats import show_stats
@@ -26,7 +27,7 @@ from sevenfold.worker import load_agent_registry, run_worker, running_worker
 log = structlog.get_logger(__name__)
 
 app = typer.Typer(
-    help="Sevenfold, an agent integration gateway: one agent, seven patterns, every one durable.",
+    help="Sevenfold, an agent integration gateway: one agent, seven patterns, each a durable workflow.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -46,14 +47,14 @@ def options(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
-    """Options of the command itself."""
+    """Options before the subcommand."""
 
 
 @app.command()
 def dev() -> None:
     """Starts everything on this machine: Temporal with its UI, the API and a worker.
 
-    With TEMPORAL_ADDRESS set, the API and a worker against that Temporal.
+    With TEMPORAL_ADDRESS set, starts the API and a worker against that Temporal.
     """
     run(_dev)
 
@@ -62,22 +63,24 @@ def dev() -> None:
 def api(
     with_worker: Annotated[
         bool,
-        typer.Option("--with-worker", help="A worker in the same process: streams then pass through its memory."),
+        typer.Option(
+            "--with-worker", help="Also run a worker in this process; streams then pass through its memory."
+        ),
     ] = False,
 ) -> None:
-    """Starts the API; as many as needed."""
+    """Starts an API process. Start as many as needed."""
     run(_api_with_worker if with_worker else run_api)
 
 
 @app.command()
 def worker() -> None:
-    """Starts a worker alone; as many as needed."""
+    """Starts a worker process. Start as many as needed."""
     run(run_worker)
 
 
 @app.command()
 def connect() -> None:
-    """Connects to the brokers of the configuration: events in and out; as many as needed."""
+    """Starts a process that consumes from and publishes to the configured brokers. Start as many as needed."""
     run(run_connector)
 
 
@@ -88,7 +91,7 @@ app.command("demo")(run_demo)
 
 
 def main() -> None:
-    """The entry point."""
+    """Runs the command."""
     app()
 
 
@@ -98,18 +101,18 @@ async def _dev(settings: Settings) -> None:
 
 
 async def _api_with_worker(settings: Settings) -> None:
-    def listens() -> None:
+    def on_ready() -> None:
         log.info("api listens, worker polls", port=settings.port, task_queue=settings.task_queue)
 
-    await _run_together(settings, load_config(settings.config), embedded=False, on_ready=listens)
+    await _run_together(settings, load_config(settings.config), embedded=False, on_ready=on_ready)
 
 
 async def _run_together(
     settings: Settings, config: SevenfoldConfig, *, embedded: bool, on_ready: Callable[[], None]
 ) -> None:
-    """API and worker in one process, with a Temporal server of their own if it is `embedded`.
+    """Runs API and worker in one process, with an embedded Temporal server if `embedded`.
 
-    The parts start in the order in which they need each other, and end in reverse.
+    The parts start in the order of their dependencies, and stop in reverse.
     """
     settings.check_exposure()
     agents = load_agent_registry(settings, config)
@@ -119,7 +122,7 @@ async def _run_together(
         hubs = await stack.enter_async_context(open_streams(services, has_local_worker=True))
         await stack.enter_async_context(running_worker(services, agents, hubs))
         await stack.enter_async_context(running_connector(services))
-        await serve(create_app(build_gateway(services, hubs)), sock, settings, on_ready=on_ready)
+        await serve(create_app(build_components(services, hubs)), sock, settings, on_ready=on_ready)
 
 
 def _welcome(settings: Settings) -> None:
@@ -127,4 +130,4 @@ def _welcome(settings: Settings) -> None:
     typer.echo(f"Sevenfold is ready. API docs: http://{host}:{settings.port}/docs")
     if settings.ui_url:
         typer.echo(f"                    Temporal UI: {settings.ui_url}")
-    typer.echo("Stop with Ctrl-C; every run is kept and goes on at the next start.")
+    typer.echo("Stop with Ctrl-C. Runs are stored and continue at the next start.")

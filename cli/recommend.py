@@ -1,4 +1,4 @@
-"""`sevenfold recommend`: which pattern fits."""
+"""`sevenfold recommend`: recommends a pattern for a use case."""
 
 import sys
 from typing import Annotated, Any
@@ -12,16 +12,18 @@ from sevenfold.contracts.recommendation import ClientKind, Maturity, Recommendat
 
 def recommend_pattern(
     duration: Annotated[float | None, typer.Option(min=0, help="How long the agent takes, in seconds.")] = None,
-    client: Annotated[ClientKind | None, typer.Option(help="Whose the client is.")] = None,
-    traffic: Annotated[float | None, typer.Option(min=0, help="Requests a minute.")] = None,
-    watch: Annotated[bool | None, typer.Option("--watch/--no-watch", help="Whether people want to see it.")] = None,
-    maturity: Annotated[Maturity | None, typer.Option(help="What your infrastructure can carry.")] = None,
-    agent: Annotated[str | None, typer.Option(help="Take duration and traffic from this agent's runs.")] = None,
-    task: Annotated[str | None, typer.Option(help="Of that agent.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    client: Annotated[ClientKind | None, typer.Option(help="Who controls the client.")] = None,
+    traffic: Annotated[float | None, typer.Option(min=0, help="Requests per minute.")] = None,
+    watch: Annotated[
+        bool | None, typer.Option("--watch/--no-watch", help="Whether people want to watch the progress.")
+    ] = None,
+    maturity: Annotated[Maturity | None, typer.Option(help="How mature your infrastructure is.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Measure duration and traffic from this agent's runs.")] = None,
+    task: Annotated[str | None, typer.Option(help="A task of that agent.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Recommends a pattern by five questions, each optional; in a terminal it asks what was not said."""
+    """Recommends a pattern by five questions, each optional. Without options, a terminal is prompted for them."""
     situation = Situation(
         duration_seconds=duration,
         client=client,
@@ -47,11 +49,11 @@ def recommend_pattern(
 
 
 def _questions() -> Situation:
-    """Asks the five; an empty answer is none."""
+    """Prompts for the five answers. An empty answer leaves the question open."""
     answers: dict[str, Any] = {
         "duration_seconds": typer.prompt("How long does the agent take, in seconds?", default="", show_default=False),
         "client": typer.prompt("Who controls the client? (own, thirdParty, legacy)", default="", show_default=False),
-        "requests_per_minute": typer.prompt("How many requests a minute?", default="", show_default=False),
+        "requests_per_minute": typer.prompt("How many requests per minute?", default="", show_default=False),
         "real_time_feedback": typer.prompt("Do people want to watch? (yes, no)", default="", show_default=False),
         "maturity": typer.prompt("Your team? (early, growing, mature)", default="", show_default=False),
     }
@@ -70,6 +72,6 @@ def _show(found: Recommendation) -> None:
     if found.alternatives:
         console.print(f"Next best: {', '.join(found.alternatives)}")
     for conflict in found.conflicts:
-        console.print(f"[yellow]But:[/yellow] {conflict}")
+        console.print(f"[yellow]Conflict:[/yellow] {conflict}")
     for warning in found.warnings:
-        console.print(f"[dim]Mind:[/dim] {warning}")
+        console.print(f"[dim]Note:[/dim] {warning}")

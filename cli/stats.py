@@ -1,4 +1,4 @@
-"""`sevenfold stats`: how things are going, as a live table."""
+"""`sevenfold stats`: shows statistics as a live table."""
 
 import time
 from typing import Annotated, Any
@@ -12,24 +12,24 @@ from sevenfold.cli.client import DEFAULT_URL, Url, call_gateway
 
 
 def show_stats(
-    hours: Annotated[int, typer.Option(min=1, max=720, help="How far back to look.")] = 24,
-    every: Annotated[float, typer.Option(min=0.5, help="Seconds between two looks.")] = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="One look, then the end.")] = False,
+    hours: Annotated[int, typer.Option(min=1, max=720, help="The period, in hours before now.")] = 24,
+    every: Annotated[float, typer.Option(min=0.5, help="Seconds between refreshes.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print the statistics once and exit.")] = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Shows runs by pattern, agent and task, queues and webhooks. Ends with Ctrl-C."""
+    """Shows runs by pattern, agent and task, queues and webhooks. Stop with Ctrl-C."""
 
-    def look() -> Group:
+    def load() -> Group:
         return _tables(call_gateway("GET", url, "/stats", params={"hours": hours}))
 
     if once:
-        Console().print(look())
+        Console().print(load())
         return
     try:
-        with Live(look(), screen=False, auto_refresh=False) as live:
+        with Live(load(), screen=False, auto_refresh=False) as live:
             while True:
                 time.sleep(every)
-                live.update(look(), refresh=True)
+                live.update(load(), refresh=True)
     except KeyboardInterrupt:
         return
 
@@ -47,8 +47,8 @@ def _tables(stats: dict[str, Any]) -> Group:
     webhooks = stats["webhooks"]
     rate = webhooks["successRate"]
     summary = (
-        f"Webhooks: {webhooks['delivered']} delivered, {webhooks['exhausted']} given up, "
-        f"{webhooks['inProgress']} under way" + ("." if rate is None else f"; success {rate:.0%}.")
+        f"Webhooks: {webhooks['delivered']} delivered, {webhooks['exhausted']} exhausted, "
+        f"{webhooks['inProgress']} in progress" + ("." if rate is None else f"; success {rate:.0%}.")
     )
     return Group(runs, queues, summary)
 

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -19,7 +18,7 @@ from temporalio.client import (
 from sevenfold.api.app import create_app
 from sevenfold.api.runs.poll_cache import CachedRun, PollView
 from sevenfold.runtime.ports import bind
-from tests.support.stack import Stack, gateway_of, http_client, served
+from tests.support.stack import Stack, components_of, http_client, served
 
 TASKS = "/api/agent/tasks"
 
@@ -199,7 +198,7 @@ async def test_many_pollers_share_one_reader(stack: Stack) -> None:
     client = Client(
         stack.temporal.service_client, data_converter=stack.temporal.data_converter, interceptors=[counted]
     )
-    app = create_app(gateway_of(stack, client))
+    app = create_app(components_of(stack, client))
     with bind("127.0.0.1", 0, "SEVENFOLD_PORT") as sock:
         port = sock.getsockname()[1]
         async with served(app, sock, stack.settings), http_client(port) as http:
@@ -213,13 +212,10 @@ async def test_many_pollers_share_one_reader(stack: Stack) -> None:
 
 
 async def test_status_is_answered_without_a_worker(stack: Stack) -> None:
-    gateway = replace(
-        gateway_of(stack, stack.temporal),
-        task_queue="nobody-polls-this",
-    )
+    components = components_of(stack, stack.temporal, task_queue="nobody-polls-this")
     with bind("127.0.0.1", 0, "SEVENFOLD_PORT") as sock:
         port = sock.getsockname()[1]
-        async with served(create_app(gateway), sock, stack.settings), http_client(port) as http:
+        async with served(create_app(components), sock, stack.settings), http_client(port) as http:
             task_id = (await http.post(TASKS, json={"task": "x", "agent": "echo"})).json()["taskId"]
             state = await http.get(f"{TASKS}/{task_id}")
             assert state.json() == {"taskId": task_id, "status": "queued", "progress": 0}

@@ -209,6 +209,8 @@ async def test_unknown_job_id_is_404(stack: Stack) -> None:
     for path in ("job_" + "a" * 26, "job_abc123", query_id, f"job_{'a' * 26}/results", f"{whole}/results"):
         answer: httpx.Response = await stack.http.get(f"{JOBS}/{path}")
         assert answer.status_code == 404, path
+    detail = f"This job has no items: the agent processed its data as a whole. Read the result at {JOBS}/{whole}."
+    assert answer.json()["detail"] == detail
     answer = await stack.http.get(f"{JOBS}/{whole}/results", params={"cursor": -1})
     assert answer.status_code == 422
 

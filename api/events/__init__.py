@@ -1,1 +1,1 @@
-"""Events over HTTP: reading CloudEvents, EventBridge, the live stream, subscriptions, dead letters, AsyncAPI."""
+"""Events over HTTP: parsing CloudEvents, EventBridge, the live stream, subscriptions, dead letters, AsyncAPI."""

@@ -1,10 +1,10 @@
-"""What `POST /events` and EventBridge answer: what became of each event."""
+"""The response to published events: whether each was accepted, a duplicate or rejected."""
 
 from fastapi import Response
 from pydantic import Field
 
-from sevenfold.adapters.events.ingest import AcceptedEvent
-from sevenfold.api.dependencies import API_PREFIX, Gateway
+from sevenfold.adapters.events.ingest import AcceptedEvent, EventIngest
+from sevenfold.api.dependencies import API_PREFIX
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.contracts.cloudevents import CloudEvent
 from sevenfold.contracts.events import VIA_HTTP, AcceptOutcome
@@ -12,7 +12,7 @@ from sevenfold.contracts.payload import Payload
 
 
 class AcceptedItem(Payload):
-    """What became of an event. `id` is the event's id here, `eventId` its own."""
+    """The result for one event. `id` is the id that the gateway gave it, `eventId` its own."""
 
     status: str = Field(description="`accepted`, `duplicate` or `rejected`.")
     id: str | None = None
@@ -22,7 +22,7 @@ class AcceptedItem(Payload):
 
 
 class EventsAccepted(Payload):
-    """What became of each event, in the order in which they came."""
+    """The result for each event, in the order of the request."""
 
     items: list[AcceptedItem]
     accepted: int
@@ -30,9 +30,9 @@ class EventsAccepted(Payload):
     rejected: int
 
 
-async def accept_event(gateway: Gateway, tenant: str, event: CloudEvent, response: Response) -> EventsAccepted:
-    """The answer to a single event. Raises the problem of one whose id belongs to another."""
-    accepted = await gateway.event_ingest.accept(tenant, event, VIA_HTTP)
+async def accept_event(ingest: EventIngest, tenant: str, event: CloudEvent, response: Response) -> EventsAccepted:
+    """Accepts a single event. Raises 409 if another event has its source and id."""
+    accepted = await ingest.accept(tenant, event, VIA_HTTP)
     item = to_accepted_item(event, accepted)
     if accepted.outcome is AcceptOutcome.CONFLICT:
         raise ProblemError(ProblemType.EVENT_CONFLICT, item.detail or "", run_id=item.id)
@@ -41,7 +41,7 @@ async def accept_event(gateway: Gateway, tenant: str, event: CloudEvent, respons
 
 
 def count_items(items: list[AcceptedItem]) -> EventsAccepted:
-    """The answer to a request with these events."""
+    """Counts the results of one request."""
     accepted, duplicate, rejected = (
         sum(item.status == status for item in items) for status in ("accepted", "duplicate", "rejected")
     )
@@ -49,9 +49,11 @@ def count_items(items: list[AcceptedItem]) -> EventsAccepted:
 
 
 def to_accepted_item(event: CloudEvent, accepted: AcceptedEvent) -> AcceptedItem:
-    """What became of one event."""
+    """Returns the result for one event."""
     known = {"id": accepted.event_id, "event_id": event.id, "source": event.source}
     if accepted.outcome is AcceptOutcome.CONFLICT:
-        detail = "Another event with this source and id was accepted before. Give every event an id of its own."
+        detail = (
+            "An event with this source and id, but other content, was accepted before. Use a new id for each event."
+        )
         return AcceptedItem(status="rejected", detail=detail, **known)
     return AcceptedItem(status=accepted.outcome, **known)

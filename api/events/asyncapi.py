@@ -1,11 +1,13 @@
-"""`/asyncapi.json`: what events come in and go out, and by what ways (AsyncAPI 3.0)."""
+"""`/asyncapi.json`: the gateway's events and their channels as an AsyncAPI 3.0 document."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from sevenfold.api.dependencies import API_PREFIX, Gateway, GatewayDep, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, TenantDep
+from sevenfold.api.events.dependencies import BrokersDep, SubscriptionStoreDep
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.contracts.cloudevents import CloudEvent
 from sevenfold.contracts.config import BrokerConfig
@@ -20,22 +22,25 @@ _MESSAGE = {"$ref": "#/components/messages/CloudEvent"}
 @router.get(
     "/asyncapi.json", operation_id="getAsyncApi", summary="Events as an AsyncAPI document", response_class=Response
 )
-async def asyncapi(request: Request, gateway: GatewayDep, tenant: TenantDep) -> Response:
-    """The channels of this gateway and of its brokers, and the events that subscriptions are for and publish."""
-    document = _build_document(
-        gateway, request.headers.get("host", "localhost"), await gateway.event_ingest.subscriptions.list_for(tenant)
-    )
+async def asyncapi(request: Request, brokers: BrokersDep, store: SubscriptionStoreDep, tenant: TenantDep) -> Response:
+    """Describes the channels of this gateway and of its brokers, and the events that subscriptions publish."""
+    host = request.headers.get("host", "localhost")
+    document = _build_document(host, brokers, await store.list_all(tenant))
     return Response(to_json(document), media_type="application/json")
 
 
-def _build_document(gateway: Gateway, host: str, subscriptions: list[Subscription]) -> dict[str, Any]:
+def _build_document(
+    host: str, brokers: Mapping[str, BrokerConfig], subscriptions: list[Subscription]
+) -> dict[str, Any]:
     servers: dict[str, Any] = {"gateway": {"host": host, "pathname": "/", "protocol": "http"}}
     channels: dict[str, Any] = {
-        "gateway.in": _channel("gateway", f"{API_PREFIX}/events", "Events are posted here."),
-        "gateway.out": _channel("gateway", f"{API_PREFIX}/events/stream", "Events and reactions as they happen."),
+        "gateway.in": _channel("gateway", f"{API_PREFIX}/events", "Publishers post events here."),
+        "gateway.out": _channel(
+            "gateway", f"{API_PREFIX}/events/stream", "Accepted events and ended reactions, live."
+        ),
     }
-    for name, broker in gateway.brokers.items():
-        # its address may hold a password, and is the operator's
+    for name, broker in brokers.items():
+        # the address may hold a password, so it is not shown
         servers[name] = {"host": "configured", "pathname": "", "protocol": _PROTOCOLS[broker.kind]}
         channels |= _broker_channels(name, broker)
     return {
@@ -50,7 +55,7 @@ def _build_document(gateway: Gateway, host: str, subscriptions: list[Subscriptio
 
 
 def _broker_channels(name: str, broker: BrokerConfig) -> dict[str, Any]:
-    inbound, outbound = "Events are taken from here.", "Derived events are published here."
+    inbound, outbound = "The gateway consumes events here.", "The gateway publishes derived events here."
     return {
         **{f"{name}.in.{one.source}": _channel(name, one.source, inbound) for one in broker.consume},
         **{f"{name}.out.{one.to}": _channel(name, one.to, outbound) for one in broker.publish},
@@ -95,4 +100,4 @@ def _describe(subscriptions: list[Subscription]) -> str:
         f"- {one.name}: {one.agent} · {one.task}" + (f" → {one.publishes}" if one.publishes else "")
         for one in subscriptions
     ]
-    return "Who reacts:\n" + "\n".join(lines) if lines else "Nobody is subscribed yet."
+    return "Subscriptions:\n" + "\n".join(lines) if lines else "There are no subscriptions."

@@ -1,4 +1,4 @@
-"""`POST /events/eventbridge`: what an API destination of Amazon EventBridge sends, as a CloudEvent.
+"""`POST /events/eventbridge`: takes events from an API destination of Amazon EventBridge as CloudEvents.
 
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-events-structure.html
 """
@@ -8,12 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Response
 from pydantic import ConfigDict, Field
 
-from sevenfold.api.dependencies import API_PREFIX, GatewayDep, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.events.acceptance import EventsAccepted, accept_event
+from sevenfold.api.events.dependencies import EventIngestDep
 from sevenfold.api.events.requests import invalid_event
+from sevenfold.api.http.disk_guard import DiskSpaceDep, check_storage
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
-from sevenfold.api.runs.start import check_storage
 from sevenfold.contracts.cloudevents import InvalidEventError, event_from_json
 from sevenfold.contracts.payload import JsonObject, Payload
 
@@ -52,16 +53,16 @@ class EventBridgeEvent(Payload):
 @router.post(
     "/events/eventbridge",
     operation_id="publishEventBridgeEvent",
-    summary="Take an event from Amazon EventBridge",
+    summary="Publish an event from Amazon EventBridge",
     status_code=202,
     response_model_exclude_none=True,
     responses=PROBLEMS,
 )
 async def accept_eventbridge_event(
-    body: EventBridgeEvent, gateway: GatewayDep, tenant: TenantDep, response: Response
+    body: EventBridgeEvent, ingest: EventIngestDep, disk: DiskSpaceDep, tenant: TenantDep, response: Response
 ) -> EventsAccepted:
-    """Its `detail-type` becomes the event's type, its `detail` the data; account and region are the extension
-    attributes `awsaccount` and `awsregion`. What EventBridge repeats is a duplicate.
+    """Maps `detail-type` to the event's type, `detail` to its data, and account and region to the extension
+    attributes `awsaccount` and `awsregion`. A repeated delivery of EventBridge is a duplicate.
     """
     attributes: dict[str, Any] = {
         "specversion": "1.0",
@@ -75,9 +76,9 @@ async def accept_eventbridge_event(
         "awsregion": body.region or None,
         "data": body.detail,
     }
-    check_storage(gateway)
+    check_storage(disk)
     try:
         event = event_from_json({name: value for name, value in attributes.items() if value is not None})
     except InvalidEventError as error:
         raise invalid_event(error) from None
-    return await accept_event(gateway, tenant, event, response)
+    return await accept_event(ingest, tenant, event, response)

@@ -1,4 +1,4 @@
-"""CloudEvents as HTTP carries them: structured, in binary mode, and in batches (the HTTP protocol binding)."""
+"""Parses CloudEvents from HTTP requests: structured, binary and batched (the HTTP protocol binding)."""
 
 import re
 from collections.abc import Mapping
@@ -33,36 +33,39 @@ _ANY_OTHER = "application/cloudevents"
 
 @dataclass(frozen=True)
 class EventBatch:
-    """What a request carried, in order: events, and why an item is none. `is_single`: it was not a batch."""
+    """The items of a request in order: an event, or why it is none. `is_single`: the request is not a batch."""
 
     items: list[CloudEvent | InvalidEventError]
     is_single: bool
 
 
 async def parse_events(request: Request) -> EventBatch:
-    """Reads the request. Raises the problem of a body that cannot be read at all."""
+    """Parses the request. Raises 400, 415 or 422 if the body as a whole cannot be parsed."""
     body = await request.body()
     content_type = request.headers.get("content-type")
     media_type = (content_type or "").partition(";")[0].strip().lower()
     attributes = _parse_binary_attributes(request.headers)
-    if media_type not in (BATCH, _PLAIN) and len(body) > 2 * MAX_EVENT_BYTES:  # white space and escapes count too
-        raise invalid_event(InvalidEventError([("", f"an event may have {MAX_EVENT_BYTES:,} bytes as JSON")]))
+    if (
+        media_type not in (BATCH, _PLAIN) and len(body) > 2 * MAX_EVENT_BYTES
+    ):  # twice, because white space and escapes count too
+        raise invalid_event(InvalidEventError([("", f"an event may have at most {MAX_EVENT_BYTES:,} bytes as JSON")]))
     if media_type == BATCH:
         return _parse_batch(_parse_json(body))
     if media_type == STRUCTURED:
         return EventBatch([_parse_event(_parse_json(body))], is_single=True)
     if media_type.startswith(_ANY_OTHER):
         raise ProblemError(
-            ProblemType.UNSUPPORTED_MEDIA_TYPE, f"Of CloudEvents, {STRUCTURED} and {BATCH} are taken here."
+            ProblemType.UNSUPPORTED_MEDIA_TYPE,
+            f"Content-Type {media_type} is not supported. Send {STRUCTURED} or {BATCH}.",
         )
     if attributes:
         return EventBatch([_parse_binary(attributes, content_type, body)], is_single=True)
-    if media_type == _PLAIN:  # what people send by hand
+    if media_type == _PLAIN:  # what people send from a shell
         raw = _parse_json(body)
         return _parse_batch(raw) if isinstance(raw, list) else EventBatch([_parse_event(raw)], is_single=True)
     raise ProblemError(
         ProblemType.UNSUPPORTED_MEDIA_TYPE,
-        f"Send a CloudEvent: as {STRUCTURED}, as {BATCH}, or in binary mode with its attributes as ce- headers.",
+        f"The request is not a CloudEvent. Send it as {STRUCTURED}, as {BATCH}, or in binary mode with ce- headers.",
     )
 
 
@@ -76,10 +79,10 @@ def _parse_json(body: bytes) -> Any:
 def _parse_batch(raw: Any) -> EventBatch:
     if not isinstance(raw, list):
         raise ProblemError(
-            ProblemType.INVALID, "A batch is a JSON list of events.", errors=[_field_error("", "must be a list")]
+            ProblemType.INVALID, "A batch must be a JSON list of events.", errors=[_field_error("", "must be a list")]
         )
     if len(raw) > MAX_BATCH_EVENTS:
-        detail = f"A batch may hold {MAX_BATCH_EVENTS:,} events; this one holds {len(raw):,}."
+        detail = f"A batch may hold {MAX_BATCH_EVENTS:,} events; this one holds {len(raw):,}. Send several batches."
         raise ProblemError(
             ProblemType.INVALID, detail, errors=[_field_error("", f"must hold at most {MAX_BATCH_EVENTS:,} events")]
         )
@@ -94,8 +97,8 @@ def _parse_event(raw: Any) -> CloudEvent | InvalidEventError:
 
 
 def _parse_binary_attributes(headers: Mapping[str, str]) -> dict[str, str]:
-    """Without their prefix, as the HTTP binding has them: quoted or not, percent-encoded UTF-8. Raises the problem of
-    one that is none.
+    """Returns the attributes in `ce-` headers, without the prefix. Values are percent-encoded UTF-8, quoted or not
+    (the HTTP binding). Raises 422 if a value is malformed.
     """
     found = {}
     for header, value in headers.items():
@@ -112,9 +115,9 @@ def _decode_header(value: str) -> str:
     if len(value) >= 2 and value[0] == value[-1] == '"':
         value = _ESCAPED.sub(r"\1", value[1:-1])
     if _BAD_ESCAPE.search(value):
-        raise ValueError("holds a percent sign that begins no escape: write it as %25")
+        raise ValueError("holds a percent sign that starts no escape; write it as %25")
     try:
-        # the server reads headers as Latin-1; those who do not encode mean UTF-8
+        # the server decodes headers as Latin-1; senders that do not percent-encode send UTF-8
         return unquote_to_bytes(value.encode("latin-1")).decode()
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8") from None
@@ -130,9 +133,9 @@ def _parse_binary(
 
 
 def invalid_event(error: InvalidEventError) -> ProblemError:
-    """The problem of a single event that is none."""
+    """Returns the 422 of a single event that is invalid."""
     errors = [_field_error(name, detail) for name, detail in error.errors]
-    return ProblemError(ProblemType.INVALID, f"This is no CloudEvent: {error}.", errors=errors)
+    return ProblemError(ProblemType.INVALID, f"The request is not a valid CloudEvent: {error}.", errors=errors)
 
 
 def _field_error(name: str, detail: str) -> FieldError:

@@ -1,4 +1,4 @@
-"""`GET /events/stream`: events and what reactions found, as server-sent events (Event + Streaming)."""
+"""`GET /events/stream`: accepted events and ended reactions as server-sent events."""
 
 import asyncio
 import json
@@ -13,8 +13,9 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from temporalio.service import RPCError
 
-from sevenfold.adapters.events.activity_feed import OVERLAP, ActivityItem
-from sevenfold.api.dependencies import API_PREFIX, Gateway, GatewayDep, TenantDep
+from sevenfold.adapters.events.activity_feed import OVERLAP, ActivityFeed, ActivityItem
+from sevenfold.api.dependencies import API_PREFIX, TenantDep
+from sevenfold.api.events.dependencies import ActivityFeedDep, StreamHubsDep
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.http.sse import HEARTBEAT_SECONDS, RETRY_MILLISECONDS, STREAM_HEADERS
@@ -35,8 +36,8 @@ data: {"id":"rea_5hjq2ap3xwnmcv7tkzr4ydb6ou","subscription":"enrich-customers","
 """
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "`event`: a CloudEvent that was accepted. `reaction`: one that has ended. `reconnect`: this "
-        "process stops, or the reader is too slow; go on with `Last-Event-ID`.",
+        "description": "`event`: an accepted CloudEvent. `reaction`: an ended reaction. `reconnect`: this process "
+        "stops, or the reader is too slow; resume with `Last-Event-ID`.",
         "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
     },
     **PROBLEMS,
@@ -48,7 +49,7 @@ _RECONNECT = format_sse_event(data_str='{"reconnect":true}', event="reconnect")
 
 @dataclass(frozen=True)
 class _StreamFilter:
-    """Which happenings a reader wants, and from when on; `after` is the last one that it has."""
+    """Which items a reader wants, and from when on. `after` is the id of the last item that it has."""
 
     type: str | None
     source: str | None
@@ -70,21 +71,23 @@ class _StreamFilter:
 
 
 async def _parse_filter(
-    event_type: Annotated[_Text, Query(alias="type", description="Of the event, or of the one reacted to.")] = None,
+    event_type: Annotated[
+        _Text, Query(alias="type", description="The type of the event, or of the event that a reaction is to.")
+    ] = None,
     source: _Text = None,
     correlation: _Text = None,
-    subscription: Annotated[_Text, Query(description="Reactions of this subscription alone.")] = None,
-    kind: Annotated[Literal["event", "reaction"] | None, Query(description="Both, if absent.")] = None,
+    subscription: Annotated[_Text, Query(description="Only reactions of this subscription.")] = None,
+    kind: Annotated[Literal["event", "reaction"] | None, Query(description="Both kinds if absent.")] = None,
     since: TimeParam | None = None,
     last_event_id: Annotated[
-        str | None, Header(description="Goes on after that one. What was sent in its last 5 s may come again.")
+        str | None, Header(description="Resumes after this item. Items of the 5 s before it may be repeated.")
     ] = None,
 ) -> _StreamFilter:
     after = None
     if last_event_id is not None:
         match = re.fullmatch(r"([0-9]{1,14})-([a-z]{3}_[a-z2-7]{26})", last_event_id)
         if match is None:
-            raise invalid_field("header:last-event-id", "must be an id that came in this stream")
+            raise invalid_field("header:last-event-id", "must be the `id` of an item of this stream")
         since, after = datetime.fromtimestamp(int(match[1]) / 1000, UTC) - OVERLAP, last_event_id
     return _StreamFilter(event_type, source, correlation, subscription, kind, since, after)
 
@@ -92,46 +95,53 @@ async def _parse_filter(
 @router.get(
     "/events/stream",
     operation_id="streamEvents",
-    summary="Watch events",
+    summary="Stream events",
     response_class=Response,
     responses=_RESPONSES,
 )
-async def watch_events(
-    gateway: GatewayDep, tenant: TenantDep, stream_filter: Annotated[_StreamFilter, Depends(_parse_filter)]
+async def stream_events(
+    feed: ActivityFeedDep,
+    hubs: StreamHubsDep,
+    tenant: TenantDep,
+    stream_filter: Annotated[_StreamFilter, Depends(_parse_filter)],
 ) -> Response:
-    """From now on, or `since`. About half a second after they happened."""
+    """Streams items from now on, or from `since`, about half a second after they happen."""
     return StreamingResponse(
-        _stream_events(gateway, tenant, stream_filter), media_type="text/event-stream", headers=dict(STREAM_HEADERS)
+        _stream_items(feed, hubs.stopping, tenant, stream_filter),
+        media_type="text/event-stream",
+        headers=dict(STREAM_HEADERS),
     )
 
 
-async def _stream_events(gateway: Gateway, tenant: str, stream_filter: _StreamFilter) -> AsyncIterator[bytes]:
+async def _stream_items(
+    feed: ActivityFeed, stopping: asyncio.Event, tenant: str, stream_filter: _StreamFilter
+) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RETRY_MILLISECONDS)
-    async with gateway.activity_feed.subscribe(tenant) as queue:
+    async with feed.subscribe(tenant) as queue:
         sent: set[str] = {stream_filter.after} if stream_filter.after else set()
         if stream_filter.since is not None:
             try:
-                async for page in gateway.activity_feed.read_since(tenant, stream_filter.since):
+                async for page in feed.read_since(tenant, stream_filter.since):
                     for item in page:
                         identity = _item_id(item)
                         if stream_filter.matches(item) and identity not in sent:
                             yield _format_item(item)
-                        if datetime.now(UTC) - item.occurred_at < 4 * OVERLAP:  # the queue may bring it once more
+                        if datetime.now(UTC) - item.occurred_at < 4 * OVERLAP:  # the queue may hold it too
                             sent.add(identity)
             except RPCError:
                 yield _RECONNECT
                 return
-        while not (queue.full() or gateway.streams.stopping.is_set()):
-            next_item = await _next_item(queue, gateway.streams.stopping)
+        while not (queue.full() or stopping.is_set()):
+            next_item = await _next_item(queue, stopping)
             if next_item is None:
-                yield b": still here\n\n"
+                yield b": heartbeat\n\n"
             elif stream_filter.matches(next_item) and _item_id(next_item) not in sent:
                 yield _format_item(next_item)
     yield _RECONNECT
 
 
 async def _next_item(queue: asyncio.Queue[ActivityItem], stopping: asyncio.Event) -> ActivityItem | None:
-    """What happens next; None when nothing did for a while, or this process stops."""
+    """Returns the next item; None after a pause without one, or when this process stops."""
     tasks = [asyncio.ensure_future(queue.get()), asyncio.ensure_future(stopping.wait())]
     try:
         await asyncio.wait(tasks, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)

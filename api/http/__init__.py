@@ -1,3 +1,3 @@
-"""What every route shares: problems, strict JSON, body limit, request ids, `Prefer`, content negotiation,
-idempotency, pagination.
+"""HTTP for all routes: problems, strict JSON, body limit, request ids, `Prefer`, content negotiation, idempotency,
+pagination.
 """

@@ -1,4 +1,4 @@
-"""Refuses bodies over a limit, announced or not. (FastAPI's own limit answers in plain text, not as a problem.)"""
+"""Refuses bodies over a limit, with or without Content-Length. (FastAPI's own limit answers in plain text.)"""
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -9,7 +9,7 @@ from sevenfold.api.http.problems import ProblemError, ProblemType
 
 
 class BodyLimitMiddleware:
-    """`limit` is in bytes."""
+    """Pure ASGI middleware. `limit` is in bytes."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app = app
@@ -19,13 +19,13 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdigit() and int(announced.lstrip("0")[:20] or "0") > self._limit:
+        content_length = Headers(scope=scope).get("content-length", "")
+        if content_length.isdigit() and int(content_length.lstrip("0")[:20] or "0") > self._limit:
             await render(ProblemError(ProblemType.TOO_LARGE, self._detail()))(scope, receive, send)
             return
         read = 0
 
-        async def counted() -> Message:
+        async def receive_counted() -> Message:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
@@ -33,7 +33,7 @@ class BodyLimitMiddleware:
                 raise HTTPException(413, self._detail())
             return message
 
-        await self._app(scope, counted, send)
+        await self._app(scope, receive_counted, send)
 
     def _detail(self) -> str:
-        return f"A request may hold {self._limit // 1_000_000} MB. Pass large documents by URL or in parts."
+        return f"The body is larger than {self._limit // 1_000_000} MB. Pass large documents by URL or in parts."

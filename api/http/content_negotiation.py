@@ -1,4 +1,4 @@
-"""The `Accept` header (RFC 9110, 12.5.1): in which form a client wants its stream."""
+"""Content negotiation by the `Accept` header (RFC 9110, 12.5.1)."""
 
 from collections.abc import Sequence
 
@@ -6,16 +6,19 @@ from sevenfold.api.http.problems import ProblemError, ProblemType
 
 
 def negotiate(header: str | None, offered: Sequence[str]) -> str:
-    """Of the media types offered, the one the client likes best; the first of them if it does not care.
+    """Returns the offered media type that the client prefers; the first one if it has no preference.
 
-    Raises the problem of a client that takes none of them.
+    Raises 406 if the client accepts none of them.
     """
     if not header:
         return offered[0]
     ranges = [_parse_range(part) for part in header.split(",")]
     best = max(offered, key=lambda media_type: _quality(media_type, ranges))
     if _quality(best, ranges) == 0:
-        raise ProblemError(ProblemType.NOT_ACCEPTABLE, f"Accept one of: {', '.join(offered)}.")
+        raise ProblemError(
+            ProblemType.NOT_ACCEPTABLE,
+            f"Accept names none of the media types here. Accept one of: {', '.join(offered)}.",
+        )
     return best
 
 
@@ -29,7 +32,7 @@ def _parse_range(part: str) -> tuple[str, float]:
 
 
 def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
-    """What the most specific range says that holds the type; 0 when none does."""
+    """Returns the quality of the most specific range that includes the type; 0 if none does."""
     qualities = dict(ranges)
     for name in (media_type, media_type.partition("/")[0] + "/*", "*/*"):
         if name in qualities:

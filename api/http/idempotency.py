@@ -1,7 +1,7 @@
-"""`Idempotency-Key`: the same key and body start one run, whatever the network does.
+"""`Idempotency-Key`: requests with the same key and body start one run.
 
-The run's id is derived from the key, so Temporal's own uniqueness is what enforces it: over restarts, over
-replicas, and for a hundred duplicates at once.
+The run's id is derived from the key, so Temporal's uniqueness of workflow ids enforces it: over restarts, over
+replicas, and for concurrent duplicates.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from sevenfold.contracts.payload import RequestBody
 
 REPLAYED = {"Idempotency-Replayed": "true"}
 
-# Printable ASCII, as a header may hold it; the draft RFC writes the key as a quoted string, most people bare.
+# Printable ASCII. The draft RFC has the key as a quoted string; most clients send it without quotes.
 _KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([\x21\x23-\x7e]{1,255})')
 
 
@@ -24,8 +24,8 @@ async def _idempotency_key(
     idempotency_key: Annotated[
         str | None,
         Header(
-            description="1 to 255 printable characters, quoted or bare. A request sent again with the key of an "
-            "earlier one gets that one's answer; with another body it is refused.",
+            description="1 to 255 printable characters, quoted or not. A repeated request with the same key gets the "
+            "response of the first; one with another body gets 422.",
             json_schema_extra={"minLength": 1, "maxLength": 257, "pattern": "^[!-~]+$"},
         ),
     ] = None,
@@ -34,7 +34,7 @@ async def _idempotency_key(
 
 
 def parse_idempotency_key(header: str | None, pointer: str) -> str | None:
-    """The key without its quotes. Raises the problem of one that is none."""
+    """Returns the key without quotes. Raises 422 at `pointer` if it is malformed."""
     if header is None:
         return None
     match = _KEY.fullmatch(header.strip())
@@ -47,6 +47,6 @@ IdempotencyKeyDep = Annotated[str | None, Depends(_idempotency_key)]
 
 
 def fingerprint(body: RequestBody) -> str:
-    """What a body says, whatever its white space and the order of its keys. Its secrets are no part of it."""
+    """Returns a hash of the body without its secrets. White space and the order of keys do not change it."""
     canonical = json.dumps(body.model_dump(mode="json", exclude_unset=True), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Cursors: Temporal's page tokens, tied to the list that gave them out."""
+"""Cursors: Temporal's page tokens, bound to the list that issued them."""
 
 import base64
 import binascii
@@ -12,21 +12,21 @@ _MAC_BYTES = 12
 
 
 class Cursors:
-    """Writes and reads cursors. With a key nobody can forge one, which Temporal would take seconds to refuse. Without
-    a key a checksum still refuses those that are cut, mixed up or of another list.
+    """Writes and reads cursors. With a sealer they carry a MAC, so that nobody can forge a token that Temporal takes
+    seconds to refuse. Without one, a checksum still refuses cursors that are truncated or belong to another list.
     """
 
     def __init__(self, sealer: Sealer | None) -> None:
         self._sealer = sealer
 
     def write(self, token: bytes | None, query: str) -> str | None:
-        """The cursor for the next page, or None when there is none."""
+        """Returns the next page's cursor, or None on the last page."""
         if not token:
             return None
         return base64.urlsafe_b64encode(self._mac(token, query) + token).decode().rstrip("=")
 
     def read(self, cursor: str | None, query: str) -> bytes | None:
-        """The page token in a cursor. Raises the problem of a cursor that is broken or of another list."""
+        """Returns the page token in a cursor. Raises 422 if the cursor is malformed or belongs to another list."""
         if cursor is None:
             return None
         try:
@@ -45,5 +45,7 @@ class Cursors:
 
 
 def invalid_cursor() -> ProblemError:
-    """The problem of a cursor that is none of this list's."""
-    return invalid_field("query:cursor", "is not a cursor of this list with these filters; start again without it")
+    """Returns the 422 of a cursor that this list did not issue."""
+    return invalid_field(
+        "query:cursor", "is not a cursor of this list with these filters. Start again without a cursor."
+    )

@@ -1,4 +1,4 @@
-"""The `Prefer` header (RFC 7240): how long a client waits, and whether it waits at all."""
+"""The `Prefer` header (RFC 7240): whether and how long a client waits."""
 
 import re
 from dataclasses import dataclass
@@ -9,27 +9,27 @@ from fastapi import Depends, Header
 DEFAULT_WAIT = 30.0
 MAX_WAIT = 60.0
 
-# Preferences are separated by commas, but not by those in quotes.
+# Preferences are separated by commas outside of quotes.
 _PREFERENCE = re.compile(r'(?:[^,"]|"[^"]*"?)+')
 _NUMBER = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 
 
 @dataclass(frozen=True)
 class WaitPreference:
-    """How many seconds to wait for an answer; `applied` is what `Preference-Applied` tells, if anything."""
+    """How many seconds to wait for an answer. `applied` is the value of `Preference-Applied`, if it is sent."""
 
     seconds: float = DEFAULT_WAIT
     applied: str | None = None
 
     def headers(self) -> dict[str, str]:
-        """The header that confirms the preference."""
+        """Returns the header that confirms the preference."""
         return {"Preference-Applied": self.applied} if self.applied else {}
 
 
 def parse_prefer(header: str | None) -> WaitPreference:
-    """What the client prefers, the first of each preference; what is not understood is ignored (RFC 7240).
+    """Parses the header. The first of each preference counts; unknown ones are ignored (RFC 7240).
 
-    `respond-async` alone is answered at once; together with `wait` it is after that time.
+    `respond-async` alone waits 0 s; together with `wait` it waits that long.
     """
     seconds: float | None = None
     is_async = False

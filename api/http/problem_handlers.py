@@ -1,4 +1,4 @@
-"""Turns every exception that leaves a door into its problem."""
+"""Translates every exception that leaves a handler into a problem."""
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -33,13 +33,13 @@ _TYPE_OF_STATUS = {
 
 
 def install(app: FastAPI) -> None:
-    """Registers one handler over the table of translations."""
+    """Registers a handler for each exception in the table of translations."""
     for exception, translate in _TRANSLATIONS.items():
         app.add_exception_handler(exception, _build_handler(translate))
 
 
 def to_problem(error: Exception) -> ProblemError:
-    """What an exception is to a client to whom an answer is already under way."""
+    """Translates an exception for a client whose response has started."""
     translate = next(translate for kind, translate in _TRANSLATIONS.items() if isinstance(error, kind))
     problem = translate(error)
     if problem.problem_type is ProblemType.INTERNAL:
@@ -60,7 +60,7 @@ def _build_handler(translate: Callable[[Any], ProblemError]) -> Callable[[Reques
 
 
 def _allowed_methods(request: Request) -> str:
-    """All methods of an address. (Starlette names those of the first route that has it.)"""
+    """Returns all methods of a path. (Starlette returns only those of the first route that matches.)"""
     routes = list(_routes(request.app.routes))
     first = next((route for route in routes if route.matches(request.scope)[0] is not Match.NONE), None)
     path = getattr(first, "path", None)
@@ -74,14 +74,14 @@ def _allowed_methods(request: Request) -> str:
 
 
 def _routes(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
-    """All routes; FastAPI keeps an included router as one route that knows no methods."""
+    """Yields all routes. FastAPI keeps an included router as one route without methods."""
     for route in routes:
         included = getattr(route, "original_router", None)
         yield from _routes(included.routes) if included is not None else (route,)
 
 
 def render(problem: ProblemError, identity: str | None = None) -> Response:
-    """The response that says what is wrong; with an id of its own where there is no request yet."""
+    """Renders the response of a problem. `identity` is the request id where there is no request yet."""
     headers = dict(problem.headers)
     if problem.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after)))
@@ -104,7 +104,7 @@ def _from_http(error: HTTPException) -> ProblemError:
     kind = _TYPE_OF_STATUS.get(
         error.status_code, ProblemType.INTERNAL if error.status_code >= 500 else ProblemType.BAD_REQUEST
     )
-    detail = error.detail if error.status_code != 404 else "No door has this address. See /docs."
+    detail = error.detail if error.status_code != 404 else "There is no such path. /docs lists all paths."
     return ProblemError(kind, detail, headers=error.headers)
 
 
@@ -114,7 +114,7 @@ def _from_json(error: InvalidJsonError) -> ProblemError:
 
 def _from_validation(error: RequestValidationError) -> ProblemError:
     errors = [FieldError(pointer=_pointer(e["loc"]), detail=_sentence(e)) for e in error.errors()[:50]]
-    if isinstance(error.body, bytes):  # FastAPI leaves a body of another content type as it came
+    if isinstance(error.body, bytes):  # FastAPI does not parse a body of another content type
         return ProblemError(
             ProblemType.UNSUPPORTED_MEDIA_TYPE, "Send the body as JSON, with Content-Type: application/json."
         )
@@ -124,7 +124,7 @@ def _from_validation(error: RequestValidationError) -> ProblemError:
 
 
 def _pointer(location: Sequence[int | str]) -> str:
-    """Where a mistake is: RFC 6901 for the body, `query:limit` and the like for the rest."""
+    """Returns a JSON pointer (RFC 6901) into the body, else the part and the name, such as `query:limit`."""
     origin, *parts = location
     keys = [escape_pointer(str(part)) for part in parts]
     return "".join(f"/{key}" for key in keys) if origin == "body" else f"{origin}:{'/'.join(keys)}"
@@ -132,7 +132,7 @@ def _pointer(location: Sequence[int | str]) -> str:
 
 def _sentence(error: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
-        return "There is no such field; see /docs for those there are."
+        return "There is no such field. /docs lists the fields."
     return str(error["msg"]).removeprefix("Value error, ")
 
 
@@ -140,27 +140,27 @@ def _from_rpc(error: RPCError) -> ProblemError:
     if is_transient(error):
         return ProblemError(
             ProblemType.TEMPORAL_UNAVAILABLE,
-            "The request could not be handed on. Send it again, with the same Idempotency-Key if it starts a run.",
+            "Temporal is unavailable. Send the request again, with the same Idempotency-Key if it starts a run.",
             retry_after=2,
         )
     return _from_unexpected(error)
 
 
 def _from_payload_store(error: PayloadStoreError) -> ProblemError:
-    log.error("large payloads cannot be kept", error=str(error))  # what it says is for the operator
+    log.error("payload store failed", error=str(error))  # its message is for the operator only
     return ProblemError(
         ProblemType.STORAGE_UNAVAILABLE,
-        "The place for payloads of over 256 kB is out of reach. Send the request again, with the same "
+        "The store for payloads over 256 kB is unavailable. Send the request again, with the same "
         "Idempotency-Key if it starts a run.",
         retry_after=5,
     )
 
 
 def _from_stream_log(error: StreamLogError) -> ProblemError:
-    log.error("the log of streams is out of reach", error=str(error))
+    log.error("stream log is unavailable", error=str(error))
     return ProblemError(
         ProblemType.STORAGE_UNAVAILABLE,
-        "What streams have said is out of reach. The runs go on; try again.",
+        "The log of streams is unavailable. The run continues; send the request again.",
         retry_after=2,
     )
 
@@ -176,7 +176,9 @@ def _from_failure(error: ApplicationError) -> ProblemError:
 
 
 def _from_unexpected(_: Exception) -> ProblemError:
-    return ProblemError(ProblemType.INTERNAL, "An unexpected error; the log has it under this requestId.")
+    return ProblemError(
+        ProblemType.INTERNAL, "An unexpected error occurred. The gateway's log has it under this requestId."
+    )
 
 
 _TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {

@@ -1,4 +1,4 @@
-"""Errors as problem+json (RFC 9457): one table, one exception."""
+"""Errors as problem+json (RFC 9457): a table of types, and one exception."""
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -14,43 +14,43 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class ProblemType(Enum):
-    """Every problem there is: its `type` slug, HTTP status and title."""
+    """All problems: the slug of `type`, the HTTP status and the title."""
 
     INVALID_JSON = ("invalid-json", 400, "The body is not valid JSON")
     BAD_REQUEST = ("bad-request", 400, "The request cannot be understood")
-    NOT_FOUND = ("not-found", 404, "There is nothing here")
-    METHOD_NOT_ALLOWED = ("method-not-allowed", 405, "This address does not take that method")
-    NOT_ACCEPTABLE = ("not-acceptable", 406, "Nothing that this client accepts is offered here")
+    NOT_FOUND = ("not-found", 404, "The resource does not exist")
+    METHOD_NOT_ALLOWED = ("method-not-allowed", 405, "The path does not support this method")
+    NOT_ACCEPTABLE = ("not-acceptable", 406, "No media type that the client accepts is available")
     CANCELLED = ("run-cancelled", 409, "The run was cancelled")
-    TERMINATED = ("run-terminated", 409, "The run was ended by an operator")
+    TERMINATED = ("run-terminated", 409, "An operator terminated the run")
     EVENT_CONFLICT = ("event-conflict", 409, "The event's id belongs to another event")
-    EVENT_REFUSED = ("event-refused", 409, "The event was not passed on")
-    SUBSCRIPTION_EXISTS = ("subscription-exists", 409, "There is a subscription of that name")
-    SUBSCRIPTION_FIXED = ("subscription-fixed", 409, "The subscription stands in the configuration")
-    SUBSCRIPTIONS_FULL = ("subscriptions-full", 409, "There is no room for more subscriptions")
-    DEAD_LETTER_FINAL = ("dead-letter-final", 409, "The dead letter cannot be driven again")
-    PAYLOAD_LOST = ("payload-lost", 410, "A stored payload is gone")
-    STREAM_GONE = ("stream-gone", 410, "A part of the stream is gone")
+    EVENT_REFUSED = ("event-refused", 409, "The event was refused")
+    SUBSCRIPTION_EXISTS = ("subscription-exists", 409, "A subscription with this name exists")
+    SUBSCRIPTION_FIXED = ("subscription-fixed", 409, "The subscription is part of the configuration")
+    SUBSCRIPTIONS_FULL = ("subscriptions-full", 409, "The maximum number of subscriptions is reached")
+    DEAD_LETTER_FINAL = ("dead-letter-final", 409, "The dead letter cannot be redriven")
+    PAYLOAD_LOST = ("payload-lost", 410, "A stored payload no longer exists")
+    STREAM_GONE = ("stream-gone", 410, "A part of the stream no longer exists")
     REQUEST_TIMEOUT = ("request-timeout", 408, "The request did not arrive in time")
     TOO_LARGE = ("too-large", 413, "The request is too large")
-    UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", 415, "The body is of a type that is not taken here")
-    INVALID = ("invalid-request", 422, "The request does not fit")
-    UPGRADE_REQUIRED = ("upgrade-required", 426, "The protocol has to be upgraded")
+    UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", 415, "The Content-Type is not supported")
+    INVALID = ("invalid-request", 422, "The request is invalid")
+    UPGRADE_REQUIRED = ("upgrade-required", 426, "The protocol version is not supported")
     KEY_REUSED = ("idempotency-key-reused", 422, "The idempotency key belongs to another request")
-    AGENT_BUSY = ("agent-busy", 429, "The agent has as many calls as it may")
-    HEAD_TOO_LARGE = ("head-too-large", 431, "The request's head is too large")
+    AGENT_BUSY = ("agent-busy", 429, "The agent is at its limit of calls")
+    HEAD_TOO_LARGE = ("head-too-large", 431, "The request's headers are too large")
     INTERNAL = ("internal", 500, "Sevenfold failed")
     AGENT_FAILED = ("agent-failed", 502, "The agent failed")
-    AGENT_REJECTED = ("agent-rejected", 502, "The agent will not do this")
+    AGENT_REJECTED = ("agent-rejected", 502, "The agent rejected the request")
     AGENT_UNAVAILABLE = ("agent-unavailable", 502, "The agent did not answer")
-    AGENT_RATE_LIMITED = ("agent-rate-limited", 503, "The agent asks for a pause")
-    CIRCUIT_OPEN = ("circuit-open", 503, "The agent is known to be down")
+    AGENT_RATE_LIMITED = ("agent-rate-limited", 503, "The agent limits the rate of calls")
+    CIRCUIT_OPEN = ("circuit-open", 503, "The agent's circuit breaker is open")
     DOCUMENT_UNAVAILABLE = ("document-unavailable", 502, "The document could not be fetched")
     TEMPORAL_UNAVAILABLE = ("temporal-unavailable", 503, "Temporal cannot be reached")
     TOO_MANY_CONNECTIONS = ("too-many-connections", 503, "There are too many connections")
-    STORAGE_FULL = ("storage-full", 507, "There is no room to write")
-    STORAGE_UNAVAILABLE = ("storage-unavailable", 503, "A store is out of reach")
-    DEADLINE_EXCEEDED = ("deadline-exceeded", 504, "The run's time is over")
+    STORAGE_FULL = ("storage-full", 507, "The disk is full")
+    STORAGE_UNAVAILABLE = ("storage-unavailable", 503, "A store is unavailable")
+    DEADLINE_EXCEEDED = ("deadline-exceeded", 504, "The run's deadline has passed")
 
     def __init__(self, slug: str, status: int, title: str) -> None:
         self.type = f"urn:sevenfold:problem:{slug}"
@@ -77,7 +77,9 @@ _TYPE_OF_CODE = {
 
 
 class FieldError(Payload):
-    """One mistake in a request: where (RFC 6901 into the body, or `header:`/`query:`/`path:` and a name) and what."""
+    """One error in a request. `pointer` is an RFC 6901 pointer into the body, or `header:`, `query:` or `path:` and a
+    name.
+    """
 
     pointer: str
     detail: str
@@ -87,21 +89,21 @@ class Problem(Payload):
     """The body of every error."""
 
     type: str = Field(
-        description="One of a fixed list; docs/errors.md explains each.",
+        description="One of a fixed list, which docs/errors.md explains.",
         json_schema_extra={"enum": [*sorted(kind.type for kind in ProblemType)]},
     )
     title: str
     status: int
     detail: str
     request_id: str
-    errors: list[FieldError] | None = Field(default=None, description="For requests that do not fit.")
+    errors: list[FieldError] | None = Field(default=None, description="For invalid requests.")
     code: ErrorCode | None = Field(default=None, description="For runs that failed.")
     attempts: int | None = Field(default=None, description="For runs that failed.")
-    run_id: str | None = Field(default=None, description="The run in question, if there is one.")
+    run_id: str | None = Field(default=None, description="The id of the run, if there is one.")
 
 
 class ProblemError(Exception):
-    """Raised anywhere in a door; the one handler in `sevenfold.api.http.problem_handlers` renders it."""
+    """Raised anywhere in a handler; `sevenfold.api.http.problem_handlers` renders it."""
 
     def __init__(
         self,
@@ -122,7 +124,7 @@ class ProblemError(Exception):
         self.members = members
 
     def body(self, request_id: str) -> Problem:
-        """The problem as it is sent."""
+        """Returns the response body."""
         return Problem(
             type=self.problem_type.type,
             title=self.problem_type.title,
@@ -135,24 +137,24 @@ class ProblemError(Exception):
 
 
 def escape_pointer(key: str) -> str:
-    """A key as it stands in a pointer (RFC 6901, section 3)."""
+    """Escapes a key for a JSON pointer (RFC 6901, section 3)."""
     return key.replace("~", "~0").replace("/", "~1")
 
 
 def invalid_field(pointer: str, detail: str) -> ProblemError:
-    """A request that does not fit, for one reason."""
+    """Returns the 422 of one invalid field, header or parameter."""
     return ProblemError(
         ProblemType.INVALID, f"{pointer}: {detail}", errors=[FieldError(pointer=pointer, detail=detail)]
     )
 
 
 def not_found(what: str) -> ProblemError:
-    """A 404. `what` names what was looked for."""
+    """Returns a 404. `what` names the resource, such as `This run`."""
     return ProblemError(ProblemType.NOT_FOUND, f"{what} does not exist, or is older than the retention.")
 
 
 def run_failure(run_id: str, error: RunError) -> ProblemError:
-    """The problem that a failed run is to a client that waited for it."""
+    """Returns the problem of a failed run, for a client that waits for its result."""
     if error.pointer is not None:
         problem = invalid_field(error.pointer, error.detail)
     else:

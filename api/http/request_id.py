@@ -1,5 +1,5 @@
-"""A request id for every request: the client's own if it is sane, else a new one; in the answer and in the logs. And
-the trace that it belongs to.
+"""Request ids, in responses and logs: the client's `X-Request-Id` if it is valid, else a new one. Also keeps the
+request's W3C trace context.
 """
 
 import re
@@ -18,22 +18,22 @@ _VALID_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 def new_request_id() -> str:
-    """One of our own."""
+    """Returns a new request id."""
     return f"req_{secrets.token_hex(12)}"
 
 
 def request_id() -> str:
-    """The id of the request that is being served."""
+    """Returns the id of the current request."""
     return str(structlog.contextvars.get_contextvars().get("request_id", ""))
 
 
 def traceparent() -> str:
-    """The trace that the request belongs to (W3C); empty outside of any."""
+    """Returns the `traceparent` of the current request (W3C); empty outside of a request."""
     return _traceparent.get()
 
 
 class RequestIdMiddleware:
-    """Pure ASGI, so that streams pass through untouched."""
+    """Pure ASGI middleware, so that streams pass through unbuffered."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

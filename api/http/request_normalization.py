@@ -1,4 +1,4 @@
-"""What every request goes through before it is routed: one line per header, HEAD as GET, no compressed bodies."""
+"""Normalizes requests before routing: joins repeated headers, serves HEAD as GET, refuses compressed bodies."""
 
 import re
 
@@ -8,12 +8,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sevenfold.api.http.problem_handlers import render
 from sevenfold.api.http.problems import ProblemError, ProblemType
 
-# A HEAD must not change anything, and a reader that it would be goes away at once.
+# A HEAD disconnects at once and must not change anything, so `onDisconnect=cancel` must not apply to it.
 _ON_DISCONNECT = re.compile(rb"(?:^|(?<=&))onDisconnect=[^&]*&?", re.IGNORECASE)
 
 
 class RequestNormalizationMiddleware:
-    """Pure ASGI, so that streams pass through untouched."""
+    """Pure ASGI middleware, so that streams pass through unbuffered."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -30,7 +30,7 @@ class RequestNormalizationMiddleware:
         if encoding not in ("", "identity"):
             problem = ProblemError(
                 ProblemType.UNSUPPORTED_MEDIA_TYPE,
-                "Bodies are taken as they are: send this one without Content-Encoding.",
+                "Content-Encoding is not supported. Send the body without it.",
                 headers={"Accept-Encoding": "identity"},
             )
             await render(problem)(scope, receive, send)
@@ -41,7 +41,7 @@ class RequestNormalizationMiddleware:
         await _run_to_completion(self._app, scope, receive, send)
 
     async def _answer_head(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers as the GET would, without a body; what would go on and on ends after its headers."""
+        """Answers as GET does, without a body. An endless response ends after its headers."""
         query = _ON_DISCONNECT.sub(b"", scope["query_string"])
         is_over = False
 
@@ -62,25 +62,25 @@ class RequestNormalizationMiddleware:
 
 
 async def _run_to_completion(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Starlette raises what it has answered with a 500, and the server would cut off a connection that the client
-    takes for alive.
+    """Runs the app. Starlette re-raises an exception that it has answered with 500; the server would then close a
+    connection that the client keeps alive, so such an exception is dropped here.
     """
     answered = False
 
-    async def watched(message: Message) -> None:
+    async def send_observed(message: Message) -> None:
         nonlocal answered
         await send(message)
         answered = message["type"] == "http.response.body" and not message.get("more_body", False)
 
     try:
-        await app(scope, receive, watched)
-    except Exception:  # logged where it was answered
+        await app(scope, receive, send_observed)
+    except Exception:  # the handler that answered has logged it
         if not answered:
             raise
 
 
 def _join_repeated(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Repeated lines as one list (RFC 9110, 5.3), in the place of the first."""
+    """Joins repeated headers into one list (RFC 9110, 5.3), in the place of the first."""
     names = [name for name, _ in headers]
     if len(set(names)) == len(names):
         return headers

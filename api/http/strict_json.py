@@ -1,4 +1,4 @@
-"""JSON bodies, read strictly (`sevenfold.contracts.strict_json`), and query parameters that exist."""
+"""Strict JSON bodies (`sevenfold.contracts.strict_json`), and the refusal of unknown query parameters."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -11,12 +11,12 @@ from starlette.exceptions import HTTPException
 from sevenfold.api.http.problems import FieldError, ProblemError, ProblemType
 from sevenfold.contracts.strict_json import parse_json
 
-# Of a body itself; each unknown one costs an error of its own.
+# Maximum number of top-level fields: each unknown field costs an error.
 _MAX_FIELDS = 500
 
 
 class InvalidJsonError(HTTPException):
-    """What is wrong with the body's JSON, and where. (FastAPI lets only this class through from a body's reader.)"""
+    """Invalid JSON in a body, with the reason and place. (FastAPI lets only HTTPExceptions leave a body's parser.)"""
 
     def __init__(self, error: ValueError) -> None:
         super().__init__(400, f"{error}.")
@@ -35,11 +35,11 @@ class _StrictRequest(Request):
 
 
 class StrictJsonRoute(APIRoute):
-    """The route class of every router that takes bodies."""
+    """The route class of all routers."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's own handler over a request that reads strictly. Raises the problem of a query parameter that does
-        not exist: a misspelt one would silently do nothing.
+        """Returns FastAPI's handler over a request with strict JSON. Raises 422 for an unknown query parameter,
+        because a misspelt one would silently have no effect.
         """
         handler = super().get_route_handler()
         known = _query_parameters(self.dependant)
@@ -47,7 +47,7 @@ class StrictJsonRoute(APIRoute):
         async def strict_handler(request: Request) -> Response:
             if unknown := [name for name in request.query_params if name not in known]:
                 there_are = f"; there are: {', '.join(sorted(known))}" if known else ""
-                detail = f"There is no such query parameter here{there_are}."
+                detail = f"There is no such query parameter{there_are}."
                 errors = [FieldError(pointer=f"query:{name}", detail=detail) for name in unknown[:50]]
                 raise ProblemError(ProblemType.INVALID, f"query:{unknown[0]}: {detail}", errors=errors)
             return await handler(_StrictRequest(request.scope, request.receive))
@@ -56,6 +56,6 @@ class StrictJsonRoute(APIRoute):
 
 
 def _query_parameters(dependant: Dependant) -> set[str]:
-    """The names of a route's query parameters, and of its dependencies'."""
+    """Returns the names of the query parameters of a route and its dependencies."""
     names = {field.alias for field in dependant.query_params}
     return names.union(*(_query_parameters(one) for one in dependant.dependencies))

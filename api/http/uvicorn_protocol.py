@@ -1,7 +1,8 @@
-"""uvicorn's HTTP protocol with limits: on heads, on silence while a request comes in, and on connections.
+"""uvicorn's HTTP protocol with limits: on request heads, on stalled requests, and on connections.
 
-uvicorn has none of these. A client that sends half a head, or a byte of its body a minute, would hold its connection
-for ever; and one that opens as many as the process has descriptors would lock out everybody else.
+uvicorn has none of these. A client that sends half a head, or one byte of its body per minute, would hold its
+connection for ever; and a client that opens as many connections as the process has descriptors would lock out all
+others.
 """
 
 import asyncio
@@ -16,26 +17,25 @@ from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.http.request_id import new_request_id
 from sevenfold.api.http.websocket_handshake import handshake_problem
 
-# Bytes of a request's line and headers, and how many headers.
+# Maximum bytes of a request's line and headers, and maximum number of headers.
 _MAX_HEAD_BYTES = 64_000
 _MAX_HEADERS = 200
 
-# A body has to grow by so many bytes in each period, unless it ends.
+# A body must grow by so many bytes in each period, unless it ends.
 _MIN_PROGRESS = 1_024
 
-# How long the rest of a request is read and thrown away after its answer.
+# How long the rest of a request is read and discarded after its response.
 _LINGER_SECONDS = 2.0
 
-# Descriptors that are left for Temporal, agents, brokers and files; and connections beyond the cap that may still ask
-# for the process's health.
+# Descriptors reserved for Temporal, agents, brokers and files; and connections beyond the cap, for /health/ only.
 _RESERVED_DESCRIPTORS = 100
 _HEALTH_CONNECTIONS = 20
 
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """`head_seconds`: from a request's first byte to the end of its head. `body_idle_seconds`: without progress while
-    a body comes in. `write_stall_seconds`: while a client takes nothing of its answer. `max_connections`: at once.
+    """`head_seconds`: from a request's first byte to the end of its head. `body_idle_seconds`: without progress of
+    the body. `write_stall_seconds`: while a client reads nothing of its response. `max_connections`: open at once.
     """
 
     head_seconds: float
@@ -45,7 +45,7 @@ class ConnectionLimits:
 
 
 def connection_cap(wanted: int) -> int:
-    """Raises the process's soft limit of descriptors as far as needed and allowed; how many connections fit below."""
+    """Raises the process's soft limit of descriptors as needed and allowed. Returns how many connections fit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + _RESERVED_DESCRIPTORS + _HEALTH_CONNECTIONS
     if soft != resource.RLIM_INFINITY and soft < needed:
@@ -59,7 +59,7 @@ def connection_cap(wanted: int) -> int:
 
 
 def limited_protocol(limits: ConnectionLimits) -> type[asyncio.Protocol]:
-    """The protocol class with these limits, as uvicorn's `http` setting takes it."""
+    """Returns the protocol class with these limits, for uvicorn's `http` setting."""
     return type("LimitedProtocol", (LimitedHttpProtocol,), {"limits": limits})
 
 
@@ -71,12 +71,12 @@ _TOO_MANY_BYTES = f"is larger than {_MAX_HEAD_BYTES:,} bytes"
 
 
 def _head_too_large(what: str) -> ProblemError:
-    return ProblemError(ProblemType.HEAD_TOO_LARGE, f"The request's head {what}. Send less in URL and headers.")
+    return ProblemError(ProblemType.HEAD_TOO_LARGE, f"The request's head {what}. Shorten the URL and the headers.")
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """One connection. At any time at most one timer runs: for the head, for the body, or uvicorn's own for a
-    connection that is kept alive.
+    """One connection. At most one timer runs at a time: for the head, for the body, or uvicorn's own for an idle
+    connection.
     """
 
     limits: ConnectionLimits
@@ -99,14 +99,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         open_now = len(self.connections)
         super().connection_made(transport)
         if open_now >= self.limits.max_connections:
-            if open_now >= self.limits.max_connections + _HEALTH_CONNECTIONS and not self._close_an_idle_one():
+            if open_now >= self.limits.max_connections + _HEALTH_CONNECTIONS and not self._close_idle_connection():
                 transport.abort()
                 return
-            self._over_cap = not self._close_an_idle_one()
+            self._over_cap = not self._close_idle_connection()
         self._expect_head()
 
-    def _close_an_idle_one(self) -> bool:
-        """Makes room: a connection that is kept alive and not in use is closed."""
+    def _close_idle_connection(self) -> bool:
+        """Closes one idle connection to make room. Returns False if there is none."""
         for one in self.connections:
             if isinstance(one, LimitedHttpProtocol) and one is not self and one.timeout_keep_alive_task is not None:
                 one.timeout_keep_alive_handler()
@@ -133,12 +133,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None or self.transport.is_closing():
             return
-        if self.timeout_keep_alive_task is not None and self._request_complete:  # a further request begins
+        if self.timeout_keep_alive_task is not None and self._request_complete:  # another request starts
             self._expect_head()
         self._received += len(data)
         super().data_received(data)
         if self._head_pending and self._received - self._received_before > _MAX_HEAD_BYTES:
-            # the parser keeps a header to itself until it is whole
+            # the parser reports a header only once it is complete
             self._refuse(_head_too_large(_TOO_MANY_BYTES))
 
     def on_message_begin(self) -> None:
@@ -163,14 +163,16 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _refuse_head(self, what: str) -> None:
         self._refusal = _head_too_large(what)
-        raise _RefusedError  # the parser hands it on as an error of its own
+        raise _RefusedError  # the parser passes it on as an error of its own
 
     def on_headers_complete(self) -> None:
         self._stop_timer()
         self._head_pending = False
         if self._over_cap and not self.url.startswith(b"/health/"):
             self._refusal = ProblemError(
-                ProblemType.TOO_MANY_CONNECTIONS, "This process has as many connections as it may.", retry_after=2
+                ProblemType.TOO_MANY_CONNECTIONS,
+                "This process is at its limit of connections. Send the request again later.",
+                retry_after=2,
             )
             raise _RefusedError
         super().on_headers_complete()
@@ -195,13 +197,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if not self._request_complete and not self.transport.is_closing():
-            # The client still sends what nobody reads. Hung up on at once, it might never see the answer.
+            # The client still sends its body. If the connection closed now, the client might never read the response.
             self._stop_timer()
             self._timer = self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuses what is no HTTP request, as a problem."""
-        self._refusal = self._refusal or ProblemError(ProblemType.BAD_REQUEST, "This is no valid HTTP request.")
+        """Refuses malformed HTTP with a problem."""
+        self._refusal = self._refusal or ProblemError(ProblemType.BAD_REQUEST, "The request is not valid HTTP.")
         self._refuse(self._refusal)
 
     # Timers
@@ -215,7 +217,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _head_overdue(self) -> None:
         self._timer = None
         if self._received == self._received_before:
-            self.transport.close()  # it has never said a word
+            self.transport.close()  # the client has sent nothing
             return
         seconds = self.limits.head_seconds
         self._refuse(
@@ -223,7 +225,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         )
 
     def _check_body(self) -> None:
-        """The body has to have grown, unless it is ourselves who do not read on."""
+        """Refuses a body without progress, unless this process itself has paused reading."""
         self._timer = None
         if self.cycle is None or not self.cycle.more_body or self.cycle.response_complete:
             return
@@ -255,7 +257,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _refuse(self, problem: ProblemError) -> None:
-        """Answers and hangs up, unless an answer is under way already."""
+        """Sends the problem and closes the connection. If a response has started, only closes."""
         self._refusal = problem
         self._stop_timer()
         if self.transport.is_closing():
@@ -272,7 +274,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
 
 def _close_delimited(cycle: RequestResponseCycle) -> None:
-    """HTTP/1.0 knows no chunks: a body without a length ends with the connection."""
+    """Sends without chunked encoding: in HTTP/1.0 a body without a length ends with the connection."""
     send = cycle.send
 
     async def send_plain(message: Any) -> None:

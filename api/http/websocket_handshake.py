@@ -1,4 +1,4 @@
-"""What is wrong with a WebSocket handshake, found before uvicorn takes over (it would answer in plain text)."""
+"""Checks WebSocket handshakes before uvicorn does, which answers errors in plain text."""
 
 import base64
 import binascii
@@ -11,22 +11,22 @@ _KEY_BYTES = 16
 
 
 def handshake_problem(method: str, headers: Iterable[tuple[bytes, bytes]]) -> ProblemError | None:
-    """The problem of a request with `Upgrade: websocket` that RFC 6455 does not allow; header names in lower case."""
+    """Returns the problem of a handshake that violates RFC 6455, else None. Header names are in lower case."""
     fields: dict[bytes, list[bytes]] = {}
     for name, value in headers:
         fields.setdefault(name, []).append(value.strip())
     if method != "GET":
-        return ProblemError(ProblemType.BAD_REQUEST, "A WebSocket handshake is a GET request.")
+        return ProblemError(ProblemType.BAD_REQUEST, "A WebSocket handshake must be a GET request.")
     if fields.get(b"sec-websocket-version") != [_VERSION]:
         return ProblemError(
             ProblemType.UPGRADE_REQUIRED,
-            "Use version 13 of the WebSocket protocol: Sec-WebSocket-Version: 13.",
+            "Only version 13 of WebSocket is supported. Send Sec-WebSocket-Version: 13.",
             headers={"Sec-WebSocket-Version": _VERSION.decode()},
         )
     keys = fields.get(b"sec-websocket-key", [])
     if len(keys) != 1 or not _is_key(keys[0]):
         return ProblemError(
-            ProblemType.BAD_REQUEST, "A WebSocket handshake has one Sec-WebSocket-Key: 16 bytes in base64."
+            ProblemType.BAD_REQUEST, "Sec-WebSocket-Key must be sent once and hold 16 bytes in base64."
         )
     return None
 

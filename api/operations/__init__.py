@@ -1,1 +1,1 @@
-"""For those who operate it: health, statistics, the agents' state, and which pattern fits."""
+"""For operators: health, statistics, the state of agents, and the recommendation of a pattern."""

@@ -1,4 +1,4 @@
-"""Is the process alive; can it serve."""
+"""Probes: whether the process is alive, and whether it can serve."""
 
 import asyncio
 from enum import StrEnum
@@ -7,8 +7,10 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 from temporalio.service import RPCError
 
-from sevenfold.api.dependencies import GatewayDep
+from sevenfold.api.dependencies import TaskQueueDep
+from sevenfold.api.http.disk_guard import DiskSpaceDep
 from sevenfold.api.http.strict_json import StrictJsonRoute
+from sevenfold.api.operations.dependencies import WorkerPollersDep
 from sevenfold.contracts.payload import Payload
 
 router = APIRouter(prefix="/health", tags=["health"], route_class=StrictJsonRoute)
@@ -17,30 +19,30 @@ _CHECK_SECONDS = 2.0
 
 
 class Health(StrEnum):
-    """The two answers."""
+    """The result of a probe."""
 
     OK = "ok"
     FAILING = "failing"
 
 
 class Liveness(Payload):
-    """The process answers."""
+    """The process is alive."""
 
     status: Health = Health.OK
 
 
 class Readiness(Payload):
-    """Whether runs that are started here will be worked on, and what is missing if not."""
+    """Whether a worker will serve runs that are started here, and what is missing if not."""
 
     status: Health
     temporal: str = Field(examples=["ok"])
     worker: str = Field(examples=["ok"])
-    storage: str | None = Field(None, description="Why the data directory takes no writes; only then.")
+    storage: str | None = Field(None, description="Why the data directory takes no writes; absent if it does.")
 
 
 @router.get("/live", operation_id="getLiveness", summary="Is the process alive?")
 async def live() -> Liveness:
-    """Answers as long as the process does."""
+    """Answers 200 as long as the process runs."""
     return Liveness()
 
 
@@ -49,18 +51,22 @@ async def live() -> Liveness:
     operation_id="getReadiness",
     summary="Can it serve?",
     response_model_exclude_none=True,
-    responses={503: {"model": Readiness, "description": "Not now; the fields say what is missing."}},
+    responses={
+        503: {"model": Readiness, "description": "The gateway cannot serve now; the fields name what is missing."}
+    },
 )
-async def ready(gateway: GatewayDep, response: Response) -> Readiness:
-    """Temporal can be reached, a worker polls the task queue, and there is room to write."""
+async def ready(
+    pollers: WorkerPollersDep, task_queue: TaskQueueDep, disk: DiskSpaceDep, response: Response
+) -> Readiness:
+    """Checks that Temporal is reachable, that a worker polls the task queue, and that the disk has room."""
     temporal = worker = Health.OK.value
     try:
         async with asyncio.timeout(_CHECK_SECONDS):
-            if not await gateway.pollers.check(gateway.task_queue):
-                worker = f"no worker polls the task queue {gateway.task_queue}; start one with `sevenfold worker`"
+            if not await pollers.check(task_queue):
+                worker = f"no worker polls the task queue {task_queue}; start one with `sevenfold worker`"
     except (RPCError, TimeoutError):
         temporal, worker = "Temporal does not answer", "unknown"
-    storage = gateway.disk.reason if gateway.disk.is_low else None
+    storage = disk.reason if disk.is_low else None
     healthy = temporal == worker == Health.OK and storage is None
     if not healthy:
         response.status_code = 503

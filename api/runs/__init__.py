@@ -1,1 +1,1 @@
-"""Runs of any pattern: how one is started, awaited, polled for, listed, read and cancelled."""
+"""Runs of any pattern: start, await, poll, list, read and cancel."""

@@ -1,4 +1,4 @@
-"""Waiting for a run's answer, for the doors at which clients do."""
+"""Waits for a run's result, for the patterns whose clients wait."""
 
 import math
 
@@ -11,9 +11,9 @@ _MAX_RETRY_AFTER = 30.0  # seconds
 
 
 async def await_run(started: StartedRun, seconds: float, headers: dict[str, str]) -> RunResult | None:
-    """The run's result, or None if there is none after that many seconds.
+    """Returns the run's result, or None if there is none after `seconds`.
 
-    Raises the problem of a run that failed or was cancelled, with the headers.
+    Raises the run's problem, with the headers, if it failed or was cancelled.
     """
     try:
         return await await_result(started.handle, seconds)
@@ -27,5 +27,5 @@ async def await_run(started: StartedRun, seconds: float, headers: dict[str, str]
 
 
 def suggest_retry_after(waited_seconds: float) -> str:
-    """When to look again at what goes on after so many seconds: after as long again."""
+    """Returns `Retry-After` for a run that goes on: as long as the client has waited already, 1 to 30 s."""
     return str(math.ceil(min(_MAX_RETRY_AFTER, max(1.0, waited_seconds))))

@@ -1,10 +1,11 @@
-"""How long a job will take, in the words of the article."""
+"""Estimates how long a job takes, in the words of the article."""
 
-from sevenfold.adapters.temporal.durations import TaskKind
-from sevenfold.api.dependencies import Gateway
+from dataclasses import dataclass
+
+from sevenfold.adapters.temporal.durations import Durations, TaskKind
 from sevenfold.contracts.runs import batch_task_queue
 
-# Upper bounds in seconds, and what is said below them.
+# Upper bounds in seconds, and the wording below each.
 _WORDS = (
     (60, "less than a minute"),
     (120, "1-2 minutes"),
@@ -20,18 +21,25 @@ _WORDS = (
 
 
 def describe_seconds(seconds: float | None) -> str:
-    """`"5-10 minutes"`; `"unknown"` where nothing was measured and nothing configured."""
+    """Returns wording such as `5-10 minutes`; `unknown` if nothing was measured or configured."""
     if seconds is None:
         return "unknown"
     return next((words for bound, words in _WORDS if seconds < bound), "more than a day")
 
 
-async def estimate_job_seconds(gateway: Gateway, kind: TaskKind, items: int, concurrency: int) -> float | None:
-    """Seconds until a job of so many items is expected to end, the backlog before it included."""
-    per_item = (await gateway.durations.get_stats(kind)).item_seconds
-    if per_item is None:
-        configured = gateway.durations.estimates.get(kind.agent)
-        if configured is None:
-            return None
-        per_item = configured / min(concurrency, items)
-    return per_item * items + await gateway.durations.backlog_seconds(batch_task_queue(gateway.task_queue))
+@dataclass(frozen=True)
+class JobEstimator:
+    """Estimates jobs by measured durations, else by the configured ones."""
+
+    durations: Durations
+    task_queue: str
+
+    async def estimate_seconds(self, kind: TaskKind, items: int, concurrency: int) -> float | None:
+        """Returns the seconds until a job of `items` items ends, including the backlog before it; None if unknown."""
+        per_item = (await self.durations.get_stats(kind)).item_seconds
+        if per_item is None:
+            configured = self.durations.estimates.get(kind.agent)
+            if configured is None:
+                return None
+            per_item = configured / min(concurrency, items)
+        return per_item * items + await self.durations.backlog_seconds(batch_task_queue(self.task_queue))

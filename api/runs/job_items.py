@@ -1,6 +1,6 @@
-"""A job's items, read from its run: what ended chunks left in the history, and what running ones tell by heartbeat.
+"""Reads a job's items from its run: ended chunks from the history, running chunks from their heartbeats.
 
-Both are answered by the server alone, with or without a worker.
+The Temporal server alone answers both, with or without a worker.
 """
 
 from collections.abc import Sequence
@@ -9,30 +9,29 @@ from typing import Any
 
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import PendingActivityState
-from temporalio.client import WorkflowExecutionDescription, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowHandle
 
-from sevenfold.api.dependencies import Gateway
 from sevenfold.contracts.chunks import CHUNK_ID_PREFIX, ChunkOutcome
 from sevenfold.contracts.jobs import ItemCounts, ItemResult
 
 
-async def count_items(gateway: Gateway, description: WorkflowExecutionDescription) -> ItemCounts:
-    """How many items have ended: those of ended chunks by the memo, those of running ones by heartbeat."""
+async def count_items(client: Client, description: WorkflowExecutionDescription) -> ItemCounts:
+    """Counts the items that have ended: those of ended chunks by the memo, those of running chunks by heartbeat."""
     memo = await description.memo()
     known = ItemCounts(completed=memo.get("completed", 0), failed=memo.get("failed", 0))
     for activity in description.raw_description.pending_activities:
         payloads = activity.heartbeat_details.payloads
         if activity.activity_id.startswith(CHUNK_ID_PREFIX) and payloads:
-            (heartbeat_counts,) = await gateway.client.data_converter.decode(payloads[:1], [ItemCounts])
+            (heartbeat_counts,) = await client.data_converter.decode(payloads[:1], [ItemCounts])
             known = known.add(heartbeat_counts)
     return known
 
 
 async def load_results(
-    gateway: Gateway, description: WorkflowExecutionDescription, first: int, limit: int
+    client: Client, description: WorkflowExecutionDescription, first: int, limit: int
 ) -> dict[int, ItemResult]:
-    """The results there are of the items `first` to `first + limit - 1`, by index."""
-    chunks = await _load_ended_chunks(gateway.client.get_workflow_handle(description.id))
+    """Returns the results so far of the items `first` to `first + limit - 1`, by index."""
+    chunks = await _load_ended_chunks(client.get_workflow_handle(description.id))
     for activity in description.raw_description.pending_activities:
         payloads = activity.heartbeat_details.payloads
         if activity.activity_id.startswith(CHUNK_ID_PREFIX) and len(payloads) > 1:
@@ -41,13 +40,13 @@ async def load_results(
     begin = max((offset for offset in chunks if offset <= first), default=0)
     found: dict[int, ItemResult] = {}
     for offset in sorted(offset for offset in chunks if begin <= offset < wanted.stop):
-        results = await _decode_results(gateway, chunks[offset])
+        results = await _decode_results(client, chunks[offset])
         found |= {result.index: result for result in results if result.index in wanted}
     return found
 
 
 def is_paused(description: WorkflowExecutionDescription) -> bool:
-    """Whether an operator has paused the work on a chunk."""
+    """Returns whether an operator has paused the activity of a chunk."""
     return any(
         activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED
         for activity in description.raw_description.pending_activities
@@ -69,7 +68,7 @@ class _RunningChunk:
 
 
 async def _load_ended_chunks(handle: WorkflowHandle[Any, Any]) -> dict[int, _EndedChunk | _RunningChunk]:
-    """By offset what each ended chunk returned."""
+    """Returns what each ended chunk returned, by its offset."""
     offset_of_event: dict[int, int] = {}
     chunks: dict[int, _EndedChunk | _RunningChunk] = {}
     async for event in handle.fetch_history_events():
@@ -81,14 +80,14 @@ async def _load_ended_chunks(handle: WorkflowHandle[Any, Any]) -> dict[int, _End
         elif ended.scheduled_event_id in offset_of_event:
             chunks[offset_of_event[ended.scheduled_event_id]] = _EndedChunk(ended.result.payloads[0])
         elif timed_out.scheduled_event_id in offset_of_event:
-            # the job's time was over: what the chunk had recorded stands in the failure
+            # the job's deadline passed: the failure holds the chunk's last heartbeat
             details = timed_out.failure.timeout_failure_info.last_heartbeat_details.payloads
             chunks[offset_of_event[timed_out.scheduled_event_id]] = _RunningChunk(details[1:])
     return chunks
 
 
-async def _decode_results(gateway: Gateway, chunk: _EndedChunk | _RunningChunk) -> list[ItemResult]:
-    converter = gateway.client.data_converter
+async def _decode_results(client: Client, chunk: _EndedChunk | _RunningChunk) -> list[ItemResult]:
+    converter = client.data_converter
     if isinstance(chunk, _EndedChunk):
         (outcome,) = await converter.decode([chunk.outcome], [ChunkOutcome])
         return list(outcome.results)

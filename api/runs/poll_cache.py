@@ -1,26 +1,23 @@
-"""Many who poll one run share one reader: at most seven reads of Temporal a second, however many they are."""
+"""Clients that poll one run share one reader: at most seven reads of Temporal per second and run."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Annotated
 
-from fastapi import Depends
-from starlette.requests import HTTPConnection
 from temporalio.service import RPCError
 
-# How old an answer may be, and so how late a change is seen. Some six reads a second, of about 4 ms each.
+# Maximum age of a view, and so the delay of a change. About six reads per second, of about 4 ms each.
 _TTL_SECONDS = 0.15
 
-# A watch that nobody asked for so long is forgotten, with the result it holds.
+# An entry is dropped, with the result it holds, when nobody has read it for so long.
 _IDLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class PollView:
-    """What a reader saw: the body to send, its version, and how many seconds it is worth waiting for the next."""
+    """A run at one moment: the body to send, its version, and the seconds until polling again is worthwhile."""
 
     body: str
     version: str
@@ -30,7 +27,7 @@ class PollView:
 
 @dataclass
 class CachedRun:
-    """One run's reader. `read` asks Temporal; it is never run twice at a time."""
+    """The shared reader of one run. `read` asks Temporal; it never runs twice at a time."""
 
     read: Callable[[], Awaitable[PollView]]
     requested_at: float = 0.0
@@ -43,17 +40,17 @@ class CachedRun:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it may be forgotten."""
+        """Whether the cache may drop it."""
         return self._waiter_count == 0 and time.monotonic() - self.requested_at > _IDLE_SECONDS
 
     async def current(self) -> PollView:
-        """The run as it was at most 0.15 s ago. What has ended does not change any more."""
+        """Returns the run as it was at most 0.15 s ago. The view of an ended run is final and is kept."""
         self.requested_at = time.monotonic()
         if self._view and (self._view.is_final or self.requested_at - self._read_at < _TTL_SECONDS):
             return self._view
         if self._pending_read is None or self._pending_read.done():
             self._pending_read = asyncio.ensure_future(self._read())
-        # one who leaves must not take the answer away from the others
+        # a client that disconnects must not cancel the read of the others
         return await asyncio.shield(self._pending_read)
 
     async def _read(self) -> PollView:
@@ -66,7 +63,7 @@ class CachedRun:
         return view
 
     async def wait_for_change(self, version: str, seconds: float) -> PollView:
-        """The first view of another version, or the present one when the time is over or the run has ended."""
+        """Returns the view once its version is another, the run has ended, or `seconds` have passed."""
         view = await self.current()
         self._waiter_count += 1
         try:
@@ -84,7 +81,7 @@ class CachedRun:
         return view
 
     async def _poll(self) -> None:
-        """Reads on for as long as somebody waits; a Temporal that is away for a moment is asked again."""
+        """Reads until no client waits any more. A read that Temporal fails is repeated."""
         while self._waiter_count:
             with suppress(RPCError):
                 await self.current()
@@ -92,14 +89,14 @@ class CachedRun:
 
 
 class PollCache:
-    """The watches of one API process, by whatever names a run."""
+    """The readers of one API process, by tenant and run id."""
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str], CachedRun] = {}
         self._swept_at = 0.0
 
     def get(self, tenant: str, run_id: str, read: Callable[[], Awaitable[PollView]]) -> CachedRun:
-        """The run's one watch."""
+        """Returns the run's reader, which is created on first use."""
         self._sweep()
         entry = self._entries.get((tenant, run_id))
         if entry is None:
@@ -111,11 +108,3 @@ class PollCache:
         if now - self._swept_at > _IDLE_SECONDS:
             self._swept_at = now
             self._entries = {name: entry for name, entry in self._entries.items() if not entry.is_idle}
-
-
-async def _poll_cache(connection: HTTPConnection) -> PollCache:
-    cache: PollCache = connection.app.state.poll_cache
-    return cache
-
-
-PollCacheDep = Annotated[PollCache, Depends(_poll_cache)]

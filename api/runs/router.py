@@ -1,19 +1,21 @@
-"""Any pattern's runs: list, read, cancel."""
+"""Runs of any pattern: list, read, cancel."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
-from temporalio.client import WorkflowExecution
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.temporal.concurrency import gather_bounded
-from sevenfold.api.dependencies import API_PREFIX, Gateway, GatewayDep, TenantDep
-from sevenfold.api.http.listing import find_execution, list_page
+from sevenfold.api.dependencies import API_PREFIX, TenantDep
+from sevenfold.api.http.listing import PagerDep
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import TimeParam, to_query_time
-from sevenfold.api.runs.views import Run, RunSummary, find_run, load_run, summarize_run
+from sevenfold.api.runs.dependencies import RunReaderDep
+from sevenfold.api.runs.reader import RunReader
+from sevenfold.api.runs.views import Run, RunSummary
 from sevenfold.contracts.agent import AgentName
 from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.payload import Payload
@@ -41,7 +43,8 @@ class RunPage(Payload):
 
 @router.get("/runs", operation_id="listRuns", summary="List runs", responses=PROBLEMS)
 async def list_runs(
-    gateway: GatewayDep,
+    reader: RunReaderDep,
+    pager: PagerDep,
     tenant: TenantDep,
     pattern: Pattern | None = None,
     status: RunStatus | None = None,
@@ -52,17 +55,13 @@ async def list_runs(
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: str | None = None,
 ) -> RunPage:
-    """What Temporal's visibility knows, a moment late; whether an open run is still `queued` is looked up. A
-    page may hold fewer than `limit` items and still have a next one.
+    """Lists what Temporal's visibility knows, which lags by a moment. An open run is looked up again, because
+    visibility does not know `queued`. A page may hold fewer than `limit` items and still have a next one.
     """
-    types = [pattern] if pattern else list(WORKFLOW_TYPES)
-    conditions = [
-        "WorkflowType IN (" + ", ".join(f"'{WORKFLOW_TYPES[one]}'" for one in types) + ")",
-        f"Tenant = '{tenant}'",
-    ]
+    conditions = [_is_in("WorkflowType", [WORKFLOW_TYPES[one] for one in ([pattern] if pattern else WORKFLOW_TYPES)])]
+    conditions.append(f"Tenant = '{tenant}'")
     if status:
-        names = ", ".join(f"'{name}'" for name in _EXECUTION_STATUSES[status])
-        conditions.append(f"ExecutionStatus IN ({names})")
+        conditions.append(_is_in("ExecutionStatus", _EXECUTION_STATUSES[status]))
     if agent:
         conditions.append(f"Agent = '{agent}'")
     if task:
@@ -71,26 +70,22 @@ async def list_runs(
         conditions.append(f"StartTime >= '{to_query_time(created_after)}'")
     if created_before:
         conditions.append(f"StartTime < '{to_query_time(created_before)}'")
-    query = " AND ".join(conditions)
-    listed, next_cursor = await list_page(gateway, query, limit, cursor)
-    items = await gather_bounded(partial(_summary, gateway, tenant), listed)
+    listed, next_cursor = await pager.list_page(" AND ".join(conditions), limit, cursor)
+    items = await gather_bounded(partial(reader.summarize, tenant), listed)
     return RunPage(
         items=[item for item in items if status in (None, item.status)],
         next_cursor=next_cursor,
     )
 
 
-async def _summary(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> RunSummary:
-    """Visibility lags and does not know `queued`: what it takes for open is looked at once more."""
-    if execution.close_time is None:
-        execution = await find_execution(gateway, execution.id) or execution
-    return summarize_run(gateway, tenant, execution)
+def _is_in(attribute: str, values: Sequence[str]) -> str:
+    return f"{attribute} IN (" + ", ".join(f"'{value}'" for value in values) + ")"
 
 
 @router.get("/runs/{run_id}", operation_id="getRun", summary="Read a run", responses=PROBLEMS)
-async def read_run(run_id: RunId, gateway: GatewayDep, tenant: TenantDep) -> Run:
-    """The run as it is now, with its progress, result or error."""
-    return await load_run(gateway, tenant, await find_run(gateway, tenant, run_id))
+async def read_run(run_id: RunId, reader: RunReaderDep, tenant: TenantDep) -> Run:
+    """Returns the run as it is now, with its progress, result or error."""
+    return await reader.load(tenant, await reader.find(tenant, run_id))
 
 
 @router.post(
@@ -98,18 +93,24 @@ async def read_run(run_id: RunId, gateway: GatewayDep, tenant: TenantDep) -> Run
     operation_id="cancelRun",
     summary="Cancel a run",
     status_code=202,
-    responses={200: {"model": Run, "description": "It had ended already."}, **PROBLEMS},
+    responses={200: {"model": Run, "description": "The run had ended already."}, **PROBLEMS},
 )
-async def cancel_run(run_id: RunId, gateway: GatewayDep, tenant: TenantDep, response: Response) -> Run:
-    """Asks the run to stop; the agent is told within a second. A run that has ended stays as it is."""
-    description = await find_run(gateway, tenant, run_id)
+async def cancel_run(run_id: RunId, reader: RunReaderDep, tenant: TenantDep, response: Response) -> Run:
+    """Requests cancellation, which reaches the agent within a second. A run that has ended stays as it is."""
+    run = await request_cancellation(reader, tenant, run_id)
+    if run.closed_at is not None:
+        response.status_code = 200
+    return run
+
+
+async def request_cancellation(reader: RunReader, tenant: str, run_id: str) -> Run:
+    """Requests the cancellation of an open run; returns the run as it is then. Raises 404."""
+    description = await reader.find(tenant, run_id)
     if description.close_time is None:
         try:
-            await gateway.client.get_workflow_handle(build_workflow_id(tenant, run_id)).cancel()
+            await reader.client.get_workflow_handle(build_workflow_id(tenant, run_id)).cancel()
         except RPCError as error:
-            if error.status != RPCStatusCode.NOT_FOUND:  # it ended just now
+            if error.status != RPCStatusCode.NOT_FOUND:  # it has just ended
                 raise
-        description = await find_run(gateway, tenant, run_id)
-    if description.close_time is not None:
-        response.status_code = 200
-    return await load_run(gateway, tenant, description)
+        description = await reader.find(tenant, run_id)
+    return await reader.load(tenant, description)

@@ -1,1 +1,1 @@
-"""A run's stream as lines, whatever the transport, and the WebSocket over which it is read."""
+"""A run's stream: opening it, its lines for every transport, and the WebSocket."""

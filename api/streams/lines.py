@@ -1,4 +1,4 @@
-"""A run's stream as lines for its readers, whatever the wire: chunks, resets, progress, and one end."""
+"""A run's stream as lines for its readers, whatever the transport: chunks, resets, progress, and one end."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -8,30 +8,30 @@ from functools import partial
 from typing import Any
 
 import structlog
+from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.streams.reader import StreamGoneError, read_entries_after, read_logged_entries_after
 from sevenfold.adapters.temporal.run_outcomes import await_outcome
-from sevenfold.api.dependencies import API_PREFIX, Gateway
+from sevenfold.api.dependencies import API_PREFIX
 from sevenfold.api.http.problem_handlers import to_problem
-from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field, run_failure
+from sevenfold.api.http.problems import ProblemError, ProblemType, run_failure
 from sevenfold.api.http.request_id import request_id
 from sevenfold.api.http.sse import HEARTBEAT_SECONDS
-from sevenfold.api.runs.start import StartSpec, start_run
-from sevenfold.api.runs.views import find_run
+from sevenfold.api.streams.detached import DetachedTasks
 from sevenfold.contracts.answers import processing_time
 from sevenfold.contracts.identity import build_workflow_id
-from sevenfold.contracts.requests import StreamRequest
 from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunOutcome, RunResult
-from sevenfold.contracts.streams import FOLLOW_SIGNAL, MAX_UNCONFIRMED, RESET_STEP, EntryKind, StreamEntry
+from sevenfold.contracts.streams import FOLLOW_SIGNAL, RESET_STEP, EntryKind, StreamEntry
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class StreamLine:
-    """One line for a reader: JSON in UTF-8, the name of its event (None: a chunk or a reset), its index if it has
-    one, and a problem's HTTP status.
+    """One line of a stream: its JSON in UTF-8, the name of its event (None for a chunk or a reset), its index if it has one,
+    and the HTTP status of a problem.
     """
 
     data: bytes
@@ -41,51 +41,44 @@ class StreamLine:
 
     @property
     def as_object(self) -> bytes:
-        """The line where events have no names: a problem then stands under `error`; the others tell by their keys."""
+        """The line for transports without event names: a problem is nested under `error`."""
         return b'{"error":%b}' % self.data if self.event == "error" else self.data
 
 
-# For what passes: this process stops, or something behind it is away. The reader shall come again.
+# For transient ends: this process stops, or a peer is unavailable. The reader reconnects.
 _RECONNECT = StreamLine(b'{"reconnect":true}', "reconnect")
 
 
 @dataclass(frozen=True)
 class StreamSubscription:
-    """A stream that can be read after an index."""
+    """A run's stream for one reader, after an index. `outcome` is set if the run has ended. `replayed`: an earlier
+    request with the same key started the run.
+    """
 
-    gateway: Gateway
+    client: Client
+    hubs: StreamHubs
+    detached: DetachedTasks
     tenant: str
     run_id: str
     after_index: int = 0
     outcome: RunOutcome | None = None
     replayed: bool = False
 
-    @classmethod
-    async def start(cls, gateway: Gateway, tenant: str, body: StreamRequest, key: str | None) -> "StreamSubscription":
-        """The stream that is started now, or that was before with the same key."""
-        spec = StartSpec(
-            Pattern.STREAMING, tenant, body, task="query", key=key, query=body.query, context=body.context
-        )
-        started = await start_run(gateway, spec)
-        if started.replayed:
-            return replace(await subscribe(gateway, tenant, started.run_id), replayed=True)
-        return cls(gateway, tenant, started.run_id)
-
     @property
     def path(self) -> str:
-        """Where to go on reading."""
+        """The path at which a reader resumes."""
         is_stream = self.run_id.startswith(ID_PREFIXES[Pattern.STREAMING] + "_")
         return f"{API_PREFIX}/stream/{self.run_id}" if is_stream else f"{API_PREFIX}/runs/{self.run_id}/stream"
 
     def cancel_in_background(self) -> None:
-        """Cancels the run, for somebody who cannot wait for it."""
-        handle = self.gateway.client.get_workflow_handle(build_workflow_id(self.tenant, self.run_id))
-        self.gateway.run_in_background(handle.cancel())
+        """Cancels the run without waiting: the reader may be gone already."""
+        handle = self.client.get_workflow_handle(build_workflow_id(self.tenant, self.run_id))
+        self.detached.start(handle.cancel())
 
     async def lines(self) -> AsyncIterator[list[StreamLine]]:
-        """What comes, as it comes, the end last; an empty list when there was nothing for a while.
+        """Yields lines as they come, the end last; an empty list as a heartbeat.
 
-        Nothing is raised: what goes wrong is the end, as a problem.
+        Raises nothing: a failure becomes the end, as a problem.
         """
         index = self.after_index
         try:
@@ -93,24 +86,24 @@ class StreamSubscription:
                 async for entries in pages:
                     index = entries[-1].index if entries else index
                     yield [_to_line(entry) for entry in entries]
-                if self.gateway.streams.stopping.is_set():
+                if self.hubs.stopping.is_set():
                     yield [_RECONNECT]
                     return
                 outcome = get_outcome()
             unlogged = _unlogged_lines(outcome, self.after_index, index)
             last = self._final_line(outcome)
-            # The end has an index too: who comes back with it has everything.
+            # The end has an index too: a reader that resumes after it has everything.
             yield [*unlogged, replace(last, index=max([index, *(line.index or 0 for line in unlogged)]))]
         except StreamGoneError as gone:
-            yield [problem_line(_gone_problem(gone.index))]
+            yield [problem_line(gone_problem(gone.index))]
         except Exception as error:
             problem = to_problem(error)
             yield [_RECONNECT if problem.retry_after is not None else problem_line(problem)]
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[tuple[AsyncIterator[list[StreamEntry]], Callable[[], RunOutcome]]]:
-        """What there is to read, and how it ended, once that is read."""
-        hubs, workflow_id, outcome = self.gateway.streams, build_workflow_id(self.tenant, self.run_id), self.outcome
+        """Opens the pages of entries, and a function that returns the outcome once they are read."""
+        hubs, workflow_id, outcome = self.hubs, build_workflow_id(self.tenant, self.run_id), self.outcome
         if outcome is not None:
             yield (
                 read_logged_entries_after(hubs.log, workflow_id, self.after_index, outcome.last_index or None),
@@ -118,9 +111,9 @@ class StreamSubscription:
             )
             return
         is_awaited = self.run_id.startswith(ID_PREFIXES[Pattern.STREAMING] + "_")
-        request_publishing = None if is_awaited else partial(_signal_follow, self.gateway, workflow_id)
-        await_outcome = partial(_await_outcome, self.gateway, self.tenant, self.run_id)
-        async with hubs.subscribe(workflow_id, await_outcome, request_publishing) as hub:
+        request_publishing = None if is_awaited else partial(_signal_follow, self.client, workflow_id)
+        fetch_outcome = partial(fetch_stream_outcome, self.client, self.tenant, self.run_id)
+        async with hubs.subscribe(workflow_id, fetch_outcome, request_publishing) as hub:
             yield read_entries_after(hubs, hub, self.after_index, heartbeat_seconds=HEARTBEAT_SECONDS), hub.outcome
 
     def _final_line(self, outcome: RunOutcome) -> StreamLine:
@@ -136,61 +129,30 @@ class StreamSubscription:
         return StreamLine(_json(body), "done")
 
 
-async def subscribe(
-    gateway: Gateway, tenant: str, run_id: str, after: int = 0, pointer: str = "query:after"
-) -> StreamSubscription:
-    """A run's stream after an index. Raises the problem of a run that is not there, and of an index (it came at
-    `pointer`) that there has not been yet or whose followers are not kept any more.
-    """
-    description = await find_run(gateway, tenant, run_id)
-    outcome = await _await_outcome(gateway, tenant, run_id) if description.close_time else None
-    if after or outcome:
-        await _check_index(gateway, build_workflow_id(tenant, run_id), after, outcome, pointer)
-    return StreamSubscription(gateway, tenant, run_id, after, outcome)
-
-
-async def _check_index(
-    gateway: Gateway, workflow_id: str, after: int, outcome: RunOutcome | None, pointer: str
-) -> None:
-    last = max(await gateway.streams.log.last_index(workflow_id), gateway.streams.last_index(workflow_id))
-    if outcome is None or outcome.last_index is None:
-        highest = last + MAX_UNCONFIRMED  # a crash may have taken what the reader saw
-    elif outcome.last_index:
-        highest = outcome.last_index
-        if last < highest:
-            raise _gone_problem(last)
-    else:
-        highest = RESET_STEP + 1  # see _unlogged_lines
-    if after > highest:
-        raise invalid_field(pointer, f"there is no {after}; the last index so far is {last}")
-
-
-async def _signal_follow(gateway: Gateway, workflow_id: str) -> None:
-    """Asks a run, which publishes nothing while nobody follows it, for what its agent says."""
+async def _signal_follow(client: Client, workflow_id: str) -> None:
+    """Has a run publish its agent's output. A run of another pattern publishes nothing until it has a reader."""
     try:
-        await gateway.client.get_workflow_handle(workflow_id).signal(FOLLOW_SIGNAL)
+        await client.get_workflow_handle(workflow_id).signal(FOLLOW_SIGNAL)
     except RPCError as error:
         if error.status != RPCStatusCode.NOT_FOUND:  # it has ended
-            log.warning("a run could not be asked for its stream", workflow=workflow_id, error=error.message)
+            log.warning("signal to publish the stream failed", workflow=workflow_id, error=error.message)
 
 
-async def _await_outcome(gateway: Gateway, tenant: str, run_id: str) -> RunOutcome:
-    return await await_outcome(
-        gateway.client.get_workflow_handle(build_workflow_id(tenant, run_id), result_type=RunResult)
-    )
+async def fetch_stream_outcome(client: Client, tenant: str, run_id: str) -> RunOutcome:
+    """Waits until the run has ended; returns its outcome."""
+    return await await_outcome(client.get_workflow_handle(build_workflow_id(tenant, run_id), result_type=RunResult))
 
 
 def _unlogged_lines(outcome: RunOutcome, after: int, index: int) -> list[StreamLine]:
-    """The whole response of a run of which the log keeps nothing: it was over at once, and nobody followed it. A
-    reader who knows a part of it from its process's memory is told to begin anew.
+    """Returns the whole response of a run whose log is empty, because it ended at once and had no reader. A reader
+    that knows a part of it from this process's memory gets a reset first.
     """
     if outcome.result is None or outcome.last_index or not outcome.result.reply.response:
         return []
     response = outcome.result.reply.response
-    if index > after:  # said to this reader while it was said
-        lost = (
-            outcome.result.attempts > 1 and index < RESET_STEP
-        )  # by an attempt that is void, and left nothing in the log
+    if index > after:  # this reader got entries live
+        # of a failed attempt, which left nothing in the log
+        lost = outcome.result.attempts > 1 and index < RESET_STEP
         return [_to_line(entry) for entry in _replayed_entries(outcome.result.attempts, response)] if lost else []
     if after == 0:
         return [_to_line(StreamEntry.chunk(1, response))]
@@ -207,15 +169,16 @@ def _to_line(entry: StreamEntry) -> StreamLine:
     return StreamLine(entry.data, index=entry.index)
 
 
-def _gone_problem(index: int) -> ProblemError:
+def gone_problem(index: int) -> ProblemError:
+    """Returns the 410 of a stream that keeps nothing after an index."""
     return ProblemError(
         ProblemType.STREAM_GONE,
-        f"What came after index {index} is not kept any more. The run itself has the result, at {API_PREFIX}/runs.",
+        f"The stream no longer keeps what follows index {index}. Read the result at {API_PREFIX}/runs/{{id}}.",
     )
 
 
 def problem_line(problem: ProblemError) -> StreamLine:
-    """The end of a stream that went wrong."""
+    """Returns the last line of a stream that failed."""
     body = problem.body(request_id())
     data = body.model_dump_json(by_alias=True, exclude_none=True).encode()
     return StreamLine(data, "error", status=body.status)

@@ -1,4 +1,4 @@
-"""Options that every transport of a stream takes."""
+"""Options of a stream on every transport."""
 
 from typing import Annotated, Literal
 
@@ -9,5 +9,8 @@ MAX_INDEX = 2**53
 
 OnDisconnect = Annotated[
     Literal["continue", "cancel"],
-    Query(alias="onDisconnect", description="What becomes of the run when this reader goes away before the end."),
+    Query(
+        alias="onDisconnect",
+        description="Whether the run continues or is cancelled when this reader disconnects before the end.",
+    ),
 ]

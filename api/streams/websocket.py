@@ -1,11 +1,11 @@
 """Pattern 6 over a WebSocket: `WS /stream/ws`.
 
-The first message starts a stream (the body of `POST /stream`, and `idempotencyKey` if wanted) or goes on with one
-(`{"streamId": "str_…", "after": 12}`); any run's id will do. The answer is `{"streamId", "location"}`, then come the
-lines of the stream as they are elsewhere, a problem under `error`. `{"cancel": true}` stops the run.
+The first message starts a stream (the body of `POST /stream`, optionally with `idempotencyKey`) or resumes one
+(`{"streamId": "str_…", "after": 12}`, with the id of any run). The server answers `{"streamId", "location"}` and then
+sends the same lines as the other transports, a problem nested under `error`. `{"cancel": true}` cancels the run.
 
-Close codes: 1000 after the end, 1012 when this process stops (go on at another connection, after the last index),
-4000 + the problem's HTTP status after an `error`, such as 4404 for a run that is not there.
+Close codes: 1000 after the end, 1012 when this process stops (reconnect and resume after the last index), 4000 + the
+problem's HTTP status after an `error`, such as 4404 for a run that does not exist.
 """
 
 import asyncio
@@ -16,12 +16,13 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field, ValidationError
 
-from sevenfold.api.dependencies import API_PREFIX, Gateway, GatewayDep, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.http.idempotency import parse_idempotency_key
 from sevenfold.api.http.problem_handlers import to_problem
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.http.strict_json import InvalidJsonError
-from sevenfold.api.streams.lines import StreamLine, StreamSubscription, problem_line, subscribe
+from sevenfold.api.streams.lines import StreamLine, StreamSubscription, problem_line
+from sevenfold.api.streams.opener import StreamOpener, StreamOpenerDep
 from sevenfold.api.streams.options import MAX_INDEX, OnDisconnect
 from sevenfold.contracts.payload import RequestBody
 from sevenfold.contracts.requests import StreamRequest
@@ -41,23 +42,23 @@ class _Resume(RequestBody):
     after: Annotated[int, Field(ge=0, le=MAX_INDEX)] = 0
 
 
-class _Begin(StreamRequest):
+class _Start(StreamRequest):
     idempotency_key: str | None = None
 
 
-class _Stop(RequestBody):
+class _Cancel(RequestBody):
     cancel: bool
 
 
 @router.websocket("/stream/ws")
 async def stream_over_websocket(
-    socket: WebSocket, gateway: GatewayDep, tenant: TenantDep, on_disconnect: OnDisconnect = "continue"
+    socket: WebSocket, opener: StreamOpenerDep, tenant: TenantDep, on_disconnect: OnDisconnect = "continue"
 ) -> None:
-    """See the module."""
+    """Serves one stream over one connection; the module's docstring describes the protocol."""
     await socket.accept()
     with suppress(WebSocketDisconnect):
         try:
-            subscription = await _read_first(socket, gateway, tenant)
+            subscription = await _open_stream(socket, opener, tenant)
             await socket.send_text(f'{{"streamId":"{subscription.run_id}","location":"{subscription.path}"}}')
         except WebSocketDisconnect:
             raise
@@ -69,45 +70,46 @@ async def stream_over_websocket(
         await _run_session(socket, subscription, cancels_run=on_disconnect == "cancel")
 
 
-async def _read_first(socket: WebSocket, gateway: Gateway, tenant: str) -> StreamSubscription:
+async def _open_stream(socket: WebSocket, opener: StreamOpener, tenant: str) -> StreamSubscription:
+    """Reads the first message and opens the stream that it starts or resumes."""
     try:
         async with asyncio.timeout(_FIRST_MESSAGE_SECONDS):
             message = await _receive_message(socket)
     except TimeoutError:
         raise ProblemError(
-            ProblemType.BAD_REQUEST, "The first message has to say what to start or to resume."
+            ProblemType.BAD_REQUEST,
+            f"No message came within {_FIRST_MESSAGE_SECONDS:g} s. Send the body of POST /stream to start a stream, "
+            "or `streamId` and `after` to resume one.",
         ) from None
     if "streamId" in message:
         resume = _validate(_Resume, message)
-        return await subscribe(gateway, tenant, resume.stream_id, resume.after, "/after")
-    begin = _validate(_Begin, message)
+        return await opener.subscribe(tenant, resume.stream_id, resume.after, "/after")
+    start = _validate(_Start, message)
     body = StreamRequest.model_construct(
-        begin.model_fields_set - {"idempotency_key"},
-        **{name: getattr(begin, name) for name in StreamRequest.model_fields},
+        start.model_fields_set - {"idempotency_key"},
+        **{name: getattr(start, name) for name in StreamRequest.model_fields},
     )
-    return await StreamSubscription.start(
-        gateway, tenant, body, parse_idempotency_key(begin.idempotency_key, "/idempotencyKey")
-    )
+    return await opener.start(tenant, body, parse_idempotency_key(start.idempotency_key, "/idempotencyKey"))
 
 
 async def _run_session(socket: WebSocket, subscription: StreamSubscription, *, cancels_run: bool) -> None:
-    """Sends what comes and hears what the client says, until the stream is over or the client is gone."""
-    listening = asyncio.create_task(_listen(socket, subscription))
+    """Sends lines and receives messages until the stream ends or the client disconnects."""
+    receiving = asyncio.create_task(_receive(socket, subscription))
     sending = asyncio.create_task(_send(socket, subscription))
     try:
-        await asyncio.wait({listening, sending}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({receiving, sending}, return_when=asyncio.FIRST_COMPLETED)
         if sending.done() and not sending.cancelled() and sending.exception() is None:
             await socket.close(sending.result())
         elif cancels_run:
             subscription.cancel_in_background()
     finally:
-        for task in (listening, sending):
+        for task in (receiving, sending):
             task.cancel()
-        await asyncio.gather(listening, sending, return_exceptions=True)
+        await asyncio.gather(receiving, sending, return_exceptions=True)
 
 
 async def _send(socket: WebSocket, subscription: StreamSubscription) -> int:
-    """All lines, to the end; returns the close code that belongs to it."""
+    """Sends all lines to the end; returns the close code."""
     last: StreamLine | None = None
     async for lines in subscription.lines():
         for last in lines:
@@ -117,10 +119,11 @@ async def _send(socket: WebSocket, subscription: StreamSubscription) -> int:
     return RESTART if last.event == "reconnect" else PROBLEM + (last.status or 500)
 
 
-async def _listen(socket: WebSocket, subscription: StreamSubscription) -> None:
+async def _receive(socket: WebSocket, subscription: StreamSubscription) -> None:
+    """Cancels the run when the client requests it. Answers an invalid message with a problem and continues."""
     while True:
         try:
-            if _validate(_Stop, await _receive_message(socket)).cancel:
+            if _validate(_Cancel, await _receive_message(socket)).cancel:
                 subscription.cancel_in_background()
         except (RequestValidationError, InvalidJsonError) as error:
             await socket.send_text(problem_line(to_problem(error)).as_object.decode())

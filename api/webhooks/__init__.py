@@ -1,1 +1,1 @@
-"""Webhooks over HTTP: how a start names one, the log of deliveries, and redelivery."""
+"""Webhooks over HTTP: the webhook of a request, the list of deliveries, and redelivery."""

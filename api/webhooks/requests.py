@@ -1,47 +1,70 @@
-"""`webhookUrl` and its secrets, as every start takes them."""
+"""Reads `webhookUrl` and its secrets from a request that starts a run or creates a subscription."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from sevenfold.adapters.outbound.addresses import UnsafeUrlError
-from sevenfold.adapters.outbound.urls import check_url
+from pydantic import SecretStr
+
 from sevenfold.adapters.webhooks.sealing import Sealer
-from sevenfold.api.dependencies import Gateway
 from sevenfold.api.http.problems import invalid_field
+from sevenfold.api.http.url_policy import UrlPolicy
 from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.requests import StartOptions
 from sevenfold.contracts.webhooks import Webhook, webhook_task_queue
 
 
-def build_webhook(gateway: Gateway, tenant: str, run_id: str, body: StartOptions) -> Webhook | None:
-    """The run's webhook with its secrets sealed, if it has one. Raises the problem of one that cannot be."""
-    secrets = [body.webhook_secret, body.previous_webhook_secret]
-    if body.webhook_url is None:
-        if any(secrets):
-            raise invalid_field("/webhookUrl", "is missing: there is a secret, and nothing to sign")
-        return None
-    if body.webhook_secret is None:
-        raise invalid_field("/webhookSecret", "is missing: receivers verify by it who posts")
-    host, sealer = check_webhook(gateway, body.webhook_url)
-    secret_list = json.dumps([secret.get_secret_value() for secret in secrets if secret is not None])
-    return Webhook(
-        url=body.webhook_url,
-        host=host,
-        sealed_secrets=sealer.seal(secret_list, context=build_workflow_id(tenant, run_id)),
-        schedule=list(gateway.webhooks.schedule),
-        task_queue=webhook_task_queue(gateway.task_queue),
-    )
+@dataclass(frozen=True)
+class CheckedWebhook:
+    """A webhook that the gateway may call: its URL, the URL's host, its secret and what seals the secret."""
+
+    url: str
+    host: str
+    secret: SecretStr
+    sealer: Sealer
 
 
-def check_webhook(gateway: Gateway, url: str) -> tuple[str, Sealer]:
-    """The URL's host, and what seals the secret. Raises the problem of a URL that may not be, or of a missing key."""
-    webhook_settings = gateway.webhooks
-    try:
-        host = check_url(url, allow_loopback=webhook_settings.allow_loopback).host
-    except UnsafeUrlError as error:
-        raise invalid_field("/webhookUrl", str(error)) from None
-    if webhook_settings.sealer is None:
-        raise invalid_field(
-            "/webhookSecret",
-            "cannot be kept: this gateway has no key to seal it with. Its operator has to set SEVENFOLD_SECRET_KEY.",
+@dataclass(frozen=True)
+class WebhookTerms:
+    """How the gateway takes webhooks. `schedule` holds the pause before each attempt, in seconds. Without a sealer it
+    takes none, because it could not keep their secrets.
+    """
+
+    sealer: Sealer | None
+    schedule: Sequence[float]
+    url_policy: UrlPolicy
+    task_queue: str
+
+    def check(self, url: str | None, secret: SecretStr | None, *others: SecretStr | None) -> CheckedWebhook | None:
+        """Returns the webhook, or None if the request has none. Raises 422 if the URL or the secret is missing, if
+        the gateway must not call the URL, or if it has no key to seal secrets with.
+        """
+        if url is None:
+            if any((secret, *others)):
+                raise invalid_field("/webhookUrl", "is missing, but a secret is given. Add the URL to post to.")
+            return None
+        if secret is None:
+            raise invalid_field("/webhookSecret", "is missing. Receivers verify the signature with it.")
+        host = self.url_policy.check(url, "/webhookUrl")
+        if self.sealer is None:
+            raise invalid_field(
+                "/webhookSecret",
+                "cannot be stored: the gateway has no key to seal it with. Its operator has to set "
+                "SEVENFOLD_SECRET_KEY.",
+            )
+        return CheckedWebhook(url, host, secret, self.sealer)
+
+    def build(self, tenant: str, run_id: str, options: StartOptions) -> Webhook | None:
+        """Returns the run's webhook with sealed secrets, or None if it has none. Raises 422 as `check` does."""
+        previous = options.previous_webhook_secret
+        checked = self.check(options.webhook_url, options.webhook_secret, previous)
+        if checked is None:
+            return None
+        secrets = [secret.get_secret_value() for secret in (checked.secret, previous) if secret is not None]
+        return Webhook(
+            url=checked.url,
+            host=checked.host,
+            sealed_secrets=checked.sealer.seal(json.dumps(secrets), context=build_workflow_id(tenant, run_id)),
+            schedule=list(self.schedule),
+            task_queue=webhook_task_queue(self.task_queue),
         )
-    return host, webhook_settings.sealer

@@ -1,11 +1,11 @@
-"""The log of webhooks: `GET /webhooks/deliveries`, and having them delivered again. Dead letters are `exhausted`."""
+"""Webhook deliveries: list, read, deliver again. Deliveries in the state `exhausted` are the dead letters."""
 
 from datetime import datetime
 from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from temporalio.client import WorkflowExecution, WorkflowExecutionDescription
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -13,8 +13,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.run_outcomes import fetch_input
 from sevenfold.adapters.temporal.search_attributes import delivery_search_attributes
-from sevenfold.api.dependencies import API_PREFIX, Gateway, GatewayDep, TenantDep
-from sevenfold.api.http.listing import filter_latest, list_page
+from sevenfold.api.dependencies import API_PREFIX, ClientDep, TemporalUiDep, TenantDep
+from sevenfold.api.http.listing import PagerDep, filter_latest
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import TimeParam, UtcTime, to_query_time
@@ -40,7 +40,7 @@ _CONDITIONS = {
     DeliveryState.EXHAUSTED: "DeliveryState = 'exhausted'",
     DeliveryState.CANCELLED: "ExecutionStatus IN ('Canceled', 'Terminated')",
 }
-# One request has at most so many delivered again; the next goes on.
+# One request redelivers at most so many; the next request continues.
 _MAX_REDELIVERED = 1_000
 _PAGE = 100
 
@@ -55,14 +55,14 @@ class DeliveryPage(Payload):
 
 
 class RedeliverRequest(RequestBody):
-    """Which deliveries to have delivered again."""
+    """Which deliveries to deliver again."""
 
     since: UtcTime
     state: DeliveryState = DeliveryState.EXHAUSTED
 
 
 class Redelivered(Payload):
-    """How many deliveries began again; `more`: ask once more for the rest."""
+    """How many deliveries were started again. `more`: send the request again for the rest."""
 
     redelivered: int
     more: bool
@@ -70,28 +70,30 @@ class Redelivered(Payload):
 
 @router.get("/webhooks/deliveries", operation_id="listDeliveries", summary="List deliveries", responses=PROBLEMS)
 async def list_deliveries(
-    gateway: GatewayDep,
+    client: ClientDep,
+    ui: TemporalUiDep,
+    pager: PagerDep,
     tenant: TenantDep,
     state: DeliveryState | None = None,
     run: Annotated[str | None, Query(pattern=r"^[a-z0-9_]{1,40}$", description="A run's id.")] = None,
     host: Annotated[
-        str | None, Query(pattern=r"^[A-Za-z0-9._:-]+$", max_length=253, description="The host of webhooks' URLs.")
+        str | None, Query(pattern=r"^[A-Za-z0-9._:-]+$", max_length=253, description="The host of the webhook's URL.")
     ] = None,
     since: TimeParam | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: str | None = None,
 ) -> DeliveryPage:
-    """The latest first. A page may hold fewer than `limit` items and still have a next one."""
+    """Lists the latest first. A page may hold fewer than `limit` items and still have a next one."""
     query = _query(tenant, state, run, host, since)
-    listed, next_cursor = await list_page(gateway, query, limit, cursor)
-    present = await _filter_by_state(gateway, listed, state)
+    listed, next_cursor = await pager.list_page(query, limit, cursor)
+    present = await _filter_by_state(client, listed, state)
     return DeliveryPage(
-        items=[summarize_delivery(gateway, tenant, execution, await load_log(execution)) for execution in present],
+        items=[summarize_delivery(ui, tenant, execution, await load_log(execution)) for execution in present],
         next_cursor=next_cursor,
     )
 
 
-# Before the address of one delivery, which would take `redeliver` for an id.
+# Before the route of one delivery, which would take `redeliver` for an id.
 @router.post(
     "/webhooks/deliveries/redeliver",
     operation_id="redeliverDeliveries",
@@ -99,15 +101,17 @@ async def list_deliveries(
     status_code=202,
     responses=PROBLEMS,
 )
-async def redeliver_many(body: RedeliverRequest, gateway: GatewayDep, tenant: TenantDep) -> Redelivered:
-    """Those that were begun `since` and are in that `state` now: the dead letters, unless you say otherwise."""
+async def redeliver_many(
+    body: RedeliverRequest, client: ClientDep, pager: PagerDep, tenant: TenantDep
+) -> Redelivered:
+    """Redelivers what was started since `since` and is in `state` now; by default the dead letters (`exhausted`)."""
     query = _query(tenant, body.state, None, None, body.since)
     redelivered, seen, cursor = 0, 0, None
     while seen < _MAX_REDELIVERED:
-        listed, cursor = await list_page(gateway, query, _PAGE, cursor)
+        listed, cursor = await pager.list_page(query, _PAGE, cursor)
         seen += len(listed)
-        ended = [one for one in await _filter_by_state(gateway, listed, body.state) if one.close_time is not None]
-        redelivered += sum(await gather_bounded(partial(_restart_delivery, gateway, tenant), ended))
+        ended = [one for one in await _filter_by_state(client, listed, body.state) if one.close_time is not None]
+        redelivered += sum(await gather_bounded(partial(_restart_delivery, client, tenant), ended))
         if cursor is None:
             break
     return Redelivered(redelivered=redelivered, more=cursor is not None)
@@ -116,9 +120,11 @@ async def redeliver_many(body: RedeliverRequest, gateway: GatewayDep, tenant: Te
 @router.get(
     "/webhooks/deliveries/{delivery_id}", operation_id="getDelivery", summary="Read a delivery", responses=PROBLEMS
 )
-async def read_delivery(delivery_id: DeliveryId, gateway: GatewayDep, tenant: TenantDep) -> DeliveryDetail:
-    """With every attempt."""
-    return await load_delivery(gateway, tenant, await find_delivery(gateway, tenant, delivery_id))
+async def read_delivery(
+    delivery_id: DeliveryId, client: ClientDep, ui: TemporalUiDep, tenant: TenantDep
+) -> DeliveryDetail:
+    """Returns the delivery with all its attempts."""
+    return await load_delivery(ui, tenant, await find_delivery(client, tenant, delivery_id))
 
 
 @router.post(
@@ -128,23 +134,25 @@ async def read_delivery(delivery_id: DeliveryId, gateway: GatewayDep, tenant: Te
     status_code=202,
     responses=PROBLEMS,
 )
-async def redeliver(delivery_id: DeliveryId, gateway: GatewayDep, tenant: TenantDep) -> DeliveryDetail:
-    """At once, with the same `webhook-id`. One that still runs makes an attempt now and then goes on as it would;
-    one that has ended begins its schedule anew.
+async def redeliver(
+    delivery_id: DeliveryId, client: ClientDep, ui: TemporalUiDep, tenant: TenantDep
+) -> DeliveryDetail:
+    """Delivers at once, with the same `webhook-id`. An open delivery makes one attempt now and then continues its
+    schedule; an ended one restarts its schedule.
     """
-    description = await find_delivery(gateway, tenant, delivery_id)
-    while not (await _signal_attempt(gateway, description) or await _restart_delivery(gateway, tenant, description)):
-        # it ended, or began anew, between the two
-        description = await find_delivery(gateway, tenant, delivery_id)
-    return await load_delivery(gateway, tenant, await find_delivery(gateway, tenant, delivery_id))
+    description = await find_delivery(client, tenant, delivery_id)
+    while not (await _signal_attempt(client, description) or await _restart_delivery(client, tenant, description)):
+        # it ended or restarted between the two calls
+        description = await find_delivery(client, tenant, delivery_id)
+    return await load_delivery(ui, tenant, await find_delivery(client, tenant, delivery_id))
 
 
-async def _signal_attempt(gateway: Gateway, delivery: WorkflowExecutionDescription) -> bool:
-    """False when it has ended, and has nobody to make an attempt."""
+async def _signal_attempt(client: Client, delivery: WorkflowExecutionDescription) -> bool:
+    """Has an open delivery make an attempt now. Returns False if it has ended."""
     if delivery.close_time is not None:
         return False
     try:
-        await gateway.client.get_workflow_handle(delivery.id).signal("deliver_now")
+        await client.get_workflow_handle(delivery.id).signal("deliver_now")
     except RPCError as error:
         if error.status != RPCStatusCode.NOT_FOUND:
             raise
@@ -168,18 +176,18 @@ def _query(
 
 
 async def _filter_by_state(
-    gateway: Gateway, executions: list[WorkflowExecution], state: DeliveryState | None
+    client: Client, executions: list[WorkflowExecution], state: DeliveryState | None
 ) -> list[WorkflowExecutionDescription]:
-    """Those that are still so."""
-    return [now for now in await filter_latest(gateway, executions) if state in (None, find_delivery_state(now))]
+    """Describes the executions again and keeps those in this state, because visibility lags."""
+    return [now for now in await filter_latest(client, executions) if state in (None, find_delivery_state(now))]
 
 
-async def _restart_delivery(gateway: Gateway, tenant: str, ended: WorkflowExecutionDescription) -> bool:
-    """Starts a delivery that has ended once more; False if it has not, or somebody else has just done so."""
-    delivery = await fetch_input(gateway.client, ended, DeliveryInput)
+async def _restart_delivery(client: Client, tenant: str, ended: WorkflowExecutionDescription) -> bool:
+    """Starts an ended delivery again. Returns False if it is open, or if another request has just restarted it."""
+    delivery = await fetch_input(client, ended, DeliveryInput)
     log = DeliveryLog(attempts=(await load_log(ended)).attempts)
     try:
-        await gateway.client.start_workflow(
+        await client.start_workflow(
             "WebhookDelivery",
             delivery.model_copy(update={"previous_attempts": log.attempts, "is_manual": True}),
             id=ended.id,
@@ -188,7 +196,7 @@ async def _restart_delivery(gateway: Gateway, tenant: str, ended: WorkflowExecut
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             search_attributes=delivery_search_attributes(tenant, delivery.webhook, delivery.run_workflow_id),
             memo={LOG_MEMO: log},
-            static_summary=f"{parse_public_id(delivery.run_workflow_id)} to {delivery.webhook.host}, again",
+            static_summary=f"{parse_public_id(delivery.run_workflow_id)} to {delivery.webhook.host}, redelivered",
         )
     except WorkflowAlreadyStartedError:
         return False

@@ -1,12 +1,12 @@
-"""A delivery as the wire shows it, read from what Temporal knows."""
+"""Webhook deliveries as the API shows them, read from Temporal."""
 
 from datetime import datetime
 
 from pydantic import Field
-from temporalio.client import WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import SearchAttributeKey
 
-from sevenfold.api.dependencies import API_PREFIX, Gateway
+from sevenfold.api.dependencies import API_PREFIX, TemporalUi
 from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problems import not_found
 from sevenfold.contracts.identity import DELIVERY_PREFIX, build_workflow_id, is_public_id, parse_public_id
@@ -25,7 +25,7 @@ _STOPPED = (WorkflowExecutionStatus.CANCELED, WorkflowExecutionStatus.TERMINATED
 
 
 class RunWebhook(Payload):
-    """How far a run's webhook is."""
+    """The state of a run's webhook."""
 
     state: DeliveryState
     attempts: int
@@ -34,7 +34,7 @@ class RunWebhook(Payload):
 
 
 class DeliveryLinks(Payload):
-    """Where to go on from a delivery."""
+    """Links of a delivery."""
 
     self: str
     run: str
@@ -47,35 +47,35 @@ class DeliverySummary(Payload):
 
     id: str
     run_id: str
-    host: str = Field(description="Of the webhook's URL.")
+    host: str = Field(description="The host of the webhook's URL.")
     state: DeliveryState
     attempts: int
     next_attempt_at: datetime | None
-    reason: str | None = Field(description="Why the last attempt failed, or it was given up.")
+    reason: str | None = Field(description="Why the last attempt failed, or why there are no more.")
     created_at: datetime
     closed_at: datetime | None
     links: DeliveryLinks
 
 
 class DeliveryDetail(DeliverySummary):
-    """A delivery on its own, with every attempt (the last 40, of one that was redelivered often)."""
+    """A delivery with all its attempts; with the last 40 if it was redelivered often."""
 
     log: list[DeliveryAttempt]
 
 
-async def find_delivery(gateway: Gateway, tenant: str, delivery_id: str) -> WorkflowExecutionDescription:
-    """What Temporal knows of a delivery now. Raises the problem of one that is not there."""
+async def find_delivery(client: Client, tenant: str, delivery_id: str) -> WorkflowExecutionDescription:
+    """Describes a delivery. Raises 404 if there is none with this id."""
     if is_public_id(delivery_id) and delivery_id.startswith(f"{DELIVERY_PREFIX}_"):
-        found = await find_execution(gateway, build_workflow_id(tenant, delivery_id))
+        found = await find_execution(client, build_workflow_id(tenant, delivery_id))
         if found is not None:
             return found
     raise not_found("This delivery")
 
 
-async def load_run_webhook(gateway: Gateway, run_workflow_id: str, generation: int) -> RunWebhook:
-    """The webhook of a run that has one, by the run's workflow id; its delivery begins when the run has ended."""
+async def load_run_webhook(client: Client, run_workflow_id: str, generation: int) -> RunWebhook:
+    """Returns the webhook of a run, by the run's workflow id. It is pending until the run has ended."""
     delivery_id = delivery_workflow_id(run_workflow_id, generation)
-    found = await find_execution(gateway, delivery_id)
+    found = await find_execution(client, delivery_id)
     log = await load_log(found) if found else DeliveryLog()
     return RunWebhook(
         state=find_delivery_state(found) if found else DeliveryState.PENDING,
@@ -85,16 +85,16 @@ async def load_run_webhook(gateway: Gateway, run_workflow_id: str, generation: i
     )
 
 
-async def load_delivery(gateway: Gateway, tenant: str, execution: WorkflowExecution) -> DeliveryDetail:
-    """A delivery with all its attempts."""
+async def load_delivery(ui: TemporalUi, tenant: str, execution: WorkflowExecution) -> DeliveryDetail:
+    """Returns a delivery with all its attempts."""
     log = await load_log(execution)
-    return DeliveryDetail(**dict(summarize_delivery(gateway, tenant, execution, log)), log=log.attempts)
+    return DeliveryDetail(**dict(summarize_delivery(ui, tenant, execution, log)), log=log.attempts)
 
 
 def summarize_delivery(
-    gateway: Gateway, tenant: str, execution: WorkflowExecution, log: DeliveryLog
+    ui: TemporalUi, tenant: str, execution: WorkflowExecution, log: DeliveryLog
 ) -> DeliverySummary:
-    """A delivery as its execution tells it."""
+    """Returns a delivery as far as its execution and log show it."""
     attributes = execution.typed_search_attributes
     delivery_id, run_id = parse_public_id(execution.id), attributes.get(_RUN, "")
     path = f"{API_PREFIX}/webhooks/deliveries/{delivery_id}"
@@ -112,22 +112,24 @@ def summarize_delivery(
             self=path,
             run=f"{API_PREFIX}/runs/{run_id}",
             redeliver=f"{path}/redeliver",
-            temporal_ui=gateway.ui_link(tenant, delivery_id),
+            temporal_ui=ui.link(tenant, delivery_id),
         ),
     )
 
 
 def find_delivery_state(execution: WorkflowExecution) -> DeliveryState:
-    """Its state; one that an operator ended could not tell so itself."""
+    """Returns its state. A workflow that an operator ended could not update the search attribute itself."""
     if execution.status in _STOPPED:
         return DeliveryState.CANCELLED
     return DeliveryState(execution.typed_search_attributes.get(_STATE, DeliveryState.PENDING))
 
 
 async def load_log(execution: WorkflowExecution) -> DeliveryLog:
-    """All that came of it so far; of a log that cannot be decoded, just that."""
+    """Returns the attempts so far. If the memo cannot be decoded, the log holds only that reason."""
     try:
         log: DeliveryLog = await execution.memo_value(LOG_MEMO, DeliveryLog(), type_hint=DeliveryLog)
     except Exception as error:
-        return DeliveryLog(reason=f"The log cannot be shown here ({type(error).__name__}); the Temporal UI has it.")
+        return DeliveryLog(
+            reason=f"The log cannot be decoded ({type(error).__name__}). Open the delivery in the Temporal UI."
+        )
     return log

@@ -17,8 +17,8 @@ from temporalio.client import Client
 
 from bench.ports import free_port
 from sevenfold.adapters.streams.hub import StreamHubs
-from sevenfold.api.app import build_gateway, create_app, serve
-from sevenfold.api.dependencies import Gateway
+from sevenfold.api.app import create_app, serve
+from sevenfold.api.components import Components, build_components
 from sevenfold.connector import running_connector
 from sevenfold.contracts.config import SevenfoldConfig
 from sevenfold.runtime.config_file import load_config
@@ -131,15 +131,15 @@ async def running_stack(directory: Path, *, more_config: str = "", **changes: ob
         streams = await stack.enter_async_context(open_streams(services, has_local_worker=True))
         await stack.enter_async_context(running_worker(services, load_agent_registry(settings, config), streams))
         await stack.enter_async_context(running_connector(services))
-        await stack.enter_async_context(served(create_app(build_gateway(services, streams)), sock, settings))
+        await stack.enter_async_context(served(create_app(build_components(services, streams)), sock, settings))
         http = await stack.enter_async_context(http_client(settings.port))
         yield Stack(services, http, streams)
 
 
-def gateway_of(stack: Stack, client: Client) -> Gateway:
-    """The gateway of another API over the same product."""
-    services = build_services(stack.settings, stack.config, client)
-    return build_gateway(services, StreamHubs(stack.streams.log, has_local_worker=False))
+def components_of(stack: Stack, client: Client, **changes: object) -> Components:
+    """Components of another API over the same product, with changed settings."""
+    services = build_services(stack.settings.model_copy(update=changes), stack.config, client)
+    return build_components(services, StreamHubs(stack.streams.log, has_local_worker=False))
 
 
 @asynccontextmanager
@@ -150,7 +150,7 @@ async def another_api(stack: Stack) -> AsyncIterator[Stack]:
         sock = client.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
         services = build_services(settings, stack.config, stack.temporal)
         streams = await client.enter_async_context(open_streams(services, has_local_worker=False))
-        await client.enter_async_context(served(create_app(build_gateway(services, streams)), sock, settings))
+        await client.enter_async_context(served(create_app(build_components(services, streams)), sock, settings))
         http = await client.enter_async_context(http_client(settings.port))
         yield Stack(replace(services, server=stack.server), http, streams)
 

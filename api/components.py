@@ -1,0 +1,110 @@
+"""The composition root of the API: builds the objects that handlers depend on, once per process."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from temporalio.client import Client
+
+from sevenfold.adapters.events.activity_feed import ActivityFeed
+from sevenfold.adapters.events.ingest import EventIngest
+from sevenfold.adapters.streams.hub import StreamHubs
+from sevenfold.adapters.temporal.disk_space import DiskSpace
+from sevenfold.adapters.temporal.durations import Durations
+from sevenfold.adapters.temporal.pollers import WorkerPollers
+from sevenfold.adapters.temporal.shared_answers import SharedAnswers
+from sevenfold.api.dependencies import TemporalUi
+from sevenfold.api.events.dead_letter_queue import DeadLetterQueue
+from sevenfold.api.events.reader import EventReader
+from sevenfold.api.events.subscription_store import SubscriptionStore
+from sevenfold.api.http.listing import Pager
+from sevenfold.api.http.pagination import Cursors
+from sevenfold.api.http.url_policy import UrlPolicy
+from sevenfold.api.operations.agent_overview import AgentOverview
+from sevenfold.api.operations.statistics_reader import StatisticsReader
+from sevenfold.api.runs.agents import AgentCatalog
+from sevenfold.api.runs.estimates import JobEstimator
+from sevenfold.api.runs.job_views import JobReader
+from sevenfold.api.runs.poll_cache import PollCache
+from sevenfold.api.runs.reader import RunReader
+from sevenfold.api.runs.start import RunStarter
+from sevenfold.api.streams.detached import DetachedTasks
+from sevenfold.api.streams.opener import StreamOpener
+from sevenfold.api.webhooks.requests import WebhookTerms
+from sevenfold.contracts.config import BrokerConfig
+from sevenfold.runtime.secret_key import load_sealer
+from sevenfold.runtime.services import Services
+
+_STATISTICS_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Components:
+    """One field per dependency, under the name by which `component(…)` reads it. No handler gets them all."""
+
+    client: Client
+    task_queue: str
+    temporal_ui: TemporalUi
+    pager: Pager
+    disk: DiskSpace
+    url_policy: UrlPolicy
+    agents: AgentCatalog
+    durations: Durations
+    job_estimator: JobEstimator
+    poll_cache: PollCache
+    run_reader: RunReader
+    job_reader: JobReader
+    run_starter: RunStarter
+    stream_hubs: StreamHubs
+    stream_opener: StreamOpener
+    event_ingest: EventIngest
+    event_reader: EventReader
+    activity_feed: ActivityFeed
+    subscription_store: SubscriptionStore
+    dead_letter_queue: DeadLetterQueue
+    brokers: Mapping[str, BrokerConfig]
+    pollers: WorkerPollers
+    statistics_reader: StatisticsReader
+    agent_overview: AgentOverview
+
+
+def build_components(services: Services, hubs: StreamHubs) -> Components:
+    """Builds the components from the services of the process, its settings and its configuration."""
+    client, settings, config = services.client, services.settings, services.config
+    queue, breakers, ingest = settings.task_queue, services.circuit_breakers, services.event_ingest
+    sealer = load_sealer(settings)
+    ui = TemporalUi(settings.ui_url, client.namespace)
+    disk, pollers = DiskSpace(settings.local_storage), WorkerPollers(client)
+    agents = AgentCatalog(config.agents, config.workflow_targets, config.default_agent)
+    estimates = {name: agent.duration_estimate for name, agent in config.agents.items() if agent.duration_estimate}
+    durations = Durations(client, estimates)
+    url_policy = UrlPolicy(settings.allow_loopback_urls)
+    webhooks = WebhookTerms(sealer, settings.webhook_schedule, url_policy, queue)
+    starter = RunStarter(client, queue, agents, breakers, webhooks, disk, config.interactions.enabled)
+    reader = RunReader(client, pollers, ui)
+    shared = SharedAnswers(seconds=_STATISTICS_SECONDS)
+    return Components(
+        client=client,
+        task_queue=queue,
+        temporal_ui=ui,
+        pager=Pager(client, Cursors(sealer)),
+        disk=disk,
+        url_policy=url_policy,
+        agents=agents,
+        durations=durations,
+        job_estimator=JobEstimator(durations, queue),
+        poll_cache=PollCache(),
+        run_reader=reader,
+        job_reader=JobReader(reader),
+        run_starter=starter,
+        stream_hubs=hubs,
+        stream_opener=StreamOpener(client, hubs, starter, reader, DetachedTasks()),
+        event_ingest=ingest,
+        event_reader=EventReader(client, ui),
+        activity_feed=ActivityFeed(client),
+        subscription_store=SubscriptionStore(client, queue, ingest.subscriptions, agents, webhooks),
+        dead_letter_queue=DeadLetterQueue(client, ui, queue),
+        brokers=config.brokers,
+        pollers=pollers,
+        statistics_reader=StatisticsReader(client, queue, shared),
+        agent_overview=AgentOverview(client, agents, breakers, shared),
+    )

@@ -1,0 +1,149 @@
+"""The dead letter queue of events, kept as failed workflows in Temporal: find, show, redrive."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+
+from sevenfold.adapters.temporal.run_outcomes import fetch_input, fetch_outcome
+from sevenfold.api.dependencies import TemporalUi
+from sevenfold.api.http.listing import find_execution
+from sevenfold.api.http.problems import not_found
+from sevenfold.api.http.time_params import to_query_time
+from sevenfold.contracts.events import (
+    REJECTED_ID_PREFIX,
+    REJECTION_MEMO,
+    EventInput,
+    ReactionInput,
+    Rejection,
+    event_task_queue,
+)
+from sevenfold.contracts.identity import build_workflow_id, is_public_id, parse_public_id
+from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.runs import DEADLINE_MEMO, GENERATION_MEMO, ID_PREFIXES, Pattern, RunResult, compute_deadline
+
+
+class LetterKind(StrEnum):
+    """`rejected`: the message was not accepted as an event. `event`: the event was refused, or a broker did not take
+    it. `reaction`: the agent of a reaction failed for good.
+    """
+
+    REJECTED = "rejected"
+    EVENT = "event"
+    REACTION = "reaction"
+
+
+_TYPES = {
+    LetterKind.REJECTED: "RejectedEvent",
+    LetterKind.EVENT: "EventDriven",
+    LetterKind.REACTION: "EventReaction",
+}
+_KIND_OF_TYPE = {workflow_type: kind for kind, workflow_type in _TYPES.items()}
+_DEAD_STATUSES = "('Failed', 'TimedOut', 'Terminated')"
+_PREFIXES = (REJECTED_ID_PREFIX, ID_PREFIXES[Pattern.EVENT], ID_PREFIXES[Pattern.REACTION])
+
+
+class DeadLetter(Payload):
+    """A dead letter, and the reason it is one."""
+
+    id: str
+    kind: LetterKind
+    reason: str
+    via: str | None = Field(default=None, description="For a rejected message: `http`, or a broker's name.")
+    at: datetime
+    unreadable: bool = False
+    temporal_ui: str | None
+
+
+@dataclass(frozen=True)
+class DeadLetterQueue:
+    """Finds, shows and redrives dead letters."""
+
+    client: Client
+    ui: TemporalUi
+    task_queue: str
+
+    async def find(self, tenant: str, letter_id: str) -> WorkflowExecutionDescription:
+        """Describes a dead letter. Raises 404 if there is none with this id."""
+        if is_public_id(letter_id) and letter_id.partition("_")[0] in _PREFIXES:
+            found = await find_execution(self.client, build_workflow_id(tenant, letter_id))
+            if (
+                found is not None
+                and found.status is not None
+                and found.status.name in ("FAILED", "TIMED_OUT", "TERMINATED")
+            ):
+                return found
+        raise not_found("This dead letter")
+
+    async def show(self, tenant: str, execution: WorkflowExecution) -> DeadLetter:
+        """Returns a dead letter with its reason."""
+        kind = _KIND_OF_TYPE[execution.workflow_type]
+        letter_id = parse_public_id(execution.id)
+        rejection: Rejection | None = None
+        unreadable = False
+        try:
+            if kind is LetterKind.REJECTED:
+                rejection = await execution.memo_value(REJECTION_MEMO, type_hint=Rejection)
+            reason = rejection.reason if rejection else await self._load_reason(execution)
+        except RPCError:
+            raise
+        except Exception as error:  # one letter that cannot be decoded must not hide the whole page
+            name = type(error).__name__
+            reason, unreadable = f"The reason cannot be decoded ({name}). Open the letter in the Temporal UI.", True
+        return DeadLetter(
+            id=letter_id,
+            kind=kind,
+            reason=reason,
+            via=rejection.via if rejection else None,
+            at=execution.close_time or execution.start_time,
+            unreadable=unreadable,
+            temporal_ui=self.ui.link(tenant, letter_id),
+        )
+
+    async def _load_reason(self, execution: WorkflowExecution) -> str:
+        _, error = await fetch_outcome(self.client, execution.id)
+        return f"{error.code}: {error.detail}" if error else "The workflow recorded no reason. See the Temporal UI."
+
+    async def redrive(self, dead: WorkflowExecutionDescription) -> bool:
+        """Starts the workflow again with its own input. Returns False for a rejected message, which has no event to
+        start with, and if another request has just redriven the letter.
+        """
+        kind = _KIND_OF_TYPE[dead.workflow_type]
+        if kind is LetterKind.REJECTED:
+            return False
+        memo = dict(await dead.memo())
+        workflow_input: Payload
+        if kind is LetterKind.EVENT:
+            workflow_input = await fetch_input(self.client, dead, EventInput)
+        else:
+            reaction = await fetch_input(self.client, dead, ReactionInput)
+            workflow_input = reaction.model_copy(update={"generation": reaction.generation + 1})
+            memo |= {GENERATION_MEMO: reaction.generation + 1, DEADLINE_MEMO: compute_deadline(reaction.timeout)}
+        try:
+            await self.client.start_workflow(
+                dead.workflow_type,
+                workflow_input,
+                id=dead.id,
+                task_queue=event_task_queue(self.task_queue),
+                result_type=RunResult,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                memo=memo,
+                search_attributes=dead.typed_search_attributes,
+                static_summary="redriven",
+            )
+        except WorkflowAlreadyStartedError:
+            return False
+        return True
+
+
+def dead_letters_query(tenant: str, kind: LetterKind | None, since: datetime | None) -> str:
+    """Builds the visibility query for dead letters."""
+    types = ", ".join(f"'{_TYPES[one]}'" for one in ([kind] if kind else LetterKind))
+    query = f"WorkflowType IN ({types}) AND Tenant = '{tenant}' AND ExecutionStatus IN {_DEAD_STATUSES}"
+    return f"{query} AND StartTime >= '{to_query_time(since)}'" if since else query

@@ -1,0 +1,116 @@
+"""Keeps subscriptions: the API's in the workflow `SubscriptionRegistry`, the configuration's in `sevenfold.toml`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from sevenfold.adapters.events.subscription_cache import SubscriptionCache
+from sevenfold.adapters.events.webhook_secrets import seal_secret
+from sevenfold.api.http.problems import ProblemError, ProblemType, not_found
+from sevenfold.api.runs.agents import AgentCatalog
+from sevenfold.api.webhooks.requests import WebhookTerms
+from sevenfold.contracts.events import event_task_queue
+from sevenfold.contracts.subscriptions import (
+    SUBSCRIPTION_EXISTS,
+    SUBSCRIPTION_MISSING,
+    SUBSCRIPTIONS_FULL,
+    PutSubscriptionInput,
+    RegistryState,
+    Subscription,
+    SubscriptionBody,
+    SubscriptionWebhook,
+    build_subscription,
+    registry_workflow_id,
+)
+
+_PROBLEM_OF_REFUSAL = {
+    SUBSCRIPTION_EXISTS: ProblemType.SUBSCRIPTION_EXISTS,
+    SUBSCRIPTIONS_FULL: ProblemType.SUBSCRIPTIONS_FULL,
+    SUBSCRIPTION_MISSING: ProblemType.NOT_FOUND,
+}
+
+
+@dataclass(frozen=True)
+class SubscriptionStore:
+    """Reads and changes subscriptions."""
+
+    client: Client
+    task_queue: str
+    cache: SubscriptionCache
+    agents: AgentCatalog
+    webhooks: WebhookTerms
+
+    @property
+    def configured(self) -> Mapping[str, Subscription]:
+        """The subscriptions of `sevenfold.toml`, by name. The API cannot change them."""
+        return self.cache.configured
+
+    async def load_stored(self, tenant: str) -> Mapping[str, Subscription]:
+        """Returns the API's subscriptions as they are now, by name."""
+        return (await self.cache.load_registry(tenant)).subscriptions
+
+    async def list_all(self, tenant: str) -> list[Subscription]:
+        """Returns all subscriptions of a tenant, at most as old as the cache permits."""
+        return await self.cache.list_for(tenant)
+
+    def build(self, tenant: str, body: SubscriptionBody, name: str) -> Subscription:
+        """Builds a subscription from a request. Raises 409 if the configuration has its name, and 422 if its agent or
+        webhook is invalid.
+        """
+        self._check_name_is_free(name)
+        agent = self.agents.resolve(body.agent)
+        checked = self.webhooks.check(body.webhook_url, body.webhook_secret)
+        if checked is None:
+            return build_subscription(body, name, agent, None)
+        sealed = seal_secret(checked.sealer, tenant, name, checked.secret.get_secret_value())
+        webhook = SubscriptionWebhook(url=checked.url, host=checked.host, sealed_secrets=sealed)
+        return build_subscription(body, name, agent, webhook)
+
+    async def put(self, tenant: str, change: PutSubscriptionInput) -> bool:
+        """Stores a subscription; returns whether its name was new. Raises 409 if the registry refuses it."""
+        registry: WithStartWorkflowOperation[Any, None] = WithStartWorkflowOperation(
+            "SubscriptionRegistry",
+            RegistryState(),
+            id=registry_workflow_id(tenant),
+            task_queue=event_task_queue(self.task_queue),
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary="the API's subscriptions",
+        )
+        try:
+            return bool(
+                await self.client.execute_update_with_start_workflow(
+                    "put", change, start_workflow_operation=registry, result_type=bool
+                )
+            )
+        except WorkflowUpdateFailedError as error:
+            _raise_refusal(error)
+
+    async def remove(self, tenant: str, name: str) -> None:
+        """Removes a subscription. Raises 404 if there is none, and 409 if it stands in the configuration."""
+        self._check_name_is_free(name)
+        handle = self.client.get_workflow_handle(registry_workflow_id(tenant))
+        try:
+            await handle.execute_update("remove", name)
+        except WorkflowUpdateFailedError as error:
+            _raise_refusal(error)
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            raise not_found(f"The subscription {name}") from None
+
+    def _check_name_is_free(self, name: str) -> None:
+        if name in self.configured:
+            detail = f"{name} stands in the gateway's sevenfold.toml. Change it there, or use another name."
+            raise ProblemError(ProblemType.SUBSCRIPTION_FIXED, detail)
+
+
+def _raise_refusal(error: WorkflowUpdateFailedError) -> NoReturn:
+    cause = error.cause
+    if isinstance(cause, ApplicationError) and cause.type in _PROBLEM_OF_REFUSAL:
+        raise ProblemError(_PROBLEM_OF_REFUSAL[cause.type], cause.message) from None
+    raise error

@@ -1,0 +1,14 @@
+"""Dependencies of handlers for operators."""
+
+from typing import Annotated
+
+from fastapi import Depends
+
+from sevenfold.adapters.temporal.pollers import WorkerPollers
+from sevenfold.api.dependencies import component
+from sevenfold.api.operations.agent_overview import AgentOverview
+from sevenfold.api.operations.statistics_reader import StatisticsReader
+
+AgentOverviewDep = Annotated[AgentOverview, Depends(component("agent_overview"))]
+StatisticsReaderDep = Annotated[StatisticsReader, Depends(component("statistics_reader"))]
+WorkerPollersDep = Annotated[WorkerPollers, Depends(component("pollers"))]

@@ -1,0 +1,176 @@
+"""Reads statistics of runs, task queues and webhook deliveries from Temporal."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from pydantic import Field
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client, WorkflowExecution
+
+from sevenfold.adapters.temporal.concurrency import gather_bounded
+from sevenfold.adapters.temporal.durations import TaskKind, completed_seconds, quantile
+from sevenfold.adapters.temporal.run_outcomes import to_run_status
+from sevenfold.adapters.temporal.shared_answers import SharedAnswers
+from sevenfold.api.http.time_params import to_query_time
+from sevenfold.api.runs.views import AGENT, PATTERN_OF_TYPE, TASK
+from sevenfold.contracts.events import broker_task_queue, event_task_queue
+from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.runs import WORKFLOW_TYPES, Pattern, RunStatus, batch_task_queue, stream_task_queue
+from sevenfold.contracts.webhooks import webhook_task_queue
+
+# Statistics cover at most so many of the latest runs.
+_MAX_RUNS = 2_000
+_TRAFFIC_MINUTES = 10
+_TIMEOUT = timedelta(seconds=10)
+
+_KINDS = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
+
+
+class TaskStats(Payload):
+    """Runs of one pattern, agent and task. Durations are those of completed runs, in seconds."""
+
+    pattern: Pattern
+    agent: str
+    task: str
+    count: int
+    open: int
+    completed: int
+    failed: int
+    cancelled: int
+    error_rate: float = Field(description="Failed runs among those that completed or failed.")
+    p50: float | None
+    p95: float | None
+
+
+class QueueStats(Payload):
+    """A task queue: the number of tasks that wait for a worker, and the age of the oldest in seconds."""
+
+    name: str
+    depth: int
+    age: float
+
+
+class WebhookStats(Payload):
+    """Webhook deliveries. `successRate` is the share of ended deliveries that succeeded; null before the first."""
+
+    delivered: int
+    exhausted: int
+    in_progress: int
+    success_rate: float | None
+
+
+class Stats(Payload):
+    """Statistics of what started after `since`. `sampled`: there are more than 2,000 runs; these are the latest."""
+
+    since: datetime
+    sampled: bool
+    runs: list[TaskStats]
+    queues: list[QueueStats]
+    webhooks: WebhookStats
+
+
+@dataclass(frozen=True)
+class StatisticsReader:
+    """Reads statistics. Concurrent requests share one search of visibility."""
+
+    client: Client
+    task_queue: str
+    shared: SharedAnswers
+
+    async def load(self, tenant: str, hours: int) -> Stats:
+        """Returns the statistics of the last `hours`, at most one second old."""
+        return await self.shared.get(("stats", tenant, hours), lambda: self._load(tenant, hours))
+
+    async def _load(self, tenant: str, hours: int) -> Stats:
+        since = datetime.now(UTC) - timedelta(hours=hours)
+        types = ", ".join(f"'{workflow_type}'" for workflow_type in WORKFLOW_TYPES.values())
+        query = f"WorkflowType IN ({types}) AND Tenant = '{tenant}' AND StartTime >= '{to_query_time(since)}'"
+        listed = [one async for one in self.client.list_workflows(query, page_size=500, limit=_MAX_RUNS)]
+        return Stats(
+            since=since,
+            sampled=len(listed) == _MAX_RUNS,
+            runs=_group_runs(listed),
+            queues=await self._load_queues(),
+            webhooks=await self._load_webhooks(tenant, since),
+        )
+
+    async def _load_queues(self) -> list[QueueStats]:
+        names = (
+            self.task_queue,
+            stream_task_queue(self.task_queue),
+            batch_task_queue(self.task_queue),
+            event_task_queue(self.task_queue),
+            webhook_task_queue(self.task_queue),
+            broker_task_queue(self.task_queue),
+        )
+        return await gather_bounded(self._load_queue, names)
+
+    async def _load_queue(self, name: str) -> QueueStats:
+        depth, age = 0, 0.0
+        for kind in _KINDS:
+            request = DescribeTaskQueueRequest(
+                namespace=self.client.namespace,
+                task_queue=TaskQueue(name=name),
+                task_queue_type=kind,
+                report_stats=True,
+            )
+            found = (await self.client.workflow_service.describe_task_queue(request, timeout=_TIMEOUT)).stats
+            depth += found.approximate_backlog_count
+            age = max(age, found.approximate_backlog_age.ToTimedelta().total_seconds())
+        return QueueStats(name=name, depth=depth, age=age)
+
+    async def _load_webhooks(self, tenant: str, since: datetime) -> WebhookStats:
+        query = f"WorkflowType = 'WebhookDelivery' AND Tenant = '{tenant}' AND StartTime >= '{to_query_time(since)}'"
+
+        async def count(status: str) -> int:
+            return (await self.client.count_workflows(f"{query} AND ExecutionStatus = '{status}'")).count
+
+        delivered, exhausted, in_progress = await gather_bounded(count, ("Completed", "Failed", "Running"))
+        ended = delivered + exhausted
+        return WebhookStats(
+            delivered=delivered,
+            exhausted=exhausted,
+            in_progress=in_progress,
+            success_rate=delivered / ended if ended else None,
+        )
+
+
+def _group_runs(executions: list[WorkflowExecution]) -> list[TaskStats]:
+    groups: dict[tuple[Pattern, str, str], list[WorkflowExecution]] = defaultdict(list)
+    for one in executions:
+        attributes = one.typed_search_attributes
+        key = (PATTERN_OF_TYPE[one.workflow_type], attributes.get(AGENT, ""), attributes.get(TASK, ""))
+        groups[key].append(one)
+    return [_summarize_group(*key, members) for key, members in sorted(groups.items())]
+
+
+def _summarize_group(pattern: Pattern, agent: str, task: str, members: list[WorkflowExecution]) -> TaskStats:
+    counts = Counter(to_run_status(one) for one in members)
+    completed, failed = counts[RunStatus.COMPLETED], counts[RunStatus.FAILED]
+    seconds = completed_seconds(members)
+    return TaskStats(
+        pattern=pattern,
+        agent=agent,
+        task=task,
+        count=len(members),
+        open=counts[RunStatus.PROCESSING] + counts[RunStatus.QUEUED],
+        completed=completed,
+        failed=failed,
+        cancelled=counts[RunStatus.CANCELLED],
+        error_rate=failed / (completed + failed) if completed + failed else 0.0,
+        p50=quantile(seconds, 0.5),
+        p95=quantile(seconds, 0.95),
+    )
+
+
+async def requests_per_minute(client: Client, kind: TaskKind) -> float:
+    """Returns the rate of runs of an agent and task over the last 10 minutes."""
+    since = datetime.now(UTC) - timedelta(minutes=_TRAFFIC_MINUTES)
+    query = (
+        f"Tenant = '{kind.tenant}' AND Agent = '{kind.agent}' AND Task = '{kind.task}' "
+        f"AND StartTime >= '{to_query_time(since)}'"
+    )
+    return (await client.count_workflows(query)).count / _TRAFFIC_MINUTES

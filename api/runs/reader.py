@@ -1,0 +1,142 @@
+"""Reads runs from Temporal: descriptions, memos and heartbeats; the result only once a run has ended."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
+
+from sevenfold.adapters.temporal.pollers import WorkerPollers
+from sevenfold.adapters.temporal.run_outcomes import fetch_outcome, is_cancel_requested
+from sevenfold.api.dependencies import TemporalUi
+from sevenfold.api.http.listing import find_execution
+from sevenfold.api.http.problems import not_found
+from sevenfold.api.runs.job_items import count_items
+from sevenfold.api.runs.views import PATTERN_OF_TYPE, Run, RunLinks, RunSummary, Waiting, run_links, summarize_run
+from sevenfold.api.webhooks.views import load_run_webhook
+from sevenfold.contracts.agent import Progress
+from sevenfold.contracts.answers import Answer
+from sevenfold.contracts.calls import CallHeartbeat
+from sevenfold.contracts.identity import build_workflow_id, is_public_id
+from sevenfold.contracts.runs import (
+    DEADLINE_GRACE,
+    DEADLINE_MEMO,
+    GENERATION_MEMO,
+    ID_PREFIXES,
+    PROGRESS_MEMO,
+    RunError,
+    RunResult,
+    RunStatus,
+)
+from sevenfold.contracts.verdicts import ErrorCode
+from sevenfold.contracts.webhooks import WEBHOOK_MEMO
+
+_RUN_PREFIXES = frozenset(ID_PREFIXES.values())
+
+
+@dataclass(frozen=True)
+class RunReader:
+    """Finds runs and builds what the API shows of them."""
+
+    client: Client
+    pollers: WorkerPollers
+    ui: TemporalUi
+
+    def links(self, tenant: str, run_id: str) -> RunLinks:
+        """Returns a run's links."""
+        return run_links(self.ui, tenant, run_id)
+
+    async def find(self, tenant: str, run_id: str) -> WorkflowExecutionDescription:
+        """Describes a run of any pattern. Raises 404 if there is none with this id."""
+        if is_public_id(run_id) and run_id.partition("_")[0] in _RUN_PREFIXES:
+            found = await find_execution(self.client, build_workflow_id(tenant, run_id))
+            if found is not None and found.workflow_type in PATTERN_OF_TYPE:
+                return found
+        raise not_found("This run")
+
+    async def summarize(self, tenant: str, execution: WorkflowExecution) -> RunSummary:
+        """Returns a listed run. Visibility lags and does not know `queued`, so an open run is described again."""
+        if execution.close_time is None:
+            execution = await find_execution(self.client, execution.id) or execution
+        return summarize_run(self.ui, tenant, execution)
+
+    async def load(self, tenant: str, description: WorkflowExecutionDescription) -> Run:
+        """Returns a run with its progress, result or error."""
+        summary = summarize_run(self.ui, tenant, description)
+        progress, attempt = await self._load_call_progress(description)
+        memo = await description.memo()
+        if PROGRESS_MEMO in memo and summary.status is RunStatus.PROCESSING:
+            progress = Progress.model_validate(memo[PROGRESS_MEMO])
+        if "total" in memo:
+            progress = await self._load_items_progress(description, memo["total"])
+        result: RunResult | None = None
+        error = _find_overdue_error(memo, description)
+        if error is not None:
+            summary = summary.model_copy(update={"status": RunStatus.FAILED})
+        elif summary.status in (RunStatus.COMPLETED, RunStatus.FAILED):
+            result, error = await fetch_outcome(self.client, description.id)
+        return Run(
+            **dict(summary),
+            progress=progress,
+            attempt=result.attempts if result else error.attempts if error else attempt,
+            waiting=await self._find_waiting(summary.status, description),
+            cancel_requested=is_cancel_requested(description),
+            metadata=memo.get("metadata", {}),
+            result=Answer.from_result(result) if result else None,
+            error=error,
+            webhook=await load_run_webhook(self.client, description.id, memo.get(GENERATION_MEMO, 1))
+            if WEBHOOK_MEMO in memo
+            else None,
+        )
+
+    async def _load_call_progress(self, description: WorkflowExecutionDescription) -> tuple[Progress | None, int]:
+        """Returns the progress and the attempt of the agent call. They come from its heartbeat, which costs neither a
+        query nor a history event.
+        """
+        for activity in description.raw_description.pending_activities:
+            if activity.activity_type.name != "call_agent":
+                continue
+            last = CallHeartbeat()
+            if payloads := activity.heartbeat_details.payloads:
+                (last,) = await self.client.data_converter.decode(payloads, [CallHeartbeat])
+            working = activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+            return (last.progress if working else None), max(1, activity.attempt - last.skipped_attempts)
+        return None, 1
+
+    async def _load_items_progress(self, description: WorkflowExecutionDescription, total: int) -> Progress | None:
+        if description.close_time is not None:
+            return None
+        ended = await count_items(self.client, description)
+        done = ended.completed + ended.failed
+        return Progress(percent=100 * done / total, note=f"{done} of {total} items")
+
+    async def _find_waiting(self, status: RunStatus, description: WorkflowExecutionDescription) -> Waiting | None:
+        if status is RunStatus.QUEUED and not await self.pollers.is_polled(description.task_queue):
+            reason = f"No worker polls the task queue {description.task_queue}; start one with `sevenfold worker`."
+            return Waiting(reason=reason, until=None)
+        for activity in description.raw_description.pending_activities:
+            if activity.activity_type.name not in ("call_agent", "process_chunk"):
+                continue
+            if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED:
+                return Waiting(reason=f"An operator has paused the activity {activity.activity_id}.", until=None)
+            is_scheduled = activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+            if is_scheduled and activity.last_failure.message:
+                due = activity.next_attempt_schedule_time if activity.HasField("next_attempt_schedule_time") else None
+                until = due.ToDatetime(UTC) if due else None
+                return Waiting(reason=activity.last_failure.message, until=until)
+        return None
+
+
+def _find_overdue_error(memo: Mapping[str, Any], description: WorkflowExecutionDescription) -> RunError | None:
+    """Returns the error of an open run whose deadline has passed while no worker was there to end it. The workflow
+    takes no answer after the same grace period, so the status that is reported here never changes.
+    """
+    if description.close_time is not None or DEADLINE_MEMO not in memo:
+        return None
+    deadline = datetime.fromisoformat(memo[DEADLINE_MEMO])
+    if datetime.now(UTC) <= deadline + DEADLINE_GRACE:
+        return None
+    detail = f"The run had no answer by its deadline, {deadline:%Y-%m-%dT%H:%M:%SZ}."
+    return RunError(code=ErrorCode.DEADLINE_EXCEEDED, detail=detail)

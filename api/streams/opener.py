@@ -1,0 +1,72 @@
+"""Opens a run's stream for a reader: starts the run, or subscribes to one that exists."""
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from fastapi import Depends
+from temporalio.client import Client
+
+from sevenfold.adapters.streams.hub import StreamHubs
+from sevenfold.api.dependencies import component
+from sevenfold.api.http.problems import invalid_field
+from sevenfold.api.runs.reader import RunReader
+from sevenfold.api.runs.start import RunQueue, RunStarter
+from sevenfold.api.streams.detached import DetachedTasks
+from sevenfold.api.streams.lines import StreamSubscription, fetch_stream_outcome, gone_problem
+from sevenfold.contracts.identity import build_workflow_id
+from sevenfold.contracts.requests import StreamRequest
+from sevenfold.contracts.runs import Pattern, RunOutcome
+from sevenfold.contracts.streams import MAX_UNCONFIRMED, RESET_STEP
+
+
+@dataclass(frozen=True)
+class StreamOpener:
+    """Opens streams, whatever the transport."""
+
+    client: Client
+    hubs: StreamHubs
+    starter: RunStarter
+    reader: RunReader
+    detached: DetachedTasks
+
+    async def start(self, tenant: str, body: StreamRequest, key: str | None) -> StreamSubscription:
+        """Starts a stream, or subscribes to the one that this key started before."""
+        run = self.starter.prepare(Pattern.STREAMING, tenant, body, task="query", key=key)
+        workflow_input = self.starter.build_input(run, query=body.query, context=body.context)
+        started = await self.starter.start(run, workflow_input, queue=RunQueue.STREAM, fails_fast=True)
+        if started.replayed:
+            return replace(await self.subscribe(tenant, started.run_id), replayed=True)
+        return self._subscription(tenant, started.run_id)
+
+    async def subscribe(
+        self, tenant: str, run_id: str, after: int = 0, pointer: str = "query:after"
+    ) -> StreamSubscription:
+        """Returns a run's stream after an index, which came at `pointer`. Raises 404 if there is no such run, 422 if
+        the stream has no such index yet, and 410 if what follows the index is no longer kept.
+        """
+        description = await self.reader.find(tenant, run_id)
+        outcome = await fetch_stream_outcome(self.client, tenant, run_id) if description.close_time else None
+        if after or outcome:
+            await self._check_index(build_workflow_id(tenant, run_id), after, outcome, pointer)
+        return self._subscription(tenant, run_id, after, outcome)
+
+    def _subscription(
+        self, tenant: str, run_id: str, after: int = 0, outcome: RunOutcome | None = None
+    ) -> StreamSubscription:
+        return StreamSubscription(self.client, self.hubs, self.detached, tenant, run_id, after, outcome)
+
+    async def _check_index(self, workflow_id: str, after: int, outcome: RunOutcome | None, pointer: str) -> None:
+        last = max(await self.hubs.log.last_index(workflow_id), self.hubs.last_index(workflow_id))
+        if outcome is None or outcome.last_index is None:
+            highest = last + MAX_UNCONFIRMED  # the reader may have seen entries that a crash has lost since
+        elif outcome.last_index:
+            highest = outcome.last_index
+            if last < highest:
+                raise gone_problem(last)
+        else:
+            highest = RESET_STEP + 1  # the log is empty: see lines.py, _unlogged_lines
+        if after > highest:
+            raise invalid_field(pointer, f"there is no index {after}; the last index so far is {last}")
+
+
+StreamOpenerDep = Annotated[StreamOpener, Depends(component("stream_opener"))]
