@@ -18,6 +18,7 @@ class ProblemType(Enum):
 
     INVALID_JSON = ("invalid-json", 400, "The body is not valid JSON")
     BAD_REQUEST = ("bad-request", 400, "The request cannot be understood")
+    FOREIGN_ORIGIN = ("foreign-origin", 403, "Another site's page may not call this gateway")
     NOT_FOUND = ("not-found", 404, "There is nothing here")
     METHOD_NOT_ALLOWED = ("method-not-allowed", 405, "This address does not take that method")
     NOT_ACCEPTABLE = ("not-acceptable", 406, "Nothing that this client accepts is offered here")
@@ -34,6 +35,7 @@ class ProblemType(Enum):
     REQUEST_TIMEOUT = ("request-timeout", 408, "The request did not arrive in time")
     TOO_LARGE = ("too-large", 413, "The request is too large")
     UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", 415, "The body is of a type that is not taken here")
+    MISDIRECTED = ("misdirected-request", 421, "This gateway does not serve that host name")
     INVALID = ("invalid-request", 422, "The request does not fit")
     UPGRADE_REQUIRED = ("upgrade-required", 426, "The protocol has to be upgraded")
     KEY_REUSED = ("idempotency-key-reused", 422, "The idempotency key belongs to another request")
