@@ -10,6 +10,8 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from fastapi_swagger import patch_fastapi
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from sevenfold import __version__
 from sevenfold.api import asynchronous_queue, event_driven, hybrid, polling, streaming, synchronous, webhook_callback
@@ -18,6 +20,7 @@ from sevenfold.api.events import asyncapi, dead_letters, eventbridge, subscripti
 from sevenfold.api.events import stream as event_stream
 from sevenfold.api.http import problem_handlers
 from sevenfold.api.http.body_limit import BodyLimitMiddleware
+from sevenfold.api.http.origin_guard import OriginGuard
 from sevenfold.api.http.problem_docs import PROBLEM_SCHEMA
 from sevenfold.api.http.request_id import RequestIdMiddleware
 from sevenfold.api.http.request_normalization import RequestNormalizationMiddleware
@@ -45,6 +48,17 @@ _PING_SECONDS = 8.0
 # Longer than clients and load balancers keep idle connections (60 s at most, by their defaults). The client must
 # close first; otherwise it may send a request on a connection that the server is just closing.
 _IDLE_SECONDS = 75
+
+# Headers of answers that a page of another origin may read.
+_EXPOSED_HEADERS = (
+    "Location",
+    "Retry-After",
+    "ETag",
+    "Preference-Applied",
+    "Idempotency-Replayed",
+    "X-Request-Id",
+    "X-Stream-Id",
+)
 
 _DESCRIPTION = """
 Connects one AI agent to any system by seven integration patterns. Every run is a durable workflow.
@@ -130,6 +144,20 @@ def _document_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], d
     return openapi
 
 
+def _guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """The app behind the checks of host and origin, with CORS for the origins that are configured."""
+    if settings.cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED_HEADERS,
+            max_age=600,
+        )
+    return OriginGuard(app, settings.served_hosts, settings.cors_origins)
+
+
 class _Server(uvicorn.Server):
     """Leaves signals to the command, which stops more than this server."""
 
@@ -146,7 +174,7 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
         settings.head_seconds, settings.body_idle_seconds, connection_cap(settings.max_connections)
     )
     config = uvicorn.Config(
-        RequestIdMiddleware(RequestNormalizationMiddleware(app)),
+        RequestIdMiddleware(_guarded(RequestNormalizationMiddleware(app), settings)),
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -51,12 +51,14 @@ def options(
 
 
 @app.command()
-def dev() -> None:
-    """Starts everything on this machine: Temporal with its UI, the API and a worker.
+def dev(
+    ui: Annotated[bool, typer.Option("--ui", help="Start Temporal's UI too. It answers for any host name.")] = False,
+) -> None:
+    """Starts everything on this machine: Temporal, the API and a worker.
 
     With TEMPORAL_ADDRESS set, starts the API and a worker against that Temporal.
     """
-    run(_dev)
+    run(_dev_with_ui if ui else _dev)
 
 
 @app.command()
@@ -100,6 +102,10 @@ async def _dev(settings: Settings) -> None:
     await _run_together(settings, config, embedded=not uses_own_cluster(), on_ready=lambda: _welcome(settings))
 
 
+async def _dev_with_ui(settings: Settings) -> None:
+    await _dev(settings.model_copy(update={"temporal_ui": True}))
+
+
 async def _api_with_worker(settings: Settings) -> None:
     def on_ready() -> None:
         log.info("api listens, worker polls", port=settings.port, task_queue=settings.task_queue)
@@ -130,4 +136,6 @@ def _welcome(settings: Settings) -> None:
     typer.echo(f"Sevenfold is ready. API docs: http://{host}:{settings.port}/docs")
     if settings.ui_url:
         typer.echo(f"                    Temporal UI: {settings.ui_url}")
+    elif not uses_own_cluster():
+        typer.echo("                    Temporal UI: off; `sevenfold dev --ui` starts it")
     typer.echo("Stop with Ctrl-C. Runs are stored and continue at the next start.")

@@ -1,6 +1,7 @@
 """Runs a process with the settings of its environment until it is stopped."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -18,6 +19,7 @@ log = structlog.get_logger(__name__)
 def run(command: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     """Runs a command with the settings of the environment. Exits with 2 if it cannot start."""
     try:
+        os.umask(0o077)  # whatever we write is for its owner
         settings = load_settings()
         configure_logs(settings.log_level)
         _run_loop(run_until_stopped(command(settings)))

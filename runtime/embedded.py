@@ -27,6 +27,7 @@ HOST = "127.0.0.1"
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 10.0
 _BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _LOG_LIMIT = 10_000_000
 
 
@@ -66,7 +67,8 @@ class EmbeddedTemporal:
 
     async def __aenter__(self) -> "EmbeddedTemporal":
         check_free(HOST, self._settings.temporal_port, "SEVENFOLD_TEMPORAL_PORT")
-        check_free(HOST, self._settings.temporal_ui_port, "SEVENFOLD_TEMPORAL_UI_PORT")
+        if self._settings.temporal_ui:
+            check_free(HOST, self._settings.temporal_ui_port, "SEVENFOLD_TEMPORAL_UI_PORT")
         try:
             await self._start()
         except BaseException:
@@ -89,7 +91,10 @@ class EmbeddedTemporal:
         database = settings.data_dir / "temporal.db"
         command = [str(find_binary())]
         command += server_arguments(
-            settings.temporal_port, settings.temporal_ui_port, database, settings.temporal_dynamic_config
+            settings.temporal_port,
+            settings.temporal_ui_port if settings.temporal_ui else None,
+            database,
+            settings.temporal_dynamic_config,
         )
         launcher = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
         with _open_log(self._log_file) as output:
@@ -99,7 +104,7 @@ class EmbeddedTemporal:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **ENVIRONMENT},
+                env=_environment(),
                 # Ctrl-C in a terminal signals the whole process group; the server must outlive our own graceful stop.
                 start_new_session=True,
             )
@@ -150,6 +155,11 @@ class EmbeddedTemporal:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """What the server needs, and none of our secrets."""
+    return {name: os.environ[name] for name in _INHERITED if name in os.environ} | ENVIRONMENT
 
 
 async def _is_healthy(address: str) -> bool:

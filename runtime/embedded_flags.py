@@ -23,6 +23,9 @@ _DYNAMIC_CONFIG = {
     "history.transferProcessorSchedulerWorkerCount": "32",
     "history.timerProcessorSchedulerWorkerCount": "32",
     "history.visibilityProcessorSchedulerWorkerCount": "16",
+    # The server's HTTP API answers any web page that reaches its port: no host name is allowed there. gRPC is not
+    # affected.
+    "frontend.httpAllowedHosts": '["nothing.invalid"]',
     # Stock clients of Workflow Streams follow a run by Updates.
     "history.maxInFlightUpdates": "1000",
     "history.maxTotalUpdates": "0",
@@ -39,12 +42,14 @@ _SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL")
 ENVIRONMENT = {"GOGC": "400"}
 
 
-def server_arguments(port: int, ui_port: int, database: Path, more: Sequence[str] = ()) -> list[str]:
-    """Returns the arguments after `temporal`. Listens on loopback only. `more`: `key=value` pairs that override
-    ours.
+def server_arguments(port: int, ui_port: int | None, database: Path, more: Sequence[str] = ()) -> list[str]:
+    """Returns the arguments after `temporal`: a server on loopback only, without a UI if `ui_port` is None.
+
+    `more`: `key=value` pairs of dynamic configuration that override ours.
     """
     arguments = ["server", "start-dev", "--ip", "127.0.0.1", "--port", str(port)]
-    arguments += ["--ui-port", str(ui_port), "--db-filename", str(database), "--log-level", "warn"]
+    arguments += ["--headless"] if ui_port is None else ["--ui-port", str(ui_port)]
+    arguments += ["--db-filename", str(database), "--log-level", "warn"]
     for pragma in _SQLITE_PRAGMAS:
         arguments += ["--sqlite-pragma", pragma]
     for key, value in {**_DYNAMIC_CONFIG, **dict(pair.split("=", 1) for pair in more)}.items():

@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -35,6 +36,32 @@ def _parse_schedule(text: object) -> object:
     return tuple(map(float, parts))
 
 
+def _parse_names(text: object) -> object:
+    """Reads `gateway.example.com,gateway`."""
+    names = [name.strip() for name in text.split(",") if name.strip()] if isinstance(text, str) else text
+    if isinstance(names, list) and not all(re.fullmatch(r"\*|[A-Za-z0-9_.:\[\]-]{1,253}", name) for name in names):
+        raise ValueError("must be host names without scheme, port or path, separated by commas")
+    return tuple(names) if isinstance(names, list) else names
+
+
+def _parse_origins(text: object) -> object:
+    """Reads `https://app.example.com,http://localhost:3000`."""
+    origins = [origin.strip() for origin in text.split(",") if origin.strip()] if isinstance(text, str) else text
+    if isinstance(origins, list) and not all(re.fullmatch(r"https?://[^/?#@\s*]+", origin) for origin in origins):
+        raise ValueError("must be origins such as https://app.example.com, separated by commas, without a path or *")
+    return tuple(origins) if isinstance(origins, list) else origins
+
+
+def _check_public_url(url: str | None) -> str | None:
+    if url is None or not url.strip():  # as a compose file writes a variable that is not set
+        return None
+    if not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", url):
+        raise ValueError(
+            "must be the address at which clients reach this gateway, such as https://agents.example.com"
+        )
+    return url.rstrip("/")
+
+
 def _parse_pairs(text: object) -> object:
     """Parses `history.hostLevelCacheMaxSize=500,…`."""
     pairs = [pair for pair in text.split(",") if pair.strip()] if isinstance(text, str) else text
@@ -50,12 +77,20 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: Port = 8000
+    # Host names that requests may be addressed to, beside those of loopback and of the public URL; `*`: any.
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_names)] = ()
+    # Origins whose web pages may call the API (CORS).
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_origins)] = ()
+    # Where clients reach the gateway: for absolute links, which never come from a request's Host.
+    public_url: Annotated[str | None, AfterValidator(_check_public_url)] = None
     data_dir: Path = Path(".sevenfold")
     config: Path = Path("sevenfold.toml")
     task_queue: Annotated[str, AfterValidator(_check_name)] = "sevenfold"
 
     # The embedded Temporal server; unused if TEMPORAL_ADDRESS is set.
     temporal_port: Port = 7233
+    # Its UI answers for any host name, so a web page could use it by DNS rebinding: it starts only when asked for.
+    temporal_ui: bool = False
     temporal_ui_port: Port = 8233
     # Further dynamic configuration of the server, as comma-separated `key=value`; overrides ours.
     temporal_dynamic_config: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_pairs)] = ()
@@ -108,7 +143,14 @@ class Settings(BaseSettings):
         """The Temporal UI's URL without a trailing slash, if it is known."""
         if self.temporal_ui_url:
             return self.temporal_ui_url.rstrip("/")
-        return None if uses_own_cluster() else f"http://127.0.0.1:{self.temporal_ui_port}"
+        return f"http://127.0.0.1:{self.temporal_ui_port}" if self.temporal_ui and not uses_own_cluster() else None
+
+    @property
+    def served_hosts(self) -> tuple[str, ...]:
+        """Host names that requests may be addressed to, beside those of loopback."""
+        public = urlsplit(self.public_url).hostname if self.public_url else None
+        wildcard = self.host in ("0.0.0.0", "::")  # noqa: S104
+        return (*self.allowed_hosts, *([public] if public else []), *([] if wildcard else [self.host]))
 
     @property
     def local_storage(self) -> Path | None:

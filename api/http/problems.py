@@ -18,6 +18,7 @@ class ProblemType(Enum):
 
     INVALID_JSON = ("invalid-json", 400, "The body is not valid JSON")
     BAD_REQUEST = ("bad-request", 400, "The request cannot be understood")
+    FOREIGN_ORIGIN = ("foreign-origin", 403, "Pages of this origin may not call the gateway")
     NOT_FOUND = ("not-found", 404, "The resource does not exist")
     METHOD_NOT_ALLOWED = ("method-not-allowed", 405, "The path does not support this method")
     NOT_ACCEPTABLE = ("not-acceptable", 406, "No media type that the client accepts is available")
@@ -34,6 +35,7 @@ class ProblemType(Enum):
     REQUEST_TIMEOUT = ("request-timeout", 408, "The request did not arrive in time")
     TOO_LARGE = ("too-large", 413, "The request is too large")
     UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", 415, "The Content-Type is not supported")
+    MISDIRECTED = ("misdirected-request", 421, "The gateway does not serve this host name")
     INVALID = ("invalid-request", 422, "The request is invalid")
     UPGRADE_REQUIRED = ("upgrade-required", 426, "The protocol version is not supported")
     KEY_REUSED = ("idempotency-key-reused", 422, "The idempotency key belongs to another request")

@@ -30,8 +30,8 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StreamLine:
-    """One line of a stream: its JSON in UTF-8, the name of its event (None for a chunk or a reset), its index if it has one,
-    and the HTTP status of a problem.
+    """One line of a stream: its JSON in UTF-8, the name of its event (None for a chunk or a reset), its index if it
+    has one, and the HTTP status of a problem.
     """
 
     data: bytes
