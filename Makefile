@@ -22,8 +22,9 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
 	@touch $@
 
+# `make run UI=1` starts the Temporal UI too.
 run: setup
-	@$(BIN)/sevenfold dev
+	@$(BIN)/sevenfold dev $(if $(UI),--ui)
 
 # Runs all seven patterns against a fresh stack; `sevenfold demo --url …` against a running one.
 demo: setup

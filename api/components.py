@@ -43,6 +43,7 @@ class Components:
 
     client: Client
     task_queue: str
+    base_url: str
     temporal_ui: TemporalUi
     pager: Pager
     disk: DiskSpace
@@ -85,6 +86,7 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
     return Components(
         client=client,
         task_queue=queue,
+        base_url=settings.base_url,
         temporal_ui=ui,
         pager=Pager(client, Cursors(sealer)),
         disk=disk,

@@ -146,6 +146,12 @@ class Settings(BaseSettings):
         return f"http://127.0.0.1:{self.temporal_ui_port}" if self.temporal_ui and not uses_own_cluster() else None
 
     @property
+    def base_url(self) -> str:
+        """The address of this gateway without a trailing slash: the public one, else where it listens."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{self.port}"
+
+    @property
     def served_hosts(self) -> tuple[str, ...]:
         """Host names that requests may be addressed to, beside those of loopback."""
         public = urlsplit(self.public_url).hostname if self.public_url else None

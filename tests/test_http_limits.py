@@ -12,7 +12,7 @@ import pytest
 from tests.support.processes import until
 from tests.support.stack import Stack, http_client, make_settings, running_stack, sevenfold, until_ready
 
-GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ async def exchange(stack: Stack, *pieces: bytes, pause: float = 0.0, wait: float
 
 
 def post(body: bytes, length: int) -> bytes:
-    head = f"POST /api/agent/query HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}"
+    head = f"POST /api/agent/query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}"
     return head.encode() + b"\r\n\r\n" + body
 
 
@@ -73,7 +73,7 @@ async def test_dripping_body_times_out(limited: Stack) -> None:
 async def test_slow_but_steady_body_is_accepted(limited: Stack) -> None:
     body = b'{"query": "' + b"x" * 8_000 + b'"}'
     pieces = [body[at : at + 1_500] for at in range(0, len(body), 1_500)]
-    head = post(b"", len(body)).replace(b"Host: x", b"Host: x\r\nConnection: close")
+    head = post(b"", len(body)).replace(b"Host: localhost", b"Host: localhost\r\nConnection: close")
     answer = await exchange(limited, head, *pieces, pause=0.4)
     assert answer.startswith(b"HTTP/1.1 200 ")
 
@@ -81,10 +81,12 @@ async def test_slow_but_steady_body_is_accepted(limited: Stack) -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 65_000 + b"\r\n\r\n",
-        b"GET /health/live?" + b"x" * 65_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /health/live HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(300)) + b"\r\n",
-        b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 3_000_000,
+        b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 65_000 + b"\r\n\r\n",
+        b"GET /health/live?" + b"x" * 65_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
+        + b"".join(b"X-%d: 1\r\n" % n for n in range(300))
+        + b"\r\n",
+        b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 3_000_000,
     ],
 )
 async def test_oversized_request_head_is_refused(limited: Stack, head: bytes) -> None:
@@ -125,7 +127,7 @@ async def test_invalid_websocket_handshake_is_answered_with_a_problem(
     limited: Stack, method: str, change: dict[str, str], status: int
 ) -> None:
     headers = "".join(f"{name}: {value}\r\n" for name, value in (HANDSHAKE | change).items())
-    head = f"{method} /api/agent/stream/ws HTTP/1.1\r\nHost: a\r\n{headers}\r\n"
+    head = f"{method} /api/agent/stream/ws HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"
     answer = await exchange(limited, head.encode("latin-1"))
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
     assert b"application/problem+json" in answer
@@ -231,7 +233,7 @@ async def test_connections_beyond_the_limit_are_refused(limited: Stack) -> None:
         body = {"query": "hi", "agent": "simulator", "params": params}
         busy = [asyncio.create_task(http.post("/api/agent/query", json=body)) for _ in range(40)]
         await until(lambda: any(one.done() for one in busy))
-        answer = await exchange(limited, GET.replace(b"Host: x", b"Host: x\r\nConnection: close"))
+        answer = await exchange(limited, GET.replace(b"Host: localhost", b"Host: localhost\r\nConnection: close"))
         assert answer.startswith(b"HTTP/1.1 200 ")
         answers = await asyncio.gather(*busy, return_exceptions=True)
     statuses: list[Any] = [getattr(one, "status_code", type(one).__name__) for one in answers]

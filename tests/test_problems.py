@@ -149,7 +149,7 @@ async def test_idle_connection_is_kept_open(stack: Stack) -> None:
     """Clients that keep theirs for five seconds, as many do, would meet a server that hangs up after five."""
     reader, writer = await asyncio.open_connection("127.0.0.1", stack.settings.port)
     for pause in (6.0, 0.0):
-        writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
         assert head.startswith(b"HTTP/1.1 200 ")
         (length,) = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
@@ -162,7 +162,7 @@ async def test_idle_connection_is_kept_open(stack: Stack) -> None:
 async def test_client_that_disconnects_mid_body_is_no_error(stack: Stack) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", stack.settings.port)
     writer.write(
-        b"POST /api/agent/query HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"
+        b"POST /api/agent/query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"
     )
     await writer.drain()
     await asyncio.sleep(0.2)

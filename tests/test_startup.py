@@ -32,7 +32,7 @@ def refused(command: str, environ: dict[str, str], cwd: Path) -> str:
 
 @pytest.mark.parametrize("which", ["port", "temporal_port", "temporal_ui_port"])
 def test_taken_port_is_named_with_its_variable(tmp_path: Path, which: str) -> None:
-    settings = make_settings(tmp_path)
+    settings = make_settings(tmp_path, temporal_ui=True)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", getattr(settings, which)))
         taken.listen()
@@ -190,7 +190,7 @@ def test_unreachable_temporal_is_explained(tmp_path: Path, command: str) -> None
 
 async def test_dev_stops_in_order_and_leaves_no_process(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
-    with sevenfold("dev", settings) as running:
+    with sevenfold("dev", settings, "--ui") as running:
         await until_ready(settings.port, process=running)
         assert "/docs" in running.output()
         assert str(settings.temporal_ui_port) in running.output()

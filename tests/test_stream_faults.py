@@ -249,7 +249,7 @@ async def test_stalled_reader_does_not_delay_others(stack: Stack) -> None:
     params = {"seconds": 1, "steps": 2_000, "size": 20_000_000 // 2}
     stream_id = await started(stack, agent="simulator", params=params)
     reader, writer = await asyncio.open_connection("127.0.0.1", stack.settings.port, limit=65_536)
-    writer.write(f"GET /api/agent/stream/{stream_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    writer.write(f"GET /api/agent/stream/{stream_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     await reader.readuntil(b"\r\n\r\n")
     started_at = time.monotonic()
     neighbour = await read(stack.http, stream_id)

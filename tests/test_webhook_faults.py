@@ -90,7 +90,7 @@ async def test_webhook_secret_appears_nowhere_in_storage_or_logs(tmp_path: Path)
     texts: list[str] = []
     async with running_receiver([500, 204]) as receiver:
         settings = make_settings(tmp_path, log_level="debug")
-        with sevenfold("dev", settings) as dev:
+        with sevenfold("dev", settings, "--ui") as dev:
             await until_ready(settings.port, process=dev)
             async with http_client(settings.port) as http:
 

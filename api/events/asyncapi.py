@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from pydantic_core import to_json
 
 from sevenfold.api.dependencies import API_PREFIX, TenantDep
-from sevenfold.api.events.dependencies import BrokersDep, SubscriptionStoreDep
+from sevenfold.api.events.dependencies import BaseUrlDep, BrokersDep, SubscriptionStoreDep
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.contracts.cloudevents import CloudEvent
 from sevenfold.contracts.config import BrokerConfig
@@ -22,17 +23,20 @@ _MESSAGE = {"$ref": "#/components/messages/CloudEvent"}
 @router.get(
     "/asyncapi.json", operation_id="getAsyncApi", summary="Events as an AsyncAPI document", response_class=Response
 )
-async def asyncapi(request: Request, brokers: BrokersDep, store: SubscriptionStoreDep, tenant: TenantDep) -> Response:
+async def asyncapi(
+    base_url: BaseUrlDep, brokers: BrokersDep, store: SubscriptionStoreDep, tenant: TenantDep
+) -> Response:
     """Describes the channels of this gateway and of its brokers, and the events that subscriptions publish."""
-    host = request.headers.get("host", "localhost")
-    document = _build_document(host, brokers, await store.list_all(tenant))
+    document = _build_document(base_url, brokers, await store.list_all(tenant))
     return Response(to_json(document), media_type="application/json")
 
 
 def _build_document(
-    host: str, brokers: Mapping[str, BrokerConfig], subscriptions: list[Subscription]
+    base_url: str, brokers: Mapping[str, BrokerConfig], subscriptions: list[Subscription]
 ) -> dict[str, Any]:
-    servers: dict[str, Any] = {"gateway": {"host": host, "pathname": "/", "protocol": "http"}}
+    url = urlsplit(base_url)
+    gateway = {"host": url.netloc, "pathname": url.path or "/", "protocol": url.scheme}
+    servers: dict[str, Any] = {"gateway": gateway}
     channels: dict[str, Any] = {
         "gateway.in": _channel("gateway", f"{API_PREFIX}/events", "Publishers post events here."),
         "gateway.out": _channel(

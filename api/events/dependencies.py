@@ -15,6 +15,8 @@ from sevenfold.api.events.subscription_store import SubscriptionStore
 from sevenfold.contracts.config import BrokerConfig
 
 ActivityFeedDep = Annotated[ActivityFeed, Depends(component("activity_feed"))]
+# The address of this gateway, for absolute links.
+BaseUrlDep = Annotated[str, Depends(component("base_url"))]
 BrokersDep = Annotated[Mapping[str, BrokerConfig], Depends(component("brokers"))]
 DeadLetterQueueDep = Annotated[DeadLetterQueue, Depends(component("dead_letter_queue"))]
 EventIngestDep = Annotated[EventIngest, Depends(component("event_ingest"))]
