@@ -37,8 +37,8 @@ async def exchange(stack: Stack, *pieces: bytes, pause: float = 0.0, wait: float
 
 
 def post(body: bytes, length: int) -> bytes:
-    head = f"POST /api/agent/query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}"
-    return head.encode() + b"\r\n\r\n" + body
+    head = "POST /api/agent/query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {length}\r\n\r\n".encode() + body
 
 
 async def test_incomplete_request_head_times_out_with_a_problem(limited: Stack) -> None:

@@ -162,7 +162,8 @@ async def test_idle_connection_is_kept_open(stack: Stack) -> None:
 async def test_client_that_disconnects_mid_body_is_no_error(stack: Stack) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", stack.settings.port)
     writer.write(
-        b"POST /api/agent/query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"
+        b"POST /api/agent/query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 500\r\n\r\n{"
     )
     await writer.drain()
     await asyncio.sleep(0.2)
