@@ -1,26 +1,29 @@
-"""One running product for all tests that do not break it."""
+"""One running product per configuration and test process, for all tests that do not break it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.support.redis_server import RedisServer, redis_server
 from tests.support.stack import Stack, running_stack
 
-# Two processes share the files: the longest begin, so that neither waits for the other at the end.
+# Test processes share the files: the longest start first, so that no process waits for another at the end.
 _LONG = (
+    "test_event_ordering.py",
+    "test_crashes.py",
     "test_streaming.py",
     "test_limits_across_workers.py",
     "test_broker_faults.py",
-    "test_event_ordering.py",
     "test_stream_faults.py",
     "test_openapi.py",
-    "test_crashes.py",
-    "test_brokers.py",
-    "test_circuit_breakers.py",
-    "test_replay.py",
     "test_webhook_faults.py",
-    "test_stream_examples.py",
+    "test_brokers.py",
+    "test_replay.py",
+    "test_outages.py",
+    "test_circuit_breakers.py",
     "test_endpoint_health.py",
+    "test_continue_as_new.py",
+    "test_stream_examples.py",
 )
 
 
@@ -30,5 +33,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """The product with the tests' agents and no other configuration."""
     async with running_stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis server; a test that kills it starts it again."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def redis_stack(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """The product with its streams in Redis."""
+    async with running_stack(tmp_path_factory.mktemp("redis-stack"), redis_url=redis.url) as running:
         yield running

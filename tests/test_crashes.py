@@ -29,9 +29,9 @@ async def until_ended(http: httpx.AsyncClient, run_id: str, seconds: float = 60)
             await asyncio.sleep(0.2)
 
 
-@pytest.mark.parametrize("moment", ["while it is opened", "while it is an activity"])
+@pytest.mark.parametrize("moment", ["while it runs inline", "while it is an activity"])
 async def test_killed_workers_run_is_completed_by_another_worker(tmp_path: Path, moment: str) -> None:
-    inline_seconds = 3.0 if moment == "while it is opened" else 0.2
+    inline_seconds = 3.0 if moment == "while it runs inline" else 0.2
     settings = make_settings(tmp_path, inline_start_seconds=inline_seconds)
     journal = tmp_path / "journal"
     async with EmbeddedTemporalOnly(settings) as address, http_client(settings.port) as http:
@@ -40,7 +40,7 @@ async def test_killed_workers_run_is_completed_by_another_worker(tmp_path: Path,
             processes.enter_context(sevenfold("api", settings, **env))
             first = processes.enter_context(sevenfold("worker", settings, **env))
             await until_ready(settings.port)
-            accepted = await ask(http, agent="careful", params={"seconds": 8, "journal": str(journal)})
+            accepted = await ask(http, agent="careful", params={"seconds": 5, "journal": str(journal)})
             run_id = accepted.json()["queryId"]
             await until(lambda: journal.exists())
             await asyncio.sleep(1.0)
@@ -199,7 +199,7 @@ async def test_without_a_worker_health_is_not_ready_and_runs_wait(tmp_path: Path
 async def test_run_survives_an_api_killed_before_its_answer(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
     journal = tmp_path / "journal"
-    body = {"wait": 30, "key": "once", "agent": "careful", "params": {"seconds": 8, "journal": str(journal)}}
+    body = {"wait": 30, "key": "once", "agent": "careful", "params": {"seconds": 5, "journal": str(journal)}}
     async with EmbeddedTemporalOnly(settings) as address, http_client(settings.port) as http:
         with sevenfold("worker", settings, TEMPORAL_ADDRESS=address):
             with sevenfold("api", settings, TEMPORAL_ADDRESS=address) as api:

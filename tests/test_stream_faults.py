@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from bench.ports import free_port
 from bench.server_sent_events import Event, events
 from sevenfold.runtime.settings import Settings
 from tests.support.processes import EmbeddedTemporalOnly, until
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer
 from tests.support.stack import (
     ROOT,
     Sevenfold,
@@ -26,7 +26,6 @@ from tests.support.stack import (
     environment,
     http_client,
     make_settings,
-    running_stack,
     sevenfold,
     until_ready,
 )
@@ -38,13 +37,9 @@ WHOLE = "".join(LONG_ANSWER)
 
 
 @pytest.fixture(params=["temporal", "redis"])
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, object]]:
-    """The settings that make the log."""
-    if request.param == "temporal":
-        yield {}
-        return
-    with redis_server(tmp_path) as redis:
-        yield {"redis_url": redis.url}
+def log(request: pytest.FixtureRequest) -> dict[str, object]:
+    """The settings that select the stream log."""
+    return {"redis_url": request.getfixturevalue("redis").url} if request.param == "redis" else {}
 
 
 @dataclass
@@ -198,47 +193,38 @@ async def test_stream_continues_after_all_processes_were_killed(tmp_path: Path) 
             assert text_of(await read(http, stream_id)) == WHOLE
 
 
-@pytest.fixture
-async def over_redis(tmp_path: Path) -> AsyncIterator[tuple[Stack, RedisServer]]:
-    with redis_server(tmp_path) as redis:
-        async with running_stack(tmp_path, redis_url=redis.url) as stack:
-            yield stack, redis
-
-
-async def test_stream_continues_after_redis_was_killed(over_redis: tuple[Stack, RedisServer], tmp_path: Path) -> None:
-    stack, redis = over_redis
-
+async def test_stream_continues_after_redis_was_killed(
+    redis_stack: Stack, redis: RedisServer, tmp_path: Path
+) -> None:
     def restart() -> None:
         redis.kill()
         asyncio.get_running_loop().call_later(1, redis.start)
 
-    _, found = await read_until_cut(stack.http, tmp_path / "journal", restart)
+    _, found = await read_until_cut(redis_stack.http, tmp_path / "journal", restart)
     assert found[-1].name == "done"
     assert text_of(found) == WHOLE
     assert indexes(found) == list(range(1, len(LONG_ANSWER) + 1)), "memory bridged it"
 
 
-async def test_data_lost_by_redis_is_reported_to_the_reader(over_redis: tuple[Stack, RedisServer]) -> None:
-    stack, redis = over_redis
-    stream_id = await started(stack, agent="teller", params={"say": LONG_ANSWER})
-    await stack.run_until(stream_id, "completed")
+async def test_data_lost_by_redis_is_reported_to_the_reader(redis_stack: Stack, redis: RedisServer) -> None:
+    stream_id = await started(redis_stack, agent="teller", params={"say": LONG_ANSWER})
+    await redis_stack.run_until(stream_id, "completed")
     redis.kill()
     redis.start()
     for after in (0, 30):
-        answer = await stack.http.get(f"/api/agent/stream/{stream_id}", params={"after": after})
+        answer = await redis_stack.http.get(f"/api/agent/stream/{stream_id}", params={"after": after})
         assert answer.status_code == 410, answer.text
         assert answer.json()["type"] == "urn:sevenfold:problem:stream-gone"
-    run = await stack.run(stream_id)
+    run = await redis_stack.run(stream_id)
     assert isinstance(run["result"], dict)
     assert run["result"]["response"] == WHOLE
 
 
-async def test_unavailable_redis_is_503(over_redis: tuple[Stack, RedisServer]) -> None:
-    stack, redis = over_redis
-    stream_id = await started(stack, agent="teller", params={"say": LONG_ANSWER})
-    await stack.run_until(stream_id, "completed")
+async def test_unavailable_redis_is_503(redis_stack: Stack, redis: RedisServer) -> None:
+    stream_id = await started(redis_stack, agent="teller", params={"say": LONG_ANSWER})
+    await redis_stack.run_until(stream_id, "completed")
     redis.kill()
-    answer = await stack.http.get(f"/api/agent/stream/{stream_id}", params={"after": 3})
+    answer = await redis_stack.http.get(f"/api/agent/stream/{stream_id}", params={"after": 3})
     assert answer.status_code == 503, answer.text
     assert int(answer.headers["Retry-After"]) > 0
     redis.start()

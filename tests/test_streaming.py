@@ -14,27 +14,18 @@ from temporalio.contrib.workflow_streams import WorkflowStreamClient
 from bench.server_sent_events import Event, events
 from tests.support.agents import CALLS, CLEANED_UP
 from tests.support.processes import until
-from tests.support.redis_server import redis_server
-from tests.support.stack import Stack, another_api, running_stack
+from tests.support.stack import Stack, another_api
 from tests.support.streams import indexes, last_index, read, started, text_of
 
 FIFTY = [f"word{number} " for number in range(1, 51)]
 WHOLE = "".join(FIFTY)
 
 
-@pytest.fixture(scope="module")
-async def with_redis(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    directory = tmp_path_factory.mktemp("redis")
-    with redis_server(directory) as redis:
-        async with running_stack(directory, redis_url=redis.url) as running:
-            yield running
-
-
 @pytest.fixture(scope="module", params=["temporal", "temporal, elsewhere", "redis", "redis, elsewhere"])
-async def streams(request: pytest.FixtureRequest, stack: Stack, with_redis: Stack) -> AsyncIterator[Stack]:
+async def streams(request: pytest.FixtureRequest, stack: Stack, redis_stack: Stack) -> AsyncIterator[Stack]:
     """The product with each log; its API beside the worker, and as a process that has the log alone."""
     log, _, elsewhere = request.param.partition(", ")
-    running = stack if log == "temporal" else with_redis
+    running = stack if log == "temporal" else redis_stack
     if not elsewhere:
         yield running
         return
