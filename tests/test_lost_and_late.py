@@ -263,7 +263,7 @@ async def test_a_full_disk_is_told_and_an_answer_waits_for_room(tmp_path: Path) 
                 await asyncio.sleep(1.5)
                 ready = await http.get("/health/ready")
                 assert ready.status_code == 503
-                assert "MB are left" in ready.json()["storage"]
+                assert "MB are free" in ready.json()["storage"]
                 refused = await http.post("/api/agent/query", json={"query": "hi"})
                 assert refused.status_code == 507
                 assert refused.headers["Retry-After"]
