@@ -151,7 +151,7 @@ async def test_a_broker_that_is_away_at_the_start_and_a_wrong_configuration(tmp_
         env = {"TEMPORAL_ADDRESS": address}
         code, output = ended(settings, **env)
         assert code == 2
-        assert "TESTS_BROKER, which should hold its address, is not set" in output
+        assert "the variable TESTS_BROKER (url_env) is not set" in output
         (tmp_path / "nats").mkdir()
         server = KINDS["nats"](tmp_path / "nats")
         with sevenfold("connect", settings, **env, TESTS_BROKER=server.url) as connector:
