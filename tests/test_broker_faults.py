@@ -90,7 +90,7 @@ async def test_connector_killed_between_start_and_acknowledgement_duplicates_not
                     connector.kill()
             await until(lambda: kept(client), seconds=60)
             with sevenfold("connect", mine, TEMPORAL_ADDRESS=address) as connector:
-                await until(lambda: reports(connector, "broker is connected"), seconds=60)
+                await until(lambda: reports(connector, "broker connected"), seconds=60)
                 await until(lambda: wait_until_settled(client), seconds=90)
                 # RabbitMQ counts as settled what a consumer holds, which is not yet acknowledged
                 await asyncio.sleep(5 if kind == "rabbitmq" else 1)
@@ -133,7 +133,7 @@ async def test_messages_wait_while_temporal_is_down(tmp_path: Path) -> None:
         await asyncio.sleep(30)
         for kind, client in clients.items():
             assert await client.left() == UNACKNOWLEDGED[kind], kind
-        assert "an event is held" in connector.output()
+        assert "accepting an event failed" in connector.output()
         async with EmbeddedTemporalOnly(settings):
             temporal = await Temporal.connect(address, data_converter=pydantic_data_converter)
             for client in clients.values():
@@ -151,14 +151,14 @@ async def test_connector_waits_for_its_broker_and_refuses_a_wrong_configuration(
         env = {"TEMPORAL_ADDRESS": address}
         code, output = ended(settings, **env)
         assert code == 2
-        assert "TESTS_BROKER, which should hold its address, is not set" in output
+        assert "the variable TESTS_BROKER (url_env) is not set" in output
         (tmp_path / "nats").mkdir()
         server = KINDS["nats"](tmp_path / "nats")
         with sevenfold("connect", settings, **env, TESTS_BROKER=server.url) as connector:
-            await until(lambda: reports(connector, "broker cannot be reached"), seconds=60)
+            await until(lambda: reports(connector, "broker is not reachable"), seconds=60)
             server.start()
             try:
-                await until(lambda: reports(connector, "broker is connected"), seconds=60)
+                await until(lambda: reports(connector, "broker connected"), seconds=60)
                 assert connector.terminate() == 0
             finally:
                 server.close()

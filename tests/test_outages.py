@@ -62,7 +62,7 @@ async def test_full_disk_is_answered_507_and_a_finished_call_waits_for_space(tmp
                 await asyncio.sleep(1.5)
                 ready = await http.get("/health/ready")
                 assert ready.status_code == 503
-                assert "MB are left" in ready.json()["storage"]
+                assert "MB are free" in ready.json()["storage"]
                 refused = await http.post("/api/agent/query", json={"query": "hi"})
                 assert refused.status_code == 507
                 assert refused.headers["Retry-After"]

@@ -137,9 +137,9 @@ def test_generated_key_file_is_readable_by_its_owner_only(local: Settings) -> No
     [
         (base64.b64encode(A), 0o640, "chmod 600"),
         (base64.b64encode(A), 0o604, "mode 604"),
-        (b"", 0o600, "does not hold"),
-        (b"\xff\x00", 0o600, "does not hold"),
-        (base64.b64encode(A)[:-4], 0o600, "does not hold"),
+        (b"", 0o600, "does not contain"),
+        (b"\xff\x00", 0o600, "does not contain"),
+        (base64.b64encode(A)[:-4], 0o600, "does not contain"),
     ],
 )
 def test_unsafe_key_file_is_refused(local: Settings, content: bytes, mode: int, message: str) -> None:

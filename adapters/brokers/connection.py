@@ -36,9 +36,7 @@ class BrokerConnection:
                 try:
                     await self._start()
                 except Exception as error:
-                    log.warning(
-                        "connecting to a broker failed, retrying", broker=self.name, error=_describe_error(error)
-                    )
+                    log.warning("broker is not reachable, retrying", broker=self.name, error=_describe_error(error))
                 else:
                     pause = _FIRST_PAUSE
                     await self._wait_while_alive()
@@ -53,7 +51,7 @@ class BrokerConnection:
         try:
             done, _ = await asyncio.wait({starting}, timeout=_WARN_AFTER_SECONDS)
             if not done:  # Some clients retry by themselves without a log line.
-                log.warning("a broker is not reachable yet", broker=self.name)
+                log.warning("broker is not reachable yet", broker=self.name)
             await asyncio.wait_for(starting, _START_SECONDS)
         finally:
             starting.cancel()

@@ -56,7 +56,7 @@ class AgentRun:
         self._set_details("call starts")
 
     async def _handle_follow(self) -> None:
-        """Starts publishing the stream. If another worker makes the call, it sets a memo that this worker polls."""
+        """Starts publishing the stream. If another worker makes the call, it polls the memo for this."""
         if self._is_followed:
             return
         self._is_followed = True
