@@ -71,7 +71,7 @@ async def scripted_server(scripts: Mapping[str, Script]) -> AsyncIterator[int]:
 
 def agents_config(port: int) -> str:
     """The sections of `sevenfold.toml` for the scripted agents: what one case is answered must close no circuit."""
-    common = "circuit = {enabled = false}\nsilence = 2\n"
+    common = "circuit = {enabled = false}\nidle_timeout_seconds = 2\n"
     return (
         f'[agents.scripted-http]\nkind = "http"\nurl = "http://127.0.0.1:{port}/agent"\n{common}'
         f'[agents.scripted-openai]\nkind = "openai"\nbase_url = "http://127.0.0.1:{port}/v1"\nmodel = "m"\n{common}'
