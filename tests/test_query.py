@@ -148,7 +148,7 @@ async def test_deadline_ends_the_run(stack: Stack) -> None:
     answer = await stack.query(agent="careful", params={"seconds": 60}, timeout=1.5)
     assert answer.status_code == 504
     assert answer.json()["code"] == "DeadlineExceeded"
-    assert "was over" in answer.json()["detail"]
+    assert "timeout of" in answer.json()["detail"]
 
 
 async def test_blocking_agent_function_does_not_block_others(stack: Stack) -> None:
