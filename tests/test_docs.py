@@ -50,7 +50,7 @@ WITH_COMMANDS = [page for page in PAGES if any(_runs(block) for block in page.bl
 @pytest.fixture(scope="module")
 async def documented(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """A gateway as `make run` starts it, which lets webhooks go to this machine."""
-    async with running_stack(tmp_path_factory.mktemp("documented")) as stack:
+    async with running_stack(tmp_path_factory.mktemp("documented"), temporal_ui=True) as stack:
         yield stack
 
 

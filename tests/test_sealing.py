@@ -143,7 +143,7 @@ def test_generated_key_file_is_readable_by_its_owner_only(local: Settings) -> No
     ],
 )
 def test_unsafe_key_file_is_refused(local: Settings, content: bytes, mode: int, message: str) -> None:
-    local.data_dir.mkdir(parents=True)
+    local.data_dir.mkdir(mode=0o700, parents=True)
     path = local.data_dir / "secret.key"
     path.write_bytes(content)
     path.chmod(mode)

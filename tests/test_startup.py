@@ -82,7 +82,7 @@ async def test_data_directory_of_another_instance_is_explained(tmp_path: Path) -
 
 def test_broken_database_is_reported_with_the_servers_message(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
-    settings.data_dir.mkdir()
+    settings.data_dir.mkdir(mode=0o700)
     (settings.data_dir / "temporal.db").write_bytes(b"this is not a database" * 1000)
     message = refused("dev", environment(settings), tmp_path)
     assert "not a database" in message

@@ -15,7 +15,7 @@ class EmbeddedTemporalOnly:
     """A Temporal server for processes that get its address as TEMPORAL_ADDRESS."""
 
     def __init__(self, settings: Any) -> None:
-        settings.data_dir.mkdir(exist_ok=True)
+        settings.data_dir.mkdir(mode=0o700, exist_ok=True)
         self._server = EmbeddedTemporal(settings)
 
     async def __aenter__(self) -> str:
