@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sevenfold.contracts.agent import AgentEvent, Delta, Progress, Reply
-from sevenfold.contracts.verdicts import AgentRejected
+from sevenfold.contracts.errors import AgentRejected
 
 TICKS = 10
 CHUNKS_A_SECOND = 20

@@ -101,7 +101,7 @@ class RequestContext(Payload):
 class Agent(Protocol):
     """Answers a request by a sequence of events that ends with a `Reply`.
 
-    Raises one of the errors of `sevenfold.contracts.verdicts`; any other exception becomes `AgentFailed`.
+    Raises one of the errors of `sevenfold.contracts.errors`; any other exception becomes `AgentFailed`.
     """
 
     def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]: ...

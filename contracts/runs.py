@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from sevenfold.contracts.agent import AgentRequest, Reply, RequestContext, WorkflowTarget
+from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.payload import Payload, Seconds
-from sevenfold.contracts.verdicts import ErrorCode
 from sevenfold.contracts.webhooks import DELIVERY_ATTRIBUTES, Webhook
 
 

@@ -9,7 +9,7 @@ from temporalio.converter import CompositePayloadConverter, DefaultPayloadConver
 from temporalio.exceptions import ApplicationError
 
 from sevenfold.adapters.payloads.stores import LOST
-from sevenfold.contracts.verdicts import ErrorCode
+from sevenfold.contracts.errors import ErrorCode
 
 _JSON = PydanticJSONPlainPayloadConverter()
 _CONVERTERS = CompositePayloadConverter(

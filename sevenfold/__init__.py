@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         Reply,
         Usage,
     )
-    from sevenfold.contracts.verdicts import (
+    from sevenfold.contracts.errors import (
         AgentError,
         AgentFailed,
         AgentRateLimited,
@@ -72,7 +72,7 @@ def __getattr__(name: str) -> object:
     if name == "__version__":
         found = metadata.version("sevenfold")
     elif name in __all__:
-        home = "verdicts" if name in _ERRORS else "agent"
+        home = "errors" if name in _ERRORS else "agent"
         found = getattr(import_module(f"sevenfold.contracts.{home}"), name)
     else:
         raise AttributeError(f"module 'sevenfold' has no attribute {name!r}")

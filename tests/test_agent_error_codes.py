@@ -1,4 +1,4 @@
-"""From the outcome of an HTTP exchange to the verdict: the whole table."""
+"""From the outcome of an HTTP exchange to the error code: the whole table."""
 
 from datetime import UTC, datetime
 
@@ -7,7 +7,7 @@ import pytest
 
 from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, LargeAnswerError, to_agent_error
 from sevenfold.adapters.outbound.retry_after import retry_after_seconds
-from sevenfold.contracts.verdicts import ErrorCode
+from sevenfold.contracts.errors import ErrorCode
 
 NOW = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
 

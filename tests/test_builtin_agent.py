@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sevenfold.adapters.agents.builtin.agent import TASKS, BuiltinAgent
 from sevenfold.contracts.agent import AgentContext, AgentRequest, Delta, Reply
-from sevenfold.contracts.verdicts import AgentRejected
+from sevenfold.contracts.errors import AgentRejected
 
 CONTEXT = AgentContext(deadline=datetime(2100, 1, 1, tzinfo=UTC))
 ANGRY = (

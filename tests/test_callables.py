@@ -10,7 +10,7 @@ import pytest
 
 from sevenfold.adapters.agents.callables import as_agent
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
-from sevenfold.contracts.verdicts import AgentRejected
+from sevenfold.contracts.errors import AgentRejected
 
 REQUEST = AgentRequest(run_id="qry_x", task="query", query="hello")
 

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from sevenfold.api.http.prefer import DEFAULT_WAIT, parse_prefer
 from sevenfold.contracts.answers import processing_time
+from sevenfold.contracts.errors import AgentError, ErrorCode
 from sevenfold.contracts.identity import build_workflow_id, derive_id, is_public_id, new_id, parse_public_id
 from sevenfold.contracts.streams import StreamEntry
-from sevenfold.contracts.verdicts import AgentError, ErrorCode
 
 
 def test_new_ids_are_valid_and_unique() -> None:

@@ -14,7 +14,7 @@ import pytest
 from sevenfold.adapters.agents.remote.http_agent import HttpAgent
 from sevenfold.adapters.agents.remote.upstream import Upstream
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
-from sevenfold.contracts.verdicts import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
+from sevenfold.contracts.errors import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
 from tests.support.receivers import Answer, Receiver, drips, floods, hangs, running_receiver, simple
 from tests.support.upstreams import JSON, NDJSON, SSE, events, reply_script, streams
 

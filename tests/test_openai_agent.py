@@ -9,7 +9,7 @@ import pytest
 from sevenfold.adapters.agents.remote.openai_agent import ModelConfig, OpenAIAgent
 from sevenfold.adapters.agents.remote.upstream import Upstream
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
-from sevenfold.contracts.verdicts import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
+from sevenfold.contracts.errors import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
 from tests.support.receivers import Receiver, running_receiver
 from tests.support.upstreams import Script, chat, chat_chunk, events, reply_script, streams
 

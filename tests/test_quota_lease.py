@@ -10,8 +10,8 @@ import pytest
 from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError
 
 from sevenfold.adapters.agents.admission.quota_lease import QuotaLease
+from sevenfold.contracts.errors import AgentBusy
 from sevenfold.contracts.limits import Allocation, LeaseGrant, LeaseRequest, Limits
-from sevenfold.contracts.verdicts import AgentBusy
 from sevenfold.workflows.entities.quota import allocate
 from tests.support.processes import until
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sevenfold.adapters.agents.simulator import SimulatorAgent
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
-from sevenfold.contracts.verdicts import AgentError, AgentRejected, AgentUnavailable
+from sevenfold.contracts.errors import AgentError, AgentRejected, AgentUnavailable
 
 CONTEXT = AgentContext(deadline=datetime(2100, 1, 1, tzinfo=UTC))
 

@@ -12,6 +12,7 @@ from sevenfold.activities.events.publish import BrokerPublication
 from sevenfold.activities.runs.run_control import RunControl
 from sevenfold.contracts.agent import Reply
 from sevenfold.contracts.calls import CancelRequest
+from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.events import (
     DISPATCH_MEMO,
     Dispatch,
@@ -26,7 +27,6 @@ from sevenfold.contracts.events import (
 )
 from sevenfold.contracts.identity import build_workflow_id, parse_tenant
 from sevenfold.contracts.runs import RunError, RunResult
-from sevenfold.contracts.verdicts import ErrorCode
 from sevenfold.workflows.events.ordering import GRANT_SIGNAL, release_semaphores
 from sevenfold.workflows.runs.agent_call import HEARTBEAT_TIMEOUT
 from sevenfold.workflows.runs.failures import to_application_error

@@ -10,8 +10,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from sevenfold.activities.heartbeats import heartbeat_periodically
 from sevenfold.adapters.brokers.message import UnknownBrokerError, UnpublishableError
 from sevenfold.adapters.events.ingest import EventIngest
+from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.events import VIA_DERIVED, PublishedEvent, PublishEventsInput, PublishToBrokerInput
-from sevenfold.contracts.verdicts import ErrorCode
 
 
 class EventPublication:

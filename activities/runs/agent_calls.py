@@ -27,8 +27,8 @@ from sevenfold.adapters.streams.publisher import StreamAttempt, StreamPublisher
 from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.contracts.agent import Agent
 from sevenfold.contracts.calls import AgentCall, AgentOutcome, CallHeartbeat, InlineStart, PublishStreamInput
+from sevenfold.contracts.errors import AgentBusy, AgentUnavailable, CircuitOpen
 from sevenfold.contracts.streams import FOLLOWED_MEMO, GENERATION_STEP
-from sevenfold.contracts.verdicts import AgentBusy, AgentUnavailable, CircuitOpen
 
 log = structlog.get_logger(__name__)
 

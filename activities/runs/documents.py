@@ -8,7 +8,7 @@ from sevenfold.activities.heartbeats import heartbeat_periodically
 from sevenfold.activities.runs.failures import to_application_error
 from sevenfold.contracts.analysis import ReadDocumentInput
 from sevenfold.contracts.documents import Document, DocumentText
-from sevenfold.contracts.verdicts import AgentError
+from sevenfold.contracts.errors import AgentError
 
 
 class DocumentTextSource(Protocol):

@@ -6,8 +6,8 @@ from temporalio.exceptions import ApplicationError
 
 from sevenfold.adapters.agents.error_boundary import as_agent_error
 from sevenfold.contracts.agent import AgentContext
+from sevenfold.contracts.errors import AgentError
 from sevenfold.contracts.runs import RunError
-from sevenfold.contracts.verdicts import AgentError
 
 
 def to_agent_error(error: Exception) -> AgentError:

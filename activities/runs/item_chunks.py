@@ -19,9 +19,9 @@ from sevenfold.adapters.agents.admission.admission import AdmissionControl
 from sevenfold.adapters.agents.registry import AgentRegistry
 from sevenfold.contracts.agent import Agent
 from sevenfold.contracts.chunks import ChunkInput, ChunkOutcome
+from sevenfold.contracts.errors import AgentFailed, AgentUnavailable, CircuitOpen
 from sevenfold.contracts.jobs import ItemResult
 from sevenfold.contracts.runs import RunError
-from sevenfold.contracts.verdicts import AgentFailed, AgentUnavailable, CircuitOpen
 
 ITEM_ATTEMPTS = 3
 _FIRST_PAUSE = 0.5

@@ -11,9 +11,9 @@ from sevenfold.activities.runs.text_accumulator import TextAccumulator
 from sevenfold.adapters.agents.error_boundary import as_agent_error, enter_agent_code
 from sevenfold.adapters.agents.replies import as_event
 from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
+from sevenfold.contracts.errors import AgentRejected, AgentUnavailable, DeadlineExceeded
 from sevenfold.contracts.streams import StreamClosedError, StreamLogError
 from sevenfold.contracts.strict_json import JsonLimitError, check_answer
-from sevenfold.contracts.verdicts import AgentRejected, AgentUnavailable, DeadlineExceeded
 
 log = structlog.get_logger(__name__)
 

@@ -1,7 +1,7 @@
 """Joins the text that an agent streams."""
 
 from sevenfold.adapters.agents.replies import join_surrogates
-from sevenfold.contracts.verdicts import AgentRejected
+from sevenfold.contracts.errors import AgentRejected
 
 # The limit of a whole answer (`adapters/agents/remote/upstream.py`): an agent that never stops would fill the memory.
 _MAX_BYTES = 20_000_000

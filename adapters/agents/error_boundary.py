@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, TypeVar
 
-from sevenfold.contracts.verdicts import AgentError, AgentFailed, ErrorCode
+from sevenfold.contracts.errors import AgentError, AgentFailed, ErrorCode
 
 T = TypeVar("T")
 

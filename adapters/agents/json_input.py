@@ -8,8 +8,8 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from sevenfold.contracts.agent import AgentRequest
+from sevenfold.contracts.errors import AgentRejected
 from sevenfold.contracts.payload import JsonObject
-from sevenfold.contracts.verdicts import AgentRejected
 
 # Usual names of a text in an object.
 TEXT_FIELDS = ("text", "content", "body", "document", "message", "feedback", "comment", "review")

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sevenfold.contracts.agent import AgentEvent, Delta, Progress, Reply
-from sevenfold.contracts.verdicts import AgentRejected
+from sevenfold.contracts.errors import AgentRejected
 
 
 def as_reply(answer: object) -> Reply:

@@ -9,8 +9,8 @@ from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_v
 
 from sevenfold.adapters.agents.json_input import one_line, pointer_to
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
+from sevenfold.contracts.errors import AgentRejected, AgentUnavailable
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.verdicts import AgentRejected, AgentUnavailable
 
 MAX_TEXT = 10_000_000
 

@@ -13,7 +13,7 @@ from sevenfold.contracts.documents import (
     DocumentText,
     decode_inline,
 )
-from sevenfold.contracts.verdicts import DocumentUnavailable, DocumentUnreadable
+from sevenfold.contracts.errors import DocumentUnavailable, DocumentUnreadable
 
 FETCH_SECONDS = 30.0
 _POINTER = "/document"

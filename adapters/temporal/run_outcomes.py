@@ -17,8 +17,8 @@ from temporalio.exceptions import ApplicationError, CancelledError, TerminatedEr
 from temporalio.service import RPCError
 
 from sevenfold.adapters.temporal.errors import is_transient
+from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.runs import RunError, RunOutcome, RunResult, RunStatus
-from sevenfold.contracts.verdicts import ErrorCode
 
 # Pause before retrying after a lost connection, for a server that restarts.
 _PAUSE_AFTER_LOST_CONNECTION = 0.5

@@ -18,8 +18,8 @@ from sevenfold.adapters.temporal.errors import is_transient
 from sevenfold.api.http.problems import MEDIA_TYPE, FieldError, ProblemError, ProblemType, escape_pointer
 from sevenfold.api.http.request_id import HEADER, request_id
 from sevenfold.api.http.strict_json import InvalidJsonError
+from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.streams import StreamLogError
-from sevenfold.contracts.verdicts import ErrorCode
 
 log = structlog.get_logger(__name__)
 

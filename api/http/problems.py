@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import Field
 
+from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.runs import RunError
-from sevenfold.contracts.verdicts import ErrorCode
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -19,6 +19,7 @@ from sevenfold.api.webhooks.views import load_run_webhook
 from sevenfold.contracts.agent import Progress
 from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.calls import CallHeartbeat
+from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.identity import build_workflow_id, is_public_id
 from sevenfold.contracts.runs import (
     DEADLINE_GRACE,
@@ -30,7 +31,6 @@ from sevenfold.contracts.runs import (
     RunResult,
     RunStatus,
 )
-from sevenfold.contracts.verdicts import ErrorCode
 from sevenfold.contracts.webhooks import WEBHOOK_MEMO
 
 _RUN_PREFIXES = frozenset(ID_PREFIXES.values())

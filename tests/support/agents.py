@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
-from sevenfold.contracts.verdicts import AgentRateLimited, AgentRejected, AgentUnavailable
+from sevenfold.contracts.errors import AgentRateLimited, AgentRejected, AgentUnavailable
 
 # Calls by run id, for tests that share the worker's process.
 CALLS: Counter[str] = Counter()

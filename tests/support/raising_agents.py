@@ -5,7 +5,7 @@ import sys
 from collections.abc import AsyncIterator
 
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply
-from sevenfold.contracts.verdicts import AgentError
+from sevenfold.contracts.errors import AgentError
 from tests.support.agents import CALLS
 
 SECRET = "secret of the agent"
@@ -25,7 +25,7 @@ class OddError(AgentError):
         self.detail = 3
         self.retry_after = float("nan")
         self.pointer = object()
-        self.code = "no verdict"
+        self.code = "no code"
 
 
 def fail(kind: str) -> None:  # noqa: C901  (a list)

@@ -7,10 +7,10 @@ from typing import Any
 from sevenfold.adapters.events.matching import matches
 from sevenfold.contracts.agent import Reply
 from sevenfold.contracts.cloudevents import CloudEvent, InvalidEventError, event_from_json
+from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.event_sources import subscription_source
 from sevenfold.contracts.events import ReactionInput, count_hops, find_correlation_id
 from sevenfold.contracts.runs import RunError
-from sevenfold.contracts.verdicts import ErrorCode
 from sevenfold.workflows.runs.failures import to_application_error
 
 

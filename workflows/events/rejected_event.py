@@ -2,9 +2,9 @@
 
 from temporalio import workflow
 
+from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.events import RejectedEventInput
 from sevenfold.contracts.runs import RunError, RunResult
-from sevenfold.contracts.verdicts import ErrorCode
 from sevenfold.workflows.runs.failures import to_application_error
 
 

@@ -16,10 +16,10 @@ from sevenfold.activities.runs.agent_calls import AgentCalls
 from sevenfold.activities.runs.run_control import RunControl
 from sevenfold.contracts.agent import WorkflowTarget
 from sevenfold.contracts.calls import AgentCall, AgentOutcome, CancelRequest, InlineStart, PublishStreamInput
+from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.payload import JsonObject
 from sevenfold.contracts.runs import DEADLINE_GRACE, RunError, RunInput, RunResult
 from sevenfold.contracts.streams import FOLLOW_SIGNAL, FOLLOWED_MEMO
-from sevenfold.contracts.verdicts import ErrorCode
 from sevenfold.workflows.runs.child_agent import WorkflowAgent, register_progress_handler
 from sevenfold.workflows.runs.failures import deadline_failure, to_application_error, to_run_error
 from sevenfold.workflows.runs.interactions import publish_interaction

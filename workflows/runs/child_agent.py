@@ -25,8 +25,8 @@ from sevenfold.adapters.agents.replies import as_reply
 from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES
 from sevenfold.contracts.agent import AgentRequest, Progress, WorkflowTarget
 from sevenfold.contracts.calls import AgentOutcome
+from sevenfold.contracts.errors import AgentRejected, ErrorCode
 from sevenfold.contracts.runs import PROGRESS_MEMO, RunError
-from sevenfold.contracts.verdicts import AgentRejected, ErrorCode
 from sevenfold.workflows.runs.failures import to_application_error
 from sevenfold.workflows.runs.retry_profiles import INITIAL_INTERVAL, RetryProfile
 

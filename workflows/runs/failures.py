@@ -2,8 +2,8 @@
 
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, TimeoutError
 
+from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.runs import RunError
-from sevenfold.contracts.verdicts import ErrorCode
 
 
 def to_run_error(error: FailureError, timeout: float) -> RunError:

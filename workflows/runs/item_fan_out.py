@@ -11,9 +11,9 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from sevenfold.activities.runs.item_chunks import ItemChunks
 from sevenfold.contracts.chunks import ChunkInput, ChunkSummary, chunk_id
+from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.jobs import FanOut, ItemCounts, JobInput
 from sevenfold.contracts.runs import DEADLINE_GRACE, RunError
-from sevenfold.contracts.verdicts import ErrorCode
 from sevenfold.workflows.runs.failures import deadline_failure, to_application_error, to_run_error
 
 _HEARTBEAT_TIMEOUT = timedelta(seconds=10)

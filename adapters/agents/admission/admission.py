@@ -15,9 +15,9 @@ from sevenfold.adapters.agents.admission.quota_lease import QuotaLease, RequestL
 from sevenfold.contracts.agent import Reply
 from sevenfold.contracts.agent_config import DirectAgentConfig
 from sevenfold.contracts.circuits import control_task_queue
+from sevenfold.contracts.errors import AgentError, AgentFailed, AgentUnavailable, DeadlineExceeded
 from sevenfold.contracts.limits import LeaseGrant, LeaseRequest, Limits, LimitsState, limits_workflow_id
 from sevenfold.contracts.streams import StreamClosedError, StreamLogError
-from sevenfold.contracts.verdicts import AgentError, AgentFailed, AgentUnavailable, DeadlineExceeded
 
 # Errors that count as failures of the agent in its circuit breaker: it did not answer.
 _FAILURE_ERRORS = (AgentFailed, AgentUnavailable)

@@ -33,7 +33,7 @@ from sevenfold.contracts.circuits import (
     circuit_workflow_id,
     control_task_queue,
 )
-from sevenfold.contracts.verdicts import CircuitOpen
+from sevenfold.contracts.errors import CircuitOpen
 
 log = structlog.get_logger(__name__)
 

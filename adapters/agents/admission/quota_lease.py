@@ -15,8 +15,8 @@ from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeou
 from temporalio.service import RPCError
 
 from sevenfold.adapters.temporal.cancellation import raise_if_cancelled
+from sevenfold.contracts.errors import AgentBusy
 from sevenfold.contracts.limits import LEASE_SECONDS, LeaseGrant, LeaseRequest, Limits
-from sevenfold.contracts.verdicts import AgentBusy
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from sevenfold.adapters.agents.builtin.report import generate_report
 from sevenfold.adapters.agents.builtin.text import pieces
 from sevenfold.adapters.agents.json_input import is_larger_than, one_line
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply
-from sevenfold.contracts.verdicts import AgentRejected
+from sevenfold.contracts.errors import AgentRejected
 
 Task = Callable[[AgentRequest], Reply]
 

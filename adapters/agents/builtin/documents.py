@@ -18,8 +18,8 @@ from sevenfold.adapters.agents.builtin.text import (
 )
 from sevenfold.adapters.agents.json_input import TEXT_FIELDS, Found, FoundText, Scope, clean, identifier, one_line
 from sevenfold.contracts.agent import AgentRequest, Reply
+from sevenfold.contracts.errors import AgentRejected
 from sevenfold.contracts.payload import JsonObject
-from sevenfold.contracts.verdicts import AgentRejected
 
 _LISTS = ("documents", "items", "texts")
 _ID_LISTS = ("documentIds", "ids")

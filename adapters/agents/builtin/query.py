@@ -18,8 +18,8 @@ from sevenfold.adapters.agents.builtin.text import (
 )
 from sevenfold.adapters.agents.json_input import FoundText, clean, identifier, number, one_line, show, texts_in
 from sevenfold.contracts.agent import AgentRequest, Reply
+from sevenfold.contracts.errors import AgentRejected
 from sevenfold.contracts.payload import JsonObject
-from sevenfold.contracts.verdicts import AgentRejected
 
 # A query that starts with one of these is an instruction; its subject follows a colon, or is elsewhere.
 _INSTRUCTIONS = word_set(

@@ -11,8 +11,8 @@ from sevenfold.adapters.agents.builtin.sentiment import NO_TEXT, NOT_ENGLISH, Se
 from sevenfold.adapters.agents.builtin.text import enumerate_words, key_terms, quantity, sentences, summarize
 from sevenfold.adapters.agents.json_input import Scope, clean, number, one_line, show
 from sevenfold.contracts.agent import AgentRequest, Reply
+from sevenfold.contracts.errors import AgentRejected
 from sevenfold.contracts.payload import JsonObject
-from sevenfold.contracts.verdicts import AgentRejected
 
 # The most lines that people would read. A section states how many more there were.
 _MAX_LINES = 40

@@ -15,8 +15,8 @@ from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, error
 from sevenfold.adapters.agents.remote.upstream import Upstream, UpstreamResponse, parse_frame, parse_value
 from sevenfold.adapters.agents.replies import join_surrogates
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
+from sevenfold.contracts.errors import AgentError, AgentRejected, AgentUnavailable
 from sevenfold.contracts.payload import JsonObject
-from sevenfold.contracts.verdicts import AgentError, AgentRejected, AgentUnavailable
 
 # Those of a request's `params` that are options of the model's server; the others go into the message.
 OPTIONS = frozenset(

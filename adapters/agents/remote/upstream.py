@@ -20,8 +20,8 @@ from sevenfold.adapters.agents.remote.event_frames import parse_json_lines, pars
 from sevenfold.adapters.outbound.bounded import decompress_pieces
 from sevenfold.adapters.outbound.connections import KEPT_IDLE_SECONDS
 from sevenfold.contracts.agent import AgentContext
+from sevenfold.contracts.errors import AgentError
 from sevenfold.contracts.strict_json import JsonLimitError, check_value, parse_json
-from sevenfold.contracts.verdicts import AgentError
 
 _CONNECT_SECONDS = 5.0
 _MAX_BYTES = 20_000_000
