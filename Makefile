@@ -35,7 +35,7 @@ system-packages:
 	@sh tests/system_packages.sh redis-server chromium nats-server rabbitmq-server
 
 test: setup-dev
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 lint: setup-dev
 	$(BIN)/ruff check .

@@ -93,6 +93,7 @@ async def test_the_temporal_ui_starts_when_asked_for(tmp_path: Path) -> None:
     async with running_stack(tmp_path, temporal_ui=True) as stack:
         with socket.create_connection(("127.0.0.1", stack.settings.temporal_ui_port), 2):
             pass
-        run = await stack.query()
-        link = (await stack.run(run.json()["queryId"]))["links"]["temporalUi"]  # type: ignore[index]
-        assert str(stack.settings.temporal_ui_port) in str(link)
+        run_id = (await stack.query()).json()["queryId"]
+        link = (await stack.run(run_id))["links"]["temporalUi"]  # type: ignore[index]
+        ui = f"http://127.0.0.1:{stack.settings.temporal_ui_port}"
+        assert link == f"{ui}/namespaces/default/workflows/default%3A{run_id}"

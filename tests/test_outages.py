@@ -47,7 +47,8 @@ async def test_full_disk_is_answered_507_and_a_finished_call_waits_for_space(tmp
     settings = make_settings(tmp_path)
     disk = tmp_path / "data"
     disk.mkdir()
-    mounted = await asyncio.create_subprocess_exec("mount", "-t", "tmpfs", "-o", "size=120m", "tmpfs", str(disk))
+    options = "size=120m,mode=700"
+    mounted = await asyncio.create_subprocess_exec("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk))
     if await mounted.wait() != 0:
         pytest.skip("mounting is not allowed here")
     try:

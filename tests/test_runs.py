@@ -33,7 +33,7 @@ async def test_run_shows_its_pattern_agent_and_times(stack: Stack) -> None:
     assert run["error"] is None
     assert run["metadata"] == {"a": 1}
     assert run["createdAt"] <= run["closedAt"]
-    assert run["links"]["temporalUi"].endswith(f"/namespaces/default/workflows/default%3A{run['id']}")
+    assert run["links"]["temporalUi"] is None, "this Temporal has no UI"
 
 
 async def test_run_list_is_paged_without_gaps_or_duplicates(stack: Stack) -> None:

@@ -19,7 +19,7 @@ from sevenfold.contracts.streams import (
     StreamLogError,
     StreamPage,
 )
-from tests.processes import until
+from tests.support.processes import until
 
 RUN = "default:str_x"
 DEADLINE = datetime.now(UTC) + timedelta(minutes=5)
