@@ -155,7 +155,7 @@ def _guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
             expose_headers=_EXPOSED_HEADERS,
             max_age=600,
         )
-    return OriginGuard(app, settings.served_hosts, settings.cors_origins)
+    return OriginGuard(app, settings.served_hosts, (*settings.cors_origins, *settings.own_origins))
 
 
 class _Server(uvicorn.Server):

@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 HOST = "127.0.0.1"
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 10.0
+_HEALTH_TIMEOUT = 5.0
 _BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _LOG_LIMIT = 10_000_000
@@ -80,11 +81,13 @@ class EmbeddedTemporal:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._watcher:
-            self._watcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watcher
-        await self._stop_process()
+        try:
+            if self._watcher:
+                self._watcher.cancel()
+                with suppress(asyncio.CancelledError):
+                    await self._watcher
+        finally:
+            await self._stop_process()
 
     async def _start(self) -> None:
         settings = self._settings
@@ -136,7 +139,7 @@ class EmbeddedTemporal:
             await asyncio.sleep(pause)
             try:
                 await self._start()
-            except StartupError as error:
+            except (StartupError, OSError) as error:
                 failures += 1
                 log.error("restarting the Temporal server failed", reason=str(error))
                 await self._stop_process()
@@ -164,9 +167,10 @@ def _environment() -> dict[str, str]:
 
 async def _is_healthy(address: str) -> bool:
     try:
-        client = await Client.connect(address, runtime=sdk_runtime())
-        return await client.service_client.check_health()
-    except (RPCError, RuntimeError, OSError):
+        async with asyncio.timeout(_HEALTH_TIMEOUT):
+            client = await Client.connect(address, runtime=sdk_runtime())
+            return await client.service_client.check_health()
+    except (RPCError, RuntimeError, OSError):  # TimeoutError is an OSError
         return False
 
 

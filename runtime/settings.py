@@ -36,12 +36,19 @@ def _parse_schedule(text: object) -> object:
     return tuple(map(float, parts))
 
 
+# Any host, a name, or an IPv6 address; no port.
+_HOST_NAME = re.compile(r"\*|[A-Za-z0-9_.-]{1,253}|[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*")
+
+
 def _parse_names(text: object) -> object:
     """Reads `gateway.example.com,gateway`."""
     names = [name.strip() for name in text.split(",") if name.strip()] if isinstance(text, str) else text
-    if isinstance(names, list) and not all(re.fullmatch(r"\*|[A-Za-z0-9_.:\[\]-]{1,253}", name) for name in names):
+    if not isinstance(names, list):
+        return names
+    names = [name.strip("[]") for name in names]
+    if not all(_HOST_NAME.fullmatch(name) for name in names):
         raise ValueError("must be host names without scheme, port or path, separated by commas")
-    return tuple(names) if isinstance(names, list) else names
+    return tuple(names)
 
 
 def _parse_origins(text: object) -> object:
@@ -49,7 +56,7 @@ def _parse_origins(text: object) -> object:
     origins = [origin.strip() for origin in text.split(",") if origin.strip()] if isinstance(text, str) else text
     if isinstance(origins, list) and not all(re.fullmatch(r"https?://[^/?#@\s*]+", origin) for origin in origins):
         raise ValueError("must be origins such as https://app.example.com, separated by commas, without a path or *")
-    return tuple(origins) if isinstance(origins, list) else origins
+    return tuple(origin.lower() for origin in origins) if isinstance(origins, list) else origins
 
 
 def _check_public_url(url: str | None) -> str | None:
@@ -150,6 +157,12 @@ class Settings(BaseSettings):
         """The address of this gateway without a trailing slash: the public one, else where it listens."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return self.public_url or f"http://{host}:{self.port}"
+
+    @property
+    def own_origins(self) -> tuple[str, ...]:
+        """The origin of pages that are served under the public URL, whatever `Host` a proxy passes on."""
+        url = urlsplit(self.public_url or "")
+        return (f"{url.scheme}://{url.netloc}",) if url.netloc else ()
 
     @property
     def served_hosts(self) -> tuple[str, ...]:

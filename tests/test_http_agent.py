@@ -268,3 +268,9 @@ async def test_gzip_bomb_is_refused_before_it_fills_memory(server, kind):
 async def test_damaged_gzip_is_a_failed_attempt(server, body):
     with pytest.raises(AgentUnavailable, match="compression"):
         await ask(server, gzipped(body))
+
+
+async def test_gzip_with_trailing_bytes_is_refused(server):
+    body = gzip.compress(b'{"response": "ok"}') + bytes(1_000)
+    with pytest.raises(AgentUnavailable, match="compression"):
+        await ask(server, gzipped(body))

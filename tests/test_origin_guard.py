@@ -13,6 +13,8 @@ from playwright.async_api import async_playwright
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from sevenfold.runtime.settings import load_settings
+from sevenfold.runtime.startup import StartupError
 from tests.support.stack import Stack, running_stack
 
 EVIL = "http://evil.example"
@@ -234,3 +236,34 @@ async def test_an_allowed_origin_has_full_cors(tmp_path: Path) -> None:
         assert preflight.headers["access-control-allow-origin"] == f"{EVIL}:{port}"
         assert "access-control-allow-credentials" not in preflight.headers
         assert await status(stack, Origin=EVIL) == 403, "another port is another origin"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:1"])
+async def test_pages_under_the_public_url_may_call_through_a_proxy(tmp_path: Path, host: str) -> None:
+    async with running_stack(tmp_path, public_url="https://Agents.Example.com:8443/") as stack:
+        origin = "https://agents.example.com:8443"
+        assert await status(stack, Origin=origin, Host=host) == 200, "a proxy passes on a host of its own"
+        assert await status(stack, Host="agents.example.com") == 200
+        assert await status(stack, Origin="https://agents.example.com") == 403, "another port is another origin"
+        document = (await stack.http.get("/asyncapi.json")).json()
+        assert document["servers"]["gateway"]["host"].lower() == "agents.example.com:8443"
+
+
+async def test_refusals_carry_the_requests_own_id(guarded: Stack) -> None:
+    answer = await guarded.http.get(RUNS, headers={"Host": "evil.example", "X-Request-Id": "mine-1"})
+    assert answer.headers["x-request-id"] == answer.json()["requestId"] == "mine-1"
+
+
+@pytest.mark.parametrize("value", ["gateway:8000", "https://a.example", "a/b", "a b"])
+def test_hosts_that_could_never_match_are_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEVENFOLD_ALLOWED_HOSTS", value)
+    with pytest.raises(StartupError, match="ALLOWED_HOSTS"):
+        load_settings()
+
+
+def test_hosts_and_origins_are_normalized(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEVENFOLD_ALLOWED_HOSTS", "gateway, [fd00::5]")
+    monkeypatch.setenv("SEVENFOLD_CORS_ORIGINS", "https://App.Example.com")
+    settings = load_settings()
+    assert settings.allowed_hosts == ("gateway", "fd00::5")
+    assert settings.cors_origins == ("https://app.example.com",)

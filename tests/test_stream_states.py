@@ -10,6 +10,7 @@ from sevenfold.adapters.streams.batch_writer import WriterState
 from sevenfold.adapters.streams.hub import HubState, StreamHub, StreamHubs
 from sevenfold.adapters.streams.log_feeder import RunSource
 from sevenfold.adapters.streams.publisher import PublisherState, StreamAttempt, StreamPublisher
+from sevenfold.adapters.streams.reader import StreamGoneError, read_entries_after
 from sevenfold.contracts.runs import RunOutcome, RunResult, RunStatus
 from sevenfold.contracts.streams import (
     MAX_UNCONFIRMED,
@@ -219,3 +220,82 @@ async def test_a_writer_that_is_fenced_off_fails_its_attempt(log: MemoryLog) -> 
         await publisher.publish_chunk("b")
     with pytest.raises(StreamClosedError):
         await publisher.close()
+
+
+async def test_a_replaced_attempt_publishes_and_writes_nothing_more(log: MemoryLog) -> None:
+    hubs = hubs_of(log)
+    first = publisher_of(hubs, StreamAttempt(1, is_awaited=True))
+    await first.publish_chunk("old")
+    await until(lambda: log.entries)
+    second = publisher_of(hubs, StreamAttempt(2, is_retry=True, is_awaited=True))
+    with pytest.raises(StreamClosedError):
+        await first.publish_chunk("late")
+    await second.publish_chunk("new")
+    with pytest.raises(StreamClosedError):
+        await first.close()
+    last_index = await second.close(is_final=True)
+    assert [entry.index for entry in log.entries] == [1, 1 + RESET_STEP, 2 + RESET_STEP]
+    assert last_index == 2 + RESET_STEP
+    assert not hubs._hubs
+
+
+async def test_an_unexpected_error_of_the_log_still_detaches_the_publisher(log: MemoryLog) -> None:
+    hubs = hubs_of(log)
+    publisher = publisher_of(hubs, StreamAttempt(1, is_awaited=True))
+    log.failure = RuntimeError("no error of a log")
+    await publisher.publish_chunk("a")
+    with pytest.raises(RuntimeError):
+        await publisher.close()
+    assert not hubs._hubs
+    assert hubs.writer_count == 0
+
+
+async def test_a_long_text_that_is_caught_up_stays_below_the_unconfirmed_limit(log: MemoryLog) -> None:
+    log.acknowledges.clear()
+    hubs = hubs_of(log)
+    publisher = publisher_of(hubs, StreamAttempt(1))
+    text = "x" * 9_000_000
+    await publisher.publish_chunk(text)
+    publisher.start_publishing()
+    hub = hubs.get(RUN)
+    await until(lambda: hub.buffer.last_index)
+    assert hub.buffer.last_index < MAX_UNCONFIRMED
+    log.acknowledges.set()
+    await publisher.close()
+    assert sum(len(entry.data) for entry in log.entries) > len(text)
+
+
+async def test_a_reader_that_is_cancelled_twice_leaves_no_hub(log: MemoryLog) -> None:
+    hubs, run = hubs_of(log), Run()
+
+    async def read() -> None:
+        async with hubs.subscribe(RUN, run.outcome):
+            await asyncio.sleep(60)
+
+    reading = asyncio.create_task(read())
+    await until(lambda: hubs._hubs)
+    await asyncio.sleep(0.05)
+    while not reading.done():  # as anyio does
+        reading.cancel()
+        await asyncio.sleep(0)
+    assert not hubs._hubs
+
+
+async def test_a_reader_behind_a_log_that_lost_its_entries_is_refused(log: MemoryLog) -> None:
+    hubs, run = hubs_of(log), Run()
+    publisher = publisher_of(hubs, StreamAttempt(1, is_awaited=True))
+    async with hubs.subscribe(RUN, run.outcome) as hub:
+        for _ in range(2_000):
+            await publisher.publish_chunk("x" * 100)
+        await publisher.close(is_final=True)
+        assert hub.buffer.evicted_index
+        log.entries.clear()  # a Redis that was restarted
+        run.end(2_000)
+        await until(lambda: hub.is_complete)
+        with pytest.raises(StreamGoneError):
+            await asyncio.wait_for(read_all(hubs, hub), 10)
+
+
+async def read_all(hubs: StreamHubs, hub: StreamHub) -> None:
+    async for _ in read_entries_after(hubs, hub, 0, heartbeat_seconds=0.1):
+        pass

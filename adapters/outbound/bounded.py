@@ -190,9 +190,12 @@ class _Decompressor:
         if self._inflating is None:
             return piece[:max_bytes]
         try:
-            return self._inflating.decompress(piece, max_bytes)
+            found = self._inflating.decompress(piece, max_bytes)
         except zlib.error:
             raise httpx.DecodingError("not gzip", request=self._request) from None
+        if self._inflating.unused_data:  # zlib would collect all that follows
+            raise httpx.DecodingError("gzip data has trailing bytes", request=self._request)
+        return found
 
     def decompress_all(self, packed: bytes) -> Iterator[bytes]:
         """Yields all decompressed bytes, 64 kB at a time, so that the consumer can stop before the memory is full."""
@@ -204,6 +207,6 @@ class _Decompressor:
             packed = self._inflating.unconsumed_tail
 
     def check_end(self) -> None:
-        """Raises httpx.DecodingError if the data is truncated or has trailing bytes."""
-        if self._inflating is not None and (not self._inflating.eof or self._inflating.unused_data):
-            raise httpx.DecodingError("gzip data is truncated or has trailing bytes", request=self._request)
+        """Raises httpx.DecodingError if the data is truncated."""
+        if self._inflating is not None and not self._inflating.eof:
+            raise httpx.DecodingError("gzip data is truncated", request=self._request)

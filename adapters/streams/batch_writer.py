@@ -4,14 +4,13 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from enum import Enum
 from typing import TypeVar
 
 from sevenfold.adapters.streams.batches import FULL_BATCH, FULL_BATCH_BYTES, first_batch, latest_progress_only
 from sevenfold.adapters.streams.hub import StreamHub, StreamHubs
 from sevenfold.adapters.streams.wakeup import LightEvent
-from sevenfold.contracts.streams import MAX_UNCONFIRMED, StreamClosedError, StreamLogError, StreamWriter
+from sevenfold.contracts.streams import MAX_UNCONFIRMED, StreamLogError, StreamWriter
 
 _MAX_UNCONFIRMED_BYTES = 2_000_000
 
@@ -48,7 +47,7 @@ class BatchWriter:
     - The task: IDLE ↔ WRITING; DRAINING → ENDED when all is confirmed; any → ENDED when the log refuses this writer
       for good, which `notify`, `wait_for_room` and `drain` then raise.
     - `drain`, by the publisher: any but ENDED → DRAINING.
-    - `stop`, by the publisher: any → ENDED; the task is cancelled and awaited.
+    - `halt` and `stop`, by the publisher: any → ENDED; the task is cancelled, and by `stop` awaited.
 
     Invariants:
     - One batch is under way at a time. Only a batch that the log has acknowledged is confirmed, and it is retried
@@ -88,7 +87,7 @@ class BatchWriter:
 
     async def wait_for_room(self) -> None:
         """Returns once the log is near enough. Raises what ended the task."""
-        while self.is_full:
+        while self.is_full and self.state is not WriterState.ENDED:
             self._wakeup.set()
             self._batch_confirmed.clear()
             if self._task is not None and self._task.done():
@@ -111,14 +110,19 @@ class BatchWriter:
         """No attempt follows: releases what the log holds open for the run."""
         await self._log_writer.finish()
 
-    async def stop(self) -> None:
-        """Ends the task; what is unconfirmed is not written."""
-        self._hubs.writer_count -= 1
+    def halt(self) -> None:
+        """Cancels the task at once: a later attempt writes from now on."""
         self.state = WriterState.ENDED
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError, StreamLogError, StreamClosedError):
-                await self._task
+        self._batch_confirmed.set()
+
+    async def stop(self) -> None:
+        """Ends the task; what is unconfirmed is not written. `drain` has raised what went wrong."""
+        self._hubs.writer_count -= 1
+        self.halt()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def _end(self, _: asyncio.Task[None]) -> None:
         self.state = WriterState.ENDED
@@ -163,6 +167,8 @@ class BatchWriter:
         # a method of its own, so that a writer that waits for its time references no batch that is written
         buffer = self._hub.buffer
         batch = first_batch(buffer.unconfirmed)
+        if not batch:  # discarded meanwhile
+            return
         offset = buffer.confirmed_offset + len(batch)
         latest = latest_progress_only(batch)
         await retry_while_unreachable(lambda: self._log_writer.append(latest))

@@ -17,6 +17,8 @@ class HubPublisher(Protocol):
 
     def start_publishing(self) -> None: ...
 
+    def supersede(self) -> None: ...
+
 
 class HubState(Enum):
     """Who fills a hub's buffer. The docstring of `StreamHub` has the transitions."""
@@ -75,7 +77,9 @@ class StreamHub:
         return self.state is HubState.COMPLETE
 
     def attach(self, publisher: HubPublisher) -> None:
-        """The publisher of an attempt feeds the hub from now on."""
+        """The publisher of an attempt feeds the hub from now on; one of an earlier attempt does no more."""
+        if self._publisher is not None:
+            self._publisher.supersede()
         self._publisher = publisher
         if self.state in (HubState.IDLE, HubState.FED_BY_LOG):
             self.state = HubState.FED_BY_PUBLISHER
@@ -182,5 +186,7 @@ class StreamHubs:
         try:
             yield hub
         finally:
-            await hub.remove_reader()
-            self.discard_if_idle(hub)
+            try:
+                await hub.remove_reader()
+            finally:  # a second cancellation may come while it waits
+                self.discard_if_idle(hub)

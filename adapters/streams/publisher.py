@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -11,11 +10,11 @@ from sevenfold.adapters.streams.batch_writer import BatchWriter, retry_while_unr
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.streams.wakeup import LightEvent
 from sevenfold.contracts.streams import (
+    MAX_UNCONFIRMED,
     RESET_STEP,
     Index,
     StreamClosedError,
     StreamEntry,
-    StreamLogError,
     StreamWriter,
 )
 
@@ -69,7 +68,9 @@ class StreamPublisher:
     - REQUESTED → OPENING: the agent's first chunk or progress; the agent's own task opens.
     - OPENING → LOGGED, or → LOCAL_ONLY while the call awaits its adoption.
     - LOCAL_ONLY → LOGGED: `confirm_adoption`, by the activity that adopts the call.
-    - Any → CLOSED: `close`, by the agent's own task; it detaches from the hub.
+    - Any → CLOSED: `close`, by the agent's own task; it detaches from the hub. And `supersede`, by the hub, when a
+      later attempt attaches: from then on `publish_…` and `close` raise StreamClosedError, so that two attempts never
+      write one buffer.
 
     `publish_…` and `close` are called by the agent's own task alone.
     """
@@ -116,6 +117,19 @@ class StreamPublisher:
             if self._writer is not None and self._hub.buffer.unconfirmed_count:
                 self._writer.notify()
 
+    def supersede(self) -> None:
+        """A later attempt feeds the hub: nothing of this one is published or written any more."""
+        self._state = PublisherState.CLOSED
+        self._adopted.set()
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._writer is not None:
+            self._writer.halt()
+
+    def _raise_if_superseded(self) -> None:
+        if self._state is PublisherState.CLOSED:
+            raise StreamClosedError("A later attempt publishes this stream.")
+
     async def wait_for_adoption(self) -> None:
         """In LOCAL_ONLY the log has nothing of what somebody awaits."""
         if self._state is PublisherState.LOCAL_ONLY and self._attempt.is_awaited:
@@ -123,6 +137,7 @@ class StreamPublisher:
 
     async def publish_chunk(self, text: str) -> None:
         """Publishes a piece of the response. Waits while the log is too far behind. Raises what `close` does."""
+        self._raise_if_superseded()
         if self.is_buffering and self._attempt.is_retry and not self._unpublished and await self._last_logged_index():
             self.start_publishing()  # readers have something of an attempt before
         if self.is_buffering:
@@ -131,15 +146,18 @@ class StreamPublisher:
         writer = self._writer or await self._ensure_open()
         if writer.is_full:
             await writer.wait_for_room()
+        self._raise_if_superseded()
         self._publish(writer, StreamEntry.chunk(self._hub.buffer.last_index + 1, text))
 
     async def publish_progress(self, percent: float, note: str) -> None:
         """Publishes how far the work is. Any single progress may be dropped, and a run that nobody follows has its
         heartbeats instead.
         """
+        self._raise_if_superseded()
         if self.is_buffering or not (self._attempt.is_awaited or self._hub.reader_count):
             return
         writer = await self._ensure_open()
+        self._raise_if_superseded()
         self._progress.set(percent, note)
         if self._progress.is_due:
             self._publish_progress(writer)
@@ -158,6 +176,7 @@ class StreamPublisher:
         Raises StreamLogError if the log cannot be written, StreamClosedError if a later attempt writes it.
         """
         try:
+            self._raise_if_superseded()
             if self._opening is not None:
                 await self._opening
             if self._writer is None or self._state is not PublisherState.LOGGED:  # the result has all of it
@@ -172,14 +191,15 @@ class StreamPublisher:
 
     async def _shut_down(self) -> None:
         self._state = PublisherState.CLOSED
-        if self._opening is not None:
-            self._opening.cancel()
-            with suppress(asyncio.CancelledError, StreamLogError, StreamClosedError):
-                await self._opening
-        if self._writer is not None:
-            await self._writer.stop()
-        self._hub.detach(self)
-        self._hubs.discard_if_idle(self._hub)
+        try:
+            if self._opening is not None:
+                self._opening.cancel()
+                await asyncio.gather(self._opening, return_exceptions=True)
+            if self._writer is not None:
+                await self._writer.stop()
+        finally:  # whatever became of them, readers must not wait for this attempt
+            self._hub.detach(self)
+            self._hubs.discard_if_idle(self._hub)
 
     async def _ensure_open(self) -> BatchWriter:
         if self._writer is not None:
@@ -204,8 +224,10 @@ class StreamPublisher:
             self._publish(writer, StreamEntry.reset(buffer.last_index + RESET_STEP, self._attempt.number))
         text = self._unpublished.decode()
         self._unpublished.clear()
-        for start in range(0, len(text), _CATCH_UP_CHUNK_CHARACTERS):
-            chunk = text[start : start + _CATCH_UP_CHUNK_CHARACTERS]
+        # Fewer chunks than may be unconfirmed, whatever the text's length: readers have them before the log does.
+        size = max(_CATCH_UP_CHUNK_CHARACTERS, 2 * len(text) // MAX_UNCONFIRMED + 1)
+        for start in range(0, len(text), size):
+            chunk = text[start : start + size]
             self._publish(writer, StreamEntry.chunk(buffer.last_index + 1, chunk))
         return writer
 

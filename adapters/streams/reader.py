@@ -41,7 +41,7 @@ async def read_entries_after(
         if offset is None or offset < buffer.start_offset:
             if cursor.index < buffer.evicted_index:
                 offset = None
-                if found := await log_reader.next_entries(heartbeat_seconds):
+                if found := await log_reader.next_entries(cursor.index, heartbeat_seconds):
                     yield cursor.advance(found)
                 elif not await buffer.wait_for_change(_LOG_PAUSE_SECONDS):
                     yield []
@@ -114,8 +114,13 @@ class _LogReader:
         self._hub = hub
         self._position: LogPosition = None
 
-    async def next_entries(self, heartbeat_seconds: float) -> list[StreamEntry]:
-        """The next entries of the log; none if there are none within `heartbeat_seconds`."""
+    async def next_entries(self, index: Index, heartbeat_seconds: float) -> list[StreamEntry]:
+        """The next entries of the log; none if there are none within `heartbeat_seconds`.
+
+        Raises StreamGoneError, for a reader at `index`, if the stream is complete and the log has nothing further;
+        and what ended the hub's feeding.
+        """
+        self._hub.raise_if_failed()
         try:
             async with asyncio.timeout(heartbeat_seconds):
                 page = await self._hub.log.read(self._hub.workflow_id, self._position, wait=False)
@@ -125,4 +130,6 @@ class _LogReader:
             await asyncio.sleep(_LOG_PAUSE_SECONDS)
             return []
         self._position = page.position
+        if self._hub.is_complete and not page.entries and not page.has_more:
+            raise StreamGoneError(index)
         return page.entries

@@ -28,6 +28,7 @@ from temporalio.contrib.workflow_streams import PublishInput
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.adapters.streams.temporal.batches import is_marker, split_batch
 from sevenfold.adapters.streams.temporal.writer import TemporalStreamWriter
 from sevenfold.contracts.streams import (
@@ -111,8 +112,8 @@ class TemporalStreamLog:
             finally:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
-        except RPCError as error:
-            raise StreamLogError(error.message) from error
+        except (RPCError, PayloadStoreError) as error:
+            raise StreamLogError(str(error)) from error
 
     async def _read_page(self, workflow_id: str, current: _LogPosition, *, wait: bool) -> StreamPage:
         request = GetWorkflowExecutionHistoryRequest(
@@ -144,8 +145,8 @@ class TemporalStreamLog:
                 index = await self._last_index_in(segment_workflow_id(workflow_id, segment))
                 if index:
                     return index
-        except RPCError as error:
-            raise StreamLogError(error.message) from error
+        except (RPCError, PayloadStoreError) as error:
+            raise StreamLogError(str(error)) from error
         return 0
 
     async def last_segment(self, workflow_id: str) -> int:

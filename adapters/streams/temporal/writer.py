@@ -11,6 +11,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.contrib.workflow_streams import PublishEntry, PublishInput
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.adapters.streams.temporal.batches import encode_batch
 from sevenfold.contracts.streams import (
     FINISH_SIGNAL,
@@ -81,8 +82,8 @@ class TemporalStreamWriter:
             if self._writes >= _MAX_WRITES or self._bytes >= _MAX_BYTES:
                 await self._roll_over()
             await self._publish(encode_batch(entries))
-        except RPCError as error:
-            raise StreamLogError(error.message) from error
+        except (RPCError, PayloadStoreError) as error:
+            raise StreamLogError(str(error)) from error
 
     async def finish(self) -> None:
         """Ends the segments beside the run; one that is missed here ends by its own timer."""
