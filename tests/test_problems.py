@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.api.http.problem_handlers import to_problem
 from tests.support.stack import Stack
 
 URL = "/api/agent/query"
@@ -213,3 +215,22 @@ async def test_no_body_or_header_causes_a_server_error(
     assert answer.status_code < 500 or answer.json().get("code"), answer.text
     if answer.status_code >= 400:
         assert answer.json()["requestId"]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (RPCStatusCode.UNAVAILABLE, 503),
+        (RPCStatusCode.DEADLINE_EXCEEDED, 503),
+        (RPCStatusCode.INTERNAL, 503),
+        (RPCStatusCode.UNKNOWN, 503),
+        (RPCStatusCode.INVALID_ARGUMENT, 500),
+        (RPCStatusCode.PERMISSION_DENIED, 500),
+    ],
+)
+def test_errors_of_temporal_are_503_unless_the_request_of_the_gateway_is_wrong(
+    status: RPCStatusCode, expected: int
+) -> None:
+    problem = to_problem(RPCError("it failed", status, b""))
+    assert problem.problem_type.status == expected
+    assert "it failed" not in problem.detail

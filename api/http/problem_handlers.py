@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.adapters.temporal.errors import is_transient
@@ -137,7 +137,10 @@ def _sentence(error: dict[str, Any]) -> str:
 
 
 def _from_rpc(error: RPCError) -> ProblemError:
-    if is_transient(error):
+    failed_inside = error.status in (RPCStatusCode.INTERNAL, RPCStatusCode.UNKNOWN)
+    if failed_inside:  # the server's own trouble, such as a store that does not answer it; seldom permanent
+        log.error("Temporal failed", status=error.status.name, error=error.message)
+    if failed_inside or is_transient(error):
         return ProblemError(
             ProblemType.TEMPORAL_UNAVAILABLE,
             "Temporal is unavailable. Send the request again, with the same Idempotency-Key if it starts a run.",
