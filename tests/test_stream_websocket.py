@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.support.agents import CLEANED_UP
 from tests.support.stack import Stack, running_stack
@@ -154,3 +154,14 @@ async def test_stopping_process_closes_websockets_with_going_away(tmp_path_facto
             lines, code = await receive_all(socket)
         assert lines[-1] == {"reconnect": True}
         assert code == 1012
+
+
+async def test_invalid_parameter_of_the_handshake_is_a_problem(stack: Stack) -> None:
+    url = f"ws://127.0.0.1:{stack.settings.port}/api/agent/stream/ws?onDisconnect=later"
+    with pytest.raises(InvalidStatus) as caught:
+        async with connect(url, proxy=None):
+            pass
+    answer = caught.value.response
+    assert answer.status_code == 422
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert json.loads(answer.body or b"")["errors"][0]["pointer"] == "query:onDisconnect"

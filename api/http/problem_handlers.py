@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
@@ -36,6 +36,13 @@ def install(app: FastAPI) -> None:
     """Registers a handler for each exception in the table of translations."""
     for exception, translate in _TRANSLATIONS.items():
         app.add_exception_handler(exception, _build_handler(translate))
+    app.add_exception_handler(WebSocketRequestValidationError, _refuse_handshake)
+
+
+async def _refuse_handshake(socket: WebSocket, error: Exception) -> None:
+    """Answers a handshake whose parameters are invalid; the framework would send a 403 in plain text."""
+    assert isinstance(error, WebSocketRequestValidationError), "the only type it is registered for"  # noqa: S101
+    await socket.send_denial_response(render(_from_validation(RequestValidationError(error.errors()))))
 
 
 def to_problem(error: Exception) -> ProblemError:
