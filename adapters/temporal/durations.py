@@ -7,13 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 
 from sevenfold.adapters.temporal.run_outcomes import to_run_status
+from sevenfold.adapters.temporal.task_queues import ACTIVITY_TASKS, describe_task_queue
 from sevenfold.contracts.runs import RunStatus
 
 _SAMPLE = 20
@@ -115,14 +113,8 @@ class Durations:
         if time.monotonic() - read_at >= _BACKLOG_TTL_SECONDS:
             self._backlog = (time.monotonic(), seconds)
             try:
-                queue = await self.client.workflow_service.describe_task_queue(
-                    DescribeTaskQueueRequest(
-                        namespace=self.client.namespace,
-                        task_queue=TaskQueue(name=task_queue),
-                        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-                        report_stats=True,
-                    ),
-                    timeout=_BACKLOG_TIMEOUT,
+                queue = await describe_task_queue(
+                    self.client, task_queue, ACTIVITY_TASKS, timeout=_BACKLOG_TIMEOUT, report_stats=True
                 )
             except RPCError:
                 return seconds

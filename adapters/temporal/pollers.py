@@ -4,13 +4,12 @@ import time
 from datetime import timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, ListWorkersRequest
+from temporalio.api.workflowservice.v1 import ListWorkersRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
+from sevenfold.adapters.temporal.task_queues import WORKFLOW_TASKS, describe_task_queue
 
 # A worker renews its poll at least once a minute; an older poll belongs to a dead worker.
 _MAX_POLL_AGE_SECONDS = 70.0
@@ -37,15 +36,7 @@ class WorkerPollers:
 
     async def check(self, queue: str) -> bool:
         """Whether a worker polls the queue now. Raises RPCError."""
-        described = await self._client.workflow_service.describe_task_queue(
-            DescribeTaskQueueRequest(
-                namespace=self._client.namespace,
-                task_queue=TaskQueue(name=queue),
-                task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-            ),
-            retry=False,
-            timeout=_TIMEOUT,
-        )
+        described = await describe_task_queue(self._client, queue, WORKFLOW_TASKS, timeout=_TIMEOUT, retry=False)
         if not any(_seen_within(_MAX_POLL_AGE_SECONDS, poller.last_access_time) for poller in described.pollers):
             return False
         heartbeats = await self._worker_heartbeats(queue)

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sevenfold.api.http.problem_handlers import render
 from sevenfold.api.http.problems import ProblemError, ProblemType
-from sevenfold.api.http.request_id import new_request_id, request_id
+from sevenfold.api.http.request_id import request_id
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -49,7 +49,7 @@ class OriginGuard:
         if problem is None:
             await self._app(scope, receive, _with_security_headers(send))
             return
-        response = render(problem, request_id() or new_request_id())
+        response = render(problem, request_id())
         response.headers["Connection"] = "close"  # the body, if there is one, is not read
         await response(scope, receive, send)
 

@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from pydantic import Field
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WorkflowExecution
 
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.durations import TaskKind, completed_seconds, quantile
 from sevenfold.adapters.temporal.run_outcomes import to_run_status
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
+from sevenfold.adapters.temporal.task_queues import ACTIVITY_TASKS, WORKFLOW_TASKS, describe_task_queue
 from sevenfold.api.http.time_params import to_query_time
 from sevenfold.api.runs.views import AGENT, PATTERN_OF_TYPE, TASK
 from sevenfold.contracts.events import broker_task_queue, event_task_queue
@@ -25,8 +23,6 @@ from sevenfold.contracts.webhooks import webhook_task_queue
 _MAX_RUNS = 2_000
 _TRAFFIC_MINUTES = 10
 _TIMEOUT = timedelta(seconds=10)
-
-_KINDS = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
 
 
 class TaskStats(Payload):
@@ -110,14 +106,8 @@ class StatisticsReader:
 
     async def _load_queue(self, name: str) -> QueueStats:
         depth, age = 0, 0.0
-        for kind in _KINDS:
-            request = DescribeTaskQueueRequest(
-                namespace=self.client.namespace,
-                task_queue=TaskQueue(name=name),
-                task_queue_type=kind,
-                report_stats=True,
-            )
-            found = (await self.client.workflow_service.describe_task_queue(request, timeout=_TIMEOUT)).stats
+        for kind in (WORKFLOW_TASKS, ACTIVITY_TASKS):
+            found = (await describe_task_queue(self.client, name, kind, timeout=_TIMEOUT, report_stats=True)).stats
             depth += found.approximate_backlog_count
             age = max(age, found.approximate_backlog_age.ToTimedelta().total_seconds())
         return QueueStats(name=name, depth=depth, age=age)
