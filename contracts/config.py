@@ -1,9 +1,13 @@
 """The schema of `sevenfold.toml`."""
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field, model_validator
 
+from sevenfold.contracts.access import TenantName
+from sevenfold.contracts.access_config import AuthConfig, TenantConfig
 from sevenfold.contracts.agent import AgentName, WorkflowTarget
 from sevenfold.contracts.agent_config import (
     AgentConfig,
@@ -13,27 +17,30 @@ from sevenfold.contracts.agent_config import (
     WorkflowAgentConfig,
 )
 from sevenfold.contracts.event_filters import EventFilter
+from sevenfold.contracts.identity import DEFAULT_TENANT
 from sevenfold.contracts.sections import ConfigSection, VariableName
 from sevenfold.contracts.subscriptions import SubscriptionConfig
 
 
 class ConsumeConfig(ConfigSection):
     """A source of a broker's events: a RabbitMQ queue, a NATS subject, a Redis stream, a Kafka topic. Consumers of
-    the same `group` share the events; `concurrency` limits the events in flight.
+    the same `group` share the events; `concurrency` limits the events in flight. The events are those of `tenant`.
     """
 
     source: str = Field(alias="from", min_length=1, max_length=200)
     group: str = Field(default="sevenfold", pattern=r"^[A-Za-z0-9_-]{1,100}$")
     concurrency: int = Field(default=20, ge=1, le=1_000)
+    tenant: TenantName = DEFAULT_TENANT
 
 
 class PublishConfig(ConfigSection):
-    """A route to a broker: events that match `filter` go to `to`, which is a RabbitMQ routing key (or exchange/key),
-    a NATS subject, a Redis stream or a Kafka topic.
+    """A route to a broker: events of `tenants` that match `filter` go to `to`, which is a RabbitMQ routing key (or
+    exchange/key), a NATS subject, a Redis stream or a Kafka topic.
     """
 
     filter: EventFilter
     to: str = Field(min_length=1, max_length=200)
+    tenants: frozenset[TenantName] = Field(default=frozenset({DEFAULT_TENANT}), min_length=1)
 
 
 class BrokerConfig(ConfigSection):
@@ -66,6 +73,8 @@ class SevenfoldConfig(ConfigSection):
     subscriptions: list[SubscriptionConfig] = []
     brokers: dict[AgentName, BrokerConfig] = {}
     interactions: InteractionsConfig = InteractionsConfig()
+    tenants: dict[TenantName, TenantConfig] = {}
+    auth: AuthConfig = AuthConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -83,10 +92,10 @@ class SevenfoldConfig(ConfigSection):
 
     @model_validator(mode="after")
     def _check_subscriptions(self) -> "SevenfoldConfig":
-        names = [subscription.name for subscription in self.subscriptions]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"{names.count(name)} subscriptions are named {name}")
+        names = Counter((subscription.tenant, subscription.name) for subscription in self.subscriptions)
+        for (tenant, name), count in names.items():
+            if count > 1:
+                raise ValueError(f"{count} subscriptions of the tenant {tenant} are named {name}")
         for subscription in self.subscriptions:
             agent = subscription.agent or self.default_agent
             if agent not in self.agents and agent != "simulator":
@@ -95,6 +104,52 @@ class SevenfoldConfig(ConfigSection):
                     f"subscription {subscription.name}: agent {agent} is not configured; configured: {known}"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _check_key_ids(self) -> "SevenfoldConfig":
+        owners: dict[str, str] = {}
+        for tenant, config in self.tenants.items():
+            for key in config.keys:
+                if key.id in owners:
+                    raise ValueError(f"the key id {key.id} is used twice, by {owners[key.id]} and {tenant}")
+                owners[key.id] = tenant
+        return self
+
+    @model_validator(mode="after")
+    def _check_tenants(self) -> "SevenfoldConfig":
+        for tenant, config in self.tenants.items():
+            for agent in config.agents or []:
+                if agent not in self.agents and agent != "simulator":
+                    known = ", ".join(sorted(self.agents))
+                    raise ValueError(f"tenants.{tenant}: agent {agent} is not configured; configured: {known}")
+        for where, tenant in self._named_tenants():
+            if tenant not in self.tenants and tenant != DEFAULT_TENANT:
+                raise ValueError(f"{where}: tenant {tenant} is not configured; add a section [tenants.{tenant}]")
+        for subscription in self.subscriptions:
+            agent = subscription.agent or self.default_agent
+            if not self._may_use(subscription.tenant, agent):
+                where = f"subscription {subscription.name}"
+                raise ValueError(f"{where}: the tenant {subscription.tenant} may not use the agent {agent}")
+        return self
+
+    def _named_tenants(self) -> Iterator[tuple[str, str]]:
+        """Yields where a tenant is named, and the tenant."""
+        for subscription in self.subscriptions:
+            yield f"subscription {subscription.name}", subscription.tenant
+        for name, broker in self.brokers.items():
+            for consumer in broker.consume:
+                yield f"brokers.{name}, consume from {consumer.source}", consumer.tenant
+            for route in broker.publish:
+                yield from ((f"brokers.{name}, publish to {route.to}", tenant) for tenant in sorted(route.tenants))
+
+    def _may_use(self, tenant: str, agent: str) -> bool:
+        allowed = self.tenants[tenant].agents if tenant in self.tenants else None
+        return allowed is None or agent in allowed
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether requests need a key or a token, by this file."""
+        return self.auth.oidc is not None or any(tenant.keys for tenant in self.tenants.values())
 
     @property
     def direct_agents(self) -> dict[str, DirectAgentConfig]:

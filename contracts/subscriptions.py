@@ -4,8 +4,10 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
+from sevenfold.contracts.access import TenantName
 from sevenfold.contracts.agent import AgentName
 from sevenfold.contracts.event_filters import EventFilter
+from sevenfold.contracts.identity import DEFAULT_TENANT
 from sevenfold.contracts.payload import JsonObject, Payload, RequestBody, Seconds
 from sevenfold.contracts.requests import TaskName, WebhookSecret, WebhookUrl
 
@@ -81,6 +83,7 @@ class SubscriptionConfig(_SubscriptionFields):
     """A subscription in `sevenfold.toml`, which holds no secrets."""
 
     name: SubscriptionName
+    tenant: TenantName = DEFAULT_TENANT
     agent: AgentName | None = None
     webhook_url: WebhookUrl | None = None
     webhook_secret_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None

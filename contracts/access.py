@@ -1,0 +1,81 @@
+"""Tenants, scopes, and who sent a request."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from sevenfold.contracts.identity import DEFAULT_TENANT
+
+# Workflow ids begin with the tenant, or with one of these for workflows that belong to no tenant.
+RESERVED_TENANTS = frozenset({"all", "circuit", "erasure", "limits", "tenants"})
+
+
+def _check_reserved(name: str) -> str:
+    if name in RESERVED_TENANTS:
+        raise ValueError(f"{name} is reserved; choose another name")
+    return name
+
+
+TenantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$"), AfterValidator(_check_reserved)]
+
+
+class Scope(StrEnum):
+    """What a key may do. `admin` includes all others, for all tenants."""
+
+    RUNS_WRITE = "runs:write"
+    RUNS_READ = "runs:read"
+    EVENTS_WRITE = "events:write"
+    EVENTS_READ = "events:read"
+    WEBHOOKS_WRITE = "webhooks:write"
+    WEBHOOKS_READ = "webhooks:read"
+    SCHEDULES_WRITE = "schedules:write"
+    METRICS_READ = "metrics:read"
+    ADMIN = "admin"
+
+
+class RunScope(StrEnum):
+    """What a run token may do with its run. `start`: start it, once."""
+
+    START = "start"
+    STREAM = "stream"
+    READ = "read"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True)
+class RunGrant:
+    """The limits of a run token: one run, and with `RunScope.START` the agent that it may start it with."""
+
+    run_id: str
+    scopes: frozenset[RunScope]
+    agent: str | None = None
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who sent a request.
+
+    `key_id` is None for anonymous requests, to a gateway without keys. `expires_at`: until when the credential is
+    valid. `run` is set for a run token, which may do nothing else; then `scopes` is empty.
+    """
+
+    tenant: str
+    scopes: frozenset[Scope]
+    key_id: str | None = None
+    expires_at: datetime | None = None
+    run: RunGrant | None = None
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether it may see all tenants."""
+        return Scope.ADMIN in self.scopes
+
+    def has(self, scope: Scope) -> bool:
+        """Whether it has the scope."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+ANONYMOUS = Principal(DEFAULT_TENANT, frozenset(Scope))

@@ -1,0 +1,87 @@
+"""The tenants and keys that the admin API creates: state and changes of the workflow `TenantRegistry`.
+
+It keeps one memo per tenant and per key, so that reading it needs no worker and a change rewrites only its own memo.
+"""
+
+from datetime import datetime
+
+from sevenfold.contracts.access import Scope
+from sevenfold.contracts.payload import Payload
+
+REGISTRY_WORKFLOW_ID = "tenants:registry"
+
+# Prefixes of the memos that hold a TenantRecord and a KeyRecord; and the memo that holds a LastUse.
+TENANT_MEMO_PREFIX = "tenant:"
+KEY_MEMO_PREFIX = "key:"
+LAST_USE_MEMO = "last-use"
+
+# Size limit of all records as JSON: some 2,000 keys. Every process reads them while requests arrive.
+MAX_REGISTRY_BYTES = 500_000
+
+# Failure types of rejected changes, which the API maps to problems.
+TENANT_EXISTS, TENANT_MISSING, TENANT_ERASED, KEY_EXISTS, KEY_MISSING, REGISTRY_FULL = (
+    "TenantExists",
+    "TenantMissing",
+    "TenantErased",
+    "KeyExists",
+    "KeyMissing",
+    "RegistryFull",
+)
+
+
+class TenantRecord(Payload):
+    """A tenant. `agents` names those that it may use; None for all. `is_erasing`: its data are being removed, and
+    its keys are refused.
+    """
+
+    name: str
+    agents: list[str] | None = None
+    weight: float = 1.0
+    created_at: datetime
+    is_erasing: bool = False
+
+
+class KeyRecord(Payload):
+    """A key without its secret. `hash` is that of `sevenfold.contracts.api_keys`."""
+
+    id: str
+    tenant: str
+    hash: str
+    scopes: list[Scope]
+    name: str = ""
+    created_at: datetime
+    expires_at: datetime | None = None
+
+
+class LastUse(Payload):
+    """The last use of each key, by its id, to the minute. Keys of `sevenfold.toml` are in it too."""
+
+    keys: dict[str, datetime] = {}
+
+
+class RegistryState(Payload):
+    """Input of `TenantRegistry`."""
+
+    tenants: dict[str, TenantRecord] = {}
+    keys: dict[str, KeyRecord] = {}
+    last_use: LastUse = LastUse()
+
+
+class PutTenantInput(Payload):
+    """A tenant to create or replace. `create_only`: fails if the name exists."""
+
+    tenant: TenantRecord
+    create_only: bool = False
+
+
+class PutKeyInput(Payload):
+    """A key to create or replace. `create_only`: fails if the id exists."""
+
+    key: KeyRecord
+    create_only: bool = True
+
+
+class RemoveTenantInput(Payload):
+    """A tenant to remove, with its keys."""
+
+    name: str
