@@ -1,0 +1,1 @@
+"""Who sends a request: access tokens of an OpenID Connect issuer."""
