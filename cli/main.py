@@ -22,6 +22,7 @@ from sevenfold.runtime.ports import bind
 from sevenfold.runtime.services import open_services
 from sevenfold.runtime.settings import Settings, uses_own_cluster
 from sevenfold.runtime.streams import open_streams
+from sevenfold.runtime.tls import load_tls
 from sevenfold.worker import load_agent_registry, run_worker, running_worker
 
 log = structlog.get_logger(__name__)
@@ -121,6 +122,7 @@ async def _run_together(
     The parts start in the order of their dependencies, and stop in reverse.
     """
     settings.check_exposure()
+    load_tls(settings)  # a mistake is reported before anything starts
     agents = load_agent_registry(settings, config)
     async with AsyncExitStack() as stack:
         sock = stack.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
@@ -132,8 +134,7 @@ async def _run_together(
 
 
 def _welcome(settings: Settings) -> None:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    typer.echo(f"Sevenfold is ready. API docs: http://{host}:{settings.port}/docs")
+    typer.echo(f"Sevenfold is ready. API docs: {settings.listen_url}/docs")
     if settings.ui_url:
         typer.echo(f"                    Temporal UI: {settings.ui_url}")
     elif not uses_own_cluster():

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ from bench.ports import free_port
 from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.embedded_flags import server_arguments
 from sevenfold.runtime.settings import Settings
+from tests.support.certificates import make_certificate
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKER = ROOT / "docker"
@@ -155,8 +157,9 @@ def test_image_installs_the_locked_dependencies_without_the_embedded_server():
     assert "://" not in (DOCKER / "requirements.lock").read_text()
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize(("status", "exit_code"), [(200, 0), (503, 1), (None, 1)])
-def test_health_check_of_the_image_exits_by_readiness(status: int | None, exit_code: int):
+def test_health_check_of_the_image_exits_by_readiness(status: int | None, exit_code: int, tls: bool, tmp_path: Path):
     command = json.loads(_last("HEALTHCHECK").partition(" CMD ")[2])
     assert command[0] == "python"
 
@@ -169,12 +172,18 @@ def test_health_check_of_the_image_exits_by_readiness(status: int | None, exit_c
 
     with HTTPServer(("127.0.0.1", 0), Ready) as server:
         port = server.server_address[1]
+        if tls:
+            made = make_certificate(tmp_path)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(made.cert, made.key)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         if status is None:
             server.shutdown()
             server.server_close()
         # A proxy of the environment must not be asked for our own loopback.
         environment = {"SEVENFOLD_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
+        environment |= {"SEVENFOLD_TLS_CERT": str(made.cert)} if tls else {}
         done = subprocess.run([sys.executable, *command[1:]], env=environment, capture_output=True, check=False)
         server.shutdown()
     assert done.returncode == exit_code
