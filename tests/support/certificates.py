@@ -24,11 +24,12 @@ class Certificate:
         return ssl.create_default_context(cafile=str(self.cert))
 
 
-def make_certificate(directory: Path, *, passphrase: str | None = None) -> Certificate:
+def make_certificate(directory: Path, *more_names: str, passphrase: str | None = None) -> Certificate:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a gateway under test")])
     now = datetime.now(UTC)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+    hosts = [x509.DNSName(name) for name in ("localhost", *more_names)]
+    names = [*hosts, x509.IPAddress(ip_address("127.0.0.1"))]
     certificate = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
