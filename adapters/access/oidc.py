@@ -47,7 +47,7 @@ class OidcVerifier:
     """Accepts the access tokens of one issuer.
 
     `http` fetches the issuer's documents (see `issuer_client`); nothing is fetched before the first token. Call
-    `aclose` at the end.
+    `aclose` before `http` is closed.
     """
 
     def __init__(self, config: OidcConfig, http: httpx.AsyncClient, *, times: KeyTimes | None = None) -> None:
