@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 from temporalio.client import Client
 
+from sevenfold.adapters.access.authenticator import Authenticator
+from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.access.last_use import LastUseRecorder
+from sevenfold.adapters.access.run_tokens import RunTokens
 from sevenfold.adapters.events.activity_feed import ActivityFeed
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.adapters.streams.hub import StreamHubs
@@ -42,6 +46,10 @@ class Components:
     """One field per dependency, under the name by which `component(…)` reads it. No handler gets them all."""
 
     client: Client
+    access: AccessDirectory
+    authenticator: Authenticator
+    last_use: LastUseRecorder
+    run_tokens: RunTokens | None
     task_queue: str
     base_url: str
     temporal_ui: TemporalUi
@@ -75,7 +83,7 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
     sealer = load_sealer(settings)
     ui = TemporalUi(settings.ui_url, client.namespace)
     disk, pollers = DiskSpace(settings.local_storage), WorkerPollers(client)
-    agents = AgentCatalog(config.agents, config.workflow_targets, config.default_agent)
+    agents = AgentCatalog(config.agents, config.workflow_targets, config.default_agent, services.access)
     estimates = {name: agent.duration_estimate for name, agent in config.agents.items() if agent.duration_estimate}
     durations = Durations(client, estimates)
     url_policy = UrlPolicy(settings.allow_loopback_urls)
@@ -83,8 +91,16 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
     starter = RunStarter(client, queue, agents, breakers, webhooks, disk, config.interactions.enabled)
     reader = RunReader(client, pollers, ui)
     shared = SharedAnswers(seconds=_STATISTICS_SECONDS)
+    last_use = LastUseRecorder(services.access.registry)
+    tokens = RunTokens(sealer) if sealer else None
     return Components(
         client=client,
+        access=services.access,
+        authenticator=Authenticator(
+            services.access, last_use, tokens, None, requires_credentials=services.requires_credentials
+        ),
+        last_use=last_use,
+        run_tokens=tokens,
         task_queue=queue,
         base_url=settings.base_url,
         temporal_ui=ui,

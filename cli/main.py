@@ -120,7 +120,7 @@ async def _run_together(
 
     The parts start in the order of their dependencies, and stop in reverse.
     """
-    settings.check_exposure()
+    settings.check_exposure(has_credentials=config.has_credentials)
     agents = load_agent_registry(settings, config)
     async with AsyncExitStack() as stack:
         sock = stack.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))

@@ -18,6 +18,8 @@ class ProblemType(Enum):
 
     INVALID_JSON = ("invalid-json", 400, "The body is not valid JSON")
     BAD_REQUEST = ("bad-request", 400, "The request cannot be understood")
+    UNAUTHORIZED = ("unauthorized", 401, "The request has no valid credential")
+    FORBIDDEN = ("forbidden", 403, "The credential does not permit this")
     FOREIGN_ORIGIN = ("foreign-origin", 403, "Pages of this origin may not call the gateway")
     NOT_FOUND = ("not-found", 404, "The resource does not exist")
     METHOD_NOT_ALLOWED = ("method-not-allowed", 405, "The path does not support this method")
@@ -48,6 +50,7 @@ class ProblemType(Enum):
     AGENT_RATE_LIMITED = ("agent-rate-limited", 503, "The agent limits the rate of calls")
     CIRCUIT_OPEN = ("circuit-open", 503, "The agent's circuit breaker is open")
     DOCUMENT_UNAVAILABLE = ("document-unavailable", 502, "The document could not be fetched")
+    ACCESS_UNAVAILABLE = ("access-unavailable", 503, "The credential cannot be verified now")
     TEMPORAL_UNAVAILABLE = ("temporal-unavailable", 503, "Temporal cannot be reached")
     TOO_MANY_CONNECTIONS = ("too-many-connections", 503, "There are too many connections")
     STORAGE_FULL = ("storage-full", 507, "The disk is full")

@@ -108,7 +108,7 @@ class RunStarter:
             pattern=pattern,
             tenant=tenant,
             run_id=derive_id(prefix, tenant, pattern, key) if key else new_id(prefix),
-            agent=self.agents.resolve(options.agent),
+            agent=self.agents.resolve(tenant, options.agent),
             task=task,
             options=options,
             key=key,

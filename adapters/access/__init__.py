@@ -1,0 +1,1 @@
+"""Who may come in: API keys, run tokens, tokens of an OpenID Connect issuer, and the tenants that they belong to."""
