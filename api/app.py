@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from sevenfold import __version__
 from sevenfold.api import asynchronous_queue, event_driven, hybrid, polling, streaming, synchronous, webhook_callback
+from sevenfold.api.access import keys, tenants, tokens
 from sevenfold.api.components import Components, build_components
 from sevenfold.api.events import asyncapi, dead_letters, eventbridge, subscriptions
 from sevenfold.api.events import stream as event_stream
@@ -81,6 +82,7 @@ _TAGS = {
     "runs": "Runs of all patterns: list, read, cancel, stream, statistics.",
     "webhooks": "Deliveries of webhooks: list, read, deliver again.",
     "agents": "The configured agents and their health.",
+    "administration": "Tenants and API keys, for keys with the scope `admin`.",
     "recommendations": "Which pattern fits a use case.",
     "health": "Probes.",
 }
@@ -122,6 +124,9 @@ def create_app(components: Components) -> FastAPI:
         runs,
         agents,
         webhooks,
+        tenants,
+        keys,
+        tokens,
         health,
     ):
         app.include_router(router_module.router)

@@ -16,6 +16,7 @@ from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.adapters.temporal.durations import Durations
 from sevenfold.adapters.temporal.pollers import WorkerPollers
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
+from sevenfold.api.access.store import TenantStore
 from sevenfold.api.dependencies import TemporalUi
 from sevenfold.api.events.dead_letter_queue import DeadLetterQueue
 from sevenfold.api.events.reader import EventReader
@@ -50,6 +51,7 @@ class Components:
     authenticator: Authenticator
     last_use: LastUseRecorder
     run_tokens: RunTokens | None
+    tenant_store: TenantStore
     task_queue: str
     base_url: str
     temporal_ui: TemporalUi
@@ -101,6 +103,7 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
         ),
         last_use=last_use,
         run_tokens=tokens,
+        tenant_store=TenantStore(services.access),
         task_queue=queue,
         base_url=settings.base_url,
         temporal_ui=ui,

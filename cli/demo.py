@@ -215,7 +215,7 @@ async def _run(console: Console, url: str | None) -> int:
 
 
 def _client(address: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=address, timeout=30, trust_env=False)
+    return httpx.AsyncClient(base_url=address, timeout=30, trust_env=False, headers=key_headers())
 
 
 async def _summary(demo: _Demo, failed: dict[str, str]) -> Table:

@@ -70,6 +70,16 @@ class AccessSnapshot:
             return TenantRecord(name=DEFAULT_TENANT, created_at=_CONFIGURED_AT)
         return found
 
+    def list_tenants(self) -> list[TenantRecord]:
+        """Returns all tenants, by name."""
+        names = {DEFAULT_TENANT, *self.configured.tenants, *self.stored.tenants}
+        return [tenant for name in sorted(names) if (tenant := self.find_tenant(name))]
+
+    def list_keys(self, tenant: str) -> list[KeyRecord]:
+        """Returns a tenant's keys, by id."""
+        keys = {**self.stored.keys, **self.configured.keys}
+        return [keys[key_id] for key_id in sorted(keys) if keys[key_id].tenant == tenant]
+
     def is_configured(self, tenant: str) -> bool:
         """Whether the tenant is part of `sevenfold.toml`."""
         return tenant in self.configured.tenants or tenant == DEFAULT_TENANT
