@@ -212,7 +212,7 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
         app.state.stream_hubs.stop()
         server.should_exit = True
         await serving
-        await app.state.last_use.aclose()
+        await app.state.authenticator.aclose()
         raise
 
 

@@ -7,7 +7,9 @@ from temporalio.client import Client
 
 from sevenfold.adapters.access.authenticator import Authenticator
 from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.access.issuer_keys import issuer_client
 from sevenfold.adapters.access.last_use import LastUseRecorder
+from sevenfold.adapters.access.oidc import OidcVerifier
 from sevenfold.adapters.access.run_tokens import RunTokens
 from sevenfold.adapters.events.activity_feed import ActivityFeed
 from sevenfold.adapters.events.ingest import EventIngest
@@ -49,7 +51,6 @@ class Components:
     client: Client
     access: AccessDirectory
     authenticator: Authenticator
-    last_use: LastUseRecorder
     run_tokens: RunTokens | None
     tenant_store: TenantStore
     task_queue: str
@@ -93,15 +94,17 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
     starter = RunStarter(client, queue, agents, breakers, webhooks, disk, config.interactions.enabled)
     reader = RunReader(client, pollers, ui)
     shared = SharedAnswers(seconds=_STATISTICS_SECONDS)
-    last_use = LastUseRecorder(services.access.registry)
     tokens = RunTokens(sealer) if sealer else None
     return Components(
         client=client,
         access=services.access,
         authenticator=Authenticator(
-            services.access, last_use, tokens, None, requires_credentials=services.requires_credentials
+            services.access,
+            LastUseRecorder(services.access.registry),
+            tokens,
+            OidcVerifier(config.auth.oidc, issuer_client()) if config.auth.oidc else None,
+            requires_credentials=services.requires_credentials,
         ),
-        last_use=last_use,
         run_tokens=tokens,
         tenant_store=TenantStore(services.access),
         task_queue=queue,

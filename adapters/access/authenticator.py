@@ -2,10 +2,10 @@
 
 import hmac
 from datetime import UTC, datetime
-from typing import Protocol
 
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.access.last_use import LastUseRecorder
+from sevenfold.adapters.access.oidc import OIDC_PREFIX, InvalidTokenError, IssuerUnavailableError, OidcVerifier
 from sevenfold.adapters.access.run_tokens import InvalidRunTokenError, RunTokens
 from sevenfold.adapters.access.snapshot import AccessSnapshot
 from sevenfold.contracts.access import Principal, RunGrant, Scope
@@ -15,9 +15,6 @@ from sevenfold.contracts.tenant_registry import KeyRecord
 # Compared with where there is no key, so that a guess costs as much as a hit.
 _NO_HASH = "sha256:" + "0" * 64
 
-# Keys of OpenID Connect are named by the token's subject.
-OIDC_PREFIX = "oidc:"
-
 
 class InvalidCredentialError(Exception):
     """The credential is wrong. The message is for the client and holds no part of the credential."""
@@ -25,14 +22,6 @@ class InvalidCredentialError(Exception):
 
 class AccessUnavailableError(Exception):
     """Whether the credential is right cannot be found out now."""
-
-
-class TokenVerifier(Protocol):
-    """Verifies the access tokens of an OpenID Connect issuer."""
-
-    async def verify(self, token: str) -> Principal:
-        """Raises InvalidCredentialError and AccessUnavailableError."""
-        ...
 
 
 class Authenticator:
@@ -47,7 +36,7 @@ class Authenticator:
         directory: AccessDirectory,
         last_use: LastUseRecorder,
         tokens: RunTokens | None,
-        oidc: TokenVerifier | None,
+        oidc: OidcVerifier | None,
         *,
         requires_credentials: bool,
     ) -> None:
@@ -61,7 +50,7 @@ class Authenticator:
     async def authenticate(self, credential: str) -> Principal:
         """Returns who sent a key or an access token. Raises InvalidCredentialError and AccessUnavailableError."""
         if not credential.startswith("sf_") and self._oidc is not None:
-            return await self._check_tenant(await self._oidc.verify(credential))
+            return await self._verify_token(self._oidc, credential)
         presented = parse_key(credential)
         if presented is None:
             raise InvalidCredentialError("The API key is incomplete or mistyped.")
@@ -114,7 +103,19 @@ class Authenticator:
         key = snapshot.find_key(principal.key_id)
         return key is None or _is_over(key.expires_at)
 
-    async def _check_tenant(self, principal: Principal) -> Principal:
+    async def aclose(self) -> None:
+        """Sends the last uses of keys, and stops what runs in the background."""
+        await self._last_use.aclose()
+        if self._oidc is not None:
+            await self._oidc.aclose()
+
+    async def _verify_token(self, oidc: OidcVerifier, token: str) -> Principal:
+        try:
+            principal = await oidc.verify(token)
+        except InvalidTokenError as error:
+            raise InvalidCredentialError(str(error)) from None
+        except IssuerUnavailableError:
+            raise AccessUnavailableError from None
         snapshot = await self._directory.load()
         if self._is_revoked(principal, snapshot):
             if not snapshot.is_current:
