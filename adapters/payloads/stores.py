@@ -1,9 +1,17 @@
 """What the stores of large payloads share beyond Temporal's driver interface."""
 
+import re
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
+from temporalio import activity
 from temporalio.api.common.v1 import Payload
+from temporalio.converter import StorageDriverStoreContext, StorageDriverWorkflowInfo
+
+from sevenfold.contracts.access import RESERVED_TENANTS
+from sevenfold.contracts.identity import parse_tenant
+
+_TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
 class PayloadStoreError(Exception):
@@ -21,10 +29,46 @@ def lost_payload(name: str) -> Payload:
     return Payload(metadata={"encoding": b"json/plain", LOST: name.encode()}, data=b"null")
 
 
+def resolve_target(context: StorageDriverStoreContext) -> StorageDriverStoreContext:
+    """Returns the context with the workflow that the payload belongs to.
+
+    An activity that sends heartbeats by its task token, or encodes its result itself, has a context without a target;
+    its own workflow is the target then.
+    """
+    if context.target is not None or not activity.in_activity():
+        return context
+    info = activity.info()
+    return StorageDriverStoreContext(
+        target=StorageDriverWorkflowInfo(
+            namespace=info.namespace, id=info.workflow_id, run_id=info.workflow_run_id, type=info.workflow_type
+        )
+    )
+
+
+def find_tenant(context: StorageDriverStoreContext) -> str | None:
+    """Returns the tenant whose workflow the payload belongs to; None if there is no workflow, or if it belongs to no
+    tenant.
+    """
+    target = resolve_target(context).target
+    if not isinstance(target, StorageDriverWorkflowInfo) or not target.id:
+        return None
+    tenant = parse_tenant(target.id)
+    return tenant if _TENANT.fullmatch(tenant) and tenant not in RESERVED_TENANTS else None
+
+
+def is_tenant_name(text: str) -> bool:
+    """Whether the text has the form of a tenant's name."""
+    return _TENANT.fullmatch(text) is not None
+
+
 @runtime_checkable
 class ExpiringPayloads(Protocol):
-    """A store whose payloads are removed by age."""
+    """A store whose payloads are removed by age, and with their tenant."""
 
     async def remove_older_than(self, age: timedelta, namespace: str) -> int:
         """Removes payloads of the namespace that were not stored for `age`; returns their number."""
+        ...
+
+    async def remove_tenant(self, tenant: str, namespace: str) -> int:
+        """Removes all payloads of a tenant in the namespace; returns their number."""
         ...
