@@ -15,13 +15,17 @@ from starlette.types import ASGIApp
 
 from sevenfold import __version__
 from sevenfold.api import asynchronous_queue, event_driven, hybrid, polling, streaming, synchronous, webhook_callback
+from sevenfold.api.access import keys, tenants, tokens
 from sevenfold.api.components import Components, build_components
 from sevenfold.api.events import asyncapi, dead_letters, eventbridge, subscriptions
 from sevenfold.api.events import stream as event_stream
 from sevenfold.api.http import problem_handlers
+from sevenfold.api.http.authentication import AuthenticationMiddleware
+from sevenfold.api.http.authorization import check_routes
 from sevenfold.api.http.body_limit import BodyLimitMiddleware
 from sevenfold.api.http.origin_guard import OriginGuard
 from sevenfold.api.http.problem_docs import PROBLEM_SCHEMA
+from sevenfold.api.http.problem_handlers import list_routes
 from sevenfold.api.http.request_id import RequestIdMiddleware
 from sevenfold.api.http.request_normalization import RequestNormalizationMiddleware
 from sevenfold.api.http.uvicorn_protocol import ConnectionLimits, connection_cap, limited_protocol
@@ -78,6 +82,7 @@ _TAGS = {
     "runs": "Runs of all patterns: list, read, cancel, stream, statistics.",
     "webhooks": "Deliveries of webhooks: list, read, deliver again.",
     "agents": "The configured agents and their health.",
+    "administration": "Tenants and API keys, for keys with the scope `admin`.",
     "recommendations": "Which pattern fits a use case.",
     "health": "Probes.",
 }
@@ -119,10 +124,14 @@ def create_app(components: Components) -> FastAPI:
         runs,
         agents,
         webhooks,
+        tenants,
+        keys,
+        tokens,
         health,
     ):
         app.include_router(router_module.router)
     patch_fastapi(app)
+    check_routes(route.path for route in list_routes(app.routes) if hasattr(route, "path"))
     app.openapi = _document_problems(app.openapi)  # type: ignore[method-assign]
     return app
 
@@ -144,18 +153,21 @@ def _document_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], d
     return openapi
 
 
-def _guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """The app behind the checks of host and origin, with CORS for the origins that are configured."""
+def _guarded(app: FastAPI, settings: Settings) -> ASGIApp:
+    """The app behind the checks of host, origin and credential, with CORS for the origins that are configured."""
+    guarded: ASGIApp = AuthenticationMiddleware(
+        RequestNormalizationMiddleware(app), app.state.authenticator, app.state.access
+    )
     if settings.cors_origins:
-        app = CORSMiddleware(
-            app,
+        guarded = CORSMiddleware(
+            guarded,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["*"],
             expose_headers=_EXPOSED_HEADERS,
             max_age=600,
         )
-    return OriginGuard(app, settings.served_hosts, (*settings.cors_origins, *settings.own_origins))
+    return OriginGuard(guarded, settings.served_hosts, (*settings.cors_origins, *settings.own_origins))
 
 
 class _Server(uvicorn.Server):
@@ -174,7 +186,7 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
         settings.head_seconds, settings.body_idle_seconds, connection_cap(settings.max_connections)
     )
     config = uvicorn.Config(
-        RequestIdMiddleware(_guarded(RequestNormalizationMiddleware(app), settings)),
+        RequestIdMiddleware(_guarded(app, settings)),
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -200,13 +212,14 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
         app.state.stream_hubs.stop()
         server.should_exit = True
         await serving
+        await app.state.authenticator.aclose()
         raise
 
 
 async def run_api(settings: Settings) -> None:
     """Runs the API alone, against an existing Temporal."""
-    settings.check_exposure()
     config = load_config(settings.config)
+    settings.check_exposure(has_credentials=config.has_credentials)
     with bind(settings.host, settings.port, "SEVENFOLD_PORT") as sock:
         async with (
             open_services(settings, config) as services,

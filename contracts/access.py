@@ -59,7 +59,8 @@ class Principal:
     """Who sent a request.
 
     `key_id` is None for anonymous requests, to a gateway without keys. `expires_at`: until when the credential is
-    valid. `run` is set for a run token, which may do nothing else; then `scopes` is empty.
+    valid. `run` is set for a run token, which may do nothing else; then `scopes` is empty. `lists_all`: lists show
+    all tenants, because an administrator named none.
     """
 
     tenant: str
@@ -67,6 +68,7 @@ class Principal:
     key_id: str | None = None
     expires_at: datetime | None = None
     run: RunGrant | None = None
+    lists_all: bool = False
 
     @property
     def is_admin(self) -> bool:

@@ -1,9 +1,11 @@
 """The sections `[tenants.…]` and `[auth]` of `sevenfold.toml`."""
 
 from datetime import UTC, date, datetime, timedelta
+from ipaddress import ip_address
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from sevenfold.contracts.access import Scope
 from sevenfold.contracts.agent import AgentName
@@ -40,14 +42,32 @@ class TenantConfig(ConfigSection):
     keys: list[KeyConfig] = []
 
 
+def is_on_loopback(url: str) -> bool:
+    """Whether the URL's host is this machine, by its name or as an address."""
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_issuer(url: str) -> str:
+    if not url.startswith("https://") and not is_on_loopback(url):
+        raise ValueError("must be an https URL: whoever changes the issuer's answers could sign tokens")
+    if "?" in url or "#" in url:
+        raise ValueError("must be the issuer's URL without query and fragment")
+    return url
+
+
 class OidcConfig(ConfigSection):
     """An OpenID Connect issuer whose access tokens (JWT) are accepted beside keys.
 
-    `tenant_claim` holds the tenant's name, `scopes_claim` the scopes: a list, or a string with spaces. A dot leads
-    into nested objects. `leeway_seconds` bounds the difference between the clocks.
+    `issuer` is exactly the `iss` of its tokens, with or without a slash at the end. `tenant_claim` holds the tenant's
+    name, `scopes_claim` the scopes: a list, or a string with spaces. A dot leads into nested objects, unless a claim
+    has the whole name. `leeway_seconds` bounds the difference between the clocks.
     """
 
-    issuer: HttpUrl
+    issuer: Annotated[HttpUrl, AfterValidator(_check_issuer)]
     audience: str = Field(min_length=1, max_length=500)
     tenant_claim: str = Field(default="tenant", min_length=1, max_length=200)
     scopes_claim: str = Field(default="scope", min_length=1, max_length=200)

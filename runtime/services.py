@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from temporalio.client import Client
 
+from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.access.registry import TenantRegistryClient
+from sevenfold.adapters.access.snapshot import ConfiguredAccess
 from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.contracts.config import SevenfoldConfig
@@ -20,13 +23,15 @@ from sevenfold.runtime.temporal import connect_temporal
 
 @dataclass(frozen=True)
 class Services:
-    """Shared by the API, the worker and the connector of one process. `server` is the embedded Temporal server, if
-    this process runs it.
+    """Shared by the API, the worker and the connector of one process. `requires_credentials`: there was a key or an
+    issuer when the process started. `server` is the embedded Temporal server, if this process runs it.
     """
 
     settings: Settings
     config: SevenfoldConfig
     client: Client
+    access: AccessDirectory
+    requires_credentials: bool
     event_ingest: EventIngest
     circuit_breakers: CircuitBreakers
     server: EmbeddedTemporal | None = None
@@ -36,10 +41,13 @@ def build_services(
     settings: Settings, config: SevenfoldConfig, client: Client, server: EmbeddedTemporal | None = None
 ) -> Services:
     """Builds the services over a client. Raises StartupError."""
+    registry = TenantRegistryClient(client, settings.task_queue)
     return Services(
         settings,
         config,
         client,
+        access=AccessDirectory(registry, ConfiguredAccess.from_config(config.tenants)),
+        requires_credentials=config.has_credentials,
         event_ingest=build_event_ingest(client, settings, config),
         circuit_breakers=CircuitBreakers(client, settings.task_queue, config.circuit_configs),
         server=server,
@@ -61,4 +69,6 @@ async def open_services(
         if embedded:
             await ensure_retention(client, timedelta(days=settings.retention_days))
         await ensure_search_attributes(client)
-        yield build_services(settings, config, client, server)
+        services = build_services(settings, config, client, server)
+        stored = await services.access.load()
+        yield replace(services, requires_credentials=config.has_credentials or stored.has_keys)

@@ -62,7 +62,7 @@ class SubscriptionStore:
         webhook is invalid.
         """
         self._check_name_is_free(tenant, name)
-        agent = self.agents.resolve(body.agent)
+        agent = self.agents.resolve(tenant, body.agent)
         checked = self.webhooks.check(body.webhook_url, body.webhook_secret)
         if checked is None:
             return build_subscription(body, name, agent, None)
