@@ -21,7 +21,8 @@ from temporalio.converter import (
     StorageDriverStoreContext,
 )
 
-from sevenfold.adapters.payloads.stores import PayloadStoreError, find_tenant, is_tenant_name, lost_payload
+from sevenfold.adapters.payloads.stores import PayloadStoreError, find_owner, lost_payload
+from sevenfold.contracts.identity import is_tenant_name
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +57,7 @@ class PayloadDirectory(StorageDriver):
         self, context: StorageDriverStoreContext, payloads: Sequence[Payload]
     ) -> list[StorageDriverClaim]:
         """Writes the payloads atomically. Raises PayloadStoreError."""
-        tenant = find_tenant(context)
+        tenant = find_owner(context)
         folder = self._folder(tenant)
         try:
             digests = await asyncio.to_thread(lambda: [_write(folder, p.SerializeToString()) for p in payloads])

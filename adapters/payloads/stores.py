@@ -1,6 +1,5 @@
 """What the stores of large payloads share beyond Temporal's driver interface."""
 
-import re
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
@@ -8,10 +7,7 @@ from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import StorageDriverStoreContext, StorageDriverWorkflowInfo
 
-from sevenfold.contracts.access import RESERVED_TENANTS
-from sevenfold.contracts.identity import parse_tenant
-
-_TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+from sevenfold.contracts.identity import find_tenant
 
 
 class PayloadStoreError(Exception):
@@ -45,20 +41,12 @@ def resolve_target(context: StorageDriverStoreContext) -> StorageDriverStoreCont
     )
 
 
-def find_tenant(context: StorageDriverStoreContext) -> str | None:
+def find_owner(context: StorageDriverStoreContext) -> str | None:
     """Returns the tenant whose workflow the payload belongs to; None if there is no workflow, or if it belongs to no
     tenant.
     """
     target = resolve_target(context).target
-    if not isinstance(target, StorageDriverWorkflowInfo) or not target.id:
-        return None
-    tenant = parse_tenant(target.id)
-    return tenant if _TENANT.fullmatch(tenant) and tenant not in RESERVED_TENANTS else None
-
-
-def is_tenant_name(text: str) -> bool:
-    """Whether the text has the form of a tenant's name."""
-    return _TENANT.fullmatch(text) is not None
+    return find_tenant(target.id) if isinstance(target, StorageDriverWorkflowInfo) and target.id else None
 
 
 @runtime_checkable
