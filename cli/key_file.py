@@ -10,7 +10,7 @@ from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import AoT, Table
+from tomlkit.items import AoT, InlineTable, Table
 
 from sevenfold.contracts.api_keys import NewKey
 from sevenfold.runtime.config_file import load_config
@@ -44,6 +44,10 @@ def add_key(path: Path, tenant: str, key: Table) -> None:
     with _editing(path) as document:
         tenants = document.setdefault("tenants", tomlkit.table(is_super_table=True))
         section = tenants.setdefault(tenant, tomlkit.table(is_super_table=True))
+        if isinstance(section, InlineTable) or isinstance(tenants, InlineTable):
+            raise StartupError(
+                f"{path} has tenants in braces, to which no key can be added. Write them as [tenants.{tenant}] first."
+            )
         section.setdefault("keys", tomlkit.aot()).append(key)
 
 

@@ -85,12 +85,18 @@ def list_keys(
     tenant: Annotated[str | None, typer.Option(help="Of this tenant only.")] = None, url: Url = DEFAULT_URL
 ) -> None:
     """Lists the keys of a running gateway. Needs SEVENFOLD_API_KEY with the scope admin."""
-    table = Table("tenant", "id", "name", "scopes", "expires", "last used", "stored in")
+    table = Table("tenant")
+    table.add_column("id", no_wrap=True)
+    for name in ("name", "scopes", "expires", "last used", "stored in"):
+        table.add_column(name)
     for key in _load_keys(url, tenant):
         where = "sevenfold.toml" if key["origin"] == "configuration" else "gateway"
         times = [(key[field] or "never")[:16].replace("T", " ") for field in ("expiresAt", "lastUsedAt")]
         table.add_row(key["tenant"], key["id"], key["name"], " ".join(key["scopes"]), *times, where)
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:  # In a pipe nothing is cut.
+        console = Console(width=240)
+    console.print(table)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from tests.support.events import event, published, subscribed, tree, wait_until_
 from tests.support.processes import until
 from tests.support.receivers import Receiver, hangs, running_receiver
 from tests.support.stack import Stack, another_api, running_stack
-from tests.support.tenants import call_agent
+from tests.support.tenant_runs import call_agent
 from tests.support.upstreams import Script, events, reply_script, streams
 
 NAMES = (

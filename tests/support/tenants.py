@@ -1,59 +1,50 @@
-"""Runs of several tenants, started as the API starts them."""
+"""Tenants with keys, as tests configure and use them."""
 
-import asyncio
-from typing import Any
+from dataclasses import dataclass, field
 
-from temporalio.client import Client, WorkflowHandle
+import httpx
 
-from sevenfold.adapters.temporal.search_attributes import keyword_attributes
-from sevenfold.contracts.agent import AgentRequest
-from sevenfold.contracts.identity import build_workflow_id, new_id
-from sevenfold.contracts.runs import (
-    ID_PREFIXES,
-    RUN_ATTRIBUTES,
-    WORKFLOW_TYPES,
-    Pattern,
-    RunInput,
-    RunResult,
-    batch_task_queue,
-)
+from sevenfold.contracts.access import Scope
+from sevenfold.contracts.api_keys import NewKey, generate_key
+from tests.support.stack import Stack, http_client
 
-_BATCH = (Pattern.QUEUE, Pattern.WEBHOOK)
+ALL_BUT_ADMIN = tuple(sorted(scope for scope in Scope if scope is not Scope.ADMIN))
 
 
-async def start_run(
-    client: Client,
-    tenant: str,
-    pattern: Pattern = Pattern.SYNCHRONOUS,
-    *,
-    agent: str = "echo",
-    task: str = "query",
-    timeout: float = 60,
-    task_queue: str = "sevenfold",
-    params: dict[str, Any] | None = None,
-    **request: Any,
-) -> WorkflowHandle[Any, RunResult]:
-    """Starts a run of the tenant by its agent."""
-    run_id = new_id(ID_PREFIXES[pattern])
-    run = RunInput(
-        agent=agent,
-        request=AgentRequest(run_id=run_id, task=task, params=params or {}, **request),
-        timeout=timeout,
-    )
-    handle: WorkflowHandle[Any, RunResult] = await client.start_workflow(
-        WORKFLOW_TYPES[pattern],
-        run,
-        id=build_workflow_id(tenant, run_id),
-        task_queue=batch_task_queue(task_queue) if pattern in _BATCH else task_queue,
-        result_type=RunResult,
-        search_attributes=keyword_attributes(RUN_ATTRIBUTES, (pattern, agent, task, tenant)),
-        request_eager_start=pattern not in _BATCH,
-    )
-    return handle
+@dataclass(frozen=True)
+class TenantKey:
+    """A key of a tenant, and the lines of `sevenfold.toml` that configure it."""
+
+    tenant: str
+    scopes: tuple[str, ...] = ALL_BUT_ADMIN
+    more: str = ""
+    new: NewKey = field(default_factory=generate_key)
+
+    @property
+    def text(self) -> str:
+        return self.new.text
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.text}"}
+
+    @property
+    def config(self) -> str:
+        scopes = ", ".join(f'"{scope}"' for scope in self.scopes)
+        return (
+            f"\n[[tenants.{self.tenant}.keys]]\n"
+            f'id = "{self.new.key_id}"\nhash = "{self.new.hash}"\nscopes = [{scopes}]\n{self.more}\n'
+        )
 
 
-async def call_agent(client: Client, tenant: str, agent: str, **options: Any) -> BaseException | None:
-    """Starts a run and awaits its end; returns its failure if it failed."""
-    handle = await start_run(client, tenant, agent=agent, **options)
-    (outcome,) = await asyncio.gather(handle.result(), return_exceptions=True)
-    return outcome if isinstance(outcome, BaseException) else None
+def key_config(*keys: TenantKey) -> str:
+    """The configuration of several keys."""
+    return "".join(key.config for key in keys)
+
+
+def client_of(stack: Stack, key: TenantKey | None = None) -> httpx.AsyncClient:
+    """A client that sends the key; without one, none."""
+    client = http_client(stack.settings.port)
+    if key is not None:
+        client.headers.update(key.headers)
+    return client
