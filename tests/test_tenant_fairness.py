@@ -13,9 +13,10 @@ from temporalio import activity, workflow
 from temporalio.client import WorkflowExecutionDescription
 from temporalio.worker import Worker
 
+from sevenfold.adapters.temporal.durations import Durations
 from sevenfold.contracts.cloudevents import CloudEvent
 from sevenfold.contracts.identity import find_tenant, parse_public_id
-from sevenfold.contracts.runs import Pattern
+from sevenfold.contracts.runs import Pattern, batch_task_queue
 from tests.support.events import EVENTS, LETTERS, SUBSCRIPTIONS, event, wait_until_settled
 from tests.support.receivers import SECRET, Receiver, running_receiver
 from tests.support.stack import Stack, another_api, running_stack
@@ -170,3 +171,27 @@ async def test_weight_of_a_tenant_that_the_api_created_counts_within_a_second(sh
     priority = description.raw_description.workflow_execution_info.priority
     assert (priority.fairness_key, priority.fairness_weight) == ("beta", 4)
     assert parse_public_id(handle.id).startswith("task_")
+
+
+async def test_backlog_of_one_tenant_is_not_in_the_estimate_of_another(tmp_path: Path) -> None:
+    """Two slots: one tenant's forty jobs wait, and another's two take turns with them."""
+    async with running_stack(tmp_path, max_concurrent_calls=2) as stack:
+        queue = batch_task_queue(stack.settings.task_queue)
+
+        async def start(tenant: str, count: int) -> None:
+            for _ in range(count):
+                job = {"agent": "careful", "params": {"seconds": 0.5}}
+                await start_run(stack.temporal, tenant, Pattern.QUEUE, **job)  # type: ignore[arg-type]
+
+        async def backlog(tenant: str) -> float:
+            return await Durations(stack.temporal, {}).backlog_seconds(queue, tenant)
+
+        await start("acme", 60)
+        await asyncio.sleep(2)
+        alone = await backlog("acme")
+        assert alone >= 1, "the only tenant waits as long as its oldest job"
+        assert await backlog("beta") == 0, "another tenant has nothing that waits"
+        await start("beta", 2)
+        await asyncio.sleep(0.2)
+        assert await backlog("beta") <= alone / 10
+        assert await backlog("acme") >= alone
