@@ -16,6 +16,7 @@ from sevenfold.contracts.config import SevenfoldConfig
 from sevenfold.runtime.data_dir import lock_data_dir
 from sevenfold.runtime.embedded import EmbeddedTemporal
 from sevenfold.runtime.events import build_event_ingest
+from sevenfold.runtime.fair_starts import FairStarts
 from sevenfold.runtime.namespace import ensure_retention, ensure_search_attributes
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.temporal import connect_temporal
@@ -65,10 +66,12 @@ async def open_services(
             stack.enter_context(lock_data_dir(settings.data_dir))
             server = EmbeddedTemporal(settings)
             await stack.enter_async_context(server)
-        client = await stack.enter_async_context(connect_temporal(settings))
+        fair_starts = FairStarts()
+        client = await stack.enter_async_context(connect_temporal(settings, fair_starts))
         if embedded:
             await ensure_retention(client, timedelta(days=settings.retention_days))
         await ensure_search_attributes(client)
         services = build_services(settings, config, client, server)
+        fair_starts.use_weights(services.access.find_weight)
         stored = await services.access.load()
         yield replace(services, requires_credentials=config.has_credentials or stored.has_keys)

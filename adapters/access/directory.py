@@ -67,6 +67,10 @@ class AccessDirectory:
         await asyncio.shield(self._start_refresh())
         return self._snapshot
 
+    async def find_weight(self, tenant: str) -> float:
+        """Returns the tenant's share of busy task queues, compared with the other tenants' weights."""
+        return (await self.load()).weight(tenant)
+
     def _start_refresh(self) -> asyncio.Task[None]:
         if self._refresh is None or self._refresh.done():
             self._refresh = asyncio.create_task(self._read())

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import structlog
@@ -10,7 +10,6 @@ from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExec
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.temporal.concurrency import gather_bounded
-from sevenfold.contracts.identity import DEFAULT_TENANT
 from sevenfold.contracts.subscriptions import (
     SUBSCRIPTION_MEMO_PREFIX,
     RegistryState,
@@ -25,10 +24,12 @@ _TTL_SECONDS = 0.5
 
 
 class SubscriptionCache:
-    """The subscriptions as one process sees them, at most 0.5 s old."""
+    """The subscriptions as one process sees them, at most 0.5 s old. `configured`: those of `sevenfold.toml`, by
+    tenant.
+    """
 
-    def __init__(self, client: Client, configured: Iterable[Subscription]) -> None:
-        self.configured = {subscription.name: subscription for subscription in configured}
+    def __init__(self, client: Client, configured: Mapping[str, Iterable[Subscription]]) -> None:
+        self._configured = {tenant: {one.name: one for one in found} for tenant, found in configured.items()}
         self._client = client
         self._cache: dict[str, tuple[float, list[Subscription]]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -40,7 +41,7 @@ class SubscriptionCache:
             if time.monotonic() - read_at < _TTL_SECONDS:
                 return subscriptions
             started_at = time.monotonic()
-            present = {**(await self.load_registry(tenant)).subscriptions, **self._configured_for(tenant)}
+            present = {**(await self.load_registry(tenant)).subscriptions, **self.configured_for(tenant)}
             subscriptions = [present[name] for name in sorted(present)]
             self._cache[tenant] = (started_at, subscriptions)
             return subscriptions
@@ -63,8 +64,9 @@ class SubscriptionCache:
         found = await gather_bounded(partial(_load_subscription, description), names)
         return RegistryState(subscriptions={one.name: one for one in found if one is not None})
 
-    def _configured_for(self, tenant: str) -> dict[str, Subscription]:
-        return self.configured if tenant == DEFAULT_TENANT else {}
+    def configured_for(self, tenant: str) -> Mapping[str, Subscription]:
+        """Returns a tenant's subscriptions of `sevenfold.toml`, by name."""
+        return self._configured.get(tenant, {})
 
 
 def _is_subscription_memo(memo: str) -> bool:

@@ -63,7 +63,7 @@ async def list_subscriptions(store: SubscriptionStoreDep, tenant: TenantDep) -> 
     """Lists the subscriptions as they are now."""
     stored = await store.load_stored(tenant)
     views = {name: _to_view(subscription, "api") for name, subscription in stored.items()}
-    views |= {name: _to_view(subscription, "configuration") for name, subscription in store.configured.items()}
+    views |= {name: _to_view(one, "configuration") for name, one in store.configured_for(tenant).items()}
     return SubscriptionList(items=[views[name] for name in sorted(views)])
 
 
@@ -76,8 +76,9 @@ async def list_subscriptions(store: SubscriptionStoreDep, tenant: TenantDep) -> 
 )
 async def read_subscription(name: Name, store: SubscriptionStoreDep, tenant: TenantDep) -> SubscriptionView:
     """Returns the subscription as it is now."""
-    if name in store.configured:
-        return _to_view(store.configured[name], "configuration")
+    configured = store.configured_for(tenant)
+    if name in configured:
+        return _to_view(configured[name], "configuration")
     stored = await store.load_stored(tenant)
     if name not in stored:
         raise not_found(f"The subscription {name}")

@@ -218,7 +218,7 @@ class RunStarter:
             search_attributes=keyword_attributes(RUN_ATTRIBUTES, (run.pattern, run.agent, run.task, run.tenant)),
             static_summary=_build_summary(run, workflow_input.request.query),
             static_details=details,
-            priority=Priority(priority_key=options.priority, fairness_key=run.tenant),
+            priority=Priority(priority_key=options.priority),
             # A worker in this process gets the first task in the response to the start. Not for batch work: accepting
             # a job must not wait until the worker has a slot free of other jobs.
             request_eager_start=queue is not RunQueue.BATCH,
