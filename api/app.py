@@ -57,6 +57,7 @@ _IDLE_SECONDS = 75
 # Headers of answers that a page of another origin may read.
 _EXPOSED_HEADERS = (
     "Location",
+    "WWW-Authenticate",
     "Retry-After",
     "ETag",
     "Preference-Applied",
