@@ -46,6 +46,7 @@ from sevenfold.runtime.streams import open_streams
 from sevenfold.workflows.asynchronous_queue import AsynchronousQueue
 from sevenfold.workflows.entities.circuit_breaker import CircuitBreaker
 from sevenfold.workflows.entities.quota import AgentLimits
+from sevenfold.workflows.entities.tenant_registry import TenantRegistry
 from sevenfold.workflows.event_driven import EventDriven
 from sevenfold.workflows.events.event_reaction import EventReaction
 from sevenfold.workflows.events.ordering import OrderingSemaphore
@@ -67,7 +68,7 @@ PATTERN_WORKFLOWS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Pol
 SUPPORT_WORKFLOWS = [StreamSegment, PayloadCleanup]
 DELIVERY_WORKFLOWS = [WebhookDelivery, EndpointHealth]
 EVENT_WORKFLOWS = [EventDriven, EventReaction, OrderingSemaphore, RejectedEvent, SubscriptionRegistry]
-CONTROL_WORKFLOWS = [CircuitBreaker, AgentLimits]
+CONTROL_WORKFLOWS = [CircuitBreaker, AgentLimits, TenantRegistry]
 WORKFLOWS = [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS, *DELIVERY_WORKFLOWS, *EVENT_WORKFLOWS, *CONTROL_WORKFLOWS]
 
 # Deliveries wait for hours: replaying the few steps of one costs less than caching all of them.

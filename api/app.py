@@ -15,15 +15,20 @@ from starlette.types import ASGIApp
 
 from sevenfold import __version__
 from sevenfold.api import asynchronous_queue, event_driven, hybrid, polling, streaming, synchronous, webhook_callback
+from sevenfold.api.access import keys, tenants, tokens
 from sevenfold.api.components import Components, build_components
 from sevenfold.api.events import asyncapi, dead_letters, eventbridge, subscriptions
 from sevenfold.api.events import stream as event_stream
 from sevenfold.api.http import problem_handlers
+from sevenfold.api.http.authentication import AuthenticationMiddleware
+from sevenfold.api.http.authorization import check_routes
 from sevenfold.api.http.body_limit import BodyLimitMiddleware
 from sevenfold.api.http.origin_guard import OriginGuard
 from sevenfold.api.http.problem_docs import PROBLEM_SCHEMA
+from sevenfold.api.http.problem_handlers import list_routes
 from sevenfold.api.http.request_id import RequestIdMiddleware
 from sevenfold.api.http.request_normalization import RequestNormalizationMiddleware
+from sevenfold.api.http.security_docs import document_security
 from sevenfold.api.http.tls_handshake import TlsServer
 from sevenfold.api.http.uvicorn_protocol import ConnectionLimits, connection_cap, limited_protocol
 from sevenfold.api.operations import agents, health, recommendations, statistics
@@ -54,6 +59,7 @@ _IDLE_SECONDS = 75
 # Headers of answers that a page of another origin may read.
 _EXPOSED_HEADERS = (
     "Location",
+    "WWW-Authenticate",
     "Retry-After",
     "ETag",
     "Preference-Applied",
@@ -66,6 +72,9 @@ _DESCRIPTION = """
 Connects one AI agent to any system by seven integration patterns. Every run is a durable workflow.
 
 Every start takes an `Idempotency-Key`, every error is `application/problem+json`, and every run is at `/runs/{id}`.
+
+A key sees its tenant only. A key with the scope `admin` sees all in lists, and names a tenant by `?tenant=`, for any
+request.
 """
 
 
@@ -80,6 +89,7 @@ _TAGS = {
     "runs": "Runs of all patterns: list, read, cancel, stream, statistics.",
     "webhooks": "Deliveries of webhooks: list, read, deliver again.",
     "agents": "The configured agents and their health.",
+    "administration": "Tenants and API keys, for keys with the scope `admin`.",
     "recommendations": "Which pattern fits a use case.",
     "health": "Probes.",
 }
@@ -121,16 +131,22 @@ def create_app(components: Components) -> FastAPI:
         runs,
         agents,
         webhooks,
+        tenants,
+        keys,
+        tokens,
         health,
     ):
         app.include_router(router_module.router)
     patch_fastapi(app)
+    check_routes(route.path for route in list_routes(app.routes) if hasattr(route, "path"))
     app.openapi = _document_problems(app.openapi)  # type: ignore[method-assign]
     return app
 
 
 def _document_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """Replaces the schemas of FastAPI's validation errors, which are never sent, by the schema of problems."""
+    """Replaces the schemas of FastAPI's validation errors, which are never sent, by the schema of problems, and adds
+    credentials and scopes.
+    """
 
     def openapi() -> dict[str, Any]:
         document = generate()
@@ -141,23 +157,27 @@ def _document_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], d
             problem = dict(PROBLEM_SCHEMA)
             schemas.update(problem.pop("$defs"))
             schemas["Problem"] = problem
+            document_security(document)
         return document
 
     return openapi
 
 
-def _guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """The app behind the checks of host and origin, with CORS for the origins that are configured."""
+def _guarded(app: FastAPI, settings: Settings) -> ASGIApp:
+    """The app behind the checks of host, origin and credential, with CORS for the origins that are configured."""
+    guarded: ASGIApp = AuthenticationMiddleware(
+        RequestNormalizationMiddleware(app), app.state.authenticator, app.state.access
+    )
     if settings.cors_origins:
-        app = CORSMiddleware(
-            app,
+        guarded = CORSMiddleware(
+            guarded,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["*"],
             expose_headers=_EXPOSED_HEADERS,
             max_age=600,
         )
-    return OriginGuard(app, settings.served_hosts, (*settings.cors_origins, *settings.own_origins))
+    return OriginGuard(guarded, settings.served_hosts, (*settings.cors_origins, *settings.own_origins))
 
 
 class _Server(uvicorn.Server):
@@ -179,7 +199,7 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
     context = load_tls(settings)
     tls = TlsServer(context, protocol, limits) if context is not None else None
     config = uvicorn.Config(
-        RequestIdMiddleware(_guarded(RequestNormalizationMiddleware(app), settings)),
+        RequestIdMiddleware(_guarded(app, settings)),
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -208,14 +228,15 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
         if tls is not None:
             tls.abort_handshakes()
         await serving
+        await app.state.authenticator.aclose()
         raise
 
 
 async def run_api(settings: Settings) -> None:
     """Runs the API alone, against an existing Temporal."""
-    settings.check_exposure()
     load_tls(settings)  # a mistake is reported before anything starts
     config = load_config(settings.config)
+    settings.check_exposure(has_credentials=config.has_credentials)
     with bind(settings.host, settings.port, "SEVENFOLD_PORT") as sock:
         async with (
             open_services(settings, config) as services,

@@ -108,7 +108,7 @@ def _build_fan_out(body: JobRequest, *, takes_batches: bool) -> FanOut | None:
 )
 async def read_job(job_id: JobId, reader: JobReaderDep, tenant: TenantDep) -> JobState:
     """Returns its status, how many items have ended, and its result once it has ended."""
-    return await reader.load(tenant, await reader.find(tenant, job_id))
+    return await reader.load(await reader.find(tenant, job_id))
 
 
 @router.get(

@@ -5,6 +5,12 @@ from dataclasses import dataclass
 
 from temporalio.client import Client
 
+from sevenfold.adapters.access.authenticator import Authenticator
+from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.access.issuer_keys import issuer_client
+from sevenfold.adapters.access.last_use import LastUseRecorder
+from sevenfold.adapters.access.oidc import OidcVerifier
+from sevenfold.adapters.access.run_tokens import RunTokens
 from sevenfold.adapters.events.activity_feed import ActivityFeed
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.adapters.streams.hub import StreamHubs
@@ -12,6 +18,7 @@ from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.adapters.temporal.durations import Durations
 from sevenfold.adapters.temporal.pollers import WorkerPollers
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
+from sevenfold.api.access.store import TenantStore
 from sevenfold.api.dependencies import TemporalUi
 from sevenfold.api.events.dead_letter_queue import DeadLetterQueue
 from sevenfold.api.events.reader import EventReader
@@ -42,6 +49,10 @@ class Components:
     """One field per dependency, under the name by which `component(…)` reads it. No handler gets them all."""
 
     client: Client
+    access: AccessDirectory
+    authenticator: Authenticator
+    run_tokens: RunTokens | None
+    tenant_store: TenantStore
     task_queue: str
     base_url: str
     temporal_ui: TemporalUi
@@ -75,7 +86,7 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
     sealer = load_sealer(settings)
     ui = TemporalUi(settings.ui_url, client.namespace)
     disk, pollers = DiskSpace(settings.local_storage), WorkerPollers(client)
-    agents = AgentCatalog(config.agents, config.workflow_targets, config.default_agent)
+    agents = AgentCatalog(config.agents, config.workflow_targets, config.default_agent, services.access)
     estimates = {name: agent.duration_estimate for name, agent in config.agents.items() if agent.duration_estimate}
     durations = Durations(client, estimates)
     url_policy = UrlPolicy(settings.allow_loopback_urls)
@@ -83,8 +94,19 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
     starter = RunStarter(client, queue, agents, breakers, webhooks, disk, config.interactions.enabled)
     reader = RunReader(client, pollers, ui)
     shared = SharedAnswers(seconds=_STATISTICS_SECONDS)
+    tokens = RunTokens(sealer) if sealer else None
     return Components(
         client=client,
+        access=services.access,
+        authenticator=Authenticator(
+            services.access,
+            LastUseRecorder(services.access.registry),
+            tokens,
+            OidcVerifier(config.auth.oidc, issuer_client()) if config.auth.oidc else None,
+            requires_credentials=services.requires_credentials,
+        ),
+        run_tokens=tokens,
+        tenant_store=TenantStore(services.access),
         task_queue=queue,
         base_url=settings.base_url,
         temporal_ui=ui,

@@ -5,6 +5,7 @@ All dependencies are async functions: FastAPI runs a plain function in a thread,
 """
 
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -13,9 +14,14 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 from temporalio.client import Client
 
-from sevenfold.contracts.identity import DEFAULT_TENANT, build_workflow_id
+from sevenfold.contracts.access import Principal
+from sevenfold.contracts.identity import build_workflow_id
 
 API_PREFIX = "/api/agent"
+
+# Who sent the current request. `api/http/authentication.py` sets it before a handler runs; there is no default, so
+# that a route outside of the authentication fails.
+current_principal: ContextVar[Principal] = ContextVar("principal")
 
 
 def component(name: str) -> Callable[[HTTPConnection], Awaitable[Any]]:
@@ -35,19 +41,31 @@ class TemporalUi:
     namespace: str
 
     def link(self, tenant: str, public_id: str) -> str | None:
-        """Returns the page of a run, event or delivery."""
-        if self.url is None:
+        """Returns the page of a run, event or delivery, for administrators. The UI shows all tenants."""
+        if self.url is None or not current_principal.get().is_admin:
             return None
         workflow_id = quote(build_workflow_id(tenant, public_id), safe="")
         return f"{self.url}/namespaces/{quote(self.namespace, safe='')}/workflows/{workflow_id}"
 
 
+async def _principal() -> Principal:
+    return current_principal.get()
+
+
 async def _tenant() -> str:
-    # One tenant until keys are configured; ids, search attributes and fairness keys carry it already.
-    return DEFAULT_TENANT
+    return current_principal.get().tenant
 
 
+async def _listed_tenant() -> str | None:
+    principal = current_principal.get()
+    return None if principal.lists_all else principal.tenant
+
+
+PrincipalDep = Annotated[Principal, Depends(_principal)]
+# Whose runs, events, … the request is about; an administrator names another tenant by `?tenant=`.
 TenantDep = Annotated[str, Depends(_tenant)]
+# The tenant whose items a list shows; None: all, for an administrator who names none.
+ListedTenantDep = Annotated[str | None, Depends(_listed_tenant)]
 ClientDep = Annotated[Client, Depends(component("client"))]
 # The main task queue; the names of the others are derived from it.
 TaskQueueDep = Annotated[str, Depends(component("task_queue"))]

@@ -1,20 +1,19 @@
 """Pattern 3, event-driven: publish, list, read and replay events."""
 
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from sevenfold.adapters.events.stored import load_event
 from sevenfold.adapters.temporal.concurrency import gather_bounded
-from sevenfold.api.dependencies import API_PREFIX, ClientDep, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, ClientDep, ListedTenantDep, TenantDep
 from sevenfold.api.events.acceptance import AcceptedItem, EventsAccepted, accept_event, count_items, to_accepted_item
 from sevenfold.api.events.dependencies import EventIngestDep, EventReaderDep
 from sevenfold.api.events.requests import BATCH, STRUCTURED, invalid_event, parse_events
 from sevenfold.api.events.views import EventDetail, EventSummary
 from sevenfold.api.http.disk_guard import DiskSpaceDep, check_storage
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
-from sevenfold.api.http.listing import PagerDep
+from sevenfold.api.http.listing import PagerDep, tenant_condition
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import TimeParam, to_query_time
@@ -104,7 +103,7 @@ _Text = Annotated[str | None, Query(max_length=1_024, pattern=r"^[^\x00-\x1f]+$"
 async def list_events(
     reader: EventReaderDep,
     pager: PagerDep,
-    tenant: TenantDep,
+    tenant: ListedTenantDep,
     event_type: Annotated[_Text, Query(alias="type")] = None,
     source: _Text = None,
     correlation: _Text = None,
@@ -120,12 +119,12 @@ async def list_events(
     if until:
         query += f" AND StartTime < '{to_query_time(until)}'"
     listed, next_cursor = await pager.list_page(query, limit, cursor)
-    return EventPage(items=await gather_bounded(partial(reader.refresh, tenant), listed), next_cursor=next_cursor)
+    return EventPage(items=await gather_bounded(reader.refresh, listed), next_cursor=next_cursor)
 
 
-def events_query(tenant: str, event_type: str | None, source: str | None, correlation: str | None) -> str:
+def events_query(tenant: str | None, event_type: str | None, source: str | None, correlation: str | None) -> str:
     """Builds the visibility query for events."""
-    conditions = ["WorkflowType = 'EventDriven'", f"Tenant = '{tenant}'"]
+    conditions = ["WorkflowType = 'EventDriven'", *tenant_condition(tenant)]
     for attribute, value in (("Task", event_type), ("EventSource", source), ("CorrelationId", correlation)):
         if value:
             conditions.append(f"{attribute} = '{to_keyword(value)}'")
@@ -137,7 +136,7 @@ def events_query(tenant: str, event_type: str | None, source: str | None, correl
 )
 async def read_event(event_id: EventId, reader: EventReaderDep, tenant: TenantDep) -> EventDetail:
     """Returns the event as a tree: its reactions, the events that they published, the reactions to those, etc."""
-    return await reader.load_tree(tenant, await reader.find(tenant, event_id))
+    return await reader.load_tree(await reader.find(tenant, event_id))
 
 
 @router.post(
@@ -173,4 +172,4 @@ async def replay_event(
     response.headers["Location"] = f"{API_PREFIX}/events/{accepted.event_id}"
     if accepted.outcome is not AcceptOutcome.ACCEPTED:
         response.headers.update(REPLAYED)
-    return await reader.summarize(tenant, await reader.find(tenant, accepted.event_id))
+    return await reader.summarize(await reader.find(tenant, accepted.event_id))

@@ -131,7 +131,7 @@ class _LastProgress:
 async def _load_view(
     reader: RunReader, durations: Durations, tenant: str, task_id: str, last_progress: _LastProgress
 ) -> PollView:
-    run = await reader.load(tenant, await reader.find(tenant, task_id))
+    run = await reader.load(await reader.find(tenant, task_id))
     final = run.status in _FINAL
     if run.progress is not None:  # a run whose agent call has ended, but not the run itself, reports none
         last_progress.percent = math.floor(run.progress.percent)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
-from sevenfold.api.dependencies import API_PREFIX, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, PrincipalDep, TenantDep
 from sevenfold.api.http.content_negotiation import negotiate
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.problem_docs import PROBLEMS
@@ -23,6 +23,7 @@ from sevenfold.api.runs.views import Run
 from sevenfold.api.streams.lines import StreamLine, StreamSubscription
 from sevenfold.api.streams.opener import StreamOpenerDep
 from sevenfold.api.streams.options import MAX_INDEX, OnDisconnect
+from sevenfold.api.streams.permissions import check_cancel
 from sevenfold.contracts.requests import StreamRequest
 from sevenfold.contracts.runs import ID_PREFIXES, Pattern
 
@@ -70,8 +71,12 @@ class _StreamOptions:
 
 
 async def _stream_options(
-    accept: Annotated[str | None, Header(include_in_schema=False)] = None, on_disconnect: OnDisconnect = "continue"
+    principal: PrincipalDep,
+    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
+    on_disconnect: OnDisconnect = "continue",
 ) -> _StreamOptions:
+    if on_disconnect == "cancel":
+        check_cancel(principal)
     return _StreamOptions(negotiate(accept, (SSE, NDJSON)), on_disconnect == "cancel")
 
 
@@ -116,7 +121,7 @@ StreamId = Annotated[str, Path(description="The `X-Stream-Id` of the start.")]
 async def start_stream(
     body: StreamRequest,
     opener: StreamOpenerDep,
-    tenant: TenantDep,
+    principal: PrincipalDep,
     key: IdempotencyKeyDep,
     options: StreamOptionsDep,
 ) -> Response:
@@ -124,7 +129,7 @@ async def start_stream(
     resumes at the `Location` of this response with `Last-Event-ID`; the run continues meanwhile, unless
     `onDisconnect=cancel`.
     """
-    return _streaming_response(await opener.start(tenant, body, key), options)
+    return _streaming_response(await opener.start(principal, body, key), options)
 
 
 @router.get("/stream/{stream_id}", operation_id="resumeStream", summary="Resume a stream", responses=_RESPONSES)

@@ -16,9 +16,12 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass
 class HttpClient:
-    """One server on the loopback, spoken to over connections that are kept and reused."""
+    """One server on the loopback, spoken to over connections that are kept and reused. `headers` are sent with each
+    request, each with its line break.
+    """
 
     port: int
+    headers: str = ""
     _idle: list[Connection] = field(default_factory=list)
 
     async def get(self, path: str) -> Any:
@@ -44,6 +47,7 @@ class HttpClient:
 
     def _head(self, method: str, path: str, more: str = "") -> bytes:
         host = f"127.0.0.1:{self.port}"
+        more = self.headers + more
         return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\n{more}\r\n".encode()
 
     async def _exchange(self, message: bytes) -> Any:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from sevenfold.adapters.webhooks.signatures import verify
-from sevenfold.cli.client import API
+from sevenfold.cli.client import API, key_headers
 from sevenfold.cli.demo_stack import DemoError, Receiver, fresh_gateway, running_receiver
 
 _SECRET = "whsec_abc123"  # noqa: S105  (the article's)
@@ -215,7 +215,7 @@ async def _run(console: Console, url: str | None) -> int:
 
 
 def _client(address: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=address, timeout=30, trust_env=False)
+    return httpx.AsyncClient(base_url=address, timeout=30, trust_env=False, headers=key_headers())
 
 
 async def _summary(demo: _Demo, failed: dict[str, str]) -> Table:

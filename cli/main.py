@@ -10,6 +10,7 @@ import typer
 from sevenfold import __version__
 from sevenfold.api.app import create_app, run_api, serve
 from sevenfold.api.components import build_components
+from sevenfold.cli import keys
 from sevenfold.cli.demo import run_demo
 from sevenfold.cli.recommend import recommend_pattern
 from sevenfold.cli.stats import show_stats
@@ -87,6 +88,7 @@ def connect() -> None:
     run(run_connector)
 
 
+app.add_typer(keys.app, name="keys")
 app.command()(verify_webhook)
 app.command("recommend")(recommend_pattern)
 app.command("stats")(show_stats)
@@ -121,7 +123,7 @@ async def _run_together(
 
     The parts start in the order of their dependencies, and stop in reverse.
     """
-    settings.check_exposure()
+    settings.check_exposure(has_credentials=config.has_credentials)
     load_tls(settings)  # a mistake is reported before anything starts
     agents = load_agent_registry(settings, config)
     async with AsyncExitStack() as stack:

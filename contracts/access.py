@@ -7,10 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from sevenfold.contracts.identity import DEFAULT_TENANT
-
-# Workflow ids begin with the tenant, or with one of these for workflows that belong to no tenant.
-RESERVED_TENANTS = frozenset({"all", "circuit", "erasure", "limits", "tenants"})
+from sevenfold.contracts.identity import DEFAULT_TENANT, RESERVED_TENANTS, TENANT_PATTERN
 
 
 def _check_reserved(name: str) -> str:
@@ -19,7 +16,7 @@ def _check_reserved(name: str) -> str:
     return name
 
 
-TenantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$"), AfterValidator(_check_reserved)]
+TenantName = Annotated[str, Field(pattern=TENANT_PATTERN), AfterValidator(_check_reserved)]
 
 
 class Scope(StrEnum):
@@ -59,7 +56,8 @@ class Principal:
     """Who sent a request.
 
     `key_id` is None for anonymous requests, to a gateway without keys. `expires_at`: until when the credential is
-    valid. `run` is set for a run token, which may do nothing else; then `scopes` is empty.
+    valid. `run` is set for a run token, which may do nothing else; then `scopes` is empty. `lists_all`: lists show
+    all tenants, because an administrator named none.
     """
 
     tenant: str
@@ -67,6 +65,7 @@ class Principal:
     key_id: str | None = None
     expires_at: datetime | None = None
     run: RunGrant | None = None
+    lists_all: bool = False
 
     @property
     def is_admin(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated, Protocol
 
 from pydantic import Field
 
+from sevenfold.contracts.identity import DEFAULT_TENANT
 from sevenfold.contracts.payload import JsonObject, Payload
 
 AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -74,12 +75,14 @@ class AgentContext:
 
     `deadline` is the run's deadline (UTC); later answers are discarded. A cancellation raises
     `asyncio.CancelledError` in an async agent; an agent in a thread should check `cancelled` between its steps.
-    `request_id` and `traceparent` (W3C) are those of the request that started the run, or empty.
+    `request_id` and `traceparent` (W3C) are those of the request that started the run, or empty. `tenant` is the
+    run's.
     """
 
     deadline: datetime
     request_id: str = ""
     traceparent: str = ""
+    tenant: str = DEFAULT_TENANT
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def remaining_seconds(self) -> float:
@@ -93,9 +96,9 @@ class RequestContext(Payload):
     request_id: str = ""
     traceparent: str = ""
 
-    def agent_context(self, deadline: datetime) -> AgentContext:
-        """Returns the context of a call for this request."""
-        return AgentContext(deadline, request_id=self.request_id, traceparent=self.traceparent)
+    def agent_context(self, deadline: datetime, tenant: str = DEFAULT_TENANT) -> AgentContext:
+        """Returns the context of a tenant's call for this request."""
+        return AgentContext(deadline, request_id=self.request_id, traceparent=self.traceparent, tenant=tenant)
 
 
 class Agent(Protocol):

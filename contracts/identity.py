@@ -13,6 +13,12 @@ DEFAULT_TENANT = "default"
 
 DELIVERY_PREFIX = "whk"
 
+# Workflow ids begin with the tenant, or with one of these for workflows that belong to no tenant.
+RESERVED_TENANTS = frozenset({"all", "circuit", "erasure", "limits", "tenants"})
+
+TENANT_PATTERN = r"^[a-z0-9][a-z0-9-]{0,39}$"
+
+_TENANT = re.compile(TENANT_PATTERN.strip("^$"))
 _PUBLIC_ID = re.compile(r"[a-z]{3,4}_[a-z2-7]{26}")
 
 
@@ -44,6 +50,17 @@ def build_workflow_id(tenant: str, public_id: str) -> str:
 def parse_tenant(workflow_id: str) -> str:
     """Returns the tenant of a workflow id."""
     return workflow_id.partition(":")[0]
+
+
+def is_tenant_name(text: str) -> bool:
+    """Whether the text has the form of a tenant's name."""
+    return _TENANT.fullmatch(text) is not None
+
+
+def find_tenant(workflow_id: str) -> str | None:
+    """Returns the tenant that a workflow belongs to; None if it belongs to none."""
+    tenant, colon, _ = workflow_id.partition(":")
+    return tenant if colon and is_tenant_name(tenant) and tenant not in RESERVED_TENANTS else None
 
 
 def parse_public_id(workflow_id: str) -> str:

@@ -19,9 +19,8 @@ LAST_USE_MEMO = "last-use"
 MAX_REGISTRY_BYTES = 500_000
 
 # Failure types of rejected changes, which the API maps to problems.
-TENANT_EXISTS, TENANT_MISSING, TENANT_ERASED, KEY_EXISTS, KEY_MISSING, REGISTRY_FULL = (
+TENANT_EXISTS, TENANT_ERASED, KEY_EXISTS, KEY_MISSING, REGISTRY_FULL = (
     "TenantExists",
-    "TenantMissing",
     "TenantErased",
     "KeyExists",
     "KeyMissing",
@@ -81,7 +80,8 @@ class PutKeyInput(Payload):
     create_only: bool = True
 
 
-class RemoveTenantInput(Payload):
-    """A tenant to remove, with its keys."""
-
-    name: str
+def registry_memos(state: RegistryState) -> dict[str, Payload]:
+    """Returns the memos of all records."""
+    tenants = {f"{TENANT_MEMO_PREFIX}{name}": one for name, one in state.tenants.items()}
+    keys = {f"{KEY_MEMO_PREFIX}{key_id}": one for key_id, one in state.keys.items()}
+    return {**tenants, **keys, LAST_USE_MEMO: state.last_use}

@@ -7,14 +7,13 @@ from sevenfold.adapters.brokers.consumer import BrokerConsumer
 from sevenfold.adapters.brokers.message import Transport
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.contracts.config import BrokerConfig, SevenfoldConfig
-from sevenfold.contracts.identity import DEFAULT_TENANT
 from sevenfold.runtime.startup import StartupError
 
 
 def broker_connections(config: SevenfoldConfig, ingest: EventIngest) -> list[BrokerConnection]:
     """Returns one connection per broker of the configuration. Raises StartupError."""
     return [
-        BrokerConnection(name, _transport(name, broker), BrokerConsumer(ingest, DEFAULT_TENANT, name).consume)
+        BrokerConnection(name, _transport(name, broker), BrokerConsumer(ingest, name).consume)
         for name, broker in config.brokers.items()
     ]
 

@@ -1,16 +1,17 @@
 """Builds the event ingest from settings and configuration."""
 
 import os
+from collections import defaultdict
 
 from temporalio.client import Client
 
+from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.adapters.events.subscription_cache import SubscriptionCache
 from sevenfold.adapters.events.webhook_secrets import seal_secret
 from sevenfold.adapters.outbound.addresses import UnsafeUrlError
 from sevenfold.adapters.outbound.urls import check_url
 from sevenfold.contracts.config import SevenfoldConfig
-from sevenfold.contracts.identity import DEFAULT_TENANT
 from sevenfold.contracts.subscriptions import (
     Subscription,
     SubscriptionConfig,
@@ -22,10 +23,14 @@ from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.startup import StartupError
 
 
-def build_event_ingest(client: Client, settings: Settings, config: SevenfoldConfig) -> EventIngest:
+def build_event_ingest(
+    client: Client, settings: Settings, config: SevenfoldConfig, access: AccessDirectory
+) -> EventIngest:
     """Builds the ingest; one per process. Raises StartupError for a subscription whose webhook is invalid."""
-    configured = [_configured_subscription(settings, config, one) for one in config.subscriptions]
-    return EventIngest(client, settings.task_queue, SubscriptionCache(client, configured))
+    configured: defaultdict[str, list[Subscription]] = defaultdict(list)
+    for one in config.subscriptions:
+        configured[one.tenant].append(_configured_subscription(settings, config, one))
+    return EventIngest(client, settings.task_queue, SubscriptionCache(client, access, configured))
 
 
 def _configured_subscription(settings: Settings, config: SevenfoldConfig, entry: SubscriptionConfig) -> Subscription:
@@ -51,5 +56,5 @@ def _build_webhook(settings: Settings, entry: SubscriptionConfig) -> Subscriptio
     sealer = load_sealer(settings)
     if sealer is None:
         raise StartupError(f"{where}: a webhook needs SEVENFOLD_SECRET_KEY, which seals its secret.")
-    sealed = seal_secret(sealer, DEFAULT_TENANT, entry.name, secret)
+    sealed = seal_secret(sealer, entry.tenant, entry.name, secret)
     return SubscriptionWebhook(url=entry.webhook_url, host=host, sealed_secrets=sealed)

@@ -2,17 +2,21 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from temporalio.client import Client
 
+from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.access.registry import TenantRegistryClient
+from sevenfold.adapters.access.snapshot import ConfiguredAccess
 from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.contracts.config import SevenfoldConfig
 from sevenfold.runtime.data_dir import lock_data_dir
 from sevenfold.runtime.embedded import EmbeddedTemporal
 from sevenfold.runtime.events import build_event_ingest
+from sevenfold.runtime.fair_starts import FairStarts
 from sevenfold.runtime.namespace import ensure_retention, ensure_search_attributes
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.temporal import connect_temporal
@@ -20,13 +24,15 @@ from sevenfold.runtime.temporal import connect_temporal
 
 @dataclass(frozen=True)
 class Services:
-    """Shared by the API, the worker and the connector of one process. `server` is the embedded Temporal server, if
-    this process runs it.
+    """Shared by the API, the worker and the connector of one process. `requires_credentials`: there was a key or an
+    issuer when the process started. `server` is the embedded Temporal server, if this process runs it.
     """
 
     settings: Settings
     config: SevenfoldConfig
     client: Client
+    access: AccessDirectory
+    requires_credentials: bool
     event_ingest: EventIngest
     circuit_breakers: CircuitBreakers
     server: EmbeddedTemporal | None = None
@@ -36,11 +42,15 @@ def build_services(
     settings: Settings, config: SevenfoldConfig, client: Client, server: EmbeddedTemporal | None = None
 ) -> Services:
     """Builds the services over a client. Raises StartupError."""
+    registry = TenantRegistryClient(client, settings.task_queue)
+    access = AccessDirectory(registry, ConfiguredAccess.from_config(config.tenants))
     return Services(
         settings,
         config,
         client,
-        event_ingest=build_event_ingest(client, settings, config),
+        access=access,
+        requires_credentials=config.has_credentials,
+        event_ingest=build_event_ingest(client, settings, config, access),
         circuit_breakers=CircuitBreakers(client, settings.task_queue, config.circuit_configs),
         server=server,
     )
@@ -57,8 +67,12 @@ async def open_services(
             stack.enter_context(lock_data_dir(settings.data_dir))
             server = EmbeddedTemporal(settings)
             await stack.enter_async_context(server)
-        client = await stack.enter_async_context(connect_temporal(settings))
+        fair_starts = FairStarts()
+        client = await stack.enter_async_context(connect_temporal(settings, fair_starts))
         if embedded:
             await ensure_retention(client, timedelta(days=settings.retention_days))
         await ensure_search_attributes(client)
-        yield build_services(settings, config, client, server)
+        services = build_services(settings, config, client, server)
+        fair_starts.use_weights(services.access.find_weight)
+        stored = await services.access.load()
+        yield replace(services, requires_credentials=config.has_credentials or stored.has_keys)

@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     # Base URL of the Temporal UI, for links in responses. The embedded server's is known.
     temporal_ui_url: str | None = None
 
-    # Required to listen beyond loopback: everyone who reaches the port may use the API.
+    # Required to listen beyond loopback without keys: everyone who reaches the port may use the API.
     allow_anonymous: bool = False
 
     # How long a call may run inline before it continues as an activity (0: every call is an activity). See
@@ -197,14 +197,14 @@ class Settings(BaseSettings):
         """How long running work may take to end when a process stops."""
         return timedelta(seconds=self.grace_seconds)
 
-    def check_exposure(self) -> None:
+    def check_exposure(self, *, has_credentials: bool) -> None:
         """Raises StartupError if the API would serve other machines without authentication."""
-        if self.allow_anonymous or _is_loopback(self.host):
+        if has_credentials or self.allow_anonymous or _is_loopback(self.host):
             return
         raise StartupError(
-            f"SEVENFOLD_HOST={self.host} is reachable from other machines, and Sevenfold has no authentication yet. "
-            "Listen on 127.0.0.1, or set SEVENFOLD_ALLOW_ANONYMOUS=true if a proxy in front of Sevenfold "
-            "authenticates requests."
+            f"SEVENFOLD_HOST={self.host} is reachable from other machines, and {self.config} has no keys. "
+            "Create one: sevenfold keys create --tenant default --scopes admin --write. Or listen on 127.0.0.1. If a "
+            "proxy in front of Sevenfold authenticates requests, set SEVENFOLD_ALLOW_ANONYMOUS=true."
         )
 
 

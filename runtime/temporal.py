@@ -12,6 +12,7 @@ from temporalio.service import GrpcCompression, PayloadLimitsConfig, RPCError
 
 from sevenfold.runtime.call_timeouts import CallTimeouts
 from sevenfold.runtime.embedded import HOST
+from sevenfold.runtime.fair_starts import FairStarts
 from sevenfold.runtime.payload_converter import SharedPydanticConverter
 from sevenfold.runtime.payloads import open_storage
 from sevenfold.runtime.sdk import sdk_runtime
@@ -24,11 +25,11 @@ from sevenfold.runtime.workflow_runner import DetachedWorkflowRunner
 _PAYLOAD_LIMITS = PayloadLimitsConfig(memo_warn_size=0)
 
 
-def build_plugin(storage: ExternalStorage) -> SimplePlugin:
+def build_plugin(storage: ExternalStorage, fair_starts: FairStarts | None = None) -> SimplePlugin:
     """Returns the data converter, workflow runner and failure types that every client, worker and replayer uses."""
     return SimplePlugin(
         "sevenfold",
-        interceptors=[CallTimeouts()],
+        interceptors=[CallTimeouts(), fair_starts or FairStarts()],
         data_converter=DataConverter(payload_converter_class=SharedPydanticConverter, external_storage=storage),
         # The sandbox would check nothing, because our packages have to pass through it. A lint rule checks instead
         # (workflows/ruff.toml).
@@ -39,23 +40,23 @@ def build_plugin(storage: ExternalStorage) -> SimplePlugin:
 
 
 @asynccontextmanager
-async def connect_temporal(settings: Settings) -> AsyncIterator[Client]:
+async def connect_temporal(settings: Settings, fair_starts: FairStarts | None = None) -> AsyncIterator[Client]:
     """A client for the cluster of the `TEMPORAL_*` variables, else for the embedded server on this machine.
 
     It reads and writes large payloads while the block runs. Raises StartupError.
     """
     async with open_storage(settings) as storage:
-        yield await _connect_client(settings, storage)
+        yield await _connect_client(settings, build_plugin(storage, fair_starts))
 
 
-async def _connect_client(settings: Settings, storage: ExternalStorage) -> Client:
+async def _connect_client(settings: Settings, plugin: SimplePlugin) -> Client:
     config = _connect_config(settings)
     address = config["target_host"]
     loopback = address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
     try:
         return await Client.connect(
             **config,
-            plugins=[build_plugin(storage)],
+            plugins=[plugin],
             runtime=sdk_runtime(),
             payload_limits=_PAYLOAD_LIMITS,
             grpc_compression=GrpcCompression.NONE if loopback else GrpcCompression.GZIP,

@@ -364,3 +364,35 @@ def test_answer_is_deterministic_across_processes():
     }
     assert len(answers) == 1
     assert answers.pop().count("\n") == len(TASKS)
+
+
+async def test_large_texts_of_one_tenant_do_not_hold_up_another() -> None:
+    """A tenant's forty texts wait for the four threads; another tenant's text waits for one turn."""
+    agent, ended = BuiltinAgent(), []
+
+    async def summarize(tenant: str) -> None:
+        request = AgentRequest(run_id="r", task="summarize", data={"text": PARAGRAPH * 400})
+        context = AgentContext(deadline=CONTEXT.deadline, tenant=tenant)
+        async for _ in agent.run(request, context):
+            pass
+        ended.append(tenant)
+
+    await asyncio.gather(*(summarize("acme") for _ in range(40)), summarize("globex"))
+    assert ended.index("globex") <= 12
+
+
+async def test_cancelled_call_keeps_its_thread_until_it_is_free() -> None:
+    agent = BuiltinAgent()
+    request = AgentRequest(run_id="r", task="summarize", data={"text": PARAGRAPH * 2_000})
+
+    async def summarize() -> None:
+        async for _ in agent.run(request, CONTEXT):
+            pass
+
+    calls = [asyncio.create_task(summarize()) for _ in range(8)]
+    await asyncio.sleep(0.01)
+    for call in calls:
+        call.cancel()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(one, asyncio.CancelledError) for one in outcomes)
+    await asyncio.wait_for(asyncio.gather(*(summarize() for _ in range(4))), 60)

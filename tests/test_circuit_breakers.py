@@ -13,6 +13,7 @@ from tests.support.events import event, published, subscribed, tree, wait_until_
 from tests.support.processes import until
 from tests.support.receivers import Receiver, hangs, running_receiver
 from tests.support.stack import Stack, another_api, running_stack
+from tests.support.tenant_runs import call_agent
 from tests.support.upstreams import Script, events, reply_script, streams
 
 NAMES = (
@@ -27,6 +28,7 @@ NAMES = (
     "refusing",
     "slow",
     "streamed",
+    "shared",
 )
 
 # seconds: longer where something is done while it lasts
@@ -275,3 +277,22 @@ async def test_temporal_ui_shows_the_state_of_the_circuit(circuits: Stack, upstr
     assert state.consecutive_openings == 1
     history = await handle.fetch_history()
     assert len(history.events) < 10, "transitions only"
+
+
+async def test_failures_of_one_tenant_alone_open_no_circuit_that_others_use(
+    circuits: Stack, upstream: Receiver
+) -> None:
+    """The agent fails on one tenant's requests, and answers the others; then it fails on everybody's."""
+    upstream.by_path["/shared"] = OK
+    for _ in range(2):
+        assert await call_agent(circuits.temporal, "globex", "shared") is None
+    upstream.by_path["/shared"] = 500
+    failed = [await call_agent(circuits.temporal, "acme", "shared", timeout=1) for _ in range(6)]
+    assert all(failed)
+    assert (await circuit(circuits, "shared"))["state"] == "closed"
+    upstream.by_path["/shared"] = OK
+    assert await call_agent(circuits.temporal, "globex", "shared") is None
+    upstream.by_path["/shared"] = 500
+    async with asyncio.timeout(20):
+        while (await circuit(circuits, "shared"))["state"] == "closed":
+            await call_agent(circuits.temporal, "globex", "shared", timeout=1)

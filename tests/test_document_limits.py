@@ -88,6 +88,20 @@ async def test_slow_documents_do_not_delay_quick_ones():
             task.cancel()
 
 
+async def test_documents_of_one_tenant_do_not_hold_up_another():
+    """Eight documents wait for one slot; another tenant's is read after the one that is being read."""
+    reader = DocumentReader(concurrency=1)
+    page = b"<html>" + b"<p>text" * 20_000
+    ended = []
+
+    async def extract(tenant: str) -> None:
+        await reader.extract(page, tenant=tenant)
+        ended.append(tenant)
+
+    await asyncio.gather(*(extract("acme") for _ in range(8)), extract("globex"))
+    assert ended.index("globex") <= 2
+
+
 async def test_number_of_slow_documents_at_once_is_limited():
     reader = DocumentReader(Limits(seconds=3), concurrency=1, slow_after_seconds=0.05)
     most = 0

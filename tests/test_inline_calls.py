@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -48,8 +49,10 @@ def call(run_id: str = "qry_x") -> AgentCall:
     )
 
 
-def environment_of(stack: Stack) -> ActivityEnvironment:
-    return ActivityEnvironment(client=stack.temporal)
+def environment_of(stack: Stack, workflow_id: str = "default:qry_x") -> ActivityEnvironment:
+    environment = ActivityEnvironment(client=stack.temporal)
+    environment.info = replace(environment.info, workflow_id=workflow_id)
+    return environment
 
 
 def calls_of(stack: Stack, agent: Agent, *, inline_seconds: float = 0.05, max_calls: int = 10) -> AgentCalls:
@@ -180,4 +183,26 @@ async def test_repeated_inline_start_after_the_reply_returns_the_same_outcome(st
     assert agent.started == 1
     await environment_of(stack).run(calls.start_call_inline, call("qry_y"))
     assert agent.started == 2, "another run is another call"
+    await calls.close()
+
+
+async def test_tenant_starts_no_more_calls_inline_than_its_share_while_others_call(stack: Stack) -> None:
+    agent = Slow()
+    calls = calls_of(stack, agent, max_calls=6)
+    started = InlineStart(is_running=True)
+
+    async def start(tenant: str, name: str) -> InlineStart:
+        environment = environment_of(stack, f"{tenant}:qry_{tenant}_{name}")
+        return await environment.run(calls.start_call_inline, call(f"qry_{tenant}_{name}"))
+
+    assert [await start("acme", name) for name in "abcd"] == [started] * 4, "alone it may start as many as there are"
+    assert await start("globex", "a") == started
+    assert await start("acme", "e") == InlineStart(), "it holds more than its half already"
+    assert await start("globex", "b") == started
+    agent.enough.set()
+    for tenant, names in (("acme", "abcd"), ("globex", "ab")):
+        for name in names:
+            run_id = f"qry_{tenant}_{name}"
+            await environment_of(stack, f"{tenant}:{run_id}").run(calls.call_agent, call(run_id))
+    assert agent.started == 6
     await calls.close()

@@ -18,10 +18,10 @@ async def test_runs_with_lost_input_payloads_fail(tmp_path: Path) -> None:
                 await until(lambda: is_live(http, api), 30)
                 runs: dict[str, str] = {}
                 for damage in ("removed", "cut", "changed"):
-                    before = set(payloads.glob("??/*"))
+                    before = set(payloads.glob("tenants/*/??/*"))
                     body = {"task": "work", "agent": "echo", "params": {"text": damage + LARGE}}
                     runs[damage] = (await http.post("/api/agent/tasks", json=body)).json()["taskId"]
-                    (stored,) = set(payloads.glob("??/*")) - before
+                    (stored,) = set(payloads.glob("tenants/*/??/*")) - before
                     _damage(stored, damage)
                 with sevenfold("worker.py", settings, **more):
                     for run_id in runs.values():
@@ -46,7 +46,7 @@ def _damage(path: Path, how: str) -> None:
 async def test_lost_result_payload_is_answered_410(stack: Stack) -> None:
     text = f"lost {LARGE}"
     run_id = (await stack.query(text, agent="echo")).json()["queryId"]
-    for stored in (stack.settings.data_dir / "payloads").glob("??/*"):
+    for stored in (stack.settings.data_dir / "payloads").glob("tenants/*/??/*"):
         if text.encode() in stored.read_bytes():
             stored.unlink()
     for path in (f"runs/{run_id}", f"runs/{run_id}/stream"):

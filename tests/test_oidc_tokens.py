@@ -27,14 +27,10 @@ def issuer() -> Iterator[Issuer]:
 
 
 @pytest.fixture(scope="module")
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-async def verifier(issuer: Issuer, http: httpx.AsyncClient) -> AsyncIterator[OidcVerifier]:
-    verifying = OidcVerifier(OidcConfig(issuer=issuer.url, audience=AUDIENCE, leeway_seconds=5), http)
+async def verifier(issuer: Issuer) -> AsyncIterator[OidcVerifier]:
+    verifying = OidcVerifier(
+        OidcConfig(issuer=issuer.url, audience=AUDIENCE, leeway_seconds=5), httpx.AsyncClient(trust_env=False)
+    )
     yield verifying
     await verifying.aclose()
 
@@ -151,11 +147,9 @@ async def test_scopes_are_a_list_or_a_string_and_unknown_ones_are_ignored(
         ("app.tenant", {"app": {}}, False),
     ],
 )
-async def test_dots_lead_into_nested_claims(
-    issuer: Issuer, http: httpx.AsyncClient, claim: str, claims: dict[str, object], accepted: bool
-):
+async def test_dots_lead_into_nested_claims(issuer: Issuer, claim: str, claims: dict[str, object], accepted: bool):
     config = OidcConfig(issuer=issuer.url, audience=AUDIENCE, tenant_claim=claim, scopes_claim="realm.roles")
-    verifier = OidcVerifier(config, http)
+    verifier = OidcVerifier(config, httpx.AsyncClient(trust_env=False))
     token = issuer.token(tenant=None, realm={"roles": ["runs:read"]}, **claims)
     if accepted:
         principal = await verifier.verify(token)
@@ -199,14 +193,14 @@ async def test_a_key_serves_its_own_algorithms_only(issuer: Issuer, verifier: Oi
     assert "key that the issuer publishes" in await _refusal(verifier, issuer.token("ES256", header={"kid": "ES384"}))
 
 
-async def test_a_key_with_an_algorithm_of_its_own_serves_no_other(http: httpx.AsyncClient):
+async def test_a_key_with_an_algorithm_of_its_own_serves_no_other():
     with running_issuer() as issuer:
         issuer.add_key("pinned", "RS256", alg="RS256")
         issuer.add_key("encrypts", "RS256", use="enc")
         issuer.add_key("wraps", "RS256", key_ops=["wrapKey"])
         issuer.add_key("weak", "RS256", make_key("RS256", rsa_bits=1024))
         issuer.add_key("pinned-2", "RS256", alg="RS256")
-        verifier = OidcVerifier(OidcConfig(issuer=issuer.url, audience=AUDIENCE), http)
+        verifier = OidcVerifier(OidcConfig(issuer=issuer.url, audience=AUDIENCE), httpx.AsyncClient(trust_env=False))
         assert await verifier.verify(issuer.token("pinned-2"))
         assert "key that" in await _refusal(verifier, issuer.token("pinned-2", algorithm="PS256"))
         for kid in ("encrypts", "wraps", "weak"):

@@ -7,10 +7,25 @@ from pathlib import Path
 
 import pytest
 from temporalio.api.common.v1 import Payload
-from temporalio.converter import StorageDriverClaim, StorageDriverRetrieveContext, StorageDriverStoreContext
+from temporalio.converter import (
+    StorageDriverClaim,
+    StorageDriverRetrieveContext,
+    StorageDriverStoreContext,
+    StorageDriverWorkflowInfo,
+)
 
 from sevenfold.adapters.payloads.directory import PayloadDirectory
 from sevenfold.adapters.payloads.stores import lost_payload
+from tests.support.stack import Stack
+
+
+def of(workflow_id: str) -> StorageDriverStoreContext:
+    """The context of a payload for this workflow."""
+    return StorageDriverStoreContext(StorageDriverWorkflowInfo(namespace="default", id=workflow_id))
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 async def test_equal_payloads_are_stored_once_and_read_back_unchanged(tmp_path: Path) -> None:
@@ -52,3 +67,59 @@ async def test_payload_stored_again_outlives_the_cleanup(tmp_path: Path) -> None
     removed = claims[0].claim_data["sha256"]
     assert await directory.retrieve(StorageDriverRetrieveContext(), claims[:1]) == [lost_payload(removed)]
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2
+
+
+async def test_each_tenant_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    """Equal payloads of two tenants are two files, and the removal of one leaves the other."""
+    directory = PayloadDirectory(tmp_path)
+    payload = Payload(data=b"x" * 1_000)
+    (acme,) = await directory.store(of("acme:qry_1"), [payload])
+    (child,) = await directory.store(of("acme:qry_1/2"), [payload])
+    (globex,) = await directory.store(of("globex:qry_1"), [payload])
+    (nobody,) = await directory.store(of("circuit:agent"), [payload])
+    assert acme == child
+    digest = acme.claim_data["sha256"]
+    found = {str(path.parent.parent.relative_to(tmp_path)) for path in files(tmp_path)}
+    assert found == {"tenants/acme", "tenants/globex", "."}
+    assert await directory.remove_tenant("acme", "default") == 1
+    read = await directory.retrieve(StorageDriverRetrieveContext(), [acme, globex, nobody])
+    assert read == [lost_payload(digest), payload, payload]
+    assert await directory.remove_tenant("acme", "default") == 0
+    assert await directory.store(of("acme:qry_1"), [payload]) == [acme]
+
+
+async def test_claim_of_one_tenant_does_not_find_the_file_of_another(tmp_path: Path) -> None:
+    directory = PayloadDirectory(tmp_path)
+    (claim,) = await directory.store(of("acme:qry_1"), [Payload(data=b"secret")])
+    digest = claim.claim_data["sha256"]
+    for forged in ({}, {"tenant": "globex"}, {"tenant": "../tenants/acme"}, {"tenant": ""}, {"tenant": "acme/"}):
+        other = StorageDriverClaim(claim_data={"sha256": digest, **forged})
+        assert await directory.retrieve(StorageDriverRetrieveContext(), [other]) == [lost_payload(digest)]
+
+
+async def test_expired_payloads_of_all_tenants_are_removed(tmp_path: Path) -> None:
+    directory = PayloadDirectory(tmp_path)
+    # Its folder has the length of the two characters that begin a digest.
+    for workflow in ("acme:qry_1", "ab:qry_1", "circuit:x"):
+        await directory.store(of(workflow), [Payload(data=b"old")])
+    for path in files(tmp_path):
+        os.utime(path, (1, 1))
+    (young,) = await directory.store(of("ab:qry_1"), [Payload(data=b"young")])
+    assert await directory.remove_older_than(timedelta(seconds=500), "default") == 3
+    assert [path.name for path in files(tmp_path)] == [young.claim_data["sha256"]]
+
+
+async def test_all_payloads_of_a_run_are_in_its_tenant_s_folder(stack: Stack) -> None:
+    """Its input and result, and what its activities send with their heartbeats or encode themselves."""
+    root = stack.settings.data_dir / "payloads"
+    before = set(files(root))
+    items = [f"{number} " + "x" * 100_000 for number in range(8)]
+    job = {"task": "work", "agent": "item", "data": {"items": items}, "concurrency": 2}
+    answer = await stack.http.post("/api/agent/jobs", json=job)
+    assert answer.status_code == 202, answer.text
+    await stack.run_until(answer.json()["jobId"], "completed")
+    slow = {"params": {"seconds": 1}, "context": {"note": "y" * 400_000}}
+    assert (await stack.query("careful", agent="careful", **slow)).status_code == 200
+    stored = set(files(root)) - before
+    assert len(stored) >= 3
+    assert {path.parent.parent for path in stored} == {root / "tenants" / "default"}

@@ -39,8 +39,10 @@ class Calls:
     def __init__(self) -> None:
         self.now = self.most = 0
 
-    async def one(self, share: QuotaLease, seconds: float, timeout_seconds: float | None = None) -> None:
-        await share.acquire(timeout_seconds)
+    async def one(
+        self, share: QuotaLease, seconds: float, timeout_seconds: float | None = None, tenant: str = "default"
+    ) -> None:
+        await share.acquire(tenant, timeout_seconds)
         self.now += 1
         self.most = max(self.most, self.now)
         try:
@@ -129,7 +131,7 @@ async def test_rejected_calls_count_as_demand() -> None:
     async def comes_and_comes() -> None:
         while True:
             try:
-                await p.acquire(0.5)
+                await p.acquire("default", 0.5)
             except AgentBusy:
                 await asyncio.sleep(0.2)
             else:
@@ -151,7 +153,7 @@ async def test_rejected_calls_count_as_demand() -> None:
 async def test_cancelled_waiter_loses_no_slot() -> None:
     limiter, calls = Limiter(), Calls()
     p = share("p", limiter, max_concurrency=1)
-    await p.acquire(None)
+    await p.acquire("default", None)
     waiting = [asyncio.create_task(calls.one(p, 0.01, timeout_seconds=5)) for _ in range(3)]
     await asyncio.sleep(0.05)
     waiting[0].cancel()  # and in the same pass of the loop the place becomes free
@@ -176,12 +178,32 @@ async def test_job_items_do_not_starve_single_calls() -> None:
     await closed(p)
 
 
+async def test_flood_of_one_tenant_neither_delays_nor_refuses_another() -> None:
+    """A call of the other tenant is the next but one, even where the flood itself is refused."""
+    limiter, calls = Limiter(), Calls()
+    p = share("p", limiter, max_concurrency=2)
+    flood = [asyncio.create_task(calls.one(p, 0.1, timeout_seconds=30, tenant="acme")) for _ in range(60)]
+    items = [asyncio.create_task(calls.one(p, 0.1, tenant="acme")) for _ in range(20)]
+    await asyncio.sleep(0.5)
+    with pytest.raises(AgentBusy) as busy:
+        await p.acquire("acme", 1.0)
+    started_at = time.monotonic()
+    await calls.one(p, 0.1, timeout_seconds=1.0, tenant="globex")
+    assert time.monotonic() - started_at < 0.7
+    assert calls.most <= 2
+    assert busy.value.retry_after is not None
+    for task in (*flood, *items):
+        task.cancel()
+    await asyncio.gather(*flood, *items, return_exceptions=True)
+    await closed(p)
+
+
 async def test_first_call_at_a_low_rate_does_not_wait() -> None:
     p = share("p", Limiter(), rate=1 / 60)
     async with asyncio.timeout(10):
-        await p.acquire(10.0)
+        await p.acquire("default", 10.0)
     with pytest.raises(AgentBusy) as raised:
-        await p.acquire(1.0)
+        await p.acquire("default", 1.0)
     assert raised.value.retry_after is not None
     p.release_unused()
     assert p.try_acquire(), "a call that was not made has cost nothing"
@@ -198,7 +220,7 @@ async def test_renewal_task_ends_with_the_lease() -> None:
         raise AssertionError
 
     p = share("p", never, max_concurrency=1)
-    waiting = asyncio.create_task(p.acquire(None))
+    waiting = asyncio.create_task(p.acquire("default", None))
     await asyncio.sleep(0.05)
     async with asyncio.timeout(10):
         await closed(p)

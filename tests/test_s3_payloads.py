@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from temporalio.api.common.v1 import Payload
-from temporalio.converter import StorageDriverRetrieveContext, StorageDriverStoreContext
+from temporalio.converter import StorageDriverRetrieveContext, StorageDriverStoreContext, StorageDriverWorkflowInfo
 
 from sevenfold.adapters.payloads.s3 import open_bucket
 from sevenfold.runtime.payloads import open_storage
@@ -105,6 +105,25 @@ async def test_cleanup_schedule_removes_expired_objects_only(tmp_path: Path, s3:
         run = await stack.run(young)
         assert isinstance(run["result"], dict)
         assert run["result"]["response"] == "y" * 1_000_000
+
+
+async def test_removal_of_a_tenant_leaves_the_objects_of_others(s3: S3) -> None:
+    def of(workflow_id: str, workflow_type: str | None = "SynchronousRequest") -> StorageDriverStoreContext:
+        target = StorageDriverWorkflowInfo(namespace="default", id=workflow_id, run_id="r", type=workflow_type)
+        return StorageDriverStoreContext(target)
+
+    payloads = [Payload(data=b"x" * 1_000)]
+    async with open_bucket(BUCKET) as driver:
+        kept = [
+            (await driver.store(context, payloads))[0]
+            for context in (of("acme-2:qry_1"), of("globex:qry_1"), of("acme", "SomebodyElses"))
+        ]
+        for context in (of("acme:qry_1"), of("acme:evt_1", "EventDriven"), of("acme:order:1", None)):
+            await driver.store(context, payloads)
+        assert await driver.remove_tenant("acme", "other") == 0
+        assert await driver.remove_tenant("acme", "default") == 3
+        assert await driver.retrieve(StorageDriverRetrieveContext(), kept) == payloads * 3
+    assert len(s3.stored()) == 3
 
 
 async def test_bucket_outage_fails_only_what_needs_the_bucket(

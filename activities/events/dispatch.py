@@ -89,7 +89,7 @@ class EventDispatch:
         return Dispatch(
             reactions={spec.subscription: spec.id for spec in specs},
             queued_reactions=[spec for spec in specs if spec.semaphores],
-            routes=self._find_routes(event_input),
+            routes=self._find_routes(tenant, event_input),
         )
 
     @activity.defn(name="start_reaction")
@@ -185,12 +185,12 @@ class EventDispatch:
             task_queue=webhook_task_queue(self._task_queue),
         )
 
-    def _find_routes(self, event_input: EventInput) -> list[OutboundRoute]:
-        """An event that came from a broker is not sent back to it."""
+    def _find_routes(self, tenant: str, event_input: EventInput) -> list[OutboundRoute]:
+        """Returns the tenant's routes that match. An event that came from a broker is not sent back to it."""
         return [
             OutboundRoute(broker=name, to=out.to, task_queue=broker_task_queue(self._task_queue))
             for name, broker in self._brokers.items()
             if name != event_input.via
             for out in broker.publish
-            if matches(out.filter, event_input.event, f"route {name} to {out.to}")
+            if tenant in out.tenants and matches(out.filter, event_input.event, f"route {name} to {out.to}")
         ]

@@ -14,7 +14,7 @@ import structlog
 from temporalio import activity
 from temporalio.service import RPCError
 
-from sevenfold.activities.identity import current_workflow_id
+from sevenfold.activities.identity import current_tenant, current_workflow_id
 from sevenfold.activities.runs.cancellation import raise_unless_cancel_requested
 from sevenfold.activities.runs.failures import clamp_retry_after, to_agent_error, to_application_error
 from sevenfold.activities.runs.inline_calls import CallsInFlight
@@ -69,20 +69,20 @@ class AgentCalls:
     async def start_call_inline(self, call: AgentCall) -> InlineStart:
         """Starts the call and waits up to the inline time-out for its reply (a local activity).
 
-        Returns no outcome if the call continues and is parked for `call_agent`, if as many calls run as may, or if
-        admission refuses the call at this moment. A streamed call is always parked, because its readers get chunks
-        without waiting for the reply.
+        Returns no outcome if the call continues and is parked for `call_agent`, if as many calls run as may, if the
+        tenant has its share of them while others call, or if admission refuses the call at this moment. A streamed
+        call is always parked, because its readers get chunks without waiting for the reply.
         """
         call_key = (call.request.run_id, activity.info().workflow_run_id or "", str(call.request.attempt))
         if (finished := self._calls.find_finished(call_key)) is not None:
             return InlineStart(outcome=await _await_outcome(finished, call))
-        if self._inline_seconds == 0 or self._calls.is_full:
+        if self._inline_seconds == 0 or not self._calls.has_room(current_tenant()):
             return InlineStart()
         # The workflow task may be a repetition, whose call may be parked here.
         running = self._calls.adopt(call.request.run_id)
         if running is None:
             agent = self._get_agent(call, call.request.attempt)
-            permit = await self._admission.try_acquire(call.agent)
+            permit = await self._admission.try_acquire(call.agent, current_tenant())
             if permit is None:
                 return InlineStart()
             running = self._start_call(call, agent, permit, call.request.attempt, awaits_adoption=True)
@@ -188,7 +188,9 @@ class AgentCalls:
         """
         heartbeat = CallHeartbeat(skipped_attempts=last.skipped_attempts + 1, agent_called=last.agent_called)
         timeout_seconds = _BACKGROUND_WAIT_SECONDS if call.waits_for_capacity else _INTERACTIVE_WAIT_SECONDS
-        acquisition = asyncio.ensure_future(self._admission.acquire(call.agent, call.request.run_id, timeout_seconds))
+        acquisition = asyncio.ensure_future(
+            self._admission.acquire(call.agent, current_tenant(), call.request.run_id, timeout_seconds)
+        )
         try:
             while not (await asyncio.wait({acquisition}, timeout=HEARTBEAT_SECONDS))[0]:
                 activity.heartbeat(heartbeat)
@@ -229,7 +231,8 @@ class AgentCalls:
             call.deadline,
             awaits_adoption=awaits_adoption,
         )
-        running = self._calls.start(agent, request, call.request_context.agent_context(call.deadline), publisher)
+        context = call.request_context.agent_context(call.deadline, current_tenant())
+        running = self._calls.start(agent, request, context, publisher)
         running.done.add_done_callback(permit.on_done)
         return running
 

@@ -5,6 +5,7 @@ import asyncio
 import structlog
 
 from sevenfold.activities.runs.running_call import CallInFlight, CallPublisher
+from sevenfold.adapters.fairness import TenantShares
 from sevenfold.contracts.agent import Agent, AgentContext, AgentRequest
 
 log = structlog.get_logger(__name__)
@@ -52,16 +53,19 @@ class CallsInFlight:
 
     def __init__(self, limit: int, *, adoption_seconds: float = ADOPTION_SECONDS) -> None:
         self._limit = limit
+        self._shares = TenantShares(limit)
         self._adoption_seconds = adoption_seconds
         self._running: dict[str, CallInFlight] = {}
         self._parked: dict[str, tuple[CallInFlight, asyncio.TimerHandle]] = {}
         self._finished: dict[tuple[str, ...], tuple[CallInFlight, asyncio.TimerHandle]] = {}
         self._cancelling: set[asyncio.Task[None]] = set()
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the limit of running calls is reached. A new call then waits for an activity slot."""
-        return len(self._running) >= self._limit
+    def has_room(self, tenant: str) -> bool:
+        """Whether the tenant may start a call inline: the limit of running calls is not reached, and the tenant has
+        calls left of its share. Otherwise a new call waits for an activity slot, which Temporal gives to the tenants
+        in turns.
+        """
+        return len(self._running) < self._limit and self._shares.has_room(tenant)
 
     def start(
         self, agent: Agent, request: AgentRequest, context: AgentContext, publisher: CallPublisher
@@ -69,10 +73,12 @@ class CallsInFlight:
         """Starts a call. The caller awaits it, cancels it, or parks it."""
         call = CallInFlight(agent, request, context, publisher)
         self._running[request.run_id] = call
-        call.done.add_done_callback(lambda _: self._forget(request.run_id, call))
+        self._shares.add(context.tenant)
+        call.done.add_done_callback(lambda _: self._forget(request.run_id, context.tenant, call))
         return call
 
-    def _forget(self, run_id: str, call: CallInFlight) -> None:
+    def _forget(self, run_id: str, tenant: str, call: CallInFlight) -> None:
+        self._shares.remove(tenant)
         if self._running.get(run_id) is call:
             del self._running[run_id]
 

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from temporalio import activity
 from temporalio.client import Client
 
+from sevenfold.activities.identity import current_tenant
 from sevenfold.activities.runs.cancellation import raise_unless_cancel_requested
 from sevenfold.activities.runs.chunk_checkpoint import ChunkCancelledError, ChunkCheckpoint, load_recorded_results
 from sevenfold.activities.runs.failures import clamp_retry_after, to_agent_error, to_application_error
@@ -107,9 +108,12 @@ class ItemChunks:
         """
         data = {**chunk.request.data, chunk.key: [item]}
         for attempt in range(1, ITEM_ATTEMPTS + 1):
-            permit = await self._admission.acquire(chunk.agent, f"{chunk.request.run_id}#{index}", None)
+            permit = await self._admission.acquire(
+                chunk.agent, current_tenant(), f"{chunk.request.run_id}#{index}", None
+            )
             request = chunk.request.model_copy(update={"data": data, "attempt": attempt})
-            call = CallInFlight(agent, request, chunk.request_context.agent_context(chunk.deadline))
+            context = chunk.request_context.agent_context(chunk.deadline, current_tenant())
+            call = CallInFlight(agent, request, context)
             call.done.add_done_callback(permit.on_done)
             try:
                 await asyncio.wait({call.done})  # `asyncio.wait` does not cancel the call when it is cancelled.
@@ -123,7 +127,7 @@ class ItemChunks:
                 if attempt == ITEM_ATTEMPTS or not failed.code.is_retryable:
                     break
             pause = failed.retry_after or _FIRST_PAUSE * 2 ** (attempt - 1)
-            if pause >= chunk.request_context.agent_context(chunk.deadline).remaining_seconds():
+            if pause >= context.remaining_seconds():
                 break
             await asyncio.sleep(pause)
         detail = RunError(code=failed.code, detail=failed.detail, attempts=attempt, pointer=failed.pointer)

@@ -1,1 +1,3 @@
-"""Who sends a request: access tokens of an OpenID Connect issuer."""
+"""Who may come in: API keys, run tokens, access tokens of an OpenID Connect issuer, and the tenants that they belong
+to.
+"""

@@ -36,6 +36,9 @@ _REASONS: tuple[tuple[type[jwt.PyJWTError], str], ...] = (
     (jwt.MissingRequiredClaimError, "The token lacks one of the claims iss, aud, exp and sub."),
     (jwt.InvalidSignatureError, "The token's signature is wrong."),
 )
+# Begins the `key_id` of who sent an access token.
+OIDC_PREFIX = "oidc:"
+
 _MALFORMED = "The token is not a valid signed JWT."
 
 
@@ -52,6 +55,7 @@ class OidcVerifier:
 
     def __init__(self, config: OidcConfig, http: httpx.AsyncClient, *, times: KeyTimes | None = None) -> None:
         self._config = config
+        self._http = http
         self._keys = IssuerKeys(config.issuer, http, times or KeyTimes())
 
     async def verify(self, token: str) -> Principal:
@@ -63,16 +67,19 @@ class OidcVerifier:
             raise InvalidTokenError(f"The token is longer than {_MAX_TOKEN_CHARACTERS} characters.")
         kid, algorithm = _read_header(token)
         claims = self._check(token, await self._find_key(kid, algorithm), algorithm)
+        scopes = _read_scopes(claims, self._config.scopes_claim)
         return Principal(
             tenant=_read_tenant(claims, self._config.tenant_claim),
-            scopes=_read_scopes(claims, self._config.scopes_claim),
-            key_id=f"oidc:{_printable(claims['sub'])}",
+            scopes=scopes,
+            key_id=f"{OIDC_PREFIX}{_printable(claims['sub'])}",
             expires_at=_read_expiry(claims),
+            lists_all=Scope.ADMIN in scopes,
         )
 
     async def aclose(self) -> None:
-        """Stops refreshing the keys."""
+        """Stops refreshing the keys and closes the client."""
         await self._keys.aclose()
+        await self._http.aclose()
 
     async def _find_key(self, kid: str | None, algorithm: str) -> SigningKey:
         keys = await self._keys.current()

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -22,15 +23,14 @@ T = TypeVar("T")
 
 
 class BrokerConsumer:
-    """The messages of one broker, for one tenant. While Temporal is down, messages are held in order and none is
-    returned to the broker.
+    """The messages of one broker; each belongs to the tenant of its source. While Temporal is down, messages are held
+    in order and none is returned to the broker.
     """
 
-    def __init__(self, ingest: EventIngest, tenant: str, broker: str) -> None:
+    def __init__(self, ingest: EventIngest, broker: str) -> None:
         self._ingest = ingest
-        self._tenant = tenant
         self._broker = broker
-        self._order_lock = asyncio.Lock()
+        self._order_locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def consume(self, message: Message) -> None:
         """Returns when the message is acknowledged. If it is cancelled earlier, the broker delivers the message
@@ -39,7 +39,7 @@ class BrokerConsumer:
         async with _keep_alive(message):
             try:
                 event = parse_event(message)
-                await self._accept(event)
+                await self._accept(message.tenant, event)
             except InvalidEventError as refusal:
                 await self._reject(message, str(refusal))
             except RPCError as error:
@@ -47,11 +47,12 @@ class BrokerConsumer:
                 await self._reject(message, error.message)
         await message.ack()
 
-    async def _accept(self, event: CloudEvent) -> None:
+    async def _accept(self, tenant: str, event: CloudEvent) -> None:
         async def prepare() -> Admission:
-            return await self._ingest.prepare(self._tenant, [event], self._broker)
+            return await self._ingest.prepare(tenant, [event], self._broker)
 
-        async with self._order_lock:  # Fixes the position of the event in its ordering keys, in order of arrival.
+        # Fixes the position of the event in its ordering keys, in order of arrival.
+        async with self._order_locks[tenant]:
             admission = await self._retry_until_done(prepare)
         async with admission.ticket:
             await self._retry_until_done(admission.execute)
@@ -62,7 +63,7 @@ class BrokerConsumer:
 
         async def reject() -> None:
             kept = {name: value[:1_000] for name, value in list(event_headers(message).items())[:50]}
-            await self._ingest.reject(self._tenant, "poison", reason, self._broker, kept, body)
+            await self._ingest.reject(message.tenant, "poison", reason, self._broker, kept, body)
 
         await self._retry_until_done(reject)
 

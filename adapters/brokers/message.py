@@ -17,9 +17,10 @@ _PREFIXES = ("cloudevents:", "cloudevents_", "ce_", "ce-")
 class Message:
     """A message that the broker has delivered and that is not acknowledged yet. While it is held, `keep_alive` must
     be called every `keep_alive_seconds` seconds (if it is set), or the broker delivers the message to another
-    consumer.
+    consumer. `tenant` is that of its source.
     """
 
+    tenant: str
     headers: Mapping[str, str]
     content_type: str | None
     body: bytes

@@ -61,6 +61,7 @@ class NatsTransport:
             headers = {name: unquote(value) for name, value in headers_as_text(message.headers).items()}
             await on_message(
                 Message(
+                    tenant=one.tenant,
                     headers=headers,
                     content_type=_content_type(headers),
                     body=message.body,

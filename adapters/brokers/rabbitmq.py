@@ -60,6 +60,7 @@ class RabbitTransport:
             raw = message.raw_message
             await on_message(
                 Message(
+                    tenant=one.tenant,
                     headers=headers_as_text(raw.headers),
                     content_type=raw.content_type,
                     body=message.body,

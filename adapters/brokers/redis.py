@@ -56,6 +56,7 @@ class RedisTransport:
             headers = headers_as_text(message.headers)
             await on_message(
                 Message(
+                    tenant=one.tenant,
                     headers=headers,
                     content_type=headers.get("content-type") or None,
                     body=message.body,

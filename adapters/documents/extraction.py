@@ -13,8 +13,10 @@ from pathlib import Path
 from sevenfold.adapters.documents import plain
 from sevenfold.adapters.documents.limits import Extracted, Limits, damaged_error
 from sevenfold.adapters.documents.sniffing import DocumentKind, Sniffed, sniff
+from sevenfold.adapters.fairness import FairSlots
 from sevenfold.contracts.document_errors import DocumentError, DocumentFault
 from sevenfold.contracts.documents import DocumentText
+from sevenfold.contracts.identity import DEFAULT_TENANT
 
 DEFAULT_LIMITS = Limits()
 
@@ -31,9 +33,10 @@ _KILLED = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.S
 class DocumentReader:
     """Reads PDF, HTML and plain text, `concurrency` documents at a time (default: the number of processors).
 
-    Further documents wait, and their time limit starts later. A document that takes longer than `slow_after_seconds`
-    gives its slot to the next one and continues at the lowest priority, so that slow documents do not delay quick
-    ones. At most four times `concurrency` documents are slow at a time; beyond that a slow one keeps its slot.
+    Further documents wait, and their time limit starts later; tenants take turns. A document that takes longer than
+    `slow_after_seconds` gives its slot to the next one and continues at the lowest priority, so that slow documents
+    do not delay quick ones. At most four times `concurrency` documents are slow at a time; beyond that a slow one
+    keeps its slot.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class DocumentReader:
         concurrency = concurrency or os.cpu_count() or 1
         self._limits = limits
         self._slow_after_seconds = slow_after_seconds
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = FairSlots(concurrency)
         self._slow_slots = asyncio.Semaphore(_SLOW_PER_SLOT * concurrency)
 
     async def extract(
@@ -52,8 +55,9 @@ class DocumentReader:
         content_type: str | None = None,
         name: str | None = None,
         title: str | None = None,
+        tenant: str = DEFAULT_TENANT,
     ) -> DocumentText:
-        """Returns the text of a file, by its bytes, declared media type and file name; a given title takes
+        """Returns the text of a tenant's file, by its bytes, declared media type and file name; a given title takes
         precedence.
 
         Raises DocumentError for a document that cannot be read, OSError for a transient failure. A cancellation
@@ -64,7 +68,7 @@ class DocumentReader:
         if sniffed.kind is DocumentKind.PLAIN and len(data) <= _NO_PROCESS_UP_TO:
             found = plain.extract(data, sniffed.charset, self._limits)
         else:
-            found = _parse_answer(*await self._extract_in_process(data, sniffed))
+            found = _parse_answer(*await self._extract_in_process(data, sniffed, tenant))
         if not found.text:
             raise _without_text(sniffed.kind)
         return DocumentText(
@@ -89,10 +93,10 @@ class DocumentReader:
                 "document in parts.",
             )
 
-    async def _extract_in_process(self, data: bytes, sniffed: Sniffed) -> tuple[int, bytes]:
+    async def _extract_in_process(self, data: bytes, sniffed: Sniffed, tenant: str) -> tuple[int, bytes]:
         """Returns the exit code and the output."""
-        await self._slots.acquire()
-        held_slot = self._slots
+        await self._slots.acquire(tenant)
+        held_slot: FairSlots | asyncio.Semaphore = self._slots
         try:
             async with self._process(sniffed) as process:
                 reading = asyncio.create_task(process.communicate(data))

@@ -27,12 +27,14 @@ class DocumentSource:
         self._allow_loopback = allow_loopback
         self._reader = DocumentReader()
 
-    async def extract_text(self, document: Document) -> DocumentText:
-        """Returns the text for the agent. Raises DocumentUnavailable (retried) or DocumentUnreadable."""
+    async def extract_text(self, document: Document, tenant: str) -> DocumentText:
+        """Returns the text of a tenant's document for the agent. Raises DocumentUnavailable (retried) or
+        DocumentUnreadable.
+        """
         try:
             sent = await self._fetch(document) if isinstance(document, DocumentByUrl) else decode_inline(document)
             return await self._reader.extract(
-                sent.data, content_type=sent.content_type, name=sent.name, title=sent.title
+                sent.data, content_type=sent.content_type, name=sent.name, title=sent.title, tenant=tenant
             )
         except FetchError as error:
             error_type = DocumentUnavailable if error.temporary else DocumentUnreadable

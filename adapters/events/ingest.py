@@ -11,7 +11,6 @@ from functools import partial
 
 from temporalio.client import Client
 from temporalio.common import (
-    Priority,
     TypedSearchAttributes,
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
@@ -142,7 +141,6 @@ class EventIngest:
                 memo={EVENT_MEMO: preview},
                 search_attributes=_search_attributes(tenant, event, public_id),
                 static_summary=f"{event.type} from {event.source}"[:_SUMMARY_LENGTH],
-                priority=Priority(fairness_key=tenant),
                 request_eager_start=True,
             )
         except WorkflowAlreadyStartedError:

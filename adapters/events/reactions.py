@@ -72,7 +72,7 @@ async def start_reaction(
             },
             search_attributes=_search_attributes(tenant, event_id, event, spec),
             static_summary=f"{spec.agent} · {spec.task} · {spec.subscription}",
-            priority=Priority(priority_key=spec.priority, fairness_key=tenant),
+            priority=Priority(priority_key=spec.priority),
             request_eager_start=True,
         )
 

@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import structlog
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.temporal.concurrency import gather_bounded
-from sevenfold.contracts.identity import DEFAULT_TENANT
 from sevenfold.contracts.subscriptions import (
     SUBSCRIPTION_MEMO_PREFIX,
     RegistryState,
@@ -25,25 +25,36 @@ _TTL_SECONDS = 0.5
 
 
 class SubscriptionCache:
-    """The subscriptions as one process sees them, at most 0.5 s old."""
+    """The subscriptions as one process sees them, at most 0.5 s old. `configured`: those of `sevenfold.toml`, by
+    tenant.
+    """
 
-    def __init__(self, client: Client, configured: Iterable[Subscription]) -> None:
-        self.configured = {subscription.name: subscription for subscription in configured}
+    def __init__(
+        self, client: Client, access: AccessDirectory, configured: Mapping[str, Iterable[Subscription]]
+    ) -> None:
+        self._access = access
+        self._configured = {tenant: {one.name: one for one in found} for tenant, found in configured.items()}
         self._client = client
         self._cache: dict[str, tuple[float, list[Subscription]]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def list_for(self, tenant: str) -> list[Subscription]:
-        """Returns a tenant's subscriptions in the order of their names. Raises RPCError if Temporal is down."""
+        """Returns a tenant's active subscriptions, by name. Raises RPCError if Temporal is down."""
         async with self._locks.setdefault(tenant, asyncio.Lock()):
             read_at, subscriptions = self._cache.get(tenant, (-_TTL_SECONDS, []))
             if time.monotonic() - read_at < _TTL_SECONDS:
                 return subscriptions
             started_at = time.monotonic()
-            present = {**(await self.load_registry(tenant)).subscriptions, **self._configured_for(tenant)}
-            subscriptions = [present[name] for name in sorted(present)]
+            present = {**(await self.load_registry(tenant)).subscriptions, **self.configured_for(tenant)}
+            await self._access.load()
+            subscriptions = [present[name] for name in sorted(present) if self.is_active(tenant, present[name])]
             self._cache[tenant] = (started_at, subscriptions)
             return subscriptions
+
+    def is_active(self, tenant: str, subscription: Subscription) -> bool:
+        """Whether the tenant may use the subscription's agent, which an administrator may have changed since."""
+        allowed = self._access.latest.allowed_agents(tenant)
+        return allowed is None or subscription.agent in allowed
 
     async def load_registry(self, tenant: str) -> RegistryState:
         """Returns the subscriptions that the API stores, uncached."""
@@ -63,8 +74,9 @@ class SubscriptionCache:
         found = await gather_bounded(partial(_load_subscription, description), names)
         return RegistryState(subscriptions={one.name: one for one in found if one is not None})
 
-    def _configured_for(self, tenant: str) -> dict[str, Subscription]:
-        return self.configured if tenant == DEFAULT_TENANT else {}
+    def configured_for(self, tenant: str) -> Mapping[str, Subscription]:
+        """Returns a tenant's subscriptions of `sevenfold.toml`, by name."""
+        return self._configured.get(tenant, {})
 
 
 def _is_subscription_memo(memo: str) -> bool:

@@ -16,7 +16,8 @@ from temporalio.contrib.aws.s3driver.aioboto3 import new_aioboto3_client
 from temporalio.converter import StorageDriverClaim, StorageDriverRetrieveContext, StorageDriverStoreContext
 from types_aiobotocore_s3.client import S3Client
 
-from sevenfold.adapters.payloads.stores import PayloadStoreError, lost_payload
+from sevenfold.adapters.payloads.stores import PayloadStoreError, lost_payload, resolve_target
+from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.runs import OTHER_LARGE_TYPES, WORKFLOW_TYPES
 
 # An older object is written again. Shorter than the time that the removal adds to the retention.
@@ -24,6 +25,11 @@ _RENEW_AFTER = timedelta(hours=1)
 
 # Short time-outs detect an endpoint that drops packets; the pool serves a whole worker.
 _CONFIG = AioConfig(connect_timeout=5, read_timeout=20, retries={"mode": "standard"}, max_pool_connections=50)
+
+_OUR_TYPES = (*WORKFLOW_TYPES.values(), *OTHER_LARGE_TYPES)
+
+# How the driver writes an unknown workflow type.
+_NO_TYPE = "null"
 
 # The end of every key that the driver writes.
 _DIGEST = re.compile(r"/d/sha256/[0-9a-f]{64}$")
@@ -83,7 +89,7 @@ class PayloadBucket(S3StorageDriver):
     ) -> list[StorageDriverClaim]:
         """Writes the payloads. Raises PayloadStoreError."""
         try:
-            return await super().store(context, payloads)
+            return await super().store(resolve_target(context), payloads)
         except RuntimeError as error:
             raise PayloadStoreError(str(error.__cause__ or error)) from error
 
@@ -111,15 +117,33 @@ class PayloadBucket(S3StorageDriver):
         Each page of the list is handled at once, so that a payload stored again meanwhile has its new time.
         """
         limit = datetime.now(UTC) - age
-        pages = self._s3.get_paginator("list_objects_v2")
+        return sum(
+            [
+                await self._remove_below(f"v0/ns/{_segment(namespace)}/wt/{workflow_type}/", limit)
+                for workflow_type in _OUR_TYPES
+            ]
+        )
+
+    async def remove_tenant(self, tenant: str, namespace: str) -> int:
+        """Removes all payloads of a tenant's workflows in the namespace; returns their number.
+
+        Their keys begin with the namespace, the workflow type and the workflow id, which begins with the tenant. A
+        signal's payload has no type.
+        """
+        prefixes = [
+            f"v0/ns/{_segment(namespace)}/wt/{workflow_type}/wi/{_segment(build_workflow_id(tenant, ''))}"
+            for workflow_type in (*_OUR_TYPES, _NO_TYPE)
+        ]
+        return sum([await self._remove_below(prefix, None) for prefix in prefixes])
+
+    async def _remove_below(self, prefix: str, before: datetime | None) -> int:
         removed = 0
-        for workflow_type in (*WORKFLOW_TYPES.values(), *OTHER_LARGE_TYPES):
-            prefix = f"v0/ns/{_segment(namespace)}/wt/{workflow_type}/"
-            async for page in pages.paginate(Bucket=self._name, Prefix=prefix):
-                for found in page.get("Contents", []):
-                    if found["LastModified"] < limit and _DIGEST.search(found["Key"]):
-                        await self._s3.delete_object(Bucket=self._name, Key=found["Key"])
-                        removed += 1
+        pages = self._s3.get_paginator("list_objects_v2")
+        async for page in pages.paginate(Bucket=self._name, Prefix=prefix):
+            for found in page.get("Contents", []):
+                if (before is None or found["LastModified"] < before) and _DIGEST.search(found["Key"]):
+                    await self._s3.delete_object(Bucket=self._name, Key=found["Key"])
+                    removed += 1
         return removed
 
 
@@ -138,9 +162,9 @@ async def open_bucket(bucket: str, *, renew_after: timedelta = _RENEW_AFTER) -> 
         yield PayloadBucket(client, bucket, renew_after)
 
 
-def _segment(namespace: str) -> str:
-    """Encodes a namespace as the driver does in its keys."""
-    return quote(namespace, safe="!*'()").replace("~", "%7E")
+def _segment(text: str) -> str:
+    """Encodes a namespace or a workflow id as the driver does in its keys."""
+    return quote(text, safe="!*'()").replace("~", "%7E")
 
 
 def _reason(error: Exception) -> str:

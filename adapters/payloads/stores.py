@@ -3,7 +3,11 @@
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
+from temporalio import activity
 from temporalio.api.common.v1 import Payload
+from temporalio.converter import StorageDriverStoreContext, StorageDriverWorkflowInfo
+
+from sevenfold.contracts.identity import find_tenant
 
 
 class PayloadStoreError(Exception):
@@ -21,10 +25,38 @@ def lost_payload(name: str) -> Payload:
     return Payload(metadata={"encoding": b"json/plain", LOST: name.encode()}, data=b"null")
 
 
+def resolve_target(context: StorageDriverStoreContext) -> StorageDriverStoreContext:
+    """Returns the context with the workflow that the payload belongs to.
+
+    An activity that sends heartbeats by its task token, or encodes its result itself, has a context without a target;
+    its own workflow is the target then.
+    """
+    if context.target is not None or not activity.in_activity():
+        return context
+    info = activity.info()
+    return StorageDriverStoreContext(
+        target=StorageDriverWorkflowInfo(
+            namespace=info.namespace, id=info.workflow_id, run_id=info.workflow_run_id, type=info.workflow_type
+        )
+    )
+
+
+def find_owner(context: StorageDriverStoreContext) -> str | None:
+    """Returns the tenant whose workflow the payload belongs to; None if there is no workflow, or if it belongs to no
+    tenant.
+    """
+    target = resolve_target(context).target
+    return find_tenant(target.id) if isinstance(target, StorageDriverWorkflowInfo) and target.id else None
+
+
 @runtime_checkable
 class ExpiringPayloads(Protocol):
-    """A store whose payloads are removed by age."""
+    """A store whose payloads are removed by age, and with their tenant."""
 
     async def remove_older_than(self, age: timedelta, namespace: str) -> int:
         """Removes payloads of the namespace that were not stored for `age`; returns their number."""
+        ...
+
+    async def remove_tenant(self, tenant: str, namespace: str) -> int:
+        """Removes all payloads of a tenant in the namespace; returns their number."""
         ...

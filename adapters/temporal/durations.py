@@ -11,6 +11,7 @@ from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 
 from sevenfold.adapters.temporal.run_outcomes import to_run_status
+from sevenfold.adapters.temporal.shared_answers import SharedAnswers
 from sevenfold.adapters.temporal.task_queues import ACTIVITY_TASKS, describe_task_queue
 from sevenfold.contracts.runs import RunStatus
 
@@ -70,7 +71,7 @@ class Durations:
     client: Client
     estimates: Mapping[str, float]
     _cache: dict[TaskKind, tuple[float, DurationStats]] = field(default_factory=dict)
-    _backlog: tuple[float, float] = (-math.inf, 0.0)
+    _backlogs: SharedAnswers = field(default_factory=lambda: SharedAnswers(_BACKLOG_TTL_SECONDS))
 
     async def get_stats(self, kind: TaskKind) -> DurationStats:
         """Returns the measured durations of a kind of task."""
@@ -107,20 +108,35 @@ class Durations:
             run_count=len(runs),
         )
 
-    async def backlog_seconds(self, task_queue: str) -> float:
-        """Returns the age of the queue's oldest waiting activity, in seconds: the minimum wait of a new one."""
-        read_at, seconds = self._backlog
-        if time.monotonic() - read_at >= _BACKLOG_TTL_SECONDS:
-            self._backlog = (time.monotonic(), seconds)
-            try:
-                queue = await describe_task_queue(
-                    self.client, task_queue, ACTIVITY_TASKS, timeout=_BACKLOG_TIMEOUT, report_stats=True
-                )
-            except RPCError:
-                return seconds
-            seconds = queue.stats.approximate_backlog_age.ToTimedelta().total_seconds()
-            self._backlog = (time.monotonic(), seconds)
-        return seconds
+    async def backlog_seconds(self, task_queue: str, tenant: str) -> float:
+        """Returns how long a new activity of the tenant waits in the queue at least, in seconds.
+
+        For the only tenant with open runs it is the age of the oldest waiting activity. Several tenants take turns,
+        so each waits behind its own runs: the age is that of the longest backlog, and a tenant's wait is to it as its
+        open runs are to those of the others.
+        """
+        try:
+            return await self._backlogs.get((task_queue, tenant), lambda: self._estimate_backlog(task_queue, tenant))
+        except RPCError:
+            return 0.0  # A missing estimate must not fail the response.
+
+    async def _estimate_backlog(self, task_queue: str, tenant: str) -> float:
+        age = await self._backlogs.get(task_queue, lambda: self._oldest_age(task_queue))
+        if not age:
+            return 0.0
+        open_runs = f"TaskQueue = '{task_queue}' AND ExecutionStatus = 'Running'"
+        own = await self._count(f"{open_runs} AND Tenant = '{tenant}'")
+        others = await self._backlogs.get((task_queue, None), lambda: self._count(open_runs)) - own
+        return age * min(1.0, own / max(1, others))
+
+    async def _oldest_age(self, task_queue: str) -> float:
+        queue = await describe_task_queue(
+            self.client, task_queue, ACTIVITY_TASKS, timeout=_BACKLOG_TIMEOUT, report_stats=True
+        )
+        return queue.stats.approximate_backlog_age.ToTimedelta().total_seconds()
+
+    async def _count(self, query: str) -> int:
+        return (await self.client.count_workflows(query, rpc_timeout=_BACKLOG_TIMEOUT)).count
 
     async def remaining_seconds(self, kind: TaskKind, created_at: datetime, percent: float) -> float:
         """Returns the expected seconds until an open run ends, at least 0. `percent` is its reported progress."""

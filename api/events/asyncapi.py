@@ -26,9 +26,22 @@ _MESSAGE = {"$ref": "#/components/messages/CloudEvent"}
 async def asyncapi(
     base_url: BaseUrlDep, brokers: BrokersDep, store: SubscriptionStoreDep, tenant: TenantDep
 ) -> Response:
-    """Describes the channels of this gateway and of its brokers, and the events that subscriptions publish."""
-    document = _build_document(base_url, brokers, await store.list_all(tenant))
+    """Describes the tenant's channels of this gateway and of its brokers, and the events that its subscriptions
+    publish.
+    """
+    document = _build_document(base_url, _brokers_of(tenant, brokers), await store.list_all(tenant))
     return Response(to_json(document), media_type="application/json")
+
+
+def _brokers_of(tenant: str, brokers: Mapping[str, BrokerConfig]) -> dict[str, BrokerConfig]:
+    """Returns the brokers with the tenant's sources and routes; not those where it has none."""
+    found = {}
+    for name, broker in brokers.items():
+        consume = [one for one in broker.consume if one.tenant == tenant]
+        publish = [one for one in broker.publish if tenant in one.tenants]
+        if consume or publish:
+            found[name] = broker.model_copy(update={"consume": consume, "publish": publish})
+    return found
 
 
 def _build_document(

@@ -12,7 +12,7 @@ from temporalio.service import RPCError
 
 from sevenfold.adapters.temporal.run_outcomes import fetch_input, fetch_outcome
 from sevenfold.api.dependencies import TemporalUi
-from sevenfold.api.http.listing import find_execution
+from sevenfold.api.http.listing import find_execution, tenant_condition
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.http.time_params import to_query_time
 from sevenfold.contracts.events import (
@@ -23,7 +23,7 @@ from sevenfold.contracts.events import (
     Rejection,
     event_task_queue,
 )
-from sevenfold.contracts.identity import build_workflow_id, is_public_id, parse_public_id
+from sevenfold.contracts.identity import build_workflow_id, is_public_id, parse_public_id, parse_tenant
 from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.runs import DEADLINE_MEMO, GENERATION_MEMO, ID_PREFIXES, Pattern, RunResult, compute_deadline
 
@@ -52,6 +52,7 @@ class DeadLetter(Payload):
     """A dead letter, and the reason it is one."""
 
     id: str
+    tenant: str
     kind: LetterKind
     reason: str
     via: str | None = Field(default=None, description="For a rejected message: `http`, or a broker's name.")
@@ -80,10 +81,10 @@ class DeadLetterQueue:
                 return found
         raise not_found("This dead letter")
 
-    async def show(self, tenant: str, execution: WorkflowExecution) -> DeadLetter:
+    async def show(self, execution: WorkflowExecution) -> DeadLetter:
         """Returns a dead letter with its reason."""
         kind = _KIND_OF_TYPE[execution.workflow_type]
-        letter_id = parse_public_id(execution.id)
+        tenant, letter_id = parse_tenant(execution.id), parse_public_id(execution.id)
         rejection: Rejection | None = None
         unreadable = False
         try:
@@ -97,6 +98,7 @@ class DeadLetterQueue:
             reason, unreadable = f"The reason cannot be decoded ({name}). Open the letter in the Temporal UI.", True
         return DeadLetter(
             id=letter_id,
+            tenant=tenant,
             kind=kind,
             reason=reason,
             via=rejection.via if rejection else None,
@@ -142,8 +144,10 @@ class DeadLetterQueue:
         return True
 
 
-def dead_letters_query(tenant: str, kind: LetterKind | None, since: datetime | None) -> str:
+def dead_letters_query(tenant: str | None, kind: LetterKind | None, since: datetime | None) -> str:
     """Builds the visibility query for dead letters."""
     types = ", ".join(f"'{_TYPES[one]}'" for one in ([kind] if kind else LetterKind))
-    query = f"WorkflowType IN ({types}) AND Tenant = '{tenant}' AND ExecutionStatus IN {_DEAD_STATUSES}"
-    return f"{query} AND StartTime >= '{to_query_time(since)}'" if since else query
+    conditions = [f"WorkflowType IN ({types})", *tenant_condition(tenant), f"ExecutionStatus IN {_DEAD_STATUSES}"]
+    if since:
+        conditions.append(f"StartTime >= '{to_query_time(since)}'")
+    return " AND ".join(conditions)

@@ -1,12 +1,11 @@
 """Dead letters of events: list, read, redrive."""
 
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
 from sevenfold.adapters.temporal.concurrency import gather_bounded
-from sevenfold.api.dependencies import API_PREFIX, ClientDep, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, ClientDep, ListedTenantDep, TenantDep
 from sevenfold.api.events.dead_letter_queue import DeadLetter, LetterKind, dead_letters_query
 from sevenfold.api.events.dependencies import DeadLetterQueueDep
 from sevenfold.api.http.listing import PagerDep, filter_latest
@@ -52,7 +51,7 @@ async def list_dead_letters(
     letters: DeadLetterQueueDep,
     client: ClientDep,
     pager: PagerDep,
-    tenant: TenantDep,
+    tenant: ListedTenantDep,
     kind: LetterKind | None = None,
     since: TimeParam | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
@@ -63,7 +62,7 @@ async def list_dead_letters(
     """
     listed, next_cursor = await pager.list_page(dead_letters_query(tenant, kind, since), limit, cursor)
     present = await filter_latest(client, listed)
-    return DeadLetterPage(items=await gather_bounded(partial(letters.show, tenant), present), next_cursor=next_cursor)
+    return DeadLetterPage(items=await gather_bounded(letters.show, present), next_cursor=next_cursor)
 
 
 @router.post(
@@ -93,7 +92,7 @@ async def redrive_many(
 )
 async def read_dead_letter(letter_id: LetterId, letters: DeadLetterQueueDep, tenant: TenantDep) -> DeadLetter:
     """Returns the dead letter and its reason. The message itself is the workflow's input in the Temporal UI."""
-    return await letters.show(tenant, await letters.find(tenant, letter_id))
+    return await letters.show(await letters.find(tenant, letter_id))
 
 
 @router.post(
@@ -106,7 +105,7 @@ async def read_dead_letter(letter_id: LetterId, letters: DeadLetterQueueDep, ten
 async def redrive(letter_id: LetterId, letters: DeadLetterQueueDep, tenant: TenantDep) -> DeadLetter:
     """Starts the workflow again under the same id, so that derived events keep their ids."""
     execution = await letters.find(tenant, letter_id)
-    letter = await letters.show(tenant, execution)
+    letter = await letters.show(execution)
     if letter.kind is LetterKind.REJECTED:
         raise ProblemError(
             ProblemType.DEAD_LETTER_FINAL,

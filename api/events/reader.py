@@ -14,7 +14,7 @@ from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.runs.views import summarize_run
 from sevenfold.contracts.events import DISPATCH_MEMO, DispatchSummary, ReactionResult
-from sevenfold.contracts.identity import build_workflow_id, is_public_id, parse_public_id
+from sevenfold.contracts.identity import build_workflow_id, is_public_id, parse_public_id, parse_tenant
 from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunStatus
 
 log = structlog.get_logger(__name__)
@@ -38,15 +38,15 @@ class EventReader:
                 return found
         raise not_found("This event")
 
-    async def refresh(self, tenant: str, execution: WorkflowExecution) -> EventSummary:
+    async def refresh(self, execution: WorkflowExecution) -> EventSummary:
         """Returns a listed event. Visibility lags, so an open one is described again."""
         if execution.close_time is None:
             execution = await find_execution(self.client, execution.id) or execution
-        return await self.summarize(tenant, execution)
+        return await self.summarize(execution)
 
-    async def summarize(self, tenant: str, execution: WorkflowExecution) -> EventSummary:
+    async def summarize(self, execution: WorkflowExecution) -> EventSummary:
         """Returns an event as far as visibility or a description shows it."""
-        event_id = parse_public_id(execution.id)
+        tenant, event_id = parse_tenant(execution.id), parse_public_id(execution.id)
         path = f"{API_PREFIX}/events/{event_id}"
         try:
             preview = await load_preview(execution)
@@ -56,6 +56,7 @@ class EventReader:
             event, via, unreadable = {}, "", True
         return EventSummary(
             id=event_id,
+            tenant=tenant,
             event=event,
             via=via,
             unreadable=unreadable,
@@ -65,10 +66,10 @@ class EventReader:
             links=EventLinks(self=path, replay=f"{path}/replay", temporal_ui=self.ui.link(tenant, event_id)),
         )
 
-    async def load_tree(self, tenant: str, root: WorkflowExecutionDescription) -> EventDetail:
+    async def load_tree(self, root: WorkflowExecutionDescription) -> EventDetail:
         """Returns an event with everything that it caused."""
-        tree = _TreeReader(self.client, self.ui, tenant)
-        summary = await self.summarize(tenant, root)
+        tree = _TreeReader(self.client, self.ui, parse_tenant(root.id))
+        summary = await self.summarize(root)
         dispatch = await _load_dispatch(root)
         error = (await fetch_outcome(self.client, root.id))[1] if summary.status is RunStatus.FAILED else None
         return EventDetail(
@@ -106,7 +107,7 @@ class _TreeReader:
         description = await find_execution(self._client, build_workflow_id(self._tenant, reaction))
         if description is None:
             return None  # it still waits in the queue of its ordering key
-        summary = summarize_run(self._ui, self._tenant, description)
+        summary = summarize_run(self._ui, description)
         result, error = None, None
         if summary.status in (RunStatus.COMPLETED, RunStatus.FAILED):
             result, error = await fetch_outcome(self._client, description.id, ReactionResult)

@@ -45,10 +45,9 @@ class SubscriptionStore:
     agents: AgentCatalog
     webhooks: WebhookTerms
 
-    @property
-    def configured(self) -> Mapping[str, Subscription]:
-        """The subscriptions of `sevenfold.toml`, by name. The API cannot change them."""
-        return self.cache.configured
+    def configured_for(self, tenant: str) -> Mapping[str, Subscription]:
+        """Returns a tenant's subscriptions of `sevenfold.toml`, by name. The API cannot change them."""
+        return self.cache.configured_for(tenant)
 
     async def load_stored(self, tenant: str) -> Mapping[str, Subscription]:
         """Returns the API's subscriptions as they are now, by name."""
@@ -62,8 +61,8 @@ class SubscriptionStore:
         """Builds a subscription from a request. Raises 409 if the configuration has its name, and 422 if its agent or
         webhook is invalid.
         """
-        self._check_name_is_free(name)
-        agent = self.agents.resolve(body.agent)
+        self._check_name_is_free(tenant, name)
+        agent = self.agents.resolve(tenant, body.agent)
         checked = self.webhooks.check(body.webhook_url, body.webhook_secret)
         if checked is None:
             return build_subscription(body, name, agent, None)
@@ -92,7 +91,7 @@ class SubscriptionStore:
 
     async def remove(self, tenant: str, name: str) -> None:
         """Removes a subscription. Raises 404 if there is none, and 409 if it stands in the configuration."""
-        self._check_name_is_free(name)
+        self._check_name_is_free(tenant, name)
         handle = self.client.get_workflow_handle(registry_workflow_id(tenant))
         try:
             await handle.execute_update("remove", name)
@@ -103,8 +102,8 @@ class SubscriptionStore:
                 raise
             raise not_found(f"The subscription {name}") from None
 
-    def _check_name_is_free(self, name: str) -> None:
-        if name in self.configured:
+    def _check_name_is_free(self, tenant: str, name: str) -> None:
+        if name in self.configured_for(tenant):
             detail = f"{name} stands in the gateway's sevenfold.toml. Change it there, or use another name."
             raise ProblemError(ProblemType.SUBSCRIPTION_FIXED, detail)
 

@@ -23,6 +23,7 @@ class EventSummary(Payload):
     """An event in a list. Data of more than 4 kB is left out; `links.self` has it."""
 
     id: str
+    tenant: str
     event: dict[str, Any]
     via: str
     status: RunStatus

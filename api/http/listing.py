@@ -25,6 +25,11 @@ async def find_execution(client: Client, workflow_id: str) -> WorkflowExecutionD
         return None
 
 
+def tenant_condition(tenant: str | None) -> list[str]:
+    """Returns the condition of a visibility query for one tenant's items; none for all tenants' (None)."""
+    return [] if tenant is None else [f"Tenant = '{tenant}'"]
+
+
 @dataclass(frozen=True)
 class Pager:
     """Lists executions page by page."""

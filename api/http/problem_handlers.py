@@ -68,7 +68,7 @@ def _build_handler(translate: Callable[[Any], ProblemError]) -> Callable[[Reques
 
 def _allowed_methods(request: Request) -> str:
     """Returns all methods of a path. (Starlette returns only those of the first route that matches.)"""
-    routes = list(_routes(request.app.routes))
+    routes = list(list_routes(request.app.routes))
     first = next((route for route in routes if route.matches(request.scope)[0] is not Match.NONE), None)
     path = getattr(first, "path", None)
     allowed = {
@@ -80,11 +80,11 @@ def _allowed_methods(request: Request) -> str:
     return ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
 
 
-def _routes(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
-    """Yields all routes. FastAPI keeps an included router as one route without methods."""
+def list_routes(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """Yields all routes of an app. FastAPI keeps an included router as one route without methods."""
     for route in routes:
         included = getattr(route, "original_router", None)
-        yield from _routes(included.routes) if included is not None else (route,)
+        yield from list_routes(included.routes) if included is not None else (route,)
 
 
 def render(problem: ProblemError, identity: str | None = None) -> Response:

@@ -11,6 +11,7 @@ from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.durations import completed_seconds, quantile
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
+from sevenfold.api.http.listing import tenant_condition
 from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.contracts.agent_config import AgentConfig, WorkflowAgentConfig
 from sevenfold.contracts.circuits import BreakerState, OpenCircuit
@@ -67,15 +68,15 @@ class AgentOverview:
     circuit_breakers: CircuitBreakers
     shared: SharedAnswers
 
-    async def list_agents(self, tenant: str) -> list[AgentView]:
-        """Returns all agents, by name."""
+    async def list_agents(self, tenant: str | None) -> list[AgentView]:
+        """Returns the agents that the tenant may use, by name; None: all, with the runs of all tenants."""
 
         async def load(name: str) -> AgentView:
             return await self._load_agent(tenant, name, self.agents.configs[name])
 
-        return await gather_bounded(load, sorted(self.agents.configs))
+        return await gather_bounded(load, self.agents.list_names(tenant))
 
-    async def _load_agent(self, tenant: str, name: str, config: AgentConfig) -> AgentView:
+    async def _load_agent(self, tenant: str | None, name: str, config: AgentConfig) -> AgentView:
         in_flight, recent = await self.shared.get(("agent", tenant, name), lambda: self._load_runs(tenant, name))
         called = None if isinstance(config, WorkflowAgentConfig) else config
         return AgentView(
@@ -89,9 +90,9 @@ class AgentOverview:
             recent=recent,
         )
 
-    async def _load_runs(self, tenant: str, name: str) -> tuple[int, Recent]:
+    async def _load_runs(self, tenant: str | None, name: str) -> tuple[int, Recent]:
         """Returns the number of open runs, and figures of the latest ended ones."""
-        of_agent = f"Tenant = '{tenant}' AND Agent = '{name}'"
+        of_agent = " AND ".join([*tenant_condition(tenant), f"Agent = '{name}'"])
         running = await self.client.count_workflows(f"{of_agent} AND ExecutionStatus = 'Running'")
         has_ended = f"{of_agent} AND ExecutionStatus IN ('Completed', 'Failed', 'TimedOut')"
         ended = self.client.list_workflows(has_ended, page_size=_RECENT_RUNS, limit=_RECENT_RUNS)

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from sevenfold.api.dependencies import API_PREFIX, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, ListedTenantDep
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.operations.agent_overview import AgentView
@@ -19,6 +19,6 @@ class Agents(Payload):
 
 
 @router.get("/agents", operation_id="listAgents", summary="List agents", responses=PROBLEMS)
-async def list_agents(overview: AgentOverviewDep, tenant: TenantDep) -> Agents:
+async def list_agents(overview: AgentOverviewDep, tenant: ListedTenantDep) -> Agents:
     """Returns the configured agents with their circuit breakers and figures of recent runs, up to a second late."""
     return Agents(items=await overview.list_agents(tenant))

@@ -36,7 +36,7 @@ async def recommend_pattern(
     """
     if agent is None:
         return recommend(body)
-    kind = TaskKind(tenant, agents.resolve(agent), task or "query")
+    kind = TaskKind(tenant, agents.resolve(tenant, agent), task or "query")
     stats = await durations.get_stats(kind)
     found = {
         "duration_seconds": stats.run_seconds,

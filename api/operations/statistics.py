@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from sevenfold.api.dependencies import API_PREFIX, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, ListedTenantDep, PrincipalDep
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.operations.dependencies import StatisticsReaderDep
@@ -16,8 +16,9 @@ router = APIRouter(prefix=API_PREFIX, tags=["runs"], route_class=StrictJsonRoute
 @router.get("/stats", operation_id="getStatistics", summary="Read statistics", responses=PROBLEMS)
 async def read_statistics(
     reader: StatisticsReaderDep,
-    tenant: TenantDep,
+    tenant: ListedTenantDep,
+    principal: PrincipalDep,
     hours: Annotated[int, Query(ge=1, le=720, description="The period, in hours before now.")] = 24,
 ) -> Stats:
     """Returns what Temporal's visibility and task queues know, up to a second late."""
-    return await reader.load(tenant, hours)
+    return await reader.load(tenant, hours, with_queues=principal.is_admin)

@@ -12,6 +12,7 @@ from sevenfold.adapters.temporal.durations import TaskKind, completed_seconds, q
 from sevenfold.adapters.temporal.run_outcomes import to_run_status
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
 from sevenfold.adapters.temporal.task_queues import ACTIVITY_TASKS, WORKFLOW_TASKS, describe_task_queue
+from sevenfold.api.http.listing import tenant_condition
 from sevenfold.api.http.time_params import to_query_time
 from sevenfold.api.runs.views import AGENT, PATTERN_OF_TYPE, TASK
 from sevenfold.contracts.events import broker_task_queue, event_task_queue
@@ -59,7 +60,9 @@ class WebhookStats(Payload):
 
 
 class Stats(Payload):
-    """Statistics of what started after `since`. `sampled`: there are more than 2,000 runs; these are the latest."""
+    """Statistics of what started after `since`. `sampled`: there are more than 2,000 runs; these are the latest.
+    `queues` are those of all tenants, so only administrators get them.
+    """
 
     since: datetime
     sampled: bool
@@ -76,20 +79,21 @@ class StatisticsReader:
     task_queue: str
     shared: SharedAnswers
 
-    async def load(self, tenant: str, hours: int) -> Stats:
-        """Returns the statistics of the last `hours`, at most one second old."""
-        return await self.shared.get(("stats", tenant, hours), lambda: self._load(tenant, hours))
+    async def load(self, tenant: str | None, hours: int, *, with_queues: bool) -> Stats:
+        """Returns the statistics of the last `hours`, at most one second old. None: of all tenants."""
+        key = ("stats", tenant, hours, with_queues)
+        return await self.shared.get(key, lambda: self._load(tenant, hours, with_queues=with_queues))
 
-    async def _load(self, tenant: str, hours: int) -> Stats:
+    async def _load(self, tenant: str | None, hours: int, *, with_queues: bool) -> Stats:
         since = datetime.now(UTC) - timedelta(hours=hours)
         types = ", ".join(f"'{workflow_type}'" for workflow_type in WORKFLOW_TYPES.values())
-        query = f"WorkflowType IN ({types}) AND Tenant = '{tenant}' AND StartTime >= '{to_query_time(since)}'"
+        query = _query(f"WorkflowType IN ({types})", tenant, since)
         listed = [one async for one in self.client.list_workflows(query, page_size=500, limit=_MAX_RUNS)]
         return Stats(
             since=since,
             sampled=len(listed) == _MAX_RUNS,
             runs=_group_runs(listed),
-            queues=await self._load_queues(),
+            queues=await self._load_queues() if with_queues else [],
             webhooks=await self._load_webhooks(tenant, since),
         )
 
@@ -112,8 +116,8 @@ class StatisticsReader:
             age = max(age, found.approximate_backlog_age.ToTimedelta().total_seconds())
         return QueueStats(name=name, depth=depth, age=age)
 
-    async def _load_webhooks(self, tenant: str, since: datetime) -> WebhookStats:
-        query = f"WorkflowType = 'WebhookDelivery' AND Tenant = '{tenant}' AND StartTime >= '{to_query_time(since)}'"
+    async def _load_webhooks(self, tenant: str | None, since: datetime) -> WebhookStats:
+        query = _query("WorkflowType = 'WebhookDelivery'", tenant, since)
 
         async def count(status: str) -> int:
             return (await self.client.count_workflows(f"{query} AND ExecutionStatus = '{status}'")).count
@@ -135,6 +139,10 @@ def _group_runs(executions: list[WorkflowExecution]) -> list[TaskStats]:
         key = (PATTERN_OF_TYPE[one.workflow_type], attributes.get(AGENT, ""), attributes.get(TASK, ""))
         groups[key].append(one)
     return [_summarize_group(*key, members) for key, members in sorted(groups.items())]
+
+
+def _query(types: str, tenant: str | None, since: datetime) -> str:
+    return " AND ".join([types, *tenant_condition(tenant), f"StartTime >= '{to_query_time(since)}'"])
 
 
 def _summarize_group(pattern: Pattern, agent: str, task: str, members: list[WorkflowExecution]) -> TaskStats:

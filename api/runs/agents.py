@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.api.http.problems import invalid_field
 from sevenfold.contracts.agent import WorkflowTarget
 from sevenfold.contracts.agent_config import AgentConfig
@@ -10,18 +11,28 @@ from sevenfold.contracts.agent_config import AgentConfig
 
 @dataclass(frozen=True)
 class AgentCatalog:
-    """The agents of `sevenfold.toml`. `workflow_targets` are those that are workflows themselves."""
+    """The agents of `sevenfold.toml`. `workflow_targets` are those that are workflows themselves. A tenant sees only
+    those that it may use.
+    """
 
     configs: Mapping[str, AgentConfig]
     workflow_targets: Mapping[str, WorkflowTarget]
     default: str
+    access: AccessDirectory
 
-    def resolve(self, name: str | None) -> str:
+    def list_names(self, tenant: str | None) -> list[str]:
+        """Returns the agents that the tenant may use, by name; None: all."""
+        allowed = None if tenant is None else self.access.latest.allowed_agents(tenant)
+        return sorted(name for name in self.configs if allowed is None or name in allowed)
+
+    def resolve(self, tenant: str, name: str | None) -> str:
         """Returns the agent's name, or the default agent's if the request names none. Raises 422 if it does not
-        exist.
+        exist, or if the tenant may not use it.
         """
-        if name is None:
-            return self.default
-        if name not in self.configs:
-            raise invalid_field("/agent", f"there is no agent {name}; there are: {', '.join(sorted(self.configs))}")
-        return name
+        names = self.list_names(tenant)
+        chosen = self.default if name is None else name
+        if chosen not in names:
+            there_are = ", ".join(names) or "none"
+            detail = "name one of them" if name is None else f"there is no agent {name}"
+            raise invalid_field("/agent", f"{detail}; there are: {there_are}")
+        return chosen

@@ -42,4 +42,5 @@ class JobEstimator:
             if configured is None:
                 return None
             per_item = configured / min(concurrency, items)
-        return per_item * items + await self.durations.backlog_seconds(batch_task_queue(self.task_queue))
+        backlog = await self.durations.backlog_seconds(batch_task_queue(self.task_queue), kind.tenant)
+        return per_item * items + backlog

@@ -59,9 +59,9 @@ class JobReader:
             raise not_found("This job")
         return await self.runs.find(tenant, job_id)
 
-    async def load(self, tenant: str, description: WorkflowExecutionDescription) -> JobState:
+    async def load(self, description: WorkflowExecutionDescription) -> JobState:
         """Returns a job with its progress, and its result once it has ended."""
-        run = await self.runs.load(tenant, description)
+        run = await self.runs.load(description)
         total = (await description.memo()).get("total")
         if total is None:
             progress, result = _build_whole_progress(run), run.result.job_result if run.result else None

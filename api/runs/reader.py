@@ -56,15 +56,15 @@ class RunReader:
                 return found
         raise not_found("This run")
 
-    async def summarize(self, tenant: str, execution: WorkflowExecution) -> RunSummary:
+    async def summarize(self, execution: WorkflowExecution) -> RunSummary:
         """Returns a listed run. Visibility lags and does not know `queued`, so an open run is described again."""
         if execution.close_time is None:
             execution = await find_execution(self.client, execution.id) or execution
-        return summarize_run(self.ui, tenant, execution)
+        return summarize_run(self.ui, execution)
 
-    async def load(self, tenant: str, description: WorkflowExecutionDescription) -> Run:
+    async def load(self, description: WorkflowExecutionDescription) -> Run:
         """Returns a run with its progress, result or error."""
-        summary = summarize_run(self.ui, tenant, description)
+        summary = summarize_run(self.ui, description)
         progress, attempt = await self._load_call_progress(description)
         memo = await description.memo()
         if PROGRESS_MEMO in memo and summary.status is RunStatus.PROCESSING:

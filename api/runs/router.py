@@ -1,15 +1,14 @@
 """Runs of any pattern: list, read, cancel."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.temporal.concurrency import gather_bounded
-from sevenfold.api.dependencies import API_PREFIX, TenantDep
-from sevenfold.api.http.listing import PagerDep
+from sevenfold.api.dependencies import API_PREFIX, ListedTenantDep, TenantDep
+from sevenfold.api.http.listing import PagerDep, tenant_condition
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import TimeParam, to_query_time
@@ -45,7 +44,7 @@ class RunPage(Payload):
 async def list_runs(
     reader: RunReaderDep,
     pager: PagerDep,
-    tenant: TenantDep,
+    tenant: ListedTenantDep,
     pattern: Pattern | None = None,
     status: RunStatus | None = None,
     agent: AgentName | None = None,
@@ -59,7 +58,7 @@ async def list_runs(
     visibility does not know `queued`. A page may hold fewer than `limit` items and still have a next one.
     """
     conditions = [_is_in("WorkflowType", [WORKFLOW_TYPES[one] for one in ([pattern] if pattern else WORKFLOW_TYPES)])]
-    conditions.append(f"Tenant = '{tenant}'")
+    conditions += tenant_condition(tenant)
     if status:
         conditions.append(_is_in("ExecutionStatus", _EXECUTION_STATUSES[status]))
     if agent:
@@ -71,7 +70,7 @@ async def list_runs(
     if created_before:
         conditions.append(f"StartTime < '{to_query_time(created_before)}'")
     listed, next_cursor = await pager.list_page(" AND ".join(conditions), limit, cursor)
-    items = await gather_bounded(partial(reader.summarize, tenant), listed)
+    items = await gather_bounded(reader.summarize, listed)
     return RunPage(
         items=[item for item in items if status in (None, item.status)],
         next_cursor=next_cursor,
@@ -85,7 +84,7 @@ def _is_in(attribute: str, values: Sequence[str]) -> str:
 @router.get("/runs/{run_id}", operation_id="getRun", summary="Read a run", responses=PROBLEMS)
 async def read_run(run_id: RunId, reader: RunReaderDep, tenant: TenantDep) -> Run:
     """Returns the run as it is now, with its progress, result or error."""
-    return await reader.load(tenant, await reader.find(tenant, run_id))
+    return await reader.load(await reader.find(tenant, run_id))
 
 
 @router.post(
@@ -113,4 +112,4 @@ async def request_cancellation(reader: RunReader, tenant: str, run_id: str) -> R
             if error.status != RPCStatusCode.NOT_FOUND:  # it has just ended
                 raise
         description = await reader.find(tenant, run_id)
-    return await reader.load(tenant, description)
+    return await reader.load(description)

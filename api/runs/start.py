@@ -20,6 +20,7 @@ from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.http.request_id import request_id, traceparent
 from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.webhooks.requests import WebhookTerms
+from sevenfold.contracts.access import RunGrant
 from sevenfold.contracts.agent import AgentRequest, RequestContext
 from sevenfold.contracts.identity import build_workflow_id, derive_id, new_id
 from sevenfold.contracts.payload import JsonObject
@@ -98,17 +99,35 @@ class RunStarter:
     disk: DiskSpace
     publish_interactions: bool
 
-    def prepare(self, pattern: Pattern, tenant: str, options: StartOptions, *, task: str, key: str | None) -> NewRun:
-        """Resolves the agent and gives the run its id, which is derived from the key if there is one. Raises 507 if
-        the disk is full, and 422 if there is no such agent.
+    def prepare(
+        self,
+        pattern: Pattern,
+        tenant: str,
+        options: StartOptions,
+        *,
+        task: str,
+        key: str | None,
+        grant: RunGrant | None = None,
+    ) -> NewRun:
+        """Resolves the agent and gives the run its id, which is derived from the key if there is one. A run token's
+        `grant` has id and agent. Raises 507 if the disk is full, 422 if there is no such agent, and 403 if the grant
+        is for another.
         """
         check_storage(self.disk)
         prefix = ID_PREFIXES[pattern]
+        if grant is not None and grant.agent is not None:
+            if options.agent not in (None, grant.agent):
+                raise ProblemError(
+                    ProblemType.FORBIDDEN, f"/agent: the run token is for the agent {grant.agent} alone."
+                )
+            # The token is the key: whoever sends the same request with it again joins the same run.
+            run_id, agent = grant.run_id, self.agents.resolve(tenant, grant.agent)
+            return NewRun(pattern, tenant, run_id, agent, task, options, key=grant.run_id)
         return NewRun(
             pattern=pattern,
             tenant=tenant,
             run_id=derive_id(prefix, tenant, pattern, key) if key else new_id(prefix),
-            agent=self.agents.resolve(options.agent),
+            agent=self.agents.resolve(tenant, options.agent),
             task=task,
             options=options,
             key=key,
@@ -199,7 +218,7 @@ class RunStarter:
             search_attributes=keyword_attributes(RUN_ATTRIBUTES, (run.pattern, run.agent, run.task, run.tenant)),
             static_summary=_build_summary(run, workflow_input.request.query),
             static_details=details,
-            priority=Priority(priority_key=options.priority, fairness_key=run.tenant),
+            priority=Priority(priority_key=options.priority),
             # A worker in this process gets the first task in the response to the start. Not for batch work: accepting
             # a job must not wait until the worker has a slot free of other jobs.
             request_eager_start=queue is not RunQueue.BATCH,

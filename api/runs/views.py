@@ -11,7 +11,7 @@ from sevenfold.api.dependencies import API_PREFIX, TemporalUi
 from sevenfold.api.webhooks.views import RunWebhook
 from sevenfold.contracts.agent import Progress
 from sevenfold.contracts.answers import Answer
-from sevenfold.contracts.identity import parse_public_id
+from sevenfold.contracts.identity import parse_public_id, parse_tenant
 from sevenfold.contracts.payload import JsonObject, Payload
 from sevenfold.contracts.runs import WORKFLOW_TYPES, Pattern, RunError, RunStatus
 
@@ -33,6 +33,7 @@ class RunSummary(Payload):
     """A run in a list."""
 
     id: str
+    tenant: str
     pattern: Pattern
     agent: str
     task: str
@@ -70,12 +71,13 @@ def run_links(ui: TemporalUi, tenant: str, run_id: str) -> RunLinks:
     return RunLinks(self=path, stream=f"{path}/stream", cancel=f"{path}/cancel", temporal_ui=ui.link(tenant, run_id))
 
 
-def summarize_run(ui: TemporalUi, tenant: str, execution: WorkflowExecution) -> RunSummary:
+def summarize_run(ui: TemporalUi, execution: WorkflowExecution) -> RunSummary:
     """Returns a run as far as visibility or a description shows it."""
-    run_id = parse_public_id(execution.id)
+    tenant, run_id = parse_tenant(execution.id), parse_public_id(execution.id)
     attributes = execution.typed_search_attributes
     return RunSummary(
         id=run_id,
+        tenant=tenant,
         pattern=PATTERN_OF_TYPE[execution.workflow_type],
         agent=attributes.get(AGENT, ""),
         task=attributes.get(TASK, ""),

@@ -13,6 +13,7 @@ from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.runs.start import RunQueue, RunStarter
 from sevenfold.api.streams.detached import DetachedTasks
 from sevenfold.api.streams.lines import StreamSubscription, fetch_stream_outcome, gone_problem
+from sevenfold.contracts.access import Principal
 from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.requests import StreamRequest
 from sevenfold.contracts.runs import Pattern, RunOutcome
@@ -29,9 +30,10 @@ class StreamOpener:
     reader: RunReader
     detached: DetachedTasks
 
-    async def start(self, tenant: str, body: StreamRequest, key: str | None) -> StreamSubscription:
-        """Starts a stream, or subscribes to the one that this key started before."""
-        run = self.starter.prepare(Pattern.STREAMING, tenant, body, task="query", key=key)
+    async def start(self, principal: Principal, body: StreamRequest, key: str | None) -> StreamSubscription:
+        """Starts a stream, or subscribes to the one that this key or run token started before."""
+        tenant = principal.tenant
+        run = self.starter.prepare(Pattern.STREAMING, tenant, body, task="query", key=key, grant=principal.run)
         workflow_input = self.starter.build_input(run, query=body.query, context=body.context)
         started = await self.starter.start(run, workflow_input, queue=RunQueue.STREAM, fails_fast=True)
         if started.replayed:

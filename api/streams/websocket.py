@@ -16,7 +16,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field, ValidationError
 
-from sevenfold.api.dependencies import API_PREFIX, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, PrincipalDep
 from sevenfold.api.http.idempotency import parse_idempotency_key
 from sevenfold.api.http.problem_handlers import to_problem
 from sevenfold.api.http.problems import ProblemError, ProblemType
@@ -24,6 +24,8 @@ from sevenfold.api.http.strict_json import InvalidJsonError
 from sevenfold.api.streams.lines import StreamLine, StreamSubscription, problem_line
 from sevenfold.api.streams.opener import StreamOpener, StreamOpenerDep
 from sevenfold.api.streams.options import MAX_INDEX, OnDisconnect
+from sevenfold.api.streams.permissions import check_cancel, check_resume, check_start
+from sevenfold.contracts.access import Principal
 from sevenfold.contracts.payload import RequestBody
 from sevenfold.contracts.requests import StreamRequest
 from sevenfold.contracts.strict_json import parse_json
@@ -52,13 +54,15 @@ class _Cancel(RequestBody):
 
 @router.websocket("/stream/ws")
 async def stream_over_websocket(
-    socket: WebSocket, opener: StreamOpenerDep, tenant: TenantDep, on_disconnect: OnDisconnect = "continue"
+    socket: WebSocket, opener: StreamOpenerDep, principal: PrincipalDep, on_disconnect: OnDisconnect = "continue"
 ) -> None:
     """Serves one stream over one connection; the module's docstring describes the protocol."""
     await socket.accept()
     with suppress(WebSocketDisconnect):
         try:
-            subscription = await _open_stream(socket, opener, tenant)
+            if on_disconnect == "cancel":
+                check_cancel(principal)
+            subscription = await _open_stream(socket, opener, principal)
             await socket.send_text(f'{{"streamId":"{subscription.run_id}","location":"{subscription.path}"}}')
         except WebSocketDisconnect:
             raise
@@ -67,10 +71,10 @@ async def stream_over_websocket(
             await socket.send_text(problem_line(problem).as_object.decode())
             await socket.close(PROBLEM + problem.problem_type.status)
             return
-        await _run_session(socket, subscription, cancels_run=on_disconnect == "cancel")
+        await _run_session(socket, subscription, principal, cancels_run=on_disconnect == "cancel")
 
 
-async def _open_stream(socket: WebSocket, opener: StreamOpener, tenant: str) -> StreamSubscription:
+async def _open_stream(socket: WebSocket, opener: StreamOpener, principal: Principal) -> StreamSubscription:
     """Reads the first message and opens the stream that it starts or resumes."""
     try:
         async with asyncio.timeout(_FIRST_MESSAGE_SECONDS):
@@ -83,18 +87,22 @@ async def _open_stream(socket: WebSocket, opener: StreamOpener, tenant: str) -> 
         ) from None
     if "streamId" in message:
         resume = _validate(_Resume, message)
-        return await opener.subscribe(tenant, resume.stream_id, resume.after, "/after")
+        check_resume(principal, resume.stream_id)
+        return await opener.subscribe(principal.tenant, resume.stream_id, resume.after, "/after")
     start = _validate(_Start, message)
+    check_start(principal)
     body = StreamRequest.model_construct(
         start.model_fields_set - {"idempotency_key"},
         **{name: getattr(start, name) for name in StreamRequest.model_fields},
     )
-    return await opener.start(tenant, body, parse_idempotency_key(start.idempotency_key, "/idempotencyKey"))
+    return await opener.start(principal, body, parse_idempotency_key(start.idempotency_key, "/idempotencyKey"))
 
 
-async def _run_session(socket: WebSocket, subscription: StreamSubscription, *, cancels_run: bool) -> None:
+async def _run_session(
+    socket: WebSocket, subscription: StreamSubscription, principal: Principal, *, cancels_run: bool
+) -> None:
     """Sends lines and receives messages until the stream ends or the client disconnects."""
-    receiving = asyncio.create_task(_receive(socket, subscription))
+    receiving = asyncio.create_task(_receive(socket, subscription, principal))
     sending = asyncio.create_task(_send(socket, subscription))
     try:
         await asyncio.wait({receiving, sending}, return_when=asyncio.FIRST_COMPLETED)
@@ -119,13 +127,14 @@ async def _send(socket: WebSocket, subscription: StreamSubscription) -> int:
     return RESTART if last.event == "reconnect" else PROBLEM + (last.status or 500)
 
 
-async def _receive(socket: WebSocket, subscription: StreamSubscription) -> None:
+async def _receive(socket: WebSocket, subscription: StreamSubscription, principal: Principal) -> None:
     """Cancels the run when the client requests it. Answers an invalid message with a problem and continues."""
     while True:
         try:
             if _validate(_Cancel, await _receive_message(socket)).cancel:
+                check_cancel(principal)
                 subscription.cancel_in_background()
-        except (RequestValidationError, InvalidJsonError) as error:
+        except (RequestValidationError, InvalidJsonError, ProblemError) as error:
             await socket.send_text(problem_line(to_problem(error)).as_object.decode())
 
 

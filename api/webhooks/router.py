@@ -13,8 +13,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.run_outcomes import fetch_input
 from sevenfold.adapters.temporal.search_attributes import delivery_search_attributes
-from sevenfold.api.dependencies import API_PREFIX, ClientDep, TemporalUiDep, TenantDep
-from sevenfold.api.http.listing import PagerDep, filter_latest
+from sevenfold.api.dependencies import API_PREFIX, ClientDep, ListedTenantDep, TemporalUiDep, TenantDep
+from sevenfold.api.http.listing import PagerDep, filter_latest, tenant_condition
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import TimeParam, UtcTime, to_query_time
@@ -73,7 +73,7 @@ async def list_deliveries(
     client: ClientDep,
     ui: TemporalUiDep,
     pager: PagerDep,
-    tenant: TenantDep,
+    tenant: ListedTenantDep,
     state: DeliveryState | None = None,
     run: Annotated[str | None, Query(pattern=r"^[a-z0-9_]{1,40}$", description="A run's id.")] = None,
     host: Annotated[
@@ -88,7 +88,7 @@ async def list_deliveries(
     listed, next_cursor = await pager.list_page(query, limit, cursor)
     present = await _filter_by_state(client, listed, state)
     return DeliveryPage(
-        items=[summarize_delivery(ui, tenant, execution, await load_log(execution)) for execution in present],
+        items=[summarize_delivery(ui, execution, await load_log(execution)) for execution in present],
         next_cursor=next_cursor,
     )
 
@@ -124,7 +124,7 @@ async def read_delivery(
     delivery_id: DeliveryId, client: ClientDep, ui: TemporalUiDep, tenant: TenantDep
 ) -> DeliveryDetail:
     """Returns the delivery with all its attempts."""
-    return await load_delivery(ui, tenant, await find_delivery(client, tenant, delivery_id))
+    return await load_delivery(ui, await find_delivery(client, tenant, delivery_id))
 
 
 @router.post(
@@ -144,7 +144,7 @@ async def redeliver(
     while not (await _signal_attempt(client, description) or await _restart_delivery(client, tenant, description)):
         # it ended or restarted between the two calls
         description = await find_delivery(client, tenant, delivery_id)
-    return await load_delivery(ui, tenant, await find_delivery(client, tenant, delivery_id))
+    return await load_delivery(ui, await find_delivery(client, tenant, delivery_id))
 
 
 async def _signal_attempt(client: Client, delivery: WorkflowExecutionDescription) -> bool:
@@ -161,9 +161,9 @@ async def _signal_attempt(client: Client, delivery: WorkflowExecutionDescription
 
 
 def _query(
-    tenant: str, state: DeliveryState | None, run: str | None, host: str | None, since: datetime | None
+    tenant: str | None, state: DeliveryState | None, run: str | None, host: str | None, since: datetime | None
 ) -> str:
-    conditions = ["WorkflowType = 'WebhookDelivery'", f"Tenant = '{tenant}'"]
+    conditions = ["WorkflowType = 'WebhookDelivery'", *tenant_condition(tenant)]
     if state:
         conditions.append(_CONDITIONS[state])
     if run:

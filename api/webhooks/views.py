@@ -9,7 +9,13 @@ from temporalio.common import SearchAttributeKey
 from sevenfold.api.dependencies import API_PREFIX, TemporalUi
 from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problems import not_found
-from sevenfold.contracts.identity import DELIVERY_PREFIX, build_workflow_id, is_public_id, parse_public_id
+from sevenfold.contracts.identity import (
+    DELIVERY_PREFIX,
+    build_workflow_id,
+    is_public_id,
+    parse_public_id,
+    parse_tenant,
+)
 from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.webhooks import (
     DELIVERY_ATTRIBUTES,
@@ -46,6 +52,7 @@ class DeliverySummary(Payload):
     """A delivery in a list."""
 
     id: str
+    tenant: str
     run_id: str
     host: str = Field(description="The host of the webhook's URL.")
     state: DeliveryState
@@ -85,21 +92,20 @@ async def load_run_webhook(client: Client, run_workflow_id: str, generation: int
     )
 
 
-async def load_delivery(ui: TemporalUi, tenant: str, execution: WorkflowExecution) -> DeliveryDetail:
+async def load_delivery(ui: TemporalUi, execution: WorkflowExecution) -> DeliveryDetail:
     """Returns a delivery with all its attempts."""
     log = await load_log(execution)
-    return DeliveryDetail(**dict(summarize_delivery(ui, tenant, execution, log)), log=log.attempts)
+    return DeliveryDetail(**dict(summarize_delivery(ui, execution, log)), log=log.attempts)
 
 
-def summarize_delivery(
-    ui: TemporalUi, tenant: str, execution: WorkflowExecution, log: DeliveryLog
-) -> DeliverySummary:
+def summarize_delivery(ui: TemporalUi, execution: WorkflowExecution, log: DeliveryLog) -> DeliverySummary:
     """Returns a delivery as far as its execution and log show it."""
     attributes = execution.typed_search_attributes
-    delivery_id, run_id = parse_public_id(execution.id), attributes.get(_RUN, "")
+    tenant, delivery_id, run_id = parse_tenant(execution.id), parse_public_id(execution.id), attributes.get(_RUN, "")
     path = f"{API_PREFIX}/webhooks/deliveries/{delivery_id}"
     return DeliverySummary(
         id=delivery_id,
+        tenant=tenant,
         run_id=run_id,
         host=attributes.get(_HOST, ""),
         state=find_delivery_state(execution),

@@ -34,7 +34,7 @@ class AdmissionControl:
         self._breakers = breakers
         self._leases = leases
 
-    async def try_acquire(self, agent: str) -> "Permit | None":
+    async def try_acquire(self, agent: str, tenant: str) -> "Permit | None":
         """Returns a permit if the circuit is closed and the lease has a free slot, else None. Does not wait for a
         slot.
         """
@@ -43,26 +43,26 @@ class AdmissionControl:
         lease = self._leases.get(agent)
         if lease is not None and not lease.try_acquire():
             return None
-        return Permit(self._breakers, lease, agent, None)
+        return Permit(self._breakers, lease, agent, tenant, None)
 
-    async def acquire(self, agent: str, call_id: str, timeout_seconds: float | None) -> "Permit":
+    async def acquire(self, agent: str, tenant: str, call_id: str, timeout_seconds: float | None) -> "Permit":
         """Returns a permit as soon as the limits have a slot, within `timeout_seconds` seconds (None: no time-out).
 
-        `call_id` names the call if it becomes the circuit's probe.
+        Tenants that wait for slots take turns. `call_id` names the call if it becomes the circuit's probe.
 
         Raises CircuitOpen and AgentBusy with `retry_after`.
         """
         await self._breakers.check(agent)
         lease = self._leases.get(agent)
         if lease is not None:
-            await lease.acquire(timeout_seconds)
+            await lease.acquire(tenant, timeout_seconds)
         try:
             probe_id = await self._breakers.admit(agent, call_id)
         except BaseException:
             if lease is not None:
                 lease.release_unused()
             raise
-        return Permit(self._breakers, lease, agent, probe_id)
+        return Permit(self._breakers, lease, agent, tenant, probe_id)
 
     async def aclose(self) -> None:
         """Stops the lease renewals and waits for outstanding signals."""
@@ -74,10 +74,13 @@ class AdmissionControl:
 class Permit:
     """One admitted call. Either `on_done` or `release` must be called, once."""
 
-    def __init__(self, breakers: CircuitBreakers, lease: QuotaLease | None, agent: str, probe_id: str | None) -> None:
+    def __init__(
+        self, breakers: CircuitBreakers, lease: QuotaLease | None, agent: str, tenant: str, probe_id: str | None
+    ) -> None:
         self._breakers = breakers
         self._lease = lease
         self._agent = agent
+        self._tenant = tenant
         self._probe_id = probe_id
         self._started_at = time.monotonic()
 
@@ -91,9 +94,9 @@ class Permit:
         if call.cancelled() or _is_not_agent_fault(error):
             self._breakers.release_probe(self._agent, self._probe_id)
         elif error is None or (isinstance(error, AgentError) and not isinstance(error, _FAILURE_ERRORS)):
-            self._breakers.record_success(self._agent, self._probe_id)
+            self._breakers.record_success(self._agent, self._tenant, self._probe_id)
         else:
-            self._breakers.record_failure(self._agent, self._probe_id)
+            self._breakers.record_failure(self._agent, self._tenant, self._probe_id)
 
     def release(self) -> None:
         """Returns the slot and the probe without a call."""

@@ -160,9 +160,9 @@ class CircuitBreakers:
             return None
         raise self._reject(cached, _PROBE_RETRY_SECONDS)
 
-    def record_success(self, agent: str, probe_id: str | None) -> None:
-        """Records a call that did not fail; a call that the agent rejected counts too. Closes the circuit after a
-        probe.
+    def record_success(self, agent: str, tenant: str, probe_id: str | None) -> None:
+        """Records a tenant's call that did not fail; a call that the agent rejected counts too. Closes the circuit
+        after a probe.
         """
         if agent not in self._configs:
             return
@@ -172,10 +172,12 @@ class CircuitBreakers:
             cached.window.clear()
             self._in_background(self._signal(agent, "close"))
         else:
-            cached.window.record(failed=False)
+            cached.window.record(tenant, failed=False)
 
-    def record_failure(self, agent: str, probe_id: str | None) -> None:
-        """Records a failure of the agent. Opens the circuit if too many calls failed, or for longer after a probe."""
+    def record_failure(self, agent: str, tenant: str, probe_id: str | None) -> None:
+        """Records a failure of the agent in a tenant's call. Opens the circuit if too many calls failed, or for
+        longer after a probe.
+        """
         config = self._configs.get(agent)
         if config is None:
             return
@@ -184,7 +186,7 @@ class CircuitBreakers:
             cached.read_at = -_MAX_CLOSED_AGE_SECONDS
             self._in_background(self._signal(agent, "probe_failed", probe_id))
             return
-        if cached.state is None and cached.window.record(failed=True):
+        if cached.state is None and cached.window.record(tenant, failed=True):
             cached.window.clear()
             timings = BreakerTimings(open_seconds=config.open_seconds, max_open_seconds=config.max_open_seconds)
             cached.state, cached.read_at = OpenCircuit.first_opening(timings, datetime.now(UTC)), time.monotonic()

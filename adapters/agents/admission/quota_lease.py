@@ -6,7 +6,7 @@ The `AgentLimits` workflow allocates the limits to processes; the lease hands it
 import asyncio
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -14,6 +14,7 @@ import structlog
 from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError
 
+from sevenfold.adapters.fairness import FairQueue, turns_until_served
 from sevenfold.adapters.temporal.cancellation import raise_if_cancelled
 from sevenfold.contracts.errors import AgentBusy
 from sevenfold.contracts.limits import LEASE_SECONDS, LeaseGrant, LeaseRequest, Limits
@@ -49,7 +50,8 @@ class QuotaLease:
       `_tokens >= 1` (with a limit of the rate).
     - After every renewal `_slots >= _in_use`: calls in flight keep their slots.
     - `_target_slots < _slots` means that other processes wait: each released slot is given up.
-    - Waiters are served in order of arrival, alternating between items of jobs and other calls.
+    - Waiters are served alternating between items of jobs and other calls; in each of them the tenants take turns,
+      and a tenant's waiters are served in order of arrival.
     - At most one `_renewal` runs, and it runs while the lease is used.
     """
 
@@ -62,10 +64,11 @@ class QuotaLease:
         self._in_use = 0
         self._tokens, self._refilled_at = 0.0, 0.0
         # Calls that wait until a time-out; and items of jobs, which wait without one.
-        self._waiters: deque[asyncio.Future[None]] = deque()
-        self._item_waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: FairQueue[asyncio.Future[None]] = FairQueue()
+        self._item_waiters: FairQueue[asyncio.Future[None]] = FairQueue()
         self._items_go_next = False
-        self._recent_rejections: deque[float] = deque()
+        # When, and whose.
+        self._recent_rejections: deque[tuple[float, str]] = deque()
         self._mean_call_seconds: float | None = None  # Moving average, None before the first call ends.
         self._used_at = 0.0
         self._renewal: asyncio.Task[None] | None = None
@@ -80,8 +83,8 @@ class QuotaLease:
         self._consume()
         return True
 
-    async def acquire(self, timeout_seconds: float | None) -> None:
-        """Takes a slot, in order of arrival.
+    async def acquire(self, tenant: str, timeout_seconds: float | None) -> None:
+        """Takes a slot when it is the tenant's turn.
 
         Raises AgentBusy after `timeout_seconds` seconds (None: no time-out), or at once if the expected wait is
         longer.
@@ -89,11 +92,11 @@ class QuotaLease:
         if self.try_acquire():
             return
         self._changed.set()
-        if timeout_seconds is not None and self._expected_wait() > timeout_seconds:
-            raise self._build_rejection()
+        if timeout_seconds is not None and self._expected_wait(tenant) > timeout_seconds:
+            raise self._build_rejection(tenant)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue = self._item_waiters if timeout_seconds is None else self._waiters
-        queue.append(waiter)
+        queue.append(tenant, waiter)
         self._ensure_renewal()
         self._serve_waiters()
         try:
@@ -101,12 +104,12 @@ class QuotaLease:
                 await waiter
         except BaseException as error:
             if waiter.cancelled():
-                with suppress(ValueError):  # The queue has skipped it already.
-                    queue.remove(waiter)
+                with suppress(LookupError):  # The queue has skipped it already.
+                    queue.remove(tenant, waiter)
             else:  # The slot was granted at this very moment.
                 self.release_unused()
             if isinstance(error, TimeoutError):
-                raise self._build_rejection() from None
+                raise self._build_rejection(tenant) from None
             raise
 
     def release(self, seconds: float) -> None:
@@ -159,7 +162,7 @@ class QuotaLease:
             self._renewal = asyncio.create_task(self._renew_continuously())
 
     def _serve_waiters(self) -> None:
-        """Grants free slots in order of arrival, alternating between items and other calls."""
+        """Grants free slots, alternating between items and other calls."""
         while (self._waiters or self._item_waiters) and self._has_capacity():
             from_items = bool(self._item_waiters) and (self._items_go_next or not self._waiters)
             waiter = (self._item_waiters if from_items else self._waiters).popleft()
@@ -183,23 +186,29 @@ class QuotaLease:
             rates.append(self._rate)
         return min(rates, default=0.0)
 
-    def _expected_wait(self) -> float:
+    def _expected_wait(self, tenant: str) -> float:
         throughput = self._throughput() / (2 if self._item_waiters else 1)
-        return (len(self._waiters) + 1) / throughput if throughput and time.monotonic() < self._expires_at else 0.0
+        if not throughput or time.monotonic() >= self._expires_at:
+            return 0.0
+        return turns_until_served(self._waiters.lengths(), tenant) / throughput
 
-    def _count_recent_rejections(self) -> int:
-        """Rejections of the last 10 s; those callers will return."""
+    def _count_recent_rejections(self) -> Counter[str]:
+        """Rejections of the last 10 s by tenant; those callers will return."""
         now = time.monotonic()
-        while self._recent_rejections and now - self._recent_rejections[0] > _REJECTION_WINDOW_SECONDS:
+        while self._recent_rejections and now - self._recent_rejections[0][0] > _REJECTION_WINDOW_SECONDS:
             self._recent_rejections.popleft()
-        return len(self._recent_rejections)
+        return Counter(tenant for _, tenant in self._recent_rejections)
 
-    def _build_rejection(self) -> AgentBusy:
-        """Builds AgentBusy with a `retry_after` of about the time that all recently rejected callers need."""
-        self._recent_rejections.append(time.monotonic())
+    def _build_rejection(self, tenant: str) -> AgentBusy:
+        """Builds AgentBusy with a `retry_after` of about the time that all recently rejected callers of the tenant
+        need.
+        """
+        returning = self._count_recent_rejections()
+        self._recent_rejections.append((time.monotonic(), tenant))
         self._ensure_renewal()
         throughput = self._throughput()
-        seconds = (len(self._waiters) + self._count_recent_rejections()) / throughput if throughput else _MIN_RETRY
+        turns = turns_until_served(returning + Counter(self._waiters.lengths()), tenant)
+        seconds = turns / throughput if throughput else _MIN_RETRY
         bounded = min(_MAX_RETRY, max(_MIN_RETRY, seconds))
         return AgentBusy(
             "The agent's limits in sevenfold.toml are used up.", retry_after=bounded * random.uniform(0.7, 1.3)
@@ -220,7 +229,7 @@ class QuotaLease:
 
     def _demand(self) -> int:
         """Returns how many more calls could start now."""
-        return len(self._waiters) + len(self._item_waiters) + self._count_recent_rejections()
+        return len(self._waiters) + len(self._item_waiters) + self._count_recent_rejections().total()
 
     def _renew_interval(self) -> float:
         if not self._demand():

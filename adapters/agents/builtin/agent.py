@@ -11,6 +11,7 @@ from sevenfold.adapters.agents.builtin.query import answer_query
 from sevenfold.adapters.agents.builtin.report import generate_report
 from sevenfold.adapters.agents.builtin.text import pieces
 from sevenfold.adapters.agents.json_input import is_larger_than, one_line
+from sevenfold.adapters.fairness import FairSlots
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply
 from sevenfold.contracts.errors import AgentRejected
 
@@ -44,6 +45,7 @@ class BuiltinAgent:
         # Not the event loop's own threads: megabytes in all of those would delay address lookups. Few threads,
         # because they share one interpreter.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="builtin-agent")
+        self._slots = FairSlots(_THREADS)
 
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
         """Yields the response sentence by sentence, then the `Reply`."""
@@ -54,9 +56,21 @@ class BuiltinAgent:
                 f'The built-in agent has no task "{one_line(request.task, 64)}"; it has {known}.', pointer="/task"
             )
         if is_larger_than(request, _THREAD_FROM):
-            reply = await asyncio.get_running_loop().run_in_executor(self._threads, task, request)
+            reply = await self._run_in_thread(task, request, context.tenant)
         else:
             reply = task(request)
         for piece in pieces(reply.response):
             yield Delta(text=piece)
         yield reply
+
+    async def _run_in_thread(self, task: Task, request: AgentRequest, tenant: str) -> Reply:
+        """Runs the task when it is the tenant's turn. A slot is held until its thread is free again."""
+        await self._slots.acquire(tenant)
+        running = asyncio.get_running_loop().run_in_executor(self._threads, task, request)
+        running.add_done_callback(self._release_slot)
+        return await asyncio.shield(running)
+
+    def _release_slot(self, ended: asyncio.Future[Reply]) -> None:
+        self._slots.release()
+        if not ended.cancelled():
+            ended.exception()  # The call may have been cancelled meanwhile, and awaits it no more.

@@ -1,0 +1,150 @@
+"""Changes tenants and keys. Those of `sevenfold.toml` can be read here, but not changed."""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, NoReturn
+
+from fastapi import Depends
+from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.exceptions import ApplicationError
+
+from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.access.snapshot import AccessSnapshot
+from sevenfold.api.dependencies import component
+from sevenfold.api.http.problems import ProblemError, ProblemType, not_found
+from sevenfold.contracts.access import Scope
+from sevenfold.contracts.api_keys import NewKey, generate_key
+from sevenfold.contracts.tenant_registry import (
+    KEY_EXISTS,
+    KEY_MISSING,
+    REGISTRY_FULL,
+    TENANT_ERASED,
+    TENANT_EXISTS,
+    KeyRecord,
+    PutKeyInput,
+    PutTenantInput,
+    TenantRecord,
+)
+
+_PROBLEM_OF_REFUSAL = {
+    TENANT_EXISTS: ProblemType.TENANT_EXISTS,
+    TENANT_ERASED: ProblemType.TENANT_ERASED,
+    KEY_EXISTS: ProblemType.TENANT_EXISTS,
+    KEY_MISSING: ProblemType.NOT_FOUND,
+    REGISTRY_FULL: ProblemType.REGISTRY_FULL,
+}
+
+
+@dataclass(frozen=True)
+class TenantStore:
+    """Reads and changes tenants and keys. A change acts in this process at once, in the others within a second."""
+
+    directory: AccessDirectory
+
+    async def load(self) -> AccessSnapshot:
+        """Returns the tenants and keys as they are now. Raises 503 if they cannot be read."""
+        snapshot = await self.directory.reload()
+        if not snapshot.is_current:
+            raise ProblemError(
+                ProblemType.TEMPORAL_UNAVAILABLE, "Tenants and keys cannot be read now.", retry_after=2
+            )
+        return snapshot
+
+    async def find_tenant(self, name: str) -> tuple[AccessSnapshot, TenantRecord]:
+        """Returns a tenant. Raises 404."""
+        snapshot = await self.load()
+        tenant = snapshot.find_tenant(name)
+        if tenant is None:
+            raise not_found(f"The tenant {name}")
+        return snapshot, tenant
+
+    async def put_tenant(self, tenant: TenantRecord, *, create_only: bool) -> AccessSnapshot:
+        """Stores a tenant. Raises 409 if the configuration has it, or if `create_only` and it exists."""
+        if (await self.load()).is_configured(tenant.name):
+            raise _fixed(f"The tenant {tenant.name}")
+        await _change(self.directory.registry.put_tenant(PutTenantInput(tenant=tenant, create_only=create_only)))
+        return await self.load()
+
+    async def remove_tenant(self, name: str) -> None:
+        """Removes a tenant and its keys; its runs stay until the retention. Raises 404, and 409 if the configuration
+        has it.
+        """
+        snapshot, _ = await self.find_tenant(name)
+        if snapshot.is_configured(name):
+            raise _fixed(f"The tenant {name}")
+        await _change(self.directory.registry.remove_tenant(name))
+        await self.directory.reload()
+
+    async def create_key(
+        self, tenant: str, scopes: frozenset[Scope], name: str, expires_at: datetime | None
+    ) -> tuple[AccessSnapshot, KeyRecord, NewKey]:
+        """Creates a key of a tenant. Raises 404 and 409."""
+        await self.find_tenant(tenant)
+        new = generate_key()
+        record = KeyRecord(
+            id=new.key_id,
+            tenant=tenant,
+            hash=new.hash,
+            scopes=sorted(scopes),
+            name=name,
+            created_at=datetime.now(UTC),
+            expires_at=expires_at,
+        )
+        await _change(self.directory.registry.put_key(PutKeyInput(key=record)))
+        return await self.load(), record, new
+
+    async def rotate_key(
+        self, tenant: str, key_id: str, overlap: timedelta
+    ) -> tuple[AccessSnapshot, KeyRecord, NewKey]:
+        """Creates a key like this one, which expires after `overlap`. Raises 404 and 409."""
+        old = await self._find_own_key(tenant, key_id)
+        created = await self.create_key(tenant, frozenset(old.scopes), old.name, old.expires_at)
+        end = datetime.now(UTC) + overlap
+        expires_at = end if old.expires_at is None else min(end, old.expires_at)
+        ending = old.model_copy(update={"expires_at": expires_at})
+        await _change(self.directory.registry.put_key(PutKeyInput(key=ending, create_only=False)))
+        return await self.load(), *created[1:]
+
+    async def revoke_key(self, tenant: str, key_id: str) -> None:
+        """Revokes a key. Raises 404 and 409."""
+        await self._find_own_key(tenant, key_id)
+        await _change(self.directory.registry.remove_key(key_id))
+        await self.directory.reload()
+
+    async def _find_own_key(self, tenant: str, key_id: str) -> KeyRecord:
+        snapshot = await self.load()
+        if key_id in snapshot.configured.keys and snapshot.configured.keys[key_id].tenant == tenant:
+            raise _fixed(f"The key {key_id}")
+        key = snapshot.stored.keys.get(key_id)
+        if key is None or key.tenant != tenant:
+            raise not_found(f"The key {key_id}")
+        return key
+
+
+async def _change(update: Awaitable[None]) -> None:
+    try:
+        await update
+    except WorkflowUpdateFailedError as error:
+        _raise_refusal(error)
+    except WorkflowUpdateRPCTimeoutOrCancelledError:
+        raise ProblemError(
+            ProblemType.TEMPORAL_UNAVAILABLE,
+            "No worker took the change within 5 s; it may still be made. Start one with `sevenfold worker`, and look "
+            "at the list before you send the request again.",
+            retry_after=5,
+        ) from None
+
+
+def _raise_refusal(error: WorkflowUpdateFailedError) -> NoReturn:
+    cause = error.cause
+    if isinstance(cause, ApplicationError) and cause.type in _PROBLEM_OF_REFUSAL:
+        raise ProblemError(_PROBLEM_OF_REFUSAL[cause.type], cause.message) from None
+    raise error
+
+
+def _fixed(what: str) -> ProblemError:
+    return ProblemError(ProblemType.ACCESS_FIXED, f"{what} is part of sevenfold.toml. Change it there.")
+
+
+TenantStoreDep = Annotated[TenantStore, Depends(component("tenant_store"))]

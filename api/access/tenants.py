@@ -1,0 +1,104 @@
+"""`/admin/tenants`: list, create, change and remove tenants."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+from pydantic import Field
+
+from sevenfold.api.access.store import TenantStoreDep
+from sevenfold.api.access.views import TenantView, view_tenant
+from sevenfold.api.dependencies import API_PREFIX
+from sevenfold.api.http.problem_docs import PROBLEMS
+from sevenfold.api.http.problems import invalid_field
+from sevenfold.api.http.strict_json import StrictJsonRoute
+from sevenfold.api.runs.agents import AgentCatalog
+from sevenfold.api.runs.dependencies import AgentsDep
+from sevenfold.contracts.access import TenantName
+from sevenfold.contracts.agent import AgentName
+from sevenfold.contracts.payload import Payload, RequestBody
+from sevenfold.contracts.tenant_registry import TenantRecord
+
+router = APIRouter(prefix=f"{API_PREFIX}/admin", tags=["administration"], route_class=StrictJsonRoute)
+
+TenantPath = Annotated[TenantName, Path(description="The tenant's name.")]
+
+
+class TenantBody(RequestBody):
+    """Body of `PUT /admin/tenants/{tenant}`."""
+
+    agents: list[AgentName] | None = Field(
+        default=None, max_length=1_000, description="The agents that it may use; all if absent."
+    )
+    weight: float = Field(
+        default=1.0,
+        ge=0.001,
+        le=1_000,
+        allow_inf_nan=False,
+        description="Its share of busy task queues, compared with the other tenants' weights.",
+    )
+
+
+class TenantRequest(TenantBody):
+    """Body of `POST /admin/tenants`."""
+
+    name: TenantName
+
+
+class TenantList(Payload):
+    """All tenants, by name."""
+
+    items: list[TenantView]
+
+
+@router.get("/tenants", operation_id="listTenants", summary="List tenants", responses=PROBLEMS)
+async def list_tenants(store: TenantStoreDep) -> TenantList:
+    """Returns the tenants of `sevenfold.toml` and those that were created here."""
+    snapshot = await store.load()
+    return TenantList(items=[view_tenant(snapshot, tenant) for tenant in snapshot.list_tenants()])
+
+
+@router.post("/tenants", operation_id="createTenant", summary="Create a tenant", status_code=201, responses=PROBLEMS)
+async def create_tenant(
+    body: TenantRequest, store: TenantStoreDep, agents: AgentsDep, response: Response
+) -> TenantView:
+    """Creates a tenant. It needs a key before anybody can use it."""
+    tenant = _build(body.name, body, agents)
+    snapshot = await store.put_tenant(tenant, create_only=True)
+    response.headers["Location"] = f"{API_PREFIX}/admin/tenants/{body.name}"
+    return view_tenant(snapshot, tenant)
+
+
+@router.get("/tenants/{tenant}", operation_id="getTenant", summary="Read a tenant", responses=PROBLEMS)
+async def read_tenant(tenant: TenantPath, store: TenantStoreDep) -> TenantView:
+    """Returns the tenant."""
+    return view_tenant(*await store.find_tenant(tenant))
+
+
+@router.put("/tenants/{tenant}", operation_id="putTenant", summary="Change a tenant", responses=PROBLEMS)
+async def put_tenant(tenant: TenantPath, body: TenantBody, store: TenantStoreDep, agents: AgentsDep) -> TenantView:
+    """Replaces the tenant's agents and weight. Runs that have started keep their agent."""
+    _, before = await store.find_tenant(tenant)
+    changed = _build(tenant, body, agents).model_copy(update={"created_at": before.created_at})
+    return view_tenant(await store.put_tenant(changed, create_only=False), changed)
+
+
+@router.delete(
+    "/tenants/{tenant}",
+    operation_id="deleteTenant",
+    summary="Remove a tenant",
+    status_code=204,
+    response_class=Response,
+    responses=PROBLEMS,
+)
+async def delete_tenant(tenant: TenantPath, store: TenantStoreDep) -> None:
+    """Revokes the tenant's keys and removes it."""
+    await store.remove_tenant(tenant)
+
+
+def _build(name: str, body: TenantBody, agents: AgentCatalog) -> TenantRecord:
+    for index, agent in enumerate(body.agents or []):
+        if agent not in agents.configs:
+            raise invalid_field(f"/agents/{index}", f"there is no agent {agent}")
+    chosen = None if body.agents is None else sorted(set(body.agents))
+    return TenantRecord(name=name, agents=chosen, weight=body.weight, created_at=datetime.now(UTC))

@@ -1,0 +1,78 @@
+"""Tenants and keys as the API shows them. A secret is shown once, when the key is created."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from sevenfold.adapters.access.snapshot import AccessSnapshot
+from sevenfold.contracts.access import Scope
+from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.tenant_registry import KeyRecord, TenantRecord
+
+
+class Origin(StrEnum):
+    """Where a tenant or key is stored and can be changed: `sevenfold.toml`, or this API."""
+
+    CONFIGURATION = "configuration"
+    API = "api"
+
+
+class TenantView(Payload):
+    """A tenant."""
+
+    name: str
+    origin: Origin
+    agents: list[str] | None = Field(description="The agents that it may use; null for all.")
+    weight: float = Field(description="Its share of busy task queues, compared with the other tenants' weights.")
+    keys: int = Field(description="The number of its keys, with those that have expired.")
+    is_erasing: bool = Field(description="Its data are being removed, and its keys are refused.")
+    created_at: datetime | None = Field(description="Null for a tenant of `sevenfold.toml`.")
+
+
+class KeyView(Payload):
+    """An API key without its secret."""
+
+    id: str
+    tenant: str
+    origin: Origin
+    scopes: list[Scope]
+    name: str
+    created_at: datetime | None = Field(description="Null for a key of `sevenfold.toml`.")
+    expires_at: datetime | None
+    last_used_at: datetime | None = Field(description="To the minute, and up to a minute late; null if never used.")
+
+
+class NewKeyView(KeyView):
+    """A new key. `key` is not stored and cannot be shown again."""
+
+    key: str = Field(examples=["sf_4k2v9q0c8x1m_2H8vJ0…"])
+
+
+def view_tenant(snapshot: AccessSnapshot, tenant: TenantRecord) -> TenantView:
+    """Returns a tenant as the API shows it."""
+    is_configured = snapshot.is_configured(tenant.name)
+    return TenantView(
+        name=tenant.name,
+        origin=Origin.CONFIGURATION if is_configured else Origin.API,
+        agents=tenant.agents,
+        weight=tenant.weight,
+        keys=len(snapshot.list_keys(tenant.name)),
+        is_erasing=snapshot.is_erasing(tenant.name),
+        created_at=None if is_configured else tenant.created_at,
+    )
+
+
+def view_key(snapshot: AccessSnapshot, key: KeyRecord) -> KeyView:
+    """Returns a key as the API shows it."""
+    is_configured = key.id in snapshot.configured.keys
+    return KeyView(
+        id=key.id,
+        tenant=key.tenant,
+        origin=Origin.CONFIGURATION if is_configured else Origin.API,
+        scopes=sorted(key.scopes),
+        name=key.name,
+        created_at=None if is_configured else key.created_at,
+        expires_at=key.expires_at,
+        last_used_at=snapshot.last_use.keys.get(key.id),
+    )

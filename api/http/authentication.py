@@ -1,0 +1,152 @@
+"""Authenticates and authorizes requests before anything reads their body."""
+
+import asyncio
+import re
+from dataclasses import replace
+from urllib.parse import unquote_plus
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sevenfold.adapters.access.authenticator import AccessUnavailableError, Authenticator, InvalidCredentialError
+from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.api.dependencies import API_PREFIX, current_principal
+from sevenfold.api.http.authorization import OPEN_PATHS, authorize
+from sevenfold.api.http.open_responses import OpenResponses, end_response, is_open_ended
+from sevenfold.api.http.problem_handlers import render
+from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field, not_found
+from sevenfold.api.http.request_id import request_id
+from sevenfold.contracts.access import ANONYMOUS, Principal
+
+_BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
+_ADMIN = f"{API_PREFIX}/admin/"
+
+
+class AuthenticationMiddleware:
+    """ASGI middleware for HTTP and WebSocket. Sets `current_principal`. Answers 401 and 403 as problems, without
+    reading the body, and closes the connection after them.
+    """
+
+    def __init__(self, app: ASGIApp, authenticator: Authenticator, directory: AccessDirectory) -> None:
+        self._app = app
+        self._authenticator = authenticator
+        self._directory = directory
+        self._open_responses = OpenResponses(authenticator)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        try:
+            principal = await self._check(scope)
+        except ProblemError as problem:
+            response = render(problem, request_id())
+            response.headers["Connection"] = "close"  # The body, if there is one, is not read.
+            await response(scope, receive, send)
+            return
+        current_principal.set(principal)
+        if principal.key_id is None and principal.run is None:
+            await self._app(scope, receive, send)
+        else:
+            await self._serve_while_valid(principal, scope, receive, send)
+
+    async def _serve_while_valid(self, principal: Principal, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the app. A stream or WebSocket ends when the credential is not valid any more."""
+        limit = asyncio.timeout(None)
+        media_type = ""
+
+        async def send_watched(message: Message) -> None:
+            nonlocal media_type
+            if is_open_ended(message):
+                media_type = Headers(raw=message.get("headers", [])).get("content-type", "")
+                self._open_responses.add(limit, principal)
+            await send(message)
+
+        try:
+            async with limit:
+                await self._app(scope, receive, send_watched)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            await end_response(scope, send, media_type)
+        finally:
+            self._open_responses.discard(limit)
+
+    async def _check(self, scope: Scope) -> Principal:
+        """Returns who sent the request, if they may send it. Raises 401, 403 and 503."""
+        path, method = scope["path"], scope.get("method", "GET")
+        if path in OPEN_PATHS:
+            return ANONYMOUS
+        principal = await self._authenticate(scope)
+        if principal is ANONYMOUS:
+            if path.startswith(_ADMIN):
+                raise _without_keys()
+            return principal
+        authorize(principal, method, path)
+        if principal.is_admin and not path.startswith(_ADMIN) and b"tenant=" in scope["query_string"]:
+            return await self._name_tenant(principal, scope)
+        return principal
+
+    async def _authenticate(self, scope: Scope) -> Principal:
+        credentials = _find_credentials(scope)
+        token = None if credentials else _take_parameter(scope, b"token")
+        try:
+            if token is not None:
+                return await self._authenticator.authenticate_run_token(token)
+            if not self._authenticator.requires_credentials:
+                return ANONYMOUS
+            if not credentials:
+                raise _unauthorized("Send an API key: Authorization: Bearer sf_….", has_credential=False)
+            if len(credentials) > 1:
+                raise _unauthorized("Send one credential: Authorization or X-API-Key, once.", has_credential=True)
+            return await self._authenticator.authenticate(credentials[0])
+        except InvalidCredentialError as error:
+            raise _unauthorized(str(error), has_credential=True) from None
+        except AccessUnavailableError:
+            raise ProblemError(
+                ProblemType.ACCESS_UNAVAILABLE,
+                "Keys cannot be read now, and this process does not know this one. Send the request again.",
+                retry_after=2,
+            ) from None
+
+    async def _name_tenant(self, principal: Principal, scope: Scope) -> Principal:
+        """Returns the administrator as a member of the tenant that the query names."""
+        name = _take_parameter(scope, b"tenant")
+        if not name:
+            raise invalid_field("query:tenant", "must be the name of one tenant")
+        if (await self._directory.load()).find_tenant(name) is None:
+            raise not_found(f"The tenant {name[:100]}")
+        return replace(principal, tenant=name, lists_all=False)
+
+
+def _find_credentials(scope: Scope) -> list[str]:
+    """Returns the keys and access tokens in the headers. One of another scheme than Bearer is empty."""
+    headers = Headers(scope=scope)
+    bearers = [_BEARER.fullmatch(value.strip()) for value in headers.getlist("authorization")]
+    return [*(found[1] if found else "" for found in bearers), *map(str.strip, headers.getlist("x-api-key"))]
+
+
+def _take_parameter(scope: Scope, name: bytes) -> str | None:
+    """Removes a parameter from the query and returns its value; None if it is missing or repeated. What is removed
+    reaches no handler and no log.
+    """
+    prefix = name + b"="
+    parts = scope["query_string"].split(b"&") if scope["query_string"] else []
+    values = [part.removeprefix(prefix) for part in parts if part.startswith(prefix)]
+    if not values:
+        return None
+    scope["query_string"] = b"&".join(part for part in parts if not part.startswith(prefix))
+    return unquote_plus(values[0].decode("latin-1")) if len(values) == 1 else None
+
+
+def _unauthorized(detail: str, *, has_credential: bool) -> ProblemError:
+    challenge = 'Bearer realm="sevenfold"' + (', error="invalid_token"' if has_credential else "")
+    return ProblemError(ProblemType.UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge})
+
+
+def _without_keys() -> ProblemError:
+    return ProblemError(
+        ProblemType.FORBIDDEN,
+        "This gateway has no keys. Create the first one with `sevenfold keys create --tenant default --scopes admin "
+        "--write`, and start the gateway again.",
+    )

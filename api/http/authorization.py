@@ -1,0 +1,101 @@
+"""Which scope a request needs, by its method and path."""
+
+from collections.abc import Iterable
+
+from sevenfold.api.dependencies import API_PREFIX
+from sevenfold.api.http.problems import ProblemError, ProblemType
+from sevenfold.contracts.access import Principal, RunGrant, RunScope, Scope
+
+# Requests that need no credential: probes.
+OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
+
+# The scopes to read and to write, by the first part of the path below the prefix. `create_app` refuses a route that
+# is missing here.
+_SCOPES: dict[str, tuple[Scope, Scope]] = {
+    **dict.fromkeys(
+        ("query", "jobs", "tasks", "analyze", "stream", "hybrid", "runs", "tokens"),
+        (Scope.RUNS_READ, Scope.RUNS_WRITE),
+    ),
+    # A recommendation starts nothing.
+    **dict.fromkeys(("agents", "patterns"), (Scope.RUNS_READ, Scope.RUNS_READ)),
+    "stats": (Scope.METRICS_READ, Scope.METRICS_READ),
+    **dict.fromkeys(("events", "subscriptions", "dead-letters"), (Scope.EVENTS_READ, Scope.EVENTS_WRITE)),
+    "webhooks": (Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE),
+    "admin": (Scope.ADMIN, Scope.ADMIN),
+}
+
+# What describes the API needs a key, of any scope.
+_DESCRIPTIONS = frozenset({"", "docs", "swagger", "openapi.json", "asyncapi.json"})
+
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+_SOCKET_PATH = f"{API_PREFIX}/stream/ws"
+
+
+def required_scopes(method: str, path: str) -> frozenset[Scope]:
+    """Returns the scopes of which a key needs one; none if any key will do."""
+    if not path.startswith(f"{API_PREFIX}/"):
+        return frozenset()
+    parts = path.split("/")
+    if path == _SOCKET_PATH:  # Its first message starts a run or resumes one; the handler checks which.
+        return frozenset({Scope.RUNS_READ, Scope.RUNS_WRITE})
+    if parts[3] == "runs" and parts[5:] == ["token"]:  # A key passes on what it has; the handler checks it.
+        return frozenset({Scope.RUNS_READ, Scope.RUNS_WRITE})
+    scopes = _SCOPES.get(parts[3])
+    if scopes is None:
+        return frozenset()
+    return frozenset({scopes[method not in _READS]})
+
+
+def check_routes(paths: Iterable[str]) -> None:
+    """Raises RuntimeError for a route whose scope this module does not define."""
+    for path in paths:
+        is_known = path in OPEN_PATHS or path.split("/")[1] in _DESCRIPTIONS
+        if not is_known and (not path.startswith(f"{API_PREFIX}/") or path.split("/")[3] not in _SCOPES):
+            raise RuntimeError(f"{path} has no scope in api/http/authorization.py")
+
+
+def authorize(principal: Principal, method: str, path: str) -> None:
+    """Raises 403 if the principal may not send this request."""
+    if principal.run is not None:
+        _authorize_run_token(principal.run, method, path)
+        return
+    required = required_scopes(method, path)
+    if required and not any(principal.has(scope) for scope in required):
+        names = " or ".join(sorted(required))
+        raise ProblemError(
+            ProblemType.FORBIDDEN,
+            f"This needs a key with the scope {names}.",
+            headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{" ".join(sorted(required))}"'},
+        )
+
+
+def run_token_scopes(method: str, path: str) -> frozenset[RunScope]:
+    """Returns the scopes of which a run token needs one; none if no run token will do."""
+    return _run_scopes(method, path)[0]
+
+
+def _authorize_run_token(run: RunGrant, method: str, path: str) -> None:
+    allowed, run_id = _run_scopes(method, path)
+    if run_id is not None and run_id != run.run_id:
+        raise ProblemError(ProblemType.FORBIDDEN, f"The run token is for the run {run.run_id} alone.")
+    if not run.scopes & allowed:
+        has = ", ".join(sorted(run.scopes))
+        raise ProblemError(
+            ProblemType.FORBIDDEN, f"The run token permits only this, and for the run {run.run_id} alone: {has}."
+        )
+
+
+def _run_scopes(method: str, path: str) -> tuple[frozenset[RunScope], str | None]:
+    """Returns the scopes of which a run token needs one, and the run that the path names."""
+    if path == _SOCKET_PATH:  # The handler checks the run that the first message names.
+        return frozenset({RunScope.START, RunScope.STREAM}), None
+    match path.removeprefix(f"{API_PREFIX}/").split("/"):
+        case ["stream"] if method == "POST":
+            return frozenset({RunScope.START}), None
+        case ["stream", run_id] | ["runs", run_id, "stream"] if method in _READS:
+            return frozenset({RunScope.STREAM}), run_id
+        case ["runs" | "jobs" | "tasks", run_id] | ["jobs", run_id, "results"] if method in _READS:
+            return frozenset({RunScope.READ}), run_id
+        case ["runs" | "stream", run_id, "cancel"] if method == "POST":
+            return frozenset({RunScope.CANCEL}), run_id
+    return frozenset(), None
