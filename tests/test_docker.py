@@ -302,6 +302,22 @@ def test_api_of_the_compose_file_refuses_to_start_without_a_key(tmp_path: Path):
     assert "SEVENFOLD_HOST=0.0.0.0" in done.stderr
 
 
+def test_first_key_is_created_as_the_readme_says(tmp_path: Path):
+    (words,) = re.findall(
+        r"(?m)^    docker compose .* --no-deps api (keys create .+)$", (DOCKER / "README.md").read_text()
+    )
+    config = tmp_path / "sevenfold.toml"
+    config.write_text((DOCKER / "config" / "sevenfold.toml").read_text())
+    environment = {"PATH": os.environ["PATH"], **_environment("api"), "SEVENFOLD_CONFIG": str(config)}
+    command = [BIN / "sevenfold", *words.split()]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if re.match(r"\[\[|\w+ = ", line)]
+    config.write_text(config.read_text() + "\n".join(["", *lines, ""]))
+    assert load_config(config).has_credentials
+    assert done.stdout.strip() not in config.read_text()
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_service_is_hardened(name: str):
     service = SERVICES[name]
