@@ -61,6 +61,8 @@ _EXPOSED_HEADERS = (
     "Location",
     "WWW-Authenticate",
     "Retry-After",
+    "RateLimit",
+    "RateLimit-Policy",
     "ETag",
     "Preference-Applied",
     "Idempotency-Replayed",
@@ -166,8 +168,9 @@ def _document_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], d
 
 def _guarded(app: FastAPI, settings: Settings) -> ASGIApp:
     """The app behind the checks of host, origin and credential, with CORS for the origins that are configured."""
+    state = app.state
     guarded: ASGIApp = AuthenticationMiddleware(
-        RequestNormalizationMiddleware(app), app.state.authenticator, app.state.access
+        RequestNormalizationMiddleware(app), state.authenticator, state.access, state.request_rates
     )
     if settings.cors_origins:
         guarded = CORSMiddleware(
@@ -230,6 +233,7 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
             tls.abort_handshakes()
         await serving
         await app.state.authenticator.aclose()
+        await app.state.request_rates.aclose()
         raise
 
 

@@ -10,6 +10,7 @@ from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.access.issuer_keys import issuer_client
 from sevenfold.adapters.access.last_use import LastUseRecorder
 from sevenfold.adapters.access.oidc import OidcVerifier
+from sevenfold.adapters.access.request_rates import RequestRates
 from sevenfold.adapters.access.run_tokens import RunTokens
 from sevenfold.adapters.events.activity_feed import ActivityFeed
 from sevenfold.adapters.events.ingest import EventIngest
@@ -52,6 +53,7 @@ class Components:
     client: Client
     access: AccessDirectory
     authenticator: Authenticator
+    request_rates: RequestRates
     run_tokens: RunTokens | None
     tenant_store: TenantStore
     erasures: Erasures
@@ -108,6 +110,7 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
             OidcVerifier(config.auth.oidc, issuer_client()) if config.auth.oidc else None,
             requires_credentials=services.requires_credentials,
         ),
+        request_rates=RequestRates(client, queue, services.access),
         run_tokens=tokens,
         tenant_store=tenants,
         erasures=Erasures(client, tenants, queue, settings.grace_seconds),

@@ -17,6 +17,7 @@ from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.runs.dependencies import AgentsDep
 from sevenfold.contracts.access import TenantName
 from sevenfold.contracts.agent import AgentName
+from sevenfold.contracts.agent_config import Rate
 from sevenfold.contracts.payload import Payload, RequestBody
 from sevenfold.contracts.tenant_registry import TenantRecord
 
@@ -37,6 +38,10 @@ class TenantBody(RequestBody):
         le=1_000,
         allow_inf_nan=False,
         description="Its share of busy task queues, compared with the other tenants' weights.",
+    )
+
+    rate: Rate | None = Field(
+        default=None, description='Requests of all its keys together, such as "100/s", "30/m" or "1000/h".'
     )
 
 
@@ -121,4 +126,4 @@ def _build(name: str, body: TenantBody, agents: AgentCatalog) -> TenantRecord:
         if agent not in agents.configs:
             raise invalid_field(f"/agents/{index}", f"there is no agent {agent}")
     chosen = None if body.agents is None else sorted(set(body.agents))
-    return TenantRecord(name=name, agents=chosen, weight=body.weight, created_at=datetime.now(UTC))
+    return TenantRecord(name=name, agents=chosen, weight=body.weight, rate=body.rate, created_at=datetime.now(UTC))
