@@ -16,9 +16,10 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass
 class HttpClient:
-    """One server on the loopback, spoken to over connections that are kept and reused."""
+    """One server on the loopback, spoken to over connections that are kept and reused. `key`: an API key."""
 
     port: int
+    key: str | None = None
     _idle: list[Connection] = field(default_factory=list)
 
     async def get(self, path: str) -> Any:
@@ -44,6 +45,8 @@ class HttpClient:
 
     def _head(self, method: str, path: str, more: str = "") -> bytes:
         host = f"127.0.0.1:{self.port}"
+        if self.key is not None:
+            more += f"Authorization: Bearer {self.key}\r\n"
         return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\n{more}\r\n".encode()
 
     async def _exchange(self, message: bytes) -> Any:
