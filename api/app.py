@@ -28,6 +28,7 @@ from sevenfold.api.http.problem_docs import PROBLEM_SCHEMA
 from sevenfold.api.http.problem_handlers import list_routes
 from sevenfold.api.http.request_id import RequestIdMiddleware
 from sevenfold.api.http.request_normalization import RequestNormalizationMiddleware
+from sevenfold.api.http.security_docs import document_security
 from sevenfold.api.http.uvicorn_protocol import ConnectionLimits, connection_cap, limited_protocol
 from sevenfold.api.operations import agents, health, recommendations, statistics
 from sevenfold.api.runs import router as runs
@@ -56,6 +57,7 @@ _IDLE_SECONDS = 75
 # Headers of answers that a page of another origin may read.
 _EXPOSED_HEADERS = (
     "Location",
+    "WWW-Authenticate",
     "Retry-After",
     "ETag",
     "Preference-Applied",
@@ -68,6 +70,9 @@ _DESCRIPTION = """
 Connects one AI agent to any system by seven integration patterns. Every run is a durable workflow.
 
 Every start takes an `Idempotency-Key`, every error is `application/problem+json`, and every run is at `/runs/{id}`.
+
+A key sees its tenant only. A key with the scope `admin` sees all in lists, and names a tenant by `?tenant=`, for any
+request.
 """
 
 
@@ -137,7 +142,9 @@ def create_app(components: Components) -> FastAPI:
 
 
 def _document_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """Replaces the schemas of FastAPI's validation errors, which are never sent, by the schema of problems."""
+    """Replaces the schemas of FastAPI's validation errors, which are never sent, by the schema of problems, and adds
+    credentials and scopes.
+    """
 
     def openapi() -> dict[str, Any]:
         document = generate()
@@ -148,6 +155,7 @@ def _document_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], d
             problem = dict(PROBLEM_SCHEMA)
             schemas.update(problem.pop("$defs"))
             schemas["Problem"] = problem
+            document_security(document)
         return document
 
     return openapi

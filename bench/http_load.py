@@ -16,10 +16,12 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass
 class HttpClient:
-    """One server on the loopback, spoken to over connections that are kept and reused. `key`: an API key."""
+    """One server on the loopback, spoken to over connections that are kept and reused. `headers` are sent with each
+    request, each with its line break.
+    """
 
     port: int
-    key: str | None = None
+    headers: str = ""
     _idle: list[Connection] = field(default_factory=list)
 
     async def get(self, path: str) -> Any:
@@ -45,8 +47,7 @@ class HttpClient:
 
     def _head(self, method: str, path: str, more: str = "") -> bytes:
         host = f"127.0.0.1:{self.port}"
-        if self.key is not None:
-            more += f"Authorization: Bearer {self.key}\r\n"
+        more = self.headers + more
         return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\n{more}\r\n".encode()
 
     async def _exchange(self, message: bytes) -> Any:
@@ -79,6 +80,11 @@ class HttpClient:
                 return reader, writer
             writer.close()
         return await asyncio.open_connection("127.0.0.1", self.port)
+
+
+def bearer(api_key: str) -> str:
+    """Return the header that sends an API key."""
+    return f"Authorization: Bearer {api_key}\r\n"
 
 
 def _content_length(head: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.http_load import HttpClient
+from bench.http_load import HttpClient, bearer
 from bench.ports import free_ports
 from bench.processes import BIN, REPOSITORY, Child, until
 
@@ -100,7 +100,7 @@ async def run_sevenfold(
     log = work / f"sevenfold-{ports.http}.log"
     start = time.perf_counter()
     child = Child([BIN / "sevenfold", "dev"], log=log, environment=environment, cwd=REPOSITORY)
-    sevenfold = Sevenfold(child, HttpClient(ports.http, api_key), ports, data)
+    sevenfold = Sevenfold(child, HttpClient(ports.http, bearer(api_key) if api_key else ""), ports, data)
     try:
         await until(lambda: sevenfold.http_client.get("/health/ready"), 60, "sevenfold dev", child)
         sevenfold.seconds = time.perf_counter() - start

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.http_load import HttpClient
+from bench.http_load import HttpClient, bearer
 from bench.sevenfold import BODY, Sevenfold
 from bench.suite import Aim, Suite, p95
 from sevenfold.contracts.api_keys import generate_key
@@ -32,7 +32,7 @@ CONFIG = "\n".join(
 @asynccontextmanager
 async def _tenant(sevenfold: Sevenfold, name: str) -> AsyncIterator[HttpClient]:
     """A client with the key of a tenant."""
-    client = HttpClient(sevenfold.ports.http, KEYS[name].text)
+    client = HttpClient(sevenfold.ports.http, bearer(KEYS[name].text))
     try:
         yield client
     finally:

@@ -2,22 +2,18 @@
 
 import asyncio
 import json
-import os
-import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from playwright.async_api import async_playwright
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from sevenfold.runtime.settings import load_settings
 from sevenfold.runtime.startup import StartupError
+from tests.support.browser import EVIL, browser_page, foreign_page
 from tests.support.stack import Stack, running_stack
 
-EVIL = "http://evil.example"
 RUNS = "/api/agent/runs"
 
 
@@ -166,38 +162,11 @@ ATTEMPTS = """async ([gateway, socket]) => {
 }"""
 
 
-@asynccontextmanager
-async def foreign_page() -> AsyncIterator[int]:
-    """The port of a server with one empty page."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<body></body>")
-        await writer.drain()
-        writer.close()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield server.sockets[0].getsockname()[1]
-
-
 async def attempts(gateway: str, port: int) -> tuple[dict[str, str], int | None]:
     """What a page of evil.example achieves in Chromium, and the status of the gateway under that name (rebinding)."""
-    chromium = shutil.which("chromium")
-    if chromium is None and not os.environ.get("CI"):
-        pytest.skip("there is no chromium here")
-    assert chromium, "the CI has to have chromium"
-    # The name resolves to this machine in this browser alone: nothing leaves the machine.
-    arguments = [
-        "--no-sandbox",
-        "--host-resolver-rules=MAP evil.example 127.0.0.1, MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-    ]
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=arguments)
-        page = await browser.new_page()
-        await page.goto(f"{EVIL}:{port}/")
+    async with browser_page(f"{EVIL}:{port}/") as page:
         found = await page.evaluate(ATTEMPTS, [gateway, gateway.replace("http", "ws")])
         rebound = await page.goto(f"{EVIL}:{gateway.rpartition(':')[2]}{RUNS}")
-        await browser.close()
     return found, rebound.status if rebound else None
 
 

@@ -98,8 +98,10 @@ class Authenticator:
     def _is_revoked(self, principal: Principal, snapshot: AccessSnapshot) -> bool:
         if principal.key_id is None:
             return self.requires_credentials
+        if not snapshot.is_active(principal.tenant):
+            return True
         if principal.key_id.startswith(OIDC_PREFIX):
-            return snapshot.find_tenant(principal.tenant) is None or snapshot.is_erasing(principal.tenant)
+            return False
         key = snapshot.find_key(principal.key_id)
         return key is None or _is_over(key.expires_at)
 

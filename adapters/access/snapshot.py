@@ -59,9 +59,9 @@ class AccessSnapshot:
     is_current: bool
 
     def find_key(self, key_id: str) -> KeyRecord | None:
-        """Returns a key, expired or not; None if it does not exist, or if its tenant is being erased."""
+        """Returns a key, expired or not; None if it or its tenant does not exist, or while its tenant is erased."""
         key = self.configured.keys.get(key_id) or self.stored.keys.get(key_id)
-        return None if key is None or self.is_erasing(key.tenant) else key
+        return key if key is not None and self.is_active(key.tenant) else None
 
     def find_tenant(self, name: str) -> TenantRecord | None:
         """Returns a tenant; None if it does not exist."""
@@ -83,6 +83,10 @@ class AccessSnapshot:
     def is_configured(self, tenant: str) -> bool:
         """Whether the tenant is part of `sevenfold.toml`."""
         return tenant in self.configured.tenants or tenant == DEFAULT_TENANT
+
+    def is_active(self, tenant: str) -> bool:
+        """Whether the tenant exists and is not being erased."""
+        return self.find_tenant(tenant) is not None and not self.is_erasing(tenant)
 
     def is_erasing(self, tenant: str) -> bool:
         """Whether the tenant's data are being removed."""

@@ -69,6 +69,11 @@ def authorize(principal: Principal, method: str, path: str) -> None:
         )
 
 
+def run_token_scopes(method: str, path: str) -> frozenset[RunScope]:
+    """Returns the scopes of which a run token needs one; none if no run token will do."""
+    return _run_scopes(method, path)[0]
+
+
 def _authorize_run_token(run: RunGrant, method: str, path: str) -> None:
     allowed, run_id = _run_scopes(method, path)
     if run_id is not None and run_id != run.run_id:
