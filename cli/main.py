@@ -102,7 +102,7 @@ def main() -> None:
 
 async def _dev(settings: Settings) -> None:
     config = load_config(settings.config).with_simulator()
-    await _run_together(settings, config, embedded=not uses_own_cluster(), on_ready=lambda: _welcome(settings))
+    await _run_together(settings, config, embedded=not uses_own_cluster(), on_ready=lambda: _welcome(settings, config))
 
 
 async def _dev_with_ui(settings: Settings) -> None:
@@ -135,10 +135,12 @@ async def _run_together(
         await serve(create_app(build_components(services, hubs)), sock, settings, on_ready=on_ready)
 
 
-def _welcome(settings: Settings) -> None:
+def _welcome(settings: Settings, config: SevenfoldConfig) -> None:
     typer.echo(f"Sevenfold is ready. API docs: {settings.listen_url}/docs")
     if settings.ui_url:
         typer.echo(f"                    Temporal UI: {settings.ui_url}")
     elif not uses_own_cluster():
         typer.echo("                    Temporal UI: off; `sevenfold dev --ui` starts it")
+    if config.has_credentials:
+        typer.echo(f"                    Requests need a key or an access token, by {settings.config}.")
     typer.echo("Stop with Ctrl-C. Runs are stored and continue at the next start.")
