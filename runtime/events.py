@@ -5,6 +5,7 @@ from collections import defaultdict
 
 from temporalio.client import Client
 
+from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.adapters.events.subscription_cache import SubscriptionCache
 from sevenfold.adapters.events.webhook_secrets import seal_secret
@@ -22,12 +23,14 @@ from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.startup import StartupError
 
 
-def build_event_ingest(client: Client, settings: Settings, config: SevenfoldConfig) -> EventIngest:
+def build_event_ingest(
+    client: Client, settings: Settings, config: SevenfoldConfig, access: AccessDirectory
+) -> EventIngest:
     """Builds the ingest; one per process. Raises StartupError for a subscription whose webhook is invalid."""
     configured: defaultdict[str, list[Subscription]] = defaultdict(list)
     for one in config.subscriptions:
         configured[one.tenant].append(_configured_subscription(settings, config, one))
-    return EventIngest(client, settings.task_queue, SubscriptionCache(client, configured))
+    return EventIngest(client, settings.task_queue, SubscriptionCache(client, access, configured))
 
 
 def _configured_subscription(settings: Settings, config: SevenfoldConfig, entry: SubscriptionConfig) -> Subscription:

@@ -43,13 +43,14 @@ def build_services(
 ) -> Services:
     """Builds the services over a client. Raises StartupError."""
     registry = TenantRegistryClient(client, settings.task_queue)
+    access = AccessDirectory(registry, ConfiguredAccess.from_config(config.tenants))
     return Services(
         settings,
         config,
         client,
-        access=AccessDirectory(registry, ConfiguredAccess.from_config(config.tenants)),
+        access=access,
         requires_credentials=config.has_credentials,
-        event_ingest=build_event_ingest(client, settings, config),
+        event_ingest=build_event_ingest(client, settings, config, access),
         circuit_breakers=CircuitBreakers(client, settings.task_queue, config.circuit_configs),
         server=server,
     )

@@ -13,6 +13,8 @@ from sevenfold.api.app import create_app
 from sevenfold.api.components import build_components
 from sevenfold.api.http.problem_handlers import list_routes
 from sevenfold.contracts.api_keys import generate_key
+from tests.support.events import event as cloud_event
+from tests.support.events import published, wait_until_settled
 from tests.support.stack import Stack, another_api, running_stack
 from tests.support.tenants import TenantKey, client_of, key_config
 
@@ -293,3 +295,21 @@ async def test_administrators_see_all_tenants_and_filter_by_one(
     assert (await acme.get(f"{API}/runs/{run}")).json()["links"]["temporalUi"] is None
     assert (await admin.get(f"{API}/runs?tenant=nobody")).status_code == 404
     assert (await acme.get(f"{API}/runs?tenant=beta")).status_code == 422
+
+
+async def test_a_subscription_is_inactive_while_its_tenant_may_not_use_the_agent(
+    keyed: Stack, admin: httpx.AsyncClient
+) -> None:
+    await admin.post(TENANTS, json={"name": "delta"})
+    made = (await admin.post(f"{TENANTS}/delta/keys", json={"scopes": ["events:read", "events:write"]})).json()
+    async with client_of(keyed) as delta:
+        delta.headers["X-API-Key"] = made["key"]
+        body = {"filter": {"exact": {"type": "d.t"}}, "task": "query", "agent": "echo"}
+        assert (await delta.put(f"{API}/subscriptions/s", json=body)).json()["isActive"] is True
+        for agents, reactions in ((["builtin"], 0), (["echo"], 1)):
+            await admin.put(f"{TENANTS}/delta", json={"agents": agents})
+            await asyncio.sleep(1)
+            shown = (await delta.get(f"{API}/subscriptions/s")).json()
+            assert shown["isActive"] is bool(reactions)
+            event = await published(delta, cloud_event("d.t"))
+            assert len((await wait_until_settled(delta, event))["reactions"]) == reactions

@@ -59,7 +59,7 @@ class AccessSnapshot:
     is_current: bool
 
     def find_key(self, key_id: str) -> KeyRecord | None:
-        """Returns a key, expired or not; None if it or its tenant does not exist, or while its tenant is erased."""
+        """Returns a key, expired or not; None if it or its tenant does not exist or is being erased."""
         key = self.configured.keys.get(key_id) or self.stored.keys.get(key_id)
         return key if key is not None and self.is_active(key.tenant) else None
 

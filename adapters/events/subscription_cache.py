@@ -9,6 +9,7 @@ import structlog
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.contracts.subscriptions import (
     SUBSCRIPTION_MEMO_PREFIX,
@@ -28,23 +29,32 @@ class SubscriptionCache:
     tenant.
     """
 
-    def __init__(self, client: Client, configured: Mapping[str, Iterable[Subscription]]) -> None:
+    def __init__(
+        self, client: Client, access: AccessDirectory, configured: Mapping[str, Iterable[Subscription]]
+    ) -> None:
+        self._access = access
         self._configured = {tenant: {one.name: one for one in found} for tenant, found in configured.items()}
         self._client = client
         self._cache: dict[str, tuple[float, list[Subscription]]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def list_for(self, tenant: str) -> list[Subscription]:
-        """Returns a tenant's subscriptions in the order of their names. Raises RPCError if Temporal is down."""
+        """Returns a tenant's active subscriptions, by name. Raises RPCError if Temporal is down."""
         async with self._locks.setdefault(tenant, asyncio.Lock()):
             read_at, subscriptions = self._cache.get(tenant, (-_TTL_SECONDS, []))
             if time.monotonic() - read_at < _TTL_SECONDS:
                 return subscriptions
             started_at = time.monotonic()
             present = {**(await self.load_registry(tenant)).subscriptions, **self.configured_for(tenant)}
-            subscriptions = [present[name] for name in sorted(present)]
+            await self._access.load()
+            subscriptions = [present[name] for name in sorted(present) if self.is_active(tenant, present[name])]
             self._cache[tenant] = (started_at, subscriptions)
             return subscriptions
+
+    def is_active(self, tenant: str, subscription: Subscription) -> bool:
+        """Whether the tenant may use the subscription's agent, which an administrator may have changed since."""
+        allowed = self._access.latest.allowed_agents(tenant)
+        return allowed is None or subscription.agent in allowed
 
     async def load_registry(self, tenant: str) -> RegistryState:
         """Returns the subscriptions that the API stores, uncached."""

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.events.dependencies import SubscriptionStoreDep
+from sevenfold.api.events.subscription_store import SubscriptionStore
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.http.strict_json import StrictJsonRoute
@@ -30,6 +31,7 @@ class SubscriptionView(Payload):
 
     name: str
     origin: Literal["api", "configuration"] = Field(description="Where it is stored and can be changed.")
+    is_active: bool = Field(description="False while the tenant may not use the agent: it then matches no event.")
     filter: EventFilter
     agent: str
     task: str
@@ -62,8 +64,10 @@ class SubscriptionList(Payload):
 async def list_subscriptions(store: SubscriptionStoreDep, tenant: TenantDep) -> SubscriptionList:
     """Lists the subscriptions as they are now."""
     stored = await store.load_stored(tenant)
-    views = {name: _to_view(subscription, "api") for name, subscription in stored.items()}
-    views |= {name: _to_view(one, "configuration") for name, one in store.configured_for(tenant).items()}
+    views = {name: _to_view(store, tenant, one, "api") for name, one in stored.items()}
+    views |= {
+        name: _to_view(store, tenant, one, "configuration") for name, one in store.configured_for(tenant).items()
+    }
     return SubscriptionList(items=[views[name] for name in sorted(views)])
 
 
@@ -78,11 +82,11 @@ async def read_subscription(name: Name, store: SubscriptionStoreDep, tenant: Ten
     """Returns the subscription as it is now."""
     configured = store.configured_for(tenant)
     if name in configured:
-        return _to_view(configured[name], "configuration")
+        return _to_view(store, tenant, configured[name], "configuration")
     stored = await store.load_stored(tenant)
     if name not in stored:
         raise not_found(f"The subscription {name}")
-    return _to_view(stored[name], "api")
+    return _to_view(store, tenant, stored[name], "api")
 
 
 @router.post(
@@ -100,7 +104,7 @@ async def create_subscription(
     subscription = store.build(tenant, body, body.name)
     await store.put(tenant, PutSubscriptionInput(subscription=subscription, create_only=True))
     response.headers["Location"] = f"{API_PREFIX}/subscriptions/{body.name}"
-    return _to_view(subscription, "api")
+    return _to_view(store, tenant, subscription, "api")
 
 
 @router.put(
@@ -117,7 +121,7 @@ async def put_subscription(
     subscription = store.build(tenant, body, name)
     if await store.put(tenant, PutSubscriptionInput(subscription=subscription)):
         response.status_code = 201
-    return _to_view(subscription, "api")
+    return _to_view(store, tenant, subscription, "api")
 
 
 @router.delete(
@@ -132,7 +136,14 @@ async def delete_subscription(name: Name, store: SubscriptionStoreDep, tenant: T
     await store.remove(tenant, name)
 
 
-def _to_view(subscription: Subscription, origin: Literal["api", "configuration"]) -> SubscriptionView:
+def _to_view(
+    store: SubscriptionStore, tenant: str, subscription: Subscription, origin: Literal["api", "configuration"]
+) -> SubscriptionView:
     known = {name: value for name, value in subscription if name != "webhook"}
     webhook = subscription.webhook
-    return SubscriptionView(**known, origin=origin, webhook_url=webhook.url if webhook else None)
+    return SubscriptionView(
+        **known,
+        origin=origin,
+        is_active=store.cache.is_active(tenant, subscription),
+        webhook_url=webhook.url if webhook else None,
+    )
