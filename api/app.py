@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from sevenfold import __version__
 from sevenfold.api import asynchronous_queue, event_driven, hybrid, polling, streaming, synchronous, webhook_callback
-from sevenfold.api.access import keys, tenants, tokens
+from sevenfold.api.access import erasures, keys, tenants, tokens
 from sevenfold.api.components import Components, build_components
 from sevenfold.api.events import asyncapi, dead_letters, eventbridge, subscriptions
 from sevenfold.api.events import stream as event_stream
@@ -132,6 +132,7 @@ def create_app(components: Components) -> FastAPI:
         agents,
         webhooks,
         tenants,
+        erasures,
         keys,
         tokens,
         health,

@@ -18,6 +18,7 @@ from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.adapters.temporal.durations import Durations
 from sevenfold.adapters.temporal.pollers import WorkerPollers
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
+from sevenfold.api.access.erasures import Erasures
 from sevenfold.api.access.store import TenantStore
 from sevenfold.api.dependencies import TemporalUi
 from sevenfold.api.events.dead_letter_queue import DeadLetterQueue
@@ -53,6 +54,7 @@ class Components:
     authenticator: Authenticator
     run_tokens: RunTokens | None
     tenant_store: TenantStore
+    erasures: Erasures
     task_queue: str
     base_url: str
     temporal_ui: TemporalUi
@@ -94,6 +96,7 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
     starter = RunStarter(client, queue, agents, breakers, webhooks, disk, config.interactions.enabled)
     reader = RunReader(client, pollers, ui)
     shared = SharedAnswers(seconds=_STATISTICS_SECONDS)
+    tenants = TenantStore(services.access)
     tokens = RunTokens(sealer) if sealer else None
     return Components(
         client=client,
@@ -106,7 +109,8 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
             requires_credentials=services.requires_credentials,
         ),
         run_tokens=tokens,
-        tenant_store=TenantStore(services.access),
+        tenant_store=tenants,
+        erasures=Erasures(client, tenants, queue, settings.grace_seconds),
         task_queue=queue,
         base_url=settings.base_url,
         temporal_ui=ui,

@@ -102,8 +102,11 @@ def main() -> None:
 
 async def _dev(settings: Settings) -> None:
     config = load_config(settings.config).with_simulator()
-    embedded = not uses_own_cluster()
-    await _run_together(settings, config, embedded=embedded, on_ready=lambda: _welcome(settings, config))
+
+    def on_ready() -> None:
+        _welcome(settings, config)
+
+    await _run_together(settings, config, embedded=not uses_own_cluster(), on_ready=on_ready)
 
 
 async def _dev_with_ui(settings: Settings) -> None:

@@ -68,11 +68,13 @@ class TenantStore:
 
     async def remove_tenant(self, name: str) -> None:
         """Removes a tenant and its keys; its runs stay until the retention. Raises 404, and 409 if the configuration
-        has it.
+        has it or if it is being erased.
         """
         snapshot, _ = await self.find_tenant(name)
         if snapshot.is_configured(name):
             raise _fixed(f"The tenant {name}")
+        if snapshot.is_erasing(name):  # Without its record, its name would be free while data are removed.
+            raise ProblemError(ProblemType.TENANT_ERASED, f"The data of the tenant {name} are being erased.")
         await _change(self.directory.registry.remove_tenant(name))
         await self.directory.reload()
 

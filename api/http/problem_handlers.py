@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Match
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.access.directory import TenantErasingError
 from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.adapters.temporal.errors import is_transient
 from sevenfold.api.http.problems import MEDIA_TYPE, FieldError, ProblemError, ProblemType, escape_pointer
@@ -175,6 +176,10 @@ def _from_stream_log(error: StreamLogError) -> ProblemError:
     )
 
 
+def _from_erasure(error: TenantErasingError) -> ProblemError:
+    return ProblemError(ProblemType.TENANT_ERASED, str(error))
+
+
 def _from_disconnect(_: ClientDisconnect) -> ProblemError:
     return ProblemError(ProblemType.REQUEST_TIMEOUT, "The connection ended before the request was complete.")
 
@@ -199,6 +204,7 @@ _TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     RPCError: _from_rpc,
     PayloadStoreError: _from_payload_store,
     StreamLogError: _from_stream_log,
+    TenantErasingError: _from_erasure,
     ClientDisconnect: _from_disconnect,
     ApplicationError: _from_failure,
     Exception: _from_unexpected,
