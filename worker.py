@@ -21,6 +21,8 @@ from sevenfold.activities.runs.item_chunks import ItemChunks
 from sevenfold.activities.runs.run_control import RunControl
 from sevenfold.activities.webhooks.attempts import WebhookAttempts
 from sevenfold.activities.webhooks.endpoint_health import EndpointHealthActivities
+from sevenfold.activities.webhooks.endpoint_tests import EndpointTests
+from sevenfold.activities.webhooks.targets import DeliveryTargets
 from sevenfold.adapters.agents.admission.admission import build_admission_control
 from sevenfold.adapters.agents.error_boundary import contain_tasks
 from sevenfold.adapters.agents.loading import AgentLoadError, load_agents
@@ -63,12 +65,14 @@ from sevenfold.workflows.synchronous import SynchronousRequest
 from sevenfold.workflows.webhook_callback import WebhookCallback
 from sevenfold.workflows.webhooks.delivery import WebhookDelivery
 from sevenfold.workflows.webhooks.endpoint_health import EndpointHealth
+from sevenfold.workflows.webhooks.endpoints import WebhookEndpoints
+from sevenfold.workflows.webhooks.updates import WebhookUpdates
 
 log = structlog.get_logger(__name__)
 
 PATTERN_WORKFLOWS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Polling, Streaming, Hybrid]
 SUPPORT_WORKFLOWS = [StreamSegment, PayloadCleanup]
-DELIVERY_WORKFLOWS = [WebhookDelivery, EndpointHealth]
+DELIVERY_WORKFLOWS = [WebhookDelivery, WebhookUpdates, WebhookEndpoints, EndpointHealth]
 EVENT_WORKFLOWS = [EventDriven, EventReaction, OrderingSemaphore, RejectedEvent, SubscriptionRegistry]
 CONTROL_WORKFLOWS = [CircuitBreaker, AgentLimits, TenantRegistry, TenantErasure]
 WORKFLOWS = [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS, *DELIVERY_WORKFLOWS, *EVENT_WORKFLOWS, *CONTROL_WORKFLOWS]
@@ -111,8 +115,9 @@ async def running_worker(
     payload_cleaner = PayloadCleaner(client)
     await ensure_daily(client, PayloadCleanup.__name__, settings.task_queue)
     chunks = ItemChunks(agents, admission, client)
-    endpoints = EndpointHealthActivities(client)
+    health = EndpointHealthActivities(client, services.webhook_endpoints)
     sealer = load_sealer(settings)
+    targets = DeliveryTargets(sealer, health, services.webhook_endpoints)
     dispatch = EventDispatch(
         client,
         settings.task_queue,
@@ -132,7 +137,13 @@ async def running_worker(
             guarded_client(allow_loopback=loopback, timeout=TIMEOUT_SECONDS) as webhooks_http,
         ):
             documents = DocumentActivities(DocumentSource(documents_http, allow_loopback=loopback))
-            attempts = WebhookAttempts(client, WebhookPoster(webhooks_http), sealer, endpoints, services.access)
+            poster = WebhookPoster(webhooks_http)
+            deliveries: Activities = [
+                WebhookAttempts(client, poster, targets, services.access).attempt_delivery,
+                health.report_endpoint,
+                EndpointTests(poster, targets, services.webhook_endpoints).test_endpoint,
+                publication.publish_events,
+            ]
             activities: Activities = [
                 calls.start_call_inline,
                 calls.call_agent,
@@ -162,7 +173,7 @@ async def running_worker(
                 _worker(client, settings, stream_task_queue(settings.task_queue), PATTERN_WORKFLOWS, activities),
                 _worker(client, settings, batch_task_queue(settings.task_queue), PATTERN_WORKFLOWS, activities),
                 _worker(client, settings, event_task_queue(settings.task_queue), EVENT_WORKFLOWS, reactions),
-                _delivery_worker(client, settings, [attempts.attempt_delivery, endpoints.report_endpoint]),
+                _delivery_worker(client, settings, deliveries),
                 _control_worker(client, settings, _erasure_activities(services, hubs)),
             ):
                 yield

@@ -34,6 +34,7 @@ from sevenfold.api.http.uvicorn_protocol import ConnectionLimits, connection_cap
 from sevenfold.api.operations import agents, health, recommendations, statistics
 from sevenfold.api.runs import router as runs
 from sevenfold.api.streams import websocket as stream_websocket
+from sevenfold.api.webhooks import endpoints
 from sevenfold.api.webhooks import router as webhooks
 from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.garbage_collection import freeze_gc
@@ -89,7 +90,7 @@ _TAGS = {
     "streaming": "Pattern 6: the answer as it is generated, by server-sent events, JSON lines or WebSocket.",
     "hybrid": "Pattern 7: the gateway answers at once, queues or streams, by the expected duration.",
     "runs": "Runs of all patterns: list, read, cancel, stream, statistics.",
-    "webhooks": "Deliveries of webhooks: list, read, deliver again.",
+    "webhooks": "Stored webhook endpoints; deliveries: list, read, deliver again.",
     "agents": "The configured agents and their health.",
     "administration": "Tenants and API keys, for keys with the scope `admin`.",
     "recommendations": "Which pattern fits a use case.",
@@ -133,6 +134,7 @@ def create_app(components: Components) -> FastAPI:
         runs,
         agents,
         webhooks,
+        endpoints,
         tenants,
         erasures,
         keys,

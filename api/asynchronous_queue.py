@@ -63,7 +63,7 @@ async def start_job(
     expected = await estimator.estimate_seconds(TaskKind(tenant, run.agent, body.task), items, body.concurrency)
     started = await starter.start(
         run,
-        JobInput(**dict(starter.build_input(run, data=data)), fan_out=fan_out),
+        JobInput(**dict(await starter.build_input(run, data=data)), fan_out=fan_out),
         queue=RunQueue.BATCH,
         fails_fast=False,
         memo={"total": len(fan_out.items)} if fan_out else None,

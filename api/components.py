@@ -38,6 +38,7 @@ from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.runs.start import RunStarter
 from sevenfold.api.streams.detached import DetachedTasks
 from sevenfold.api.streams.opener import StreamOpener
+from sevenfold.api.webhooks.endpoint_store import EndpointStore
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.config import BrokerConfig
 from sevenfold.runtime.secret_key import load_sealer
@@ -72,6 +73,7 @@ class Components:
     run_starter: RunStarter
     stream_hubs: StreamHubs
     stream_opener: StreamOpener
+    endpoint_store: EndpointStore
     event_ingest: EventIngest
     event_reader: EventReader
     activity_feed: ActivityFeed
@@ -94,7 +96,7 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
     estimates = {name: agent.duration_estimate for name, agent in config.agents.items() if agent.duration_estimate}
     durations = Durations(client, estimates)
     url_policy = UrlPolicy(settings.allow_loopback_urls)
-    webhooks = WebhookTerms(sealer, settings.webhook_schedule, url_policy, queue)
+    webhooks = WebhookTerms(sealer, settings.webhook_schedule, url_policy, queue, services.webhook_endpoints)
     starter = RunStarter(client, queue, agents, breakers, webhooks, disk, config.interactions.enabled)
     reader = RunReader(client, pollers, ui)
     shared = SharedAnswers(seconds=_STATISTICS_SECONDS)
@@ -129,6 +131,7 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
         run_starter=starter,
         stream_hubs=hubs,
         stream_opener=StreamOpener(client, hubs, starter, reader, DetachedTasks()),
+        endpoint_store=EndpointStore(client, queue, webhooks, agents.list_names),
         event_ingest=ingest,
         event_reader=EventReader(client, ui),
         activity_feed=ActivityFeed(client),

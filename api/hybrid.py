@@ -104,7 +104,7 @@ async def hybrid(
 
 
 async def _start(starter: RunStarter, run: NewRun, body: HybridRequest, routing: Routing) -> StartedRun:
-    common = starter.build_input(run, query=body.query, context=body.context, data=body.data)
+    common = await starter.build_input(run, query=body.query, context=body.context, data=body.data)
     return await starter.start(
         run,
         HybridInput(**dict(common), routing=routing),

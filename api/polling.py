@@ -75,7 +75,7 @@ async def start_task(
 ) -> TaskAccepted:
     """Answers at once. Failed agent calls are retried until the run's `timeout`."""
     run = starter.prepare(Pattern.POLLING, tenant, body, task=body.task, key=key)
-    started = await starter.start(run, starter.build_input(run), queue=RunQueue.INTERACTIVE, fails_fast=False)
+    started = await starter.start(run, await starter.build_input(run), queue=RunQueue.INTERACTIVE, fails_fast=False)
     response.headers["Location"] = f"{API_PREFIX}/tasks/{started.run_id}"
     if started.replayed:
         response.headers.update(REPLAYED)

@@ -5,6 +5,7 @@ from fastapi import APIRouter, Response
 from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.problem_docs import PROBLEMS
+from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.url_policy import UrlPolicyDep
 from sevenfold.api.polling import TaskAccepted
@@ -32,13 +33,18 @@ async def analyze(
     key: IdempotencyKeyDep,
     response: Response,
 ) -> TaskAccepted:
-    """Answers at once. When the run has ended, posts `{taskId, status, result}` (or `error`) to `webhookUrl`, signed.
+    """Answers at once. When the run has ended, posts `{taskId, status, result}` (or `error`) to the webhook, signed.
     Failed deliveries are retried for three days.
     """
     if isinstance(body.document, DocumentByUrl):
         url_policy.check(body.document.url, "/document")
     run = starter.prepare(Pattern.WEBHOOK, tenant, body, task=body.task, key=key)
-    workflow_input = AnalysisInput(**dict(starter.build_input(run)), document=body.document)
+    common = await starter.build_input(run)
+    if common.webhook is None:
+        raise invalid_field(
+            "/webhookUrl", "is missing. Send it with webhookSecret, or name a stored endpoint in webhookEndpoint."
+        )
+    workflow_input = AnalysisInput(**dict(common), document=body.document)
     started = await starter.start(run, workflow_input, queue=RunQueue.INTERACTIVE, fails_fast=False)
     response.headers["Location"] = f"{API_PREFIX}/tasks/{started.run_id}"
     if started.replayed:

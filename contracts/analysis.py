@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from sevenfold.contracts.documents import Document
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.requests import StartOptions, TaskName, WebhookSecret, WebhookUrl
+from sevenfold.contracts.requests import StartOptions, TaskName
 from sevenfold.contracts.runs import RunInput
 
 _EXAMPLE: dict[str, Any] = {
@@ -17,14 +17,12 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class AnalyzeRequest(StartOptions):
-    """Pattern 4: a document whose analysis is posted to a webhook."""
+    """Pattern 4: a document whose analysis is posted to a webhook: a URL with its secret, or an endpoint."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     document: Document
     task: TaskName = Field(default="analyze_document", description="What the agent does with the document.")
-    webhook_url: WebhookUrl
-    webhook_secret: WebhookSecret
 
 
 class ReadDocumentInput(Payload):

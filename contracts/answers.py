@@ -1,12 +1,14 @@
 """A run's outcome as clients get it: in responses, and in the body of webhooks."""
 
+import math
 from typing import Any
 
 from pydantic import Field
 
 from sevenfold.contracts.agent import Confidence, Usage
 from sevenfold.contracts.payload import JsonObject, Payload
-from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunOutcome, RunResult
+from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunOutcome, RunResult, RunStatus
+from sevenfold.contracts.webhooks import DeliverySubject
 
 _ID_FIELDS = {
     Pattern.SYNCHRONOUS: "queryId",
@@ -52,7 +54,7 @@ def processing_time(seconds: float) -> str:
 
 def webhook_body(run_id: str, outcome: RunOutcome) -> dict[str, Any]:
     """Returns the webhook body of a run's outcome: `{taskId, status, result}`, or `error` instead of `result`."""
-    pattern = next(one for one, prefix in ID_PREFIXES.items() if run_id.startswith(f"{prefix}_"))
+    pattern = _find_pattern(run_id)
     body: dict[str, Any] = {_ID_FIELDS[pattern]: run_id, "status": outcome.status}
     if outcome.result is not None:
         answer = Answer.from_result(outcome.result)
@@ -63,3 +65,20 @@ def webhook_body(run_id: str, outcome: RunOutcome) -> dict[str, Any]:
     if outcome.error is not None:
         body["error"] = outcome.error.model_dump(mode="json", by_alias=True, exclude_none=True)
     return body
+
+
+def update_body(run_id: str, subject: DeliverySubject) -> dict[str, Any]:
+    """Returns the webhook body of an update on an open run: `{taskId, status, event, sequence}`, and its progress."""
+    body: dict[str, Any] = {
+        _ID_FIELDS[_find_pattern(run_id)]: run_id,
+        "status": RunStatus.PROCESSING,
+        "event": subject.event,
+        "sequence": subject.sequence,
+    }
+    if subject.progress is not None:
+        body |= {"progress": math.floor(subject.progress.percent), "note": subject.progress.note}
+    return body
+
+
+def _find_pattern(run_id: str) -> Pattern:
+    return next(one for one, prefix in ID_PREFIXES.items() if run_id.startswith(f"{prefix}_"))

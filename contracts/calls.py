@@ -17,6 +17,8 @@ class AgentCall(Payload):
 
     `waits_for_capacity`: if the circuit is open or the limits are used up, the call is retried later; otherwise it
     fails.
+
+    `progress_workflow_id`: the workflow that takes the agent's progress by the signal `progress`, for webhooks.
     """
 
     agent: str
@@ -29,6 +31,7 @@ class AgentCall(Payload):
     started_inline: bool = False
     is_streamed: bool = False
     generation: int = 1
+    progress_workflow_id: str | None = None
 
 
 class CallHeartbeat(Payload):

@@ -17,6 +17,8 @@ TENANT_WORKFLOW_TYPES = (
     *WORKFLOW_TYPES.values(),
     *OTHER_LARGE_TYPES,
     "WebhookDelivery",
+    "WebhookUpdates",
+    "WebhookEndpoints",
     "EndpointHealth",
     "SubscriptionRegistry",
 )

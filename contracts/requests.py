@@ -7,6 +7,7 @@ from pydantic import AfterValidator, ConfigDict, Field, SecretStr, field_validat
 
 from sevenfold.contracts.agent import AgentName
 from sevenfold.contracts.payload import JsonObject, RequestBody
+from sevenfold.contracts.webhook_endpoints import EndpointName
 
 _METADATA_LIMIT = 8_192
 
@@ -61,6 +62,11 @@ class StartOptions(RequestBody):
     priority: int = Field(default=3, ge=1, le=5, description="1 is served first, 5 last.")
     metadata: JsonObject = Field(default={}, description="Yours; echoed back. At most 8 kB as JSON.")
 
+    webhook_endpoint: EndpointName | None = Field(
+        default=None,
+        description="The name of a stored webhook endpoint, in place of a URL. Without both, the default endpoint "
+        "applies, if there is one.",
+    )
     webhook_url: WebhookUrl | None = None
     webhook_secret: WebhookSecret | None = None
     previous_webhook_secret: WebhookSecret | None = Field(

@@ -7,7 +7,7 @@ from enum import StrEnum
 from sevenfold.contracts.agent import AgentRequest, Reply, RequestContext, WorkflowTarget
 from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.payload import Payload, Seconds
-from sevenfold.contracts.webhooks import DELIVERY_ATTRIBUTES, Webhook
+from sevenfold.contracts.webhooks import DELIVERY_ATTRIBUTES, DELIVERY_LIST_ATTRIBUTES, Webhook
 
 
 class Pattern(StrEnum):
@@ -71,7 +71,9 @@ DEADLINE_MEMO = "deadline"
 RUN_ATTRIBUTES = ("Pattern", "Agent", "Task", "Tenant")
 # Search attributes of events, for `GET /events` and the event budget.
 EVENT_ATTRIBUTES = ("EventSource", "CorrelationId")
+# All search attributes of the type Keyword, and those of the type KeywordList.
 SEARCH_ATTRIBUTES = (*RUN_ATTRIBUTES, *DELIVERY_ATTRIBUTES, *EVENT_ATTRIBUTES)
+LIST_SEARCH_ATTRIBUTES = DELIVERY_LIST_ATTRIBUTES
 
 
 class RunStatus(StrEnum):

@@ -13,10 +13,16 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, UpdateNa
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from sevenfold.contracts.runs import SEARCH_ATTRIBUTES
+from sevenfold.contracts.runs import LIST_SEARCH_ATTRIBUTES, SEARCH_ATTRIBUTES
 from sevenfold.runtime.startup import StartupError
 
 _KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+_KEYWORD_LIST = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST
+_TYPE_NAMES = {_KEYWORD: "Keyword", _KEYWORD_LIST: "KeywordList"}
+ATTRIBUTE_TYPES = {
+    **dict.fromkeys(SEARCH_ATTRIBUTES, _KEYWORD),
+    **dict.fromkeys(LIST_SEARCH_ATTRIBUTES, _KEYWORD_LIST),
+}
 _TIMEOUT_SECONDS = 20.0
 
 
@@ -27,7 +33,8 @@ async def ensure_search_attributes(client: Client) -> None:
         if missing:
             await client.operator_service.add_search_attributes(
                 AddSearchAttributesRequest(
-                    namespace=client.namespace, search_attributes=dict.fromkeys(missing, _KEYWORD)
+                    namespace=client.namespace,
+                    search_attributes={name: ATTRIBUTE_TYPES[name] for name in missing},
                 )
             )
         deadline = asyncio.get_running_loop().time() + _TIMEOUT_SECONDS
@@ -35,7 +42,7 @@ async def ensure_search_attributes(client: Client) -> None:
             await asyncio.sleep(0.05)
             missing = await _missing_attributes(client)
     except RPCError as error:
-        names = " ".join(f"--name {name} --type Keyword" for name in SEARCH_ATTRIBUTES)
+        names = " ".join(f"--name {name} --type {_TYPE_NAMES[kind]}" for name, kind in ATTRIBUTE_TYPES.items())
         raise StartupError(
             f"The search attributes of namespace {client.namespace} cannot be created: {error.message}. If this "
             f"account lacks the permission, an operator can run: temporal operator search-attribute create {names}"
@@ -52,13 +59,13 @@ async def _missing_attributes(client: Client) -> list[str]:
         ListSearchAttributesRequest(namespace=client.namespace)
     )
     types = {**known.custom_attributes, **known.system_attributes}
-    for name in SEARCH_ATTRIBUTES:
-        if name in types and types[name] != _KEYWORD:
+    for name, kind in ATTRIBUTE_TYPES.items():
+        if name in types and types[name] != kind:
             raise StartupError(
-                f"Search attribute {name} of namespace {client.namespace} is not of type Keyword, which Sevenfold "
-                "needs. Use another namespace (TEMPORAL_NAMESPACE)."
+                f"Search attribute {name} of namespace {client.namespace} is not of type {_TYPE_NAMES[kind]}, which "
+                "Sevenfold needs. Use another namespace (TEMPORAL_NAMESPACE)."
             )
-    return [name for name in SEARCH_ATTRIBUTES if name not in types]
+    return [name for name in ATTRIBUTE_TYPES if name not in types]
 
 
 async def ensure_retention(client: Client, retention: timedelta) -> None:

@@ -12,6 +12,7 @@ from sevenfold.adapters.access.registry import TenantRegistryClient
 from sevenfold.adapters.access.snapshot import ConfiguredAccess
 from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
 from sevenfold.adapters.events.ingest import EventIngest
+from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
 from sevenfold.contracts.config import SevenfoldConfig
 from sevenfold.runtime.data_dir import lock_data_dir
 from sevenfold.runtime.embedded import EmbeddedTemporal
@@ -35,6 +36,7 @@ class Services:
     requires_credentials: bool
     event_ingest: EventIngest
     circuit_breakers: CircuitBreakers
+    webhook_endpoints: EndpointDirectory
     server: EmbeddedTemporal | None = None
 
 
@@ -52,6 +54,7 @@ def build_services(
         requires_credentials=config.has_credentials,
         event_ingest=build_event_ingest(client, settings, config, access),
         circuit_breakers=CircuitBreakers(client, settings.task_queue, config.circuit_configs),
+        webhook_endpoints=EndpointDirectory(client),
         server=server,
     )
 

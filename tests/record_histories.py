@@ -34,6 +34,7 @@ from sevenfold.contracts.tenant_registry import (
     TenantRecord,
 )
 from sevenfold.contracts.webhooks import delivery_workflow_id
+from tests.support import endpoint_histories
 from tests.support.child_workflows import Child
 from tests.support.events import EVENTS, LETTERS, event, published, subscribed, tree
 from tests.support.receivers import SECRET, Answer, running_receiver
@@ -489,6 +490,7 @@ SCENARIOS = {
     "limits": _limits,
     "tenant_registry": _tenant_registry,
     "tenant_erasure": _tenant_erasure,
+    **endpoint_histories.SCENARIOS,
 }
 
 

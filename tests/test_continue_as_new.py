@@ -25,8 +25,10 @@ from sevenfold.contracts.tenant_registry import (
     RegistryState,
     TenantRecord,
 )
+from sevenfold.contracts.webhook_endpoints import endpoints_workflow_id
 from sevenfold.contracts.webhooks import ENDPOINT_MEMO, EndpointState
 from tests.support.agents import SEEN
+from tests.support.endpoint_histories import ENDPOINTS
 from tests.support.endpoints import start_paused_endpoint
 from tests.support.events import EVENTS, SUBSCRIPTIONS, event, subscribed
 from tests.support.processes import until
@@ -76,6 +78,27 @@ async def test_subscription_registry_keeps_its_subscriptions_over_continue_as_ne
     assert listed["changes"]["params"] == {"n": number}
     for name in ("stays", "changes"):
         assert (await small.http.delete(f"{SUBSCRIPTIONS}/{name}")).status_code == 204
+
+
+async def test_webhook_endpoints_keep_all_over_continue_as_new(small: Stack) -> None:
+    created = (await small.http.post(ENDPOINTS, json={"name": "stays", "url": "https://example.com/a"})).json()
+    path = f"{ENDPOINTS}/{created['id']}"
+    await small.http.post(f"{path}/rotate", json={})
+    await small.http.post(f"{path}/disable")
+    handle = small.temporal.get_workflow_handle(endpoints_workflow_id("default"))
+    first = await current_run(handle)
+    number = 0
+    async with asyncio.timeout(60):
+        while await current_run(handle) == first:
+            number += 1
+            url = f"https://example.com/{number}"
+            assert (await small.http.patch(path, json={"url": url})).status_code == 200
+    seen = (await small.http.get(path)).json()
+    assert seen["url"] == f"https://example.com/{number}"
+    assert seen["disabled"]["reason"] == "It was disabled by hand."
+    assert len(seen["secrets"]) == 2
+    assert (await small.http.post(f"{path}/enable")).json()["disabled"] is None
+    assert (await small.http.delete(path)).status_code == 204
 
 
 async def test_tenant_registry_keeps_tenants_keys_and_uses_over_continue_as_new(small: Stack) -> None:
@@ -211,6 +234,7 @@ def test_every_entity_workflow_continues_as_new_here() -> None:
     assert found == {
         "subscription_registry.py",
         "endpoint_health.py",
+        "endpoints.py",
         "ordering.py",
         "circuit_breaker.py",
         "quota.py",

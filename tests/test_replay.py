@@ -116,4 +116,9 @@ async def test_every_scenario_survives_forced_replay(tmp_path: Path) -> None:
         "limits": "RUNNING",
         "tenant_registry": "RUNNING",
         "tenant_erasure": "COMPLETED",
+        "polling_with_updates": "COMPLETED",
+        "queue_with_updates": "COMPLETED",
+        "webhook_updates": "COMPLETED",
+        "delivery_of_update": "COMPLETED",
+        "webhook_endpoints": "RUNNING",
     }

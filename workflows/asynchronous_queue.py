@@ -27,7 +27,8 @@ class AsynchronousQueue:
         """
         if job.fan_out is None:
             return await self._agent_run.call_in_background()
-        counts = await self._agent_run.run_and_finalize(ItemFanOut(job, job.fan_out).run())
+        items = ItemFanOut(job, job.fan_out, self._agent_run.report_progress)
+        counts = await self._agent_run.run_and_finalize(items.run())
         total = len(job.fan_out.items)
         failed = f", {counts.failed} failed" if counts.failed else ""
         reply = Reply(

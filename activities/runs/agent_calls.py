@@ -18,6 +18,7 @@ from sevenfold.activities.identity import current_tenant, current_workflow_id
 from sevenfold.activities.runs.cancellation import raise_unless_cancel_requested
 from sevenfold.activities.runs.failures import clamp_retry_after, to_agent_error, to_application_error
 from sevenfold.activities.runs.inline_calls import CallsInFlight
+from sevenfold.activities.runs.progress_reporter import ProgressReporter
 from sevenfold.activities.runs.running_call import CallInFlight
 from sevenfold.adapters.agents.admission.admission import AdmissionControl, Permit
 from sevenfold.adapters.agents.registry import AgentRegistry
@@ -232,8 +233,12 @@ class AgentCalls:
             awaits_adoption=awaits_adoption,
         )
         context = call.request_context.agent_context(call.deadline, current_tenant())
-        running = self._calls.start(agent, request, context, publisher)
+        progress_id = call.progress_workflow_id
+        reporter = ProgressReporter(activity.client(), progress_id) if progress_id is not None else None
+        running = self._calls.start(agent, request, context, publisher, reporter.report if reporter else None)
         running.done.add_done_callback(permit.on_done)
+        if reporter is not None:
+            running.done.add_done_callback(reporter.on_done)
         return running
 
 

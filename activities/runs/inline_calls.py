@@ -1,12 +1,13 @@
 """The agent calls of this process, which one activity starts inline and another one adopts."""
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
 from sevenfold.activities.runs.running_call import CallInFlight, CallPublisher
 from sevenfold.adapters.fairness import TenantShares
-from sevenfold.contracts.agent import Agent, AgentContext, AgentRequest
+from sevenfold.contracts.agent import Agent, AgentContext, AgentRequest, Progress
 
 log = structlog.get_logger(__name__)
 
@@ -68,10 +69,15 @@ class CallsInFlight:
         return len(self._running) < self._limit and self._shares.has_room(tenant)
 
     def start(
-        self, agent: Agent, request: AgentRequest, context: AgentContext, publisher: CallPublisher
+        self,
+        agent: Agent,
+        request: AgentRequest,
+        context: AgentContext,
+        publisher: CallPublisher,
+        report_progress: Callable[[Progress], None] | None = None,
     ) -> CallInFlight:
         """Starts a call. The caller awaits it, cancels it, or parks it."""
-        call = CallInFlight(agent, request, context, publisher)
+        call = CallInFlight(agent, request, context, publisher, report_progress)
         self._running[request.run_id] = call
         self._shares.add(context.tenant)
         call.done.add_done_callback(lambda _: self._forget(request.run_id, context.tenant, call))

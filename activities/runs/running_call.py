@@ -1,7 +1,7 @@
 """One agent call in this process."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -74,20 +74,27 @@ class NullPublisher:
 class CallInFlight:
     """One running call. `done` resolves to the agent's reply or raises its AgentError.
 
-    Text and progress go to `publisher`; `last_index` is the last index that the stream keeps. Only `cancel` cancels
-    the call: a CancelledError from anywhere else is raised by the agent and counts as a failed attempt.
+    Text and progress go to `publisher`, progress to `report_progress` too; `last_index` is the last index that the
+    stream keeps. Only `cancel` cancels the call: a CancelledError from anywhere else is raised by the agent and
+    counts as a failed attempt.
 
     Life cycle: running from the constructor on; then `done` has a reply, an error or a cancellation. A call that
     awaits adoption finishes only after `publisher.confirm_adoption`, so that its stream is complete everywhere.
     """
 
     def __init__(
-        self, agent: Agent, request: AgentRequest, context: AgentContext, publisher: CallPublisher | None = None
+        self,
+        agent: Agent,
+        request: AgentRequest,
+        context: AgentContext,
+        publisher: CallPublisher | None = None,
+        report_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self.attempt = request.attempt
         self.progress: Progress | None = None
         self.last_index = 0
         self.publisher: CallPublisher = publisher or NullPublisher()
+        self._report_progress = report_progress
         self._context = context
         self._cancel_requested = False
         self._deadline_timeout: asyncio.Timeout | None = None
@@ -139,6 +146,8 @@ class CallInFlight:
                             await self.publisher.publish_chunk(piece)
                     case Progress():
                         self.progress = event
+                        if self._report_progress is not None:
+                            self._report_progress(event)
                         await self.publisher.publish_progress(event.percent, event.note)
                     case Reply():
                         complete = _complete_reply(event, accumulator.finish())

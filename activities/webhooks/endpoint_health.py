@@ -1,5 +1,8 @@
-"""Health of webhook endpoints. Each failing endpoint has an `EndpointHealth` workflow; a healthy one has none."""
+"""Health of what gets webhooks. A failing host has an `EndpointHealth` workflow, a healthy one has none. Stored
+endpoints have theirs in `WebhookEndpoints`.
+"""
 
+from datetime import UTC, datetime
 from enum import Enum
 
 from temporalio import activity
@@ -7,6 +10,8 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFai
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
+from sevenfold.contracts.webhook_endpoints import DISABLE_AFTER, EndpointResult, endpoints_workflow_id
 from sevenfold.contracts.webhooks import ENDPOINT_MEMO, EndpointReport, EndpointState, endpoint_workflow_id
 
 
@@ -19,13 +24,14 @@ class HealthState(Enum):
 
 
 class EndpointHealthActivities:
-    """Reads and updates the `EndpointHealth` workflows."""
+    """Reads and updates the health of hosts, and updates that of stored endpoints."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, endpoints: EndpointDirectory) -> None:
         self._client = client
+        self._endpoints = endpoints
 
     async def check_health(self, tenant: str, host: str) -> HealthState:
-        """Returns the endpoint's health. A paused endpoint admits one probe an hour, for which this returns
+        """Returns the host's health. A paused host admits one probe an hour, for which this returns
         DEGRADED.
         """
         handle = self._client.get_workflow_handle(endpoint_workflow_id(tenant, host))
@@ -52,6 +58,9 @@ class EndpointHealthActivities:
     @activity.defn(name="report_endpoint")
     async def report_endpoint(self, report: EndpointReport) -> None:
         """Reports an attempt's result. A success on a healthy endpoint changes nothing."""
+        if report.endpoint_id is not None:
+            await self._report_stored(report, report.endpoint_id)
+            return
         workflow_id = endpoint_workflow_id(report.tenant, report.host)
         if not report.succeeded:
             await self._client.start_workflow(
@@ -68,4 +77,19 @@ class EndpointHealthActivities:
             await self._client.get_workflow_handle(workflow_id).signal("record_success")
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:  # The endpoint is healthy already.
+                raise
+
+    async def _report_stored(self, report: EndpointReport, endpoint_id: str) -> None:
+        """Leaves out failures that change nothing, so that many failing deliveries do not flood the workflow."""
+        endpoint = await self._endpoints.find(report.tenant, endpoint_id)
+        if endpoint is not None and not report.succeeded:
+            now = datetime.now(UTC)
+            is_known = endpoint.health.after_failure(now) == endpoint.health
+            if endpoint.disabled is not None or (is_known and not endpoint.health.has_failed_for(DISABLE_AFTER, now)):
+                return
+        try:
+            handle = self._client.get_workflow_handle(endpoints_workflow_id(report.tenant))
+            await handle.signal("record_result", EndpointResult(id=endpoint_id, succeeded=report.succeeded))
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:  # The tenant's endpoints are gone.
                 raise

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
 from sevenfold.contracts.identity import parse_public_id
-from sevenfold.contracts.webhooks import DELIVERY_ATTRIBUTES, DeliveryState, Webhook
+from sevenfold.contracts.webhooks import DELIVERY_ATTRIBUTES, DELIVERY_LIST_ATTRIBUTES, DeliveryState, Webhook
 
 
 def keyword_attributes(names: Sequence[str], values: Iterable[object]) -> TypedSearchAttributes:
@@ -21,4 +21,8 @@ def keyword_attributes(names: Sequence[str], values: Iterable[object]) -> TypedS
 def delivery_search_attributes(tenant: str, webhook: Webhook, run_workflow_id: str) -> TypedSearchAttributes:
     """Builds the search attributes of a new delivery."""
     values = (tenant, DeliveryState.PENDING, webhook.host, parse_public_id(run_workflow_id))
-    return keyword_attributes(("Tenant", *DELIVERY_ATTRIBUTES), values)
+    attributes = keyword_attributes(("Tenant", *DELIVERY_ATTRIBUTES), values)
+    if webhook.endpoint_id is None:
+        return attributes
+    (name,) = DELIVERY_LIST_ATTRIBUTES
+    return attributes.updated(SearchAttributePair(SearchAttributeKey.for_keyword_list(name), [webhook.endpoint_id]))

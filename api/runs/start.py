@@ -38,7 +38,7 @@ from sevenfold.contracts.runs import (
     compute_deadline,
     stream_task_queue,
 )
-from sevenfold.contracts.webhooks import WEBHOOK_MEMO
+from sevenfold.contracts.webhooks import WEBHOOK_MEMO, Webhook, WebhookEvent
 
 _SUMMARY_LENGTH = 160
 
@@ -138,7 +138,7 @@ class RunStarter:
             key=key,
         )
 
-    def build_input(
+    async def build_input(
         self,
         run: NewRun,
         *,
@@ -161,7 +161,7 @@ class RunStarter:
             timeout=run.options.timeout,
             request_context=RequestContext(request_id=request_id(), traceparent=traceparent()),
             target=self.agents.workflow_targets.get(run.agent),
-            webhook=self.webhooks.build(run.tenant, run.run_id, run.options),
+            webhook=await self.webhooks.build(run.tenant, run.run_id, run.agent, run.options),
             publish_interaction=self.publish_interactions,
         )
 
@@ -225,7 +225,7 @@ class RunStarter:
                 "fingerprint": fingerprint(options),
                 "metadata": options.metadata,
                 DEADLINE_MEMO: compute_deadline(options.timeout),
-                **({WEBHOOK_MEMO: True} if workflow_input.webhook else {}),
+                **({WEBHOOK_MEMO: True} if _delivers_outcome(workflow_input.webhook) else {}),
                 **memo,
             },
             search_attributes=keyword_attributes(RUN_ATTRIBUTES, (run.pattern, run.agent, run.task, run.tenant)),
@@ -250,6 +250,10 @@ class RunStarter:
                 run_id=run.run_id,
             )
         return handle
+
+
+def _delivers_outcome(webhook: Webhook | None) -> bool:
+    return webhook is not None and WebhookEvent.COMPLETED in webhook.events
 
 
 def _build_summary(run: NewRun, query: str | None) -> str:

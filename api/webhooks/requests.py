@@ -1,4 +1,4 @@
-"""Reads `webhookUrl` and its secrets from a request that starts a run or creates a subscription."""
+"""Reads the webhook of a request that starts a run or creates a subscription: a URL with secrets, or an endpoint."""
 
 import json
 from collections.abc import Sequence
@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
 from sevenfold.adapters.webhooks.sealing import Sealer
 from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.http.url_policy import UrlPolicy
 from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.requests import StartOptions
+from sevenfold.contracts.webhook_endpoints import WebhookEndpoint
 from sevenfold.contracts.webhooks import Webhook, webhook_task_queue
 
 
@@ -34,6 +36,7 @@ class WebhookTerms:
     schedule: Sequence[float]
     url_policy: UrlPolicy
     task_queue: str
+    endpoints: EndpointDirectory
 
     def check(self, url: str | None, secret: SecretStr | None, *others: SecretStr | None) -> CheckedWebhook | None:
         """Returns the webhook, or None if the request has none. Raises 422 if the URL or the secret is missing, if
@@ -54,12 +57,21 @@ class WebhookTerms:
             )
         return CheckedWebhook(url, host, secret, self.sealer)
 
-    def build(self, tenant: str, run_id: str, options: StartOptions) -> Webhook | None:
-        """Returns the run's webhook with sealed secrets, or None if it has none. Raises 422 as `check` does."""
+    async def build(self, tenant: str, run_id: str, agent: str, options: StartOptions) -> Webhook | None:
+        """Returns the run's webhook: the endpoint or URL that the request names, else the default endpoint, if it is
+        for this agent. None if there is none. Raises 422 as `check` does, and for an endpoint that cannot be used.
+        """
         previous = options.previous_webhook_secret
+        if options.webhook_endpoint is not None:
+            if any((options.webhook_url, options.webhook_secret, previous)):
+                raise invalid_field(
+                    "/webhookEndpoint", "excludes webhookUrl and its secrets. Send the endpoint or the URL."
+                )
+            return self._build_stored(await self._find_endpoint(tenant, options.webhook_endpoint, agent))
         checked = self.check(options.webhook_url, options.webhook_secret, previous)
         if checked is None:
-            return None
+            default = await self.endpoints.find_default(tenant)
+            return self._build_stored(default) if default is not None and default.accepts(agent) else None
         secrets = [secret.get_secret_value() for secret in (checked.secret, previous) if secret is not None]
         return Webhook(
             url=checked.url,
@@ -67,4 +79,26 @@ class WebhookTerms:
             sealed_secrets=checked.sealer.seal(json.dumps(secrets), context=build_workflow_id(tenant, run_id)),
             schedule=list(self.schedule),
             task_queue=webhook_task_queue(self.task_queue),
+        )
+
+    async def _find_endpoint(self, tenant: str, name: str, agent: str) -> WebhookEndpoint:
+        endpoint = await self.endpoints.find_named(tenant, name)
+        if endpoint is None:
+            raise invalid_field(
+                "/webhookEndpoint", f"there is no endpoint {name}. GET /webhooks/endpoints lists them."
+            )
+        if not endpoint.accepts(agent):
+            agents = ", ".join(endpoint.agents or []) or "none"
+            raise invalid_field(
+                "/webhookEndpoint", f"the endpoint {name} is not for the agent {agent}, but for: {agents}."
+            )
+        return endpoint
+
+    def _build_stored(self, endpoint: WebhookEndpoint) -> Webhook:
+        return Webhook(
+            host=endpoint.host,
+            schedule=list(self.schedule),
+            task_queue=webhook_task_queue(self.task_queue),
+            endpoint_id=endpoint.id,
+            events=endpoint.events,
         )

@@ -18,6 +18,7 @@ from sevenfold.api.http.listing import PagerDep, filter_latest, tenant_condition
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import TimeParam, UtcTime, to_query_time
+from sevenfold.api.webhooks.endpoint_statistics import endpoint_condition
 from sevenfold.api.webhooks.views import (
     DeliveryDetail,
     DeliverySummary,
@@ -29,7 +30,7 @@ from sevenfold.api.webhooks.views import (
 )
 from sevenfold.contracts.identity import parse_public_id
 from sevenfold.contracts.payload import Payload, RequestBody
-from sevenfold.contracts.webhooks import LOG_MEMO, DeliveryInput, DeliveryLog, DeliveryState
+from sevenfold.contracts.webhooks import LOG_MEMO, SUBJECT_MEMO, DeliveryInput, DeliveryLog, DeliveryState
 
 router = APIRouter(prefix=API_PREFIX, tags=["webhooks"], route_class=StrictJsonRoute)
 
@@ -79,16 +80,20 @@ async def list_deliveries(
     host: Annotated[
         str | None, Query(pattern=r"^[A-Za-z0-9._:-]+$", max_length=253, description="The host of the webhook's URL.")
     ] = None,
+    endpoint: Annotated[
+        str | None, Query(pattern=r"^[a-z0-9_]{1,40}$", description="A stored endpoint's id.")
+    ] = None,
     since: TimeParam | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: str | None = None,
 ) -> DeliveryPage:
     """Lists the latest first. A page may hold fewer than `limit` items and still have a next one."""
-    query = _query(tenant, state, run, host, since)
+    conditions = [endpoint_condition(endpoint)] if endpoint else []
+    query = " AND ".join([_query(tenant, state, run, host, since), *conditions])
     listed, next_cursor = await pager.list_page(query, limit, cursor)
     present = await _filter_by_state(client, listed, state)
     return DeliveryPage(
-        items=[summarize_delivery(ui, execution, await load_log(execution)) for execution in present],
+        items=[await summarize_delivery(ui, execution) for execution in present],
         next_cursor=next_cursor,
     )
 
@@ -195,7 +200,7 @@ async def _restart_delivery(client: Client, tenant: str, ended: WorkflowExecutio
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             search_attributes=delivery_search_attributes(tenant, delivery.webhook, delivery.run_workflow_id),
-            memo={LOG_MEMO: log},
+            memo={LOG_MEMO: log, SUBJECT_MEMO: delivery.subject},
             static_summary=f"{parse_public_id(delivery.run_workflow_id)} to {delivery.webhook.host}, redelivered",
         )
     except WorkflowAlreadyStartedError:

@@ -20,9 +20,12 @@ from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.webhooks import (
     DELIVERY_ATTRIBUTES,
     LOG_MEMO,
+    SUBJECT_MEMO,
     DeliveryAttempt,
     DeliveryLog,
     DeliveryState,
+    DeliverySubject,
+    WebhookEvent,
     delivery_workflow_id,
 )
 
@@ -55,6 +58,9 @@ class DeliverySummary(Payload):
     tenant: str
     run_id: str
     host: str = Field(description="The host of the webhook's URL.")
+    endpoint_id: str | None = Field(description="The stored endpoint; null if the run has a URL of its own.")
+    event: WebhookEvent = Field(description="What it reports.")
+    sequence: int | None = Field(description="Its place among the run's deliveries to the endpoint.")
     state: DeliveryState
     attempts: int
     next_attempt_at: datetime | None
@@ -94,12 +100,14 @@ async def load_run_webhook(client: Client, run_workflow_id: str, generation: int
 
 async def load_delivery(ui: TemporalUi, execution: WorkflowExecution) -> DeliveryDetail:
     """Returns a delivery with all its attempts."""
+    summary = await summarize_delivery(ui, execution)
+    return DeliveryDetail(**dict(summary), log=(await load_log(execution)).attempts)
+
+
+async def summarize_delivery(ui: TemporalUi, execution: WorkflowExecution) -> DeliverySummary:
+    """Returns a delivery as far as its execution and its memos show it."""
     log = await load_log(execution)
-    return DeliveryDetail(**dict(summarize_delivery(ui, execution, log)), log=log.attempts)
-
-
-def summarize_delivery(ui: TemporalUi, execution: WorkflowExecution, log: DeliveryLog) -> DeliverySummary:
-    """Returns a delivery as far as its execution and log show it."""
+    subject: DeliverySubject = await execution.memo_value(SUBJECT_MEMO, DeliverySubject(), type_hint=DeliverySubject)
     attributes = execution.typed_search_attributes
     tenant, delivery_id, run_id = parse_tenant(execution.id), parse_public_id(execution.id), attributes.get(_RUN, "")
     path = f"{API_PREFIX}/webhooks/deliveries/{delivery_id}"
@@ -108,6 +116,9 @@ def summarize_delivery(ui: TemporalUi, execution: WorkflowExecution, log: Delive
         tenant=tenant,
         run_id=run_id,
         host=attributes.get(_HOST, ""),
+        endpoint_id=subject.endpoint_id,
+        event=subject.event,
+        sequence=subject.sequence,
         state=find_delivery_state(execution),
         attempts=len(log.attempts),
         next_attempt_at=log.next_attempt_at,

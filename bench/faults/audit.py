@@ -23,6 +23,7 @@ _LASTING = (
     "CircuitBreaker",
     "AgentLimits",
     "EndpointHealth",
+    "WebhookEndpoints",
     "OrderingSemaphore",
     "PayloadCleanup",
 )

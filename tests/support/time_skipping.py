@@ -10,7 +10,6 @@ from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
-from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import WorkflowExecutionDescription
 from temporalio.testing import WorkflowEnvironment
@@ -19,6 +18,7 @@ from temporalio.worker import Worker
 from sevenfold.activities.runs.agent_calls import AgentCalls
 from sevenfold.activities.webhooks.attempts import WebhookAttempts
 from sevenfold.activities.webhooks.endpoint_health import EndpointHealthActivities
+from sevenfold.activities.webhooks.targets import DeliveryTargets
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.access.registry import TenantRegistryClient
 from sevenfold.adapters.access.snapshot import ConfiguredAccess
@@ -28,12 +28,14 @@ from sevenfold.adapters.outbound.guarded_http import guarded_client
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.streams.temporal.log import TemporalStreamLog
 from sevenfold.adapters.temporal.disk_space import DiskSpace
+from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
 from sevenfold.adapters.webhooks.posting import TIMEOUT_SECONDS, WebhookPoster
 from sevenfold.adapters.webhooks.sealing import Sealer
 from sevenfold.contracts.agent import AgentRequest
-from sevenfold.contracts.runs import SEARCH_ATTRIBUTES, RunInput
+from sevenfold.contracts.runs import RunInput
 from sevenfold.contracts.webhooks import DEFAULT_SCHEDULE, LOG_MEMO, DeliveryLog, Webhook, delivery_workflow_id
 from sevenfold.runtime.config_file import load_config
+from sevenfold.runtime.namespace import ATTRIBUTE_TYPES
 from sevenfold.runtime.payloads import directory_storage
 from sevenfold.runtime.temporal import build_plugin
 from sevenfold.worker import DELIVERY_WORKFLOWS, load_agent_registry
@@ -104,17 +106,17 @@ async def days(directory: Path) -> AsyncIterator[Days]:
             )
         )
         client = environment.client
-        keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
         await client.operator_service.add_search_attributes(
-            AddSearchAttributesRequest(
-                namespace=client.namespace, search_attributes=dict.fromkeys(SEARCH_ATTRIBUTES, keyword)
-            )
+            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=ATTRIBUTE_TYPES)
         )
         receiver = await is_open.enter_async_context(running_receiver())
         http = await is_open.enter_async_context(guarded_client(allow_loopback=True, timeout=TIMEOUT_SECONDS))
-        receivers = EndpointHealthActivities(client)
+        endpoints = EndpointDirectory(client)
+        receivers = EndpointHealthActivities(client, endpoints)
         access = AccessDirectory(TenantRegistryClient(client, "runs"), ConfiguredAccess({}, {}))
-        attempts = WebhookAttempts(client, WebhookPoster(http), _SEALER, receivers, access)
+        attempts = WebhookAttempts(
+            client, WebhookPoster(http), DeliveryTargets(_SEALER, receivers, endpoints), access
+        )
         streams = StreamHubs(TemporalStreamLog(client, "runs"), has_local_worker=True)
         registry = load_agent_registry(settings, load_config(settings.config))
         admission = AdmissionControl(CircuitBreakers(client, settings.task_queue, {}), {})

@@ -14,7 +14,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 
 from sevenfold.activities.runs.agent_calls import AgentCalls
 from sevenfold.activities.runs.run_control import RunControl
-from sevenfold.contracts.agent import WorkflowTarget
+from sevenfold.contracts.agent import Progress, WorkflowTarget
 from sevenfold.contracts.calls import AgentCall, AgentOutcome, CancelRequest, InlineStart, PublishStreamInput
 from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.payload import JsonObject
@@ -24,8 +24,8 @@ from sevenfold.workflows.runs.child_agent import WorkflowAgent, register_progres
 from sevenfold.workflows.runs.failures import deadline_failure, to_application_error, to_run_error
 from sevenfold.workflows.runs.interactions import publish_interaction
 from sevenfold.workflows.runs.retry_profiles import BACKGROUND, INITIAL_INTERVAL, INTERACTIVE, RetryProfile
+from sevenfold.workflows.runs.run_webhook import RunWebhook
 from sevenfold.workflows.runs.stream_buffer import StreamBuffer
-from sevenfold.workflows.webhooks.delivery import start_delivery
 
 # Temporal detects a dead worker after this time; heartbeats are sent every second.
 HEARTBEAT_TIMEOUT = timedelta(seconds=10)
@@ -49,10 +49,11 @@ class AgentRun:
         self._deadline = self._started_at + timedelta(seconds=run.timeout)
         self._request = run.request
         self._stream = StreamBuffer()
+        self._webhook = RunWebhook(run, self._deadline)
         self._is_followed = False
         workflow.set_signal_handler(FOLLOW_SIGNAL, self._handle_follow)
         if run.target is not None:
-            register_progress_handler(self._set_details)
+            register_progress_handler(self._set_details, self.report_progress)
         self._set_details("call starts")
 
     async def _handle_follow(self) -> None:
@@ -69,13 +70,15 @@ class AgentRun:
             workflow.upsert_memo({FOLLOWED_MEMO: True})
 
     async def run_and_finalize(self, work: Awaitable[T]) -> T:
-        """Awaits `work`, starts the webhook delivery, closes the stream and drains the handlers.
+        """Starts the webhook's updates, awaits `work`, starts the outcome's delivery, closes the stream and drains
+        the handlers.
 
         Temporal counts a `cancel` handler that has not finished as lost, hence the drain. Closing the stream ends the
         polls of stock Workflow Streams clients.
 
         It does not use `finally`: an evicted run is closed by GeneratorExit and may not await.
         """
+        self._webhook.start()
         try:
             outcome = await work
         except (Exception, asyncio.CancelledError) as error:
@@ -85,12 +88,15 @@ class AgentRun:
         return outcome
 
     async def _finalize(self, error: BaseException | None = None) -> None:
-        if self._run.webhook is not None:
-            await start_delivery(self._run.webhook, self._run.generation)
+        await self._webhook.deliver_outcome()
         if self._run.publish_interaction:
             await publish_interaction(self._run, error)
         self._stream.close()
         await workflow.wait_condition(workflow.all_handlers_finished)
+
+    def report_progress(self, progress: Progress) -> None:
+        """Passes on to the webhook what progress the workflow itself learns of."""
+        self._webhook.report_progress(progress)
 
     async def call_interactive(self) -> RunResult:
         """Starts the call inline; a call that takes longer than the inline wait continues as an activity.
@@ -270,6 +276,7 @@ class AgentRun:
             started_inline=started_inline,
             is_streamed=streamed,
             generation=self._run.generation,
+            progress_workflow_id=self._webhook.progress_workflow_id,
         )
 
     def _build_result(self, outcome: AgentOutcome) -> RunResult:

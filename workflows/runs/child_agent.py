@@ -38,10 +38,12 @@ _CANCELLATION_GRACE = timedelta(seconds=60)
 _MAX_INTERVAL = timedelta(minutes=30)
 
 SetDetails = Callable[[str], None]
+ReportProgress = Callable[[Progress], None]
 
 
-def register_progress_handler(set_details: SetDetails) -> None:
-    """Handles the child's `progress` signals and writes them to the memo, where pollers read them without a worker.
+def register_progress_handler(set_details: SetDetails, report_progress: ReportProgress) -> None:
+    """Handles the child's `progress` signals: reports them, and writes them to the memo, where pollers read them
+    without a worker.
 
     A change of less than 1 % with the same note is dropped.
     """
@@ -54,6 +56,7 @@ def register_progress_handler(set_details: SetDetails) -> None:
             return
         shown = update
         workflow.upsert_memo({PROGRESS_MEMO: update})
+        report_progress(update)
         set_details(f"call is running: {update.percent:g} %{f', {update.note}' if update.note else ''}")
 
     workflow.set_signal_handler("progress", progress)

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections import deque
+from collections.abc import Callable
 from datetime import timedelta
 
 from temporalio import workflow
@@ -10,6 +11,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from sevenfold.activities.runs.item_chunks import ItemChunks
+from sevenfold.contracts.agent import Progress
 from sevenfold.contracts.chunks import ChunkInput, ChunkSummary, chunk_id
 from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.jobs import FanOut, ItemCounts, JobInput
@@ -33,10 +35,11 @@ def chunk_size(total: int, pipelines: int) -> int:
 
 
 class ItemFanOut:
-    """The items of one job and their counts. Every chunk enforces the deadline."""
+    """The items of one job and their counts. Every chunk enforces the deadline; its end is progress."""
 
-    def __init__(self, job: JobInput, fan_out: FanOut) -> None:
+    def __init__(self, job: JobInput, fan_out: FanOut, report_progress: Callable[[Progress], None]) -> None:
         self._job = job
+        self._report_progress = report_progress
         self._fan_out = fan_out
         self._deadline = workflow.info().workflow_start_time + timedelta(seconds=job.timeout)
         self.counts = ItemCounts()
@@ -89,7 +92,7 @@ class ItemFanOut:
             self.counts = self.counts.add(summary.counts)
             if not self._is_complete or summary.was_cancelled:  # A complete run has its counts in the result.
                 workflow.upsert_memo({"completed": self.counts.completed, "failed": self.counts.failed})
-            self._set_details()
+            self._show_progress()
             if summary.was_cancelled:
                 raise asyncio.CancelledError
             self._check_failures()
@@ -146,9 +149,10 @@ class ItemFanOut:
                 )
             )
 
-    def _set_details(self) -> None:
-        done = self.counts.completed + self.counts.failed
+    def _show_progress(self) -> None:
+        done, total = self.counts.completed + self.counts.failed, len(self._fan_out.items)
+        self._report_progress(Progress(percent=100 * done / total, note=f"{done} of {total} items"))
         workflow.set_current_details(
-            f"Agent `{self._job.agent}`, task `{self._job.request.task}`: {done} of {len(self._fan_out.items)} items "
+            f"Agent `{self._job.agent}`, task `{self._job.request.task}`: {done} of {total} items "
             f"done, {self.counts.failed} of them failed."
         )

@@ -1,4 +1,4 @@
-"""Delivers a run's outcome to its webhook, with retries."""
+"""Delivers a run's outcome, or an update on it, to its webhook, with retries."""
 
 import asyncio
 from contextlib import suppress
@@ -19,6 +19,7 @@ from sevenfold.contracts.identity import parse_public_id, parse_tenant
 from sevenfold.contracts.webhooks import (
     DELIVERY_ATTRIBUTES,
     LOG_MEMO,
+    SUBJECT_MEMO,
     AttemptInput,
     AttemptOutcome,
     AttemptResult,
@@ -27,8 +28,7 @@ from sevenfold.contracts.webhooks import (
     DeliveryLog,
     DeliveryState,
     EndpointReport,
-    Webhook,
-    delivery_workflow_id,
+    WebhookEvent,
 )
 
 _STATE = SearchAttributeKey.for_keyword(DELIVERY_ATTRIBUTES[0])
@@ -119,9 +119,9 @@ class WebhookDelivery:
             AttemptInput(
                 run_workflow_id=run_workflow_id,
                 webhook=webhook,
+                subject=self._delivery.subject,
                 is_first=self._attempt_count == 1,
                 is_manual=is_manual,
-                generation=self._delivery.generation,
             ),
             start_to_close_timeout=_ATTEMPT_TIMEOUT,
             heartbeat_timeout=_HEARTBEAT_TIMEOUT,
@@ -141,8 +141,12 @@ class WebhookDelivery:
         return outcome
 
     async def _report_health(self, *, succeeded: bool) -> None:
+        webhook = self._delivery.webhook
         report = EndpointReport(
-            tenant=parse_tenant(self._delivery.run_workflow_id), host=self._delivery.webhook.host, succeeded=succeeded
+            tenant=parse_tenant(self._delivery.run_workflow_id),
+            host=webhook.host,
+            succeeded=succeeded,
+            endpoint_id=webhook.endpoint_id,
         )
         try:
             await workflow.execute_activity_method(
@@ -175,21 +179,27 @@ def _with_jitter(seconds: float) -> timedelta:
     return timedelta(seconds=seconds * (1 + _JITTER * workflow.random().random()))
 
 
-async def start_delivery(webhook: Webhook, generation: int) -> None:
-    """Starts the delivery of the current run, which outlives it. The first attempt waits until the run is closed."""
-    info = workflow.info()
-    run_workflow_id = info.workflow_id
+Delivery = workflow.ChildWorkflowHandle[WebhookDelivery, DeliveryLog]
+
+
+async def start_delivery(delivery: DeliveryInput) -> Delivery | None:
+    """Starts a delivery, which outlives the current workflow; returns None if it was started before. The first
+    attempt to deliver an outcome waits until the run is closed.
+    """
+    run_workflow_id, webhook, event = delivery.run_workflow_id, delivery.webhook, delivery.subject.event
+    what = "" if event is WebhookEvent.COMPLETED else f", {event}"
     # A run that was reset is delivered once.
     with suppress(WorkflowAlreadyStartedError):
-        await workflow.start_child_workflow(
+        return await workflow.start_child_workflow(
             WebhookDelivery.run,
-            DeliveryInput(run_workflow_id=run_workflow_id, webhook=webhook, generation=generation),
-            id=delivery_workflow_id(run_workflow_id, generation),
+            delivery,
+            id=delivery.workflow_id,
             task_queue=webhook.task_queue,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
             search_attributes=delivery_search_attributes(parse_tenant(run_workflow_id), webhook, run_workflow_id),
-            memo={LOG_MEMO: DeliveryLog()},
-            static_summary=f"{parse_public_id(run_workflow_id)} to {webhook.host}",
-            priority=info.priority,
+            memo={LOG_MEMO: DeliveryLog(), SUBJECT_MEMO: delivery.subject},
+            static_summary=f"{parse_public_id(run_workflow_id)}{what} to {webhook.host}",
+            priority=workflow.info().priority,
         )
+    return None

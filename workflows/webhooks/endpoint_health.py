@@ -1,4 +1,8 @@
-"""Health of a failing webhook endpoint: how long it has failed, and whether new deliveries are paused."""
+"""Health of a failing host of webhooks: how long it has failed, and whether new deliveries are paused.
+
+It counts deliveries to URLs that came with a request. `WebhookEndpoints` counts those of stored endpoints, by the
+same rule.
+"""
 
 from datetime import timedelta
 from typing import NoReturn
@@ -9,9 +13,8 @@ from temporalio.exceptions import ApplicationError
 from sevenfold.contracts.webhooks import ENDPOINT_MEMO, EndpointState
 from sevenfold.workflows.entities.entity_loop import run_entity_loop
 
-# An endpoint is paused after this many failures over this period, without a success.
-_MIN_FAILURES = 5
-_MIN_FAILURE_PERIOD = timedelta(hours=12)
+# A host is paused when it has failed for so long, without a success.
+_PAUSE_AFTER = timedelta(hours=12)
 
 _PROBE_INTERVAL = timedelta(hours=1)
 
@@ -50,10 +53,9 @@ class EndpointHealth:
     def record_failure(self) -> None:
         """Sent after every failed attempt."""
         before, now = self._state, workflow.now()
-        since = before.failing_since or now
-        failures = min(before.failures + 1, _MIN_FAILURES)
-        is_paused = before.is_paused or (failures == _MIN_FAILURES and now - since >= _MIN_FAILURE_PERIOD)
-        self._state = before.model_copy(update={"failing_since": since, "failures": failures, "is_paused": is_paused})
+        failed = before.after_failure(now)
+        is_paused = before.is_paused or failed.has_failed_for(_PAUSE_AFTER, now)
+        self._state = failed.model_copy(update={"is_paused": is_paused})
         if is_paused != before.is_paused or before.failing_since is None:
             self._publish_state()
         self._change_count += 1

@@ -1,0 +1,118 @@
+"""A run's side of its webhook: starts what delivers its updates, and the delivery of its outcome."""
+
+import asyncio
+from contextlib import suppress
+from datetime import datetime
+
+from temporalio import workflow
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError, is_cancelled_exception
+
+from sevenfold.contracts.agent import Progress
+from sevenfold.contracts.runs import RunInput
+from sevenfold.contracts.webhooks import (
+    DeliveryInput,
+    DeliverySubject,
+    UpdatesInput,
+    WebhookEvent,
+    updates_workflow_id,
+)
+from sevenfold.workflows.webhooks.delivery import start_delivery
+from sevenfold.workflows.webhooks.updates import WebhookUpdates, progress_interval
+
+# The sequence of an outcome whose WebhookUpdates is gone: higher than any that it gives out.
+_LAST_SEQUENCE = 10_000
+
+
+class RunWebhook:
+    """The webhook of one run, or none."""
+
+    def __init__(self, run: RunInput, deadline: datetime) -> None:
+        self._webhook = run.webhook
+        self._generation = run.generation
+        self._deadline = deadline
+        self._starting: asyncio.Task[None] | None = None
+        self._reported_at: datetime | None = None
+        self._reports: set[asyncio.Task[None]] = set()
+
+    @property
+    def progress_workflow_id(self) -> str | None:
+        """The workflow that takes the agent's progress; None if nobody asks for it."""
+        if self._webhook is None or WebhookEvent.PROGRESS not in self._webhook.events:
+            return None
+        return updates_workflow_id(workflow.info().workflow_id, self._generation)
+
+    def start(self) -> None:
+        """Starts `WebhookUpdates`, if the endpoint asks for updates; the run does not wait for it."""
+        if self._webhook is not None and self._webhook.sends_updates:
+            self._starting = asyncio.create_task(self._start_updates())
+
+    def report_progress(self, progress: Progress) -> None:
+        """Passes on progress that the workflow learns of, not more often than it is delivered."""
+        target, now, started_at = self.progress_workflow_id, workflow.now(), workflow.info().start_time
+        interval = progress_interval(now - started_at)
+        if target is None or (self._reported_at is not None and now - self._reported_at < interval):
+            return
+        self._reported_at = now
+        report = asyncio.create_task(self._signal_progress(target, progress))
+        self._reports.add(report)
+        report.add_done_callback(self._reports.discard)
+
+    async def deliver_outcome(self) -> None:
+        """Has the outcome delivered. The caller's run ends right after it."""
+        if self._webhook is None:
+            return
+        subject = DeliverySubject(endpoint_id=self._webhook.endpoint_id)
+        if self._starting is not None:
+            if await self._finish_updates(self._starting):
+                return
+            subject = subject.model_copy(update={"sequence": _LAST_SEQUENCE})
+        elif self._webhook.endpoint_id is not None:
+            subject = subject.model_copy(update={"sequence": 1})
+        if WebhookEvent.COMPLETED in self._webhook.events:
+            await start_delivery(
+                DeliveryInput(
+                    run_workflow_id=workflow.info().workflow_id,
+                    webhook=self._webhook,
+                    subject=subject,
+                    generation=self._generation,
+                )
+            )
+
+    async def _start_updates(self) -> None:
+        info = workflow.info()
+        assert self._webhook is not None, "checked by the caller"  # noqa: S101
+        # A run that was reset has one already.
+        with suppress(WorkflowAlreadyStartedError):
+            await workflow.start_child_workflow(
+                WebhookUpdates.run,
+                UpdatesInput(
+                    run_workflow_id=info.workflow_id,
+                    webhook=self._webhook,
+                    deadline=self._deadline,
+                    generation=self._generation,
+                ),
+                id=updates_workflow_id(info.workflow_id, self._generation),
+                task_queue=self._webhook.task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+                static_summary=f"updates to {self._webhook.host}",
+                priority=info.priority,
+            )
+
+    async def _finish_updates(self, starting: asyncio.Task[None]) -> bool:
+        """Returns False if there is no `WebhookUpdates` any more: an operator or its deadline has ended it."""
+        try:
+            await starting
+            target = updates_workflow_id(workflow.info().workflow_id, self._generation)
+            await workflow.get_external_workflow_handle(target).signal(WebhookUpdates.finish)
+        except FailureError as error:
+            if is_cancelled_exception(error):
+                raise
+            return False
+        return True
+
+    async def _signal_progress(self, target: str, progress: Progress) -> None:
+        # Any single progress may be lost, also while WebhookUpdates is starting.
+        with suppress(FailureError):
+            await workflow.get_external_workflow_handle(target).signal(WebhookUpdates.progress, progress)
