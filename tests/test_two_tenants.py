@@ -57,7 +57,9 @@ async def planted(shared: Stack) -> AsyncIterator[Planted]:
 
 
 async def plant(client: httpx.AsyncClient, webhook: str) -> dict[str, list[str]]:
-    """Starts one run of each pattern, an event with a reaction, a subscription, a dead letter, a delivery."""
+    """Starts one run of each pattern, an event with a reaction, a subscription, a dead letter, deliveries, an
+    endpoint.
+    """
 
     async def post(path: str, **body: Any) -> Any:
         answer = await client.post(API + path, json=body)
@@ -71,6 +73,8 @@ async def plant(client: httpx.AsyncClient, webhook: str) -> dict[str, list[str]]
     task = (await post("/tasks", task="x", agent="echo", params={"text": MARK}))["taskId"]
     hooked = {"webhookUrl": webhook, "webhookSecret": SECRET}
     hooked_run = (await post("/query", query=MARK, agent="echo", **hooked))["queryId"]
+    endpoint = await post("/webhooks/endpoints", name=NAME, url=f"{webhook}/{MARK}", events=["started", "completed"])
+    stored_run = (await post("/query", query=MARK, agent="echo", webhookEndpoint=NAME))["queryId"]
     async with client.stream("POST", f"{API}/stream", json={"query": MARK, "agent": "echo"}) as answer:
         stream = answer.headers["X-Stream-Id"]
     event = {"specversion": "1.0", "id": "1", "source": f"/{MARK}", "type": "beta.t", "data": {"text": MARK}}
@@ -81,7 +85,8 @@ async def plant(client: httpx.AsyncClient, webhook: str) -> dict[str, list[str]]
     conflict = await client.post(f"{API}/events", content=json.dumps({**event, "data": MARK}), headers=headers)
     assert conflict.status_code == 409
     ids = {
-        "run_id": [query, job, task, hooked_run, stream],
+        "run_id": [query, job, task, hooked_run, stream, stored_run],
+        "endpoint_id": [endpoint["id"]],
         "job_id": [job],
         "task_id": [task],
         "stream_id": [stream],
@@ -104,7 +109,8 @@ async def plant(client: httpx.AsyncClient, webhook: str) -> dict[str, list[str]]
 async def state_of(client: httpx.AsyncClient, planted: Planted) -> dict[str, Any]:
     """All that a tenant can read of its own, without what changes by itself."""
     paths = [f"{API}/runs/{run}" for run in planted.ids["run_id"]]
-    paths += [f"{API}/{kind}" for kind in ("runs", "events", "subscriptions", "dead-letters", "webhooks/deliveries")]
+    paths += [f"{API}/{kind}" for kind in ("runs", "events", "subscriptions", "dead-letters")]
+    paths += [f"{API}/webhooks/{kind}" for kind in ("deliveries", "endpoints")]
     return {path: (await client.get(path)).json() for path in paths}
 
 
@@ -141,6 +147,8 @@ async def test_no_list_shows_another_tenants_objects(shared: Stack, planted: Pla
             f"{API}/dead-letters",
             f"{API}/webhooks/deliveries",
             f"{API}/webhooks/deliveries?run={planted.ids['run_id'][3]}",
+            f"{API}/webhooks/deliveries?endpoint={planted.ids['endpoint_id'][0]}",
+            f"{API}/webhooks/endpoints",
             f"{API}/stats",
             f"{API}/agents",
             "/asyncapi.json",
@@ -175,6 +183,25 @@ async def test_the_same_names_keys_and_event_ids_do_not_meet(shared: Stack, plan
         accepted = await acme.post(f"{API}/events", content=json.dumps(event), headers=headers)
         assert accepted.status_code == 202
         assert accepted.json()["items"][0]["id"] != theirs.json()["items"][0]["id"]
+
+
+async def test_a_run_cannot_name_another_tenants_endpoint(shared: Stack, planted: Planted) -> None:
+    """A name is the tenant's own, also of the default endpoint."""
+    async with client_of(shared, ACME) as acme, client_of(shared, BETA) as beta, running_receiver() as receiver:
+        path = f"{API}/webhooks/endpoints"
+        (identity,) = planted.ids["endpoint_id"]
+        await beta.patch(f"{path}/{identity}", json={"isDefault": True})
+        run = {"query": "acme's own", "agent": "echo"}
+        answer = await acme.post(f"{API}/query", json={**run, "webhookEndpoint": NAME})
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/webhookEndpoint")
+        run_id = (await acme.post(f"{API}/query", json=run)).json()["queryId"]
+        assert (await acme.get(f"{API}/runs/{run_id}")).json()["webhook"] is None
+        own = (await acme.post(path, json={"name": NAME, "url": receiver.url("/own")})).json()
+        assert (await acme.post(f"{API}/query", json={**run, "webhookEndpoint": NAME})).status_code == 200
+        (post,) = await receiver.received("/own")
+        post.check(own["secret"])
+        assert (await acme.delete(f"{path}/{own['id']}")).status_code == 204
+        assert (await beta.patch(f"{path}/{identity}", json={"isDefault": False})).status_code == 200
 
 
 async def test_a_tenants_event_triggers_its_own_subscriptions_only(shared: Stack, planted: Planted) -> None:

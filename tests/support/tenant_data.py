@@ -58,6 +58,9 @@ async def fill(tenant: str, http: httpx.AsyncClient, receiver: Receiver) -> Tena
     slow = {"agent": "careful", "params": {"seconds": 600, "note": text}}
     hook = {"webhookUrl": receiver.url(f"/{tenant}/never"), "webhookSecret": SECRET}
     fails = {"webhookUrl": receiver.url(f"/{tenant}/fails"), "webhookSecret": SECRET, "document": text}
+    endpoint = {"name": "stored", "url": receiver.url(f"/{tenant}/updates"), "events": ["started", "progress"]}
+    created = await http.post(f"{API}/webhooks/endpoints", json=endpoint)
+    assert created.status_code == 201, created.text
     items = {"items": [text, *["slow"] * 3_000]}
     data.ended = [
         await data.start("query", "queryId", **answers),
@@ -72,6 +75,7 @@ async def fill(tenant: str, http: httpx.AsyncClient, receiver: Receiver) -> Tena
         await data.start("tasks", "taskId", task="work", **slow, **hook),
         await data.start("jobs", "jobId", task="work", agent="item", data=items, concurrency=1),
         await data.start("hybrid", "hybridId", query=text, **slow),
+        await data.start("tasks", "taskId", task="work", **slow, webhookEndpoint="stored"),
     ]
     async with http.stream("POST", f"{API}/stream", json=answers) as stream:
         data.ended.append(stream.headers["X-Stream-Id"])
