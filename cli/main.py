@@ -12,6 +12,7 @@ from sevenfold.api.app import create_app, run_api, serve
 from sevenfold.api.components import build_components
 from sevenfold.cli import keys
 from sevenfold.cli.demo import run_demo
+from sevenfold.cli.listen import listen
 from sevenfold.cli.recommend import recommend_pattern
 from sevenfold.cli.stats import show_stats
 from sevenfold.cli.verify_webhook import verify_webhook
@@ -90,6 +91,7 @@ def connect() -> None:
 
 app.add_typer(keys.app, name="keys")
 app.command()(verify_webhook)
+app.command()(listen)
 app.command("recommend")(recommend_pattern)
 app.command("stats")(show_stats)
 app.command("demo")(run_demo)

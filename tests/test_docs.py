@@ -79,6 +79,7 @@ async def _mistakes_of(page: Page, documented: Stack, tmp_path: Path) -> list[st
             "localhost:8233": f"127.0.0.1:{documented.settings.temporal_ui_port}",
             "localhost:9000": f"127.0.0.1:{receiver}",
             "PORT=9000": f"PORT={receiver}",
+            "--port 9000": f"--port {receiver}",
         },
         directory=tmp_path,
         environment={**own, "SEVENFOLD_URL": f"http://{gateway}"},

@@ -57,7 +57,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sta
 async def create_tenant(admin: httpx.AsyncClient, name: str) -> str:
     """Creates a tenant; returns a key of it."""
     assert (await admin.post(TENANTS, json={"name": name})).status_code == 201
-    scopes = ["runs:write", "runs:read", "events:write", "events:read", "webhooks:read"]
+    scopes = ["runs:write", "runs:read", "events:write", "events:read", "webhooks:read", "webhooks:write"]
     return str((await admin.post(f"{TENANTS}/{name}/keys", json={"scopes": scopes})).json()["key"])
 
 

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import hmac
 import re
+import secrets as random_secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
@@ -18,6 +19,7 @@ TOLERANCE_SECONDS = 300
 _ID, _TIMESTAMP = "webhook-id", "webhook-timestamp"
 _PREFIX = "whsec_"
 _KEY_BYTES = range(24, 65)
+_NEW_KEY_BYTES = 32
 
 # Visible ASCII without the full stop, which separates id, timestamp and body.
 _ID_FORM = re.compile(r"[!-\-/-~]{1,255}")
@@ -37,6 +39,11 @@ class SignatureForm(StrEnum):
 
 class SignatureError(Exception):
     """The delivery is not authentic. The message states the reason without the secret."""
+
+
+def generate_secret() -> str:
+    """Returns a new secret in the form of Standard Webhooks: `whsec_` and the base64 of 32 random bytes."""
+    return f"{_PREFIX}{base64.b64encode(random_secrets.token_bytes(_NEW_KEY_BYTES)).decode()}"
 
 
 def sign_headers(secrets: Sequence[str], webhook_id: str, timestamp: int, body: bytes) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """Changes stored endpoints, by updates of the workflow `WebhookEndpoints`."""
 
-import base64
-import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +11,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.webhooks.sealing import Sealer
+from sevenfold.adapters.webhooks.signatures import generate_secret
 from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field, not_found
 from sevenfold.api.webhooks.endpoint_views import EndpointChange, EndpointRequest
 from sevenfold.api.webhooks.requests import WebhookTerms
@@ -40,7 +39,6 @@ _PROBLEM_OF_REFUSAL = {
     ENDPOINTS_FULL: ProblemType.ENDPOINTS_FULL,
     ENDPOINT_MISSING: ProblemType.NOT_FOUND,
 }
-_SECRET_BYTES = 32
 _BY_HAND = "It was disabled by hand."
 
 # Without a worker an update waits. A test waits for the receiver, too.
@@ -71,7 +69,7 @@ class EndpointStore:
     async def create(self, tenant: str, body: EndpointRequest) -> tuple[WebhookEndpoint, str]:
         """Stores an endpoint; returns it with its secret. Raises 409 if the name exists, and 422 as `edit` does."""
         sealer = self._require_sealer()
-        endpoint_id, secret = new_id(ENDPOINT_PREFIX), _new_secret()
+        endpoint_id, secret = new_id(ENDPOINT_PREFIX), generate_secret()
         fields = EndpointFields(
             name=body.name,
             url=body.url,
@@ -122,7 +120,7 @@ class EndpointStore:
 
     async def rotate(self, tenant: str, endpoint_id: str, overlap_seconds: float) -> tuple[WebhookEndpoint, str]:
         """Returns the endpoint with its new secret; the present one signs too for the overlap. Raises 404."""
-        secret = _new_secret()
+        secret = generate_secret()
         sealed = _seal(self._require_sealer(), tenant, endpoint_id, secret)
         change = RotateInput(id=endpoint_id, sealed=sealed, overlap_seconds=overlap_seconds)
         await self._update(tenant, "rotate", change)
@@ -188,10 +186,6 @@ class EndpointStore:
 
 
 _ALIASES = {"is_default": "isDefault"}
-
-
-def _new_secret() -> str:
-    return f"whsec_{base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}"
 
 
 def _seal(sealer: Sealer, tenant: str, endpoint_id: str, secret: str) -> str:

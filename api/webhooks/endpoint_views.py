@@ -43,7 +43,9 @@ class EndpointRequest(RequestBody):
     events: Events = [WebhookEvent.COMPLETED]
     agents: Agents | None = None
     is_default: bool = Field(
-        default=False, description="Whether it applies to starts that name no webhook. There is one at most."
+        default=False,
+        strict=True,
+        description="Whether it applies to starts that name no webhook. There is one at most.",
     )
 
 
@@ -56,14 +58,18 @@ class EndpointChange(RequestBody):
     url: WebhookUrl | None = None
     events: Events | None = None
     agents: Agents | None = None
-    is_default: bool | None = None
+    is_default: Annotated[bool, Field(strict=True)] | None = None
 
 
 class RotateSecretRequest(RequestBody):
     """Body of `POST /webhooks/endpoints/{id}/rotate`."""
 
     overlap_seconds: int = Field(
-        default=_DAY, ge=0, le=7 * _DAY, description="How long the previous secret signs beside the new one."
+        default=_DAY,
+        ge=0,
+        le=7 * _DAY,
+        strict=True,
+        description="How long the previous secret signs beside the new one.",
     )
 
 
