@@ -72,3 +72,5 @@ def configure_logs(level: str) -> None:
     root.setLevel(level.upper())
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # At `debug` it writes the whole handshake of a WebSocket, with the key in it.
+    logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.getLogger().level))
