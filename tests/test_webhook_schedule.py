@@ -11,6 +11,7 @@ from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError
 
 from sevenfold.api.webhooks.views import find_delivery_state
+from sevenfold.contracts.webhook_endpoints import ENDPOINT_MEMO_PREFIX, WebhookEndpoint, endpoints_workflow_id
 from sevenfold.contracts.webhooks import DEFAULT_SCHEDULE, ENDPOINT_MEMO, DeliveryState, EndpointState
 from tests.support.receivers import Answer, hangs, simple
 from tests.support.time_skipping import Days, days
@@ -226,3 +227,37 @@ async def test_many_failures_in_an_hour_do_not_pause_an_endpoint(time: Days) -> 
         await time.skip_to_next_attempt(delivery)
         await time.attempted(delivery, 2)
     await remembered(time, paused=False)
+
+
+async def test_stored_endpoint_is_disabled_by_the_last_attempts_of_its_schedule(time: Days) -> None:
+    """72 hours after the first failure that counts; its host is not paused."""
+    time.receiver.by_path["/"] = 500
+    endpoint_id = await time.stored_endpoint()
+    handle = time.environment.client.get_workflow_handle(endpoints_workflow_id("default"))
+
+    async def read() -> WebhookEndpoint:
+        memo = f"{ENDPOINT_MEMO_PREFIX}{endpoint_id}"
+        found: WebhookEndpoint = await (await handle.describe()).memo_value(memo, type_hint=WebhookEndpoint)
+        return found
+
+    delivery = await time.delivered(endpoint_id=endpoint_id)
+    for attempt in range(1, 10):
+        await time.attempted(delivery, attempt)
+        assert (await read()).disabled is None
+        await time.skip_to_next_attempt(delivery)
+    await time.attempted(delivery, 10)
+    async with asyncio.timeout(20):
+        while (endpoint := await read()).disabled is None:
+            await asyncio.sleep(0.05)
+    assert endpoint.health.failing_since is not None
+    assert timedelta(hours=72) <= endpoint.disabled.at - endpoint.health.failing_since < timedelta(hours=84)
+    assert endpoint.health.failures == 5
+    assert await receiver_state(time) is None
+    time.receiver.by_path["/"] = 204
+    await asyncio.sleep(0.6)  # the worker's cache
+    later = await time.delivered(endpoint_id=endpoint_id)
+    async with asyncio.timeout(20):
+        while (log := (await time.described(later))[1]).reason is None:
+            await asyncio.sleep(0.05)
+    assert "stored is disabled" in log.reason
+    assert log.attempts == []

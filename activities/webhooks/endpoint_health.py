@@ -2,7 +2,6 @@
 endpoints have theirs in `WebhookEndpoints`.
 """
 
-from datetime import UTC, datetime
 from enum import Enum
 
 from temporalio import activity
@@ -83,7 +82,7 @@ class EndpointHealthActivities:
         """Leaves out failures that change nothing, so that many failing deliveries do not flood the workflow."""
         endpoint = await self._endpoints.find(report.tenant, endpoint_id)
         if endpoint is not None and not report.succeeded:
-            now = datetime.now(UTC)
+            now = activity.info().scheduled_time  # the server's clock, by which the workflow counts
             is_known = endpoint.health.after_failure(now) == endpoint.health
             if endpoint.disabled is not None or (is_known and not endpoint.health.has_failed_for(DISABLE_AFTER, now)):
                 return

@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -33,6 +33,14 @@ from sevenfold.adapters.webhooks.posting import TIMEOUT_SECONDS, WebhookPoster
 from sevenfold.adapters.webhooks.sealing import Sealer
 from sevenfold.contracts.agent import AgentRequest
 from sevenfold.contracts.runs import RunInput
+from sevenfold.contracts.webhook_endpoints import (
+    EndpointSecret,
+    EndpointsState,
+    WebhookEndpoint,
+    endpoint_memos,
+    endpoint_sealing_context,
+    endpoints_workflow_id,
+)
 from sevenfold.contracts.webhooks import DEFAULT_SCHEDULE, LOG_MEMO, DeliveryLog, Webhook, delivery_workflow_id
 from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.namespace import ATTRIBUTE_TYPES
@@ -40,6 +48,7 @@ from sevenfold.runtime.payloads import directory_storage
 from sevenfold.runtime.temporal import build_plugin
 from sevenfold.worker import DELIVERY_WORKFLOWS, load_agent_registry
 from sevenfold.workflows.polling import Polling
+from sevenfold.workflows.webhooks.endpoints import WebhookEndpoints
 from tests.support.receivers import SECRET, Receiver, running_receiver
 from tests.support.stack import make_settings
 
@@ -67,15 +76,39 @@ class Days:
             pause = log.next_attempt_at - await self.environment.get_current_time()
             await self.environment.sleep(max(timedelta(0), pause))
 
-    async def delivered(self, schedule: tuple[float, ...] = DEFAULT_SCHEDULE) -> str:
+    async def stored_endpoint(self) -> str:
+        """Stores an endpoint of the receiver; returns its id."""
+        endpoint_id = f"whe_{'a' * 26}"
+        endpoint = WebhookEndpoint(
+            id=endpoint_id,
+            name="stored",
+            url=self.receiver.url(),
+            host="127.0.0.1",
+            created_at=datetime.now(UTC),
+            secrets=[
+                EndpointSecret(sealed=_SEALER.seal(SECRET, context=endpoint_sealing_context("default", endpoint_id)))
+            ],
+        )
+        state = EndpointsState(endpoints={endpoint_id: endpoint})
+        await self.environment.client.start_workflow(
+            WebhookEndpoints.run,
+            state,
+            id=endpoints_workflow_id("default"),
+            task_queue="webhooks",
+            memo=endpoint_memos(state),
+        )
+        return endpoint_id
+
+    async def delivered(self, schedule: tuple[float, ...] = DEFAULT_SCHEDULE, endpoint_id: str | None = None) -> str:
         """Completes a run that has a webhook; returns the workflow id of its delivery."""
         run = f"default:task_{next(_NUMBERS):026d}".replace("0", "a").replace("1", "b")
         webhook = Webhook(
-            url=self.receiver.url(),
+            url="" if endpoint_id else self.receiver.url(),
             host="127.0.0.1",
-            sealed_secrets=_SEALER.seal(json.dumps([SECRET]), context=run),
+            sealed_secrets="" if endpoint_id else _SEALER.seal(json.dumps([SECRET]), context=run),
             schedule=list(schedule),
             task_queue="webhooks",
+            endpoint_id=endpoint_id,
         )
         request = AgentRequest(run_id=run.partition(":")[2], task="x", query="hi")
         ended = RunInput(agent="echo", request=request, timeout=60, webhook=webhook)

@@ -1,12 +1,14 @@
 """A run's side of its webhook: starts what delivers its updates, and the delivery of its outcome."""
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import datetime
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
-from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError, is_cancelled_exception
+from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
 
 from sevenfold.contracts.agent import Progress
 from sevenfold.contracts.runs import RunInput
@@ -22,6 +24,8 @@ from sevenfold.workflows.webhooks.updates import WebhookUpdates, progress_interv
 
 # The sequence of an outcome whose WebhookUpdates is gone: higher than any that it gives out.
 _LAST_SEQUENCE = 10_000
+
+T = TypeVar("T")
 
 
 class RunWebhook:
@@ -64,7 +68,7 @@ class RunWebhook:
             return
         subject = DeliverySubject(endpoint_id=self._webhook.endpoint_id)
         if self._starting is not None:
-            if await self._finish_updates(self._starting):
+            if await _uncancelled(self._finish_updates(self._starting)):
                 return
             subject = subject.model_copy(update={"sequence": _LAST_SEQUENCE})
         elif self._webhook.endpoint_id is not None:
@@ -106,9 +110,7 @@ class RunWebhook:
             await starting
             target = updates_workflow_id(workflow.info().workflow_id, self._generation)
             await workflow.get_external_workflow_handle(target).signal(WebhookUpdates.finish)
-        except FailureError as error:
-            if is_cancelled_exception(error):
-                raise
+        except FailureError:
             return False
         return True
 
@@ -116,3 +118,15 @@ class RunWebhook:
         # Any single progress may be lost, also while WebhookUpdates is starting.
         with suppress(FailureError):
             await workflow.get_external_workflow_handle(target).signal(WebhookUpdates.progress, progress)
+
+
+async def _uncancelled(work: Coroutine[Any, Any, T]) -> T:
+    """Completes `work` also if the run is cancelled meanwhile: WebhookUpdates would wait for the end of a run that
+    has ended.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
