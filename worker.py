@@ -124,6 +124,7 @@ async def running_worker(
         services.event_ingest.subscriptions,
         config.brokers,
         sealer,
+        services.webhook_endpoints,
         settings.webhook_schedule,
         settings.event_budget,
         targets=config.workflow_targets,

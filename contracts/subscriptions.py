@@ -10,6 +10,7 @@ from sevenfold.contracts.event_filters import EventFilter
 from sevenfold.contracts.identity import DEFAULT_TENANT
 from sevenfold.contracts.payload import JsonObject, Payload, RequestBody, Seconds
 from sevenfold.contracts.requests import TaskName, WebhookSecret, WebhookUrl
+from sevenfold.contracts.webhook_endpoints import EndpointName
 
 SubscriptionName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 EventType = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,256}$")]
@@ -67,6 +68,9 @@ class SubscriptionBody(_SubscriptionFields):
     )
 
     agent: AgentName | None = Field(default=None, description="The agent's name; the configured default if absent.")
+    webhook_endpoint: EndpointName | None = Field(
+        default=None, description="The name of a stored endpoint that gets every reaction's deliveries."
+    )
     webhook_url: WebhookUrl | None = Field(default=None, description="URL that gets the outcome of every reaction.")
     webhook_secret: WebhookSecret | None = None
 
@@ -90,11 +94,14 @@ class SubscriptionConfig(_SubscriptionFields):
 
 
 class SubscriptionWebhook(Payload):
-    """The webhook of a subscription's reactions; its secrets are sealed for the subscription."""
+    """The webhook of a subscription's reactions: a URL, whose secrets are sealed for the subscription, or a stored
+    endpoint.
+    """
 
-    url: str
+    url: str = ""
     host: str
-    sealed_secrets: str
+    sealed_secrets: str = ""
+    endpoint_id: str | None = None
 
 
 class Subscription(Payload):

@@ -80,6 +80,11 @@ class Webhook(Payload):
     events: list[WebhookEvent] = [WebhookEvent.COMPLETED]
 
     @property
+    def delivers_outcome(self) -> bool:
+        """Whether the run delivers its outcome."""
+        return WebhookEvent.COMPLETED in self.events
+
+    @property
     def sends_updates(self) -> bool:
         """Whether the run delivers more than its outcome."""
         return any(event is not WebhookEvent.COMPLETED for event in self.events)

@@ -166,8 +166,8 @@ async def test_configured_name_does_not_block_another_tenant(tenants: Tenants) -
     store = tenants.components.subscription_store
     body = SubscriptionBody.model_validate({"filter": {"exact": {"type": "x"}}, "agent": "echo", "task": "work"})
     with pytest.raises(ProblemError):
-        store.build("acme", body, "rate")
-    mine = store.build("initech", body, "rate")
+        await store.build("acme", body, "rate")
+    mine = await store.build("initech", body, "rate")
     assert await store.put("initech", PutSubscriptionInput(subscription=mine, create_only=True))
     assert list(await store.load_stored("initech")) == ["rate"]
     assert list(await store.load_stored("acme")) == []

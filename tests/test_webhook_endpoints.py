@@ -10,7 +10,7 @@ import pytest
 from sevenfold.contracts.identity import parse_public_id
 from sevenfold.contracts.webhook_endpoints import EndpointResult, endpoints_workflow_id
 from sevenfold.contracts.webhooks import EndpointState, delivery_workflow_id
-from tests.support.events import EVENTS
+from tests.support.events import EVENTS, SUBSCRIPTIONS, event, published
 from tests.support.processes import until
 from tests.support.receivers import SECRET, Receiver, running_receiver, simple
 from tests.support.stack import Stack
@@ -291,6 +291,43 @@ async def test_deletion_ends_open_deliveries_and_a_new_url_takes_them(stack: Sta
         assert answer.status_code == 404, (method, path)
     answer = await stack.http.post("/api/agent/tasks", json={"task": "x", "webhookEndpoint": "deleted"})
     assert answer.status_code == 422
+
+
+async def test_reactions_of_a_subscription_go_to_its_endpoint(stack: Stack, receiver: Receiver) -> None:
+    created = await create(stack, receiver.url("/reacted"), "reacted", events=["started", "completed"])
+    terms = {"filter": {"exact": {"type": "hook.t"}}, "agent": "echo", "task": "work"}
+    path = f"{SUBSCRIPTIONS}/hooked"
+    for wrong in (
+        {"webhookEndpoint": "nobody"},
+        {"webhookEndpoint": "reacted", "webhookUrl": "https://example.com/"},
+    ):
+        answer = await stack.http.put(path, json={**terms, **wrong})
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["pointer"] == "/webhookEndpoint"
+    view = (await stack.http.put(path, json={**terms, "webhookEndpoint": "reacted"})).json()
+    assert view["webhookEndpoint"] == "reacted"
+    assert "webhookUrl" not in view
+    await change(stack, created, name="renamed")
+    await asyncio.sleep(0.6)
+    assert (await stack.http.get(path)).json()["webhookEndpoint"] == "renamed"
+    await published(stack.http, event("hook.t", {"n": 1}))
+    posts = await receiver.received("/reacted", 2)
+    posts = sorted(posts, key=lambda post: post.headers["webhook-sequence"])
+    assert [post.headers["webhook-event"] for post in posts] == ["started", "completed"]
+    assert posts[0].json["reactionId"] == posts[1].json["reactionId"]
+    for post in posts:
+        post.check(created["secret"])
+    await stack.http.delete(f"{ENDPOINTS}/{created['id']}")
+    await asyncio.sleep(0.6)
+    assert (await stack.http.get(path)).json()["webhookEndpoint"] == created["id"]
+    await published(stack.http, event("hook.t", {"n": 2}))
+
+    async def is_dead_letter() -> bool:
+        listed = (await stack.http.get(DELIVERIES, params={"endpoint": created["id"]})).json()["items"]
+        return any(one["reason"] == "The endpoint was deleted." for one in listed)
+
+    await until(is_dead_letter, seconds=20)
+    await stack.http.delete(path)
 
 
 @pytest.mark.parametrize(

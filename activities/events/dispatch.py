@@ -13,6 +13,7 @@ from sevenfold.adapters.events.reactions import start_reaction
 from sevenfold.adapters.events.subscription_cache import SubscriptionCache
 from sevenfold.adapters.events.webhook_secrets import reseal_for_reaction
 from sevenfold.adapters.temporal.concurrency import gather_bounded
+from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
 from sevenfold.adapters.webhooks.sealing import Sealer, SealError
 from sevenfold.contracts.agent import WorkflowTarget
 from sevenfold.contracts.cloudevents import CloudEvent
@@ -33,7 +34,7 @@ from sevenfold.contracts.events import (
 )
 from sevenfold.contracts.identity import parse_public_id, parse_tenant
 from sevenfold.contracts.subscriptions import Subscription
-from sevenfold.contracts.webhooks import Webhook, webhook_task_queue
+from sevenfold.contracts.webhooks import Webhook, WebhookEvent, webhook_task_queue
 
 
 class EventDispatch:
@@ -50,6 +51,7 @@ class EventDispatch:
         subscriptions: SubscriptionCache,
         brokers: Mapping[str, BrokerConfig],
         sealer: Sealer | None,
+        endpoints: EndpointDirectory,
         webhook_schedule: Sequence[float],
         budget: int,
         *,
@@ -61,6 +63,7 @@ class EventDispatch:
         self._subscriptions = subscriptions
         self._brokers = brokers
         self._sealer = sealer
+        self._endpoints = endpoints
         self._schedule = list(webhook_schedule)
         self._budget = budget
         self._targets = dict(targets)
@@ -80,7 +83,7 @@ class EventDispatch:
         if refusal is not None:
             return Dispatch(refusal=refusal)
         matched = find_matching(await self._subscriptions.list_for(tenant), event)
-        specs = [self._build_spec(tenant, public_id, one, event) for one in matched]
+        specs = [await self._build_spec(tenant, public_id, one, event) for one in matched]
 
         async def start(spec: ReactionSpec) -> None:
             await self._start_reaction(workflow_id, event, spec)
@@ -143,7 +146,7 @@ class EventDispatch:
             "Subscriptions multiply each other's events: narrow a filter."
         )
 
-    def _build_spec(
+    async def _build_spec(
         self, tenant: str, event: str, subscription: Subscription, cloud_event: CloudEvent
     ) -> ReactionSpec:
         reaction = build_reaction_id(tenant, event, subscription.name)
@@ -159,11 +162,11 @@ class EventDispatch:
             timeout=subscription.timeout,
             max_attempts=subscription.max_attempts,
             priority=subscription.priority,
-            webhook=self._build_webhook(tenant, subscription, reaction),
+            webhook=await self._build_webhook(tenant, subscription, reaction),
             semaphores=semaphores_for(tenant, subscription, cloud_event),
         )
 
-    def _build_webhook(self, tenant: str, subscription: Subscription, reaction: str) -> Webhook | None:
+    async def _build_webhook(self, tenant: str, subscription: Subscription, reaction: str) -> Webhook | None:
         """Returns the subscription's webhook with its secrets resealed for this reaction only.
 
         Raises SealError, which makes Temporal retry the activity, while this worker has no matching key.
@@ -171,6 +174,8 @@ class EventDispatch:
         webhook = subscription.webhook
         if webhook is None:
             return None
+        if webhook.endpoint_id is not None:
+            return await self._build_stored(tenant, webhook.endpoint_id, webhook.host)
         if self._sealer is None:
             raise SealError(
                 "This worker has no SEVENFOLD_SECRET_KEY, which the subscription's webhook needs. Set it."
@@ -183,6 +188,17 @@ class EventDispatch:
             ),
             schedule=self._schedule,
             task_queue=webhook_task_queue(self._task_queue),
+        )
+
+    async def _build_stored(self, tenant: str, endpoint_id: str, host: str) -> Webhook:
+        """Returns a stored endpoint's webhook. One that was deleted gets the outcome, which becomes a dead letter."""
+        endpoint = await self._endpoints.find(tenant, endpoint_id)
+        return Webhook(
+            host=endpoint.host if endpoint else host,
+            schedule=self._schedule,
+            task_queue=webhook_task_queue(self._task_queue),
+            endpoint_id=endpoint_id,
+            events=endpoint.events if endpoint else [WebhookEvent.COMPLETED],
         )
 
     def _find_routes(self, tenant: str, event_input: EventInput) -> list[OutboundRoute]:

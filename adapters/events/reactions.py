@@ -68,7 +68,7 @@ async def start_reaction(
             memo={
                 CAUSE_MEMO: cause,
                 DEADLINE_MEMO: compute_deadline(spec.timeout),
-                **({WEBHOOK_MEMO: True} if spec.webhook else {}),
+                **({WEBHOOK_MEMO: True} if spec.webhook is not None and spec.webhook.delivers_outcome else {}),
             },
             search_attributes=_search_attributes(tenant, event_id, event, spec),
             static_summary=f"{spec.agent} · {spec.task} · {spec.subscription}",

@@ -57,12 +57,22 @@ class SubscriptionStore:
         """Returns all subscriptions of a tenant, at most as old as the cache permits."""
         return await self.cache.list_for(tenant)
 
-    def build(self, tenant: str, body: SubscriptionBody, name: str) -> Subscription:
+    async def name_endpoints(self, tenant: str) -> Mapping[str, str]:
+        """Returns the names of the tenant's stored webhook endpoints, by id."""
+        return {one.id: one.name for one in (await self.webhooks.endpoints.list_for(tenant)).values()}
+
+    async def build(self, tenant: str, body: SubscriptionBody, name: str) -> Subscription:
         """Builds a subscription from a request. Raises 409 if the configuration has its name, and 422 if its agent or
         webhook is invalid.
         """
         self._check_name_is_free(tenant, name)
         agent = self.agents.resolve(tenant, body.agent)
+        if body.webhook_endpoint is not None:
+            endpoint = await self.webhooks.find_endpoint(
+                tenant, body.webhook_endpoint, agent, body.webhook_url, body.webhook_secret
+            )
+            stored = SubscriptionWebhook(host=endpoint.host, endpoint_id=endpoint.id)
+            return build_subscription(body, name, agent, stored)
         checked = self.webhooks.check(body.webhook_url, body.webhook_secret)
         if checked is None:
             return build_subscription(body, name, agent, None)

@@ -44,6 +44,7 @@ class SubscriptionView(Payload):
     max_attempts: int
     priority: int
     allow_self_trigger: bool
+    webhook_endpoint: str | None = Field(default=None, description="The stored endpoint's name, or its old id.")
     webhook_url: str | None = None
 
 
@@ -64,9 +65,10 @@ class SubscriptionList(Payload):
 async def list_subscriptions(store: SubscriptionStoreDep, tenant: TenantDep) -> SubscriptionList:
     """Lists the subscriptions as they are now."""
     stored = await store.load_stored(tenant)
-    views = {name: _to_view(store, tenant, one, "api") for name, one in stored.items()}
+    views = {name: await _to_view(store, tenant, one, "api") for name, one in stored.items()}
     views |= {
-        name: _to_view(store, tenant, one, "configuration") for name, one in store.configured_for(tenant).items()
+        name: await _to_view(store, tenant, one, "configuration")
+        for name, one in store.configured_for(tenant).items()
     }
     return SubscriptionList(items=[views[name] for name in sorted(views)])
 
@@ -82,11 +84,11 @@ async def read_subscription(name: Name, store: SubscriptionStoreDep, tenant: Ten
     """Returns the subscription as it is now."""
     configured = store.configured_for(tenant)
     if name in configured:
-        return _to_view(store, tenant, configured[name], "configuration")
+        return await _to_view(store, tenant, configured[name], "configuration")
     stored = await store.load_stored(tenant)
     if name not in stored:
         raise not_found(f"The subscription {name}")
-    return _to_view(store, tenant, stored[name], "api")
+    return await _to_view(store, tenant, stored[name], "api")
 
 
 @router.post(
@@ -101,10 +103,10 @@ async def create_subscription(
     body: SubscriptionRequest, store: SubscriptionStoreDep, tenant: TenantDep, response: Response
 ) -> SubscriptionView:
     """Creates a subscription, which takes effect in every process within a second."""
-    subscription = store.build(tenant, body, body.name)
+    subscription = await store.build(tenant, body, body.name)
     await store.put(tenant, PutSubscriptionInput(subscription=subscription, create_only=True))
     response.headers["Location"] = f"{API_PREFIX}/subscriptions/{body.name}"
-    return _to_view(store, tenant, subscription, "api")
+    return await _to_view(store, tenant, subscription, "api")
 
 
 @router.put(
@@ -118,10 +120,10 @@ async def put_subscription(
     name: Name, body: SubscriptionBody, store: SubscriptionStoreDep, tenant: TenantDep, response: Response
 ) -> SubscriptionView:
     """Stores the subscription, in place of the one with this name if there is one."""
-    subscription = store.build(tenant, body, name)
+    subscription = await store.build(tenant, body, name)
     if await store.put(tenant, PutSubscriptionInput(subscription=subscription)):
         response.status_code = 201
-    return _to_view(store, tenant, subscription, "api")
+    return await _to_view(store, tenant, subscription, "api")
 
 
 @router.delete(
@@ -136,14 +138,17 @@ async def delete_subscription(name: Name, store: SubscriptionStoreDep, tenant: T
     await store.remove(tenant, name)
 
 
-def _to_view(
+async def _to_view(
     store: SubscriptionStore, tenant: str, subscription: Subscription, origin: Literal["api", "configuration"]
 ) -> SubscriptionView:
     known = {name: value for name, value in subscription if name != "webhook"}
     webhook = subscription.webhook
+    endpoint_id = webhook.endpoint_id if webhook else None
+    names = await store.name_endpoints(tenant) if endpoint_id else {}
     return SubscriptionView(
         **known,
         origin=origin,
         is_active=store.cache.is_active(tenant, subscription),
-        webhook_url=webhook.url if webhook else None,
+        webhook_endpoint=names.get(endpoint_id, endpoint_id) if endpoint_id else None,
+        webhook_url=webhook.url or None if webhook else None,
     )

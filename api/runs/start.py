@@ -38,7 +38,7 @@ from sevenfold.contracts.runs import (
     compute_deadline,
     stream_task_queue,
 )
-from sevenfold.contracts.webhooks import WEBHOOK_MEMO, Webhook, WebhookEvent
+from sevenfold.contracts.webhooks import WEBHOOK_MEMO
 
 _SUMMARY_LENGTH = 160
 
@@ -214,7 +214,7 @@ class RunStarter:
     async def _start_workflow(
         self, run: NewRun, workflow_input: RunInput, queue: RunQueue, memo: Mapping[str, Any], details: str | None
     ) -> WorkflowHandle[Any, RunResult]:
-        options = run.options
+        options, webhook = run.options, workflow_input.webhook
         handle: WorkflowHandle[Any, RunResult] = await self.client.start_workflow(
             WORKFLOW_TYPES[run.pattern],
             workflow_input,
@@ -227,7 +227,7 @@ class RunStarter:
                 "fingerprint": fingerprint(options),
                 "metadata": options.metadata,
                 DEADLINE_MEMO: compute_deadline(options.timeout),
-                **({WEBHOOK_MEMO: True} if _delivers_outcome(workflow_input.webhook) else {}),
+                **({WEBHOOK_MEMO: True} if webhook is not None and webhook.delivers_outcome else {}),
                 **memo,
             },
             search_attributes=keyword_attributes(RUN_ATTRIBUTES, (run.pattern, run.agent, run.task, run.tenant)),
@@ -252,10 +252,6 @@ class RunStarter:
                 run_id=run.run_id,
             )
         return handle
-
-
-def _delivers_outcome(webhook: Webhook | None) -> bool:
-    return webhook is not None and WebhookEvent.COMPLETED in webhook.events
 
 
 def _build_summary(run: NewRun, query: str | None) -> str:

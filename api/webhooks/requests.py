@@ -63,11 +63,8 @@ class WebhookTerms:
         """
         previous = options.previous_webhook_secret
         if options.webhook_endpoint is not None:
-            if any((options.webhook_url, options.webhook_secret, previous)):
-                raise invalid_field(
-                    "/webhookEndpoint", "excludes webhookUrl and its secrets. Send the endpoint or the URL."
-                )
-            return self._build_stored(await self._find_endpoint(tenant, options.webhook_endpoint, agent))
+            others = (options.webhook_url, options.webhook_secret, previous)
+            return self._build_stored(await self.find_endpoint(tenant, options.webhook_endpoint, agent, *others))
         checked = self.check(options.webhook_url, options.webhook_secret, previous)
         if checked is None:
             default = await self.endpoints.find_default(tenant)
@@ -81,7 +78,14 @@ class WebhookTerms:
             task_queue=webhook_task_queue(self.task_queue),
         )
 
-    async def _find_endpoint(self, tenant: str, name: str, agent: str) -> WebhookEndpoint:
+    async def find_endpoint(self, tenant: str, name: str, agent: str, *others: object) -> WebhookEndpoint:
+        """Returns the stored endpoint that a request names. Raises 422 if there is none, if it is not for this agent,
+        or if the request has one of `others` too: a URL or its secrets.
+        """
+        if any(others):
+            raise invalid_field(
+                "/webhookEndpoint", "excludes webhookUrl and its secrets. Send the endpoint or the URL."
+            )
         endpoint = await self.endpoints.find_named(tenant, name)
         if endpoint is None:
             raise invalid_field(

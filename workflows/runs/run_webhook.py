@@ -73,7 +73,7 @@ class RunWebhook:
             subject = subject.model_copy(update={"sequence": _LAST_SEQUENCE})
         elif self._webhook.endpoint_id is not None:
             subject = subject.model_copy(update={"sequence": 1})
-        if WebhookEvent.COMPLETED in self._webhook.events:
+        if self._webhook.delivers_outcome:
             await start_delivery(
                 DeliveryInput(
                     run_workflow_id=workflow.info().workflow_id,

@@ -60,7 +60,7 @@ class WebhookUpdates:
         # A delivery whose start is under way has its sequence, and is started.
         await workflow.wait_condition(lambda: not self._is_starting)
         progress.cancel()
-        if WebhookEvent.COMPLETED in updates.webhook.events:
+        if updates.webhook.delivers_outcome:
             await self._start(WebhookEvent.COMPLETED)
         return self._sequence
 
