@@ -114,6 +114,10 @@ class Settings(BaseSettings):
     # first seals, all open. If it is unset, a key is created in the data directory, unless TEMPORAL_ADDRESS is set.
     secret_key: SecretStr | None = None
 
+    # Encrypts what Temporal and Redis store: `id:base64 of 32 bytes`. Several are separated by commas; the first
+    # encrypts, all decrypt. If it is unset, payloads are clear.
+    codec_keys: SecretStr | None = None
+
     # Allows webhooks and documents on this machine, and plain http: for development and tests.
     allow_loopback_urls: bool = False
 

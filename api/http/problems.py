@@ -59,6 +59,7 @@ class ProblemType(Enum):
     TEMPORAL_UNAVAILABLE = ("temporal-unavailable", 503, "Temporal cannot be reached")
     TOO_MANY_CONNECTIONS = ("too-many-connections", 503, "There are too many connections")
     STORAGE_FULL = ("storage-full", 507, "The disk is full")
+    CODEC_KEY_MISSING = ("codec-key-missing", 503, "The gateway lacks the key of what is stored")
     STORAGE_UNAVAILABLE = ("storage-unavailable", 503, "A store is unavailable")
     DEADLINE_EXCEEDED = ("deadline-exceeded", 504, "The run's deadline has passed")
 
