@@ -91,5 +91,5 @@ async def _load_subscription(description: WorkflowExecutionDescription, memo: st
     except DecryptionError:
         raise
     except Exception as error:
-        log.error("a subscription cannot be decoded and is ignored", memo=memo, error=repr(error)[:500])
+        log.error("a subscription cannot be decoded and is ignored", memo=memo, error=type(error).__name__)
         return None
