@@ -4,14 +4,13 @@ import asyncio
 import base64
 import re
 from contextlib import suppress
-from datetime import timedelta
 
 import structlog
 from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 
 from sevenfold.adapters.encryption.key_ring import KEY_BYTES, DecryptionError, KeyRing
-from sevenfold.adapters.temporal.encoded import check_memos
+from sevenfold.adapters.temporal.encoded import check_memos, memo_key_ids
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.startup import StartupError
 
@@ -21,7 +20,9 @@ _VARIABLE = "SEVENFOLD_CODEC_KEYS"
 
 # Enough to meet every key that open workflows use: the newest and the oldest were started under different keys.
 _MAX_CHECKED = 2_000
-_MAX_CHECK = timedelta(seconds=10)
+_CHECK_SECONDS = 10.0
+
+_ENDLESS = ("TenantRegistry", "SubscriptionRegistry")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FORM = (
     f"Write it as id:key, where key is the base64 of {KEY_BYTES} bytes (create one with: openssl rand -base64 32). "
@@ -53,17 +54,19 @@ def load_key_ring(settings: Settings) -> KeyRing:
     return KeyRing(keys)
 
 
-async def check_open_workflows(client: Client, task_queue: str) -> None:
+async def check_open_workflows(client: Client, keys: KeyRing, task_queue: str) -> None:
     """Raises StartupError if an open workflow of this gateway was encrypted with a key that this process lacks.
 
     The process would fail the tasks of that workflow. So it does not start, and the workflow waits for one that has
-    the key.
+    the key. Registries that another key encrypted are renewed, because they have no end.
     """
     query = f"ExecutionStatus = 'Running' AND TaskQueue STARTS_WITH '{task_queue}'"
     try:
-        async with asyncio.timeout(_MAX_CHECK.total_seconds()):
+        async with asyncio.timeout(_CHECK_SECONDS):
             async for execution in client.list_workflows(query, limit=_MAX_CHECKED):
                 await _check_workflow(client, execution)
+                if keys and execution.workflow_type in _ENDLESS and memo_key_ids(execution) - {keys.first_id}:
+                    await client.get_workflow_handle(execution.id).signal("renew")
     except (RPCError, TimeoutError) as error:
         log.warning("open workflows were not checked for their codec keys", error=str(error)[:200])
 

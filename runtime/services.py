@@ -65,7 +65,7 @@ async def open_services(
     settings: Settings, config: SevenfoldConfig, *, embedded: bool = False
 ) -> AsyncIterator[Services]:
     """The services while the block runs, with an embedded Temporal server if `embedded`. Raises StartupError."""
-    load_key_ring(settings)  # A mistake in it stops the start before the server starts.
+    keys = load_key_ring(settings)  # A mistake in it stops the start before the server starts.
     async with AsyncExitStack() as stack:
         server = None
         if embedded:
@@ -77,7 +77,7 @@ async def open_services(
         if embedded:
             await ensure_retention(client, timedelta(days=settings.retention_days))
         await ensure_search_attributes(client)
-        await check_open_workflows(client, settings.task_queue)
+        await check_open_workflows(client, keys, settings.task_queue)
         services = build_services(settings, config, client, server)
         fair_starts.use_weights(services.access.find_weight)
         stored = await services.access.load()

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from temporalio.client import Client
 
+from sevenfold.adapters.encryption.key_ring import KeyRing
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.streams.temporal.log import TemporalStreamLog
 from sevenfold.contracts.streams import StreamLog
@@ -19,12 +20,12 @@ async def open_streams(services: Services, *, has_local_worker: bool) -> AsyncIt
     """The stream hubs of this process while the block runs. `has_local_worker`: API and worker share the process.
     Raises StartupError.
     """
-    async with _open_log(services.settings, services.client) as log:
+    async with _open_log(services.settings, services.client, services.codec_keys) as log:
         yield StreamHubs(log, has_local_worker=has_local_worker)
 
 
 @asynccontextmanager
-async def _open_log(settings: Settings, client: Client) -> AsyncIterator[StreamLog]:
+async def _open_log(settings: Settings, client: Client, keys: KeyRing) -> AsyncIterator[StreamLog]:
     if settings.redis_url is None:
         yield TemporalStreamLog(client, settings.task_queue)
         return
@@ -38,7 +39,8 @@ async def _open_log(settings: Settings, client: Client) -> AsyncIterator[StreamL
         ) from None
     lifetime = timedelta(days=settings.retention_days + 1).total_seconds()
     try:
-        async with open_redis_log(settings.redis_url.get_secret_value(), client.namespace, lifetime) as log:
+        url = settings.redis_url.get_secret_value()
+        async with open_redis_log(url, client.namespace, lifetime, keys) as log:
             yield log
     except RedisUnusableError as error:
         raise StartupError(f"SEVENFOLD_REDIS_URL cannot be used: {error}") from None

@@ -15,6 +15,7 @@ from sevenfold.adapters.encryption.failure_converter import EncodedFailureConver
 from sevenfold.adapters.encryption.key_ring import DecryptionError, KeyRing
 from sevenfold.adapters.encryption.payload_codec import EncryptionCodec
 from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES
+from sevenfold.adapters.streams.redis.batch_cipher import BatchCipher
 from sevenfold.contracts.identity import child_workflow_id
 from sevenfold.contracts.streams import segment_workflow_id
 from sevenfold.runtime.codec_keys import load_key_ring
@@ -141,3 +142,19 @@ def test_malformed_keys_are_refused_and_not_shown(tmp_path: Path, value: str, me
         load_key_ring(make_settings(tmp_path, codec_keys=value))
     assert "c2VjcmV0" not in str(raised.value)
     assert NEW.partition(":")[2] not in str(raised.value)
+
+
+@pytest.mark.parametrize("ring", [ring_of(), ring_of(NEW)])
+def test_batch_in_redis_is_read_in_its_own_stream_only(ring: KeyRing) -> None:
+    value = BatchCipher(ring_of(NEW, OLD)).encrypt("one", b'{"chunk":"a secret"}')
+    assert b"secret" not in value
+    assert BatchCipher(ring_of(OLD, NEW)).decrypt("one", value) == b'{"chunk":"a secret"}'
+    with pytest.raises(DecryptionError):
+        BatchCipher(ring).decrypt("another", value)
+    with pytest.raises(DecryptionError):
+        BatchCipher(ring).decrypt("one", value[:3])
+
+
+def test_clear_batch_in_redis_is_read() -> None:
+    value = BatchCipher(ring_of()).encrypt("one", b'{"chunk":"a"}')
+    assert value == BatchCipher(ring_of(NEW)).decrypt("one", value) == b'{"chunk":"a"}'

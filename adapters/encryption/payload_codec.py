@@ -34,6 +34,13 @@ _NULL = b"binary/null"
 _REPEATABLE_BYTES = THRESHOLD_BYTES - 1024
 
 
+def find_key_id(payload: Payload) -> str | None:
+    """Returns the id of the key that encrypted the payload; None if it is clear."""
+    if payload.metadata.get("encoding") != ENCRYPTED:
+        return None
+    return payload.metadata.get(KEY_ID, b"").decode("utf-8", "replace")
+
+
 class EncryptionCodec(PayloadCodec, WithSerializationContext):
     """Encrypts with the ring's first key, and decrypts with all of them; clear payloads pass. With an empty ring it
     encrypts nothing, and reports encrypted payloads by DecryptionError.
@@ -70,9 +77,9 @@ class EncryptionCodec(PayloadCodec, WithSerializationContext):
         return Payload(metadata={"encoding": ENCRYPTED, KEY_ID: (self._keys.first_id or "").encode()}, data=data)
 
     def _decrypt(self, payload: Payload) -> Payload:
-        if payload.metadata.get("encoding") != ENCRYPTED:
+        key_id = find_key_id(payload)
+        if key_id is None:
             return payload
-        key_id = payload.metadata.get(KEY_ID, b"").decode("utf-8", "replace")
         plain = self._keys.decrypt(key_id, payload.data)
         try:
             return Payload.FromString(plain)

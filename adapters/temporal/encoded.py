@@ -17,6 +17,8 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
 from temporalio.exceptions import FailureError
 
+from sevenfold.adapters.encryption.payload_codec import find_key_id
+
 T = TypeVar("T")
 
 
@@ -78,6 +80,11 @@ async def check_memos(client: Client, execution: WorkflowExecution) -> None:
     raw = execution.raw_info
     if codec is not None and raw is not None:
         await codec.decode(list(raw.memo.fields.values()))
+
+
+def memo_key_ids(execution: WorkflowExecution) -> set[str | None]:
+    """Returns the ids of the keys that encrypted the execution's memos; None stands for clear ones."""
+    return {find_key_id(memo) for memo in execution.raw_info.memo.fields.values()} if execution.raw_info else set()
 
 
 def memo_names(execution: WorkflowExecutionDescription) -> frozenset[str]:
