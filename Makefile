@@ -32,7 +32,7 @@ demo: setup
 
 # Servers that the tests start and that are not on the package index; tests skip those that are missing.
 system-packages:
-	@sh tests/system_packages.sh redis-server chromium nats-server rabbitmq-server
+	@sh tests/system_packages.sh redis-server chromium nats-server rabbitmq-server nginx
 
 test: setup-dev
 	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder

@@ -11,6 +11,7 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from sevenfold.activities.erasure import ErasureActivities
 from sevenfold.activities.events.dispatch import EventDispatch
 from sevenfold.activities.events.publish import EventPublication
 from sevenfold.activities.payload_cleanup import PayloadCleaner
@@ -47,6 +48,7 @@ from sevenfold.workflows.asynchronous_queue import AsynchronousQueue
 from sevenfold.workflows.entities.circuit_breaker import CircuitBreaker
 from sevenfold.workflows.entities.quota import AgentLimits
 from sevenfold.workflows.entities.tenant_registry import TenantRegistry
+from sevenfold.workflows.erasure import TenantErasure
 from sevenfold.workflows.event_driven import EventDriven
 from sevenfold.workflows.events.event_reaction import EventReaction
 from sevenfold.workflows.events.ordering import OrderingSemaphore
@@ -68,13 +70,14 @@ PATTERN_WORKFLOWS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Pol
 SUPPORT_WORKFLOWS = [StreamSegment, PayloadCleanup]
 DELIVERY_WORKFLOWS = [WebhookDelivery, EndpointHealth]
 EVENT_WORKFLOWS = [EventDriven, EventReaction, OrderingSemaphore, RejectedEvent, SubscriptionRegistry]
-CONTROL_WORKFLOWS = [CircuitBreaker, AgentLimits, TenantRegistry]
+CONTROL_WORKFLOWS = [CircuitBreaker, AgentLimits, TenantRegistry, TenantErasure]
 WORKFLOWS = [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS, *DELIVERY_WORKFLOWS, *EVENT_WORKFLOWS, *CONTROL_WORKFLOWS]
 
 # Deliveries wait for hours: replaying the few steps of one costs less than caching all of them.
 _CACHED_DELIVERIES = 100
 _MAX_CONCURRENT_DELIVERIES = 100
 _CACHED_CONTROLS = 100
+_MAX_CONCURRENT_ERASURES = 4
 
 Activities = list[Callable[..., Any]]
 
@@ -129,7 +132,7 @@ async def running_worker(
             guarded_client(allow_loopback=loopback, timeout=TIMEOUT_SECONDS) as webhooks_http,
         ):
             documents = DocumentActivities(DocumentSource(documents_http, allow_loopback=loopback))
-            attempts = WebhookAttempts(client, WebhookPoster(webhooks_http), sealer, endpoints)
+            attempts = WebhookAttempts(client, WebhookPoster(webhooks_http), sealer, endpoints, services.access)
             activities: Activities = [
                 calls.start_call_inline,
                 calls.call_agent,
@@ -160,7 +163,7 @@ async def running_worker(
                 _worker(client, settings, batch_task_queue(settings.task_queue), PATTERN_WORKFLOWS, activities),
                 _worker(client, settings, event_task_queue(settings.task_queue), EVENT_WORKFLOWS, reactions),
                 _delivery_worker(client, settings, [attempts.attempt_delivery, endpoints.report_endpoint]),
-                _control_worker(client, settings),
+                _control_worker(client, settings, _erasure_activities(services, hubs)),
             ):
                 yield
     finally:
@@ -204,12 +207,28 @@ def _delivery_worker(client: Client, settings: Settings, activities: Activities)
     )
 
 
-def _control_worker(client: Client, settings: Settings) -> Worker:
-    """Polls the queue of circuit breakers and limits, separately from the runs that wait for them."""
+def _erasure_activities(services: Services, hubs: StreamHubs) -> Activities:
+    erasure = ErasureActivities(services.client, services.access, hubs.log)
+    return [
+        erasure.mark_erasing,
+        erasure.stop_executions,
+        erasure.remove_histories,
+        erasure.remove_stores,
+        erasure.survey_tenant,
+        erasure.remove_keys,
+    ]
+
+
+def _control_worker(client: Client, settings: Settings, activities: Activities) -> Worker:
+    """Polls the queue of circuit breakers, limits, tenants and erasures, separately from the runs that wait for them,
+    or that are erased.
+    """
     return Worker(
         client,
         task_queue=control_task_queue(settings.task_queue),
         workflows=CONTROL_WORKFLOWS,
+        activities=activities,
+        max_concurrent_activities=_MAX_CONCURRENT_ERASURES,
         max_cached_workflows=min(_CACHED_CONTROLS, settings.max_cached_workflows),
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
         graceful_shutdown_timeout=settings.grace_period,

@@ -6,7 +6,7 @@ from temporalio import activity
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 
-from sevenfold.adapters.payloads.stores import ExpiringPayloads
+from sevenfold.adapters.payloads.stores import expiring_stores
 from sevenfold.contracts.payload_cleanup import CleanupResult
 
 # A payload is stored when its run starts, but the retention counts from the run's end: one day at most for the run,
@@ -29,9 +29,6 @@ class PayloadCleaner:
             DescribeNamespaceRequest(namespace=self._client.namespace)
         )
         age = namespace.config.workflow_execution_retention_ttl.ToTimedelta() + _BEYOND_RETENTION
-        removed = [await store.remove_older_than(age, self._client.namespace) for store in self._stores()]
+        stores = expiring_stores(self._client.data_converter)
+        removed = [await store.remove_older_than(age, self._client.namespace) for store in stores]
         return CleanupResult(removed_payloads=sum(removed))
-
-    def _stores(self) -> list[ExpiringPayloads]:
-        storage = self._client.data_converter.external_storage
-        return [driver for driver in storage.drivers if isinstance(driver, ExpiringPayloads)] if storage else []

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from sevenfold import __version__
 from sevenfold.api import asynchronous_queue, event_driven, hybrid, polling, streaming, synchronous, webhook_callback
-from sevenfold.api.access import keys, tenants, tokens
+from sevenfold.api.access import erasures, keys, tenants, tokens
 from sevenfold.api.components import Components, build_components
 from sevenfold.api.events import asyncapi, dead_letters, eventbridge, subscriptions
 from sevenfold.api.events import stream as event_stream
@@ -29,6 +29,7 @@ from sevenfold.api.http.problem_handlers import list_routes
 from sevenfold.api.http.request_id import RequestIdMiddleware
 from sevenfold.api.http.request_normalization import RequestNormalizationMiddleware
 from sevenfold.api.http.security_docs import document_security
+from sevenfold.api.http.tls_handshake import TlsServer
 from sevenfold.api.http.uvicorn_protocol import ConnectionLimits, connection_cap, limited_protocol
 from sevenfold.api.operations import agents, health, recommendations, statistics
 from sevenfold.api.runs import router as runs
@@ -40,6 +41,7 @@ from sevenfold.runtime.ports import bind
 from sevenfold.runtime.services import open_services
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.streams import open_streams
+from sevenfold.runtime.tls import load_tls
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +61,8 @@ _EXPOSED_HEADERS = (
     "Location",
     "WWW-Authenticate",
     "Retry-After",
+    "RateLimit",
+    "RateLimit-Policy",
     "ETag",
     "Preference-Applied",
     "Idempotency-Replayed",
@@ -130,6 +134,7 @@ def create_app(components: Components) -> FastAPI:
         agents,
         webhooks,
         tenants,
+        erasures,
         keys,
         tokens,
         health,
@@ -163,8 +168,9 @@ def _document_problems(generate: Callable[[], dict[str, Any]]) -> Callable[[], d
 
 def _guarded(app: FastAPI, settings: Settings) -> ASGIApp:
     """The app behind the checks of host, origin and credential, with CORS for the origins that are configured."""
+    state = app.state
     guarded: ASGIApp = AuthenticationMiddleware(
-        RequestNormalizationMiddleware(app), app.state.authenticator, app.state.access
+        RequestNormalizationMiddleware(app), state.authenticator, state.access, state.request_rates
     )
     if settings.cors_origins:
         guarded = CORSMiddleware(
@@ -188,17 +194,21 @@ class _Server(uvicorn.Server):
 
 async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_ready: Callable[[], None]) -> None:
     """Serves until it is cancelled. Then open streams end at once, so that their readers resume at another process,
-    and other requests have the grace period to end.
+    and other requests have the grace period to end. Raises StartupError for a certificate that cannot be used.
     """
     limits = ConnectionLimits(
         settings.head_seconds, settings.body_idle_seconds, connection_cap(settings.max_connections)
     )
+    protocol = limited_protocol(limits)
+    context = load_tls(settings)
+    tls = TlsServer(context, protocol, limits) if context is not None else None
     config = uvicorn.Config(
         RequestIdMiddleware(_guarded(app, settings)),
         log_config=None,
         access_log=False,
         lifespan="off",
-        http=limited_protocol(limits),
+        # uvicorn only calls it: a factory will do
+        http=tls.accept if tls is not None else protocol,  # type: ignore[arg-type]
         server_header=False,
         ws="websockets-sansio",
         ws_max_size=MAX_MESSAGE_BYTES,
@@ -219,13 +229,17 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
     except asyncio.CancelledError:
         app.state.stream_hubs.stop()
         server.should_exit = True
+        if tls is not None:
+            tls.abort_handshakes()
         await serving
         await app.state.authenticator.aclose()
+        await app.state.request_rates.aclose()
         raise
 
 
 async def run_api(settings: Settings) -> None:
     """Runs the API alone, against an existing Temporal."""
+    load_tls(settings)  # a mistake is reported before anything starts
     config = load_config(settings.config)
     settings.check_exposure(has_credentials=config.has_credentials)
     with bind(settings.host, settings.port, "SEVENFOLD_PORT") as sock:

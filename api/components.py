@@ -10,6 +10,7 @@ from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.access.issuer_keys import issuer_client
 from sevenfold.adapters.access.last_use import LastUseRecorder
 from sevenfold.adapters.access.oidc import OidcVerifier
+from sevenfold.adapters.access.request_rates import RequestRates
 from sevenfold.adapters.access.run_tokens import RunTokens
 from sevenfold.adapters.events.activity_feed import ActivityFeed
 from sevenfold.adapters.events.ingest import EventIngest
@@ -18,6 +19,7 @@ from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.adapters.temporal.durations import Durations
 from sevenfold.adapters.temporal.pollers import WorkerPollers
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
+from sevenfold.api.access.erasures import Erasures
 from sevenfold.api.access.store import TenantStore
 from sevenfold.api.dependencies import TemporalUi
 from sevenfold.api.events.dead_letter_queue import DeadLetterQueue
@@ -51,8 +53,10 @@ class Components:
     client: Client
     access: AccessDirectory
     authenticator: Authenticator
+    request_rates: RequestRates
     run_tokens: RunTokens | None
     tenant_store: TenantStore
+    erasures: Erasures
     task_queue: str
     base_url: str
     temporal_ui: TemporalUi
@@ -94,6 +98,7 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
     starter = RunStarter(client, queue, agents, breakers, webhooks, disk, config.interactions.enabled)
     reader = RunReader(client, pollers, ui)
     shared = SharedAnswers(seconds=_STATISTICS_SECONDS)
+    tenants = TenantStore(services.access)
     tokens = RunTokens(sealer) if sealer else None
     return Components(
         client=client,
@@ -105,8 +110,10 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
             OidcVerifier(config.auth.oidc, issuer_client()) if config.auth.oidc else None,
             requires_credentials=services.requires_credentials,
         ),
+        request_rates=RequestRates(client, queue, services.access),
         run_tokens=tokens,
-        tenant_store=TenantStore(services.access),
+        tenant_store=tenants,
+        erasures=Erasures(client, tenants, queue, settings.grace_seconds),
         task_queue=queue,
         base_url=settings.base_url,
         temporal_ui=ui,

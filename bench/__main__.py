@@ -24,12 +24,14 @@ from bench.report import around_tables, circumstances, requests_table, rewrite, 
 from bench.sevenfold import Ports
 from bench.streams import STREAMS, STREAMS_APART, STREAMS_REDIS
 from bench.suite import Suite, run_suites
+from bench.tenants import JOB_BESIDE_JOBS, QUERY_BESIDE_QUERIES, SLOW_QUERY_BESIDE_QUERIES
 from bench.upstreams import UPSTREAMS
 from bench.webhooks import WEBHOOKS
 
 DOCUMENT = REPOSITORY / "docs" / "performance.md"
 SUITES = [THROUGHPUT, AGAINST_LOOP, ACCEPTING, LONG_POLLS, QUERY_BESIDE_JOB]
 SUITES += [STREAMS, STREAMS_APART, STREAMS_REDIS, WEBHOOKS, EVENTS, HYBRID, UPSTREAMS, KEYS]
+SUITES += [JOB_BESIDE_JOBS, QUERY_BESIDE_QUERIES, SLOW_QUERY_BESIDE_QUERIES]
 QUICK = Plan(rounds=2, calls=20, seconds=2)
 LIMIT = 60 * 60  # seconds: a benchmark that hangs ends all the same
 

@@ -35,6 +35,12 @@ async def fifty(request: Any) -> str:
     return "ok"
 
 
+async def second(request: Any) -> str:
+    """Answer after a second."""
+    await asyncio.sleep(1)
+    return "ok"
+
+
 async def ticking(request: Any) -> AsyncIterator[AgentEvent]:
     """Make progress every second; the note is the moment it was made, so that whoever sees it knows how late."""
     for tick in range(1, TICKS + 1):

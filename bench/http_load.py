@@ -82,6 +82,11 @@ class HttpClient:
         return await asyncio.open_connection("127.0.0.1", self.port)
 
 
+def bearer(api_key: str) -> str:
+    """Return the header that sends an API key."""
+    return f"Authorization: Bearer {api_key}\r\n"
+
+
 def _content_length(head: str) -> int:
     for line in head.split("\r\n"):
         name, _, value = line.partition(":")

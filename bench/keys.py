@@ -15,6 +15,7 @@ from sevenfold.adapters.access.authenticator import Authenticator
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.access.last_use import LastUseRecorder
 from sevenfold.adapters.access.registry import TenantRegistryClient
+from sevenfold.adapters.access.request_rates import RequestRates
 from sevenfold.adapters.access.snapshot import ConfiguredAccess
 from sevenfold.api.http.authentication import AuthenticationMiddleware
 from sevenfold.contracts.access import Scope
@@ -71,7 +72,8 @@ async def _checks(keyed: Sevenfold, keys: dict[str, list[NewKey]], one: NewKey) 
     registry = TenantRegistryClient(client, "sevenfold")
     directory = AccessDirectory(registry, ConfiguredAccess.from_config(tenants))
     authenticator = Authenticator(directory, LastUseRecorder(registry), None, None, requires_credentials=True)
-    middleware = AuthenticationMiddleware(_accept, authenticator, directory)
+    rates = RequestRates(client, "sevenfold", directory)
+    middleware = AuthenticationMiddleware(_accept, authenticator, directory, rates)
     checks = await _timed(middleware, f"Bearer {one.text}")
     guesses = await _timed(middleware, f"Bearer {generate_key().text}")
     await authenticator.aclose()

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.http_load import HttpClient
+from bench.http_load import HttpClient, bearer
 from bench.ports import free_ports
 from bench.processes import BIN, REPOSITORY, Child, until
 
@@ -24,6 +24,10 @@ target = "bench.agents:twenty"
 [agents.fifty]
 kind = "python"
 target = "bench.agents:fifty"
+
+[agents.second]
+kind = "python"
+target = "bench.agents:second"
 
 [agents.ticking]
 kind = "python"
@@ -77,11 +81,18 @@ class Sevenfold:
 
 @contextlib.asynccontextmanager
 async def run_sevenfold(
-    work: Path, data: Path, ports: Ports, settings: Mapping[str, str] | None = None
+    work: Path,
+    data: Path,
+    ports: Ports,
+    settings: Mapping[str, str] | None = None,
+    config: str = "",
+    api_key: str | None = None,
 ) -> AsyncIterator[Sevenfold]:
-    """Start `sevenfold dev` with its files in `data`, wait until it is ready, and stop it at the end."""
+    """Start `sevenfold dev` with its files in `data`, wait until it is ready, and stop it at the end. `config`:
+    further lines of its configuration.
+    """
     environment = {
-        **_environment(work, ports.http, data),
+        **_environment(work, ports.http, data, config),
         "SEVENFOLD_TEMPORAL_PORT": str(ports.temporal),
         "SEVENFOLD_TEMPORAL_UI_PORT": str(ports.ui),
         **(settings or {}),
@@ -89,7 +100,7 @@ async def run_sevenfold(
     log = work / f"sevenfold-{ports.http}.log"
     start = time.perf_counter()
     child = Child([BIN / "sevenfold", "dev"], log=log, environment=environment, cwd=REPOSITORY)
-    sevenfold = Sevenfold(child, HttpClient(ports.http), ports, data)
+    sevenfold = Sevenfold(child, HttpClient(ports.http, bearer(api_key) if api_key else ""), ports, data)
     try:
         await until(lambda: sevenfold.http_client.get("/health/ready"), 60, "sevenfold dev", child)
         sevenfold.seconds = time.perf_counter() - start
@@ -136,9 +147,9 @@ async def run_apart(
             await child.stop(timeout_seconds=40)
 
 
-def _environment(work: Path, port: int, data: Path) -> dict[str, str]:
+def _environment(work: Path, port: int, data: Path, more: str = "") -> dict[str, str]:
     config = work / "sevenfold.toml"
-    config.write_text(CONFIG)
+    config.write_text(f"{CONFIG}\n{more}")
     return {
         "SEVENFOLD_PORT": str(port),
         "SEVENFOLD_DATA_DIR": str(data),

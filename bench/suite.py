@@ -24,12 +24,17 @@ class Aim:
 
 @dataclass
 class Suite:
-    """A way to load Sevenfold, with `settings` of its own. `round` gives one figure for each of `aims`, in order."""
+    """A way to load Sevenfold, with `settings` and lines of `config` of its own. `round` gives one figure for each of
+    `aims`, in order. `api_key` is that of the harness's own requests, where `config` has keys. `rounds`: at most.
+    """
 
     key: str
     aims: list[Aim]
     round: Callable[[Sevenfold, Path], Awaitable[list[float]]]
     settings: Mapping[str, str] = field(default_factory=dict)
+    config: str = ""
+    api_key: str | None = None
+    rounds: int = ROUNDS
     figures: list[list[float]] = field(default_factory=list)
     not_run: str | None = None
 
@@ -46,10 +51,11 @@ async def run_suites(suites: list[Suite], work: Path, rounds: int, print_line: P
     """
     for suite in suites:
         try:
-            async with run_sevenfold(work, work / suite.key, Ports.free(), suite.settings) as sevenfold:
+            data, ports = work / suite.key, Ports.free()
+            async with run_sevenfold(work, data, ports, suite.settings, suite.config, suite.api_key) as sevenfold:
                 for _ in range(5):
                     await sevenfold.query()
-                for number in range(min(rounds, ROUNDS)):
+                for number in range(min(rounds, suite.rounds)):
                     busy = await quiet(timeout_seconds=30)
                     suite.figures.append(await suite.round(sevenfold, work))
                     print_line(

@@ -1,6 +1,7 @@
 """Calls the gateway for the commands."""
 
 import os
+import ssl
 from typing import Annotated, Any
 
 import httpx
@@ -26,7 +27,13 @@ def call_gateway(method: str, url: str, path: str, **more: Any) -> dict[str, Any
     """Returns the gateway's response. On an error prints what is wrong and what to do next, and exits with 2."""
     try:
         answer = httpx.request(
-            method, f"{url}{API}{path}", timeout=30, trust_env=False, headers=key_headers(), **more
+            method,
+            f"{url}{API}{path}",
+            timeout=30,
+            trust_env=False,
+            verify=_trusted(),
+            headers=key_headers(),
+            **more,
         )
     except httpx.HTTPError as error:
         typer.echo(f"No gateway answers at {url} ({error}). Start one with `make run`, or set --url.", err=True)
@@ -35,6 +42,12 @@ def call_gateway(method: str, url: str, path: str, **more: Any) -> dict[str, Any
         typer.echo(_describe(answer), err=True)
         raise typer.Exit(2)
     return dict(answer.json()) if answer.content else {}
+
+
+def _trusted() -> ssl.SSLContext | bool:
+    """Trusts the certificates in SSL_CERT_FILE, if it is set: httpx ignores it without the environment's proxies."""
+    file = os.environ.get("SSL_CERT_FILE")
+    return ssl.create_default_context(cafile=file) if file else True
 
 
 def _describe(answer: httpx.Response) -> str:

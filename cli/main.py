@@ -23,6 +23,7 @@ from sevenfold.runtime.ports import bind
 from sevenfold.runtime.services import open_services
 from sevenfold.runtime.settings import Settings, uses_own_cluster
 from sevenfold.runtime.streams import open_streams
+from sevenfold.runtime.tls import load_tls
 from sevenfold.worker import load_agent_registry, run_worker, running_worker
 
 log = structlog.get_logger(__name__)
@@ -101,7 +102,11 @@ def main() -> None:
 
 async def _dev(settings: Settings) -> None:
     config = load_config(settings.config).with_simulator()
-    await _run_together(settings, config, embedded=not uses_own_cluster(), on_ready=lambda: _welcome(settings))
+
+    def on_ready() -> None:
+        _welcome(settings, config)
+
+    await _run_together(settings, config, embedded=not uses_own_cluster(), on_ready=on_ready)
 
 
 async def _dev_with_ui(settings: Settings) -> None:
@@ -123,6 +128,7 @@ async def _run_together(
     The parts start in the order of their dependencies, and stop in reverse.
     """
     settings.check_exposure(has_credentials=config.has_credentials)
+    load_tls(settings)  # a mistake is reported before anything starts
     agents = load_agent_registry(settings, config)
     async with AsyncExitStack() as stack:
         sock = stack.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
@@ -133,11 +139,12 @@ async def _run_together(
         await serve(create_app(build_components(services, hubs)), sock, settings, on_ready=on_ready)
 
 
-def _welcome(settings: Settings) -> None:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    typer.echo(f"Sevenfold is ready. API docs: http://{host}:{settings.port}/docs")
+def _welcome(settings: Settings, config: SevenfoldConfig) -> None:
+    typer.echo(f"Sevenfold is ready. API docs: {settings.listen_url}/docs")
     if settings.ui_url:
         typer.echo(f"                    Temporal UI: {settings.ui_url}")
     elif not uses_own_cluster():
         typer.echo("                    Temporal UI: off; `sevenfold dev --ui` starts it")
+    if config.has_credentials:
+        typer.echo(f"                    Requests need a key or an access token, by {settings.config}.")
     typer.echo("Stop with Ctrl-C. Runs are stored and continue at the next start.")

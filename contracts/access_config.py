@@ -9,7 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from sevenfold.contracts.access import Scope
 from sevenfold.contracts.agent import AgentName
-from sevenfold.contracts.agent_config import HttpUrl
+from sevenfold.contracts.agent_config import HttpUrl, Rate
 from sevenfold.contracts.api_keys import KeyHash, KeyId
 from sevenfold.contracts.sections import ConfigSection
 
@@ -28,6 +28,8 @@ class KeyConfig(ConfigSection):
     hash: KeyHash
     scopes: frozenset[Scope] = Field(min_length=1)
     # A time with its offset, or a date: then until the end of that day, UTC.
+    # Requests per time: "100/s", "30/m", "1000/h".
+    rate: Rate | None = None
     expires: Annotated[AwareDatetime, BeforeValidator(_end_of_day)] | None = None
     name: str = Field(default="", max_length=100)
 
@@ -39,6 +41,8 @@ class TenantConfig(ConfigSection):
 
     agents: list[AgentName] | None = None
     weight: float = Field(default=1.0, ge=0.001, le=1_000, allow_inf_nan=False)
+    # Requests of all keys together, per time: "100/s", "30/m", "1000/h".
+    rate: Rate | None = None
     keys: list[KeyConfig] = []
 
 

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, field_validator, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, WithJsonSchema, field_validator, model_validator
 
 from sevenfold.contracts.sections import ConfigSection, VariableName
 
@@ -17,8 +17,12 @@ def _parse_rate(value: object) -> object:
     return int(found[1]) / _UNIT_SECONDS[found[2]]
 
 
-# In calls per second.
-Rate = Annotated[float, BeforeValidator(_parse_rate)]
+# Per second; written as a text.
+Rate = Annotated[
+    float,
+    BeforeValidator(_parse_rate),
+    WithJsonSchema({"type": "string", "pattern": "^0{0,8}[1-9][0-9]{0,8}/(s|m|h)$", "examples": ["100/s"]}),
+]
 
 
 class CircuitConfig(ConfigSection):

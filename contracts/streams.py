@@ -178,3 +178,10 @@ class StreamLog(Protocol):
     async def last_index(self, workflow_id: str) -> Index:
         """The index of the last chunk or reset that is kept, 0 if there is none. Raises StreamLogError."""
         ...
+
+    async def remove_tenant(self, tenant: str) -> int:
+        """Removes the streams of a tenant's runs that are kept outside of their histories; returns their number.
+
+        Raises StreamLogError.
+        """
+        ...

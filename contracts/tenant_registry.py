@@ -30,12 +30,13 @@ TENANT_EXISTS, TENANT_ERASED, KEY_EXISTS, KEY_MISSING, REGISTRY_FULL = (
 
 class TenantRecord(Payload):
     """A tenant. `agents` names those that it may use; None for all. `is_erasing`: its data are being removed, and
-    its keys are refused.
+    its keys are refused. `rate` is in requests per second.
     """
 
     name: str
     agents: list[str] | None = None
     weight: float = 1.0
+    rate: float | None = None
     created_at: datetime
     is_erasing: bool = False
 
@@ -48,6 +49,7 @@ class KeyRecord(Payload):
     hash: str
     scopes: list[Scope]
     name: str = ""
+    rate: float | None = None
     created_at: datetime
     expires_at: datetime | None = None
 

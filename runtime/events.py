@@ -30,7 +30,7 @@ def build_event_ingest(
     configured: defaultdict[str, list[Subscription]] = defaultdict(list)
     for one in config.subscriptions:
         configured[one.tenant].append(_configured_subscription(settings, config, one))
-    return EventIngest(client, settings.task_queue, SubscriptionCache(client, access, configured))
+    return EventIngest(client, settings.task_queue, SubscriptionCache(client, access, configured), access)
 
 
 def _configured_subscription(settings: Settings, config: SevenfoldConfig, entry: SubscriptionConfig) -> Subscription:

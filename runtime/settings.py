@@ -69,6 +69,10 @@ def _check_public_url(url: str | None) -> str | None:
     return url.rstrip("/")
 
 
+def _parse_path(text: object) -> object:
+    return None if isinstance(text, str) and not text.strip() else text  # as a compose file writes an unset variable
+
+
 def _parse_pairs(text: object) -> object:
     """Parses `history.hostLevelCacheMaxSize=500,…`."""
     pairs = [pair for pair in text.split(",") if pair.strip()] if isinstance(text, str) else text
@@ -90,6 +94,9 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_origins)] = ()
     # Where clients reach the gateway: for absolute links, which never come from a request's Host.
     public_url: Annotated[str | None, AfterValidator(_check_public_url)] = None
+    # The certificate chain and the private key, in PEM files: then the API serves https.
+    tls_cert: Annotated[Path | None, BeforeValidator(_parse_path)] = None
+    tls_key: Annotated[Path | None, BeforeValidator(_parse_path)] = None
     data_dir: Path = Path(".sevenfold")
     config: Path = Path("sevenfold.toml")
     task_queue: Annotated[str, AfterValidator(_check_name)] = "sevenfold"
@@ -159,8 +166,13 @@ class Settings(BaseSettings):
     @property
     def base_url(self) -> str:
         """The address of this gateway without a trailing slash: the public one, else where it listens."""
+        return self.public_url or self.listen_url
+
+    @property
+    def listen_url(self) -> str:
+        """The address where it listens, without a trailing slash: https if a certificate is configured."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return self.public_url or f"http://{host}:{self.port}"
+        return f"http{'s' if self.tls_cert else ''}://{host}:{self.port}"
 
     @property
     def own_origins(self) -> tuple[str, ...]:

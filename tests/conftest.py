@@ -13,6 +13,7 @@ _LONG = (
     "test_crashes.py",
     "test_streaming.py",
     "test_limits_across_workers.py",
+    "test_erasure.py",
     "test_broker_faults.py",
     "test_stream_faults.py",
     "test_openapi.py",

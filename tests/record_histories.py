@@ -18,10 +18,21 @@ from temporalio.contrib.workflow_streams import PublishEntry, PublishInput
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from sevenfold.contracts.circuits import CIRCUIT_MEMO, OpenCircuit, circuit_workflow_id
+from sevenfold.contracts.access import Scope
+from sevenfold.contracts.api_keys import generate_key
+from sevenfold.contracts.circuits import CIRCUIT_MEMO, OpenCircuit, circuit_workflow_id, control_task_queue
+from sevenfold.contracts.erasure import ErasureInput, erasure_workflow_id
 from sevenfold.contracts.events import build_reaction_id, ordering_workflow_id
-from sevenfold.contracts.identity import new_id, parse_public_id
+from sevenfold.contracts.identity import RESERVED_TENANTS, new_id, parse_public_id
 from sevenfold.contracts.limits import limits_workflow_id
+from sevenfold.contracts.tenant_registry import (
+    REGISTRY_WORKFLOW_ID,
+    KeyRecord,
+    LastUse,
+    PutKeyInput,
+    PutTenantInput,
+    TenantRecord,
+)
 from sevenfold.contracts.webhooks import delivery_workflow_id
 from tests.support.child_workflows import Child
 from tests.support.events import EVENTS, LETTERS, event, published, subscribed, tree
@@ -334,8 +345,8 @@ async def recorded_stack(directory: Path, **changes: object) -> AsyncIterator[St
 
 def workflow_of(name: str) -> str:
     """The workflow id that a scenario's outcome means."""
-    of_an_agent = name.startswith(("circuit:", "limits:"))
-    return name if of_an_agent else f"default:{name}"
+    has_no_tenant = name.partition(":")[0] in RESERVED_TENANTS
+    return name if has_no_tenant else f"default:{name}"
 
 
 async def _circuit(stack: Stack) -> str:
@@ -371,6 +382,33 @@ async def _limits(stack: Stack) -> str:
         await stack.query(agent="few")
         await asyncio.sleep(1)
     return limits_workflow_id("few")
+
+
+async def _tenant_registry(stack: Stack) -> str:
+    registry = stack.services.access.registry
+    now, new = datetime.now(UTC), generate_key()
+    tenant = TenantRecord(name="acme", agents=["echo"], created_at=now)
+    await registry.put_tenant(PutTenantInput(tenant=tenant, create_only=True))
+    key = KeyRecord(id=new.key_id, tenant="acme", hash=new.hash, scopes=[Scope.RUNS_READ], created_at=now)
+    for one in (key, key.model_copy(update={"id": "a" * 12})):
+        await registry.put_key(PutKeyInput(key=one))
+    await registry.put_key(PutKeyInput(key=key.model_copy(update={"expires_at": now}), create_only=False))
+    await registry.record_use(LastUse(keys={key.id: now, "b" * 12: now}))
+    await registry.remove_key("a" * 12)
+    await registry.put_tenant(PutTenantInput(tenant=tenant.model_copy(update={"is_erasing": True})))
+    await registry.remove_tenant("acme")
+    return REGISTRY_WORKFLOW_ID
+
+
+async def _tenant_erasure(stack: Stack) -> str:
+    erasure = ErasureInput(tenant="acme", requested_at=datetime.now(UTC), grace_seconds=1)
+    await stack.temporal.execute_workflow(
+        "TenantErasure",
+        erasure,
+        id=erasure_workflow_id("acme"),
+        task_queue=control_task_queue(stack.settings.task_queue),
+    )
+    return erasure_workflow_id("acme")
 
 
 async def _child(stack: Stack, **params: object) -> str:
@@ -449,6 +487,8 @@ SCENARIOS = {
     "child_cancelled_by_signal": _child_cancelled_by_signal,
     "circuit": _circuit,
     "limits": _limits,
+    "tenant_registry": _tenant_registry,
+    "tenant_erasure": _tenant_erasure,
 }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,21 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
 
+from sevenfold.contracts.access import Scope
+from sevenfold.contracts.api_keys import generate_key
 from sevenfold.contracts.circuits import CIRCUIT_MEMO, OpenCircuit, circuit_workflow_id
 from sevenfold.contracts.events import ordering_workflow_id
 from sevenfold.contracts.limits import LeaseGrant, LeaseRequest, Limits, limits_workflow_id
 from sevenfold.contracts.subscriptions import registry_workflow_id
+from sevenfold.contracts.tenant_registry import (
+    REGISTRY_WORKFLOW_ID,
+    KeyRecord,
+    LastUse,
+    PutKeyInput,
+    PutTenantInput,
+    RegistryState,
+    TenantRecord,
+)
 from sevenfold.contracts.webhooks import ENDPOINT_MEMO, EndpointState
 from tests.support.agents import SEEN
 from tests.support.endpoints import start_paused_endpoint
@@ -64,6 +76,33 @@ async def test_subscription_registry_keeps_its_subscriptions_over_continue_as_ne
     assert listed["changes"]["params"] == {"n": number}
     for name in ("stays", "changes"):
         assert (await small.http.delete(f"{SUBSCRIPTIONS}/{name}")).status_code == 204
+
+
+async def test_tenant_registry_keeps_tenants_keys_and_uses_over_continue_as_new(small: Stack) -> None:
+    registry, now = small.services.access.registry, datetime.now(UTC)
+    acme = TenantRecord(name="acme", agents=["echo"], weight=2.0, created_at=now)
+    await registry.put_tenant(PutTenantInput(tenant=acme))
+    key = KeyRecord(id="a" * 12, tenant="acme", hash=generate_key().hash, scopes=[Scope.RUNS_READ], created_at=now)
+    await registry.put_key(PutKeyInput(key=key))
+    await registry.put_tenant(PutTenantInput(tenant=acme.model_copy(update={"name": "gone"})))
+    await registry.put_key(PutKeyInput(key=key.model_copy(update={"id": "b" * 12, "tenant": "gone"})))
+    await registry.remove_tenant("gone")
+    handle = small.temporal.get_workflow_handle(REGISTRY_WORKFLOW_ID)
+    first = await current_run(handle)
+    minutes = 0
+    async with asyncio.timeout(60):
+        while await current_run(handle) == first:
+            minutes += 1
+            await registry.record_use(LastUse(keys={key.id: now + timedelta(minutes=minutes)}))
+            await registry.put_tenant(PutTenantInput(tenant=acme.model_copy(update={"weight": float(minutes)})))
+    state = await registry.read()
+    assert state.tenants == {"acme": acme.model_copy(update={"weight": float(minutes)})}
+    assert state.keys == {key.id: key}
+    assert state.last_use.keys == {key.id: now + timedelta(minutes=minutes)}
+    with pytest.raises(WorkflowUpdateFailedError):
+        await registry.put_tenant(PutTenantInput(tenant=acme, create_only=True))
+    await registry.remove_tenant("acme")
+    assert await registry.read() == RegistryState(), "also what was stored before"
 
 
 async def test_paused_endpoint_stays_paused_over_continue_as_new(small: Stack) -> None:
@@ -175,4 +214,5 @@ def test_every_entity_workflow_continues_as_new_here() -> None:
         "ordering.py",
         "circuit_breaker.py",
         "quota.py",
+        "tenant_registry.py",
     }

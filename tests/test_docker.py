@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ from bench.ports import free_port
 from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.embedded_flags import server_arguments
 from sevenfold.runtime.settings import Settings
+from tests.support.certificates import make_certificate
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKER = ROOT / "docker"
@@ -155,8 +157,9 @@ def test_image_installs_the_locked_dependencies_without_the_embedded_server():
     assert "://" not in (DOCKER / "requirements.lock").read_text()
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize(("status", "exit_code"), [(200, 0), (503, 1), (None, 1)])
-def test_health_check_of_the_image_exits_by_readiness(status: int | None, exit_code: int):
+def test_health_check_of_the_image_exits_by_readiness(status: int | None, exit_code: int, tls: bool, tmp_path: Path):
     command = json.loads(_last("HEALTHCHECK").partition(" CMD ")[2])
     assert command[0] == "python"
 
@@ -169,12 +172,18 @@ def test_health_check_of_the_image_exits_by_readiness(status: int | None, exit_c
 
     with HTTPServer(("127.0.0.1", 0), Ready) as server:
         port = server.server_address[1]
+        if tls:
+            made = make_certificate(tmp_path)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(made.cert, made.key)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         if status is None:
             server.shutdown()
             server.server_close()
         # A proxy of the environment must not be asked for our own loopback.
         environment = {"SEVENFOLD_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
+        environment |= {"SEVENFOLD_TLS_CERT": str(made.cert)} if tls else {}
         done = subprocess.run([sys.executable, *command[1:]], env=environment, capture_output=True, check=False)
         server.shutdown()
     assert done.returncode == exit_code
@@ -214,7 +223,7 @@ def test_compose_file_is_valid():
 
 
 def test_images_are_pinned():
-    images = [service["image"] for service in SERVICES.values()]
+    images = [re.sub(r"\$\{[A-Z_]+_DIGEST:-\}$", "", service["image"]) for service in SERVICES.values()]
     images += re.findall(r"(?m)^ARG PYTHON_IMAGE=(\S+)", (DOCKER / "Dockerfile").read_text())
     assert len(images) == len(SERVICES) + 1
     for image in images:
@@ -228,10 +237,85 @@ def test_images_are_pinned():
 def test_compose_uses_the_temporal_version_that_is_embedded():
     output = subprocess.run([BIN / "temporal", "--version"], capture_output=True, text=True, check=True).stdout
     server, ui = re.search(r"Server ([\d.]+), UI ([\d.]+)", output).groups()
-    assert SERVICES["temporal"]["image"] == f"temporalio/server:{server}"
-    assert SERVICES["temporal-schema"]["image"] == f"temporalio/admin-tools:{server}"
-    assert SERVICES["temporal-namespace"]["image"] == f"temporalio/admin-tools:{server}"
-    assert SERVICES["temporal-ui"]["image"] == f"temporalio/ui:{ui}"
+    assert SERVICES["temporal"]["image"].startswith(f"temporalio/server:{server}$")
+    assert SERVICES["temporal-schema"]["image"].startswith(f"temporalio/admin-tools:{server}$")
+    assert SERVICES["temporal-namespace"]["image"].startswith(f"temporalio/admin-tools:{server}$")
+    assert SERVICES["temporal-ui"]["image"].startswith(f"temporalio/ui:{ui}$")
+
+
+def test_every_foreign_image_takes_a_digest():
+    for name, service in SERVICES.items():
+        if name in ("api", "worker"):
+            assert service["build"]["args"]["PYTHON_IMAGE"].endswith("${PYTHON_DIGEST:-}")
+        else:
+            assert re.search(r"\$\{[A-Z_]+_DIGEST:-\}$", service["image"]), name
+    base = re.search(r"(?m)^ARG PYTHON_IMAGE=(\S+)", (DOCKER / "Dockerfile").read_text()).group(1)
+    assert SERVICES["api"]["build"]["args"]["PYTHON_IMAGE"] == base + "${PYTHON_DIGEST:-}"
+
+
+def test_digests_are_printed_for_the_env_file(tmp_path: Path):
+    """With a stand-in for docker, because no registry is reachable."""
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\n[ "$1 $2 $3" = "buildx imagetools inspect" ] || exit 2\necho "sha256:of-$6"\n')
+    docker.chmod(0o700)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", DOCKER / "digests.sh"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    printed = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    used = set(re.findall(r"\$\{([A-Z_]+_DIGEST):-\}", (DOCKER / "compose.yaml").read_text()))
+    assert set(printed) == used
+    assert printed["POSTGRES_DIGEST"] == "@sha256:of-postgres:17.11-trixie"
+    docker.write_text("#!/bin/sh\necho denied >&2\nexit 1\n")
+    done = subprocess.run(["sh", DOCKER / "digests.sh"], env=environment, capture_output=True, check=False)
+    assert done.returncode != 0
+
+
+def test_keys_of_agents_reach_workers_only():
+    files = {name: [file["path"] for file in service.get("env_file", [])] for name, service in SERVICES.items()}
+    assert {name for name, paths in files.items() if "agents.env" in paths} == {"worker"}
+    assert files["api"] == ["sevenfold.env"]
+    assert not any(file["required"] for service in SERVICES.values() for file in service.get("env_file", []))
+    assert {"sevenfold.env", "agents.env"} <= set((DOCKER / ".gitignore").read_text().splitlines())
+    for name in SERVICES:
+        assert not [variable for variable in _environment(name) if variable.endswith("_API_KEY")]
+
+
+def test_api_of_the_compose_file_refuses_to_start_without_a_key(tmp_path: Path):
+    assert "SEVENFOLD_ALLOW_ANONYMOUS" not in (DOCKER / "compose.yaml").read_text()
+    environment = {
+        "PATH": os.environ["PATH"],
+        **{name: value for name, value in (_image_environment() | _environment("api")).items() if name != "PATH"},
+        "SEVENFOLD_CONFIG": str(DOCKER / "config" / "sevenfold.toml"),
+        "SEVENFOLD_DATA_DIR": str(tmp_path / "data"),
+    }
+    done = subprocess.run(
+        [BIN / "sevenfold", "api"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "Sevenfold cannot start." in done.stderr
+    assert "SEVENFOLD_HOST=0.0.0.0" in done.stderr
+
+
+def test_first_key_is_created_as_the_readme_says(tmp_path: Path):
+    (words,) = re.findall(
+        r"(?m)^    docker compose .* --no-deps api (keys create .+)$", (DOCKER / "README.md").read_text()
+    )
+    config = tmp_path / "sevenfold.toml"
+    config.write_text((DOCKER / "config" / "sevenfold.toml").read_text())
+    environment = {"PATH": os.environ["PATH"], **_environment("api"), "SEVENFOLD_CONFIG": str(config)}
+    command = [BIN / "sevenfold", *words.split()]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if re.match(r"\[\[|\w+ = ", line)]
+    config.write_text(config.read_text() + "\n".join(["", *lines, ""]))
+    assert load_config(config).has_credentials
+    assert done.stdout.strip() not in config.read_text()
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -314,7 +398,6 @@ def test_compose_environment_is_valid_for_settings(service: str, monkeypatch: py
     assert settings.config == Path("/etc/sevenfold/sevenfold.toml")
     assert settings.task_queue == Settings.model_fields["task_queue"].default
     if service == "api":
-        settings.check_exposure()
         assert SERVICES["api"]["ports"][0].endswith(f":{settings.port}")
         ui = SERVICES["temporal-ui"]["ports"][0]
         assert re.sub(r"\$\{\w+:-(\d+)\}", r"\1", ui) == f"{settings.ui_url.removeprefix('http://')}:8080"

@@ -64,6 +64,16 @@ async def test_request_holds_the_call_and_its_headers(server: Receiver) -> None:
     assert post.headers["authorization"] == "Bearer sk-secret"
 
 
+async def test_cookie_of_one_call_is_not_sent_with_another(server: Receiver) -> None:
+    """The calls of all tenants share a client: a session that the agent opens for one must not serve another."""
+    agent = HttpAgent(Upstream(server.url("/run"), api_key=None, idle_timeout_seconds=5))
+    for _ in range(2):
+        server.answers.append(reply_script({"response": "hello"}, 200, ("Set-Cookie", "session=acme; Path=/")))
+        assert [event async for event in agent.run(REQUEST, context())] == [Reply(response="hello")]
+    await agent.aclose()
+    assert [post.headers.get("cookie") for post in server.posts[-2:]] == [None, None]
+
+
 @pytest.mark.parametrize(
     ("answer_body", "reply"),
     [

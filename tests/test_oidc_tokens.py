@@ -15,6 +15,7 @@ from sevenfold.contracts.access import Principal, Scope
 from sevenfold.contracts.access_config import OidcConfig
 from tests.support.oidc_issuer import AUDIENCE, Issuer, encode, make_key, running_issuer, sign
 
+LEEWAY = 5
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed448")
 
 
@@ -29,7 +30,7 @@ def issuer() -> Iterator[Issuer]:
 @pytest.fixture(scope="module")
 async def verifier(issuer: Issuer) -> AsyncIterator[OidcVerifier]:
     verifying = OidcVerifier(
-        OidcConfig(issuer=issuer.url, audience=AUDIENCE, leeway_seconds=5), httpx.AsyncClient(trust_env=False)
+        OidcConfig(issuer=issuer.url, audience=AUDIENCE, leeway_seconds=LEEWAY), httpx.AsyncClient(trust_env=False)
     )
     yield verifying
     await verifying.aclose()
@@ -48,7 +49,7 @@ async def test_a_token_of_each_algorithm_is_accepted(issuer: Issuer, verifier: O
         "acme",
         frozenset({Scope.RUNS_WRITE, Scope.RUNS_READ}),
         key_id="oidc:service-7",
-        expires_at=datetime.fromtimestamp(expires, UTC),
+        expires_at=datetime.fromtimestamp(expires + LEEWAY, UTC),
     )
 
 

@@ -114,4 +114,6 @@ async def test_every_scenario_survives_forced_replay(tmp_path: Path) -> None:
         "child_cancelled_by_signal": "CANCELED",
         "circuit": "COMPLETED",
         "limits": "RUNNING",
+        "tenant_registry": "RUNNING",
+        "tenant_erasure": "COMPLETED",
     }

@@ -24,6 +24,7 @@ from tests.support.stack import Stack, components_of, running_stack
 CONFIG = """
 [tenants.acme]
 [tenants.globex]
+[tenants.initech]
 
 [brokers.bus]
 kind = "redis"

@@ -8,6 +8,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.activities.heartbeats import heartbeat_periodically
+from sevenfold.adapters.access.directory import TenantErasingError
 from sevenfold.adapters.brokers.message import UnknownBrokerError, UnpublishableError
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.contracts.errors import ErrorCode
@@ -24,10 +25,12 @@ class EventPublication:
     async def publish_events(self, publish_input: PublishEventsInput) -> list[PublishedEvent]:
         """Accepts the events and returns their ids. Idempotent: Temporal detects repeated events by their ids.
 
-        Raises a non-retryable ApplicationError for an event that Temporal rejects.
+        Raises a non-retryable ApplicationError for an event that Temporal rejects, and while the tenant is erased.
         """
         try:
             accepted = await self._ingest.accept_all(publish_input.tenant, publish_input.events, VIA_DERIVED)
+        except TenantErasingError as error:
+            raise ApplicationError(str(error), type=ErrorCode.EVENT_REFUSED, non_retryable=True) from error
         except RPCError as error:
             if error.status != RPCStatusCode.INVALID_ARGUMENT:
                 raise

@@ -13,6 +13,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.activities.heartbeats import heartbeat_periodically
 from sevenfold.activities.webhooks.endpoint_health import EndpointHealthActivities, HealthState
+from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.temporal.run_outcomes import await_outcome
 from sevenfold.adapters.webhooks.sealing import Sealer, SealError
 from sevenfold.adapters.webhooks.signatures import sign_headers
@@ -31,6 +32,7 @@ _NO_KEY = (
     "This worker has no key to unseal the webhook's secret. Set SEVENFOLD_SECRET_KEY, the same in every process."
 )
 _GONE = "The run is older than the namespace's retention, so its outcome is no longer available."
+_ERASED = "The tenant's data are being erased."
 _PAUSED = (
     "The receiver is paused, because it has failed every delivery for 12 hours or more. One delivery an hour is "
     "attempted; when it succeeds, deliveries resume. Redeliver this one then."
@@ -47,12 +49,18 @@ class WebhookAttempts:
     """Posts the outcomes of runs. It reads them from Temporal, so a delivery holds no copy."""
 
     def __init__(
-        self, client: Client, poster: Poster, sealer: Sealer | None, endpoints: EndpointHealthActivities
+        self,
+        client: Client,
+        poster: Poster,
+        sealer: Sealer | None,
+        endpoints: EndpointHealthActivities,
+        access: AccessDirectory,
     ) -> None:
         self._client = client
         self._poster = poster
         self._sealer = sealer
         self._endpoints = endpoints
+        self._access = access
 
     @activity.defn(name="attempt_delivery")
     async def attempt_delivery(self, attempt_input: AttemptInput) -> AttemptOutcome:
@@ -62,6 +70,9 @@ class WebhookAttempts:
         died, with the same `webhook-id`.
         """
         async with heartbeat_periodically():
+            # The erasure cancels runs, and a cancelled run starts its delivery.
+            if (await self._access.load()).is_erasing(parse_tenant(attempt_input.run_workflow_id)):
+                return AttemptOutcome(result=AttemptResult.FINAL, attempt=None, reason=_ERASED)
             health, body = await asyncio.gather(
                 self._check_health(attempt_input), self._build_body(attempt_input.run_workflow_id)
             )

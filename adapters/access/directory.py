@@ -18,6 +18,10 @@ _REFRESH_SECONDS = 0.5
 _MAX_AGE_SECONDS = 1.0
 
 
+class TenantErasingError(Exception):
+    """The tenant's data are being removed, so nothing new is accepted for it."""
+
+
 class DirectoryState(Enum):
     """UNREAD → CURRENT on the first read; CURRENT → UNAVAILABLE when a read fails; UNAVAILABLE → CURRENT when one
     succeeds; UNREAD → UNAVAILABLE when the first read fails.
@@ -59,6 +63,11 @@ class AccessDirectory:
             if age >= _MAX_AGE_SECONDS and self._state is not DirectoryState.UNAVAILABLE:
                 await asyncio.shield(refresh)  # A cancelled request must not cancel it for the others.
         return self._snapshot
+
+    async def check_not_erasing(self, tenant: str) -> None:
+        """Raises TenantErasingError while the tenant's data are being removed."""
+        if (await self.load()).is_erasing(tenant):
+            raise TenantErasingError(f"The data of the tenant {tenant} are being erased.")
 
     async def reload(self) -> AccessSnapshot:
         """Returns the tenants and keys as they are now, after a change by this process."""

@@ -1,6 +1,7 @@
 """Fetches and caches the key set of an OpenID Connect issuer."""
 
 import asyncio
+from contextvars import Context
 from dataclasses import dataclass
 
 import httpx
@@ -8,7 +9,7 @@ import structlog
 from pydantic_core import from_json
 
 from sevenfold.adapters.access.signing_keys import KeySet, parse_key_set
-from sevenfold.adapters.outbound.bounded import TooLargeError, read_at_most
+from sevenfold.adapters.outbound.bounded import read_at_most
 from sevenfold.contracts.access_config import is_on_loopback
 
 log = structlog.get_logger(__name__)
@@ -94,7 +95,8 @@ class IssuerKeys:
             now = asyncio.get_running_loop().time()
             if self._fetched_at is not None and now - self._fetched_at < pause:
                 return
-            self._fetch = asyncio.create_task(self._fetch_once())
+            # In a context of its own: it belongs to no request, nor do its log lines.
+            self._fetch = asyncio.create_task(self._fetch_once(), context=Context())
         # Shielded: a caller that gives up must not cancel the fetch of the others.
         await asyncio.shield(self._fetch)
 
@@ -103,8 +105,8 @@ class IssuerKeys:
             async with asyncio.timeout(self._times.timeout):
                 self._keys = await self._fetch_keys()
             self._reachable = True
-        # The reasons name documents and hosts of the configuration, no token.
-        except (httpx.HTTPError, httpx.InvalidURL, TooLargeError, TimeoutError, ValueError, RecursionError) as error:
+        # Whatever the issuer sends: an exception would end the refreshes. The reasons contain no token.
+        except Exception as error:
             self._reachable = False
             log.warning(
                 "the keys of the OIDC issuer could not be fetched",

@@ -50,7 +50,7 @@ class OidcVerifier:
     """Accepts the access tokens of one issuer.
 
     `http` fetches the issuer's documents (see `issuer_client`); nothing is fetched before the first token. Call
-    `aclose` at the end.
+    `aclose` before `http` is closed.
     """
 
     def __init__(self, config: OidcConfig, http: httpx.AsyncClient, *, times: KeyTimes | None = None) -> None:
@@ -72,7 +72,7 @@ class OidcVerifier:
             tenant=_read_tenant(claims, self._config.tenant_claim),
             scopes=scopes,
             key_id=f"{OIDC_PREFIX}{_printable(claims['sub'])}",
-            expires_at=_read_expiry(claims),
+            expires_at=_read_expiry(claims, self._config.leeway_seconds),
             lists_all=Scope.ADMIN in scopes,
         )
 
@@ -162,9 +162,10 @@ def _read_scopes(claims: Mapping[str, Any], path: str) -> frozenset[Scope]:
     return frozenset(Scope(name) for name in names if name in _SCOPES)
 
 
-def _read_expiry(claims: Mapping[str, Any]) -> datetime:
+def _read_expiry(claims: Mapping[str, Any], leeway: float) -> datetime:
+    """Returns until when the token is accepted, so that its streams end no earlier than it."""
     try:
-        return datetime.fromtimestamp(claims["exp"], UTC)
+        return datetime.fromtimestamp(claims["exp"] + leeway, UTC)
     except (ValueError, OverflowError, OSError):
         raise InvalidTokenError("The token's claim exp is too far in the future.") from None
 

@@ -27,6 +27,7 @@ class ConfiguredAccess:
                 name=name,
                 agents=None if config.agents is None else sorted(config.agents),
                 weight=config.weight,
+                rate=config.rate,
                 created_at=_CONFIGURED_AT,
             )
             for name, config in tenants.items()
@@ -38,6 +39,7 @@ class ConfiguredAccess:
                 hash=key.hash,
                 scopes=sorted(key.scopes),
                 name=key.name,
+                rate=key.rate,
                 created_at=_CONFIGURED_AT,
                 expires_at=key.expires,
             )

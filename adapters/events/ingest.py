@@ -17,6 +17,7 @@ from temporalio.common import (
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
+from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.events.fifo_gate import FifoGate, Ticket
 from sevenfold.adapters.events.matching import find_matching
 from sevenfold.adapters.events.ordering import acquire_semaphore, ordering_semaphore
@@ -70,16 +71,19 @@ class EventIngest:
     duplicates.
     """
 
-    def __init__(self, client: Client, task_queue: str, subscriptions: SubscriptionCache) -> None:
+    def __init__(
+        self, client: Client, task_queue: str, subscriptions: SubscriptionCache, access: AccessDirectory
+    ) -> None:
         self._client = client
         self._task_queue = task_queue
         self.subscriptions = subscriptions
+        self._access = access
         self._gate = FifoGate()
 
     async def accept(self, tenant: str, event: CloudEvent, via: str) -> AcceptedEvent:
         """Returns when Temporal has the event, and when the event has requested its ordering semaphores.
 
-        Raises RPCError if that is unknown: accept it again then.
+        Raises RPCError if that is unknown: accept it again then. Raises TenantErasingError.
         """
         return (await self.accept_all(tenant, [event], via))[0]
 
@@ -93,8 +97,9 @@ class EventIngest:
 
     async def prepare(self, tenant: str, events: Sequence[CloudEvent], via: str) -> "Admission":
         """Prepares the acceptance of events. This takes their places in the order of their keys, so the returned
-        ticket must be entered and left.
+        ticket must be entered and left. Raises RPCError, and TenantErasingError while the tenant is erased.
         """
+        await self._access.check_not_erasing(tenant)
         by_semaphore: dict[str, list[SemaphoreRequest]] = defaultdict(list)
         for event in events:
             for request in await self._semaphore_requests(tenant, event):

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
-from temporalio.converter import StorageDriverStoreContext, StorageDriverWorkflowInfo
+from temporalio.converter import DataConverter, StorageDriverStoreContext, StorageDriverWorkflowInfo
 
 from sevenfold.contracts.identity import find_tenant
 
@@ -47,6 +47,12 @@ def find_owner(context: StorageDriverStoreContext) -> str | None:
     """
     target = resolve_target(context).target
     return find_tenant(target.id) if isinstance(target, StorageDriverWorkflowInfo) and target.id else None
+
+
+def expiring_stores(converter: DataConverter) -> list["ExpiringPayloads"]:
+    """Returns the stores of a client's large payloads."""
+    storage = converter.external_storage
+    return [driver for driver in storage.drivers if isinstance(driver, ExpiringPayloads)] if storage else []
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from pydantic import Field
 
-from sevenfold.api.access.store import TenantStoreDep
+from sevenfold.api.access.store import KeyTerms, TenantStoreDep
 from sevenfold.api.access.tenants import TenantPath
 from sevenfold.api.access.views import KeyView, NewKeyView, view_key
 from sevenfold.api.dependencies import API_PREFIX
@@ -15,6 +15,7 @@ from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import UtcTime
 from sevenfold.contracts.access import Scope
+from sevenfold.contracts.agent_config import Rate
 from sevenfold.contracts.api_keys import KeyId
 from sevenfold.contracts.payload import Payload, RequestBody
 
@@ -32,6 +33,7 @@ class KeyRequest(RequestBody):
 
     scopes: frozenset[Scope] = Field(min_length=1, description="What the key may do. `admin` includes all others.")
     name: str = Field(default="", max_length=100, description="What the key is for.")
+    rate: Rate | None = Field(default=None, description='Its requests, such as "100/s", "30/m" or "1000/h".')
     expires_at: UtcTime | None = Field(default=None, description="RFC 3339; the key does not expire if absent.")
 
 
@@ -61,7 +63,8 @@ async def create_key(tenant: TenantPath, body: KeyRequest, store: TenantStoreDep
     """Creates a key. This answer alone has it: keep it. It works in every process within a second."""
     if body.expires_at is not None and body.expires_at <= datetime.now(UTC):
         raise invalid_field("/expiresAt", "must be in the future")
-    snapshot, record, new = await store.create_key(tenant, body.scopes, body.name, body.expires_at)
+    terms = KeyTerms(sorted(body.scopes), body.name, body.rate, body.expires_at)
+    snapshot, record, new = await store.create_key(tenant, terms)
     response.headers["Cache-Control"] = "no-store"
     return NewKeyView(**dict(view_key(snapshot, record)), key=new.text)
 

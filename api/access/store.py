@@ -37,6 +37,16 @@ _PROBLEM_OF_REFUSAL = {
 
 
 @dataclass(frozen=True)
+class KeyTerms:
+    """What a key permits, its name, its requests per second, and its end."""
+
+    scopes: list[Scope]
+    name: str
+    rate: float | None
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True)
 class TenantStore:
     """Reads and changes tenants and keys. A change acts in this process at once, in the others within a second."""
 
@@ -68,17 +78,17 @@ class TenantStore:
 
     async def remove_tenant(self, name: str) -> None:
         """Removes a tenant and its keys; its runs stay until the retention. Raises 404, and 409 if the configuration
-        has it.
+        has it or if it is being erased.
         """
         snapshot, _ = await self.find_tenant(name)
         if snapshot.is_configured(name):
             raise _fixed(f"The tenant {name}")
+        if snapshot.is_erasing(name):  # Without its record, its name would be free while data are removed.
+            raise ProblemError(ProblemType.TENANT_ERASED, f"The data of the tenant {name} are being erased.")
         await _change(self.directory.registry.remove_tenant(name))
         await self.directory.reload()
 
-    async def create_key(
-        self, tenant: str, scopes: frozenset[Scope], name: str, expires_at: datetime | None
-    ) -> tuple[AccessSnapshot, KeyRecord, NewKey]:
+    async def create_key(self, tenant: str, terms: KeyTerms) -> tuple[AccessSnapshot, KeyRecord, NewKey]:
         """Creates a key of a tenant. Raises 404 and 409."""
         await self.find_tenant(tenant)
         new = generate_key()
@@ -86,10 +96,11 @@ class TenantStore:
             id=new.key_id,
             tenant=tenant,
             hash=new.hash,
-            scopes=sorted(scopes),
-            name=name,
+            scopes=terms.scopes,
+            name=terms.name,
+            rate=terms.rate,
             created_at=datetime.now(UTC),
-            expires_at=expires_at,
+            expires_at=terms.expires_at,
         )
         await _change(self.directory.registry.put_key(PutKeyInput(key=record)))
         return await self.load(), record, new
@@ -99,7 +110,7 @@ class TenantStore:
     ) -> tuple[AccessSnapshot, KeyRecord, NewKey]:
         """Creates a key like this one, which expires after `overlap`. Raises 404 and 409."""
         old = await self._find_own_key(tenant, key_id)
-        created = await self.create_key(tenant, frozenset(old.scopes), old.name, old.expires_at)
+        created = await self.create_key(tenant, KeyTerms(old.scopes, old.name, old.rate, old.expires_at))
         end = datetime.now(UTC) + overlap
         expires_at = end if old.expires_at is None else min(end, old.expires_at)
         ending = old.model_copy(update={"expires_at": expires_at})

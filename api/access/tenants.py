@@ -3,9 +3,10 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
+from sevenfold.api.access.erasures import ErasuresDep, ErasureView
 from sevenfold.api.access.store import TenantStoreDep
 from sevenfold.api.access.views import TenantView, view_tenant
 from sevenfold.api.dependencies import API_PREFIX
@@ -16,6 +17,7 @@ from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.runs.dependencies import AgentsDep
 from sevenfold.contracts.access import TenantName
 from sevenfold.contracts.agent import AgentName
+from sevenfold.contracts.agent_config import Rate
 from sevenfold.contracts.payload import Payload, RequestBody
 from sevenfold.contracts.tenant_registry import TenantRecord
 
@@ -36,6 +38,10 @@ class TenantBody(RequestBody):
         le=1_000,
         allow_inf_nan=False,
         description="Its share of busy task queues, compared with the other tenants' weights.",
+    )
+
+    rate: Rate | None = Field(
+        default=None, description='Requests of all its keys together, such as "100/s", "30/m" or "1000/h".'
     )
 
 
@@ -89,11 +95,30 @@ async def put_tenant(tenant: TenantPath, body: TenantBody, store: TenantStoreDep
     summary="Remove a tenant",
     status_code=204,
     response_class=Response,
-    responses=PROBLEMS,
+    responses={**PROBLEMS, 202: {"model": ErasureView, "description": "The erasure has started, or runs already."}},
 )
-async def delete_tenant(tenant: TenantPath, store: TenantStoreDep) -> None:
-    """Revokes the tenant's keys and removes it."""
-    await store.remove_tenant(tenant)
+async def delete_tenant(
+    tenant: TenantPath,
+    store: TenantStoreDep,
+    erasures: ErasuresDep,
+    erase: Annotated[bool, Query(description="Whether the tenant's data are removed too.")] = False,
+) -> Response:
+    """Revokes the tenant's keys and removes it; its runs and events stay until the retention.
+
+    With `erase=true` it answers 202, and a workflow refuses the tenant's keys, cancels its work and removes all of
+    its data. `Location` has the progress. This works for tenants of `sevenfold.toml` too, whose keys there work again
+    when it is done, and for tenants that were removed earlier.
+    """
+    if not erase:
+        await store.remove_tenant(tenant)
+        return Response(status_code=204)
+    view = await erasures.start(tenant)
+    return Response(
+        view.model_dump_json(by_alias=True),
+        status_code=202,
+        headers={"Location": f"{API_PREFIX}/admin/tenants/{tenant}/erasure"},
+        media_type="application/json",
+    )
 
 
 def _build(name: str, body: TenantBody, agents: AgentCatalog) -> TenantRecord:
@@ -101,4 +126,4 @@ def _build(name: str, body: TenantBody, agents: AgentCatalog) -> TenantRecord:
         if agent not in agents.configs:
             raise invalid_field(f"/agents/{index}", f"there is no agent {agent}")
     chosen = None if body.agents is None else sorted(set(body.agents))
-    return TenantRecord(name=name, agents=chosen, weight=body.weight, created_at=datetime.now(UTC))
+    return TenantRecord(name=name, agents=chosen, weight=body.weight, rate=body.rate, created_at=datetime.now(UTC))

@@ -25,6 +25,7 @@ class TenantView(Payload):
     origin: Origin
     agents: list[str] | None = Field(description="The agents that it may use; null for all.")
     weight: float = Field(description="Its share of busy task queues, compared with the other tenants' weights.")
+    rate: float | None = Field(description="Requests per second of all its keys together; null for no limit.")
     keys: int = Field(description="The number of its keys, with those that have expired.")
     is_erasing: bool = Field(description="Its data are being removed, and its keys are refused.")
     created_at: datetime | None = Field(description="Null for a tenant of `sevenfold.toml`.")
@@ -38,6 +39,7 @@ class KeyView(Payload):
     origin: Origin
     scopes: list[Scope]
     name: str
+    rate: float | None = Field(description="Requests per second; null for no limit of its own.")
     created_at: datetime | None = Field(description="Null for a key of `sevenfold.toml`.")
     expires_at: datetime | None
     last_used_at: datetime | None = Field(description="To the minute, and up to a minute late; null if never used.")
@@ -57,6 +59,7 @@ def view_tenant(snapshot: AccessSnapshot, tenant: TenantRecord) -> TenantView:
         origin=Origin.CONFIGURATION if is_configured else Origin.API,
         agents=tenant.agents,
         weight=tenant.weight,
+        rate=tenant.rate,
         keys=len(snapshot.list_keys(tenant.name)),
         is_erasing=snapshot.is_erasing(tenant.name),
         created_at=None if is_configured else tenant.created_at,
@@ -72,6 +75,7 @@ def view_key(snapshot: AccessSnapshot, key: KeyRecord) -> KeyView:
         origin=Origin.CONFIGURATION if is_configured else Origin.API,
         scopes=sorted(key.scopes),
         name=key.name,
+        rate=key.rate,
         created_at=None if is_configured else key.created_at,
         expires_at=key.expires_at,
         last_used_at=snapshot.last_use.keys.get(key.id),

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sevenfold.adapters.access.authenticator import AccessUnavailableError, Authenticator, InvalidCredentialError
 from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.access.request_rates import RateExceededError, RequestRates
 from sevenfold.api.dependencies import API_PREFIX, current_principal
 from sevenfold.api.http.authorization import OPEN_PATHS, authorize
 from sevenfold.api.http.open_responses import OpenResponses, end_response, is_open_ended
@@ -23,12 +24,15 @@ _ADMIN = f"{API_PREFIX}/admin/"
 
 
 class AuthenticationMiddleware:
-    """ASGI middleware for HTTP and WebSocket. Sets `current_principal`. Answers 401 and 403 as problems, without
+    """ASGI middleware for HTTP and WebSocket. Sets `current_principal`. Answers 401, 403 and 429 as problems, without
     reading the body, and closes the connection after them.
     """
 
-    def __init__(self, app: ASGIApp, authenticator: Authenticator, directory: AccessDirectory) -> None:
+    def __init__(
+        self, app: ASGIApp, authenticator: Authenticator, directory: AccessDirectory, rates: RequestRates
+    ) -> None:
         self._app = app
+        self._rates = rates
         self._authenticator = authenticator
         self._directory = directory
         self._open_responses = OpenResponses(authenticator)
@@ -83,9 +87,28 @@ class AuthenticationMiddleware:
                 raise _without_keys()
             return principal
         authorize(principal, method, path)
+        await self._count(principal)
         if principal.is_admin and not path.startswith(_ADMIN) and b"tenant=" in scope["query_string"]:
             return await self._name_tenant(principal, scope)
         return principal
+
+    async def _count(self, principal: Principal) -> None:
+        """Raises 429 if the tenant or the key has used up its rate of requests."""
+        try:
+            await self._rates.admit(principal)
+        except RateExceededError as error:
+            seconds = error.retry_after
+            raise ProblemError(
+                ProblemType.QUOTA_EXCEEDED,
+                f"The {error.policy} may send {error.quota} requests in {error.window} s. "
+                "Send the request again after Retry-After.",
+                retry_after=seconds,
+                headers={
+                    "RateLimit-Policy": f'"{error.policy}";q={error.quota};w={error.window};qu="requests"',
+                    "RateLimit": f'"{error.policy}";r=0;t={seconds}',
+                },
+                violated_policies=[error.policy],
+            ) from None
 
     async def _authenticate(self, scope: Scope) -> Principal:
         credentials = _find_credentials(scope)

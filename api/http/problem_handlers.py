@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Match
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.access.directory import TenantErasingError
 from sevenfold.adapters.encryption.key_ring import DecryptionError
 from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.adapters.temporal.errors import is_transient
@@ -181,6 +182,10 @@ def _from_stream_log(error: StreamLogError) -> ProblemError:
     )
 
 
+def _from_erasure(error: TenantErasingError) -> ProblemError:
+    return ProblemError(ProblemType.TENANT_ERASED, str(error))
+
+
 def _from_disconnect(_: ClientDisconnect) -> ProblemError:
     return ProblemError(ProblemType.REQUEST_TIMEOUT, "The connection ended before the request was complete.")
 
@@ -206,6 +211,7 @@ _TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     PayloadStoreError: _from_payload_store,
     DecryptionError: _from_decryption,
     StreamLogError: _from_stream_log,
+    TenantErasingError: _from_erasure,
     ClientDisconnect: _from_disconnect,
     ApplicationError: _from_failure,
     Exception: _from_unexpected,

@@ -46,6 +46,7 @@ class ProblemType(Enum):
     INVALID = ("invalid-request", 422, "The request is invalid")
     UPGRADE_REQUIRED = ("upgrade-required", 426, "The protocol version is not supported")
     KEY_REUSED = ("idempotency-key-reused", 422, "The idempotency key belongs to another request")
+    QUOTA_EXCEEDED = ("quota-exceeded", 429, "A quota is used up")
     AGENT_BUSY = ("agent-busy", 429, "The agent is at its limit of calls")
     HEAD_TOO_LARGE = ("head-too-large", 431, "The request's headers are too large")
     INTERNAL = ("internal", 500, "Sevenfold failed")
@@ -111,6 +112,9 @@ class Problem(Payload):
     code: ErrorCode | None = Field(default=None, description="For runs that failed.")
     attempts: int | None = Field(default=None, description="For runs that failed.")
     run_id: str | None = Field(default=None, description="The id of the run, if there is one.")
+    violated_policies: list[str] | None = Field(
+        default=None, alias="violated-policies", description="For a quota: whose it is, `tenant` or `key`."
+    )
 
 
 class ProblemError(Exception):

@@ -24,6 +24,9 @@ async def await_run(started: StartedRun, seconds: float, headers: dict[str, str]
     except RunCancelledError as failure:
         detail = "The run was cancelled before it had an answer."
         raise ProblemError(ProblemType.CANCELLED, detail, headers=headers, run_id=started.run_id) from failure
+    finally:
+        if started.turn is not None:
+            started.turn.release()
 
 
 def suggest_retry_after(waited_seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Starts runs: what all patterns share. Each pattern's router builds the input of its own workflow."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -19,6 +19,7 @@ from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.http.request_id import request_id, traceparent
 from sevenfold.api.runs.agents import AgentCatalog
+from sevenfold.api.runs.start_turns import StartTurns, Turn
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.access import RunGrant
 from sevenfold.contracts.agent import AgentRequest, RequestContext
@@ -80,11 +81,14 @@ class NewRun:
 
 @dataclass(frozen=True)
 class StartedRun:
-    """A run that exists. `replayed`: an earlier request with the same key started it."""
+    """A run that exists. `replayed`: an earlier request with the same key started it. `turn` is to be released when
+    the run has its answer, and ends by itself soon.
+    """
 
     run_id: str
     handle: WorkflowHandle[Any, RunResult]
     replayed: bool
+    turn: Turn | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class RunStarter:
     webhooks: WebhookTerms
     disk: DiskSpace
     publish_interactions: bool
+    turns: StartTurns = field(default_factory=StartTurns)
 
     def prepare(
         self,
@@ -177,10 +182,18 @@ class RunStarter:
         try:
             if fails_fast:
                 await self._check_circuit(run)
-            handle = await self._start_workflow(run, workflow_input, queue, memo or {}, details)
+            turn = await self.turns.take(run.tenant)
+            try:
+                handle = await self._start_workflow(run, workflow_input, queue, memo or {}, details)
+            except BaseException:
+                turn.release()
+                raise
         except WorkflowAlreadyStartedError:
             return StartedRun(run.run_id, await self._find_replayed_run(run), replayed=True)
-        return StartedRun(run.run_id, handle, replayed=False)
+        turn.started()
+        if queue is RunQueue.BATCH:  # It waits for a worker, however long that takes.
+            turn.release()
+        return StartedRun(run.run_id, handle, replayed=False, turn=turn)
 
     async def _check_circuit(self, run: NewRun) -> None:
         """Raises 503 while the circuit is open, but WorkflowAlreadyStartedError if the key has a run already."""

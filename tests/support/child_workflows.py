@@ -34,6 +34,8 @@ class Child:
                 raise ApplicationError("internal-host:9 is away", type="Own")
             case "wait":
                 return await self._wait(request)
+            case "stay":
+                return await self._stay(request)
         return {"response": f"attempt {request['attempt']}", "confidence": 0.5}
 
     async def _wait(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -47,3 +49,11 @@ class Child:
             CLEANED_UP.add(request["runId"])
             raise
         return {"response": "waited"}
+
+    async def _stay(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Ignores its cancellation."""
+        try:
+            await workflow.wait_condition(lambda: False)
+        except asyncio.CancelledError:
+            await workflow.sleep(float(request["params"].get("seconds", 60)))
+        return {"response": "stayed"}

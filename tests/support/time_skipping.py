@@ -19,6 +19,9 @@ from temporalio.worker import Worker
 from sevenfold.activities.runs.agent_calls import AgentCalls
 from sevenfold.activities.webhooks.attempts import WebhookAttempts
 from sevenfold.activities.webhooks.endpoint_health import EndpointHealthActivities
+from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.access.registry import TenantRegistryClient
+from sevenfold.adapters.access.snapshot import ConfiguredAccess
 from sevenfold.adapters.agents.admission.admission import AdmissionControl
 from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
 from sevenfold.adapters.outbound.guarded_http import guarded_client
@@ -110,7 +113,8 @@ async def days(directory: Path) -> AsyncIterator[Days]:
         receiver = await is_open.enter_async_context(running_receiver())
         http = await is_open.enter_async_context(guarded_client(allow_loopback=True, timeout=TIMEOUT_SECONDS))
         receivers = EndpointHealthActivities(client)
-        attempts = WebhookAttempts(client, WebhookPoster(http), _SEALER, receivers)
+        access = AccessDirectory(TenantRegistryClient(client, "runs"), ConfiguredAccess({}, {}))
+        attempts = WebhookAttempts(client, WebhookPoster(http), _SEALER, receivers, access)
         streams = StreamHubs(TemporalStreamLog(client, "runs"), has_local_worker=True)
         registry = load_agent_registry(settings, load_config(settings.config))
         admission = AdmissionControl(CircuitBreakers(client, settings.task_queue, {}), {})

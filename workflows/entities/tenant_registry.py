@@ -67,7 +67,8 @@ class TenantRegistry:
             )
         if change.create_only and name in self._tenants:
             raise ApplicationError(f"The tenant {name} exists already.", type=TENANT_EXISTS)
-        self._check_size({**self._tenants, name: change.tenant}, self._keys)
+        if not change.tenant.is_erasing:  # A full registry must not prevent an erasure.
+            self._check_size({**self._tenants, name: change.tenant}, self._keys)
 
     @workflow.update(name="remove_tenant", description="Removes a tenant, by its name, and its keys.")
     def remove_tenant(self, name: str) -> None:
@@ -114,7 +115,8 @@ class TenantRegistry:
     def _drop_key(self, key_id: str) -> None:
         if self._keys.pop(key_id, None) is not None:
             workflow.upsert_memo({f"{KEY_MEMO_PREFIX}{key_id}": None})
-        self._last_use.pop(key_id, None)
+        if self._last_use.pop(key_id, None) is not None:
+            workflow.upsert_memo({LAST_USE_MEMO: LastUse(keys=self._last_use)})
 
     def _check_size(self, tenants: Mapping[str, TenantRecord], keys: Mapping[str, KeyRecord]) -> None:
         size = sum(len(one.model_dump_json(exclude_none=True)) for one in (*tenants.values(), *keys.values()))

@@ -120,19 +120,21 @@ def build_admission_control(
     for name, config in configs.items():
         limits = Limits(max_concurrency=config.max_concurrency, rate=config.rate)
         if limits != Limits():
-            leases[name] = QuotaLease(process_id, limits, _lease_requester(client, task_queue, name))
+            leases[name] = QuotaLease(process_id, limits, lease_requester(client, task_queue, name))
     return AdmissionControl(breakers, leases)
 
 
-def _lease_requester(client: Client, task_queue: str, agent: str) -> RequestLease:
+def lease_requester(client: Client, task_queue: str, name: str) -> RequestLease:
+    """Returns how a process renews its lease of an agent's limits, or of a tenant's or key's rate of requests."""
+
     async def request_lease(request: LeaseRequest) -> LeaseGrant:
         start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
             "AgentLimits",
             LimitsState(),
-            id=limits_workflow_id(agent),
+            id=limits_workflow_id(name),
             task_queue=control_task_queue(task_queue),
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            static_summary=f"{agent}'s limits",
+            static_summary=f"limits of {name}",
         )
         grant: LeaseGrant = await client.execute_update_with_start_workflow(
             "renew_lease", request, start_workflow_operation=start, result_type=LeaseGrant, rpc_timeout=RPC_TIMEOUT

@@ -29,7 +29,7 @@ _RENEW_SECONDS, _RENEW_UNMET_SECONDS, _MIN_RENEW_SECONDS = 2.0, 0.5, 0.1
 # A lease that no call uses for this long is not renewed and expires.
 _IDLE_SECONDS = 5.0
 
-# The burst of a rate limit, in seconds of the rate.
+# The burst of an agent's rate limit, in seconds of the rate.
 _BURST_SECONDS = 0.1
 
 _MIN_RETRY, _MAX_RETRY = 1.0, 30.0
@@ -55,7 +55,17 @@ class QuotaLease:
     - At most one `_renewal` runs, and it runs while the lease is used.
     """
 
-    def __init__(self, process_id: str, limits: Limits, request_lease: RequestLease) -> None:
+    def __init__(
+        self,
+        process_id: str,
+        limits: Limits,
+        request_lease: RequestLease,
+        *,
+        burst_seconds: float = _BURST_SECONDS,
+        min_burst: float = 1.0,
+    ) -> None:
+        self._burst_seconds = burst_seconds
+        self._min_burst = min_burst
         self._process_id = process_id
         self._limits = limits
         self._request_lease = request_lease
@@ -74,6 +84,11 @@ class QuotaLease:
         self._renewal: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a lease that has not expired."""
+        return time.monotonic() < self._expires_at
 
     def try_acquire(self) -> bool:
         """Takes a slot if one is free and no call waits. Returns whether it did."""
@@ -137,7 +152,7 @@ class QuotaLease:
             await asyncio.gather(self._renewal, return_exceptions=True)
 
     def _has_capacity(self) -> bool:
-        if time.monotonic() >= self._expires_at:
+        if not self.is_live:
             return False
         if self._limits.max_concurrency is not None and self._in_use >= self._slots:
             return False
@@ -146,7 +161,7 @@ class QuotaLease:
     def _refill_tokens(self) -> float:
         """Refills the token bucket and returns the tokens; each lets one call start."""
         now = time.monotonic()
-        max_tokens = max(1.0, self._rate * _BURST_SECONDS)
+        max_tokens = max(self._min_burst, self._rate * self._burst_seconds)
         self._tokens = min(max_tokens, self._tokens + (now - self._refilled_at) * self._rate)
         self._refilled_at = now
         return self._tokens
@@ -259,6 +274,6 @@ class QuotaLease:
         if self._slots < grant.slots:
             self._changed.set()  # Report the returned slots.
         if self._limits.rate is not None:
-            self._tokens = self._refill_tokens() if self._rate or not grant.rate else 1.0
+            self._tokens = self._refill_tokens() if self._rate or not grant.rate else self._min_burst
             self._rate = grant.rate
         self._expires_at = requested_at + LEASE_SECONDS - _EXPIRY_MARGIN_SECONDS

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx
@@ -64,6 +65,8 @@ class Upstream:
                 keepalive_expiry=KEPT_IDLE_SECONDS,
             ),
             follow_redirects=False,
+            # No cookies: the calls of all tenants share this client, and a session of one must not serve another.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
 
     @asynccontextmanager

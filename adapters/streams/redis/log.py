@@ -4,6 +4,7 @@ An entry of a Redis Stream holds a batch, and its id begins with the batch's las
 a late writer still sends, and the last index is read without looking into any batch. A position is such an id.
 """
 
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,9 +21,12 @@ from sevenfold.adapters.streams.redis.batch_cipher import BatchCipher
 from sevenfold.adapters.streams.redis.batcher import RedisBatcher, StreamWrite
 from sevenfold.adapters.streams.redis.client import propagate_cancel, run_in_background
 from sevenfold.adapters.streams.redis.tailer import RedisTailer
+from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.streams import Index, StreamClosedError, StreamEntry, StreamLogError, StreamPage
 
 FIELD = b"entries"
+_GLOB = re.compile(r"[*?\[\]\\^-]")
+_SCAN_COUNT = 1_000
 _PAGE = 50
 
 # The batcher has the pace of writes for readers elsewhere. Readers in this process have the replay buffer.
@@ -109,10 +113,31 @@ class RedisStreamLog:
             raise StreamLogError(f"Redis: {error}") from error
         return int(found[0][0].partition(b"-")[0]) if found else 0
 
+    async def remove_tenant(self, tenant: str) -> int:
+        """Removes the streams of a tenant's runs; returns their number. A call that is still running may write more,
+        which expire.
+        """
+        pattern = _escape_glob(self._prefix) + build_workflow_id(tenant, "*")
+        cursor, removed = 0, 0
+        try:
+            while True:
+                found: Any = await propagate_cancel(self._redis.scan(cursor, match=pattern, count=_SCAN_COUNT))
+                cursor, keys = found
+                if keys:
+                    removed += await propagate_cancel(self._redis.unlink(*keys))
+                if not int(cursor):
+                    return removed
+        except RedisError as error:
+            raise StreamLogError(f"Redis: {error}") from error
+
     async def _read_after(self, key: str, position: bytes | None) -> list[tuple[bytes, bytes]]:
         first = b"-" if position is None else b"(" + position
         found: Any = await propagate_cancel(self._redis.xrange(key, min=first, count=_PAGE))
         return [(identity, fields[FIELD]) for identity, fields in found]
+
+
+def _escape_glob(text: str) -> str:
+    return _GLOB.sub(r"\\\g<0>", text)
 
 
 class RedisStreamWriter:

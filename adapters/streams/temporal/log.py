@@ -139,6 +139,10 @@ class TemporalStreamLog:
             return StreamPage(entries=entries, position=_LogPosition(current.segment + 1), has_more=True)
         return StreamPage(entries=entries, position=current, has_more=False)
 
+    async def remove_tenant(self, tenant: str) -> int:
+        """Nothing is kept outside of the histories."""
+        return 0
+
     async def last_index(self, workflow_id: str) -> Index:
         """Looked up from the last segment's end backwards."""
         try:

@@ -1,0 +1,108 @@
+"""Tenants take turns at starting runs while the gateway is busy."""
+
+import asyncio
+import time
+from contextlib import suppress
+
+from sevenfold.adapters.fairness import FairQueue
+
+# A tenant that has started nothing for so long is not active.
+_ACTIVE_SECONDS = 10.0
+
+# A run without an answer after so long keeps the gateway busy no more: its agent is at work.
+_HOLD_SECONDS = 0.05
+
+# Bounds of the runs in their first moments. The limit falls while starts take longer than `_SLOW` times the fastest.
+_MIN_LIMIT, _MAX_LIMIT = 2.0, 1_000.0
+_SLOW = 1.5
+_DECREASE = 0.9
+
+# The fastest start is forgotten slowly: in a minute it counts for 6 % more.
+_FORGET_PER_SECOND = 0.001
+
+
+class StartTurns:
+    """Limits how many runs are in their first moments: from the start to the answer, or for 50 ms without one.
+
+    With one active tenant nothing waits. With several, a start waits while there are as many as the limit, and the
+    waiting tenants take turns, so a flood of one tenant delays another's run by little. The limit adapts to the
+    machine: it falls while the start of a run takes much longer than the fastest one did, and rises otherwise.
+    """
+
+    def __init__(self) -> None:
+        self._limit = _MIN_LIMIT
+        self._in_use = 0
+        self._waiters: FairQueue[asyncio.Future[None]] = FairQueue()
+        self._active: dict[str, float] = {}
+        self._fastest = float("inf")
+        self._fastest_at = 0.0
+
+    async def take(self, tenant: str) -> "Turn":
+        """Returns when it is the tenant's turn. The turn ends by itself after 50 ms."""
+        self._active[tenant] = time.monotonic()
+        if self._waiters or not self._has_room():
+            await self._wait(tenant)
+        else:
+            self._in_use += 1
+        return Turn(self)
+
+    async def _wait(self, tenant: str) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(tenant, waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.cancelled():
+                with suppress(LookupError):
+                    self._waiters.remove(tenant, waiter)
+            else:
+                self.release()
+            raise
+
+    def _has_room(self) -> bool:
+        return self._in_use < self._limit or self._has_one_tenant()
+
+    def _has_one_tenant(self) -> bool:
+        now = time.monotonic()
+        self._active = {one: at for one, at in self._active.items() if now - at < _ACTIVE_SECONDS}
+        return len(self._active) <= 1
+
+    def release(self) -> None:
+        """A run is past its first moments."""
+        self._in_use -= 1
+        while self._waiters and self._has_room():
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                self._in_use += 1
+                waiter.set_result(None)
+
+    def record(self, seconds: float) -> None:
+        """Adapts the limit to how long a start took."""
+        now = time.monotonic()
+        remembered = self._fastest * (1 + _FORGET_PER_SECOND * (now - self._fastest_at))
+        self._fastest, self._fastest_at = min(seconds, remembered), now
+        if seconds > _SLOW * self._fastest:
+            self._limit = max(_MIN_LIMIT, self._limit * _DECREASE)
+        else:
+            self._limit = min(_MAX_LIMIT, self._limit + 1 / self._limit)
+
+
+class Turn:
+    """One run in its first moments. `started`: Temporal has it; `release`: it is past them."""
+
+    def __init__(self, turns: StartTurns) -> None:
+        self._turns = turns
+        self._taken_at = time.monotonic()
+        self._is_released = False
+        self._timer = asyncio.get_running_loop().call_later(_HOLD_SECONDS, self.release)
+
+    def started(self) -> None:
+        """Records how long the start took."""
+        self._turns.record(time.monotonic() - self._taken_at)
+
+    def release(self) -> None:
+        """Ends the turn. Idempotent."""
+        if not self._is_released:
+            self._is_released = True
+            self._timer.cancel()
+            self._turns.release()

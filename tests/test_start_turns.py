@@ -1,0 +1,79 @@
+"""Tenants take turns at starting runs while several of them do."""
+
+import asyncio
+import time
+
+from sevenfold.api.runs.start_turns import StartTurns
+
+
+async def test_only_tenant_never_waits() -> None:
+    turns = StartTurns()
+    started_at = time.monotonic()
+    taken = [await turns.take("acme") for _ in range(500)]
+    assert time.monotonic() - started_at < 0.5
+    for turn in taken:
+        turn.release()
+
+
+async def test_run_of_another_tenant_goes_before_a_flood() -> None:
+    turns, served = StartTurns(), []
+
+    async def start(tenant: str) -> None:
+        turn = await turns.take(tenant)
+        served.append(tenant)
+        await asyncio.sleep(0.005)
+        turn.release()
+        turn.release()  # A second release is none.
+
+    await start("globex")
+    flood = [asyncio.create_task(start("acme")) for _ in range(100)]
+    await asyncio.sleep(0.02)
+    before = len(served)
+    await start("globex")
+    assert len(served) - before <= 5
+    await asyncio.gather(*flood)
+    assert served.count("acme") == 100
+
+
+async def test_turn_without_an_answer_ends_by_itself() -> None:
+    turns = StartTurns()
+    for tenant in ("globex", "acme"):
+        await turns.take(tenant)
+    started_at = time.monotonic()
+    await asyncio.wait_for(turns.take("globex"), 1)
+    assert 0.02 < time.monotonic() - started_at < 0.5
+
+
+async def test_cancelled_start_leaves_its_turn_to_others() -> None:
+    turns = StartTurns()
+    for tenant in ("globex", "acme"):
+        await turns.take(tenant)
+    waiting = [asyncio.create_task(turns.take("acme")) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    waiting[0].cancel()
+    results = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 1)
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert not any(isinstance(one, BaseException) for one in results[1:])
+
+
+async def test_limit_grows_while_starts_are_quick_and_falls_while_they_are_slow() -> None:
+    async def number_at_once(turns: StartTurns) -> int:
+        await turns.take("globex")
+        tasks = [asyncio.create_task(turns.take("acme")) for _ in range(100)]
+        await asyncio.sleep(0.01)
+        count = 1 + sum(task.done() for task in tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.06)
+        return count
+
+    turns = StartTurns()
+    await turns.take("globex")
+    await asyncio.sleep(0.06)
+    for _ in range(200):
+        turns.record(0.005)
+    assert await number_at_once(turns) > 10
+    for _ in range(50):
+        turns.record(0.05)
+    assert await number_at_once(turns) == 2
