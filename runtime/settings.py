@@ -175,6 +175,28 @@ class Settings(BaseSettings):
         return f"http{'s' if self.tls_cert else ''}://{host}:{self.port}"
 
     @property
+    def codec_origins(self) -> tuple[str, ...]:
+        """The origins of the Temporal UI, whose pages may decrypt payloads; none without codec keys."""
+        url = urlsplit(self.ui_url or "")
+        if not url.netloc or self.codec_keys is None:
+            return ()
+        hosts = ("127.0.0.1", "localhost") if url.hostname in ("127.0.0.1", "localhost") else (url.hostname,)
+        port = f":{url.port}" if url.port else ""
+        return tuple(f"{url.scheme}://{host}{port}" for host in hosts)
+
+    @property
+    def codec_endpoint(self) -> str | None:
+        """The address at which a browser on this machine finds the codec; None without codec keys."""
+        if self.codec_keys is None or not self.codec_keys.get_secret_value().strip():
+            return None
+        is_local = self.public_url is None and self.host in ("0.0.0.0", "::")  # noqa: S104
+        return (
+            f"http{'s' if self.tls_cert else ''}://127.0.0.1:{self.port}/codec"
+            if is_local
+            else f"{self.base_url}/codec"
+        )
+
+    @property
     def own_origins(self) -> tuple[str, ...]:
         """The origin of pages that are served under the public URL, whatever `Host` a proxy passes on."""
         url = urlsplit(self.public_url or "")

@@ -26,17 +26,20 @@ _ENCODED = frozenset(
 )
 
 # Makers of payloads and failures, which the codec or the payload store meets afterwards. The workflow runner
-# copies memos without reading them.
+# copies memos without reading them; and others with a field of such a name.
 _MAKERS = frozenset(
     {
         "adapters/encryption/failure_converter.py",
         "adapters/encryption/payload_codec.py",
+        "adapters/encryption/remote_codec.py",
         "adapters/payloads/directory.py",
         "adapters/payloads/s3.py",
         "adapters/payloads/stores.py",
         "adapters/streams/temporal/batches.py",
+        "api/operations/codec.py",  # the remote codec's own field
         "runtime/payload_converter.py",
         "runtime/workflow_runner.py",
+        "workflows/erasure.py",  # counts payloads
     }
 )
 

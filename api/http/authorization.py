@@ -27,12 +27,17 @@ _SCOPES: dict[str, tuple[Scope, Scope]] = {
 # What describes the API needs a key, of any scope.
 _DESCRIPTIONS = frozenset({"", "docs", "swagger", "openapi.json", "asyncapi.json"})
 
+# Temporal's remote codec: shows the content of all tenants.
+CODEC_PREFIX = "/codec"
+
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _SOCKET_PATH = f"{API_PREFIX}/stream/ws"
 
 
 def required_scopes(method: str, path: str) -> frozenset[Scope]:
     """Returns the scopes of which a key needs one; none if any key will do."""
+    if path.startswith(f"{CODEC_PREFIX}/"):
+        return frozenset({Scope.ADMIN})
     if not path.startswith(f"{API_PREFIX}/"):
         return frozenset()
     parts = path.split("/")
@@ -49,7 +54,7 @@ def required_scopes(method: str, path: str) -> frozenset[Scope]:
 def check_routes(paths: Iterable[str]) -> None:
     """Raises RuntimeError for a route whose scope this module does not define."""
     for path in paths:
-        is_known = path in OPEN_PATHS or path.split("/")[1] in _DESCRIPTIONS
+        is_known = path in OPEN_PATHS or path.split("/")[1] in {*_DESCRIPTIONS, CODEC_PREFIX[1:]}
         if not is_known and (not path.startswith(f"{API_PREFIX}/") or path.split("/")[3] not in _SCOPES):
             raise RuntimeError(f"{path} has no scope in api/http/authorization.py")
 
