@@ -1,9 +1,11 @@
 """Structured logs: readable on a terminal, JSON lines elsewhere."""
 
+import json
 import logging
 import sys
 import time
 import traceback
+from typing import Any
 
 import structlog
 from structlog.typing import ExcInfo, Processor
@@ -53,6 +55,26 @@ def format_without_messages(exc_info: ExcInfo) -> str:
     return "\n\n".join(reversed(parts))
 
 
+# Secrets that libraries may quote in their errors, as the log would write them.
+_hidden: set[str] = set()
+_MIN_HIDDEN_LENGTH = 4
+
+
+def hide_in_logs(secret: str) -> None:
+    """Replaces the secret by asterisks in all lines from now on; a very short one only within a URL, since
+    it is part of other words too.
+    """
+    for text in {secret, json.dumps(secret)[1:-1], repr(secret)[1:-1]}:
+        _hidden.add(text if len(text) >= _MIN_HIDDEN_LENGTH else f":{text}@")
+
+
+def _hide_secrets(_: object, __: str, line: Any) -> str:
+    text = str(line)
+    for secret in sorted(_hidden, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
 def configure_logs(level: str, *, hide_messages: bool = False) -> None:
     """Renders our own, uvicorn's and Temporal's log lines alike, to standard error. `hide_messages`: tracebacks have
     the exceptions' types without their messages, which may quote what a client sent.
@@ -82,7 +104,7 @@ def configure_logs(level: str, *, hide_messages: bool = False) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last, _hide_secrets],
         )
     )
     handler.addFilter(RepetitionFilter())

@@ -39,7 +39,7 @@ def start_error(settings: Settings, *keys: str) -> str:
 
 async def test_runs_wait_for_their_key_and_survive_a_rotation(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, codec_keys=key_setting(OLD))
-    body = {"task": "work", "agent": "blabbing", "params": {"say": "still here", "seconds": 6}}
+    body = {"task": "work", "agent": "quoting", "params": {"say": "still here", "seconds": 6}}
     with sevenfold("dev", settings) as process:
         await until_ready(settings.port, process=process)
         async with http_client(settings.port) as http:

@@ -41,7 +41,7 @@ async def plant_queries(http: httpx.AsyncClient) -> None:
     """Answers, failures of all kinds, and a large payload."""
     for fail in ("no", "refuse", "once", "crash"):
         for seconds in (0, 1):  # inline, and as an activity
-            body = {"agent": "blabbing", "query": PLANTED, "context": {"c": PLANTED}, "metadata": {"m": PLANTED}}
+            body = {"agent": "quoting", "query": PLANTED, "context": {"c": PLANTED}, "metadata": {"m": PLANTED}}
             answer = await http.post("/api/agent/query", json={**body, "params": {"fail": fail, "seconds": seconds}})
             assert PLANTED in answer.text
     body = {"agent": "echo", "query": PLANTED, "context": {"large": LARGE}}
@@ -56,9 +56,9 @@ async def plant_work(http: httpx.AsyncClient) -> None:
     say = {"say": PLANTED, "seconds": 1.5}
     items = {"task": "work", "agent": "item", "data": {"items": [PLANTED, "bad", LARGE], "more": PLANTED}, **FIELDS}
     job = (await http.post("/api/agent/jobs", json=items)).json()["jobId"]
-    body = {"task": "work", "agent": "blabbing", "params": {**say, "fail": "once"}, "metadata": {"m": PLANTED}}
+    body = {"task": "work", "agent": "quoting", "params": {**say, "fail": "once"}, "metadata": {"m": PLANTED}}
     task = (await http.post("/api/agent/tasks", json=body)).json()["taskId"]
-    run = {"agent": "blabbing", "query": PLANTED, "context": {"c": PLANTED}, "params": say}
+    run = {"agent": "quoting", "query": PLANTED, "context": {"c": PLANTED}, "params": say}
     hybrid = (await http.post("/api/agent/hybrid", json={**run, "durationEstimate": 60})).json()["hybridId"]
     streamed = await http.post("/api/agent/stream", json=run)
     assert PLANTED in streamed.text
@@ -75,7 +75,7 @@ async def plant_webhooks(http: httpx.AsyncClient, receiver: Receiver) -> None:
     refusal = simple(500, body=PLANTED.encode())
     receiver.answers[:] = [refusal]
     body = {"document": f"A good {PLANTED} text.", "webhookUrl": receiver.url("/hook"), "webhookSecret": SECRET}
-    answer = await http.post("/api/agent/analyze", json={**body, "agent": "blabbing", "params": {"say": PLANTED}})
+    answer = await http.post("/api/agent/analyze", json={**body, "agent": "quoting", "params": {"say": PLANTED}})
     assert answer.status_code == 202, answer.text
     assert PLANTED.encode() in (await receiver.received("/hook", 2))[1].body
 

@@ -189,7 +189,7 @@ async def choosy(request: AgentRequest) -> str:
     return "fine"
 
 
-async def blabbing(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+async def quoting(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
     """Repeats the query in all that an agent can send; with `params.fail` also in failures."""
     query = request.query or str(request.params.get("say"))
     yield Progress(percent=50, note=query)

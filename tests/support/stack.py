@@ -54,7 +54,7 @@ CONFIG = "\n".join(
             "deriver",
             "witness",
             "choosy",
-            "blabbing",
+            "quoting",
         )
     ]
 )
