@@ -131,7 +131,7 @@ async def running_worker(
             guarded_client(allow_loopback=loopback, timeout=FETCH_SECONDS) as documents_http,
             guarded_client(allow_loopback=loopback, timeout=TIMEOUT_SECONDS) as webhooks_http,
         ):
-            documents = DocumentActivities(DocumentSource(documents_http, allow_loopback=loopback))
+            documents = DocumentActivities(DocumentSource(documents_http, allow_loopback=loopback), sealer)
             attempts = WebhookAttempts(client, WebhookPoster(webhooks_http), sealer, endpoints, services.access)
             activities: Activities = [
                 calls.start_call_inline,

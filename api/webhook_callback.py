@@ -38,7 +38,10 @@ async def analyze(
     if isinstance(body.document, DocumentByUrl):
         url_policy.check(body.document.url, "/document")
     run = starter.prepare(Pattern.WEBHOOK, tenant, body, task=body.task, key=key)
-    workflow_input = AnalysisInput(**dict(starter.build_input(run)), document=body.document)
+    document, sealed_url = starter.webhooks.seal_document(run.workflow_id, body.document)
+    workflow_input = AnalysisInput(
+        **dict(starter.build_input(run)), document=document, sealed_document_url=sealed_url
+    )
     started = await starter.start(run, workflow_input, queue=RunQueue.INTERACTIVE, fails_fast=False)
     response.headers["Location"] = f"{API_PREFIX}/tasks/{started.run_id}"
     if started.replayed:

@@ -90,9 +90,12 @@ class SubscriptionConfig(_SubscriptionFields):
 
 
 class SubscriptionWebhook(Payload):
-    """The webhook of a subscription's reactions; its secrets are sealed for the subscription."""
+    """The webhook of a subscription's reactions; its secrets and its URL are sealed for the subscription. Those that
+    were stored before URLs were sealed have `url`.
+    """
 
-    url: str
+    url: str = ""
+    sealed_url: str | None = None
     host: str
     sealed_secrets: str
 

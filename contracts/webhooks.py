@@ -39,11 +39,13 @@ def delivery_workflow_id(run_workflow_id: str, generation: int = 1) -> str:
 class Webhook(Payload):
     """A run's webhook.
 
+    `sealed_url` is sealed for the run's workflow id; deliveries that started before URLs were sealed have `url`.
     `host` is the URL's. `sealed_secrets` is a JSON list, newest first, sealed for the run's workflow id. `schedule`
     holds the delay before each attempt in seconds; a delivery keeps the schedule that it started with.
     """
 
-    url: str
+    url: str = ""
+    sealed_url: str | None = None
     host: str
     sealed_secrets: str
     schedule: list[Seconds]

@@ -15,6 +15,7 @@ from sevenfold.activities.heartbeats import heartbeat_periodically
 from sevenfold.activities.webhooks.endpoint_health import EndpointHealthActivities, HealthState
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.temporal.run_outcomes import await_outcome
+from sevenfold.adapters.webhooks.sealed_urls import unseal_url
 from sevenfold.adapters.webhooks.sealing import Sealer, SealError
 from sevenfold.adapters.webhooks.signatures import sign_headers
 from sevenfold.contracts.answers import webhook_body
@@ -81,7 +82,7 @@ class WebhookAttempts:
             if health is HealthState.PAUSED:
                 return AttemptOutcome(result=AttemptResult.FINAL, attempt=None, reason=_PAUSED)
             try:
-                secrets = self._unseal_secrets(attempt_input)
+                secrets, url = self._unseal_secrets(attempt_input), self._unseal_url(attempt_input)
             except SealError as error:
                 return _failed_before_post(str(error))
             headers = sign_headers(
@@ -90,7 +91,7 @@ class WebhookAttempts:
                 int(time.time()),
                 body,
             )
-            outcome = await self._poster.post(attempt_input.webhook.url, headers, body)
+            outcome = await self._poster.post(url, headers, body)
         return outcome.model_copy(update={"is_degraded": health is HealthState.DEGRADED})
 
     async def _check_health(self, attempt_input: AttemptInput) -> HealthState:
@@ -118,6 +119,14 @@ class WebhookAttempts:
             self._sealer.unseal(attempt_input.webhook.sealed_secrets, context=attempt_input.run_workflow_id)
         )
         return secrets
+
+    def _unseal_url(self, attempt_input: AttemptInput) -> str:
+        webhook = attempt_input.webhook
+        if webhook.sealed_url is None:
+            return webhook.url
+        if self._sealer is None:
+            raise SealError(_NO_KEY)
+        return unseal_url(self._sealer, webhook.sealed_url, owner=attempt_input.run_workflow_id)
 
 
 def _failed_before_post(reason: str) -> AttemptOutcome:

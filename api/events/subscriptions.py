@@ -44,7 +44,7 @@ class SubscriptionView(Payload):
     max_attempts: int
     priority: int
     allow_self_trigger: bool
-    webhook_url: str | None = None
+    webhook_url: str | None = Field(default=None, description="Without its query, which often is a credential.")
 
 
 class SubscriptionList(Payload):
@@ -140,10 +140,9 @@ def _to_view(
     store: SubscriptionStore, tenant: str, subscription: Subscription, origin: Literal["api", "configuration"]
 ) -> SubscriptionView:
     known = {name: value for name, value in subscription if name != "webhook"}
-    webhook = subscription.webhook
     return SubscriptionView(
         **known,
         origin=origin,
         is_active=store.cache.is_active(tenant, subscription),
-        webhook_url=webhook.url if webhook else None,
+        webhook_url=store.show_webhook_url(tenant, subscription),
     )
