@@ -21,16 +21,18 @@ from sevenfold.api.events import asyncapi, dead_letters, eventbridge, subscripti
 from sevenfold.api.events import stream as event_stream
 from sevenfold.api.http import problem_handlers
 from sevenfold.api.http.authentication import AuthenticationMiddleware
-from sevenfold.api.http.authorization import CODEC_PREFIX, check_routes
+from sevenfold.api.http.authorization import CODEC_PREFIX, SOCKET_PATH, check_routes
 from sevenfold.api.http.body_limit import BodyLimitMiddleware
 from sevenfold.api.http.origin_guard import OriginGuard
 from sevenfold.api.http.problem_docs import PROBLEM_SCHEMA
 from sevenfold.api.http.problem_handlers import list_routes
+from sevenfold.api.http.query_parameters import RunTokenMiddleware
 from sevenfold.api.http.request_id import RequestIdMiddleware
 from sevenfold.api.http.request_normalization import RequestNormalizationMiddleware
 from sevenfold.api.http.security_docs import document_security
 from sevenfold.api.http.tls_handshake import TlsServer
 from sevenfold.api.http.uvicorn_protocol import ConnectionLimits, connection_cap, limited_protocol
+from sevenfold.api.http.websocket_protocol import WebSocketProtocol
 from sevenfold.api.operations import agents, codec, health, recommendations, statistics
 from sevenfold.api.runs import router as runs
 from sevenfold.api.streams import websocket as stream_websocket
@@ -171,7 +173,7 @@ def _guarded(app: FastAPI, settings: Settings) -> ASGIApp:
     """The app behind the checks of host, origin and credential, with CORS for the origins that are configured."""
     state = app.state
     guarded: ASGIApp = AuthenticationMiddleware(
-        RequestNormalizationMiddleware(app), state.authenticator, state.access, state.request_rates
+        RequestNormalizationMiddleware(app, (SOCKET_PATH,)), state.authenticator, state.access, state.request_rates
     )
     api = _for_origins(guarded, settings, settings.cors_origins)
     # The Temporal UI's pages may decrypt payloads, and nothing else; pages of others may not decrypt.
@@ -217,14 +219,14 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
     context = load_tls(settings)
     tls = TlsServer(context, protocol, limits) if context is not None else None
     config = uvicorn.Config(
-        RequestIdMiddleware(_guarded(app, settings)),
+        RunTokenMiddleware(RequestIdMiddleware(_guarded(app, settings))),
         log_config=None,
         access_log=False,
         lifespan="off",
         # uvicorn only calls it: a factory will do
         http=tls.accept if tls is not None else protocol,  # type: ignore[arg-type]
         server_header=False,
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         ws_max_size=MAX_MESSAGE_BYTES,
         # Without compression, because a few kB can unpack to many MB before the size limit applies.
         ws_per_message_deflate=False,

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from sevenfold.adapters.events.stored import load_event
 from sevenfold.adapters.temporal.concurrency import gather_bounded
-from sevenfold.api.dependencies import API_PREFIX, ClientDep, ListedTenantDep, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, ClientDep, ListedTenantDep, PrincipalDep, TenantDep
 from sevenfold.api.events.acceptance import AcceptedItem, EventsAccepted, accept_event, count_items, to_accepted_item
 from sevenfold.api.events.dependencies import EventIngestDep, EventReaderDep
 from sevenfold.api.events.requests import BATCH, STRUCTURED, invalid_event, parse_events
@@ -17,6 +17,7 @@ from sevenfold.api.http.listing import PagerDep, tenant_condition
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import TimeParam, to_query_time
+from sevenfold.contracts.access import Scope
 from sevenfold.contracts.cloudevents import CloudEvent, InvalidEventError
 from sevenfold.contracts.events import VIA_HTTP, VIA_REPLAY, AcceptOutcome, to_keyword
 from sevenfold.contracts.identity import derive_id, new_id
@@ -151,13 +152,14 @@ async def replay_event(
     client: ClientDep,
     ingest: EventIngestDep,
     reader: EventReaderDep,
-    tenant: TenantDep,
+    principal: PrincipalDep,
     key: IdempotencyKeyDep,
     response: Response,
 ) -> EventSummary:
     """Publishes the event again with a new id and the attribute `replayof`. All events derived from it carry
     `replayof` too, so that consumers can distinguish a replay from a live event.
     """
+    tenant = principal.tenant
     event = await load_event(client, await reader.find(tenant, event_id))
     replay_id = derive_id("rpl", tenant, event_id, key) if key else new_id("rpl")
     replayed = CloudEvent.model_validate(
@@ -172,4 +174,5 @@ async def replay_event(
     response.headers["Location"] = f"{API_PREFIX}/events/{accepted.event_id}"
     if accepted.outcome is not AcceptOutcome.ACCEPTED:
         response.headers.update(REPLAYED)
-    return await reader.summarize(await reader.find(tenant, accepted.event_id))
+    summary = await reader.summarize(await reader.find(tenant, accepted.event_id))
+    return summary if principal.has(Scope.EVENTS_READ) else summary.model_copy(update={"event": {}})

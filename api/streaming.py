@@ -13,6 +13,7 @@ from fastapi.sse import format_sse_event
 from sevenfold.api.dependencies import API_PREFIX, PrincipalDep, TenantDep
 from sevenfold.api.http.content_negotiation import negotiate
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
+from sevenfold.api.http.open_responses import is_ended_by_credential
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import invalid_field, not_found
 from sevenfold.api.http.sse import RETRY_MILLISECONDS, STREAM_HEADERS
@@ -168,9 +169,11 @@ async def stream_run(
     status_code=202,
     responses={200: {"model": Run, "description": "The run had ended already."}, **PROBLEMS},
 )
-async def cancel_stream(stream_id: StreamId, reader: RunReaderDep, tenant: TenantDep, response: Response) -> Run:
+async def cancel_stream(
+    stream_id: StreamId, reader: RunReaderDep, principal: PrincipalDep, response: Response
+) -> Run:
     """Cancels the run and its agent call. Every reader gets the end with the status `cancelled`."""
-    run = await request_cancellation(reader, tenant, _check_stream_id(stream_id))
+    run = await request_cancellation(reader, principal, _check_stream_id(stream_id))
     if run.closed_at is not None:
         response.status_code = 200
     return run
@@ -200,7 +203,7 @@ async def _cancel_on_disconnect(
         async for piece in pieces:
             yield piece
     except (asyncio.CancelledError, GeneratorExit):
-        if cancels_run:
+        if cancels_run and not is_ended_by_credential():
             subscription.cancel_in_background()
         raise
 

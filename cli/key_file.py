@@ -1,5 +1,6 @@
 """Adds, rotates and removes keys in `sevenfold.toml`, beside what is there: comments and order stay."""
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
+from pydantic import ValidationError
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, InlineTable, Table
 
+from sevenfold.contracts.access_config import KeyConfig
 from sevenfold.contracts.api_keys import NewKey
 from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.startup import StartupError
@@ -48,18 +51,29 @@ def add_key(path: Path, tenant: str, key: Table) -> None:
             raise StartupError(
                 f"{path} has tenants in braces, to which no key can be added. Write them as [tenants.{tenant}] first."
             )
-        section.setdefault("keys", tomlkit.aot()).append(key)
+        if not section.get("keys"):  # None, or an empty list
+            section["keys"] = tomlkit.aot()
+        if not isinstance(section["keys"], AoT):
+            raise StartupError(
+                f"{path} has keys in brackets, to which none can be added. Write them as [[tenants.{tenant}.keys]]."
+            )
+        section["keys"].append(key)
 
 
 def rotate_key(path: Path, key_id: str, new: NewKey, overlap: timedelta) -> None:
-    """Adds a key with the scopes of this one, which then expires after `overlap`. Raises as `add_key` does."""
+    """Adds a key with the terms of this one, which then expires after `overlap`. Raises as `add_key` does."""
     with _editing(path) as document:
         keys, old = _find(path, document, key_id)
-        end = (datetime.now(UTC) + overlap).replace(microsecond=0)
-        expires = old.get("expires")
-        keys.append(build_key(new, list(old["scopes"]), str(old.get("name", "")), expires))
-        if not isinstance(expires, datetime) or end < expires:
-            old["expires"] = end
+        now = datetime.now(UTC).replace(microsecond=0)
+        expires = KeyConfig.model_validate(old.unwrap()).expires
+        if expires is not None and expires <= now:
+            raise StartupError(f"The key {key_id} has expired. Create a new one.")
+        successor = tomlkit.table()
+        for name, value in old.items():
+            successor[name] = {"id": new.key_id, "hash": new.hash}.get(name, value)
+        keys.append(successor)
+        if expires is None or now + overlap < expires:
+            old["expires"] = now + overlap
 
 
 def remove_key(path: Path, key_id: str) -> None:
@@ -79,34 +93,59 @@ def _find(path: Path, document: tomlkit.TOMLDocument, key_id: str) -> tuple[AoT,
 
 @contextmanager
 def _editing(path: Path) -> Iterator[tomlkit.TOMLDocument]:
-    """The file's document, which replaces the file in one step if it is valid."""
+    """The file's document, which replaces the file in one step if it is valid. One process edits at a time."""
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        document = tomlkit.parse(text)
-    except (OSError, UnicodeDecodeError, TOMLKitError) as error:
-        raise StartupError(f"{path} cannot be read: {error}") from None
-    try:
-        yield document
+        path = path.resolve(strict=path.is_symlink())  # A link stays a link.
+        if path.exists() and not path.is_file():
+            raise StartupError(f"{path} is not a file.")
+        with _locked(path.parent):
+            document = _read(path)
+            yield document
+            _replace(path, tomlkit.dumps(document))
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        raise StartupError(f"{path} cannot be changed: {error}") from None
     except (TypeError, AttributeError, KeyError) as error:
         raise StartupError(f"{path} has tenants in a form that cannot be edited: {error!r}. Add the lines.") from None
-    _replace(path, tomlkit.dumps(document))
+    except ValidationError as error:
+        mistake = error.errors(include_input=False)[0]["msg"]
+        raise StartupError(f"{path} has a key with a mistake: {mistake}") from None
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Locks the directory itself, which leaves no file behind."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> tomlkit.TOMLDocument:
+    try:
+        # Line ends stay as they are.
+        with path.open(encoding="utf-8", newline="") as file:
+            return tomlkit.parse(file.read())
+    except FileNotFoundError:
+        return tomlkit.document()
+    except (UnicodeDecodeError, TOMLKitError) as error:
+        raise StartupError(f"{path} cannot be read: {error}") from None
 
 
 def _replace(path: Path, text: str) -> None:
-    path = path.resolve()  # A link stays a link.
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", encoding="utf-8", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise StartupError(f"{path} cannot be written: {error.strerror}") from None
+    with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        temporary = Path(file.name)
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
     try:
         load_config(temporary)
-        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o600)
+        if path.exists():
+            before = path.stat()
+            temporary.chmod(before.st_mode & 0o777)
+            if (before.st_uid, before.st_gid) != (os.getuid(), os.getgid()):
+                os.chown(temporary, before.st_uid, before.st_gid)  # The gateway may run as another user.
         temporary.replace(path)
     except StartupError as error:
         raise StartupError(str(error).replace(str(temporary), str(path))) from None

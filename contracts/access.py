@@ -19,6 +19,10 @@ def _check_reserved(name: str) -> str:
 TenantName = Annotated[str, Field(pattern=TENANT_PATTERN), AfterValidator(_check_reserved)]
 
 
+# Of what people call a key: printable, so that it can be shown on a terminal.
+NAME_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*$"
+
+
 class Scope(StrEnum):
     """What a key may do. `admin` includes all others, for all tenants."""
 
@@ -40,6 +44,15 @@ class RunScope(StrEnum):
     STREAM = "stream"
     READ = "read"
     CANCEL = "cancel"
+
+
+# The scope that a key needs to issue a run token with this scope.
+SCOPE_OF_RUN_SCOPE = {
+    RunScope.START: Scope.RUNS_WRITE,
+    RunScope.CANCEL: Scope.RUNS_WRITE,
+    RunScope.STREAM: Scope.RUNS_READ,
+    RunScope.READ: Scope.RUNS_READ,
+}
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,11 @@ class Principal:
     def is_admin(self) -> bool:
         """Whether it may see all tenants."""
         return Scope.ADMIN in self.scopes
+
+    @property
+    def may_read_runs(self) -> bool:
+        """Whether it may read runs, or with a run token its run."""
+        return self.has(Scope.RUNS_READ) if self.run is None else RunScope.READ in self.run.scopes
 
     def has(self, scope: Scope) -> bool:
         """Whether it has the scope."""

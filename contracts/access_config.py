@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
-from sevenfold.contracts.access import Scope
+from sevenfold.contracts.access import NAME_PATTERN, Scope
 from sevenfold.contracts.agent import AgentName
 from sevenfold.contracts.agent_config import HttpUrl, Rate
 from sevenfold.contracts.api_keys import KeyHash, KeyId
@@ -31,7 +31,7 @@ class KeyConfig(ConfigSection):
     # Requests per time: "100/s", "30/m", "1000/h".
     rate: Rate | None = None
     expires: Annotated[AwareDatetime, BeforeValidator(_end_of_day)] | None = None
-    name: str = Field(default="", max_length=100)
+    name: str = Field(default="", max_length=100, pattern=NAME_PATTERN)
 
 
 class TenantConfig(ConfigSection):

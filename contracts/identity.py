@@ -14,7 +14,7 @@ DEFAULT_TENANT = "default"
 DELIVERY_PREFIX = "whk"
 
 # Workflow ids begin with the tenant, or with one of these for workflows that belong to no tenant.
-RESERVED_TENANTS = frozenset({"all", "circuit", "erasure", "limits", "tenants"})
+RESERVED_TENANTS = frozenset({"all", "circuit", "erasure", "limits", "schedule", "tenants"})
 
 TENANT_PATTERN = r"^[a-z0-9][a-z0-9-]{0,39}$"
 

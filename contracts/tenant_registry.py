@@ -6,7 +6,7 @@ It keeps one memo per tenant and per key, so that reading it needs no worker and
 from datetime import datetime
 
 from sevenfold.contracts.access import Scope
-from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.payload import Payload, Seconds
 
 REGISTRY_WORKFLOW_ID = "tenants:registry"
 
@@ -15,15 +15,20 @@ TENANT_MEMO_PREFIX = "tenant:"
 KEY_MEMO_PREFIX = "key:"
 LAST_USE_MEMO = "last-use"
 
+# The last use of so many keys is kept, the latest first.
+MAX_LAST_USES = 5_000
+
 # Size limit of all records as JSON: some 2,000 keys. Every process reads them while requests arrive.
 MAX_REGISTRY_BYTES = 500_000
 
 # Failure types of rejected changes, which the API maps to problems.
-TENANT_EXISTS, TENANT_ERASED, KEY_EXISTS, KEY_MISSING, REGISTRY_FULL = (
+TENANT_EXISTS, TENANT_MISSING, TENANT_ERASED, KEY_EXISTS, KEY_MISSING, KEY_REPLACED, REGISTRY_FULL = (
     "TenantExists",
+    "TenantMissing",
     "TenantErased",
     "KeyExists",
     "KeyMissing",
+    "KeyReplaced",
     "RegistryFull",
 )
 
@@ -42,7 +47,9 @@ class TenantRecord(Payload):
 
 
 class KeyRecord(Payload):
-    """A key without its secret. `hash` is that of `sevenfold.contracts.api_keys`."""
+    """A key without its secret. `hash` is that of `sevenfold.contracts.api_keys`. `replaced_by`: the key that a
+    rotation created; this one then expires.
+    """
 
     id: str
     tenant: str
@@ -52,6 +59,7 @@ class KeyRecord(Payload):
     rate: float | None = None
     created_at: datetime
     expires_at: datetime | None = None
+    replaced_by: str | None = None
 
 
 class LastUse(Payload):
@@ -76,10 +84,22 @@ class PutTenantInput(Payload):
 
 
 class PutKeyInput(Payload):
-    """A key to create or replace. `create_only`: fails if the id exists."""
+    """A key to create. `is_tenant_configured`: its tenant stands in `sevenfold.toml`, which the registry does not
+    know.
+    """
 
     key: KeyRecord
-    create_only: bool = True
+    is_tenant_configured: bool = False
+
+
+class RotateKeyInput(Payload):
+    """A key to replace by one with another id and hash. The old one works for `overlap_seconds` more."""
+
+    tenant: str
+    key_id: str
+    new_id: str
+    new_hash: str
+    overlap_seconds: Seconds
 
 
 def registry_memos(state: RegistryState) -> dict[str, Payload]:

@@ -115,3 +115,5 @@ def configure_logs(level: str, *, hide_messages: bool = False) -> None:
         logging.getLogger("temporalio").setLevel(max(logging.INFO, root.level))
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # At `debug` it writes the whole handshake of a WebSocket, with the key in it.
+    logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.getLogger().level))

@@ -3,9 +3,16 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from temporalio.converter import ExternalStorage, StorageDriver
+from temporalio.api.common.v1 import Payload
+from temporalio.converter import (
+    ExternalStorage,
+    StorageDriver,
+    StorageDriverSelectContext,
+    StorageDriverWorkflowInfo,
+)
 
 from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES, PayloadDirectory
+from sevenfold.contracts.tenant_registry import REGISTRY_WORKFLOW_ID
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.startup import StartupError
 
@@ -19,7 +26,19 @@ def payload_directory(settings: Settings) -> PayloadDirectory:
 
 def directory_storage(settings: Settings) -> ExternalStorage:
     """Returns a storage with the directory only."""
-    return ExternalStorage(drivers=[payload_directory(settings)], payload_size_threshold=THRESHOLD_BYTES)
+    return _storage(payload_directory(settings))
+
+
+def _storage(driver: StorageDriver, *others: StorageDriver) -> ExternalStorage:
+    """Returns a storage that writes to `driver`, and reads from the others too."""
+
+    def select(context: StorageDriverSelectContext, payload: Payload) -> StorageDriver | None:
+        # Stores remove payloads by age. The registry has no end, so its state has to stay in its history.
+        target = context.target
+        is_registry = isinstance(target, StorageDriverWorkflowInfo) and target.id == REGISTRY_WORKFLOW_ID
+        return None if is_registry else driver
+
+    return ExternalStorage(drivers=[driver, *others], driver_selector=select, payload_size_threshold=THRESHOLD_BYTES)
 
 
 @asynccontextmanager
@@ -30,11 +49,7 @@ async def open_storage(settings: Settings) -> AsyncIterator[ExternalStorage]:
         return
     async with _open_bucket(settings.payloads_s3_bucket) as bucket:
         # The directory stays readable for runs that started before the bucket was configured.
-        yield ExternalStorage(
-            drivers=[bucket, payload_directory(settings)],
-            driver_selector=lambda context, payload: bucket,
-            payload_size_threshold=THRESHOLD_BYTES,
-        )
+        yield _storage(bucket, payload_directory(settings))
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ async def ensure_daily(client: Client, workflow: str, task_queue: str) -> str:
 
     The default overlap policy skips a run while the previous one is still open. Raises StartupError.
     """
-    schedule_id = f"{task_queue}:{workflow}"
+    schedule_id = f"schedule:{task_queue}:{workflow}"
     schedule = Schedule(
         action=ScheduleActionStartWorkflow(workflow, id=schedule_id, task_queue=task_queue),
         # At night, with jitter, so that the gateways of one cluster do not run in the same minute.

@@ -31,6 +31,7 @@ from sevenfold.contracts.tenant_registry import (
     LastUse,
     PutKeyInput,
     PutTenantInput,
+    RotateKeyInput,
     TenantRecord,
 )
 from sevenfold.contracts.webhooks import delivery_workflow_id
@@ -392,7 +393,16 @@ async def _tenant_registry(stack: Stack) -> str:
     key = KeyRecord(id=new.key_id, tenant="acme", hash=new.hash, scopes=[Scope.RUNS_READ], created_at=now)
     for one in (key, key.model_copy(update={"id": "a" * 12})):
         await registry.put_key(PutKeyInput(key=one))
-    await registry.put_key(PutKeyInput(key=key.model_copy(update={"expires_at": now}), create_only=False))
+    successor = generate_key()
+    await registry.rotate_key(
+        RotateKeyInput(
+            tenant="acme",
+            key_id=key.id,
+            new_id=successor.key_id,
+            new_hash=successor.hash,
+            overlap_seconds=60,
+        )
+    )
     await registry.record_use(LastUse(keys={key.id: now, "b" * 12: now}))
     await registry.remove_key("a" * 12)
     await registry.put_tenant(PutTenantInput(tenant=tenant.model_copy(update={"is_erasing": True})))

@@ -1,5 +1,7 @@
 """`sevenfold keys`, as a user runs it."""
 
+import asyncio
+import os
 import subprocess
 import sys
 import tomllib
@@ -47,13 +49,15 @@ FILES = {
     "a key": key_config(TenantKey("acme")),
     "a dotted tenant": "tenants.acme.weight = 3.0\n",
     "no newline at the end": "[tenants.acme]",
+    "an empty list of keys": "[tenants.acme]\nkeys = []\n",
+    "line ends of Windows": "# ours\r\n[tenants.acme]\r\nweight = 2.0  # twice\r\n",
 }
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_write_adds_the_key_beside_what_is_there(tmp_path: Path, name: str) -> None:
     file = tmp_path / "sevenfold.toml"
-    file.write_text(FILES[name])
+    file.write_bytes(FILES[name].encode())
     file.chmod(0o640)
     before = tomllib.loads(FILES[name])
     done = keys(tmp_path, "create", "--tenant", "acme", "--scopes", "runs:read", "--write")
@@ -69,6 +73,7 @@ def test_write_adds_the_key_beside_what_is_there(tmp_path: Path, name: str) -> N
         del after["tenants"]["acme"]["keys"]
     after["tenants"] = {tenant: section for tenant, section in after["tenants"].items() if section}
     before.setdefault("tenants", {})
+    before["tenants"] = {tenant: section for tenant, section in before["tenants"].items() if section != {"keys": []}}
     before["tenants"] = {tenant: section for tenant, section in before["tenants"].items() if section}
     assert after == before
     assert file.stat().st_mode & 0o777 == 0o640
@@ -149,3 +154,33 @@ async def test_keys_of_a_running_gateway_are_listed_rotated_and_revoked(tmp_path
         fixed = keys(tmp_path, "revoke", ADMIN.new.key_id, **reach)
         assert fixed.returncode == 2
         assert "sevenfold.toml" in fixed.stderr
+
+
+async def test_keys_that_are_added_at_once_are_all_there(tmp_path: Path) -> None:
+    add = ("create", "--scopes", "runs:read", "--write")
+    done = await asyncio.gather(*(asyncio.to_thread(keys, tmp_path, *add) for _ in range(6)))
+    ids = {one.stdout.split("_")[1] for one in done}
+    stored = tomllib.loads((tmp_path / "sevenfold.toml").read_text())["tenants"]["default"]["keys"]
+    assert {key["id"] for key in stored} == ids
+    assert len(ids) == 6
+
+
+def test_a_rotation_never_makes_a_key_live_longer(tmp_path: Path) -> None:
+    """A date is an end too."""
+    key = TenantKey("default", more="expires = 2099-01-01")
+    (tmp_path / "sevenfold.toml").write_text(key.config)
+    assert keys(tmp_path, "rotate", key.new.key_id, "--overlap", "99999d", "--write").returncode == 0
+    old, new = tomllib.loads((tmp_path / "sevenfold.toml").read_text())["tenants"]["default"]["keys"]
+    assert str(old["expires"]) == "2099-01-01"
+    assert str(new["expires"]) == "2099-01-01"
+
+
+def test_what_is_no_file_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "sevenfold.toml").symlink_to("sevenfold.toml")
+    for prepare in (lambda: None, lambda: os.mkfifo(tmp_path / "sevenfold.toml")):
+        prepare()
+        done = keys(tmp_path, "create", "--scopes", "admin", "--write")
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert "sevenfold.toml" in done.stderr
+        (tmp_path / "sevenfold.toml").unlink()

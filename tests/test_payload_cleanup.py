@@ -17,7 +17,7 @@ async def test_cleanup_schedule_removes_expired_payloads_only(stack: Stack) -> N
     beyond = time.time() - (stack.settings.retention_days + 3) * 86_400
     os.utime(expired, (beyond, beyond))
 
-    await stack.temporal.get_schedule_handle("sevenfold:PayloadCleanup").trigger()
+    await stack.temporal.get_schedule_handle("schedule:sevenfold:PayloadCleanup").trigger()
     async with asyncio.timeout(20):
         while expired.exists():
             await asyncio.sleep(0.1)

@@ -96,7 +96,7 @@ async def test_cleanup_schedule_removes_expired_objects_only(tmp_path: Path, s3:
         young = (await stack.query("y" * 1_000_000, agent="echo")).json()["queryId"]
         kept = {key for key in s3.stored() if key not in expired}
         assert expired
-        await stack.temporal.get_schedule_handle("sevenfold:PayloadCleanup").trigger()
+        await stack.temporal.get_schedule_handle("schedule:sevenfold:PayloadCleanup").trigger()
         async with asyncio.timeout(20):
             while set(s3.stored()) & set(expired):
                 await asyncio.sleep(0.1)

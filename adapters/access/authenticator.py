@@ -8,7 +8,7 @@ from sevenfold.adapters.access.last_use import LastUseRecorder
 from sevenfold.adapters.access.oidc import OIDC_PREFIX, InvalidTokenError, IssuerUnavailableError, OidcVerifier
 from sevenfold.adapters.access.run_tokens import InvalidRunTokenError, RunTokens
 from sevenfold.adapters.access.snapshot import AccessSnapshot
-from sevenfold.contracts.access import Principal, RunGrant, Scope
+from sevenfold.contracts.access import SCOPE_OF_RUN_SCOPE, Principal, RunGrant, Scope
 from sevenfold.contracts.api_keys import parse_key
 from sevenfold.contracts.tenant_registry import KeyRecord
 
@@ -103,7 +103,9 @@ class Authenticator:
         if principal.key_id.startswith(OIDC_PREFIX):
             return False
         key = snapshot.find_key(principal.key_id)
-        return key is None or _is_over(key.expires_at)
+        if key is None or _is_over(key.expires_at):
+            return True
+        return principal.run is not None and not _may_issue(key, principal.tenant, principal.run)
 
     async def aclose(self) -> None:
         """Sends the last uses of keys, and stops what runs in the background."""
@@ -135,6 +137,13 @@ class Authenticator:
         )
         self._principals[key.id] = (key, principal)
         return principal
+
+
+def _may_issue(key: KeyRecord, tenant: str, run: RunGrant) -> bool:
+    """Whether the key, as it is now, could issue a run token of this tenant with these scopes."""
+    if Scope.ADMIN in key.scopes:
+        return True
+    return key.tenant == tenant and all(SCOPE_OF_RUN_SCOPE[scope] in key.scopes for scope in run.scopes)
 
 
 def _is_over(expires_at: datetime | None) -> bool:

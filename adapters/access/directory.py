@@ -7,7 +7,7 @@ from enum import Enum
 import structlog
 from temporalio.service import RPCError
 
-from sevenfold.adapters.access.registry import TenantRegistryClient, UndecodableRecordError
+from sevenfold.adapters.access.registry import RegistryEndedError, TenantRegistryClient, UndecodableRecordError
 from sevenfold.adapters.access.snapshot import AccessSnapshot, ConfiguredAccess
 from sevenfold.contracts.tenant_registry import RegistryState
 
@@ -90,9 +90,9 @@ class AccessDirectory:
         configured = self._snapshot.configured
         try:
             stored = await self.registry.read()
-        except (RPCError, UndecodableRecordError) as error:
+        except (RPCError, UndecodableRecordError, RegistryEndedError) as error:
             if self._state is not DirectoryState.UNAVAILABLE:
-                log.warning("tenants and keys cannot be read", error=str(error))
+                log.warning("tenants and keys cannot be read", error=repr(error))
             self._state = DirectoryState.UNAVAILABLE
             self._snapshot = AccessSnapshot(configured, self._snapshot.stored, is_current=False)
             # Counted from the failure, so that the next read starts 0.5 s after it.

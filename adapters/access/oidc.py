@@ -154,7 +154,7 @@ def _read_tenant(claims: Mapping[str, Any], path: str) -> str:
 def _read_scopes(claims: Mapping[str, Any], path: str) -> frozenset[Scope]:
     """Returns the known scopes; others belong to other services."""
     value = _read_claim(claims, path)
-    names = value.split() if isinstance(value, str) else value
+    names = value.split(" ") if isinstance(value, str) else value
     if names is None:
         return frozenset()
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -1,6 +1,7 @@
 """Reads and changes the workflow `TenantRegistry`."""
 
 from datetime import timedelta
+from typing import TypeVar
 
 import structlog
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowExecutionStatus
@@ -9,6 +10,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.temporal.encoded import decode_memo, encoded_memos
 from sevenfold.contracts.circuits import control_task_queue
+from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.tenant_registry import (
     KEY_MEMO_PREFIX,
     LAST_USE_MEMO,
@@ -19,10 +21,13 @@ from sevenfold.contracts.tenant_registry import (
     PutKeyInput,
     PutTenantInput,
     RegistryState,
+    RotateKeyInput,
     TenantRecord,
 )
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 _READ_TIMEOUT = timedelta(seconds=2)
 _CHANGE_TIMEOUT = timedelta(seconds=5)
@@ -34,6 +39,10 @@ class UndecodableRecordError(Exception):
     """A record of the registry cannot be decoded, so the registry counts as unreadable."""
 
 
+class RegistryEndedError(Exception):
+    """The registry's workflow was ended. The next change starts an empty one."""
+
+
 class TenantRegistryClient:
     """Reads the registry's memos, and decodes only those that changed since the last read."""
 
@@ -43,7 +52,7 @@ class TenantRegistryClient:
         self._decoded: dict[str, tuple[bytes, _Record]] = {}
 
     async def read(self) -> RegistryState:
-        """Returns all records. Raises RPCError and UndecodableRecordError."""
+        """Returns all records. Raises RPCError, UndecodableRecordError and RegistryEndedError."""
         try:
             handle = self._client.get_workflow_handle(REGISTRY_WORKFLOW_ID)
             description = await handle.describe(rpc_timeout=_READ_TIMEOUT)
@@ -52,7 +61,8 @@ class TenantRegistryClient:
                 raise
             return RegistryState()
         if description.status is not WorkflowExecutionStatus.RUNNING:
-            return RegistryState()
+            # It has no end of its own: somebody ended it, or its state is lost. Its keys must not count as revoked.
+            raise RegistryEndedError(description.status.name if description.status else "unknown")
         records = {name: await self._decode(name, memo) for name, memo in encoded_memos(description).items()}
         self._decoded = {name: one for name, one in self._decoded.items() if name in records}
         last_use = records.get(LAST_USE_MEMO)
@@ -86,6 +96,10 @@ class TenantRegistryClient:
         """Raises as `put_tenant` does."""
         await self._change("put_key", change)
 
+    async def rotate_key(self, change: RotateKeyInput) -> KeyRecord:
+        """Returns the new key. Raises as `put_tenant` does."""
+        return await self._change("rotate_key", change, KeyRecord)
+
     async def remove_key(self, key_id: str) -> None:
         """Revokes a key. Idempotent."""
         await self._change("remove_key", key_id)
@@ -104,7 +118,7 @@ class TenantRegistryClient:
             rpc_timeout=_CHANGE_TIMEOUT,
         )
 
-    async def _change(self, update: str, argument: PutTenantInput | PutKeyInput | str) -> None:
+    async def _change(self, update: str, argument: Payload | str, result_type: type[T] | None = None) -> T:
         start: WithStartWorkflowOperation[object, object] = WithStartWorkflowOperation(
             "TenantRegistry",
             RegistryState(),
@@ -113,9 +127,10 @@ class TenantRegistryClient:
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary="tenants and keys",
         )
-        await self._client.execute_update_with_start_workflow(
-            update, argument, start_workflow_operation=start, rpc_timeout=_CHANGE_TIMEOUT
+        result: T = await self._client.execute_update_with_start_workflow(
+            update, argument, start_workflow_operation=start, result_type=result_type, rpc_timeout=_CHANGE_TIMEOUT
         )
+        return result
 
 
 def _record_type(memo: str) -> type[_Record]:

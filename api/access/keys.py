@@ -1,6 +1,6 @@
 """`/admin/tenants/{tenant}/keys`: list, create, rotate and revoke API keys."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
@@ -14,7 +14,7 @@ from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import UtcTime
-from sevenfold.contracts.access import Scope
+from sevenfold.contracts.access import NAME_PATTERN, Scope
 from sevenfold.contracts.agent_config import Rate
 from sevenfold.contracts.api_keys import KeyId
 from sevenfold.contracts.payload import Payload, RequestBody
@@ -32,7 +32,7 @@ class KeyRequest(RequestBody):
     """Body of `POST …/keys`."""
 
     scopes: frozenset[Scope] = Field(min_length=1, description="What the key may do. `admin` includes all others.")
-    name: str = Field(default="", max_length=100, description="What the key is for.")
+    name: str = Field(default="", max_length=100, pattern=NAME_PATTERN, description="What the key is for.")
     rate: Rate | None = Field(default=None, description='Its requests, such as "100/s", "30/m" or "1000/h".')
     expires_at: UtcTime | None = Field(default=None, description="RFC 3339; the key does not expire if absent.")
 
@@ -75,9 +75,8 @@ async def create_key(tenant: TenantPath, body: KeyRequest, store: TenantStoreDep
 async def rotate_key(
     tenant: TenantPath, key_id: KeyPath, body: RotateRequest, store: TenantStoreDep, response: Response
 ) -> NewKeyView:
-    """Creates a key with the same scopes. The old one expires after `overlapSeconds`."""
-    overlap = timedelta(seconds=body.overlap_seconds)
-    snapshot, record, new = await store.rotate_key(tenant, key_id, overlap)
+    """Creates a key with the same scopes. The old one expires after `overlapSeconds`, and cannot be rotated again."""
+    snapshot, record, new = await store.rotate_key(tenant, key_id, body.overlap_seconds)
     response.headers["Cache-Control"] = "no-store"
     return NewKeyView(**dict(view_key(snapshot, record)), key=new.text)
 

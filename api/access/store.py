@@ -2,8 +2,8 @@
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, NoReturn
+from datetime import UTC, datetime
+from typing import Annotated, NoReturn, TypeVar
 
 from fastapi import Depends
 from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
@@ -18,20 +18,27 @@ from sevenfold.contracts.api_keys import NewKey, generate_key
 from sevenfold.contracts.tenant_registry import (
     KEY_EXISTS,
     KEY_MISSING,
+    KEY_REPLACED,
     REGISTRY_FULL,
     TENANT_ERASED,
     TENANT_EXISTS,
+    TENANT_MISSING,
     KeyRecord,
     PutKeyInput,
     PutTenantInput,
+    RotateKeyInput,
     TenantRecord,
 )
+
+T = TypeVar("T")
 
 _PROBLEM_OF_REFUSAL = {
     TENANT_EXISTS: ProblemType.TENANT_EXISTS,
     TENANT_ERASED: ProblemType.TENANT_ERASED,
     KEY_EXISTS: ProblemType.TENANT_EXISTS,
     KEY_MISSING: ProblemType.NOT_FOUND,
+    TENANT_MISSING: ProblemType.NOT_FOUND,
+    KEY_REPLACED: ProblemType.KEY_REPLACED,
     REGISTRY_FULL: ProblemType.REGISTRY_FULL,
 }
 
@@ -90,7 +97,7 @@ class TenantStore:
 
     async def create_key(self, tenant: str, terms: KeyTerms) -> tuple[AccessSnapshot, KeyRecord, NewKey]:
         """Creates a key of a tenant. Raises 404 and 409."""
-        await self.find_tenant(tenant)
+        snapshot, _ = await self.find_tenant(tenant)
         new = generate_key()
         record = KeyRecord(
             id=new.key_id,
@@ -102,20 +109,21 @@ class TenantStore:
             created_at=datetime.now(UTC),
             expires_at=terms.expires_at,
         )
-        await _change(self.directory.registry.put_key(PutKeyInput(key=record)))
+        change = PutKeyInput(key=record, is_tenant_configured=snapshot.is_configured(tenant))
+        await _change(self.directory.registry.put_key(change))
         return await self.load(), record, new
 
     async def rotate_key(
-        self, tenant: str, key_id: str, overlap: timedelta
+        self, tenant: str, key_id: str, overlap_seconds: int
     ) -> tuple[AccessSnapshot, KeyRecord, NewKey]:
-        """Creates a key like this one, which expires after `overlap`. Raises 404 and 409."""
-        old = await self._find_own_key(tenant, key_id)
-        created = await self.create_key(tenant, KeyTerms(old.scopes, old.name, old.rate, old.expires_at))
-        end = datetime.now(UTC) + overlap
-        expires_at = end if old.expires_at is None else min(end, old.expires_at)
-        ending = old.model_copy(update={"expires_at": expires_at})
-        await _change(self.directory.registry.put_key(PutKeyInput(key=ending, create_only=False)))
-        return await self.load(), *created[1:]
+        """Creates a key like this one, which expires after the overlap. Raises 404 and 409."""
+        await self._find_own_key(tenant, key_id)
+        new = generate_key()
+        change = RotateKeyInput(
+            tenant=tenant, key_id=key_id, new_id=new.key_id, new_hash=new.hash, overlap_seconds=overlap_seconds
+        )
+        record = await _change(self.directory.registry.rotate_key(change))
+        return await self.load(), record, new
 
     async def revoke_key(self, tenant: str, key_id: str) -> None:
         """Revokes a key. Raises 404 and 409."""
@@ -133,9 +141,9 @@ class TenantStore:
         return key
 
 
-async def _change(update: Awaitable[None]) -> None:
+async def _change(update: Awaitable[T]) -> T:
     try:
-        await update
+        return await update
     except WorkflowUpdateFailedError as error:
         _raise_refusal(error)
     except WorkflowUpdateRPCTimeoutOrCancelledError:

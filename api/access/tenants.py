@@ -36,6 +36,7 @@ class TenantBody(RequestBody):
         default=1.0,
         ge=0.001,
         le=1_000,
+        strict=True,
         allow_inf_nan=False,
         description="Its share of busy task queues, compared with the other tenants' weights.",
     )

@@ -13,7 +13,7 @@ from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.runs.dependencies import AgentsDep, RunReaderDep
 from sevenfold.api.runs.router import RunId
-from sevenfold.contracts.access import Principal, RunScope, Scope
+from sevenfold.contracts.access import SCOPE_OF_RUN_SCOPE, Principal, RunScope
 from sevenfold.contracts.agent import AgentName
 from sevenfold.contracts.identity import new_id
 from sevenfold.contracts.payload import Payload, RequestBody
@@ -21,12 +21,6 @@ from sevenfold.contracts.runs import ID_PREFIXES, Pattern
 
 router = APIRouter(prefix=API_PREFIX, tags=["runs"], route_class=StrictJsonRoute)
 
-_SCOPE_OF_RUN_SCOPE = {
-    RunScope.START: Scope.RUNS_WRITE,
-    RunScope.CANCEL: Scope.RUNS_WRITE,
-    RunScope.STREAM: Scope.RUNS_READ,
-    RunScope.READ: Scope.RUNS_READ,
-}
 _Seconds = Annotated[int, Field(ge=1, le=3_600, description="How long the token is valid.")]
 
 RunTokensDep = Annotated[RunTokens | None, Depends(component("run_tokens"))]
@@ -110,7 +104,7 @@ def _issue(
             ProblemType.TOKENS_UNAVAILABLE,
             "This gateway cannot sign run tokens: set SEVENFOLD_SECRET_KEY for all its processes.",
         )
-    missing = sorted({_SCOPE_OF_RUN_SCOPE[one] for one in scopes if not principal.has(_SCOPE_OF_RUN_SCOPE[one])})
+    missing = sorted({SCOPE_OF_RUN_SCOPE[one] for one in scopes if not principal.has(SCOPE_OF_RUN_SCOPE[one])})
     if missing:
         raise ProblemError(
             ProblemType.FORBIDDEN, f"The token cannot permit more than its key, which lacks {', '.join(missing)}."

@@ -42,6 +42,7 @@ class KeyView(Payload):
     rate: float | None = Field(description="Requests per second; null for no limit of its own.")
     created_at: datetime | None = Field(description="Null for a key of `sevenfold.toml`.")
     expires_at: datetime | None
+    replaced_by: str | None = Field(description="The id of the key that a rotation created instead of this one.")
     last_used_at: datetime | None = Field(description="To the minute, and up to a minute late; null if never used.")
 
 
@@ -78,5 +79,6 @@ def view_key(snapshot: AccessSnapshot, key: KeyRecord) -> KeyView:
         rate=key.rate,
         created_at=None if is_configured else key.created_at,
         expires_at=key.expires_at,
+        replaced_by=key.replaced_by,
         last_used_at=snapshot.last_use.keys.get(key.id),
     )

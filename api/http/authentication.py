@@ -3,7 +3,6 @@
 import asyncio
 import re
 from dataclasses import replace
-from urllib.parse import unquote_plus
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,14 +12,22 @@ from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.access.request_rates import RateExceededError, RequestRates
 from sevenfold.api.dependencies import API_PREFIX, current_principal
 from sevenfold.api.http.authorization import OPEN_PATHS, authorize
-from sevenfold.api.http.open_responses import OpenResponses, end_response, is_open_ended
+from sevenfold.api.http.open_responses import (
+    OpenResponse,
+    OpenResponses,
+    current_response,
+    end_response,
+    is_open_ended,
+)
 from sevenfold.api.http.problem_handlers import render
 from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field, not_found
+from sevenfold.api.http.query_parameters import RUN_TOKENS, take_parameter
 from sevenfold.api.http.request_id import request_id
 from sevenfold.contracts.access import ANONYMOUS, Principal
 
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 _ADMIN = f"{API_PREFIX}/admin/"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class AuthenticationMiddleware:
@@ -56,31 +63,34 @@ class AuthenticationMiddleware:
 
     async def _serve_while_valid(self, principal: Principal, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the app. A stream or WebSocket ends when the credential is not valid any more."""
-        limit = asyncio.timeout(None)
+        response = OpenResponse(asyncio.timeout(None))
+        current_response.set(response)
         media_type = ""
 
         async def send_watched(message: Message) -> None:
             nonlocal media_type
             if is_open_ended(message):
                 media_type = Headers(raw=message.get("headers", [])).get("content-type", "")
-                self._open_responses.add(limit, principal)
+                self._open_responses.add(response, principal)
             await send(message)
 
         try:
-            async with limit:
+            async with response.limit:
                 await self._app(scope, receive, send_watched)
         except TimeoutError:
-            if not limit.expired():
+            if not response.has_ended:
                 raise
             await end_response(scope, send, media_type)
         finally:
-            self._open_responses.discard(limit)
+            self._open_responses.discard(response, principal)
 
     async def _check(self, scope: Scope) -> Principal:
         """Returns who sent the request, if they may send it. Raises 401, 403 and 503."""
         path, method = scope["path"], scope.get("method", "GET")
         if path in OPEN_PATHS:
             return ANONYMOUS
+        if _CONTROL.search(path):  # The router would take a line break at the end for no character.
+            raise not_found("This address")
         principal = await self._authenticate(scope)
         if principal is ANONYMOUS:
             if path.startswith(_ADMIN):
@@ -88,8 +98,8 @@ class AuthenticationMiddleware:
             return principal
         authorize(principal, method, path)
         await self._count(principal)
-        if principal.is_admin and not path.startswith(_ADMIN) and b"tenant=" in scope["query_string"]:
-            return await self._name_tenant(principal, scope)
+        if principal.is_admin and not path.startswith(_ADMIN):
+            return await self._name_tenant(principal, take_parameter(scope, "tenant"))
         return principal
 
     async def _count(self, principal: Principal) -> None:
@@ -111,18 +121,18 @@ class AuthenticationMiddleware:
             ) from None
 
     async def _authenticate(self, scope: Scope) -> Principal:
-        credentials = _find_credentials(scope)
-        token = None if credentials else _take_parameter(scope, b"token")
+        required = self._authenticator.requires_credentials
+        # Without keys, Authorization is for a proxy in front.
+        credentials, tokens = _find_credentials(scope) if required else [], scope.get(RUN_TOKENS, [])
+        if len(credentials) + len(tokens) > 1:
+            raise _unauthorized(
+                "Send one credential: Authorization, X-API-Key or ?token=, once.", has_credential=True
+            )
         try:
-            if token is not None:
-                return await self._authenticator.authenticate_run_token(token)
-            if not self._authenticator.requires_credentials:
-                return ANONYMOUS
-            if not credentials:
-                raise _unauthorized("Send an API key: Authorization: Bearer sf_….", has_credential=False)
-            if len(credentials) > 1:
-                raise _unauthorized("Send one credential: Authorization or X-API-Key, once.", has_credential=True)
-            return await self._authenticator.authenticate(credentials[0])
+            if tokens:
+                return await self._authenticator.authenticate_run_token(tokens[0])
+            if credentials:
+                return await self._authenticator.authenticate(credentials[0])
         except InvalidCredentialError as error:
             raise _unauthorized(str(error), has_credential=True) from None
         except AccessUnavailableError:
@@ -131,11 +141,16 @@ class AuthenticationMiddleware:
                 "Keys cannot be read now, and this process does not know this one. Send the request again.",
                 retry_after=2,
             ) from None
+        if required:
+            raise _unauthorized("Send an API key: Authorization: Bearer sf_….", has_credential=False)
+        return ANONYMOUS
 
-    async def _name_tenant(self, principal: Principal, scope: Scope) -> Principal:
-        """Returns the administrator as a member of the tenant that the query names."""
-        name = _take_parameter(scope, b"tenant")
-        if not name:
+    async def _name_tenant(self, principal: Principal, names: list[str]) -> Principal:
+        """Returns the administrator as a member of the tenant that the query names, if it names one."""
+        if not names:
+            return principal
+        name = names[0]
+        if len(names) > 1 or not name:
             raise invalid_field("query:tenant", "must be the name of one tenant")
         if (await self._directory.load()).find_tenant(name) is None:
             raise not_found(f"The tenant {name[:100]}")
@@ -147,19 +162,6 @@ def _find_credentials(scope: Scope) -> list[str]:
     headers = Headers(scope=scope)
     bearers = [_BEARER.fullmatch(value.strip()) for value in headers.getlist("authorization")]
     return [*(found[1] if found else "" for found in bearers), *map(str.strip, headers.getlist("x-api-key"))]
-
-
-def _take_parameter(scope: Scope, name: bytes) -> str | None:
-    """Removes a parameter from the query and returns its value; None if it is missing or repeated. What is removed
-    reaches no handler and no log.
-    """
-    prefix = name + b"="
-    parts = scope["query_string"].split(b"&") if scope["query_string"] else []
-    values = [part.removeprefix(prefix) for part in parts if part.startswith(prefix)]
-    if not values:
-        return None
-    scope["query_string"] = b"&".join(part for part in parts if not part.startswith(prefix))
-    return unquote_plus(values[0].decode("latin-1")) if len(values) == 1 else None
 
 
 def _unauthorized(detail: str, *, has_credential: bool) -> ProblemError:

@@ -31,24 +31,21 @@ _DESCRIPTIONS = frozenset({"", "docs", "swagger", "openapi.json", "asyncapi.json
 CODEC_PREFIX = "/codec"
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
-_SOCKET_PATH = f"{API_PREFIX}/stream/ws"
+SOCKET_PATH = f"{API_PREFIX}/stream/ws"
 
 
 def required_scopes(method: str, path: str) -> frozenset[Scope]:
-    """Returns the scopes of which a key needs one; none if any key will do."""
-    if path.startswith(f"{CODEC_PREFIX}/"):
-        return frozenset({Scope.ADMIN})
-    if not path.startswith(f"{API_PREFIX}/"):
-        return frozenset()
+    """Returns the scopes of which a key needs one; none if any key will do. What has no route needs `admin`."""
     parts = path.split("/")
-    if path == _SOCKET_PATH:  # Its first message starts a run or resumes one; the handler checks which.
+    if not path.startswith(f"{API_PREFIX}/"):
+        if parts[1:] == ["asyncapi.json"]:
+            return frozenset({Scope.EVENTS_READ})
+        return frozenset() if len(parts) > 1 and parts[1] in _DESCRIPTIONS else frozenset({Scope.ADMIN})
+    if path == SOCKET_PATH:  # Its first message starts a run or resumes one; the handler checks which.
         return frozenset({Scope.RUNS_READ, Scope.RUNS_WRITE})
     if parts[3] == "runs" and parts[5:] == ["token"]:  # A key passes on what it has; the handler checks it.
         return frozenset({Scope.RUNS_READ, Scope.RUNS_WRITE})
-    scopes = _SCOPES.get(parts[3])
-    if scopes is None:
-        return frozenset()
-    return frozenset({scopes[method not in _READS]})
+    return frozenset({_SCOPES.get(parts[3], (Scope.ADMIN, Scope.ADMIN))[method not in _READS]})
 
 
 def check_routes(paths: Iterable[str]) -> None:
@@ -92,7 +89,7 @@ def _authorize_run_token(run: RunGrant, method: str, path: str) -> None:
 
 def _run_scopes(method: str, path: str) -> tuple[frozenset[RunScope], str | None]:
     """Returns the scopes of which a run token needs one, and the run that the path names."""
-    if path == _SOCKET_PATH:  # The handler checks the run that the first message names.
+    if path == SOCKET_PATH:  # The handler checks the run that the first message names.
         return frozenset({RunScope.START, RunScope.STREAM}), None
     match path.removeprefix(f"{API_PREFIX}/").split("/"):
         case ["stream"] if method == "POST":

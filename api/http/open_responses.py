@@ -1,6 +1,7 @@
 """Ends streams and WebSockets whose credential is revoked or expires while they are open."""
 
 import asyncio
+from contextvars import ContextVar
 
 from starlette.types import Message, Scope, Send
 
@@ -11,6 +12,9 @@ from sevenfold.contracts.access import Principal
 
 _CHECK_SECONDS = 1.0
 
+# Other requests get their turn after so many checks.
+_CHECKED_AT_ONCE = 100
+
 # 4000 + the HTTP status, as the other problems of a WebSocket.
 _CLOSE_CODE = 4401
 
@@ -20,39 +24,64 @@ _PROBLEM = ProblemError(
 )
 
 
+class OpenResponse:
+    """A stream or WebSocket. `limit` is the time-out that can end it; `has_ended`: its credential ended it, not the
+    client.
+    """
+
+    def __init__(self, limit: asyncio.Timeout) -> None:
+        self.limit = limit
+        self.has_ended = False
+
+
+# That of the current request, for handlers that act on a disconnect; None without a credential.
+current_response: ContextVar[OpenResponse | None] = ContextVar("response", default=None)
+
+
+def is_ended_by_credential() -> bool:
+    """Whether the current response was ended because its credential is not valid any more."""
+    response = current_response.get()
+    return response is not None and response.has_ended
+
+
 class OpenResponses:
-    """The open streams and WebSockets of this process, each as the time-out that can end it. A task checks their
-    credentials once a second while there are any.
+    """The open streams and WebSockets of this process, by who reads them. A task checks their credentials once a
+    second while there are any.
     """
 
     def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
-        self._open: dict[asyncio.Timeout, Principal] = {}
+        self._open: dict[Principal, set[OpenResponse]] = {}
         self._watch: asyncio.Task[None] | None = None
 
-    def add(self, limit: asyncio.Timeout, principal: Principal) -> None:
-        """Watches a response: `limit` expires when its credential is not valid any more."""
-        self._open[limit] = principal
+    def add(self, response: OpenResponse, principal: Principal) -> None:
+        """Watches a response, which ends when its credential is not valid any more."""
+        self._open.setdefault(principal, set()).add(response)
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._check_periodically())
 
-    def discard(self, limit: asyncio.Timeout) -> None:
+    def discard(self, response: OpenResponse, principal: Principal) -> None:
         """The response has ended."""
-        self._open.pop(limit, None)
+        responses = self._open.get(principal)
+        if responses is not None:
+            responses.discard(response)
+            if not responses:
+                del self._open[principal]
 
     async def _check_periodically(self) -> None:
         while self._open:
             await asyncio.sleep(_CHECK_SECONDS)
-            for principal in set(self._open.values()):
+            for number, principal in enumerate(list(self._open)):
+                if number % _CHECKED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
                 if not await self._authenticator.is_valid(principal):
                     self._end(principal)
 
     def _end(self, principal: Principal) -> None:
         now = asyncio.get_running_loop().time()
-        for limit, one in list(self._open.items()):
-            if one == principal:
-                del self._open[limit]
-                limit.reschedule(now)
+        for response in self._open.pop(principal, set()):
+            response.has_ended = True
+            response.limit.reschedule(now)
 
 
 def is_open_ended(message: Message) -> bool:

@@ -30,6 +30,7 @@ class ProblemType(Enum):
     EVENT_REFUSED = ("event-refused", 409, "The event was refused")
     TENANT_EXISTS = ("tenant-exists", 409, "A tenant or key with this name exists")
     TENANT_ERASED = ("tenant-erased", 409, "The tenant's data are being erased")
+    KEY_REPLACED = ("key-replaced", 409, "The key has expired or was rotated already")
     ACCESS_FIXED = ("access-fixed", 409, "The tenant or key is part of the configuration")
     REGISTRY_FULL = ("registry-full", 409, "The maximum number of tenants and keys is reached")
     TOKENS_UNAVAILABLE = ("tokens-unavailable", 409, "The gateway cannot sign run tokens")

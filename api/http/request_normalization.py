@@ -1,12 +1,13 @@
 """Normalizes requests before routing: joins repeated headers, serves HEAD as GET, refuses compressed bodies."""
 
 import re
+from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sevenfold.api.http.problem_handlers import render
-from sevenfold.api.http.problems import ProblemError, ProblemType
+from sevenfold.api.http.problems import ProblemError, ProblemType, not_found
 
 # A HEAD disconnects at once and must not change anything, so `onDisconnect=cancel` must not apply to it.
 _ON_DISCONNECT = re.compile(rb"(?:^|(?<=&))onDisconnect=[^&]*&?", re.IGNORECASE)
@@ -15,8 +16,9 @@ _ON_DISCONNECT = re.compile(rb"(?:^|(?<=&))onDisconnect=[^&]*&?", re.IGNORECASE)
 class RequestNormalizationMiddleware:
     """Pure ASGI middleware, so that streams pass through unbuffered."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, socket_paths: Collection[str]) -> None:
         self._app = app
+        self._socket_paths = socket_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -24,7 +26,10 @@ class RequestNormalizationMiddleware:
             return
         scope["headers"] = _join_repeated(scope["headers"])
         if scope["type"] == "websocket":
-            await self._app(scope, receive, send)
+            if scope["path"] in self._socket_paths:
+                await self._app(scope, receive, send)
+            else:  # The framework would answer with 403 and no body.
+                await render(not_found("A WebSocket at this address"))(scope, receive, send)
             return
         encoding = Headers(scope=scope).get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):

@@ -74,6 +74,12 @@ def _head_too_large(what: str) -> ProblemError:
     return ProblemError(ProblemType.HEAD_TOO_LARGE, f"The request's head {what}. Shorten the URL and the headers.")
 
 
+_UNREADABLE_HANDSHAKE = ProblemError(
+    ProblemType.HEAD_TOO_LARGE,
+    "The WebSocket handshake cannot be read: it may have 128 headers, and each may have 8,190 bytes.",
+)
+
+
 class LimitedHttpProtocol(HttpToolsProtocol):
     """One connection. At most one timer runs at a time: for the head, for the body, or uvicorn's own for an idle
     connection.
@@ -127,6 +133,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._refuse(problem)
             return
         super().handle_websocket_upgrade()
+        # The WebSocket protocol's parser has limits of its own. What it refuses, uvicorn neither answers nor closes.
+        if not getattr(self.transport.get_protocol(), "handshake_initiated", True):
+            self._refuse(_UNREADABLE_HANDSHAKE)
 
     # Requests
 

@@ -23,6 +23,8 @@ def handshake_problem(method: str, headers: Iterable[tuple[bytes, bytes]]) -> Pr
             "Only version 13 of WebSocket is supported. Send Sec-WebSocket-Version: 13.",
             headers={"Sec-WebSocket-Version": _VERSION.decode()},
         )
+    if fields.get(b"content-length", [b"0"]) != [b"0"] or b"transfer-encoding" in fields:
+        return ProblemError(ProblemType.BAD_REQUEST, "A WebSocket handshake has no body.")
     keys = fields.get(b"sec-websocket-key", [])
     if len(keys) != 1 or not _is_key(keys[0]):
         return ProblemError(

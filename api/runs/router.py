@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Response
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.temporal.concurrency import gather_bounded
-from sevenfold.api.dependencies import API_PREFIX, ListedTenantDep, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, ListedTenantDep, PrincipalDep, TenantDep
 from sevenfold.api.http.listing import PagerDep, tenant_condition
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
@@ -15,6 +15,7 @@ from sevenfold.api.http.time_params import TimeParam, to_query_time
 from sevenfold.api.runs.dependencies import RunReaderDep
 from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.runs.views import Run, RunSummary
+from sevenfold.contracts.access import Principal
 from sevenfold.contracts.agent import AgentName
 from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.payload import Payload
@@ -94,16 +95,19 @@ async def read_run(run_id: RunId, reader: RunReaderDep, tenant: TenantDep) -> Ru
     status_code=202,
     responses={200: {"model": Run, "description": "The run had ended already."}, **PROBLEMS},
 )
-async def cancel_run(run_id: RunId, reader: RunReaderDep, tenant: TenantDep, response: Response) -> Run:
+async def cancel_run(run_id: RunId, reader: RunReaderDep, principal: PrincipalDep, response: Response) -> Run:
     """Requests cancellation, which reaches the agent within a second. A run that has ended stays as it is."""
-    run = await request_cancellation(reader, tenant, run_id)
+    run = await request_cancellation(reader, principal, run_id)
     if run.closed_at is not None:
         response.status_code = 200
     return run
 
 
-async def request_cancellation(reader: RunReader, tenant: str, run_id: str) -> Run:
-    """Requests the cancellation of an open run; returns the run as it is then. Raises 404."""
+async def request_cancellation(reader: RunReader, principal: Principal, run_id: str) -> Run:
+    """Requests the cancellation of an open run; returns the run as it is then, without its content for who may not
+    read it. Raises 404.
+    """
+    tenant = principal.tenant
     description = await reader.find(tenant, run_id)
     if description.close_time is None:
         try:
@@ -112,4 +116,5 @@ async def request_cancellation(reader: RunReader, tenant: str, run_id: str) -> R
             if error.status != RPCStatusCode.NOT_FOUND:  # it has just ended
                 raise
         description = await reader.find(tenant, run_id)
-    return await reader.load(description)
+    run = await reader.load(description)
+    return run if principal.may_read_runs else run.without_content()

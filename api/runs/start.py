@@ -125,6 +125,8 @@ class RunStarter:
                 raise ProblemError(
                     ProblemType.FORBIDDEN, f"/agent: the run token is for the agent {grant.agent} alone."
                 )
+            if options.webhook_url is not None:
+                raise ProblemError(ProblemType.FORBIDDEN, "/webhookUrl: a run token starts no run with a webhook.")
             # The token is the key: whoever sends the same request with it again joins the same run.
             run_id, agent = grant.run_id, self.agents.resolve(tenant, grant.agent)
             return NewRun(pattern, tenant, run_id, agent, task, options, key=grant.run_id)

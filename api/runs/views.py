@@ -1,6 +1,7 @@
 """Runs as the API shows them."""
 
 from datetime import datetime
+from typing import Any
 
 from pydantic import Field
 from temporalio.client import WorkflowExecution
@@ -63,6 +64,11 @@ class Run(RunSummary):
     result: Answer | None
     error: RunError | None
     webhook: RunWebhook | None = Field(description="The state of its webhook's delivery; null without a webhook.")
+
+    def without_content(self) -> "Run":
+        """Returns the run without what the client and the agent wrote."""
+        nothing: dict[str, Any] = {"progress": None, "metadata": {}, "result": None, "error": None, "webhook": None}
+        return self.model_copy(update=nothing)
 
 
 def run_links(ui: TemporalUi, tenant: str, run_id: str) -> RunLinks:

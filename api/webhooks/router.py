@@ -13,7 +13,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.run_outcomes import fetch_input
 from sevenfold.adapters.temporal.search_attributes import delivery_search_attributes
-from sevenfold.api.dependencies import API_PREFIX, ClientDep, ListedTenantDep, TemporalUiDep, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, ClientDep, ListedTenantDep, PrincipalDep, TemporalUiDep, TenantDep
 from sevenfold.api.http.listing import PagerDep, filter_latest, tenant_condition
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
@@ -27,6 +27,7 @@ from sevenfold.api.webhooks.views import (
     load_log,
     summarize_delivery,
 )
+from sevenfold.contracts.access import Scope
 from sevenfold.contracts.identity import parse_public_id
 from sevenfold.contracts.payload import Payload, RequestBody
 from sevenfold.contracts.webhooks import LOG_MEMO, DeliveryInput, DeliveryLog, DeliveryState
@@ -135,16 +136,19 @@ async def read_delivery(
     responses=PROBLEMS,
 )
 async def redeliver(
-    delivery_id: DeliveryId, client: ClientDep, ui: TemporalUiDep, tenant: TenantDep
+    delivery_id: DeliveryId, client: ClientDep, ui: TemporalUiDep, principal: PrincipalDep
 ) -> DeliveryDetail:
     """Delivers at once, with the same `webhook-id`. An open delivery makes one attempt now and then continues its
     schedule; an ended one restarts its schedule.
     """
+    tenant = principal.tenant
     description = await find_delivery(client, tenant, delivery_id)
     while not (await _signal_attempt(client, description) or await _restart_delivery(client, tenant, description)):
         # it ended or restarted between the two calls
         description = await find_delivery(client, tenant, delivery_id)
-    return await load_delivery(ui, await find_delivery(client, tenant, delivery_id))
+    detail = await load_delivery(ui, await find_delivery(client, tenant, delivery_id))
+    # What receivers answered is for those who may read it.
+    return detail if principal.has(Scope.WEBHOOKS_READ) else detail.model_copy(update={"log": []})
 
 
 async def _signal_attempt(client: Client, delivery: WorkflowExecutionDescription) -> bool:

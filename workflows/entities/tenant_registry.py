@@ -1,6 +1,7 @@
 """Registry of the tenants and API keys that the admin API creates. One workflow per gateway, without an end."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -9,17 +10,21 @@ from sevenfold.contracts.tenant_registry import (
     KEY_EXISTS,
     KEY_MEMO_PREFIX,
     KEY_MISSING,
+    KEY_REPLACED,
     LAST_USE_MEMO,
+    MAX_LAST_USES,
     MAX_REGISTRY_BYTES,
     REGISTRY_FULL,
     TENANT_ERASED,
     TENANT_EXISTS,
     TENANT_MEMO_PREFIX,
+    TENANT_MISSING,
     KeyRecord,
     LastUse,
     PutKeyInput,
     PutTenantInput,
     RegistryState,
+    RotateKeyInput,
     TenantRecord,
     registry_memos,
 )
@@ -56,6 +61,8 @@ class TenantRegistry:
         """The validator rejects with `TENANT_EXISTS` (`create_only`), `TENANT_ERASED` (its data are being removed)
         and `REGISTRY_FULL`.
         """
+        if change.create_only:  # Keys of an earlier tenant of this name must not come back.
+            self._drop_keys(change.tenant.name)
         self._store_tenant(change.tenant)
 
     @put_tenant.validator
@@ -73,27 +80,51 @@ class TenantRegistry:
     @workflow.update(name="remove_tenant", description="Removes a tenant, by its name, and its keys.")
     def remove_tenant(self, name: str) -> None:
         """Idempotent, so that an erasure can repeat it."""
-        for key in [key for key in self._keys.values() if key.tenant == name]:
-            self._drop_key(key.id)
+        self._drop_keys(name)
         if self._tenants.pop(name, None) is not None:
             workflow.upsert_memo({f"{TENANT_MEMO_PREFIX}{name}": None})
 
-    @workflow.update(name="put_key", description="Creates or replaces a key.")
+    @workflow.update(name="put_key", description="Creates a key.")
     def put_key(self, change: PutKeyInput) -> None:
-        """The validator rejects with `KEY_EXISTS` (`create_only`), `TENANT_ERASED` and `REGISTRY_FULL`."""
-        self._keys[change.key.id] = change.key
-        workflow.upsert_memo({f"{KEY_MEMO_PREFIX}{change.key.id}": change.key})
+        """The validator rejects with `TENANT_MISSING`, `TENANT_ERASED`, `KEY_EXISTS` and `REGISTRY_FULL`."""
+        self._store_key(change.key)
 
     @put_key.validator
     def _validate_put_key(self, change: PutKeyInput) -> None:
-        tenant = self._tenants.get(change.key.tenant)
-        if tenant is not None and tenant.is_erasing:
-            raise ApplicationError(f"The data of the tenant {tenant.name} are being erased.", type=TENANT_ERASED)
-        if change.create_only and change.key.id in self._keys:
+        name = change.key.tenant
+        if name not in self._tenants and not change.is_tenant_configured:
+            raise ApplicationError(f"The tenant {name} does not exist.", type=TENANT_MISSING)
+        self._check_not_erasing(name)
+        if change.key.id in self._keys:
             raise ApplicationError(f"The key {change.key.id} exists already.", type=KEY_EXISTS)
-        if not change.create_only and change.key.id not in self._keys:
-            raise ApplicationError(f"The key {change.key.id} does not exist.", type=KEY_MISSING)
         self._check_size(self._tenants, {**self._keys, change.key.id: change.key})
+
+    @workflow.update(name="rotate_key", description="Replaces a key by one with the same scopes.")
+    def rotate_key(self, change: RotateKeyInput) -> KeyRecord:
+        """Returns the new key. The old one expires after the overlap, or earlier if it would.
+
+        The validator rejects with `KEY_MISSING`, `KEY_REPLACED` (it has expired or was rotated already: its successor
+        would end with it), `TENANT_ERASED` and `REGISTRY_FULL`.
+        """
+        old, new = self._keys[change.key_id], self._build_successor(change)
+        end = workflow.now() + timedelta(seconds=change.overlap_seconds)
+        expires_at = end if old.expires_at is None else min(end, old.expires_at)
+        self._store_key(new)
+        self._store_key(old.model_copy(update={"expires_at": expires_at, "replaced_by": new.id}))
+        return new
+
+    @rotate_key.validator
+    def _validate_rotate_key(self, change: RotateKeyInput) -> None:
+        old = self._keys.get(change.key_id)
+        if old is None or old.tenant != change.tenant:
+            raise ApplicationError(f"The key {change.key_id} does not exist.", type=KEY_MISSING)
+        self._check_not_erasing(old.tenant)
+        if old.replaced_by is not None:
+            detail = f"The key {old.id} was rotated already. Rotate its successor, {old.replaced_by}."
+            raise ApplicationError(detail, type=KEY_REPLACED)
+        if old.expires_at is not None and old.expires_at <= workflow.now():
+            raise ApplicationError(f"The key {old.id} has expired. Create a new one.", type=KEY_REPLACED)
+        self._check_size(self._tenants, {**self._keys, change.new_id: self._build_successor(change)})
 
     @workflow.update(name="remove_key", description="Revokes a key, by its id.")
     def remove_key(self, key_id: str) -> None:
@@ -105,12 +136,29 @@ class TenantRegistry:
         """Keeps the latest time of each key."""
         newer = {key: at for key, at in used.keys.items() if key not in self._last_use or self._last_use[key] < at}
         if newer:
-            self._last_use |= newer
+            latest = sorted({**self._last_use, **newer}.items(), key=lambda one: (one[1], one[0]))[-MAX_LAST_USES:]
+            self._last_use = dict(sorted(latest))
             workflow.upsert_memo({LAST_USE_MEMO: LastUse(keys=self._last_use)})
 
     def _store_tenant(self, tenant: TenantRecord) -> None:
         self._tenants[tenant.name] = tenant
         workflow.upsert_memo({f"{TENANT_MEMO_PREFIX}{tenant.name}": tenant})
+
+    def _store_key(self, key: KeyRecord) -> None:
+        self._keys[key.id] = key
+        workflow.upsert_memo({f"{KEY_MEMO_PREFIX}{key.id}": key})
+
+    def _build_successor(self, change: RotateKeyInput) -> KeyRecord:
+        changes = {"id": change.new_id, "hash": change.new_hash, "created_at": workflow.now()}
+        return self._keys[change.key_id].model_copy(update=changes)
+
+    def _check_not_erasing(self, tenant: str) -> None:
+        if tenant in self._tenants and self._tenants[tenant].is_erasing:
+            raise ApplicationError(f"The data of the tenant {tenant} are being erased.", type=TENANT_ERASED)
+
+    def _drop_keys(self, tenant: str) -> None:
+        for key in [key for key in self._keys.values() if key.tenant == tenant]:
+            self._drop_key(key.id)
 
     def _drop_key(self, key_id: str) -> None:
         if self._keys.pop(key_id, None) is not None:
