@@ -136,6 +136,7 @@ def test_without_keys_nothing_is_encrypted(tmp_path: Path, value: str | None) ->
         ("new:c2VjcmV0!", "key 1 of 1 is not the base64 of 32 bytes"),
         (f"{NEW},{new_key('new')}", "key 2 of 2 has the id of an earlier one"),
     ],
+    ids=["no id", "empty second", "empty id", "blank in id", "short", "not base64", "twice"],
 )
 def test_malformed_keys_are_refused_and_not_shown(tmp_path: Path, value: str, message: str) -> None:
     with pytest.raises(StartupError, match=message) as raised:

@@ -38,6 +38,7 @@ _MAKERS = frozenset(
         "adapters/streams/temporal/batches.py",
         "api/operations/codec.py",  # the remote codec's own field
         "runtime/payload_converter.py",
+        "runtime/payloads.py",
         "runtime/workflow_runner.py",
         "workflows/erasure.py",  # counts payloads
     }
