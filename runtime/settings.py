@@ -175,10 +175,15 @@ class Settings(BaseSettings):
         return f"http{'s' if self.tls_cert else ''}://{host}:{self.port}"
 
     @property
+    def has_codec_keys(self) -> bool:
+        """Whether keys are set; a compose file passes an unset variable as an empty string."""
+        return self.codec_keys is not None and bool(self.codec_keys.get_secret_value().strip())
+
+    @property
     def codec_origins(self) -> tuple[str, ...]:
         """The origins of the Temporal UI, whose pages may decrypt payloads; none without codec keys."""
         url = urlsplit(self.ui_url or "")
-        if not url.netloc or self.codec_keys is None:
+        if not url.netloc or not self.has_codec_keys:
             return ()
         hosts = ("127.0.0.1", "localhost") if url.hostname in ("127.0.0.1", "localhost") else (url.hostname,)
         port = f":{url.port}" if url.port else ""
@@ -187,7 +192,7 @@ class Settings(BaseSettings):
     @property
     def codec_endpoint(self) -> str | None:
         """The address at which a browser on this machine finds the codec; None without codec keys."""
-        if self.codec_keys is None or not self.codec_keys.get_secret_value().strip():
+        if not self.has_codec_keys:
             return None
         is_local = self.public_url is None and self.host in ("0.0.0.0", "::")  # noqa: S104
         return (
