@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.runs.start_turns import StartTurns
 
 
@@ -77,3 +78,13 @@ async def test_limit_grows_while_starts_are_quick_and_falls_while_they_are_slow(
     for _ in range(50):
         turns.record(0.05)
     assert await number_at_once(turns) == 2
+
+
+async def test_start_that_waits_too_long_is_refused_and_the_others_go_on() -> None:
+    turns = StartTurns(max_wait_seconds=0.12)
+    await turns.take("acme")
+    starts = await asyncio.gather(*(turns.take("globex") for _ in range(20)), return_exceptions=True)
+    refused = [one for one in starts if isinstance(one, ProblemError)]
+    assert {problem.problem_type for problem in refused} == {ProblemType.OVERLOADED}
+    assert 0 < len(refused) < 20
+    await asyncio.wait_for(turns.take("acme"), 1)

@@ -59,6 +59,7 @@ class ProblemType(Enum):
     DOCUMENT_UNAVAILABLE = ("document-unavailable", 502, "The document could not be fetched")
     ACCESS_UNAVAILABLE = ("access-unavailable", 503, "The credential cannot be verified now")
     TEMPORAL_UNAVAILABLE = ("temporal-unavailable", 503, "Temporal cannot be reached")
+    OVERLOADED = ("overloaded", 503, "The gateway has too much to start")
     TOO_MANY_CONNECTIONS = ("too-many-connections", 503, "There are too many connections")
     STORAGE_FULL = ("storage-full", 507, "The disk is full")
     CODEC_KEY_MISSING = ("codec-key-missing", 503, "The gateway lacks the key of what is stored")

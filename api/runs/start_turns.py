@@ -5,12 +5,16 @@ import time
 from contextlib import suppress
 
 from sevenfold.adapters.fairness import FairQueue
+from sevenfold.api.http.problems import ProblemError, ProblemType
 
 # A tenant that has started nothing for so long is not active.
 _ACTIVE_SECONDS = 10.0
 
 # A run without an answer after so long keeps the gateway busy no more: its agent is at work.
 _HOLD_SECONDS = 0.05
+
+# How long a start waits for its turn.
+_MAX_WAIT_SECONDS = 10.0
 
 # Bounds of the runs in their first moments. The limit falls while starts take longer than `_SLOW` times the fastest.
 _MIN_LIMIT, _MAX_LIMIT = 2.0, 1_000.0
@@ -29,7 +33,8 @@ class StartTurns:
     machine: it falls while the start of a run takes much longer than the fastest one did, and rises otherwise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_wait_seconds: float = _MAX_WAIT_SECONDS) -> None:
+        self._max_wait_seconds = max_wait_seconds
         self._limit = _MIN_LIMIT
         self._in_use = 0
         self._waiters: FairQueue[asyncio.Future[None]] = FairQueue()
@@ -38,7 +43,7 @@ class StartTurns:
         self._fastest_at = 0.0
 
     async def take(self, tenant: str) -> "Turn":
-        """Returns when it is the tenant's turn. The turn ends by itself after 50 ms."""
+        """Returns when it is the tenant's turn. The turn ends by itself after 50 ms. Raises 503 after 10 s."""
         self._active[tenant] = time.monotonic()
         if self._waiters or not self._has_room():
             await self._wait(tenant)
@@ -50,13 +55,16 @@ class StartTurns:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(tenant, waiter)
         try:
-            await waiter
-        except asyncio.CancelledError:
+            async with asyncio.timeout(self._max_wait_seconds):
+                await waiter
+        except (asyncio.CancelledError, TimeoutError) as error:
             if waiter.cancelled():
                 with suppress(LookupError):
                     self._waiters.remove(tenant, waiter)
             else:
                 self.release()
+            if isinstance(error, TimeoutError):
+                raise _overloaded() from None
             raise
 
     def _has_room(self) -> bool:
@@ -85,6 +93,14 @@ class StartTurns:
             self._limit = max(_MIN_LIMIT, self._limit * _DECREASE)
         else:
             self._limit = min(_MAX_LIMIT, self._limit + 1 / self._limit)
+
+
+def _overloaded() -> ProblemError:
+    return ProblemError(
+        ProblemType.OVERLOADED,
+        "The gateway has more starts of this tenant than it can make. Send the request again after Retry-After.",
+        retry_after=_MAX_WAIT_SECONDS,
+    )
 
 
 class Turn:
