@@ -137,7 +137,7 @@ async def running_worker(
             guarded_client(allow_loopback=loopback, timeout=FETCH_SECONDS) as documents_http,
             guarded_client(allow_loopback=loopback, timeout=TIMEOUT_SECONDS) as webhooks_http,
         ):
-            documents = DocumentActivities(DocumentSource(documents_http, allow_loopback=loopback))
+            documents = DocumentActivities(DocumentSource(documents_http, allow_loopback=loopback), sealer)
             poster = WebhookPoster(webhooks_http)
             deliveries: Activities = [
                 WebhookAttempts(client, poster, targets, services.access).attempt_delivery,

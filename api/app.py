@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi_swagger import patch_fastapi
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sevenfold import __version__
 from sevenfold.api import asynchronous_queue, event_driven, hybrid, polling, streaming, synchronous, webhook_callback
@@ -21,7 +21,7 @@ from sevenfold.api.events import asyncapi, dead_letters, eventbridge, subscripti
 from sevenfold.api.events import stream as event_stream
 from sevenfold.api.http import problem_handlers
 from sevenfold.api.http.authentication import AuthenticationMiddleware
-from sevenfold.api.http.authorization import SOCKET_PATH, check_routes
+from sevenfold.api.http.authorization import CODEC_PREFIX, SOCKET_PATH, check_routes
 from sevenfold.api.http.body_limit import BodyLimitMiddleware
 from sevenfold.api.http.origin_guard import OriginGuard
 from sevenfold.api.http.problem_docs import PROBLEM_SCHEMA
@@ -33,7 +33,7 @@ from sevenfold.api.http.security_docs import document_security
 from sevenfold.api.http.tls_handshake import TlsServer
 from sevenfold.api.http.uvicorn_protocol import ConnectionLimits, connection_cap, limited_protocol
 from sevenfold.api.http.websocket_protocol import WebSocketProtocol
-from sevenfold.api.operations import agents, health, recommendations, statistics
+from sevenfold.api.operations import agents, codec, health, recommendations, statistics
 from sevenfold.api.runs import router as runs
 from sevenfold.api.streams import websocket as stream_websocket
 from sevenfold.api.webhooks import endpoints
@@ -141,6 +141,7 @@ def create_app(components: Components) -> FastAPI:
         erasures,
         keys,
         tokens,
+        codec,
         health,
     ):
         app.include_router(router_module.router)
@@ -176,16 +177,29 @@ def _guarded(app: FastAPI, settings: Settings) -> ASGIApp:
     guarded: ASGIApp = AuthenticationMiddleware(
         RequestNormalizationMiddleware(app, (SOCKET_PATH,)), state.authenticator, state.access, state.request_rates
     )
-    if settings.cors_origins:
-        guarded = CORSMiddleware(
-            guarded,
-            allow_origins=settings.cors_origins,
+    api = _for_origins(guarded, settings, settings.cors_origins)
+    # The Temporal UI's pages may decrypt payloads, and nothing else; pages of others may not decrypt.
+    codec = _for_origins(guarded, settings, settings.codec_origins)
+
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        is_codec = scope.get("path", "").startswith(f"{CODEC_PREFIX}/")
+        await (codec if is_codec else api)(scope, receive, send)
+
+    return dispatch
+
+
+def _for_origins(app: ASGIApp, settings: Settings, origins: Sequence[str]) -> ASGIApp:
+    """The app for our own pages and those of the origins."""
+    if origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=origins,
             allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["*"],
             expose_headers=_EXPOSED_HEADERS,
             max_age=600,
         )
-    return OriginGuard(guarded, settings.served_hosts, (*settings.cors_origins, *settings.own_origins))
+    return OriginGuard(app, settings.served_hosts, (*origins, *settings.own_origins))
 
 
 class _Server(uvicorn.Server):

@@ -12,6 +12,8 @@ from sevenfold.adapters.access.last_use import LastUseRecorder
 from sevenfold.adapters.access.oidc import OidcVerifier
 from sevenfold.adapters.access.request_rates import RequestRates
 from sevenfold.adapters.access.run_tokens import RunTokens
+from sevenfold.adapters.encryption.payload_codec import EncryptionCodec
+from sevenfold.adapters.encryption.remote_codec import RemoteCodec
 from sevenfold.adapters.events.activity_feed import ActivityFeed
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.adapters.streams.hub import StreamHubs
@@ -62,6 +64,7 @@ class Components:
     base_url: str
     temporal_ui: TemporalUi
     pager: Pager
+    remote_codec: RemoteCodec
     disk: DiskSpace
     url_policy: UrlPolicy
     agents: AgentCatalog
@@ -120,6 +123,7 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
         base_url=settings.base_url,
         temporal_ui=ui,
         pager=Pager(client, Cursors(sealer)),
+        remote_codec=RemoteCodec(EncryptionCodec(services.codec_keys)),
         disk=disk,
         url_policy=url_policy,
         agents=agents,

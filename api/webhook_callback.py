@@ -44,7 +44,8 @@ async def analyze(
         raise invalid_field(
             "/webhookUrl", "is missing. Send it with webhookSecret, or name a stored endpoint in webhookEndpoint."
         )
-    workflow_input = AnalysisInput(**dict(common), document=body.document)
+    document, sealed_url = starter.webhooks.seal_document(run.workflow_id, body.document)
+    workflow_input = AnalysisInput(**dict(common), document=document, sealed_document_url=sealed_url)
     started = await starter.start(run, workflow_input, queue=RunQueue.INTERACTIVE, fails_fast=False)
     response.headers["Location"] = f"{API_PREFIX}/tasks/{started.run_id}"
     if started.replayed:

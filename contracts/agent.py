@@ -31,10 +31,13 @@ class AgentRequest(Payload):
 
 
 class WorkflowTarget(Payload):
-    """An agent of the kind `workflow`: its workflow type, and the task queue that its workers poll."""
+    """An agent of the kind `workflow`: its workflow type, the task queue that its workers poll, and whether they have
+    our codec keys.
+    """
 
     workflow: str
     task_queue: str
+    codec: bool = False
 
 
 class Usage(Payload):

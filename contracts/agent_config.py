@@ -138,12 +138,14 @@ class OpenAIAgentConfig(_RemoteAgentBase):
 
 class WorkflowAgentConfig(_AgentBase):
     """A Temporal workflow type of any language whose workers poll `task_queue`. It takes a job's whole list, because
-    it can fan out itself. Its workers enforce its limits; while no worker polls, the call waits.
+    it can fan out itself. Its workers enforce its limits; while no worker polls, the call waits. `codec`: its workers
+    have the keys of SEVENFOLD_CODEC_KEYS, so that payloads to them are encrypted.
     """
 
     kind: Literal["workflow"]
     workflow: str = Field(min_length=1, max_length=200)
     task_queue: str = Field(min_length=1, max_length=200)
+    codec: bool = False
 
     def takes_batches(self, task: str) -> bool:
         """Always true."""

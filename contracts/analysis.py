@@ -26,12 +26,16 @@ class AnalyzeRequest(StartOptions):
 
 
 class ReadDocumentInput(Payload):
-    """The document to read."""
+    """The document to read; `sealed_url` replaces the URL of one that is fetched."""
 
     document: Document
+    sealed_url: str | None = None
 
 
 class AnalysisInput(RunInput):
-    """Input of `WebhookCallback`. The agent gets the document's text as `data.document`."""
+    """Input of `WebhookCallback`. The agent gets the document's text as `data.document`. `sealed_document_url` is
+    sealed for the run's workflow id; the document itself then names the host only.
+    """
 
     document: Document
+    sealed_document_url: str | None = None

@@ -165,7 +165,7 @@ class SevenfoldConfig(ConfigSection):
     def workflow_targets(self) -> dict[str, WorkflowTarget]:
         """The agents of the kind `workflow`."""
         return {
-            name: WorkflowTarget(workflow=one.workflow, task_queue=one.task_queue)
+            name: WorkflowTarget(workflow=one.workflow, task_queue=one.task_queue, codec=one.codec)
             for name, one in self.agents.items()
             if isinstance(one, WorkflowAgentConfig)
         }

@@ -20,6 +20,7 @@ TENANT_PATTERN = r"^[a-z0-9][a-z0-9-]{0,39}$"
 
 _TENANT = re.compile(TENANT_PATTERN.strip("^$"))
 _PUBLIC_ID = re.compile(r"[a-z]{3,4}_[a-z2-7]{26}")
+_CLEAR_CHILD = re.compile(r"[^/]+/[0-9]+")
 
 
 def _base32(digest: bytes) -> str:
@@ -66,3 +67,15 @@ def find_tenant(workflow_id: str) -> str | None:
 def parse_public_id(workflow_id: str) -> str:
     """Returns the public id of a workflow id."""
     return workflow_id.rpartition(":")[2]
+
+
+def child_workflow_id(run_workflow_id: str, attempt: int, *, uses_codec: bool) -> str:
+    """Returns the id of the child workflow that makes an attempt of a workflow agent. The id says whether payloads to
+    the child are encrypted, because Temporal's codec gets nothing but the id.
+    """
+    return f"{run_workflow_id}/codec/{attempt}" if uses_codec else f"{run_workflow_id}/{attempt}"
+
+
+def is_clear_child(workflow_id: str) -> bool:
+    """Whether the workflow is the child of a workflow agent whose workers lack our codec keys."""
+    return _CLEAR_CHILD.fullmatch(workflow_id) is not None

@@ -94,11 +94,12 @@ class SubscriptionConfig(_SubscriptionFields):
 
 
 class SubscriptionWebhook(Payload):
-    """The webhook of a subscription's reactions: a URL, whose secrets are sealed for the subscription, or a stored
-    endpoint.
+    """The webhook of a subscription's reactions: a URL, which is sealed for the subscription as its secrets are, or a
+    stored endpoint. Those that were stored before URLs were sealed have `url`.
     """
 
     url: str = ""
+    sealed_url: str | None = None
     host: str
     sealed_secrets: str = ""
     endpoint_id: str | None = None

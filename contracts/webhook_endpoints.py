@@ -58,10 +58,12 @@ class Disablement(Payload):
 
 
 class EndpointFields(Payload):
-    """What a client may set. `host` is the URL's. `agents`: those whose runs it gets; None for all."""
+    """What a client may set. The URL is sealed for the endpoint; `host` is its host. `agents`: those whose runs it
+    gets; None for all.
+    """
 
     name: str
-    url: str
+    sealed_url: str
     host: str
     events: list[WebhookEvent] = [WebhookEvent.COMPLETED]
     agents: list[str] | None = None

@@ -7,6 +7,7 @@ from sevenfold.adapters.brokers.consumer import BrokerConsumer
 from sevenfold.adapters.brokers.message import Transport
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.contracts.config import BrokerConfig, SevenfoldConfig
+from sevenfold.runtime.server_urls import BROKER_FORMS, check_server_url
 from sevenfold.runtime.startup import StartupError
 
 
@@ -24,6 +25,7 @@ def _transport(name: str, broker: BrokerConfig) -> Transport:
         raise StartupError(
             f"Broker {name}: the variable {broker.url_env} (url_env) is not set. Set it to the broker's URL."
         )
+    check_server_url(f"Broker {name}: the URL", url, BROKER_FORMS[broker.kind])
     # Imported on use: the clients are an extra, and only configured brokers need theirs.
     try:
         match broker.kind:

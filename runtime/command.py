@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from sevenfold.runtime.codec_keys import load_key_ring
 from sevenfold.runtime.logs import configure_logs
 from sevenfold.runtime.settings import Settings, load_settings
 from sevenfold.runtime.startup import StartupError
@@ -21,7 +22,7 @@ def run(command: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     try:
         os.umask(0o077)  # whatever we write is for its owner
         settings = load_settings()
-        configure_logs(settings.log_level)
+        configure_logs(settings.log_level, hide_messages=bool(load_key_ring(settings)))
         _run_loop(run_until_stopped(command(settings)))
     except StartupError as error:
         sys.stderr.write(f"Sevenfold cannot start.\n{error}\n")

@@ -98,6 +98,7 @@ class EmbeddedTemporal:
             settings.temporal_ui_port if settings.temporal_ui else None,
             database,
             settings.temporal_dynamic_config,
+            codec_endpoint=settings.codec_endpoint,
         )
         launcher = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
         with _open_log(self._log_file) as output:

@@ -42,13 +42,23 @@ _SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL")
 ENVIRONMENT = {"GOGC": "400"}
 
 
-def server_arguments(port: int, ui_port: int | None, database: Path, more: Sequence[str] = ()) -> list[str]:
+def server_arguments(
+    port: int,
+    ui_port: int | None,
+    database: Path,
+    more: Sequence[str] = (),
+    *,
+    codec_endpoint: str | None = None,
+) -> list[str]:
     """Returns the arguments after `temporal`: a server on loopback only, without a UI if `ui_port` is None.
 
-    `more`: `key=value` pairs of dynamic configuration that override ours.
+    `more`: `key=value` pairs of dynamic configuration that override ours. `codec_endpoint`: where the UI's pages
+    decrypt payloads.
     """
     arguments = ["server", "start-dev", "--ip", "127.0.0.1", "--port", str(port)]
     arguments += ["--headless"] if ui_port is None else ["--ui-port", str(ui_port)]
+    if ui_port is not None and codec_endpoint is not None:
+        arguments += ["--ui-codec-endpoint", codec_endpoint]
     arguments += ["--db-filename", str(database), "--log-level", "warn"]
     for pragma in _SQLITE_PRAGMAS:
         arguments += ["--sqlite-pragma", pragma]

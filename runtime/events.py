@@ -8,7 +8,7 @@ from temporalio.client import Client
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.adapters.events.subscription_cache import SubscriptionCache
-from sevenfold.adapters.events.webhook_secrets import seal_secret
+from sevenfold.adapters.events.webhook_secrets import seal_webhook
 from sevenfold.adapters.outbound.addresses import UnsafeUrlError
 from sevenfold.adapters.outbound.urls import check_url
 from sevenfold.contracts.config import SevenfoldConfig
@@ -56,5 +56,4 @@ def _build_webhook(settings: Settings, entry: SubscriptionConfig) -> Subscriptio
     sealer = load_sealer(settings)
     if sealer is None:
         raise StartupError(f"{where}: a webhook needs SEVENFOLD_SECRET_KEY, which seals its secret.")
-    sealed = seal_secret(sealer, entry.tenant, entry.name, secret)
-    return SubscriptionWebhook(url=entry.webhook_url, host=host, sealed_secrets=sealed)
+    return seal_webhook(sealer, entry.tenant, entry.name, url=entry.webhook_url, host=host, secret=secret)

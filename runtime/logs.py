@@ -1,11 +1,14 @@
 """Structured logs: readable on a terminal, JSON lines elsewhere."""
 
+import json
 import logging
 import sys
 import time
+import traceback
+from typing import Any
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import ExcInfo, Processor
 
 # Rate limit per warning or error: at most 20 lines per 10 s. The first line of the next period counts the others.
 _REPETITIONS = 20
@@ -38,8 +41,44 @@ class RepetitionFilter(logging.Filter):
         return count < _REPETITIONS
 
 
-def configure_logs(level: str) -> None:
-    """Renders our own, uvicorn's and Temporal's log lines alike, to standard error."""
+def format_without_messages(exc_info: ExcInfo) -> str:
+    """Formats an exception and its causes as Python does, but without messages and source lines."""
+    parts: list[str] = []
+    error: BaseException | None = exc_info[1]
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}' for frame in frames]
+        parts.append("\n".join([*lines, f"{type(error).__module__}.{type(error).__qualname__}"]))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\n\n".join(reversed(parts))
+
+
+# Secrets that libraries may quote in their errors, as the log would write them.
+_hidden: set[str] = set()
+_MIN_HIDDEN_LENGTH = 4
+
+
+def hide_in_logs(secret: str) -> None:
+    """Replaces the secret by asterisks in all lines from now on; a very short one only within a URL, since
+    it is part of other words too.
+    """
+    for text in {secret, json.dumps(secret)[1:-1], repr(secret)[1:-1]}:
+        _hidden.add(text if len(text) >= _MIN_HIDDEN_LENGTH else f":{text}@")
+
+
+def _hide_secrets(_: object, __: str, line: Any) -> str:
+    text = str(line)
+    for secret in sorted(_hidden, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def configure_logs(level: str, *, hide_messages: bool = False) -> None:
+    """Renders our own, uvicorn's and Temporal's log lines alike, to standard error. `hide_messages`: tracebacks have
+    the exceptions' types without their messages, which may quote what a client sent.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -59,17 +98,21 @@ def configure_logs(level: str) -> None:
         if on_terminal
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
+    if hide_messages:
+        last.insert(0, structlog.processors.ExceptionRenderer(format_without_messages))
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last, _hide_secrets],
         )
     )
     handler.addFilter(RepetitionFilter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    if hide_messages:  # At the level debug, the SDK logs whole heartbeats and results.
+        logging.getLogger("temporalio").setLevel(max(logging.INFO, root.level))
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # At `debug` it writes the whole handshake of a WebSocket, with the key in it.

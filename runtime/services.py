@@ -11,9 +11,11 @@ from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.access.registry import TenantRegistryClient
 from sevenfold.adapters.access.snapshot import ConfiguredAccess
 from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
+from sevenfold.adapters.encryption.key_ring import KeyRing
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
 from sevenfold.contracts.config import SevenfoldConfig
+from sevenfold.runtime.codec_keys import check_open_workflows, load_key_ring
 from sevenfold.runtime.data_dir import lock_data_dir
 from sevenfold.runtime.embedded import EmbeddedTemporal
 from sevenfold.runtime.events import build_event_ingest
@@ -32,6 +34,7 @@ class Services:
     settings: Settings
     config: SevenfoldConfig
     client: Client
+    codec_keys: KeyRing
     access: AccessDirectory
     requires_credentials: bool
     event_ingest: EventIngest
@@ -50,6 +53,7 @@ def build_services(
         settings,
         config,
         client,
+        codec_keys=load_key_ring(settings),
         access=access,
         requires_credentials=config.has_credentials,
         event_ingest=build_event_ingest(client, settings, config, access),
@@ -64,6 +68,7 @@ async def open_services(
     settings: Settings, config: SevenfoldConfig, *, embedded: bool = False
 ) -> AsyncIterator[Services]:
     """The services while the block runs, with an embedded Temporal server if `embedded`. Raises StartupError."""
+    keys = load_key_ring(settings)  # A mistake in it stops the start before the server starts.
     async with AsyncExitStack() as stack:
         server = None
         if embedded:
@@ -75,6 +80,7 @@ async def open_services(
         if embedded:
             await ensure_retention(client, timedelta(days=settings.retention_days))
         await ensure_search_attributes(client)
+        await check_open_workflows(client, keys, settings.task_queue)
         services = build_services(settings, config, client, server)
         fair_starts.use_weights(services.access.find_weight)
         stored = await services.access.load()

@@ -121,6 +121,10 @@ class Settings(BaseSettings):
     # first seals, all open. If it is unset, a key is created in the data directory, unless TEMPORAL_ADDRESS is set.
     secret_key: SecretStr | None = None
 
+    # Encrypts what Temporal and Redis store: `id:base64 of 32 bytes`. Several are separated by commas; the first
+    # encrypts, all decrypt. If it is unset, payloads are clear.
+    codec_keys: SecretStr | None = None
+
     # Allows webhooks and documents on this machine, and plain http: for development and tests.
     allow_loopback_urls: bool = False
 
@@ -169,6 +173,33 @@ class Settings(BaseSettings):
         """The address where it listens, without a trailing slash: https if a certificate is configured."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http{'s' if self.tls_cert else ''}://{host}:{self.port}"
+
+    @property
+    def has_codec_keys(self) -> bool:
+        """Whether keys are set; a compose file passes an unset variable as an empty string."""
+        return self.codec_keys is not None and bool(self.codec_keys.get_secret_value().strip())
+
+    @property
+    def codec_origins(self) -> tuple[str, ...]:
+        """The origins of the Temporal UI, whose pages may decrypt payloads; none without codec keys."""
+        url = urlsplit(self.ui_url or "")
+        if not url.netloc or not self.has_codec_keys:
+            return ()
+        hosts = ("127.0.0.1", "localhost") if url.hostname in ("127.0.0.1", "localhost") else (url.hostname,)
+        port = f":{url.port}" if url.port else ""
+        return tuple(f"{url.scheme}://{host}{port}" for host in hosts)
+
+    @property
+    def codec_endpoint(self) -> str | None:
+        """The address at which a browser on this machine finds the codec; None without codec keys."""
+        if not self.has_codec_keys:
+            return None
+        is_local = self.public_url is None and self.host in ("0.0.0.0", "::")  # noqa: S104
+        return (
+            f"http{'s' if self.tls_cert else ''}://127.0.0.1:{self.port}/codec"
+            if is_local
+            else f"{self.base_url}/codec"
+        )
 
     @property
     def own_origins(self) -> tuple[str, ...]:

@@ -5,12 +5,16 @@ from contextlib import asynccontextmanager
 
 from pydantic import ValidationError
 from temporalio.client import Client
-from temporalio.converter import DataConverter, ExternalStorage
+from temporalio.converter import DataConverter, DefaultFailureConverter, ExternalStorage
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.plugin import SimplePlugin
 from temporalio.service import GrpcCompression, PayloadLimitsConfig, RPCError
 
+from sevenfold.adapters.encryption.failure_converter import EncodedFailureConverter
+from sevenfold.adapters.encryption.key_ring import KeyRing
+from sevenfold.adapters.encryption.payload_codec import EncryptionCodec
 from sevenfold.runtime.call_timeouts import CallTimeouts
+from sevenfold.runtime.codec_keys import load_key_ring
 from sevenfold.runtime.embedded import HOST
 from sevenfold.runtime.fair_starts import FairStarts
 from sevenfold.runtime.payload_converter import SharedPydanticConverter
@@ -25,12 +29,20 @@ from sevenfold.runtime.workflow_runner import DetachedWorkflowRunner
 _PAYLOAD_LIMITS = PayloadLimitsConfig(memo_warn_size=0)
 
 
-def build_plugin(storage: ExternalStorage, fair_starts: FairStarts | None = None) -> SimplePlugin:
+def build_plugin(
+    storage: ExternalStorage, fair_starts: FairStarts | None = None, keys: KeyRing | None = None
+) -> SimplePlugin:
     """Returns the data converter, workflow runner and failure types that every client, worker and replayer uses."""
     return SimplePlugin(
         "sevenfold",
         interceptors=[CallTimeouts(), fair_starts or FairStarts()],
-        data_converter=DataConverter(payload_converter_class=SharedPydanticConverter, external_storage=storage),
+        data_converter=DataConverter(
+            payload_converter_class=SharedPydanticConverter,
+            # Without keys too: it reports payloads that need one.
+            payload_codec=EncryptionCodec(keys or KeyRing({})),
+            failure_converter_class=EncodedFailureConverter if keys else DefaultFailureConverter,
+            external_storage=storage,
+        ),
         # The sandbox would check nothing, because our packages have to pass through it. A lint rule checks instead
         # (workflows/ruff.toml).
         workflow_runner=DetachedWorkflowRunner(),
@@ -46,7 +58,7 @@ async def connect_temporal(settings: Settings, fair_starts: FairStarts | None = 
     It reads and writes large payloads while the block runs. Raises StartupError.
     """
     async with open_storage(settings) as storage:
-        yield await _connect_client(settings, build_plugin(storage, fair_starts))
+        yield await _connect_client(settings, build_plugin(storage, fair_starts, load_key_ring(settings)))
 
 
 async def _connect_client(settings: Settings, plugin: SimplePlugin) -> Client:

@@ -11,6 +11,7 @@ from sevenfold.runtime.payloads import directory_storage
 from sevenfold.runtime.temporal import build_plugin
 from sevenfold.worker import WORKFLOWS
 from tests.record_histories import HISTORIES, SCENARIOS, recorded_stack, workflow_of
+from tests.support.codec_keys import new_key, ring_of
 from tests.support.stack import make_settings
 
 SIGNALLED_DURING_LOCAL_ACTIVITY = {
@@ -45,6 +46,16 @@ async def test_recorded_history_replays(tmp_path: Path, name: str) -> None:
     history = WorkflowHistory.from_json(started["workflowId"], raw)
     replayer = Replayer(workflows=WORKFLOWS, plugins=[build_plugin(directory_storage(make_settings(tmp_path)))])
     await replayer.replay_workflow(history)
+
+
+async def test_recorded_histories_replay_with_codec_keys(tmp_path: Path) -> None:
+    """Runs that started before there were keys go on."""
+    plugin = build_plugin(directory_storage(make_settings(tmp_path)), keys=ring_of(new_key("one")))
+    replayer = Replayer(workflows=WORKFLOWS, plugins=[plugin])
+    for name in SCENARIOS:
+        raw = (HISTORIES / f"{name}.json").read_text()
+        started = json.loads(raw)["events"][0]["workflowExecutionStartedEventAttributes"]
+        await replayer.replay_workflow(WorkflowHistory.from_json(started["workflowId"], raw))
 
 
 async def test_replay_detects_a_changed_workflow(tmp_path: Path) -> None:

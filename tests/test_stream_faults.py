@@ -258,8 +258,8 @@ async def test_stalled_reader_does_not_delay_others(stack: Stack) -> None:
     ("url", "expected"),
     [
         ("redis://:secret-word@127.0.0.1:9/0", "does not answer"),
-        ("http://:secret-word@127.0.0.1/", "no address of a Redis"),
-        ("nonsense-secret-word", "no address of a Redis"),
+        ("http://:secret-word@127.0.0.1/", "does not begin with redis://"),
+        ("nonsense-secret-word", "does not begin with redis://"),
     ],
 )
 def test_unusable_redis_url_is_reported_without_its_password(tmp_path: Path, url: str, expected: str) -> None:

@@ -1,6 +1,7 @@
 """Stored webhook endpoints: their life, what starts do with them, and what they tell."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -71,6 +72,22 @@ async def test_endpoint_gets_the_outcome_and_no_secret_travels(stack: Stack, rec
         answer = await stack.http.get(f"{ENDPOINTS}{path}")
         assert created["secret"] not in answer.text
         assert "sf1." not in answer.text
+
+
+async def test_url_of_an_endpoint_is_sealed_and_shown_without_its_query(stack: Stack, receiver: Receiver) -> None:
+    created = await create(stack, receiver.url("/credential?key=planted-key"), "credential")
+    shown = receiver.url("/credential?***")
+    assert created["url"] == shown
+    assert (await change(stack, created, url=receiver.url("/credential?key=planted-other")))["url"] == shown
+    assert (await change(stack, created, "/test"))["succeeded"]
+    run_id = await start(stack, webhookEndpoint="credential")
+    done = await delivery(stack, run_id, "delivered")
+    for workflow_id in (endpoints_workflow_id("default"), f"default:{run_id}", f"default:{done['id']}"):
+        handle = stack.temporal.get_workflow_handle(workflow_id)
+        raw = (await handle.fetch_history()).to_json() + str((await handle.describe()).raw_description)
+        assert base64.b64encode(b"planted-").decode()[:-2] not in raw
+        assert "planted-" not in raw
+    assert (await stack.http.delete(f"{ENDPOINTS}/{created['id']}")).status_code == 204
 
 
 @pytest.mark.parametrize(

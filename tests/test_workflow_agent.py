@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from temporalio.client import WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.worker import Worker
 
 from tests.support.child_workflows import CLEANED_UP, Child
+from tests.support.codec_keys import key_setting, new_key
 from tests.support.events import event, published, subscribed, wait_until_settled
+from tests.support.raw_store import clear_parts
 from tests.support.stack import Stack, running_stack
 
 CONFIG = """
@@ -187,3 +190,37 @@ async def test_child_workflow_agent_works_with_every_pattern(family: Stack) -> N
     (reaction,) = (await wait_until_settled(family.http, await published(family.http, event("t.child"))))["reactions"]
     assert reaction["status"] == "completed"
     assert reaction["published"][0]["type"] == "t.child.done"
+
+
+async def test_payloads_to_children_are_clear_unless_their_workers_have_the_keys(tmp_path: Path) -> None:
+    """A foreign worker without keys runs the clear child. The run's own payloads are encrypted in both cases."""
+    config = CONFIG + '[agents.sealed]\nkind = "workflow"\nworkflow = "Child"\ntask_queue = "sealed"\ncodec = true\n'
+    async with running_stack(tmp_path, more_config=config, codec_keys=key_setting(new_key("one"))) as stack:
+        foreign = await Client.connect(stack.server.address)
+        async with (
+            Worker(foreign, task_queue="children", workflows=[Child]),
+            Worker(stack.temporal, task_queue="sealed", workflows=[Child]),
+        ):
+            for agent, child_id in (("child", "1"), ("sealed", "codec/1")):
+                for do, status in (("echo", 200), ("fail for good", 502)):
+                    answer = await stack.query("planted", agent=agent, params={"do": do})
+                    assert answer.status_code == status, answer.text
+                    run_id = answer.json().get("queryId") or answer.json()["runId"]
+                    assert (await stack.run(run_id))["status"] in ("completed", "failed")
+                    child = await clear_parts_in(stack, f"default:{run_id}/{child_id}")
+                    assert bool(child) == (agent == "child")
+                    run = await clear_parts_in(stack, f"default:{run_id}")
+                    assert all("child_workflow_execution" in part for part in run)
+                    assert bool(run) == (agent == "child")
+            run_id = (await ask(stack, "wait", wait=1, params={"seconds": 3})).json()["queryId"]
+            assert (await until_at_work(stack, run_id))["progress"] == {"percent": 40, "note": "half of it"}
+            assert (await stack.run_until(run_id, "completed"))["result"]["response"] == "waited"  # type: ignore[index]
+
+
+async def clear_parts_in(stack: Stack, workflow_id: str) -> list[str]:
+    """What is clear in a history, as Temporal has it."""
+    return [
+        part
+        for event in (await stack.temporal.get_workflow_handle(workflow_id).fetch_history()).events
+        for part in clear_parts(event)
+    ]

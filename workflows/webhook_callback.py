@@ -40,7 +40,7 @@ class WebhookCallback:
     async def _read_document(self, analysis: AnalysisInput) -> JsonObject:
         text = await workflow.execute_activity_method(
             DocumentActivities.read_document,
-            ReadDocumentInput(document=analysis.document),
+            ReadDocumentInput(document=analysis.document, sealed_url=analysis.sealed_document_url),
             schedule_to_close_timeout=timedelta(seconds=analysis.timeout),
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=BACKGROUND.retry_policy(0),

@@ -11,7 +11,7 @@ from sevenfold.adapters.events.matching import find_matching, matches
 from sevenfold.adapters.events.ordering import acquire_semaphore, semaphores_for
 from sevenfold.adapters.events.reactions import start_reaction
 from sevenfold.adapters.events.subscription_cache import SubscriptionCache
-from sevenfold.adapters.events.webhook_secrets import reseal_for_reaction
+from sevenfold.adapters.events.webhook_secrets import reseal_for_reaction, reseal_url_for_reaction
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
 from sevenfold.adapters.webhooks.sealing import Sealer, SealError
@@ -181,7 +181,7 @@ class EventDispatch:
                 "This worker has no SEVENFOLD_SECRET_KEY, which the subscription's webhook needs. Set it."
             )
         return Webhook(
-            url=webhook.url,
+            sealed_url=reseal_url_for_reaction(self._sealer, tenant, subscription.name, webhook, reaction),
             host=webhook.host,
             sealed_secrets=reseal_for_reaction(
                 self._sealer, tenant, subscription.name, webhook.sealed_secrets, reaction

@@ -26,6 +26,7 @@ from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.streams.publisher import StreamAttempt, StreamPublisher
 from sevenfold.adapters.temporal.disk_space import DiskSpace
+from sevenfold.adapters.temporal.encoded import memo_names
 from sevenfold.contracts.agent import Agent
 from sevenfold.contracts.calls import AgentCall, AgentOutcome, CallHeartbeat, InlineStart, PublishStreamInput
 from sevenfold.contracts.errors import AgentBusy, AgentUnavailable, CircuitOpen
@@ -261,7 +262,7 @@ class _FollowPoller:
         with suppress(RPCError):
             handle = activity.client().get_workflow_handle(current_workflow_id())
             description = await handle.describe(rpc_timeout=_POLL_TIMEOUT)
-            if FOLLOWED_MEMO in description.raw_description.workflow_execution_info.memo.fields:
+            if FOLLOWED_MEMO in memo_names(description):
                 self._call.publisher.start_publishing()
 
 

@@ -190,7 +190,7 @@ class CallInFlight:
             if isinstance(error, asyncio.CancelledError) and self._is_ending:
                 raise
             self._withdraw_cancellations()
-            log.warning("an agent's cleanup failed", error=str(as_agent_error(error)))
+            log.warning("an agent's cleanup failed", error=type(as_agent_error(error)).__name__)
 
     @property
     def _is_ending(self) -> bool:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from sevenfold.activities.webhooks.endpoint_health import EndpointHealthActivities, HealthState
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
+from sevenfold.adapters.webhooks.sealed_urls import unseal_url
 from sevenfold.adapters.webhooks.sealing import Sealer, SealError
 from sevenfold.contracts.identity import parse_tenant
 from sevenfold.contracts.webhook_endpoints import WebhookEndpoint, endpoint_sealing_context
@@ -53,7 +54,8 @@ class DeliveryTargets:
         """Returns the target of an endpoint, disabled or not. Raises SealError."""
         context = endpoint_sealing_context(tenant, endpoint.id)
         secrets = [self._unseal(one.sealed, context) for one in endpoint.valid_secrets(datetime.now(UTC))]
-        return Target(endpoint.url, secrets, is_degraded=endpoint.health.failing_since is not None)
+        url = unseal_url(self._require_sealer(), endpoint.sealed_url, owner=context)
+        return Target(url, secrets, is_degraded=endpoint.health.failing_since is not None)
 
     async def _resolve_endpoint(self, tenant: str, endpoint_id: str) -> Target:
         endpoint = await self._endpoints.find(tenant, endpoint_id)
@@ -75,9 +77,18 @@ class DeliveryTargets:
         if health is HealthState.PAUSED and not attempt.is_manual:
             raise TargetRefusedError(_PAUSED)
         secrets: list[str] = json.loads(self._unseal(attempt.webhook.sealed_secrets, attempt.run_workflow_id))
-        return Target(attempt.webhook.url, secrets, is_degraded=health is not HealthState.HEALTHY)
+        return Target(self._unseal_url(attempt), secrets, is_degraded=health is not HealthState.HEALTHY)
+
+    def _unseal_url(self, attempt: AttemptInput) -> str:
+        webhook = attempt.webhook
+        if webhook.sealed_url is None:
+            return webhook.url
+        return unseal_url(self._require_sealer(), webhook.sealed_url, owner=attempt.run_workflow_id)
 
     def _unseal(self, sealed: str, context: str) -> str:
+        return self._require_sealer().unseal(sealed, context=context)
+
+    def _require_sealer(self) -> Sealer:
         if self._sealer is None:
             raise SealError(_NO_KEY)
-        return self._sealer.unseal(sealed, context=context)
+        return self._sealer

@@ -4,11 +4,11 @@ from datetime import timedelta
 from typing import TypeVar
 
 import structlog
-from temporalio.api.common.v1 import Payload as EncodedPayload
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.temporal.encoded import decode_memo, encoded_memos
 from sevenfold.contracts.circuits import control_task_queue
 from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.tenant_registry import (
@@ -63,8 +63,7 @@ class TenantRegistryClient:
         if description.status is not WorkflowExecutionStatus.RUNNING:
             # It has no end of its own: somebody ended it, or its state is lost. Its keys must not count as revoked.
             raise RegistryEndedError(description.status.name if description.status else "unknown")
-        memo = description.raw_description.workflow_execution_info.memo.fields
-        records = {name: await self._decode(name, payload) for name, payload in memo.items() if payload.data}
+        records = {name: await self._decode(name, memo) for name, memo in encoded_memos(description).items()}
         self._decoded = {name: one for name, one in self._decoded.items() if name in records}
         last_use = records.get(LAST_USE_MEMO)
         return RegistryState(
@@ -73,18 +72,17 @@ class TenantRegistryClient:
             last_use=last_use if isinstance(last_use, LastUse) else LastUse(),
         )
 
-    async def _decode(self, memo: str, payload: EncodedPayload) -> _Record:
-        content = payload.SerializeToString()
+    async def _decode(self, memo: str, content: bytes) -> _Record:
         known = self._decoded.get(memo)
         if known is not None and known[0] == content:
             return known[1]
         try:
-            (record,) = await self._client.data_converter.decode([payload], [_record_type(memo)])
+            record = await decode_memo(self._client, content, _record_type(memo))
         except Exception as error:
             log.error("a record of the tenant registry cannot be decoded", memo=memo, error=type(error).__name__)
             raise UndecodableRecordError(memo) from error
         self._decoded[memo] = (content, record)
-        return record  # type: ignore[no-any-return]
+        return record
 
     async def put_tenant(self, change: PutTenantInput) -> None:
         """Raises WorkflowUpdateFailedError, whose cause has one of the registry's failure types."""

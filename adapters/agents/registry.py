@@ -34,4 +34,4 @@ class AgentRegistry:
                     await close()
                 except BaseException as error:
                     raise_if_cancelled()
-                    log.warning("closing an agent failed", error=str(as_agent_error(error)))
+                    log.warning("closing an agent failed", error=type(as_agent_error(error)).__name__)

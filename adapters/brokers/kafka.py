@@ -38,7 +38,7 @@ class KafkaTransport:
         """Connects. Raises while no broker of the cluster answers."""
         self._trackers = []
         self._broker = KafkaBroker(
-            self._url.removeprefix("kafka://"),
+            self._url.removeprefix("kafka://").rstrip("/"),
             allow_auto_create_topics=False,
             acks="all",
             enable_idempotence=True,

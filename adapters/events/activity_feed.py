@@ -149,7 +149,7 @@ class ActivityFeed:
         except RPCError:
             raise
         except Exception as error:
-            log.warning("an event or reaction cannot be decoded", workflow=execution.id, error=repr(error)[:500])
+            log.warning("an event or reaction cannot be decoded", workflow=execution.id, error=type(error).__name__)
             return None
 
     async def _load_event_item(self, execution: WorkflowExecution) -> ActivityItem:

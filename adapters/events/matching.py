@@ -38,6 +38,6 @@ def matches(event_filter: EventFilter, event: CloudEvent, owner: str) -> bool:
         if owner not in _reported:
             _reported.add(owner)
             log.error(
-                "a filter raised an exception and counts as not matching", filter_of=owner, error=repr(error)[:500]
+                "a filter raised an exception and counts as not matching", filter_of=owner, error=type(error).__name__
             )
         return False

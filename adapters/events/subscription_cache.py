@@ -10,7 +10,9 @@ from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExec
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.encryption.key_ring import DecryptionError
 from sevenfold.adapters.temporal.concurrency import gather_bounded
+from sevenfold.adapters.temporal.encoded import memo_names
 from sevenfold.contracts.subscriptions import (
     SUBSCRIPTION_MEMO_PREFIX,
     RegistryState,
@@ -66,11 +68,7 @@ class SubscriptionCache:
             return RegistryState()
         if description.status is not WorkflowExecutionStatus.RUNNING:
             return RegistryState()
-        names = [
-            key
-            for key in description.raw_description.workflow_execution_info.memo.fields
-            if _is_subscription_memo(key)
-        ]
+        names = [name for name in memo_names(description) if _is_subscription_memo(name)]
         found = await gather_bounded(partial(_load_subscription, description), names)
         return RegistryState(subscriptions={one.name: one for one in found if one is not None})
 
@@ -84,9 +82,14 @@ def _is_subscription_memo(memo: str) -> bool:
 
 
 async def _load_subscription(description: WorkflowExecutionDescription, memo: str) -> Subscription | None:
-    """Returns a subscription; None if it was removed or cannot be decoded, which must not affect the others."""
+    """Returns a subscription; None if it was removed or cannot be decoded, which must not affect the others.
+
+    Raises DecryptionError if its key is missing here: without it, events would get no reactions, for good.
+    """
     try:
         return await description.memo_value(memo, None, type_hint=Subscription)
+    except DecryptionError:
+        raise
     except Exception as error:
-        log.error("a subscription cannot be decoded and is ignored", memo=memo, error=repr(error)[:500])
+        log.error("a subscription cannot be decoded and is ignored", memo=memo, error=type(error).__name__)
         return None

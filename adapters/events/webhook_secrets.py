@@ -1,15 +1,38 @@
-"""Seals the webhook secrets of subscriptions, and reseals them for each reaction."""
+"""Seals the webhook secrets and URLs of subscriptions, and reseals them for each reaction."""
 
 import json
 
+from sevenfold.adapters.webhooks.sealed_urls import seal_url, unseal_url
 from sevenfold.adapters.webhooks.sealing import Sealer
 from sevenfold.contracts.identity import build_workflow_id
-from sevenfold.contracts.subscriptions import sealing_context
+from sevenfold.contracts.subscriptions import SubscriptionWebhook, sealing_context
 
 
-def seal_secret(sealer: Sealer, tenant: str, subscription: str, secret: str) -> str:
-    """Seals a subscription's webhook secret."""
-    return sealer.seal(json.dumps([secret]), context=sealing_context(tenant, subscription))
+def seal_webhook(
+    sealer: Sealer, tenant: str, subscription: str, *, url: str, host: str, secret: str
+) -> SubscriptionWebhook:
+    """Seals a subscription's webhook."""
+    context = sealing_context(tenant, subscription)
+    return SubscriptionWebhook(
+        sealed_url=seal_url(sealer, url, owner=context),
+        host=host,
+        sealed_secrets=sealer.seal(json.dumps([secret]), context=context),
+    )
+
+
+def unseal_webhook_url(sealer: Sealer, tenant: str, subscription: str, webhook: SubscriptionWebhook) -> str:
+    """Returns the URL of a subscription's webhook. Raises SealError if no key matches."""
+    if webhook.sealed_url is None:
+        return webhook.url
+    return unseal_url(sealer, webhook.sealed_url, owner=sealing_context(tenant, subscription))
+
+
+def reseal_url_for_reaction(
+    sealer: Sealer, tenant: str, subscription: str, webhook: SubscriptionWebhook, reaction: str
+) -> str:
+    """Reseals the URL for one reaction (its public id). Raises SealError if no key matches."""
+    url = unseal_webhook_url(sealer, tenant, subscription, webhook)
+    return seal_url(sealer, url, owner=build_workflow_id(tenant, reaction))
 
 
 def reseal_for_reaction(sealer: Sealer, tenant: str, subscription: str, sealed: str, reaction: str) -> str:

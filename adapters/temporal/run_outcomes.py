@@ -16,6 +16,7 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError, TimeoutError
 from temporalio.service import RPCError
 
+from sevenfold.adapters.temporal.encoded import workflow_input
 from sevenfold.adapters.temporal.errors import is_transient
 from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.runs import RunError, RunOutcome, RunResult, RunStatus
@@ -152,7 +153,5 @@ async def fetch_input(client: Client, execution: WorkflowExecution, input_type: 
     """Returns a workflow's input, from the first event of its history."""
     handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
     async for event in handle.fetch_history_events(page_size=1):
-        payloads = event.workflow_execution_started_event_attributes.input.payloads
-        inputs: list[T] = await client.data_converter.decode(payloads, [input_type])
-        return inputs[0]
+        return (await workflow_input(client, event)[:1].decode(input_type))[0]
     raise RuntimeError(f"the history of {execution.id} is empty")

@@ -21,7 +21,7 @@ _MAX_PER_SECOND = 100
 _PAGE = 100
 
 _REASON = "The tenant's data are being erased."
-_ATTEMPT = re.compile(r"/\d+")
+_ATTEMPT = re.compile(r"(/codec)?/\d+")
 
 Action = Callable[[WorkflowExecution], Awaitable[None]]
 
@@ -161,7 +161,7 @@ def _open(query: str) -> str:
 
 
 def _is_agent_call(execution: WorkflowExecution) -> bool:
-    """Whether it is the child workflow of a run, whose id is `<run's workflow id>/<attempt>`."""
+    """Whether it is the child workflow of a run, whose id `child_workflow_id` makes."""
     parent = execution.parent_id
     if parent is None or not is_public_id(parse_public_id(parent)):
         return False

@@ -9,7 +9,9 @@ import structlog
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.encryption.key_ring import DecryptionError
 from sevenfold.adapters.temporal.concurrency import gather_bounded
+from sevenfold.adapters.temporal.encoded import memo_names
 from sevenfold.contracts.webhook_endpoints import ENDPOINT_MEMO_PREFIX, WebhookEndpoint, endpoints_workflow_id
 
 log = structlog.get_logger(__name__)
@@ -62,8 +64,7 @@ class EndpointDirectory:
             return {}
         if description.status is not WorkflowExecutionStatus.RUNNING:
             return {}
-        memo = description.raw_description.workflow_execution_info.memo.fields
-        names = [name for name in memo if name.startswith(ENDPOINT_MEMO_PREFIX)]
+        names = [name for name in memo_names(description) if name.startswith(ENDPOINT_MEMO_PREFIX)]
         found = await gather_bounded(partial(_decode, description), names)
         return {one.id: one for one in found if one is not None}
 
@@ -73,9 +74,14 @@ def _find_name(endpoints: Mapping[str, WebhookEndpoint], name: str) -> WebhookEn
 
 
 async def _decode(description: WorkflowExecutionDescription, memo: str) -> WebhookEndpoint | None:
-    """Returns an endpoint; None if it was removed or cannot be decoded, which must not affect the others."""
+    """Returns an endpoint; None if it was removed or cannot be decoded, which must not affect the others.
+
+    Raises DecryptionError if its key is missing here: without it, deliveries would become dead letters.
+    """
     try:
         return await description.memo_value(memo, None, type_hint=WebhookEndpoint)
+    except DecryptionError:
+        raise
     except Exception as error:
-        log.error("a webhook endpoint cannot be decoded and is ignored", memo=memo, error=repr(error)[:500])
+        log.error("a webhook endpoint cannot be decoded and is ignored", memo=memo, error=type(error).__name__)
         return None

@@ -2,16 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Path
 from pydantic import Field
-from temporalio.api.enums.v1 import PendingActivityState
-from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.temporal.encoded import ActivityState, PendingActivity, pending_activities
 from sevenfold.adapters.temporal.tenant_executions import TenantExecutions
 from sevenfold.api.access.store import TenantStore
 from sevenfold.api.dependencies import API_PREFIX, component
@@ -33,6 +32,8 @@ from sevenfold.contracts.erasure import (
 from sevenfold.contracts.payload import Payload
 
 router = APIRouter(prefix=f"{API_PREFIX}/admin", tags=["administration"], route_class=StrictJsonRoute)
+
+T = TypeVar("T")
 
 _WORKFLOW_TYPE = "TenantErasure"
 _TIMEOUT = timedelta(seconds=5)
@@ -96,13 +97,13 @@ class Erasures:
         progress: ErasureProgress = await description.memo_value(ERASURE_MEMO, type_hint=ErasureProgress)
         if description.status not in (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.COMPLETED):
             progress = progress.model_copy(update={"phase": ErasurePhase.STOPPED, "ended_at": description.close_time})
-        step = next(iter(description.raw_description.pending_activities), None)
+        step = next(iter(pending_activities(self.client, description)), None)
         if step is not None:
             progress = await self._add_heartbeat(progress, step)
         return ErasureView(
             tenant=tenant,
             **dict(progress),
-            last_failure=step.last_failure.message if step is not None and _is_failing(step) else None,
+            last_failure=await step.load_last_failure() if step and step.state is ActivityState.WAITING else None,
         )
 
     async def _describe(self, tenant: str) -> WorkflowExecutionDescription | None:
@@ -113,25 +114,20 @@ class Erasures:
                 raise
             return None
 
-    async def _add_heartbeat(self, progress: ErasureProgress, step: PendingActivityInfo) -> ErasureProgress:
+    async def _add_heartbeat(self, progress: ErasureProgress, step: PendingActivity) -> ErasureProgress:
         """Adds what the current step has reported to what the steps before it have done."""
-        match step.activity_type.name:
+        match step.type_name:
             case "stop_executions":
-                stopped = await self._decode(step, StopResult, StopResult())
+                stopped = await _decode(step, StopResult, StopResult())
                 return progress.model_copy(update={"cancelled": stopped.cancelled})
             case "remove_histories":
-                removal = await self._decode(step, HistoryRemoval, HistoryRemoval(found=0, left=0))
+                removal = await _decode(step, HistoryRemoval, HistoryRemoval(found=0, left=0))
                 return progress.model_copy(update={"removed_histories": progress.removed_histories + removal.removed})
         return progress
 
-    async def _decode(self, step: PendingActivityInfo, kind: type[Any], default: Any) -> Any:
-        payloads = step.heartbeat_details.payloads
-        return (await self.client.data_converter.decode(payloads, [kind]))[0] if payloads else default
 
-
-def _is_failing(step: PendingActivityInfo) -> bool:
-    waits = step.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
-    return waits and step.HasField("last_failure")
+async def _decode(step: PendingActivity, kind: type[T], default: T) -> T:
+    return (await step.heartbeat[:1].decode(kind))[0] if step.heartbeat else default
 
 
 ErasuresDep = Annotated[Erasures, Depends(component("erasures"))]

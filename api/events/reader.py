@@ -52,7 +52,7 @@ class EventReader:
             preview = await load_preview(execution)
             event, via, unreadable = preview.event.to_json(), preview.via, False
         except Exception as error:  # one event that cannot be decoded must not hide the whole page
-            log.warning("event cannot be decoded", event_id=event_id, error=repr(error)[:500])
+            log.warning("event cannot be decoded", event_id=event_id, error=type(error).__name__)
             event, via, unreadable = {}, "", True
         return EventSummary(
             id=event_id,

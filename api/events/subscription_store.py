@@ -10,7 +10,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.events.subscription_cache import SubscriptionCache
-from sevenfold.adapters.events.webhook_secrets import seal_secret
+from sevenfold.adapters.events.webhook_secrets import seal_webhook, unseal_webhook_url
+from sevenfold.adapters.webhooks.sealed_urls import redact_url
+from sevenfold.adapters.webhooks.sealing import SealError
 from sevenfold.api.http.problems import ProblemError, ProblemType, not_found
 from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.webhooks.requests import WebhookTerms
@@ -76,9 +78,21 @@ class SubscriptionStore:
         checked = self.webhooks.check(body.webhook_url, body.webhook_secret)
         if checked is None:
             return build_subscription(body, name, agent, None)
-        sealed = seal_secret(checked.sealer, tenant, name, checked.secret.get_secret_value())
-        webhook = SubscriptionWebhook(url=checked.url, host=checked.host, sealed_secrets=sealed)
+        secret = checked.secret.get_secret_value()
+        webhook = seal_webhook(checked.sealer, tenant, name, url=checked.url, host=checked.host, secret=secret)
         return build_subscription(body, name, agent, webhook)
+
+    def show_webhook_url(self, tenant: str, subscription: Subscription) -> str | None:
+        """Returns the URL of its webhook without query; of a URL that cannot be unsealed here, the host only."""
+        webhook, sealer = subscription.webhook, self.webhooks.sealer
+        if webhook is None or webhook.endpoint_id is not None:
+            return None
+        try:
+            if sealer is not None:
+                return redact_url(unseal_webhook_url(sealer, tenant, subscription.name, webhook))
+        except SealError:
+            pass
+        return f"https://{webhook.host}/***"
 
     async def put(self, tenant: str, change: PutSubscriptionInput) -> bool:
         """Stores a subscription; returns whether its name was new. Raises 409 if the registry refuses it."""

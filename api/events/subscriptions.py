@@ -45,7 +45,7 @@ class SubscriptionView(Payload):
     priority: int
     allow_self_trigger: bool
     webhook_endpoint: str | None = Field(default=None, description="The stored endpoint's name, or its old id.")
-    webhook_url: str | None = None
+    webhook_url: str | None = Field(default=None, description="Without its query, which often is a credential.")
 
 
 class SubscriptionList(Payload):
@@ -150,5 +150,5 @@ async def _to_view(
         origin=origin,
         is_active=store.cache.is_active(tenant, subscription),
         webhook_endpoint=names.get(endpoint_id, endpoint_id) if endpoint_id else None,
-        webhook_url=webhook.url or None if webhook else None,
+        webhook_url=store.show_webhook_url(tenant, subscription),
     )

@@ -27,6 +27,9 @@ _SCOPES: dict[str, tuple[Scope, Scope]] = {
 # What describes the API needs a key, of any scope.
 _DESCRIPTIONS = frozenset({"", "docs", "swagger", "openapi.json", "asyncapi.json"})
 
+# Temporal's remote codec: shows the content of all tenants.
+CODEC_PREFIX = "/codec"
+
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 SOCKET_PATH = f"{API_PREFIX}/stream/ws"
 
@@ -48,7 +51,7 @@ def required_scopes(method: str, path: str) -> frozenset[Scope]:
 def check_routes(paths: Iterable[str]) -> None:
     """Raises RuntimeError for a route whose scope this module does not define."""
     for path in paths:
-        is_known = path in OPEN_PATHS or path.split("/")[1] in _DESCRIPTIONS
+        is_known = path in OPEN_PATHS or path.split("/")[1] in {*_DESCRIPTIONS, CODEC_PREFIX[1:]}
         if not is_known and (not path.startswith(f"{API_PREFIX}/") or path.split("/")[3] not in _SCOPES):
             raise RuntimeError(f"{path} has no scope in api/http/authorization.py")
 

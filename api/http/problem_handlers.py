@@ -14,6 +14,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.access.directory import TenantErasingError
+from sevenfold.adapters.encryption.key_ring import DecryptionError
 from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.adapters.temporal.errors import is_transient
 from sevenfold.api.http.problems import MEDIA_TYPE, FieldError, ProblemError, ProblemType, escape_pointer
@@ -167,6 +168,11 @@ def _from_payload_store(error: PayloadStoreError) -> ProblemError:
     )
 
 
+def _from_decryption(error: DecryptionError) -> ProblemError:
+    log.error("stored data cannot be decrypted", error=str(error))
+    return ProblemError(ProblemType.CODEC_KEY_MISSING, str(error), retry_after=30)
+
+
 def _from_stream_log(error: StreamLogError) -> ProblemError:
     log.error("stream log is unavailable", error=str(error))
     return ProblemError(
@@ -203,6 +209,7 @@ _TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     RequestValidationError: _from_validation,
     RPCError: _from_rpc,
     PayloadStoreError: _from_payload_store,
+    DecryptionError: _from_decryption,
     StreamLogError: _from_stream_log,
     TenantErasingError: _from_erasure,
     ClientDisconnect: _from_disconnect,

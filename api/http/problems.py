@@ -65,6 +65,7 @@ class ProblemType(Enum):
     OVERLOADED = ("overloaded", 503, "The gateway has too much to start")
     TOO_MANY_CONNECTIONS = ("too-many-connections", 503, "There are too many connections")
     STORAGE_FULL = ("storage-full", 507, "The disk is full")
+    CODEC_KEY_MISSING = ("codec-key-missing", 503, "The gateway lacks the key of what is stored")
     STORAGE_UNAVAILABLE = ("storage-unavailable", 503, "A store is unavailable")
     DEADLINE_EXCEEDED = ("deadline-exceeded", 504, "The run's deadline has passed")
 

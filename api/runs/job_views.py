@@ -76,7 +76,7 @@ class JobReader:
         """
         results = await load_results(self.runs.client, description, indexes.start, len(indexes))
         missing = RunStatus.CANCELLED if description.close_time is not None else None
-        if missing is None and is_paused(description):
+        if missing is None and is_paused(self.runs.client, description):
             missing = RunStatus.QUEUED
         lines: list[ItemLine] = []
         for index in indexes:

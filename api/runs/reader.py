@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
 
+from sevenfold.adapters.temporal.encoded import ActivityState, pending_activities
 from sevenfold.adapters.temporal.pollers import WorkerPollers
 from sevenfold.adapters.temporal.run_outcomes import fetch_outcome, is_cancel_requested
 from sevenfold.api.dependencies import TemporalUi
@@ -95,13 +95,13 @@ class RunReader:
         """Returns the progress and the attempt of the agent call. They come from its heartbeat, which costs neither a
         query nor a history event.
         """
-        for activity in description.raw_description.pending_activities:
-            if activity.activity_type.name != "call_agent":
+        for activity in pending_activities(self.client, description):
+            if activity.type_name != "call_agent":
                 continue
             last = CallHeartbeat()
-            if payloads := activity.heartbeat_details.payloads:
-                (last,) = await self.client.data_converter.decode(payloads, [CallHeartbeat])
-            working = activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+            if activity.heartbeat:
+                (last,) = await activity.heartbeat.decode(CallHeartbeat)
+            working = activity.state is ActivityState.RUNNING
             return (last.progress if working else None), max(1, activity.attempt - last.skipped_attempts)
         return None, 1
 
@@ -116,16 +116,13 @@ class RunReader:
         if status is RunStatus.QUEUED and not await self.pollers.is_polled(description.task_queue):
             reason = f"No worker polls the task queue {description.task_queue}; start one with `sevenfold worker`."
             return Waiting(reason=reason, until=None)
-        for activity in description.raw_description.pending_activities:
-            if activity.activity_type.name not in ("call_agent", "process_chunk"):
+        for activity in pending_activities(self.client, description):
+            if activity.type_name not in ("call_agent", "process_chunk"):
                 continue
-            if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED:
-                return Waiting(reason=f"An operator has paused the activity {activity.activity_id}.", until=None)
-            is_scheduled = activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
-            if is_scheduled and activity.last_failure.message:
-                due = activity.next_attempt_schedule_time if activity.HasField("next_attempt_schedule_time") else None
-                until = due.ToDatetime(UTC) if due else None
-                return Waiting(reason=activity.last_failure.message, until=until)
+            if activity.state is ActivityState.PAUSED:
+                return Waiting(reason=f"An operator has paused the activity {activity.id}.", until=None)
+            if activity.state is ActivityState.WAITING and (failure := await activity.load_last_failure()):
+                return Waiting(reason=failure, until=activity.next_attempt_at)
         return None
 
 

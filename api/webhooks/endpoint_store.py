@@ -1,6 +1,7 @@
 """Changes stored endpoints, by updates of the workflow `WebhookEndpoints`."""
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
@@ -10,10 +11,11 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from sevenfold.adapters.webhooks.sealing import Sealer
+from sevenfold.adapters.webhooks.sealed_urls import redact_url, seal_url, unseal_url
+from sevenfold.adapters.webhooks.sealing import Sealer, SealError
 from sevenfold.adapters.webhooks.signatures import generate_secret
 from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field, not_found
-from sevenfold.api.webhooks.endpoint_views import EndpointChange, EndpointRequest
+from sevenfold.api.webhooks.endpoint_views import EndpointChange, EndpointRequest, EndpointView, view_endpoint
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.identity import DELIVERY_PREFIX, new_id
 from sevenfold.contracts.webhook_endpoints import (
@@ -72,7 +74,7 @@ class EndpointStore:
         endpoint_id, secret = new_id(ENDPOINT_PREFIX), generate_secret()
         fields = EndpointFields(
             name=body.name,
-            url=body.url,
+            sealed_url=_seal_url(sealer, tenant, endpoint_id, body.url),
             host=self.webhooks.url_policy.check(body.url, "/url"),
             events=_in_order(body.events),
             agents=self._check_agents(tenant, body.agents),
@@ -109,14 +111,26 @@ class EndpointStore:
         for name in given.keys() - {"agents"}:
             if given[name] is None:
                 raise invalid_field(f"/{_ALIASES.get(name, name)}", "must not be null. Leave it out to keep it.")
-        if "url" in given:
-            given["host"] = self.webhooks.url_policy.check(given["url"], "/url")
+        if (url := given.pop("url", None)) is not None:
+            given["host"] = self.webhooks.url_policy.check(url, "/url")
+            given["sealed_url"] = _seal_url(self._require_sealer(), tenant, endpoint_id, url)
         if "events" in given:
             given["events"] = _in_order(given["events"])
         self._check_agents(tenant, given.get("agents"))
         fields = EndpointFields(**{name: getattr(found, name) for name in EndpointFields.model_fields} | given)
         await self._update(tenant, "edit", EditEndpointInput(id=endpoint_id, fields=fields, changed=sorted(given)))
         return await self.find(tenant, endpoint_id)
+
+    def view(self, tenant: str, endpoint: WebhookEndpoint) -> EndpointView:
+        """Returns an endpoint as the API shows it: of its URL without the query, and of one that cannot be unsealed
+        here, the host only.
+        """
+        url, sealer = f"https://{endpoint.host}/***", self.webhooks.sealer
+        if sealer is not None:
+            with suppress(SealError):
+                owner = endpoint_sealing_context(tenant, endpoint.id)
+                url = redact_url(unseal_url(sealer, endpoint.sealed_url, owner=owner))
+        return view_endpoint(endpoint, url)
 
     async def rotate(self, tenant: str, endpoint_id: str, overlap_seconds: float) -> tuple[WebhookEndpoint, str]:
         """Returns the endpoint with its new secret; the present one signs too for the overlap. Raises 404."""
@@ -186,6 +200,10 @@ class EndpointStore:
 
 
 _ALIASES = {"is_default": "isDefault"}
+
+
+def _seal_url(sealer: Sealer, tenant: str, endpoint_id: str, url: str) -> str:
+    return seal_url(sealer, url, owner=endpoint_sealing_context(tenant, endpoint_id))
 
 
 def _seal(sealer: Sealer, tenant: str, endpoint_id: str, secret: str) -> str:

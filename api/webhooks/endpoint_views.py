@@ -84,7 +84,7 @@ class EndpointView(Payload):
 
     id: str
     name: str
-    url: str
+    url: str = Field(description="Without its query, which often is a credential.")
     events: list[WebhookEvent]
     agents: list[str] | None = Field(description="The agents whose runs are delivered; null for all.")
     is_default: bool = Field(description="Whether it applies to starts that name no webhook.")
@@ -136,12 +136,12 @@ class EndpointTestView(Payload):
     reason: str | None = Field(description="Why it failed.")
 
 
-def view_endpoint(endpoint: WebhookEndpoint) -> EndpointView:
-    """Returns an endpoint as the API shows it."""
+def view_endpoint(endpoint: WebhookEndpoint, url: str) -> EndpointView:
+    """Returns an endpoint as the API shows it, with this URL."""
     return EndpointView(
         id=endpoint.id,
         name=endpoint.name,
-        url=endpoint.url,
+        url=url,
         events=endpoint.events,
         agents=endpoint.agents,
         is_default=endpoint.is_default,

@@ -18,7 +18,6 @@ from sevenfold.api.webhooks.endpoint_views import (
     EndpointView,
     NewSecretView,
     RotateSecretRequest,
-    view_endpoint,
 )
 from sevenfold.contracts.webhooks import AttemptResult
 
@@ -40,13 +39,13 @@ async def create_endpoint(
     endpoint, secret = await store.create(tenant, body)
     response.headers.update(_NO_STORE)
     response.headers["Location"] = f"{API_PREFIX}/webhooks/endpoints/{endpoint.id}"
-    return NewSecretView(**dict(view_endpoint(endpoint)), secret=secret)
+    return NewSecretView(**dict(store.view(tenant, endpoint)), secret=secret)
 
 
 @router.get("", operation_id="listEndpoints", summary="List webhook endpoints", responses=PROBLEMS)
 async def list_endpoints(store: EndpointStoreDep, tenant: TenantDep) -> EndpointList:
     """Lists the endpoints as they are now."""
-    return EndpointList(items=[view_endpoint(one) for one in await store.list_all(tenant)])
+    return EndpointList(items=[store.view(tenant, one) for one in await store.list_all(tenant)])
 
 
 @router.get("/{endpoint_id}", operation_id="getEndpoint", summary="Read a webhook endpoint", responses=PROBLEMS)
@@ -56,7 +55,7 @@ async def read_endpoint(
     """Returns the endpoint with the figures of its latest deliveries."""
     endpoint = await store.find(tenant, endpoint_id)
     statistics = await load_statistics(client, tenant, endpoint.id)
-    return EndpointDetail(**dict(view_endpoint(endpoint)), statistics=statistics)
+    return EndpointDetail(**dict(store.view(tenant, endpoint)), statistics=statistics)
 
 
 @router.patch(
@@ -66,7 +65,7 @@ async def change_endpoint(
     endpoint_id: EndpointId, body: EndpointChange, store: EndpointStoreDep, tenant: TenantDep
 ) -> EndpointView:
     """Changes the fields that the body names. Open deliveries go to the new URL."""
-    return view_endpoint(await store.edit(tenant, endpoint_id, body))
+    return store.view(tenant, await store.edit(tenant, endpoint_id, body))
 
 
 @router.delete(
@@ -97,7 +96,7 @@ async def rotate_secret(
     """
     endpoint, secret = await store.rotate(tenant, endpoint_id, body.overlap_seconds)
     response.headers.update(_NO_STORE)
-    return NewSecretView(**dict(view_endpoint(endpoint)), secret=secret)
+    return NewSecretView(**dict(store.view(tenant, endpoint)), secret=secret)
 
 
 @router.post("/{endpoint_id}/test", operation_id="testEndpoint", summary="Send a sample", responses=PROBLEMS)
@@ -120,10 +119,10 @@ async def test_endpoint(endpoint_id: EndpointId, store: EndpointStoreDep, tenant
 )
 async def disable_endpoint(endpoint_id: EndpointId, store: EndpointStoreDep, tenant: TenantDep) -> EndpointView:
     """Stops deliveries: they become dead letters."""
-    return view_endpoint(await store.disable(tenant, endpoint_id))
+    return store.view(tenant, await store.disable(tenant, endpoint_id))
 
 
 @router.post("/{endpoint_id}/enable", operation_id="enableEndpoint", summary="Enable an endpoint", responses=PROBLEMS)
 async def enable_endpoint(endpoint_id: EndpointId, store: EndpointStoreDep, tenant: TenantDep) -> EndpointView:
     """Resumes deliveries, and forgets the failures. Dead letters are not sent again by themselves."""
-    return view_endpoint(await store.enable(tenant, endpoint_id))
+    return store.view(tenant, await store.enable(tenant, endpoint_id))

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
+from sevenfold.adapters.webhooks.sealed_urls import origin_url, seal_url
 from sevenfold.adapters.webhooks.sealing import Sealer
 from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.http.url_policy import UrlPolicy
+from sevenfold.contracts.documents import Document, DocumentByUrl
 from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.requests import StartOptions
 from sevenfold.contracts.webhook_endpoints import WebhookEndpoint
@@ -70,10 +72,11 @@ class WebhookTerms:
             default = await self.endpoints.find_default(tenant)
             return self._build_stored(default) if default is not None and default.accepts(agent) else None
         secrets = [secret.get_secret_value() for secret in (checked.secret, previous) if secret is not None]
+        owner = build_workflow_id(tenant, run_id)
         return Webhook(
-            url=checked.url,
+            sealed_url=seal_url(checked.sealer, checked.url, owner=owner),
             host=checked.host,
-            sealed_secrets=checked.sealer.seal(json.dumps(secrets), context=build_workflow_id(tenant, run_id)),
+            sealed_secrets=checked.sealer.seal(json.dumps(secrets), context=owner),
             schedule=list(self.schedule),
             task_queue=webhook_task_queue(self.task_queue),
         )
@@ -106,3 +109,12 @@ class WebhookTerms:
             endpoint_id=endpoint.id,
             events=endpoint.events,
         )
+
+    def seal_document(self, workflow_id: str, document: Document) -> tuple[Document, str | None]:
+        """Returns what a run's history may hold of a document, and its sealed URL if it has one. Without a sealer the
+        run is refused for its webhook.
+        """
+        if self.sealer is None or not isinstance(document, DocumentByUrl):
+            return document, None
+        sealed = seal_url(self.sealer, document.url, owner=workflow_id)
+        return DocumentByUrl(url=origin_url(document.url)), sealed

@@ -187,3 +187,19 @@ async def choosy(request: AgentRequest) -> str:
     if request.data.get("poison") and not (isinstance(mended, str) and Path(mended).exists()):
         raise AgentRejected("This event is poison.")
     return "fine"
+
+
+async def quoting(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+    """Repeats the query in all that an agent can send; with `params.fail` also in failures."""
+    query = request.query or str(request.params.get("say"))
+    yield Progress(percent=50, note=query)
+    yield Delta(text=query)
+    await asyncio.sleep(float(str(request.params.get("seconds", 0))))
+    match request.params.get("fail"):
+        case "refuse":
+            raise AgentRejected(query)
+        case "once" if request.attempt == 1:
+            raise AgentUnavailable(query)
+        case "crash" if request.attempt == 1:
+            raise ValueError(query)
+    yield Reply(response=query, data={"said": query})

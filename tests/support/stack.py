@@ -54,6 +54,7 @@ CONFIG = "\n".join(
             "deriver",
             "witness",
             "choosy",
+            "quoting",
         )
     ]
 )

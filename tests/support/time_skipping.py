@@ -30,6 +30,7 @@ from sevenfold.adapters.streams.temporal.log import TemporalStreamLog
 from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
 from sevenfold.adapters.webhooks.posting import TIMEOUT_SECONDS, WebhookPoster
+from sevenfold.adapters.webhooks.sealed_urls import seal_url
 from sevenfold.adapters.webhooks.sealing import Sealer
 from sevenfold.contracts.agent import AgentRequest
 from sevenfold.contracts.runs import RunInput
@@ -79,15 +80,14 @@ class Days:
     async def stored_endpoint(self) -> str:
         """Stores an endpoint of the receiver; returns its id."""
         endpoint_id = f"whe_{'a' * 26}"
+        context = endpoint_sealing_context("default", endpoint_id)
         endpoint = WebhookEndpoint(
             id=endpoint_id,
             name="stored",
-            url=self.receiver.url(),
+            sealed_url=seal_url(_SEALER, self.receiver.url(), owner=context),
             host="127.0.0.1",
             created_at=datetime.now(UTC),
-            secrets=[
-                EndpointSecret(sealed=_SEALER.seal(SECRET, context=endpoint_sealing_context("default", endpoint_id)))
-            ],
+            secrets=[EndpointSecret(sealed=_SEALER.seal(SECRET, context=context))],
         )
         state = EndpointsState(endpoints={endpoint_id: endpoint})
         await self.environment.client.start_workflow(

@@ -41,14 +41,20 @@ class TenantRegistry:
         self._tenants = dict(state.tenants)
         self._keys = dict(state.keys)
         self._last_use = dict(state.last_use.keys)
+        self._renew_requested = False
 
     @workflow.run
     async def run(self, state: RegistryState) -> None:
-        """Serves changes; continues as new when Temporal suggests it."""
-        await workflow.wait_condition(lambda: workflow.info().is_continue_as_new_suggested())
+        """Serves changes; continues as new when Temporal suggests it, and on `renew`."""
+        await workflow.wait_condition(lambda: self._renew_requested or workflow.info().is_continue_as_new_suggested())
         await workflow.wait_condition(workflow.all_handlers_finished)
         state = RegistryState(tenants=self._tenants, keys=self._keys, last_use=LastUse(keys=self._last_use))
         workflow.continue_as_new(state, memo=registry_memos(state))
+
+    @workflow.signal(name="renew", description="Encrypts state and memos with the first codec key.")
+    def renew(self) -> None:
+        """Sent at the start of a process whose first codec key is another one: continues as new."""
+        self._renew_requested = True
 
     @workflow.update(name="put_tenant", description="Creates or replaces a tenant.")
     def put_tenant(self, change: PutTenantInput) -> None:

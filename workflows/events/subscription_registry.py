@@ -23,13 +23,19 @@ class SubscriptionRegistry:
     @workflow.init
     def __init__(self, state: RegistryState) -> None:
         self._state = state
+        self._renew_requested = False
 
     @workflow.run
     async def run(self, state: RegistryState) -> None:
-        """Serves updates; continues as new when Temporal suggests it."""
-        await workflow.wait_condition(lambda: workflow.info().is_continue_as_new_suggested())
+        """Serves updates; continues as new when Temporal suggests it, and on `renew`."""
+        await workflow.wait_condition(lambda: self._renew_requested or workflow.info().is_continue_as_new_suggested())
         await workflow.wait_condition(workflow.all_handlers_finished)
         workflow.continue_as_new(self._state, memo=subscription_memos(self._state))
+
+    @workflow.signal(name="renew", description="Encrypts state and memos with the first codec key.")
+    def renew(self) -> None:
+        """Sent at the start of a process whose first codec key is another one: continues as new."""
+        self._renew_requested = True
 
     @workflow.update(name="put", description="Creates or replaces a subscription.")
     def put(self, change: PutSubscriptionInput) -> bool:

@@ -26,6 +26,7 @@ from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES
 from sevenfold.contracts.agent import AgentRequest, Progress, WorkflowTarget
 from sevenfold.contracts.calls import AgentOutcome
 from sevenfold.contracts.errors import AgentRejected, ErrorCode
+from sevenfold.contracts.identity import child_workflow_id
 from sevenfold.contracts.runs import PROGRESS_MEMO, RunError
 from sevenfold.workflows.runs.failures import to_application_error
 from sevenfold.workflows.runs.retry_profiles import INITIAL_INTERVAL, RetryProfile
@@ -126,7 +127,7 @@ class WorkflowAgent:
         }
 
     def _child_id(self, attempt: int) -> str:
-        return f"{workflow.info().workflow_id}/{attempt}"
+        return child_workflow_id(workflow.info().workflow_id, attempt, uses_codec=self._target.codec)
 
     def _remaining(self) -> timedelta:
         return max(self._deadline - workflow.now(), timedelta())

@@ -50,13 +50,16 @@ class WebhookEndpoints:
         self._endpoints = dict(state.endpoints)
         self._event_count = state.event_count
         self._unpublished: deque[CloudEvent] = deque()
+        self._renew_requested = False
 
     @workflow.run
     async def run(self, state: EndpointsState) -> None:
-        """Serves changes and publishes events; continues as new when Temporal suggests it."""
+        """Serves changes and publishes events; continues as new when Temporal suggests it, and on `renew`."""
         while True:
             await workflow.wait_condition(
-                lambda: bool(self._unpublished) or workflow.info().is_continue_as_new_suggested()
+                lambda: (
+                    bool(self._unpublished) or self._renew_requested or workflow.info().is_continue_as_new_suggested()
+                )
             )
             if self._unpublished:
                 await self._publish(self._unpublished.popleft())
@@ -65,6 +68,11 @@ class WebhookEndpoints:
             if not self._unpublished:
                 state = EndpointsState(endpoints=self._endpoints, event_count=self._event_count)
                 workflow.continue_as_new(state, memo=endpoint_memos(state))
+
+    @workflow.signal(name="renew", description="Encrypts state and memos with the first codec key.")
+    def renew(self) -> None:
+        """Sent at the start of a process whose first codec key is another one: continues as new."""
+        self._renew_requested = True
 
     @workflow.update(name="create", description="Creates an endpoint.")
     def create(self, endpoint: WebhookEndpoint) -> None:
@@ -80,7 +88,7 @@ class WebhookEndpoints:
     def edit(self, change: EditEndpointInput) -> None:
         """The validator rejects as that of `create` does, and with `ENDPOINT_MISSING`. A new URL has no failures."""
         edited = self._edited(change)
-        if edited.url != self._endpoints[change.id].url:
+        if "sealed_url" in change.changed:
             edited = edited.model_copy(update={"health": EndpointState()})
         self._store(edited)
 

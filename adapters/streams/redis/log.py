@@ -16,6 +16,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from sevenfold.adapters.encryption.key_ring import DecryptionError, KeyRing
+from sevenfold.adapters.streams.redis.batch_cipher import BatchCipher
 from sevenfold.adapters.streams.redis.batcher import RedisBatcher, StreamWrite
 from sevenfold.adapters.streams.redis.client import propagate_cancel, run_in_background
 from sevenfold.adapters.streams.redis.tailer import RedisTailer
@@ -41,9 +43,9 @@ class RedisUnusableError(Exception):
 
 
 @asynccontextmanager
-async def open_redis_log(url: str, namespace: str, lifetime: float) -> AsyncIterator["RedisStreamLog"]:
+async def open_redis_log(url: str, namespace: str, lifetime: float, keys: KeyRing) -> AsyncIterator["RedisStreamLog"]:
     """The log in a Redis that answered, for as long as the block runs. A stream is kept for `lifetime` seconds after
-    its last entry. Raises RedisUnusableError.
+    its last entry, and encrypted if there are `keys`. Raises RedisUnusableError.
     """
     try:
         # A command that is retried after a lost connection may have been executed: an entry kept twice does no harm.
@@ -62,7 +64,7 @@ async def open_redis_log(url: str, namespace: str, lifetime: float) -> AsyncIter
             raise RedisUnusableError(f"Redis {version} is too old; streams need Redis 7 or newer")
         tailer, batcher = RedisTailer(redis, FIELD), RedisBatcher(redis, FIELD, round(lifetime))
         async with run_in_background(tailer.run()), run_in_background(batcher.run()):
-            yield RedisStreamLog(redis, namespace, tailer, batcher)
+            yield RedisStreamLog(redis, namespace, tailer, batcher, BatchCipher(keys))
     finally:
         await redis.aclose()
 
@@ -70,15 +72,18 @@ async def open_redis_log(url: str, namespace: str, lifetime: float) -> AsyncIter
 class RedisStreamLog:
     """Keys are `sevenfold:stream:<namespace>:<workflow id>`."""
 
-    def __init__(self, redis: "Redis", namespace: str, tailer: RedisTailer, batcher: RedisBatcher) -> None:
+    def __init__(
+        self, redis: "Redis", namespace: str, tailer: RedisTailer, batcher: RedisBatcher, cipher: BatchCipher
+    ) -> None:
         self._redis = redis
         self._prefix = f"sevenfold:stream:{namespace}:"
         self._tailer = tailer
         self._batcher = batcher
+        self._cipher = cipher
 
     def writer(self, workflow_id: str, deadline: datetime, *, is_retry: bool) -> "RedisStreamWriter":
         """A writer for one attempt of the run; a stream in Redis has neither deadline nor limit."""
-        return RedisStreamWriter(self._prefix + workflow_id, self._batcher)
+        return RedisStreamWriter(self._prefix + workflow_id, self._batcher, self._cipher)
 
     def write_interval(self, *, has_local_readers: bool, age_seconds: float, writer_count: int) -> float:
         """Seconds between two writes; see `sevenfold.contracts.streams.StreamLog`."""
@@ -93,7 +98,11 @@ class RedisStreamLog:
                 batches = await self._tailer.wait_after(key, position)
         except RedisError as error:
             raise StreamLogError(f"Redis: {error}") from error
-        entries = [StreamEntry.parse(line) for _, batch in batches for line in batch.split(b"\n")]
+        try:
+            lines = [line for _, value in batches for line in self._cipher.decrypt(key, value).split(b"\n")]
+        except DecryptionError as error:
+            raise StreamLogError(str(error)) from error
+        entries = [StreamEntry.parse(line) for line in lines]
         return StreamPage(entries, batches[-1][0] if batches else position, has_more=len(batches) == _PAGE)
 
     async def last_index(self, workflow_id: str) -> Index:
@@ -134,18 +143,20 @@ def _escape_glob(text: str) -> str:
 class RedisStreamWriter:
     """Writes batches. One that is sent twice is kept twice, with the same indexes: readers take each index once."""
 
-    def __init__(self, key: str, batcher: RedisBatcher) -> None:
+    def __init__(self, key: str, batcher: RedisBatcher, cipher: BatchCipher) -> None:
         self._key = key
         self._batcher = batcher
+        self._cipher = cipher
         self._renew_at = 0.0
 
     async def append(self, entries: Sequence[StreamEntry]) -> None:
         """See `sevenfold.contracts.streams.StreamWriter`."""
-        batch = b"\n".join(entry.data for entry in entries)  # JSON has no raw line breaks
+        # JSON has no raw line breaks.
+        value = self._cipher.encrypt(self._key, b"\n".join(entry.data for entry in entries))
         now = time.monotonic()
         renews = now >= self._renew_at
         try:
-            await self._batcher.write(StreamWrite(self._key, f"{entries[-1].index}-*", batch, renews))
+            await self._batcher.write(StreamWrite(self._key, f"{entries[-1].index}-*", value, renews))
         except ResponseError as error:
             if "equal or smaller" in str(error):
                 raise StreamClosedError("A later attempt writes this stream.") from error

@@ -3,9 +3,14 @@
 JSON has no raw line breaks within its strings, so a reader splits the lines without decoding them.
 """
 
+import base64
 from collections.abc import Sequence
 
+from temporalio.api.common.v1 import Payload
+
 from sevenfold.contracts.streams import SEGMENT_MARKER, StreamEntry
+
+_JSON = {"encoding": b"json/plain"}
 
 _MARKER = f'{{"{SEGMENT_MARKER}":'.encode()
 
@@ -15,9 +20,14 @@ def encode_batch(entries: Sequence[StreamEntry]) -> bytes:
     return b"[%b]" % b",\n".join(entry.data for entry in entries)
 
 
-def split_batch(data: bytes) -> list[bytes]:
-    """The lines of an array: each is an entry or a marker."""
-    return data[1:-1].split(b",\n")
+def pack_batch(data: bytes) -> str:
+    """An array as `PublishEntry` takes it: a serialized payload in base64. The codec encrypts its signal."""
+    return base64.b64encode(Payload(metadata=_JSON, data=data).SerializeToString()).decode()
+
+
+def unpack_batch(data: str) -> list[bytes]:
+    """The lines of a packed array: each is an entry or a marker."""
+    return Payload.FromString(base64.b64decode(data)).data[1:-1].split(b",\n")
 
 
 def is_marker(line: bytes) -> bool:

@@ -11,12 +11,11 @@ the marker, readers look for the next segment. (A stock client reads the first s
 """
 
 import asyncio
-import base64
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from temporalio.api.common.v1 import Payload, WorkflowExecution
+from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflowservice.v1 import (
     GetWorkflowExecutionHistoryRequest,
@@ -28,9 +27,11 @@ from temporalio.contrib.workflow_streams import PublishInput
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.encryption.key_ring import DecryptionError
 from sevenfold.adapters.payloads.stores import PayloadStoreError
-from sevenfold.adapters.streams.temporal.batches import is_marker, split_batch
+from sevenfold.adapters.streams.temporal.batches import is_marker, unpack_batch
 from sevenfold.adapters.streams.temporal.writer import TemporalStreamWriter
+from sevenfold.adapters.temporal.encoded import signal_input
 from sevenfold.contracts.streams import (
     PUBLISH_SIGNAL,
     STREAM_TOPIC,
@@ -112,7 +113,7 @@ class TemporalStreamLog:
             finally:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
-        except (RPCError, PayloadStoreError) as error:
+        except (RPCError, PayloadStoreError, DecryptionError) as error:
             raise StreamLogError(str(error)) from error
 
     async def _read_page(self, workflow_id: str, current: _LogPosition, *, wait: bool) -> StreamPage:
@@ -149,7 +150,7 @@ class TemporalStreamLog:
                 index = await self._last_index_in(segment_workflow_id(workflow_id, segment))
                 if index:
                     return index
-        except (RPCError, PayloadStoreError) as error:
+        except (RPCError, PayloadStoreError, DecryptionError) as error:
             raise StreamLogError(str(error)) from error
         return 0
 
@@ -199,10 +200,10 @@ class TemporalStreamLog:
         if signal.signal_name != PUBLISH_SIGNAL:
             return []
         try:
-            (published,) = await self._client.data_converter.decode(signal.input.payloads, [PublishInput])
+            (published,) = await signal_input(self._client, event).decode(PublishInput)
         except ApplicationError:  # its payload is gone: readers find the gap
             return []
-        return [_decode_batch(item.data) for item in published.items if item.topic == STREAM_TOPIC]
+        return [unpack_batch(item.data) for item in published.items if item.topic == STREAM_TOPIC]
 
     async def cancel_segment(self, segment: str) -> None:
         """Ends a segment that takes no more signals. Raises RPCError."""
@@ -229,8 +230,3 @@ class TemporalStreamLog:
         except WorkflowAlreadyStartedError:
             return False
         return True
-
-
-def _decode_batch(data: str) -> list[bytes]:
-    # as `PublishEntry` documents it: a serialized payload in base64
-    return split_batch(Payload.FromString(base64.b64decode(data)).data)

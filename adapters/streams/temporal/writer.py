@@ -1,18 +1,16 @@
 """Writes one attempt's batches into a run's stream in Temporal: as signals, segment after segment."""
 
-import base64
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from temporalio.api.common.v1 import Payload
 from temporalio.contrib.workflow_streams import PublishEntry, PublishInput
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.payloads.stores import PayloadStoreError
-from sevenfold.adapters.streams.temporal.batches import encode_batch
+from sevenfold.adapters.streams.temporal.batches import encode_batch, pack_batch
 from sevenfold.contracts.streams import (
     FINISH_SIGNAL,
     PUBLISH_SIGNAL,
@@ -23,8 +21,6 @@ from sevenfold.contracts.streams import (
     StreamLogError,
     segment_workflow_id,
 )
-
-_JSON = {"encoding": b"json/plain"}
 
 # A segment's writes and bytes: the server's limits are 10,000 signals and 50 MB.
 _MAX_WRITES = 4_000
@@ -103,7 +99,7 @@ class TemporalStreamWriter:
         self._segment = segment
 
     async def _publish(self, data: bytes) -> None:
-        entry = PublishEntry(topic=STREAM_TOPIC, data=_encode_payload(data))
+        entry = PublishEntry(topic=STREAM_TOPIC, data=pack_batch(data))
         published = PublishInput(items=[entry], publisher_id=self._publisher_id, sequence=self._sequence)
         while not await self._send_to_segment(published):
             self._next_segment()
@@ -133,7 +129,7 @@ class TemporalStreamWriter:
         """Writes a marker and continues in the next segment."""
         assert self._segment is not None, "it was looked up"  # noqa: S101
         marker = b'[{"%b":%d}]' % (SEGMENT_MARKER.encode(), self._segment + 1)
-        entry = PublishEntry(topic=STREAM_TOPIC, data=_encode_payload(marker))
+        entry = PublishEntry(topic=STREAM_TOPIC, data=pack_batch(marker))
         # a publisher of its own: the batch that waits has its sequence number already
         published = PublishInput(items=[entry], publisher_id=f"{self._publisher_id}-end-{self._segment}", sequence=1)
         await self._send_to_segment(published)
@@ -144,7 +140,3 @@ class TemporalStreamWriter:
         self._segment += 1
         self._segment_exists = False
         self._writes = self._bytes = 0
-
-
-def _encode_payload(data: bytes) -> str:
-    return base64.b64encode(Payload(metadata=_JSON, data=data).SerializeToString()).decode()
