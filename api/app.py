@@ -9,7 +9,6 @@ from typing import Any
 import structlog
 import uvicorn
 from fastapi import FastAPI
-from fastapi_swagger import patch_fastapi
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -23,6 +22,7 @@ from sevenfold.api.http import problem_handlers
 from sevenfold.api.http.authentication import AuthenticationMiddleware
 from sevenfold.api.http.authorization import CODEC_PREFIX, SOCKET_PATH, check_routes
 from sevenfold.api.http.body_limit import BodyLimitMiddleware
+from sevenfold.api.http.docs_page import install_docs
 from sevenfold.api.http.origin_guard import OriginGuard
 from sevenfold.api.http.problem_docs import PROBLEM_SCHEMA
 from sevenfold.api.http.problem_handlers import list_routes
@@ -107,7 +107,7 @@ def create_app(components: Components) -> FastAPI:
         version=__version__,
         description=_DESCRIPTION,
         openapi_tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
-        docs_url=None,  # fastapi_swagger serves the page with local assets, so that it works without the internet
+        docs_url=None,  # api/http/docs_page.py has it
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
@@ -145,7 +145,7 @@ def create_app(components: Components) -> FastAPI:
         health,
     ):
         app.include_router(router_module.router)
-    patch_fastapi(app)
+    install_docs(app)
     check_routes(route.path for route in list_routes(app.routes) if hasattr(route, "path"))
     app.openapi = _document_problems(app.openapi)  # type: ignore[method-assign]
     return app

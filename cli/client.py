@@ -10,7 +10,10 @@ import typer
 API = "/api/agent"
 
 Url = Annotated[str, typer.Option("--url", envvar="SEVENFOLD_URL", help="The gateway's URL.")]
-DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_URL = (
+    f"{'https' if os.environ.get('SEVENFOLD_TLS_CERT') else 'http'}://127.0.0.1:"
+    f"{os.environ.get('SEVENFOLD_PORT') or 8000}"
+)
 
 
 # Not an option, because every user of the machine can read arguments.
@@ -36,7 +39,7 @@ def call_gateway(method: str, url: str, path: str, **more: Any) -> dict[str, Any
             **more,
         )
     except httpx.HTTPError as error:
-        typer.echo(f"No gateway answers at {url} ({error}). Start one with `make run`, or set --url.", err=True)
+        typer.echo(_explain(url, error), err=True)
         raise typer.Exit(2) from None
     if answer.status_code >= 400:
         typer.echo(_describe(answer), err=True)
@@ -48,6 +51,14 @@ def _trusted() -> ssl.SSLContext | bool:
     """Trusts the certificates in SSL_CERT_FILE, if it is set: httpx ignores it without the environment's proxies."""
     file = os.environ.get("SSL_CERT_FILE")
     return ssl.create_default_context(cafile=file) if file else True
+
+
+def _explain(url: str, error: httpx.HTTPError) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return f"The certificate of {url} is not trusted ({error}). Set SSL_CERT_FILE to that of its issuer."
+    if isinstance(error, httpx.RemoteProtocolError) and url.startswith("http:"):
+        return f"What answers at {url} does not speak plain http ({error}). Set SEVENFOLD_URL to https://…."
+    return f"No gateway answers at {url} ({error}). Start one with `make run`, or set --url."
 
 
 def _describe(answer: httpx.Response) -> str:

@@ -29,12 +29,14 @@ def render_key(tenant: str, key: Table) -> str:
     return tomlkit.dumps(document).strip()
 
 
-def build_key(new: NewKey, scopes: list[str], name: str, expires: datetime | None) -> Table:
+def build_key(new: NewKey, scopes: list[str], name: str, rate: str | None, expires: datetime | None) -> Table:
     """Returns the table of a key."""
     table = tomlkit.table()
     table["id"], table["hash"], table["scopes"] = new.key_id, new.hash, scopes
     if name:
         table["name"] = name
+    if rate is not None:
+        table["rate"] = rate
     if expires is not None:
         table["expires"] = expires
     return table

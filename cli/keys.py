@@ -14,6 +14,7 @@ from rich.table import Table
 from sevenfold.cli.client import DEFAULT_URL, Url, call_gateway
 from sevenfold.cli.key_file import add_key, build_key, remove_key, render_key, rotate_key
 from sevenfold.contracts.access import Scope, TenantName
+from sevenfold.contracts.agent_config import Rate
 from sevenfold.contracts.api_keys import generate_key
 from sevenfold.runtime.settings import load_settings
 from sevenfold.runtime.startup import StartupError
@@ -41,6 +42,14 @@ def _parse_scopes(text: str) -> list[str]:
     return sorted(set(scopes))
 
 
+def _check_rate(rate: str | None) -> str | None:
+    try:
+        TypeAdapter[float | None](Rate | None).validate_python(rate)
+    except ValidationError:
+        raise typer.BadParameter("write it as 100/s, 30/m or 1000/h") from None
+    return rate
+
+
 def _check_tenant(name: str) -> str:
     try:
         return TypeAdapter[str](TenantName).validate_python(name)
@@ -61,6 +70,7 @@ def create(
     tenant: Tenant = "default",
     expires: Annotated[str | None, typer.Option(help="When it expires, such as 90d.")] = None,
     name: Annotated[str, typer.Option(help="What it is for.")] = "",
+    rate: Annotated[str | None, typer.Option(help="Its requests, such as 100/s, 30/m or 1000/h.")] = None,
     write: Write = False,
 ) -> None:
     """Creates a key. Prints it alone on the standard output, and the lines for sevenfold.toml on the standard error.
@@ -69,7 +79,7 @@ def create(
     """
     end = None if expires is None else (datetime.now(UTC) + _parse_duration(expires)).replace(microsecond=0)
     new = generate_key()
-    table = build_key(new, _parse_scopes(scopes), name, end)
+    table = build_key(new, _parse_scopes(scopes), name, _check_rate(rate), end)
     if write:
         with _reporting():
             path = load_settings().config

@@ -148,5 +148,7 @@ def _welcome(settings: Settings, config: SevenfoldConfig) -> None:
     elif not uses_own_cluster():
         typer.echo("                    Temporal UI: off; `sevenfold dev --ui` starts it")
     if config.has_credentials:
-        typer.echo(f"                    Requests need a key or an access token, by {settings.config}.")
+        typer.echo(
+            f"                    Requests need a key or an access token, by {settings.config}; so does /docs."
+        )
     typer.echo("Stop with Ctrl-C. Runs are stored and continue at the next start.")

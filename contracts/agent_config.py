@@ -1,5 +1,6 @@
 """The sections `[agents.…]` of `sevenfold.toml`."""
 
+import math
 import re
 from typing import Annotated, Literal
 
@@ -23,6 +24,15 @@ Rate = Annotated[
     BeforeValidator(_parse_rate),
     WithJsonSchema({"type": "string", "pattern": "^0{0,8}[1-9][0-9]{0,8}/(s|m|h)$", "examples": ["100/s"]}),
 ]
+
+
+def format_rate(rate: float) -> str:
+    """Returns a rate per second as it is written: `100/s`, `30/m`, `1000/h`."""
+    for unit, seconds in _UNIT_SECONDS.items():
+        count = round(rate * seconds)
+        if count and math.isclose(count, rate * seconds, rel_tol=1e-9):
+            return f"{count}/{unit}"
+    return f"{rate:g}/s"
 
 
 class CircuitConfig(ConfigSection):

@@ -115,9 +115,9 @@ async def test_bodies_pass_up_to_the_limit(https: httpx.AsyncClient) -> None:
         return {"query": "hi", "agent": "echo", "context": {"lines": ["y" * 1_000] * (size // 1_000)}}
 
     assert (await https.post("/api/agent/query", json=query(5_000_000))).status_code == 200
-    # Refused before its end, so that the connection may break before the client reads the answer.
+    # Refused before its end, so the connection may break before the proxy (502) or the client has read the answer.
     with suppress(httpx.TransportError):
-        assert (await https.post("/api/agent/query", json=query(12_000_000))).status_code == 413
+        assert (await https.post("/api/agent/query", json=query(12_000_000))).status_code in (413, 502)
 
 
 async def _send_secrets(http: httpx.AsyncClient) -> set[int]:

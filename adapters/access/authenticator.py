@@ -55,12 +55,16 @@ class Authenticator:
         if presented is None:
             raise InvalidCredentialError("The API key is incomplete or mistyped.")
         snapshot = await self._directory.load()
-        key = snapshot.find_key(presented.key_id)
+        key = snapshot.find_key(presented.key_id, with_inactive=True)
         matches = hmac.compare_digest(_NO_HASH if key is None else key.hash, presented.hash)
         if key is None and not snapshot.is_current:
             raise AccessUnavailableError
         if key is None or not matches:
             raise InvalidCredentialError("The API key is unknown or was revoked.")
+        if snapshot.is_erasing(key.tenant):
+            raise InvalidCredentialError("The data of the API key's tenant are being erased.")
+        if not snapshot.is_active(key.tenant):
+            raise InvalidCredentialError("The API key's tenant does not exist any more.")
         if _is_over(key.expires_at):
             raise InvalidCredentialError("The API key has expired.")
         self._last_use.record(key.id)

@@ -60,10 +60,12 @@ class AccessSnapshot:
     stored: RegistryState
     is_current: bool
 
-    def find_key(self, key_id: str) -> KeyRecord | None:
-        """Returns a key, expired or not; None if it or its tenant does not exist or is being erased."""
+    def find_key(self, key_id: str, *, with_inactive: bool = False) -> KeyRecord | None:
+        """Returns a key, expired or not; None if there is none, or if its tenant does not exist or is being erased
+        (unless `with_inactive`).
+        """
         key = self.configured.keys.get(key_id) or self.stored.keys.get(key_id)
-        return key if key is not None and self.is_active(key.tenant) else None
+        return key if key is not None and (with_inactive or self.is_active(key.tenant)) else None
 
     def find_tenant(self, name: str) -> TenantRecord | None:
         """Returns a tenant; None if it does not exist."""

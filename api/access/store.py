@@ -163,7 +163,11 @@ def _raise_refusal(error: WorkflowUpdateFailedError) -> NoReturn:
 
 
 def _fixed(what: str) -> ProblemError:
-    return ProblemError(ProblemType.ACCESS_FIXED, f"{what} is part of sevenfold.toml. Change it there.")
+    return ProblemError(
+        ProblemType.ACCESS_FIXED,
+        f"{what} is part of sevenfold.toml. Change it there (a key with `sevenfold keys … --write`), and start the "
+        "gateway again.",
+    )
 
 
 TenantStoreDep = Annotated[TenantStore, Depends(component("tenant_store"))]

@@ -84,7 +84,7 @@ async def read_tenant(tenant: TenantPath, store: TenantStoreDep) -> TenantView:
 
 @router.put("/tenants/{tenant}", operation_id="putTenant", summary="Change a tenant", responses=PROBLEMS)
 async def put_tenant(tenant: TenantPath, body: TenantBody, store: TenantStoreDep, agents: AgentsDep) -> TenantView:
-    """Replaces the tenant's agents and weight. Runs that have started keep their agent."""
+    """Replaces the tenant's agents, weight and rate. Runs that have started keep their agent."""
     _, before = await store.find_tenant(tenant)
     changed = _build(tenant, body, agents).model_copy(update={"created_at": before.created_at})
     return view_tenant(await store.put_tenant(changed, create_only=False), changed)

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from sevenfold.adapters.access.snapshot import AccessSnapshot
 from sevenfold.contracts.access import Scope
+from sevenfold.contracts.agent_config import format_rate
 from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.tenant_registry import KeyRecord, TenantRecord
 
@@ -25,7 +26,7 @@ class TenantView(Payload):
     origin: Origin
     agents: list[str] | None = Field(description="The agents that it may use; null for all.")
     weight: float = Field(description="Its share of busy task queues, compared with the other tenants' weights.")
-    rate: float | None = Field(description="Requests per second of all its keys together; null for no limit.")
+    rate: str | None = Field(description="Requests of all its keys together, such as `100/s`; null for no limit.")
     keys: int = Field(description="The number of its keys, with those that have expired.")
     is_erasing: bool = Field(description="Its data are being removed, and its keys are refused.")
     created_at: datetime | None = Field(description="Null for a tenant of `sevenfold.toml`.")
@@ -39,7 +40,7 @@ class KeyView(Payload):
     origin: Origin
     scopes: list[Scope]
     name: str
-    rate: float | None = Field(description="Requests per second; null for no limit of its own.")
+    rate: str | None = Field(description="Requests, such as `100/s`; null for no limit of its own.")
     created_at: datetime | None = Field(description="Null for a key of `sevenfold.toml`.")
     expires_at: datetime | None
     replaced_by: str | None = Field(description="The id of the key that a rotation created instead of this one.")
@@ -60,7 +61,7 @@ def view_tenant(snapshot: AccessSnapshot, tenant: TenantRecord) -> TenantView:
         origin=Origin.CONFIGURATION if is_configured else Origin.API,
         agents=tenant.agents,
         weight=tenant.weight,
-        rate=tenant.rate,
+        rate=None if tenant.rate is None else format_rate(tenant.rate),
         keys=len(snapshot.list_keys(tenant.name)),
         is_erasing=snapshot.is_erasing(tenant.name),
         created_at=None if is_configured else tenant.created_at,
@@ -76,7 +77,7 @@ def view_key(snapshot: AccessSnapshot, key: KeyRecord) -> KeyView:
         origin=Origin.CONFIGURATION if is_configured else Origin.API,
         scopes=sorted(key.scopes),
         name=key.name,
-        rate=key.rate,
+        rate=None if key.rate is None else format_rate(key.rate),
         created_at=None if is_configured else key.created_at,
         expires_at=key.expires_at,
         replaced_by=key.replaced_by,

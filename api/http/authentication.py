@@ -11,7 +11,7 @@ from sevenfold.adapters.access.authenticator import AccessUnavailableError, Auth
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.access.request_rates import RateExceededError, RequestRates
 from sevenfold.api.dependencies import API_PREFIX, current_principal
-from sevenfold.api.http.authorization import OPEN_PATHS, authorize
+from sevenfold.api.http.authorization import CHALLENGE, OPEN_PATHS, authorize
 from sevenfold.api.http.open_responses import (
     OpenResponse,
     OpenResponses,
@@ -27,6 +27,7 @@ from sevenfold.contracts.access import ANONYMOUS, Principal
 
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 _ADMIN = f"{API_PREFIX}/admin/"
+_SEND_ONE = "Send an API key or an access token: Authorization: Bearer …."
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -131,6 +132,10 @@ class AuthenticationMiddleware:
         try:
             if tokens:
                 return await self._authenticator.authenticate_run_token(tokens[0])
+            if credentials == [""]:
+                raise _unauthorized(
+                    "Authorization has another scheme. Send: Authorization: Bearer ….", has_credential=True
+                )
             if credentials:
                 return await self._authenticator.authenticate(credentials[0])
         except InvalidCredentialError as error:
@@ -142,7 +147,7 @@ class AuthenticationMiddleware:
                 retry_after=2,
             ) from None
         if required:
-            raise _unauthorized("Send an API key: Authorization: Bearer sf_….", has_credential=False)
+            raise _unauthorized(_SEND_ONE, has_credential=False)
         return ANONYMOUS
 
     async def _name_tenant(self, principal: Principal, names: list[str]) -> Principal:
@@ -165,7 +170,7 @@ def _find_credentials(scope: Scope) -> list[str]:
 
 
 def _unauthorized(detail: str, *, has_credential: bool) -> ProblemError:
-    challenge = 'Bearer realm="sevenfold"' + (', error="invalid_token"' if has_credential else "")
+    challenge = CHALLENGE + (', error="invalid_token"' if has_credential else "")
     return ProblemError(ProblemType.UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge})
 
 

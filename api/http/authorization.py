@@ -6,6 +6,8 @@ from sevenfold.api.dependencies import API_PREFIX
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.contracts.access import Principal, RunGrant, RunScope, Scope
 
+CHALLENGE = 'Bearer realm="sevenfold"'
+
 # Requests that need no credential: probes.
 OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
 
@@ -66,8 +68,10 @@ def authorize(principal: Principal, method: str, path: str) -> None:
         names = " or ".join(sorted(required))
         raise ProblemError(
             ProblemType.FORBIDDEN,
-            f"This needs a key with the scope {names}.",
-            headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{" ".join(sorted(required))}"'},
+            f"This needs the scope {names}.",
+            headers={
+                "WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope", scope="{" ".join(sorted(required))}"'
+            },
         )
 
 
@@ -83,7 +87,7 @@ def _authorize_run_token(run: RunGrant, method: str, path: str) -> None:
     if not run.scopes & allowed:
         has = ", ".join(sorted(run.scopes))
         raise ProblemError(
-            ProblemType.FORBIDDEN, f"The run token permits only this, and for the run {run.run_id} alone: {has}."
+            ProblemType.FORBIDDEN, f"The run token permits {has} for the run {run.run_id}, nothing else."
         )
 
 

@@ -246,11 +246,10 @@ class RunStarter:
         )
         memo = await (await handle.describe()).memo()
         if memo.get("fingerprint") != fingerprint(run.options):
-            raise ProblemError(
-                ProblemType.KEY_REUSED,
-                "An earlier request with this Idempotency-Key had another body. Use a new key for a new request.",
-                run_id=run.run_id,
-            )
+            detail = "An earlier request with this Idempotency-Key had another body. Use a new key for a new request."
+            if run.key == run.run_id:
+                detail = "This run token has started its run with another body. Issue a new token for another run."
+            raise ProblemError(ProblemType.KEY_REUSED, detail, run_id=run.run_id)
         return handle
 
 

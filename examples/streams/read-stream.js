@@ -11,7 +11,8 @@ const PASSING = [429, 502, 503, 504];
  * Sends a request and calls back with the answer as it arrives.
  *
  * `url` is that of `/api/agent/stream`, `body` is `{query, agent?, params?}`. Callbacks:
- * - `onOpen({location})`: connected, for the first time or again; a POST to `${location}/cancel` stops the run.
+ * - `onOpen({location})`: connected, for the first time or again; a POST to `${location}/cancel` stops the run (with
+ *   `?token=…` if the address has a run token).
  * - `onChunk({chunk, index})`: the next piece of the answer; each comes once, in order.
  * - `onReset({attempt, index})`: a new attempt starts; discard all chunks so far.
  * - `onProgress({progress, note})`: in percent.
@@ -55,7 +56,7 @@ async function* events(url, body, { signal, headers = {}, patience = 60, silence
   while (!signal?.aborted) {
     const goOn = { headers: lastId === null ? headers : { ...headers, "Last-Event-ID": lastId } };
     try {
-      for await (const event of connection(location ?? url, location ? goOn : start, silence * 1000, signal)) {
+      for await (const event of connection(location ? resumeAt(location, url) : url, location ? goOn : start, silence * 1000, signal)) {
         lostAt = null;
         if (event.kind === "open") location = event.data.location;
         else pause = FIRST_PAUSE;
@@ -113,6 +114,14 @@ async function* connection(url, request, silence, signal) {
     signal?.removeEventListener("abort", abort);
     abort();
   }
+}
+
+/** Where the stream goes on. A run token (`?token=`) of the first address is needed there too. */
+function resumeAt(location, url) {
+  const next = new URL(location);
+  const token = url.searchParams.get("token");
+  if (token) next.searchParams.set("token", token);
+  return next;
 }
 
 /** Server-sent events out of bytes, wherever these are cut. */
