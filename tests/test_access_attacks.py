@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 from sevenfold.api.app import create_app
 from sevenfold.api.components import build_components
 from sevenfold.api.http.problem_handlers import list_routes
+from sevenfold.contracts.access import Scope
 from sevenfold.contracts.api_keys import generate_key
 from sevenfold.contracts.tenant_registry import REGISTRY_WORKFLOW_ID
 from tests.support.processes import until
@@ -164,10 +165,10 @@ async def test_a_registry_of_hundreds_of_kilobytes_is_in_no_payload_store(tmp_pa
 
             async def create(number: int) -> httpx.Response:
                 async with gate:
-                    body = {"scopes": ["runs:read"], "name": f"{number} " + "x" * 95}
+                    body = {"scopes": list(Scope), "name": f"{number} " + "x" * 95}
                     return await admin.post(f"{TENANTS}/default/keys", json=body)
 
-            made = await asyncio.gather(*(create(number) for number in range(1_200)))
+            made = await asyncio.gather(*(create(number) for number in range(700)))
             assert {answer.status_code for answer in made} == {201}
             handle = stack.temporal.get_workflow_handle(REGISTRY_WORKFLOW_ID)
             description = await handle.describe()
@@ -176,7 +177,7 @@ async def test_a_registry_of_hundreds_of_kilobytes_is_in_no_payload_store(tmp_pa
             ).fetch_history()
             started = history.events[0].workflow_execution_started_event_attributes
             assert started.continued_execution_run_id, "it has continued as new"
-            assert len((await admin.get(f"{TENANTS}/default/keys")).json()["items"]) == 1_201
+            assert len((await admin.get(f"{TENANTS}/default/keys")).json()["items"]) == 701
             newest = made[-1].json()["key"]
             assert (await stack.http.get(f"{API}/runs", headers={"X-API-Key": newest})).status_code == 200
         payloads = stack.settings.data_dir / "payloads"

@@ -174,7 +174,7 @@ def ended(settings: Settings, **env: str) -> tuple[int, str]:
 
 
 def test_without_brokers_no_broker_client_is_imported() -> None:
-    script = "import sys, sevenfold.cli.main; print([m for m in sys.modules if m.split('.')[0] in CLIENTS])"
+    script = "import sys, sevenfold.cli.servers; print([m for m in sys.modules if m.split('.')[0] in CLIENTS])"
     clients = "CLIENTS = ('faststream', 'aiokafka', 'nats', 'aio_pika', 'aiormq', 'redis'); "
     done = subprocess.run(
         [sys.executable, "-c", clients + script], capture_output=True, text=True, cwd=ROOT, timeout=60

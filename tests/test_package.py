@@ -243,7 +243,7 @@ def test_no_module_is_loaded_under_two_names() -> None:
     """Nor twice: from the checkout's root, where a bare `import api` would find the same file."""
     program = (
         "import collections, json, os, sys\n"
-        "import sevenfold.cli.main, sevenfold.worker, sevenfold.connector\n"
+        "import sevenfold.cli.main, sevenfold.cli.servers, sevenfold.worker, sevenfold.connector\n"
         "files = collections.defaultdict(set)\n"
         "for name, module in list(sys.modules.items()):\n"
         "    if getattr(module, '__file__', None): files[os.path.realpath(module.__file__)].add(name)\n"

@@ -230,7 +230,7 @@ def test_missing_s3_extra_names_what_to_install(tmp_path: Path) -> None:
 
 def test_without_a_bucket_no_aws_library_is_imported(tmp_path: Path) -> None:
     look = (
-        "import asyncio, sys, sevenfold.cli.main, tests.support.stack as t, pathlib\n"
+        "import asyncio, sys, sevenfold.cli.servers, tests.support.stack as t, pathlib\n"
         "from sevenfold.runtime.payloads import open_storage\n"
         "async def look():\n"
         "    async with open_storage(t.make_settings(pathlib.Path('.'))): pass\n"

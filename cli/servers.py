@@ -1,0 +1,79 @@
+"""What `sevenfold dev`, `api`, `worker` and `connect` run. Importing it takes a second, so only they do."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import structlog
+import typer
+
+from sevenfold.api.app import create_app, run_api, serve
+from sevenfold.api.components import build_components
+from sevenfold.connector import run_connector, running_connector
+from sevenfold.contracts.config import SevenfoldConfig
+from sevenfold.runtime.config_file import load_config
+from sevenfold.runtime.ports import bind
+from sevenfold.runtime.services import open_services
+from sevenfold.runtime.settings import Settings, uses_own_cluster
+from sevenfold.runtime.streams import open_streams
+from sevenfold.runtime.tls import load_tls
+from sevenfold.worker import load_agent_registry, run_worker, running_worker
+
+__all__ = ["api_with_worker", "dev", "dev_with_ui", "run_api", "run_connector", "run_worker"]
+
+log = structlog.get_logger(__name__)
+
+
+async def dev(settings: Settings) -> None:
+    """Runs everything on this machine, with an embedded Temporal unless TEMPORAL_ADDRESS is set."""
+    config = load_config(settings.config).with_simulator()
+
+    def on_ready() -> None:
+        _welcome(settings, config)
+
+    await _run_together(settings, config, embedded=not uses_own_cluster(), on_ready=on_ready)
+
+
+async def dev_with_ui(settings: Settings) -> None:
+    """Runs everything, with Temporal's UI."""
+    await dev(settings.model_copy(update={"temporal_ui": True}))
+
+
+async def api_with_worker(settings: Settings) -> None:
+    """Runs the API and a worker against an existing Temporal."""
+
+    def on_ready() -> None:
+        log.info("api listens, worker polls", port=settings.port, task_queue=settings.task_queue)
+
+    await _run_together(settings, load_config(settings.config), embedded=False, on_ready=on_ready)
+
+
+async def _run_together(
+    settings: Settings, config: SevenfoldConfig, *, embedded: bool, on_ready: Callable[[], None]
+) -> None:
+    """Runs API and worker in one process, with an embedded Temporal server if `embedded`.
+
+    The parts start in the order of their dependencies, and stop in reverse.
+    """
+    settings.check_exposure(has_credentials=config.has_credentials)
+    load_tls(settings)  # a mistake is reported before anything starts
+    agents = load_agent_registry(settings, config)
+    async with AsyncExitStack() as stack:
+        sock = stack.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
+        services = await stack.enter_async_context(open_services(settings, config, embedded=embedded))
+        hubs = await stack.enter_async_context(open_streams(services, has_local_worker=True))
+        await stack.enter_async_context(running_worker(services, agents, hubs))
+        await stack.enter_async_context(running_connector(services))
+        await serve(create_app(build_components(services, hubs)), sock, settings, on_ready=on_ready)
+
+
+def _welcome(settings: Settings, config: SevenfoldConfig) -> None:
+    typer.echo(f"Sevenfold is ready. API docs: {settings.listen_url}/docs")
+    if settings.ui_url:
+        typer.echo(f"                    Temporal UI: {settings.ui_url}")
+    elif not uses_own_cluster():
+        typer.echo("                    Temporal UI: off; `sevenfold dev --ui` starts it")
+    if config.has_credentials:
+        typer.echo(
+            f"                    Requests need a key or an access token, by {settings.config}; so does /docs."
+        )
+    typer.echo("Stop with Ctrl-C. Runs are stored and continue at the next start.")
