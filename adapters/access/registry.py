@@ -1,5 +1,6 @@
 """Reads and changes the workflow `TenantRegistry`."""
 
+import asyncio
 from datetime import timedelta
 from typing import TypeVar
 
@@ -85,7 +86,9 @@ class TenantRegistryClient:
         return record
 
     async def put_tenant(self, change: PutTenantInput) -> None:
-        """Raises WorkflowUpdateFailedError, whose cause has one of the registry's failure types."""
+        """Raises WorkflowUpdateFailedError, whose cause has one of the registry's failure types, and TimeoutError
+        after 5 s without a worker.
+        """
         await self._change("put_tenant", change)
 
     async def remove_tenant(self, name: str) -> None:
@@ -127,9 +130,11 @@ class TenantRegistryClient:
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary="tenants and keys",
         )
-        result: T = await self._client.execute_update_with_start_workflow(
-            update, argument, start_workflow_operation=start, result_type=result_type, rpc_timeout=_CHANGE_TIMEOUT
-        )
+        # Not by rpc_timeout alone: the SDK repeats the call while no worker accepts the update.
+        async with asyncio.timeout(_CHANGE_TIMEOUT.total_seconds()):
+            result: T = await self._client.execute_update_with_start_workflow(
+                update, argument, start_workflow_operation=start, result_type=result_type, rpc_timeout=_CHANGE_TIMEOUT
+            )
         return result
 
 

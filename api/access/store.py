@@ -146,7 +146,7 @@ async def _change(update: Awaitable[T]) -> T:
         return await update
     except WorkflowUpdateFailedError as error:
         _raise_refusal(error)
-    except WorkflowUpdateRPCTimeoutOrCancelledError:
+    except (WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError):
         raise ProblemError(
             ProblemType.TEMPORAL_UNAVAILABLE,
             "No worker took the change within 5 s; it may still be made. Start one with `sevenfold worker`, and look "
