@@ -222,7 +222,7 @@ async def _event(stack: Stack, name: str, until: str = "completed", agent: str =
     """An event of a type of its own that one subscription is for; its id, once its reaction is so."""
     await subscribed(stack, name, f"h.{name}", agent, **terms)
     event_id = await published(stack.http, event(f"h.{name}", {"key": "k", "poison": True}))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (
             (found := await tree(stack.http, event_id))["reactions"] and found["reactions"][0]["status"] == until
         ):

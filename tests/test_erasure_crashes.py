@@ -87,7 +87,8 @@ async def test_killed_workers_erasure_continues(tmp_path: Path) -> None:
             assert not (settings.data_dir / "payloads" / "tenants" / "acme").exists()
             assert await kept.read_ended() == before
             assert await kept.statuses(kept.open) == {"processing"}
-            assert await count_executions(temporal, "globex") == neighbours
+            # Its own work goes on meanwhile.
+            assert await count_executions(temporal, "globex") >= neighbours
     assert receiver.at("/acme/never") == []
 
 
