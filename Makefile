@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
 
-.PHONY: setup setup-dev system-packages run demo test lint bench faults fuzz lock clean
+.PHONY: setup setup-dev system-packages run demo test test-all lint bench faults fuzz lock clean
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev
@@ -34,8 +34,12 @@ demo: setup
 system-packages:
 	@sh tests/system_packages.sh redis-server chromium nats-server rabbitmq-server nginx
 
+# Less than 12 minutes on two cores; `make test-all` runs the slow ones too, which takes 15.
 test: setup-dev
-	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder -m "not slow"
+
+test-all: setup-dev
+	$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder
 
 lint: setup-dev
 	$(BIN)/ruff check .

@@ -28,7 +28,25 @@ _LONG = (
 )
 
 
+# Whole products that are started, killed and searched again and again: `make test` leaves them out, so that it takes
+# less than 12 minutes; `make test-all` runs them too.
+_SLOW = frozenset(
+    {
+        "test_broker_passwords.py",
+        "test_codec_keys.py",
+        "test_encrypted_histories.py",
+        "test_encryption_at_rest.py",
+        "test_listen.py",
+        "test_sealed_urls.py",
+        "test_webhook_updates.py",
+    }
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.name in _SLOW:
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
 
 
