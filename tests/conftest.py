@@ -33,6 +33,7 @@ _LONG = (
 _SLOW = frozenset(
     {
         "test_broker_passwords.py",
+        "test_codec_endpoint.py",
         "test_codec_keys.py",
         "test_encrypted_histories.py",
         "test_encryption_at_rest.py",
