@@ -70,8 +70,8 @@ def parse_public_id(workflow_id: str) -> str:
 
 
 def child_workflow_id(run_workflow_id: str, attempt: int, *, uses_codec: bool) -> str:
-    """Returns the id of the child workflow that makes an attempt of a workflow agent. The id says whether payloads to
-    the child are encrypted, because Temporal's codec gets nothing but the id.
+    """Returns the id of the child workflow that makes an attempt of a workflow agent. `codec` in the id marks
+    a child whose payloads are encrypted, because Temporal's codec gets nothing but the id.
     """
     return f"{run_workflow_id}/codec/{attempt}" if uses_codec else f"{run_workflow_id}/{attempt}"
 

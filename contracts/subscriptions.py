@@ -95,11 +95,10 @@ class SubscriptionConfig(_SubscriptionFields):
 
 class SubscriptionWebhook(Payload):
     """The webhook of a subscription's reactions: a URL, which is sealed for the subscription as its secrets are, or a
-    stored endpoint. Those that were stored before URLs were sealed have `url`.
+    stored endpoint.
     """
 
-    url: str = ""
-    sealed_url: str | None = None
+    sealed_url: str = ""
     host: str
     sealed_secrets: str = ""
     endpoint_id: str | None = None

@@ -65,15 +65,13 @@ def updates_workflow_id(run_workflow_id: str, generation: int = 1) -> str:
 class Webhook(Payload):
     """A run's webhook: a URL with secrets, or a stored endpoint.
 
-    `sealed_url` is sealed for the run's workflow id; deliveries that started before URLs were sealed have `url`.
-    `host` is the URL's. `sealed_secrets` is a JSON list, newest first, sealed for the run's workflow id. With
-    `endpoint_id` all are empty but `host`: each attempt takes URL and secrets from the endpoint, as they are then.
-    `schedule` holds the delay before each attempt in seconds; a delivery keeps the schedule that it started with, and
-    a run the `events`.
+    `sealed_url` and `sealed_secrets`, a JSON list with the newest first, are sealed for the run's workflow id; `host`
+    is the URL's. With `endpoint_id` both are empty: each attempt takes URL and secrets from the endpoint, as they are
+    then. `schedule` holds the delay before each attempt in seconds; a delivery keeps the schedule that it started
+    with, and a run the `events`.
     """
 
-    url: str = ""
-    sealed_url: str | None = None
+    sealed_url: str = ""
     host: str
     sealed_secrets: str = ""
     schedule: list[Seconds]

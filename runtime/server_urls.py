@@ -1,6 +1,6 @@
 """Checks the URLs of brokers and of Redis at start, and keeps their passwords out of logs.
 
-The clients' own errors come late, and some quote the URL. What is reported here never does.
+The clients' own errors come late, and some quote the URL. The messages of this module never do.
 """
 
 import re
@@ -35,7 +35,8 @@ BROKER_FORMS = {
 
 
 def check_server_url(what: str, url: str, form: UrlForm) -> None:
-    """Hides the URL's password in logs. Raises StartupError, which says what is wrong and shows nothing of the URL.
+    """Hides the URL's password in logs. Raises StartupError, whose message names the mistake and
+    contains no part of the URL.
 
     `what` names the broker or the variable.
     """

@@ -115,7 +115,7 @@ async def test_the_end_of_a_credential_is_no_disconnect(keyed: Stack, path: str)
     async with client_of(keyed, ACME) as acme:
         async with acme.stream("POST", f"{API}/stream", json=SLOW) as answer:
             run = answer.headers["X-Stream-Id"]
-        body = {"scopes": ["stream", "cancel"], "seconds": 1}
+        body = {"scopes": ["stream", "cancel"], "seconds": 3}
         token = (await acme.post(f"{API}/runs/{run}/token", json=body)).json()["token"]
         url = f"{API}/stream/{run}" if path == "stream" else f"{API}/runs/{run}/stream"
         text = (await keyed.http.get(f"{url}?token={token}&onDisconnect=cancel")).text

@@ -1,11 +1,13 @@
 """Keys while Temporal is away, access tokens of a real issuer, and what logs show: against real processes."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import httpx
 
 from sevenfold.contracts.api_keys import generate_key
+from sevenfold.contracts.payload import JsonObject
 from tests.support.oidc_issuer import AUDIENCE, running_issuer
 from tests.support.processes import EmbeddedTemporalOnly, is_live, until
 from tests.support.stack import http_client, make_settings, running_stack, sevenfold, until_ready
@@ -118,15 +120,25 @@ async def test_credentials_are_in_no_log_and_no_file(tmp_path: Path) -> None:
         assert not any(credential.encode() in content for content in files)
 
 
-async def test_an_api_without_a_worker_answers_a_change_with_503(tmp_path: Path) -> None:
+async def test_an_api_without_a_worker_answers_changes_with_503(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, more_config=key_config(ADMIN))
     async with EmbeddedTemporalOnly(settings) as address:
         more = {"TEMPORAL_ADDRESS": address, "SEVENFOLD_SECRET_KEY": "A" * 43 + "="}
         with sevenfold("api", settings, **more) as api:
             async with http_client(settings.port) as http:
                 await until(lambda: is_live(http, api), 30)
-                url = f"{API}/admin/tenants/default/keys"
-                answer = await http.post(url, json={"scopes": ["runs:read"]}, headers=ADMIN.headers)
-                assert answer.status_code == 503
-                assert "sevenfold worker" in answer.json()["detail"]
-                assert answer.elapsed.total_seconds() < 10
+
+                async def check(method: str, path: str, body: JsonObject | None, seconds: float) -> None:
+                    answer = await http.request(method, f"{API}{path}", json=body, headers=ADMIN.headers)
+                    assert answer.status_code == 503, path
+                    assert "sevenfold worker" in answer.json()["detail"]
+                    assert answer.elapsed.total_seconds() < seconds
+
+                subscription: JsonObject = {"filter": {"exact": {"type": "x"}}, "task": "reports"}
+                await asyncio.gather(
+                    check("POST", "/admin/tenants/default/keys", {"scopes": ["runs:read"]}, 10),
+                    check("PUT", "/subscriptions/reports", subscription, 15),
+                    check("POST", "/webhooks/endpoints", {"name": "ours", "url": "https://example.com/"}, 15),
+                )
+                # Now the registry runs, but no worker has taken its first task.
+                await check("DELETE", "/subscriptions/reports", None, 15)

@@ -36,7 +36,7 @@ class Target:
 
 
 class DeliveryTargets:
-    """Resolves webhooks. Each attempt resolves anew: an endpoint may have changed since the last one."""
+    """Resolves webhooks, for each attempt again, because an endpoint may change between two attempts."""
 
     def __init__(self, sealer: Sealer | None, health: EndpointHealthActivities, endpoints: EndpointDirectory) -> None:
         self._sealer = sealer
@@ -77,13 +77,8 @@ class DeliveryTargets:
         if health is HealthState.PAUSED and not attempt.is_manual:
             raise TargetRefusedError(_PAUSED)
         secrets: list[str] = json.loads(self._unseal(attempt.webhook.sealed_secrets, attempt.run_workflow_id))
-        return Target(self._unseal_url(attempt), secrets, is_degraded=health is not HealthState.HEALTHY)
-
-    def _unseal_url(self, attempt: AttemptInput) -> str:
-        webhook = attempt.webhook
-        if webhook.sealed_url is None:
-            return webhook.url
-        return unseal_url(self._require_sealer(), webhook.sealed_url, owner=attempt.run_workflow_id)
+        url = unseal_url(self._require_sealer(), attempt.webhook.sealed_url, owner=attempt.run_workflow_id)
+        return Target(url, secrets, is_degraded=health is not HealthState.HEALTHY)
 
     def _unseal(self, sealed: str, context: str) -> str:
         return self._require_sealer().unseal(sealed, context=context)

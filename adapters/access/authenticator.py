@@ -85,11 +85,7 @@ class Authenticator:
             expires_at=datetime.fromtimestamp(token.expires_at, UTC),
             run=RunGrant(token.run_id, frozenset(token.scopes), token.agent),
         )
-        snapshot = await self._directory.load()
-        if self._is_revoked(principal, snapshot):
-            if not snapshot.is_current:
-                raise AccessUnavailableError
-            raise InvalidCredentialError("The key that issued the run token was revoked or has expired.")
+        await self._check_not_revoked(principal, "The key that issued the run token was revoked or has expired.")
         return principal
 
     async def is_valid(self, principal: Principal) -> bool:
@@ -98,6 +94,13 @@ class Authenticator:
             return False
         snapshot = await self._directory.load()
         return not self._is_revoked(principal, snapshot) or not snapshot.is_current
+
+    async def _check_not_revoked(self, principal: Principal, detail: str) -> None:
+        snapshot = await self._directory.load()
+        if self._is_revoked(principal, snapshot):
+            if not snapshot.is_current:
+                raise AccessUnavailableError
+            raise InvalidCredentialError(detail)
 
     def _is_revoked(self, principal: Principal, snapshot: AccessSnapshot) -> bool:
         if principal.key_id is None:
@@ -124,11 +127,7 @@ class Authenticator:
             raise InvalidCredentialError(str(error)) from None
         except IssuerUnavailableError:
             raise AccessUnavailableError from None
-        snapshot = await self._directory.load()
-        if self._is_revoked(principal, snapshot):
-            if not snapshot.is_current:
-                raise AccessUnavailableError
-            raise InvalidCredentialError("The token's tenant does not exist in this gateway.")
+        await self._check_not_revoked(principal, "The token's tenant does not exist in this gateway.")
         return principal
 
     def _principal(self, key: KeyRecord) -> Principal:

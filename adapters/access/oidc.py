@@ -171,7 +171,7 @@ def _read_expiry(claims: Mapping[str, Any], leeway: float) -> datetime:
 
 
 def _printable(subject: str) -> str:
-    """Returns the subject if it is short and printable, else its hash, which still tells subjects apart."""
+    """Returns the subject if it is short and printable, else its SHA-256, which is different for each subject."""
     if _SUBJECT.fullmatch(subject) and not subject.startswith("sha256-"):
         return subject
     return f"sha256-{hashlib.sha256(subject.encode('utf-8', 'surrogatepass')).hexdigest()}"

@@ -1,6 +1,5 @@
 """Reads and changes the workflow `TenantRegistry`."""
 
-import asyncio
 from datetime import timedelta
 from typing import TypeVar
 
@@ -10,6 +9,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.temporal.encoded import decode_memo, encoded_memos
+from sevenfold.adapters.temporal.updates import await_update
 from sevenfold.contracts.circuits import control_task_queue
 from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.tenant_registry import (
@@ -86,8 +86,8 @@ class TenantRegistryClient:
         return record
 
     async def put_tenant(self, change: PutTenantInput) -> None:
-        """Raises WorkflowUpdateFailedError, whose cause has one of the registry's failure types, and TimeoutError
-        after 5 s without a worker.
+        """Raises WorkflowUpdateFailedError, whose cause has one of the registry's failure types, and
+        UpdateTimeoutError after 5 s without a worker.
         """
         await self._change("put_tenant", change)
 
@@ -130,11 +130,10 @@ class TenantRegistryClient:
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary="tenants and keys",
         )
-        # Not by rpc_timeout alone: the SDK repeats the call while no worker accepts the update.
-        async with asyncio.timeout(_CHANGE_TIMEOUT.total_seconds()):
-            result: T = await self._client.execute_update_with_start_workflow(
-                update, argument, start_workflow_operation=start, result_type=result_type, rpc_timeout=_CHANGE_TIMEOUT
-            )
+        change = self._client.execute_update_with_start_workflow(
+            update, argument, start_workflow_operation=start, result_type=result_type
+        )
+        result: T = await await_update(change, _CHANGE_TIMEOUT)
         return result
 
 

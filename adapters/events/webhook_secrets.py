@@ -22,8 +22,6 @@ def seal_webhook(
 
 def unseal_webhook_url(sealer: Sealer, tenant: str, subscription: str, webhook: SubscriptionWebhook) -> str:
     """Returns the URL of a subscription's webhook. Raises SealError if no key matches."""
-    if webhook.sealed_url is None:
-        return webhook.url
     return unseal_url(sealer, webhook.sealed_url, owner=sealing_context(tenant, subscription))
 
 

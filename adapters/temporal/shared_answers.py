@@ -23,10 +23,15 @@ class SharedAnswers:
         """Returns the answer of the key, by `find` if it is not cached. Raises what `find` raises."""
         task: asyncio.Task[T] | None = self._answers.get(key)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = asyncio.create_task(_await_found(find))
-            task.add_done_callback(_retrieve_exception)  # All callers may have gone before it fails.
-            self._answers[key] = task
+            return await self.refresh(key, find)
         # Shielded: a caller that disconnects must not cancel it for the others.
+        return await asyncio.shield(task)
+
+    async def refresh(self, key: Hashable, find: Callable[[], Awaitable[T]]) -> T:
+        """Returns the answer of the key as `find` finds it now, and caches it. Raises what `find` raises."""
+        task = asyncio.create_task(_await_found(find))
+        task.add_done_callback(_retrieve_exception)  # All callers may have gone before it fails.
+        self._answers[key] = task
         return await asyncio.shield(task)
 
 

@@ -1,19 +1,19 @@
 """`/admin/tenants/{tenant}/erasure`: the erasure of a tenant's data, started by `DELETE …?erase=true`."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Path
 from pydantic import Field
-from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.temporal.encoded import ActivityState, PendingActivity, pending_activities
 from sevenfold.adapters.temporal.tenant_executions import TenantExecutions
 from sevenfold.api.access.store import TenantStore
 from sevenfold.api.dependencies import API_PREFIX, component
+from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.http.strict_json import StrictJsonRoute
@@ -36,7 +36,6 @@ router = APIRouter(prefix=f"{API_PREFIX}/admin", tags=["administration"], route_
 T = TypeVar("T")
 
 _WORKFLOW_TYPE = "TenantErasure"
-_TIMEOUT = timedelta(seconds=5)
 
 
 class ErasureView(Payload):
@@ -73,7 +72,7 @@ class Erasures:
         of it.
         """
         if (await self.store.load()).find_tenant(tenant) is None:
-            running = await self._describe(tenant)
+            running = await find_execution(self.client, erasure_workflow_id(tenant))
             is_running = running is not None and running.status is WorkflowExecutionStatus.RUNNING
             if not is_running and not await TenantExecutions(self.client, tenant).count():
                 raise not_found(f"The tenant {tenant}")
@@ -91,7 +90,7 @@ class Erasures:
 
     async def read(self, tenant: str) -> ErasureView:
         """Returns the tenant's last erasure. Raises 404 if there was none within the retention."""
-        description = await self._describe(tenant)
+        description = await find_execution(self.client, erasure_workflow_id(tenant))
         if description is None:
             raise not_found(f"An erasure of the tenant {tenant}")
         progress: ErasureProgress = await description.memo_value(ERASURE_MEMO, type_hint=ErasureProgress)
@@ -105,14 +104,6 @@ class Erasures:
             **dict(progress),
             last_failure=await step.load_last_failure() if step and step.state is ActivityState.WAITING else None,
         )
-
-    async def _describe(self, tenant: str) -> WorkflowExecutionDescription | None:
-        try:
-            return await self.client.get_workflow_handle(erasure_workflow_id(tenant)).describe(rpc_timeout=_TIMEOUT)
-        except RPCError as error:
-            if error.status != RPCStatusCode.NOT_FOUND:
-                raise
-            return None
 
     async def _add_heartbeat(self, progress: ErasureProgress, step: PendingActivity) -> ErasureProgress:
         """Adds what the current step has reported to what the steps before it have done."""

@@ -1,13 +1,10 @@
 """Changes tenants and keys. Those of `sevenfold.toml` can be read here, but not changed."""
 
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated
 
 from fastapi import Depends
-from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
-from temporalio.exceptions import ApplicationError
 
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.access.snapshot import AccessSnapshot
@@ -16,31 +13,12 @@ from sevenfold.api.http.problems import ProblemError, ProblemType, not_found
 from sevenfold.contracts.access import Scope
 from sevenfold.contracts.api_keys import NewKey, generate_key
 from sevenfold.contracts.tenant_registry import (
-    KEY_EXISTS,
-    KEY_MISSING,
-    KEY_REPLACED,
-    REGISTRY_FULL,
-    TENANT_ERASED,
-    TENANT_EXISTS,
-    TENANT_MISSING,
     KeyRecord,
     PutKeyInput,
     PutTenantInput,
     RotateKeyInput,
     TenantRecord,
 )
-
-T = TypeVar("T")
-
-_PROBLEM_OF_REFUSAL = {
-    TENANT_EXISTS: ProblemType.TENANT_EXISTS,
-    TENANT_ERASED: ProblemType.TENANT_ERASED,
-    KEY_EXISTS: ProblemType.TENANT_EXISTS,
-    KEY_MISSING: ProblemType.NOT_FOUND,
-    TENANT_MISSING: ProblemType.NOT_FOUND,
-    KEY_REPLACED: ProblemType.KEY_REPLACED,
-    REGISTRY_FULL: ProblemType.REGISTRY_FULL,
-}
 
 
 @dataclass(frozen=True)
@@ -80,7 +58,7 @@ class TenantStore:
         """Stores a tenant. Raises 409 if the configuration has it, or if `create_only` and it exists."""
         if (await self.load()).is_configured(tenant.name):
             raise _fixed(f"The tenant {tenant.name}")
-        await _change(self.directory.registry.put_tenant(PutTenantInput(tenant=tenant, create_only=create_only)))
+        await self.directory.registry.put_tenant(PutTenantInput(tenant=tenant, create_only=create_only))
         return await self.load()
 
     async def remove_tenant(self, name: str) -> None:
@@ -92,7 +70,7 @@ class TenantStore:
             raise _fixed(f"The tenant {name}")
         if snapshot.is_erasing(name):  # Without its record, its name would be free while data are removed.
             raise ProblemError(ProblemType.TENANT_ERASED, f"The data of the tenant {name} are being erased.")
-        await _change(self.directory.registry.remove_tenant(name))
+        await self.directory.registry.remove_tenant(name)
         await self.directory.reload()
 
     async def create_key(self, tenant: str, terms: KeyTerms) -> tuple[AccessSnapshot, KeyRecord, NewKey]:
@@ -110,7 +88,7 @@ class TenantStore:
             expires_at=terms.expires_at,
         )
         change = PutKeyInput(key=record, is_tenant_configured=snapshot.is_configured(tenant))
-        await _change(self.directory.registry.put_key(change))
+        await self.directory.registry.put_key(change)
         return await self.load(), record, new
 
     async def rotate_key(
@@ -122,13 +100,13 @@ class TenantStore:
         change = RotateKeyInput(
             tenant=tenant, key_id=key_id, new_id=new.key_id, new_hash=new.hash, overlap_seconds=overlap_seconds
         )
-        record = await _change(self.directory.registry.rotate_key(change))
+        record = await self.directory.registry.rotate_key(change)
         return await self.load(), record, new
 
     async def revoke_key(self, tenant: str, key_id: str) -> None:
         """Revokes a key. Raises 404 and 409."""
         await self._find_own_key(tenant, key_id)
-        await _change(self.directory.registry.remove_key(key_id))
+        await self.directory.registry.remove_key(key_id)
         await self.directory.reload()
 
     async def _find_own_key(self, tenant: str, key_id: str) -> KeyRecord:
@@ -139,27 +117,6 @@ class TenantStore:
         if key is None or key.tenant != tenant:
             raise not_found(f"The key {key_id}")
         return key
-
-
-async def _change(update: Awaitable[T]) -> T:
-    try:
-        return await update
-    except WorkflowUpdateFailedError as error:
-        _raise_refusal(error)
-    except (WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError):
-        raise ProblemError(
-            ProblemType.TEMPORAL_UNAVAILABLE,
-            "No worker took the change within 5 s; it may still be made. Start one with `sevenfold worker`, and look "
-            "at the list before you send the request again.",
-            retry_after=5,
-        ) from None
-
-
-def _raise_refusal(error: WorkflowUpdateFailedError) -> NoReturn:
-    cause = error.cause
-    if isinstance(cause, ApplicationError) and cause.type in _PROBLEM_OF_REFUSAL:
-        raise ProblemError(_PROBLEM_OF_REFUSAL[cause.type], cause.message) from None
-    raise error
 
 
 def _fixed(what: str) -> ProblemError:

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from datetime import timedelta
+from typing import Any
 
-from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError
+from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.events.subscription_cache import SubscriptionCache
 from sevenfold.adapters.events.webhook_secrets import seal_webhook, unseal_webhook_url
+from sevenfold.adapters.temporal.updates import await_update
 from sevenfold.adapters.webhooks.sealed_urls import redact_url
 from sevenfold.adapters.webhooks.sealing import SealError
 from sevenfold.api.http.problems import ProblemError, ProblemType, not_found
@@ -18,9 +19,6 @@ from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.events import event_task_queue
 from sevenfold.contracts.subscriptions import (
-    SUBSCRIPTION_EXISTS,
-    SUBSCRIPTION_MISSING,
-    SUBSCRIPTIONS_FULL,
     PutSubscriptionInput,
     RegistryState,
     Subscription,
@@ -30,11 +28,8 @@ from sevenfold.contracts.subscriptions import (
     registry_workflow_id,
 )
 
-_PROBLEM_OF_REFUSAL = {
-    SUBSCRIPTION_EXISTS: ProblemType.SUBSCRIPTION_EXISTS,
-    SUBSCRIPTIONS_FULL: ProblemType.SUBSCRIPTIONS_FULL,
-    SUBSCRIPTION_MISSING: ProblemType.NOT_FOUND,
-}
+# Without a worker an update waits.
+_CHANGE_TIMEOUT = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ class SubscriptionStore:
 
     async def load_stored(self, tenant: str) -> Mapping[str, Subscription]:
         """Returns the API's subscriptions as they are now, by name."""
-        return (await self.cache.load_registry(tenant)).subscriptions
+        return await self.cache.load_stored(tenant)
 
     async def list_all(self, tenant: str) -> list[Subscription]:
         """Returns all subscriptions of a tenant, at most as old as the cache permits."""
@@ -104,23 +99,17 @@ class SubscriptionStore:
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary="the API's subscriptions",
         )
-        try:
-            return bool(
-                await self.client.execute_update_with_start_workflow(
-                    "put", change, start_workflow_operation=registry, result_type=bool
-                )
-            )
-        except WorkflowUpdateFailedError as error:
-            _raise_refusal(error)
+        update = self.client.execute_update_with_start_workflow(
+            "put", change, start_workflow_operation=registry, result_type=bool
+        )
+        return bool(await await_update(update, _CHANGE_TIMEOUT))
 
     async def remove(self, tenant: str, name: str) -> None:
         """Removes a subscription. Raises 404 if there is none, and 409 if it stands in the configuration."""
         self._check_name_is_free(tenant, name)
         handle = self.client.get_workflow_handle(registry_workflow_id(tenant))
         try:
-            await handle.execute_update("remove", name)
-        except WorkflowUpdateFailedError as error:
-            _raise_refusal(error)
+            await await_update(handle.execute_update("remove", name), _CHANGE_TIMEOUT)
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
@@ -130,10 +119,3 @@ class SubscriptionStore:
         if name in self.configured_for(tenant):
             detail = f"{name} stands in the gateway's sevenfold.toml. Change it there, or use another name."
             raise ProblemError(ProblemType.SUBSCRIPTION_FIXED, detail)
-
-
-def _raise_refusal(error: WorkflowUpdateFailedError) -> NoReturn:
-    cause = error.cause
-    if isinstance(cause, ApplicationError) and cause.type in _PROBLEM_OF_REFUSAL:
-        raise ProblemError(_PROBLEM_OF_REFUSAL[cause.type], cause.message) from None
-    raise error

@@ -94,7 +94,7 @@ def is_open_ended(message: Message) -> bool:
 
 
 async def end_response(scope: Scope, send: Send, media_type: str) -> None:
-    """Ends a response that has begun: a stream's last line is a problem."""
+    """Ends a response whose headers were sent. The last line of a stream is a problem."""
     if scope["type"] == "websocket":
         await send(
             {"type": "websocket.close", "code": _CLOSE_CODE, "reason": "The credential is not valid any more."}

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError, WebSocketRequestValidatio
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
+from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -17,7 +18,9 @@ from sevenfold.adapters.access.directory import TenantErasingError
 from sevenfold.adapters.encryption.key_ring import DecryptionError
 from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.adapters.temporal.errors import is_transient
+from sevenfold.adapters.temporal.updates import UpdateTimeoutError
 from sevenfold.api.http.problems import MEDIA_TYPE, FieldError, ProblemError, ProblemType, escape_pointer
+from sevenfold.api.http.refusals import find_refusal, unanswered
 from sevenfold.api.http.request_id import HEADER, request_id
 from sevenfold.api.http.strict_json import InvalidJsonError
 from sevenfold.contracts.errors import ErrorCode
@@ -186,6 +189,10 @@ def _from_erasure(error: TenantErasingError) -> ProblemError:
     return ProblemError(ProblemType.TENANT_ERASED, str(error))
 
 
+def _from_refusal(error: WorkflowUpdateFailedError) -> ProblemError:
+    return find_refusal(error) or _from_unexpected(error)
+
+
 def _from_disconnect(_: ClientDisconnect) -> ProblemError:
     return ProblemError(ProblemType.REQUEST_TIMEOUT, "The connection ended before the request was complete.")
 
@@ -212,6 +219,8 @@ _TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     DecryptionError: _from_decryption,
     StreamLogError: _from_stream_log,
     TenantErasingError: _from_erasure,
+    WorkflowUpdateFailedError: _from_refusal,
+    UpdateTimeoutError: unanswered,
     ClientDisconnect: _from_disconnect,
     ApplicationError: _from_failure,
     Exception: _from_unexpected,

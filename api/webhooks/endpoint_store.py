@@ -4,13 +4,13 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any
 
-from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError
+from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.temporal.updates import await_update
 from sevenfold.adapters.webhooks.sealed_urls import redact_url, seal_url, unseal_url
 from sevenfold.adapters.webhooks.sealing import Sealer, SealError
 from sevenfold.adapters.webhooks.signatures import generate_secret
@@ -19,10 +19,7 @@ from sevenfold.api.webhooks.endpoint_views import EndpointChange, EndpointReques
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.identity import DELIVERY_PREFIX, new_id
 from sevenfold.contracts.webhook_endpoints import (
-    ENDPOINT_EXISTS,
-    ENDPOINT_MISSING,
     ENDPOINT_PREFIX,
-    ENDPOINTS_FULL,
     DisableInput,
     EditEndpointInput,
     EndpointFields,
@@ -36,11 +33,6 @@ from sevenfold.contracts.webhook_endpoints import (
 )
 from sevenfold.contracts.webhooks import AttemptOutcome, WebhookEvent, webhook_task_queue
 
-_PROBLEM_OF_REFUSAL = {
-    ENDPOINT_EXISTS: ProblemType.ENDPOINT_EXISTS,
-    ENDPOINTS_FULL: ProblemType.ENDPOINTS_FULL,
-    ENDPOINT_MISSING: ProblemType.NOT_FOUND,
-}
 _BY_HAND = "It was disabled by hand."
 
 # Without a worker an update waits. A test waits for the receiver, too.
@@ -94,12 +86,8 @@ class EndpointStore:
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary="webhook endpoints",
         )
-        try:
-            await self.client.execute_update_with_start_workflow(
-                "create", endpoint, start_workflow_operation=start, rpc_timeout=_CHANGE_TIMEOUT
-            )
-        except WorkflowUpdateFailedError as error:
-            _raise_refusal(error)
+        update = self.client.execute_update_with_start_workflow("create", endpoint, start_workflow_operation=start)
+        await await_update(update, _CHANGE_TIMEOUT)
         return await self.find(tenant, endpoint_id), secret
 
     async def edit(self, tenant: str, endpoint_id: str, change: EndpointChange) -> WebhookEndpoint:
@@ -173,9 +161,7 @@ class EndpointStore:
     ) -> Any:
         handle = self.client.get_workflow_handle(endpoints_workflow_id(tenant))
         try:
-            return await handle.execute_update(update, change, result_type=result_type, rpc_timeout=timeout)
-        except WorkflowUpdateFailedError as error:
-            _raise_refusal(error)
+            return await await_update(handle.execute_update(update, change, result_type=result_type), timeout)
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
@@ -212,10 +198,3 @@ def _seal(sealer: Sealer, tenant: str, endpoint_id: str, secret: str) -> str:
 
 def _in_order(events: Collection[WebhookEvent]) -> list[WebhookEvent]:
     return [event for event in WebhookEvent if event in events]
-
-
-def _raise_refusal(error: WorkflowUpdateFailedError) -> NoReturn:
-    cause = error.cause
-    if isinstance(cause, ApplicationError) and cause.type in _PROBLEM_OF_REFUSAL:
-        raise ProblemError(_PROBLEM_OF_REFUSAL[cause.type], cause.message) from None
-    raise error

@@ -103,7 +103,7 @@ class Days:
         """Completes a run that has a webhook; returns the workflow id of its delivery."""
         run = f"default:task_{next(_NUMBERS):026d}".replace("0", "a").replace("1", "b")
         webhook = Webhook(
-            url="" if endpoint_id else self.receiver.url(),
+            sealed_url="" if endpoint_id else seal_url(_SEALER, self.receiver.url(), owner=run),
             host="127.0.0.1",
             sealed_secrets="" if endpoint_id else _SEALER.seal(json.dumps([SECRET]), context=run),
             schedule=list(schedule),
