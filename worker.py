@@ -16,9 +16,11 @@ from sevenfold.activities.events.dispatch import EventDispatch
 from sevenfold.activities.events.publish import EventPublication
 from sevenfold.activities.payload_cleanup import PayloadCleaner
 from sevenfold.activities.runs.agent_calls import AgentCalls
+from sevenfold.activities.runs.call_meter import CallMeter
 from sevenfold.activities.runs.documents import DocumentActivities
 from sevenfold.activities.runs.item_chunks import ItemChunks
 from sevenfold.activities.runs.run_control import RunControl
+from sevenfold.activities.runs.usage_recording import UsageRecording
 from sevenfold.activities.webhooks.attempts import WebhookAttempts
 from sevenfold.activities.webhooks.endpoint_health import EndpointHealthActivities
 from sevenfold.activities.webhooks.endpoint_tests import EndpointTests
@@ -50,12 +52,13 @@ from sevenfold.workflows.asynchronous_queue import AsynchronousQueue
 from sevenfold.workflows.entities.circuit_breaker import CircuitBreaker
 from sevenfold.workflows.entities.quota import AgentLimits
 from sevenfold.workflows.entities.tenant_registry import TenantRegistry
+from sevenfold.workflows.entities.usage_ledger import UsageLedger
 from sevenfold.workflows.erasure import TenantErasure
 from sevenfold.workflows.event_driven import EventDriven
 from sevenfold.workflows.events.event_reaction import EventReaction
 from sevenfold.workflows.events.ordering import OrderingSemaphore
 from sevenfold.workflows.events.rejected_event import RejectedEvent
-from sevenfold.workflows.events.subscription_registry import SubscriptionRegistry
+from sevenfold.workflows.events.subscription import StoredSubscription
 from sevenfold.workflows.hybrid import Hybrid
 from sevenfold.workflows.payload_cleanup import PayloadCleanup
 from sevenfold.workflows.polling import Polling
@@ -73,8 +76,8 @@ log = structlog.get_logger(__name__)
 PATTERN_WORKFLOWS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Polling, Streaming, Hybrid]
 SUPPORT_WORKFLOWS = [StreamSegment, PayloadCleanup]
 DELIVERY_WORKFLOWS = [WebhookDelivery, WebhookUpdates, WebhookEndpoints, EndpointHealth]
-EVENT_WORKFLOWS = [EventDriven, EventReaction, OrderingSemaphore, RejectedEvent, SubscriptionRegistry]
-CONTROL_WORKFLOWS = [CircuitBreaker, AgentLimits, TenantRegistry, TenantErasure]
+EVENT_WORKFLOWS = [EventDriven, EventReaction, OrderingSemaphore, RejectedEvent, StoredSubscription]
+CONTROL_WORKFLOWS = [CircuitBreaker, AgentLimits, TenantRegistry, TenantErasure, UsageLedger]
 WORKFLOWS = [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS, *DELIVERY_WORKFLOWS, *EVENT_WORKFLOWS, *CONTROL_WORKFLOWS]
 
 # Deliveries wait for hours: replaying the few steps of one costs less than caching all of them.
@@ -102,19 +105,25 @@ async def running_worker(
 ) -> AsyncIterator[None]:
     """Workers that poll while the block runs and drain for up to `settings.grace_period` at its end."""
     client, settings, config = services.client, services.settings, services.config
-    admission = build_admission_control(client, settings.task_queue, config.direct_agents, services.circuit_breakers)
+    quotas = services.quotas
+    admission = build_admission_control(
+        client, settings.task_queue, config.direct_agents, services.circuit_breakers, quotas.budgets.check_call
+    )
+    meter = CallMeter(quotas.meter, config.prices)
     calls = AgentCalls(
         agents,
         admission,
         hubs,
         DiskSpace(settings.local_storage),
+        meter,
         inline_timeout=timedelta(seconds=settings.inline_start_seconds),
         max_calls=settings.max_concurrent_calls,
     )
     control = RunControl(client)
+    usage = UsageRecording(quotas.meter, config.prices)
     payload_cleaner = PayloadCleaner(client)
     await ensure_daily(client, PayloadCleanup.__name__, settings.task_queue)
-    chunks = ItemChunks(agents, admission, client)
+    chunks = ItemChunks(agents, admission, meter, client)
     health = EndpointHealthActivities(client, services.webhook_endpoints)
     sealer = load_sealer(settings)
     targets = DeliveryTargets(sealer, health, services.webhook_endpoints)
@@ -151,6 +160,7 @@ async def running_worker(
                 calls.publish_stream,
                 chunks.process_chunk,
                 control.request_cancellation,
+                usage.record_usage,
                 payload_cleaner.remove_expired_payloads,
                 documents.read_document,
                 publication.publish_events,
@@ -160,6 +170,7 @@ async def running_worker(
                 calls.call_agent,
                 calls.publish_stream,
                 control.request_cancellation,
+                usage.record_usage,
                 dispatch.dispatch_event,
                 dispatch.start_reaction,
                 dispatch.acquire_semaphore,
@@ -182,6 +193,7 @@ async def running_worker(
         await calls.close()
         await admission.aclose()
         await agents.aclose()
+        await quotas.meter.aclose()
 
 
 def _worker(

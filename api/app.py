@@ -33,7 +33,7 @@ from sevenfold.api.http.security_docs import document_security
 from sevenfold.api.http.tls_handshake import TlsServer
 from sevenfold.api.http.uvicorn_protocol import ConnectionLimits, connection_cap, limited_protocol
 from sevenfold.api.http.websocket_protocol import WebSocketProtocol
-from sevenfold.api.operations import agents, codec, health, recommendations, statistics
+from sevenfold.api.operations import agents, codec, health, recommendations, statistics, usage
 from sevenfold.api.runs import router as runs
 from sevenfold.api.streams import websocket as stream_websocket
 from sevenfold.api.webhooks import endpoints
@@ -91,7 +91,7 @@ _TAGS = {
     "polling": "Pattern 5: the client polls for progress and result.",
     "streaming": "Pattern 6: the answer as it is generated, by server-sent events, JSON lines or WebSocket.",
     "hybrid": "Pattern 7: the gateway answers at once, queues or streams, by the expected duration.",
-    "runs": "Runs of all patterns: list, read, cancel, stream, statistics.",
+    "runs": "Runs of all patterns: list, read, cancel, stream, statistics, usage.",
     "webhooks": "Stored webhook endpoints; deliveries: list, read, deliver again.",
     "agents": "The configured agents and their health.",
     "administration": "Tenants and API keys, for keys with the scope `admin`.",
@@ -133,6 +133,7 @@ def create_app(components: Components) -> FastAPI:
         hybrid,
         recommendations,
         statistics,
+        usage,
         runs,
         agents,
         webhooks,
@@ -175,7 +176,7 @@ def _guarded(app: FastAPI, settings: Settings) -> ASGIApp:
     """The app behind the checks of host, origin and credential, with CORS for the origins that are configured."""
     state = app.state
     guarded: ASGIApp = AuthenticationMiddleware(
-        RequestNormalizationMiddleware(app, (SOCKET_PATH,)), state.authenticator, state.access, state.request_rates
+        RequestNormalizationMiddleware(app, (SOCKET_PATH,)), state.authenticator, state.access, state.rate_quotas
     )
     api = _for_origins(guarded, settings, settings.cors_origins)
     # The Temporal UI's pages may decrypt payloads, and nothing else; pages of others may not decrypt.
@@ -251,7 +252,7 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
             tls.abort_handshakes()
         await serving
         await app.state.authenticator.aclose()
-        await app.state.request_rates.aclose()
+        await app.state.rate_quotas.aclose()
         raise
 
 

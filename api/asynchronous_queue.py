@@ -17,7 +17,7 @@ from sevenfold.api.runs.job_views import ItemLine, JobState
 from sevenfold.api.runs.start import RunQueue
 from sevenfold.contracts.jobs import FAN_OUT_KEYS, MAX_ITEMS, FanOut, JobInput, JobRequest
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.runs import Pattern, RunStatus
+from sevenfold.contracts.runs import TOTAL_MEMO, Pattern, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["asynchronous queue"], route_class=StrictJsonRoute)
 
@@ -66,7 +66,8 @@ async def start_job(
         JobInput(**dict(await starter.build_input(run, data=data)), fan_out=fan_out),
         queue=RunQueue.BATCH,
         fails_fast=False,
-        memo={"total": len(fan_out.items)} if fan_out else None,
+        memo={TOTAL_MEMO: len(fan_out.items)} if fan_out else None,
+        items=items,
     )
     response.headers["Location"] = f"{API_PREFIX}/jobs/{started.run_id}"
     if started.replayed:
@@ -91,7 +92,9 @@ def _build_fan_out(body: JobRequest, *, takes_batches: bool) -> FanOut | None:
         raise invalid_field(pointer, "must hold at least one item")
     if len(items) > MAX_ITEMS:
         raise invalid_field(
-            pointer, f"holds {len(items):,} items, but a job takes {MAX_ITEMS:,}. Start several jobs."
+            pointer,
+            f"holds {len(items):,} items, but a job takes {MAX_ITEMS:,}. Start several jobs, or let the agent "
+            "take the whole list in one call (batch_tasks in sevenfold.toml).",
         )
     if takes_batches:
         return None
@@ -130,7 +133,7 @@ async def read_results(
     response's `X-Next-Cursor`, which is missing on the last page.
     """
     description = await reader.find(tenant, job_id)
-    total = (await description.memo()).get("total")
+    total = (await description.memo()).get(TOTAL_MEMO)
     if total is None:
         raise ProblemError(
             ProblemType.NOT_FOUND,

@@ -10,12 +10,12 @@ from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.access.issuer_keys import issuer_client
 from sevenfold.adapters.access.last_use import LastUseRecorder
 from sevenfold.adapters.access.oidc import OidcVerifier
-from sevenfold.adapters.access.request_rates import RequestRates
 from sevenfold.adapters.access.run_tokens import RunTokens
 from sevenfold.adapters.encryption.payload_codec import EncryptionCodec
 from sevenfold.adapters.encryption.remote_codec import RemoteCodec
 from sevenfold.adapters.events.activity_feed import ActivityFeed
 from sevenfold.adapters.events.ingest import EventIngest
+from sevenfold.adapters.quotas.rates import RateQuotas
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.adapters.temporal.durations import Durations
@@ -32,6 +32,7 @@ from sevenfold.api.http.pagination import Cursors
 from sevenfold.api.http.url_policy import UrlPolicy
 from sevenfold.api.operations.agent_overview import AgentOverview
 from sevenfold.api.operations.statistics_reader import StatisticsReader
+from sevenfold.api.operations.usage_reader import UsageReader
 from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.runs.estimates import JobEstimator
 from sevenfold.api.runs.job_views import JobReader
@@ -56,7 +57,7 @@ class Components:
     client: Client
     access: AccessDirectory
     authenticator: Authenticator
-    request_rates: RequestRates
+    rate_quotas: RateQuotas
     run_tokens: RunTokens | None
     tenant_store: TenantStore
     erasures: Erasures
@@ -86,6 +87,7 @@ class Components:
     pollers: WorkerPollers
     statistics_reader: StatisticsReader
     agent_overview: AgentOverview
+    usage_reader: UsageReader
 
 
 def build_components(services: Services, hubs: StreamHubs) -> Components:
@@ -100,7 +102,9 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
     durations = Durations(client, estimates)
     url_policy = UrlPolicy(settings.allow_loopback_urls)
     webhooks = WebhookTerms(sealer, settings.webhook_schedule, url_policy, queue, services.webhook_endpoints)
-    starter = RunStarter(client, queue, agents, breakers, webhooks, disk, config.interactions.enabled)
+    starter = RunStarter(
+        client, queue, agents, breakers, webhooks, disk, config.interactions.enabled, services.quotas.starts
+    )
     reader = RunReader(client, pollers, ui)
     shared = SharedAnswers(seconds=_STATISTICS_SECONDS)
     tenants = TenantStore(services.access)
@@ -115,7 +119,7 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
             OidcVerifier(config.auth.oidc, issuer_client()) if config.auth.oidc else None,
             requires_credentials=services.requires_credentials,
         ),
-        request_rates=RequestRates(client, queue, services.access),
+        rate_quotas=services.quotas.rates,
         run_tokens=tokens,
         tenant_store=tenants,
         erasures=Erasures(client, tenants, queue, settings.grace_seconds),
@@ -139,10 +143,11 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
         event_ingest=ingest,
         event_reader=EventReader(client, ui),
         activity_feed=ActivityFeed(client),
-        subscription_store=SubscriptionStore(client, queue, ingest.subscriptions, agents, webhooks),
+        subscription_store=SubscriptionStore(ingest.subscriptions.stored, ingest.subscriptions, agents, webhooks),
         dead_letter_queue=DeadLetterQueue(client, ui, queue),
         brokers=config.brokers,
         pollers=pollers,
         statistics_reader=StatisticsReader(client, queue, shared),
         agent_overview=AgentOverview(client, agents, breakers, shared),
+        usage_reader=UsageReader(services.quotas.ledgers, services.quotas.budgets, services.access),
     )

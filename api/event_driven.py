@@ -73,7 +73,7 @@ class EventPage(Payload):
     openapi_extra=_BODY,
 )
 async def publish(
-    request: Request, ingest: EventIngestDep, disk: DiskSpaceDep, tenant: TenantDep, response: Response
+    request: Request, ingest: EventIngestDep, disk: DiskSpaceDep, principal: PrincipalDep, response: Response
 ) -> EventsAccepted:
     """Answers once all events are in Temporal. An event's source and id are its idempotency key: the same event sent
     again, over HTTP or a broker, is a `duplicate` and starts nothing.
@@ -84,9 +84,9 @@ async def publish(
         (only,) = batch.items
         if isinstance(only, InvalidEventError):
             raise invalid_event(only)
-        return await accept_event(ingest, tenant, only, response)
+        return await accept_event(ingest, principal.tenant, only, response)
     events = [item for item in batch.items if isinstance(item, CloudEvent)]
-    accepted = iter(await ingest.accept_all(tenant, events, VIA_HTTP))
+    accepted = iter(await ingest.accept_all(principal.tenant, events, VIA_HTTP, principal.api_key_id))
     return count_items(
         [
             to_accepted_item(item, next(accepted))
@@ -170,7 +170,7 @@ async def replay_event(
         }
         | ({} if event.attribute("correlationid") is None else {"correlationid": replay_id})
     )
-    accepted = await ingest.accept(tenant, replayed, VIA_REPLAY)
+    accepted = await ingest.accept(tenant, replayed, VIA_REPLAY, principal.api_key_id)
     response.headers["Location"] = f"{API_PREFIX}/events/{accepted.event_id}"
     if accepted.outcome is not AcceptOutcome.ACCEPTED:
         response.headers.update(REPLAYED)

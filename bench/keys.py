@@ -15,8 +15,8 @@ from sevenfold.adapters.access.authenticator import Authenticator
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.access.last_use import LastUseRecorder
 from sevenfold.adapters.access.registry import TenantRegistryClient
-from sevenfold.adapters.access.request_rates import RequestRates
 from sevenfold.adapters.access.snapshot import ConfiguredAccess
+from sevenfold.adapters.quotas.rates import RateQuotas
 from sevenfold.api.http.authentication import AuthenticationMiddleware
 from sevenfold.contracts.access import Scope
 from sevenfold.contracts.access_config import KeyConfig, TenantConfig
@@ -38,7 +38,7 @@ async def _keys(sevenfold: Sevenfold, work: Path) -> list[float]:
     data = work / f"keys-{random.randrange(10**9)}"
     async with run_sevenfold(work, data, Ports.free(), {"SEVENFOLD_CONFIG": str(config)}) as keyed:
         keyed.http_client.headers = f"Authorization: Bearer {one.text}\r\n"
-        without, with_key = await _in_turn(sevenfold, keyed)
+        without, with_key = await ask_in_turn(sevenfold, keyed)
         checks, guesses = await _checks(keyed, keys, one)
     middle, keyed_middle = statistics.median(without), statistics.median(with_key)
     return [keyed_middle / middle, middle, keyed_middle, p95(checks), p95(guesses)]
@@ -49,7 +49,7 @@ def _section(tenant: str, key: NewKey) -> str:
     return f'\n[[tenants.{tenant}.keys]]\nid = "{key.key_id}"\nhash = "{key.hash}"\nscopes = [{scopes}]\n'
 
 
-async def _in_turn(*servers: Sevenfold) -> list[list[float]]:
+async def ask_in_turn(*servers: Sevenfold) -> list[list[float]]:
     """The times in ms of each server, asked in turn, so that whatever the machine does meets both."""
     times: list[list[float]] = [[] for _ in servers]
     for number in range(CALLS + 30):
@@ -72,7 +72,7 @@ async def _checks(keyed: Sevenfold, keys: dict[str, list[NewKey]], one: NewKey) 
     registry = TenantRegistryClient(client, "sevenfold")
     directory = AccessDirectory(registry, ConfiguredAccess.from_config(tenants))
     authenticator = Authenticator(directory, LastUseRecorder(registry), None, None, requires_credentials=True)
-    rates = RequestRates(client, "sevenfold", directory)
+    rates = RateQuotas(client, "sevenfold")
     middleware = AuthenticationMiddleware(_accept, authenticator, directory, rates)
     checks = await _timed(middleware, f"Bearer {one.text}")
     guesses = await _timed(middleware, f"Bearer {generate_key().text}")

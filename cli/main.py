@@ -10,6 +10,7 @@ from sevenfold.cli.demo import run_demo
 from sevenfold.cli.listen import listen
 from sevenfold.cli.recommend import recommend_pattern
 from sevenfold.cli.stats import show_stats
+from sevenfold.cli.usage import show_usage
 from sevenfold.cli.verify_webhook import verify_webhook
 
 app = typer.Typer(
@@ -77,6 +78,7 @@ app.command()(verify_webhook)
 app.command()(listen)
 app.command("recommend")(recommend_pattern)
 app.command("stats")(show_stats)
+app.command("usage")(show_usage)
 app.command("demo")(run_demo)
 
 

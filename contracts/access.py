@@ -90,6 +90,11 @@ class Principal:
         """Whether it may read runs, or with a run token its run."""
         return self.has(Scope.RUNS_READ) if self.run is None else RunScope.READ in self.run.scopes
 
+    @property
+    def api_key_id(self) -> str | None:
+        """The id of its API key, or of the one that issued its run token; None for an access token of an issuer."""
+        return None if self.key_id is None or ":" in self.key_id else self.key_id
+
     def has(self, scope: Scope) -> bool:
         """Whether it has the scope."""
         return scope in self.scopes or Scope.ADMIN in self.scopes

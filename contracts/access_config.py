@@ -9,8 +9,9 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from sevenfold.contracts.access import NAME_PATTERN, Scope
 from sevenfold.contracts.agent import AgentName
-from sevenfold.contracts.agent_config import HttpUrl, Rate
+from sevenfold.contracts.agent_config import HttpUrl
 from sevenfold.contracts.api_keys import KeyHash, KeyId
+from sevenfold.contracts.quotas import KeyQuotaFields, TenantQuotaFields
 from sevenfold.contracts.sections import ConfigSection
 
 
@@ -21,28 +22,24 @@ def _end_of_day(value: object) -> object:
     return value
 
 
-class KeyConfig(ConfigSection):
-    """An API key, by its id and the hash of its secret. `sevenfold keys create` prints these lines."""
+class KeyConfig(ConfigSection, KeyQuotaFields):
+    """An API key, by its id and the hash of its secret, with quotas. `sevenfold keys create` prints these lines."""
 
     id: KeyId
     hash: KeyHash
     scopes: frozenset[Scope] = Field(min_length=1)
     # A time with its offset, or a date: then until the end of that day, UTC.
-    # Requests per time: "100/s", "30/m", "1000/h".
-    rate: Rate | None = None
     expires: Annotated[AwareDatetime, BeforeValidator(_end_of_day)] | None = None
     name: str = Field(default="", max_length=100, pattern=NAME_PATTERN)
 
 
-class TenantConfig(ConfigSection):
-    """A tenant. `agents` names those that it may use; all if absent. `weight` is its share of busy task queues,
-    compared with the other tenants' weights.
+class TenantConfig(ConfigSection, TenantQuotaFields):
+    """A tenant and its quotas. `agents` names those that it may use; all if absent. `weight` is its share of busy
+    task queues, compared with the other tenants' weights.
     """
 
     agents: list[AgentName] | None = None
     weight: float = Field(default=1.0, ge=0.001, le=1_000, allow_inf_nan=False)
-    # Requests of all keys together, per time: "100/s", "30/m", "1000/h".
-    rate: Rate | None = None
     keys: list[KeyConfig] = []
 
 

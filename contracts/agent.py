@@ -40,11 +40,18 @@ class WorkflowTarget(Payload):
     codec: bool = False
 
 
-class Usage(Payload):
-    """Token counts as reported by the model's provider."""
+_Tokens = Annotated[int, Field(ge=0, le=10**12)]
 
-    input_tokens: int = 0
-    output_tokens: int = 0
+
+class Usage(Payload):
+    """Token counts as reported by the model's provider.
+
+    As an event: what the attempt has used so far, all in all. A run with `maxTokens` or `maxCost` is stopped when
+    such a report exceeds it.
+    """
+
+    input_tokens: _Tokens = 0
+    output_tokens: _Tokens = 0
 
 
 class Delta(Payload):
@@ -69,7 +76,7 @@ class Reply(Payload):
     usage: Usage | None = None
 
 
-AgentEvent = Delta | Progress | Reply
+AgentEvent = Delta | Progress | Usage | Reply
 
 
 @dataclass(frozen=True)

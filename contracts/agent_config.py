@@ -55,7 +55,23 @@ class CircuitConfig(ConfigSection):
         return self
 
 
+class Price(ConfigSection):
+    """US dollars: for a million tokens of input, of output, and for a call."""
+
+    input: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False)
+    output: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False)
+    call: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False)
+
+    def micro_usd(self, input_tokens: int, output_tokens: int, *, calls: int = 1) -> int:
+        """Returns the cost of calls in millionths of a dollar."""
+        # A dollar for a million tokens is a millionth for one.
+        return round(self.input * input_tokens + self.output * output_tokens + 1_000_000 * self.call * calls)
+
+
 class _AgentBase(ConfigSection):
+    # What its answers cost. Without it, budgets and `maxCost` in dollars cannot hold for this agent.
+    price: Price | None = None
+
     # Estimated duration in seconds, used until durations are measured.
     duration_estimate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 

@@ -2,8 +2,10 @@
 
 from datetime import datetime
 
-from sevenfold.contracts.agent import AgentRequest, Progress, Reply, RequestContext
+from sevenfold.contracts.agent import AgentRequest, Progress, Reply, RequestContext, Usage
 from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.runs import RunLimits
+from sevenfold.contracts.usage import NO_USAGE, UsageTotals
 
 
 class AgentCall(Payload):
@@ -19,6 +21,8 @@ class AgentCall(Payload):
     fails.
 
     `progress_workflow_id`: the workflow that takes the agent's progress by the signal `progress`, for webhooks.
+
+    `key_id`: the key that started the run. `prior_usage`: what earlier attempts, outside of this activity, have used.
     """
 
     agent: str
@@ -32,16 +36,21 @@ class AgentCall(Payload):
     is_streamed: bool = False
     generation: int = 1
     progress_workflow_id: str | None = None
+    key_id: str | None = None
+    limits: RunLimits | None = None
+    prior_usage: UsageTotals = NO_USAGE
 
 
 class CallHeartbeat(Payload):
     """Heartbeat details of `call_agent`: the progress, and whether the agent was ever called. `skipped_attempts`
     counts Temporal's attempts that did not call the agent: admission was refused, or the activity was paused.
+    `usage`: what all attempts of the run have used so far.
     """
 
     progress: Progress | None = None
     skipped_attempts: int = 0
     agent_called: bool = False
+    usage: UsageTotals = NO_USAGE
 
 
 class AgentOutcome(Payload):
@@ -65,6 +74,16 @@ class PublishStreamInput(Payload):
     """The run whose stream is followed."""
 
     run_id: str
+
+
+class WorkflowAgentUsage(Payload):
+    """A call of a workflow agent that has ended: its attempts, and what the last one reported."""
+
+    agent: str
+    key_id: str | None
+    attempts: int
+    has_failed: bool
+    usage: Usage = Usage()
 
 
 class CancelRequest(Payload):

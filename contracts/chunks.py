@@ -7,6 +7,7 @@ from pydantic import JsonValue
 from sevenfold.contracts.agent import AgentRequest, RequestContext
 from sevenfold.contracts.jobs import ItemCounts, ItemResult
 from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.runs import RunLimits
 
 CHUNK_ID_PREFIX = "chunk-"
 
@@ -20,7 +21,7 @@ class ChunkInput(Payload):
     """Items of a job; the first one has the index `offset`.
 
     `concurrency` is this chunk's share. After more than `max_failures` failures in this chunk, no further item
-    starts.
+    starts. `limits`: what this chunk may use; when it is reached, no further item starts.
     """
 
     agent: str
@@ -32,15 +33,18 @@ class ChunkInput(Payload):
     max_failures: int | None
     deadline: datetime
     request_context: RequestContext = RequestContext()
+    key_id: str | None = None
+    limits: RunLimits | None = None
 
 
 class ChunkSummary(Payload):
     """A chunk's outcome without the results, which is all that the workflow needs. `was_cancelled`: a cancellation
-    stopped the chunk, and the results so far are kept.
+    stopped the chunk, and the results so far are kept. `limit_reached`: it has used what it may.
     """
 
     counts: ItemCounts
     was_cancelled: bool = False
+    limit_reached: bool = False
 
 
 class ChunkOutcome(ChunkSummary):

@@ -13,6 +13,7 @@ from sevenfold.contracts.agent_config import (
     AgentConfig,
     CircuitConfig,
     DirectAgentConfig,
+    Price,
     SimulatorAgentConfig,
     WorkflowAgentConfig,
 )
@@ -122,6 +123,12 @@ class SevenfoldConfig(ConfigSection):
                 if agent not in self.agents and agent != "simulator":
                     known = ", ".join(sorted(self.agents))
                     raise ValueError(f"tenants.{tenant}: agent {agent} is not configured; configured: {known}")
+            budgets = [config.budget, *(key.budget for key in config.keys)]
+            if not self.prices and any(one is not None and one.usd is not None for one in budgets):
+                raise ValueError(
+                    f"tenants.{tenant}: a budget in usd needs the price of an agent: "
+                    "price = {input = 2.5, output = 10} in its section, in dollars for a million tokens"
+                )
         for where, tenant in self._named_tenants():
             if tenant not in self.tenants and tenant != DEFAULT_TENANT:
                 raise ValueError(f"{where}: tenant {tenant} is not configured; add a section [tenants.{tenant}]")
@@ -160,6 +167,11 @@ class SevenfoldConfig(ConfigSection):
     def circuit_configs(self) -> dict[str, CircuitConfig]:
         """Circuit breaker configuration by agent."""
         return {name: one.circuit for name, one in self.direct_agents.items()}
+
+    @property
+    def prices(self) -> dict[str, Price]:
+        """The prices of agents that have one."""
+        return {name: one.price for name, one in self.agents.items() if one.price is not None}
 
     @property
     def workflow_targets(self) -> dict[str, WorkflowTarget]:

@@ -20,7 +20,8 @@ TENANT_WORKFLOW_TYPES = (
     "WebhookUpdates",
     "WebhookEndpoints",
     "EndpointHealth",
-    "SubscriptionRegistry",
+    "StoredSubscription",
+    "UsageLedger",
 )
 
 

@@ -6,6 +6,8 @@ names to problems. Clients read `detail`: it must never contain a secret.
 
 from enum import StrEnum
 
+from sevenfold.contracts.agent import Usage
+
 
 class ErrorCode(StrEnum):
     """Type names of failed runs, in Temporal's history and in `error.code` on the wire."""
@@ -22,6 +24,8 @@ class ErrorCode(StrEnum):
     PAYLOAD_LOST = "PayloadLost"
     EVENT_REFUSED = "EventRefused"
     TOO_MANY_FAILURES = "TooManyFailures"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    RUN_LIMIT_REACHED = "RunLimitReached"
     TERMINATED = "Terminated"
     INTERNAL = "Internal"
 
@@ -38,19 +42,30 @@ _RETRYABLE = (
     ErrorCode.AGENT_BUSY,
     ErrorCode.CIRCUIT_OPEN,
     ErrorCode.DOCUMENT_UNAVAILABLE,
+    ErrorCode.QUOTA_EXCEEDED,
 )
 
 
 class AgentError(Exception):
-    """A failed call. `retry_after` is in seconds; `pointer` (RFC 6901) names the invalid field, if there is one."""
+    """A failed call. `retry_after` is in seconds; `pointer` (RFC 6901) names the invalid field, if there is one.
+    `usage`: what the failed attempt has used, for the budgets.
+    """
 
     code: ErrorCode = ErrorCode.AGENT_FAILED
 
-    def __init__(self, detail: str, *, retry_after: float | None = None, pointer: str | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        retry_after: float | None = None,
+        pointer: str | None = None,
+        usage: Usage | None = None,
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after = retry_after
         self.pointer = pointer
+        self.usage = usage
 
 
 class AgentFailed(AgentError):  # noqa: N818
@@ -87,6 +102,18 @@ class CircuitOpen(AgentError):  # noqa: N818
     """The agent's circuit breaker is open; the agent was not called."""
 
     code = ErrorCode.CIRCUIT_OPEN
+
+
+class QuotaExceeded(AgentError):  # noqa: N818
+    """The budget of the tenant or the key is used up; the agent was not called."""
+
+    code = ErrorCode.QUOTA_EXCEEDED
+
+
+class RunLimitReached(AgentError):  # noqa: N818
+    """The run has used what its `maxTokens` or `maxCost` permits, and was stopped."""
+
+    code = ErrorCode.RUN_LIMIT_REACHED
 
 
 class AgentRejected(AgentError):  # noqa: N818

@@ -8,6 +8,7 @@ from sevenfold.contracts.agent import Reply
 from sevenfold.contracts.payload import JsonObject, Payload
 from sevenfold.contracts.requests import StartOptions, TaskName
 from sevenfold.contracts.runs import RunError, RunInput
+from sevenfold.contracts.usage import NO_USAGE, UsageTotals
 
 # Keys of `data` whose list is processed item by item, unless the request names another key by `fanOut`.
 FAN_OUT_KEYS = ("documentIds", "documents", "items")
@@ -66,14 +67,19 @@ class ItemResult(Payload):
 
 
 class ItemCounts(Payload):
-    """Counts of finished items."""
+    """Counts of finished items, and what their attempts have used."""
 
     completed: int = 0
     failed: int = 0
+    usage: UsageTotals = NO_USAGE
 
     def add(self, other: "ItemCounts") -> "ItemCounts":
         """Returns the sum."""
-        return ItemCounts(completed=self.completed + other.completed, failed=self.failed + other.failed)
+        return ItemCounts(
+            completed=self.completed + other.completed,
+            failed=self.failed + other.failed,
+            usage=self.usage.add(other.usage),
+        )
 
     @staticmethod
     def from_results(results: list[ItemResult]) -> "ItemCounts":

@@ -61,6 +61,19 @@ class StartOptions(RequestBody):
     )
     priority: int = Field(default=3, ge=1, le=5, description="1 is served first, 5 last.")
     metadata: JsonObject = Field(default={}, description="Yours; echoed back. At most 8 kB as JSON.")
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**12,
+        description="The run is stopped when its attempts and items have reported as many tokens.",
+    )
+    max_cost: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e9,
+        allow_inf_nan=False,
+        description="The same in US dollars, by the agent's price.",
+    )
 
     webhook_endpoint: EndpointName | None = Field(
         default=None,

@@ -7,6 +7,7 @@ from enum import StrEnum
 from sevenfold.contracts.agent import AgentRequest, Reply, RequestContext, WorkflowTarget
 from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.payload import Payload, Seconds
+from sevenfold.contracts.usage import UsageTotals
 from sevenfold.contracts.webhooks import DELIVERY_ATTRIBUTES, DELIVERY_LIST_ATTRIBUTES, Webhook
 
 
@@ -63,16 +64,21 @@ def stream_task_queue(task_queue: str) -> str:
 # The memo with the Progress of a run whose agent is a workflow.
 PROGRESS_MEMO = "progress"
 
+# The memos of a job with items: how many there are, and how many have completed and failed.
+TOTAL_MEMO, COMPLETED_MEMO, FAILED_MEMO = "total", "completed", "failed"
+
 # The memos with the generation of a redriven run, and with the deadline of every run.
 GENERATION_MEMO = "generation"
 DEADLINE_MEMO = "deadline"
 
 # Search attributes of runs, for the Temporal UI and `GET /runs`.
 RUN_ATTRIBUTES = ("Pattern", "Agent", "Task", "Tenant")
+# The key that started a run, for its quotas.
+KEY_ATTRIBUTE = "ApiKey"
 # Search attributes of events, for `GET /events` and the event budget.
 EVENT_ATTRIBUTES = ("EventSource", "CorrelationId")
 # All search attributes of the type Keyword, and those of the type KeywordList.
-SEARCH_ATTRIBUTES = (*RUN_ATTRIBUTES, *DELIVERY_ATTRIBUTES, *EVENT_ATTRIBUTES)
+SEARCH_ATTRIBUTES = (*RUN_ATTRIBUTES, KEY_ATTRIBUTE, *DELIVERY_ATTRIBUTES, *EVENT_ATTRIBUTES)
 LIST_SEARCH_ATTRIBUTES = DELIVERY_LIST_ATTRIBUTES
 
 
@@ -86,9 +92,31 @@ class RunStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+class RunLimits(Payload):
+    """What one run may use, over all its attempts and items: tokens, and millionths of a US dollar."""
+
+    max_tokens: int | None = None
+    max_micro_usd: int | None = None
+
+    def is_reached(self, used: UsageTotals) -> bool:
+        """Whether nothing is left."""
+        return (self.max_tokens is not None and used.tokens >= self.max_tokens) or (
+            self.max_micro_usd is not None and used.micro_usd >= self.max_micro_usd
+        )
+
+    def share(self, used: UsageTotals, parts: int) -> "RunLimits":
+        """Returns an equal part of what is left after `used`."""
+        tokens, micro_usd = self.max_tokens, self.max_micro_usd
+        return RunLimits(
+            max_tokens=None if tokens is None else max(0, tokens - used.tokens) // parts,
+            max_micro_usd=None if micro_usd is None else max(0, micro_usd - used.micro_usd) // parts,
+        )
+
+
 class RunInput(Payload):
     """Input of a pattern's workflow. `timeout` is the whole run's, in seconds. `target`: the agent is this workflow.
     `publish_interaction`: the run publishes an event when it ends. `generation`: 1, plus 1 for each redrive.
+    `key_id`: the key that started the run, for its budget.
     """
 
     agent: str
@@ -99,6 +127,8 @@ class RunInput(Payload):
     webhook: Webhook | None = None
     publish_interaction: bool = False
     generation: int = 1
+    key_id: str | None = None
+    limits: RunLimits | None = None
 
 
 class RunResult(Payload):
@@ -113,13 +143,16 @@ class RunResult(Payload):
 
 
 class RunError(Payload):
-    """Why a run failed. It is also the detail of the Temporal failure that ends the workflow."""
+    """Why a run failed. It is also the detail of the Temporal failure that ends the workflow. `usage`: what
+    its attempts reported, if they reported anything.
+    """
 
     code: ErrorCode
     detail: str
     attempts: int = 1
     retry_after: Seconds | None = None
     pointer: str | None = None
+    usage: UsageTotals | None = None
 
 
 # Grace after the deadline. After it the API reports a run without an answer as failed, and the workflow accepts no

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sevenfold.contracts.access import Scope
 from sevenfold.contracts.payload import Payload, Seconds
+from sevenfold.contracts.quotas import NO_QUOTAS, Quotas
 
 REGISTRY_WORKFLOW_ID = "tenants:registry"
 
@@ -35,13 +36,13 @@ TENANT_EXISTS, TENANT_MISSING, TENANT_ERASED, KEY_EXISTS, KEY_MISSING, KEY_REPLA
 
 class TenantRecord(Payload):
     """A tenant. `agents` names those that it may use; None for all. `is_erasing`: its data are being removed, and
-    its keys are refused. `rate` is in requests per second.
+    its keys are refused.
     """
 
     name: str
     agents: list[str] | None = None
     weight: float = 1.0
-    rate: float | None = None
+    quotas: Quotas = NO_QUOTAS
     created_at: datetime
     is_erasing: bool = False
 
@@ -56,7 +57,7 @@ class KeyRecord(Payload):
     hash: str
     scopes: list[Scope]
     name: str = ""
-    rate: float | None = None
+    quotas: Quotas = NO_QUOTAS
     created_at: datetime
     expires_at: datetime | None = None
     replaced_by: str | None = None

@@ -16,7 +16,7 @@ DEFAULT_SCHEDULE = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_
 DELIVERY_ATTRIBUTES = ("DeliveryState", "UrlHost", "SourceRun")
 
 # Search attributes of deliveries with lists as values. Temporal on SQL has ten of the type Keyword per namespace and
-# three of KeywordList, and nine of those ten are taken.
+# three of KeywordList, and all those ten are taken.
 DELIVERY_LIST_ATTRIBUTES = ("WebhookEndpoint",)
 
 # The memo of a run whose outcome is delivered.

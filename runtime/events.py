@@ -7,10 +7,12 @@ from temporalio.client import Client
 
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.events.ingest import EventIngest
+from sevenfold.adapters.events.stored_subscriptions import StoredSubscriptions
 from sevenfold.adapters.events.subscription_cache import SubscriptionCache
 from sevenfold.adapters.events.webhook_secrets import seal_webhook
 from sevenfold.adapters.outbound.addresses import UnsafeUrlError
 from sevenfold.adapters.outbound.urls import check_url
+from sevenfold.adapters.quotas.rates import RateQuotas
 from sevenfold.contracts.config import SevenfoldConfig
 from sevenfold.contracts.subscriptions import (
     Subscription,
@@ -24,13 +26,14 @@ from sevenfold.runtime.startup import StartupError
 
 
 def build_event_ingest(
-    client: Client, settings: Settings, config: SevenfoldConfig, access: AccessDirectory
+    client: Client, settings: Settings, config: SevenfoldConfig, access: AccessDirectory, rates: RateQuotas
 ) -> EventIngest:
     """Builds the ingest; one per process. Raises StartupError for a subscription whose webhook is invalid."""
     configured: defaultdict[str, list[Subscription]] = defaultdict(list)
     for one in config.subscriptions:
         configured[one.tenant].append(_configured_subscription(settings, config, one))
-    return EventIngest(client, settings.task_queue, SubscriptionCache(client, access, configured), access)
+    stored = StoredSubscriptions(client, settings.task_queue)
+    return EventIngest(client, settings.task_queue, SubscriptionCache(stored, access, configured), access, rates)
 
 
 def _configured_subscription(settings: Settings, config: SevenfoldConfig, entry: SubscriptionConfig) -> Subscription:

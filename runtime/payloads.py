@@ -13,6 +13,7 @@ from temporalio.converter import (
 
 from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES, PayloadDirectory
 from sevenfold.contracts.tenant_registry import REGISTRY_WORKFLOW_ID
+from sevenfold.contracts.usage import is_ledger_id
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.startup import StartupError
 
@@ -33,10 +34,10 @@ def _storage(driver: StorageDriver, *others: StorageDriver) -> ExternalStorage:
     """Returns a storage that writes to `driver`, and reads from the others too."""
 
     def select(context: StorageDriverSelectContext, payload: Payload) -> StorageDriver | None:
-        # Stores remove payloads by age. The registry has no end, so its state has to stay in its history.
+        # Stores remove payloads by age. Registry and ledgers outlive that, so their state stays in their history.
         target = context.target
-        is_registry = isinstance(target, StorageDriverWorkflowInfo) and target.id == REGISTRY_WORKFLOW_ID
-        return None if is_registry else driver
+        workflow_id = target.id or "" if isinstance(target, StorageDriverWorkflowInfo) else ""
+        return None if workflow_id == REGISTRY_WORKFLOW_ID or is_ledger_id(workflow_id) else driver
 
     return ExternalStorage(drivers=[driver, *others], driver_selector=select, payload_size_threshold=THRESHOLD_BYTES)
 

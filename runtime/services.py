@@ -21,6 +21,7 @@ from sevenfold.runtime.embedded import EmbeddedTemporal
 from sevenfold.runtime.events import build_event_ingest
 from sevenfold.runtime.fair_starts import FairStarts
 from sevenfold.runtime.namespace import ensure_retention, ensure_search_attributes
+from sevenfold.runtime.quotas import ProcessQuotas, build_quotas
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.temporal import connect_temporal
 
@@ -40,6 +41,7 @@ class Services:
     event_ingest: EventIngest
     circuit_breakers: CircuitBreakers
     webhook_endpoints: EndpointDirectory
+    quotas: ProcessQuotas
     server: EmbeddedTemporal | None = None
 
 
@@ -49,6 +51,7 @@ def build_services(
     """Builds the services over a client. Raises StartupError."""
     registry = TenantRegistryClient(client, settings.task_queue)
     access = AccessDirectory(registry, ConfiguredAccess.from_config(config.tenants))
+    quotas = build_quotas(client, settings.task_queue, access)
     return Services(
         settings,
         config,
@@ -56,9 +59,10 @@ def build_services(
         codec_keys=load_key_ring(settings),
         access=access,
         requires_credentials=config.has_credentials,
-        event_ingest=build_event_ingest(client, settings, config, access),
+        event_ingest=build_event_ingest(client, settings, config, access, quotas.rates),
         circuit_breakers=CircuitBreakers(client, settings.task_queue, config.circuit_configs),
         webhook_endpoints=EndpointDirectory(client),
+        quotas=quotas,
         server=server,
     )
 
@@ -82,6 +86,7 @@ async def open_services(
         await ensure_search_attributes(client)
         await check_open_workflows(client, keys, settings.task_queue)
         services = build_services(settings, config, client, server)
+        stack.push_async_callback(services.quotas.aclose)
         fair_starts.use_weights(services.access.find_weight)
         stored = await services.access.load()
         yield replace(services, requires_credentials=config.has_credentials or stored.has_keys)

@@ -12,8 +12,8 @@ An agent of the kind `python` is a callable in a module beside `sevenfold.toml`:
 | `AgentRequest` | the agent's input: task, query, context, data, params, metadata, number of the attempt |
 | `AgentContext` | context of the call: deadline, cancellation, request id; an optional second parameter |
 | `Delta`, `Progress`, `Reply` | the events that an agent yields: a piece of text, the progress, the complete answer |
-| `AgentEvent` | the union of these three |
-| `Usage` | token counts, for `Reply.usage` |
+| `Usage` | the tokens that the attempt has used so far: an event, and `Reply.usage`; budgets count it |
+| `AgentEvent` | the union of these four |
 | `Agent` | the interface of an agent that is an object with `run` |
 | `AgentUnavailable`, `AgentRateLimited` | raise one to get the call retried, the second after `retry_after` seconds |
 | `AgentRejected` | raise it to end the run: no further attempt can succeed |

@@ -34,6 +34,7 @@ from sevenfold.contracts.tenant_registry import (
     RotateKeyInput,
     TenantRecord,
 )
+from sevenfold.contracts.usage import DayUsage, UsageFlush, UsageTotals
 from sevenfold.contracts.webhooks import delivery_workflow_id
 from tests.support import endpoint_histories
 from tests.support.child_workflows import Child
@@ -284,11 +285,22 @@ async def _rejected(stack: Stack) -> str:
     return str(letters[0]["id"])
 
 
-async def _registry(stack: Stack) -> str:
+async def _subscription(stack: Stack) -> str:
     await subscribed(stack, "passing", "h.passing")
+    changed = {"filter": {"exact": {"type": "h.changed"}}, "agent": "echo", "task": "work"}
+    await stack.http.put("/api/agent/subscriptions/passing", json=changed)
     await stack.http.delete("/api/agent/subscriptions/passing")
-    await stack.http.delete("/api/agent/subscriptions/passing")
-    return "subscriptions"
+    return "subscription:passing"
+
+
+async def _usage_ledger(stack: Stack) -> str:
+    month = f"{datetime.now(UTC):%Y-%m}"
+    totals = UsageTotals(calls=1, output_tokens=5)
+    for sequence in (1, 1, 2):
+        flush = UsageFlush(process="p", sequence=sequence, days={f"{month}-01": DayUsage(agents={"a": totals})})
+        await stack.services.quotas.ledgers.record("default", month, flush)
+    await asyncio.sleep(1)
+    return f"usage:{month}"
 
 
 async def _hybrid(stack: Stack, until: str = "completed", **body: object) -> str:
@@ -485,7 +497,8 @@ SCENARIOS = {
     "reaction_failed": _reaction_failed,
     "ordering_semaphore": _ordering_semaphore,
     "event_rejected": _rejected,
-    "subscription_registry": _registry,
+    "subscription": _subscription,
+    "usage_ledger": _usage_ledger,
     "hybrid_short": _hybrid_short,
     "hybrid_long": _hybrid_long,
     "hybrid_streamed": _hybrid_streamed,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from sevenfold.contracts.api_keys import generate_key
 from sevenfold.contracts.circuits import CIRCUIT_MEMO, OpenCircuit, circuit_workflow_id
 from sevenfold.contracts.events import ordering_workflow_id
 from sevenfold.contracts.limits import LeaseGrant, LeaseRequest, Limits, limits_workflow_id
-from sevenfold.contracts.subscriptions import registry_workflow_id
+from sevenfold.contracts.subscriptions import subscription_workflow_id
 from sevenfold.contracts.tenant_registry import (
     REGISTRY_WORKFLOW_ID,
     KeyRecord,
@@ -25,6 +25,7 @@ from sevenfold.contracts.tenant_registry import (
     RegistryState,
     TenantRecord,
 )
+from sevenfold.contracts.usage import DayUsage, UsageFlush, UsageTotals, ledger_workflow_id
 from sevenfold.contracts.webhook_endpoints import endpoints_workflow_id
 from sevenfold.contracts.webhooks import ENDPOINT_MEMO, EndpointState
 from tests.support.agents import SEEN
@@ -63,21 +64,49 @@ async def current_run(handle: WorkflowHandle[Any, Any]) -> str:
     return str((await handle.describe()).run_id)
 
 
-async def test_subscription_registry_keeps_its_subscriptions_over_continue_as_new(small: Stack) -> None:
-    await small.http.put(f"{SUBSCRIPTIONS}/stays", json=TERMS)
-    handle = small.temporal.get_workflow_handle(registry_workflow_id("default"))
+async def test_a_subscription_matches_over_continue_as_new(small: Stack) -> None:
+    assert (await small.http.put(f"{SUBSCRIPTIONS}/changes", json=TERMS)).status_code == 201
+    handle = small.temporal.get_workflow_handle(subscription_workflow_id("default", "changes"))
     first = await current_run(handle)
     number = 0
     async with asyncio.timeout(60):
         while await current_run(handle) == first:
             number += 1
             changed = {**TERMS, "params": {"n": number}}
-            assert (await small.http.put(f"{SUBSCRIPTIONS}/changes", json=changed)).status_code in (200, 201)
-    listed = {one["name"]: one for one in (await small.http.get(SUBSCRIPTIONS)).json()["items"]}
-    assert listed["stays"]["task"] == "work"
-    assert listed["changes"]["params"] == {"n": number}
-    for name in ("stays", "changes"):
-        assert (await small.http.delete(f"{SUBSCRIPTIONS}/{name}")).status_code == 204
+            assert (await small.http.put(f"{SUBSCRIPTIONS}/changes", json=changed)).status_code == 200
+            listed = {one["name"]: one for one in (await small.http.get(SUBSCRIPTIONS)).json()["items"]}
+            assert listed["changes"]["params"] == {"n": number}
+    shown = (await small.http.get(f"{SUBSCRIPTIONS}/changes")).json()
+    assert shown["params"] == {"n": number}
+    await handle.signal("renew")
+    for _ in range(20):  # Visibility has two runs of it for a moment, or none.
+        assert [one.name for one in await small.services.event_ingest.subscriptions.list_for("default")] == [
+            "changes"
+        ]
+        assert list(await small.services.event_ingest.subscriptions.stored.list_for("default")) == ["changes"]
+    assert (await small.http.delete(f"{SUBSCRIPTIONS}/changes")).status_code == 204
+
+
+async def test_a_usage_ledger_keeps_its_days_over_continue_as_new(small: Stack) -> None:
+    month = f"{datetime.now(UTC):%Y-%m}"
+    ledgers = small.services.quotas.ledgers
+    handle = small.temporal.get_workflow_handle(ledger_workflow_id("default", month))
+    day = f"{month}-01"
+    used = DayUsage(agents={"a": UsageTotals(calls=1)})
+    flush = UsageFlush(process="test", sequence=1, days={day: used})
+    await ledgers.record("default", month, flush)
+    first = await current_run(handle)
+    async with asyncio.timeout(60):
+        while await current_run(handle) == first:
+            flush = flush.model_copy(update={"sequence": flush.sequence + 1})
+            await ledgers.record("default", month, flush)
+    await ledgers.record("default", month, flush)  # The new run knows it too.
+
+    async def is_complete() -> bool:
+        found = await ledgers.read_days("default", date.fromisoformat(day), date.fromisoformat(day))
+        return found.get(day, used).agents["a"].calls == flush.sequence
+
+    await until(is_complete, 20)
 
 
 async def test_webhook_endpoints_keep_all_over_continue_as_new(small: Stack) -> None:
@@ -241,7 +270,8 @@ def test_every_entity_workflow_continues_as_new_here() -> None:
     rooms = Path(__file__).parents[1] / "workflows"
     found = {path.name for path in rooms.rglob("*.py") if "workflow.continue_as_new(" in path.read_text()}
     assert found == {
-        "subscription_registry.py",
+        "subscription.py",
+        "usage_ledger.py",
         "endpoint_health.py",
         "endpoints.py",
         "ordering.py",

@@ -55,6 +55,7 @@ def test_every_error_code_of_a_call_has_one_exception_class() -> None:
     codes = [kind.code for kind in AgentError.__subclasses__()]
     assert len(set(codes)) == len(codes)
     final = {ErrorCode.AGENT_REJECTED, ErrorCode.DOCUMENT_UNREADABLE, ErrorCode.DEADLINE_EXCEEDED}
+    final |= {ErrorCode.RUN_LIMIT_REACHED}
     assert {v for v in ErrorCode if v.is_retryable} | final == set(codes)
 
 

@@ -10,7 +10,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from sevenfold.activities.runs.agent_calls import AgentCalls
+from sevenfold.activities.runs.call_meter import CallMeter
 from sevenfold.activities.runs.inline_calls import CallsInFlight
+from sevenfold.activities.runs.spending import Spending
 from sevenfold.adapters.agents.admission.admission import AdmissionControl
 from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
 from sevenfold.adapters.agents.registry import AgentRegistry
@@ -18,6 +20,7 @@ from sevenfold.adapters.streams.publisher import StreamAttempt, StreamPublisher
 from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
 from sevenfold.contracts.calls import AgentCall, CallHeartbeat, InlineStart
+from sevenfold.contracts.usage import UsageTotals
 from tests.support.processes import until
 from tests.support.stack import Stack
 
@@ -56,12 +59,14 @@ def environment_of(stack: Stack, workflow_id: str = "default:qry_x") -> Activity
 
 
 def calls_of(stack: Stack, agent: Agent, *, inline_seconds: float = 0.05, max_calls: int = 10) -> AgentCalls:
-    admission = AdmissionControl(CircuitBreakers(stack.temporal, "sevenfold", {}), {})
+    quotas = stack.services.quotas
+    admission = AdmissionControl(CircuitBreakers(stack.temporal, "sevenfold", {}), {}, quotas.budgets.check_call)
     return AgentCalls(
         AgentRegistry({"slow": agent}),
         admission,
         stack.streams,
         DiskSpace(None),
+        CallMeter(quotas.meter, {}),
         inline_timeout=timedelta(seconds=inline_seconds),
         max_calls=max_calls,
     )
@@ -81,7 +86,9 @@ async def test_activity_adopts_the_inline_call_instead_of_calling_again(stack: S
     assert outcome.reply.response == "done"
     assert outcome.attempt == 1
     assert agent.started == 1
-    assert heartbeats[0] == CallHeartbeat(progress=Progress(percent=50), agent_called=True)
+    assert heartbeats[0] == CallHeartbeat(
+        progress=Progress(percent=50), agent_called=True, usage=UsageTotals(calls=1)
+    )
 
 
 class Counting:
@@ -132,9 +139,8 @@ async def test_call_that_nobody_adopts_is_cancelled(stack: Stack) -> None:
         datetime.now(UTC) + timedelta(seconds=30),
         awaits_adoption=True,
     )
-    calls.park(
-        "qry_x", calls.start(agent, call().request, call().request_context.agent_context(call().deadline), publisher)
-    )
+    context = call().request_context.agent_context(call().deadline)
+    calls.park("qry_x", calls.start(agent, call().request, context, publisher, None, Spending(None)))
     await until(lambda: agent.cancelled)
     assert agent.cancelled == 1
     assert calls.adopt("qry_x") is None

@@ -51,9 +51,9 @@ async def test_two_processes_together_hold_the_rate_of_a_tenant(limited: Stack) 
         assert 60 <= len(served) <= 20 * 5 + 2 * 20
         problem = refused[0].json()
         assert problem["type"] == "urn:sevenfold:problem:quota-exceeded"
-        assert problem["violated-policies"] == ["tenant"]
-        assert refused[0].headers["RateLimit-Policy"] == '"tenant";q=20;w=1;qu="requests"'
-        assert refused[0].headers["RateLimit"].startswith('"tenant";r=0;t=')
+        assert problem["violated-policies"] == ["tenant-requests"]
+        assert refused[0].headers["RateLimit-Policy"] == '"tenant-requests";q=20;w=1;qu="requests"'
+        assert refused[0].headers["RateLimit"].startswith('"tenant-requests";r=0;t=')
         assert int(refused[0].headers["Retry-After"]) >= 1
         async with client_of(limited, BETA) as beta:
             assert {answer.status_code for answer in await flood([beta], 1, 4)} == {200}
@@ -67,7 +67,7 @@ async def test_a_key_has_a_rate_of_its_own(limited: Stack) -> None:
         served = sum(answer.status_code == 200 for answer in answers)
         assert 8 <= served <= 5 * 3 + 10
         refused = next(answer for answer in answers if answer.status_code == 429)
-        assert refused.json()["violated-policies"] == ["key"]
+        assert refused.json()["violated-policies"] == ["key-requests"]
 
 
 async def test_a_changed_rate_acts_within_a_second(limited: Stack) -> None:

@@ -1,6 +1,7 @@
 """Activities that publish events: into the gateway itself, and to brokers."""
 
 import asyncio
+from datetime import timedelta
 from typing import Protocol
 
 from temporalio import activity
@@ -11,6 +12,7 @@ from sevenfold.activities.heartbeats import heartbeat_periodically
 from sevenfold.adapters.access.directory import TenantErasingError
 from sevenfold.adapters.brokers.message import UnknownBrokerError, UnpublishableError
 from sevenfold.adapters.events.ingest import EventIngest
+from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.events import VIA_DERIVED, PublishedEvent, PublishEventsInput, PublishToBrokerInput
 
@@ -25,10 +27,14 @@ class EventPublication:
     async def publish_events(self, publish_input: PublishEventsInput) -> list[PublishedEvent]:
         """Accepts the events and returns their ids. Idempotent: Temporal detects repeated events by their ids.
 
-        Raises a non-retryable ApplicationError for an event that Temporal rejects, and while the tenant is erased.
+        Raises a non-retryable ApplicationError for an event that Temporal rejects, and while the tenant is erased;
+        one that is retried later while the tenant's rate of events is used up.
         """
         try:
             accepted = await self._ingest.accept_all(publish_input.tenant, publish_input.events, VIA_DERIVED)
+        except QuotaExceededError as error:
+            delay = timedelta(seconds=error.retry_after)
+            raise ApplicationError(str(error), type=ErrorCode.QUOTA_EXCEEDED, next_retry_delay=delay) from error
         except TenantErasingError as error:
             raise ApplicationError(str(error), type=ErrorCode.EVENT_REFUSED, non_retryable=True) from error
         except RPCError as error:

@@ -6,17 +6,17 @@ inline_calls.py states the guarantee; docs/decisions/inline-calls.md has the fig
 """
 
 import asyncio
-import time
-from contextlib import suppress
 from datetime import timedelta
 
 import structlog
 from temporalio import activity
-from temporalio.service import RPCError
+from temporalio.exceptions import ApplicationError
 
 from sevenfold.activities.identity import current_tenant, current_workflow_id
+from sevenfold.activities.runs.call_meter import CallMeter
 from sevenfold.activities.runs.cancellation import raise_unless_cancel_requested
 from sevenfold.activities.runs.failures import clamp_retry_after, to_agent_error, to_application_error
+from sevenfold.activities.runs.follow_poller import FollowPoller
 from sevenfold.activities.runs.inline_calls import CallsInFlight
 from sevenfold.activities.runs.progress_reporter import ProgressReporter
 from sevenfold.activities.runs.running_call import CallInFlight
@@ -26,11 +26,11 @@ from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.streams.publisher import StreamAttempt, StreamPublisher
 from sevenfold.adapters.temporal.disk_space import DiskSpace
-from sevenfold.adapters.temporal.encoded import memo_names
 from sevenfold.contracts.agent import Agent
 from sevenfold.contracts.calls import AgentCall, AgentOutcome, CallHeartbeat, InlineStart, PublishStreamInput
-from sevenfold.contracts.errors import AgentBusy, AgentUnavailable, CircuitOpen
-from sevenfold.contracts.streams import FOLLOWED_MEMO, GENERATION_STEP
+from sevenfold.contracts.errors import AgentBusy, AgentUnavailable, CircuitOpen, QuotaExceeded, RunLimitReached
+from sevenfold.contracts.streams import GENERATION_STEP
+from sevenfold.contracts.usage import UsageTotals
 
 log = structlog.get_logger(__name__)
 
@@ -42,11 +42,6 @@ _INTERACTIVE_WAIT_SECONDS = 1.0
 _BACKGROUND_WAIT_SECONDS = 5.0
 
 
-# Bounds of the interval at which the follow memo is polled.
-_MIN_POLL_SECONDS, _MAX_POLL_SECONDS = 2.0, 30.0
-_POLL_TIMEOUT = timedelta(seconds=2)
-
-
 class AgentCalls:
     """Makes the agent calls of one worker process."""
 
@@ -56,6 +51,7 @@ class AgentCalls:
         admission: AdmissionControl,
         hubs: StreamHubs,
         disk: DiskSpace,
+        meter: CallMeter,
         *,
         inline_timeout: timedelta,
         max_calls: int,
@@ -64,6 +60,7 @@ class AgentCalls:
         self._admission = admission
         self._hubs = hubs
         self._disk = disk
+        self._meter = meter
         self._inline_seconds = inline_timeout.total_seconds()
         self._calls = CallsInFlight(max_calls)
 
@@ -84,7 +81,7 @@ class AgentCalls:
         running = self._calls.adopt(call.request.run_id)
         if running is None:
             agent = self._get_agent(call, call.request.attempt)
-            permit = await self._admission.try_acquire(call.agent, current_tenant())
+            permit = await self._admission.try_acquire(call.agent, current_tenant(), call.key_id)
             if permit is None:
                 return InlineStart()
             running = self._start_call(call, agent, permit, call.request.attempt, awaits_adoption=True)
@@ -118,29 +115,32 @@ class AgentCalls:
                 lost = AgentUnavailable("Every worker that called the agent stopped sending heartbeats.")
                 raise to_application_error(lost, call.max_attempts, final=True)
             agent = self._get_agent(call, attempt)
+            self._check_limits(call, attempt, last)
             permit = await self._acquire_permit(call, attempt, last)
             running = self._start_call(
-                call, agent, permit, attempt, awaits_adoption=False, is_retry=last.agent_called
+                call, agent, permit, attempt, awaits_adoption=False, is_retry=last.agent_called, last=last
             )
         running.publisher.confirm_adoption()
-        follower = _FollowPoller(running)
+        follower = FollowPoller(running)
         try:
             while not running.done.done():
-                activity.heartbeat(
-                    CallHeartbeat(
-                        progress=running.progress, skipped_attempts=last.skipped_attempts, agent_called=True
-                    )
-                )
+                activity.heartbeat(_build_heartbeat(running, last.skipped_attempts))
                 await follower.poll()
                 await asyncio.wait({running.done}, timeout=HEARTBEAT_SECONDS)
         except asyncio.CancelledError:
             await running.cancel()
             details = activity.cancellation_details()
             if details is not None and details.paused:
-                activity.heartbeat(CallHeartbeat(skipped_attempts=last.skipped_attempts + 1, agent_called=True))
+                activity.heartbeat(_build_heartbeat(running, last.skipped_attempts + 1))
             raise_unless_cancel_requested(details)
             raise
-        outcome = await _await_outcome(running, call)
+        try:
+            outcome = await _await_outcome(running, call)
+        except ApplicationError:
+            activity.heartbeat(
+                _build_heartbeat(running, last.skipped_attempts)
+            )  # For the limits of the next attempt.
+            raise
         await self._wait_until_storable(outcome, last)
         return outcome
 
@@ -182,22 +182,30 @@ class AgentCalls:
             raise to_application_error(unknown, attempt)
         return agent
 
+    def _check_limits(self, call: AgentCall, attempt: int, last: CallHeartbeat) -> None:
+        """Raises the final failure of a run whose earlier attempts have used what it may."""
+        prior = _prior_usage(call, last)
+        try:
+            self._meter.spending(call.agent, call.limits, prior).check(None)
+        except RunLimitReached as error:
+            raise to_application_error(error, attempt - 1, final=True, usage=prior) from None
+
     async def _acquire_permit(self, call: AgentCall, attempt: int, last: CallHeartbeat) -> Permit:
         """Returns a permit, or raises the failure by which Temporal retries the call later.
 
         An attempt without a permit does not count as an attempt of the agent: the heartbeat passes the number of such
         attempts to the next one.
         """
-        heartbeat = CallHeartbeat(skipped_attempts=last.skipped_attempts + 1, agent_called=last.agent_called)
+        heartbeat = last.model_copy(update={"progress": None, "skipped_attempts": last.skipped_attempts + 1})
         timeout_seconds = _BACKGROUND_WAIT_SECONDS if call.waits_for_capacity else _INTERACTIVE_WAIT_SECONDS
         acquisition = asyncio.ensure_future(
-            self._admission.acquire(call.agent, current_tenant(), call.request.run_id, timeout_seconds)
+            self._admission.acquire(call.agent, current_tenant(), call.key_id, call.request.run_id, timeout_seconds)
         )
         try:
             while not (await asyncio.wait({acquisition}, timeout=HEARTBEAT_SECONDS))[0]:
                 activity.heartbeat(heartbeat)
             return acquisition.result()
-        except (CircuitOpen, AgentBusy) as refusal:
+        except (CircuitOpen, AgentBusy, QuotaExceeded) as refusal:
             activity.heartbeat(heartbeat)
             refused = clamp_retry_after(refusal, call.request_context.agent_context(call.deadline))
             raise to_application_error(refused, attempt - 1, final=not call.waits_for_capacity) from None
@@ -217,6 +225,7 @@ class AgentCalls:
         *,
         awaits_adoption: bool,
         is_retry: bool = False,
+        last: CallHeartbeat | None = None,
     ) -> CallInFlight:
         request = call.request
         if request.attempt != attempt:
@@ -236,34 +245,28 @@ class AgentCalls:
         context = call.request_context.agent_context(call.deadline, current_tenant())
         progress_id = call.progress_workflow_id
         reporter = ProgressReporter(activity.client(), progress_id) if progress_id is not None else None
-        running = self._calls.start(agent, request, context, publisher, reporter.report if reporter else None)
+        spending = self._meter.spending(call.agent, call.limits, _prior_usage(call, last or CallHeartbeat()))
+        report = reporter.report if reporter else None
+        running = self._calls.start(agent, request, context, publisher, report, spending)
         running.done.add_done_callback(permit.on_done)
+        self._meter.watch(running, current_tenant(), call.key_id, call.agent)
         if reporter is not None:
             running.done.add_done_callback(reporter.on_done)
         return running
 
 
-class _FollowPoller:
-    """Polls whether a run whose stream is buffered has a reader. The follow signal may have reached another
-    worker.
-    """
+def _prior_usage(call: AgentCall, last: CallHeartbeat) -> UsageTotals:
+    """Returns what the run's earlier attempts have used: a heartbeat includes those before this activity."""
+    return last.usage if last.usage.calls else call.prior_usage
 
-    def __init__(self, call: CallInFlight) -> None:
-        self._call = call
-        self._poll_interval = _MIN_POLL_SECONDS
-        self._next_poll_at = time.monotonic() + self._poll_interval
 
-    async def poll(self) -> None:
-        """Reads the follow memo if the interval is over."""
-        if not self._call.publisher.is_buffering or time.monotonic() < self._next_poll_at:
-            return
-        self._poll_interval = min(2 * self._poll_interval, _MAX_POLL_SECONDS)
-        self._next_poll_at = time.monotonic() + self._poll_interval
-        with suppress(RPCError):
-            handle = activity.client().get_workflow_handle(current_workflow_id())
-            description = await handle.describe(rpc_timeout=_POLL_TIMEOUT)
-            if FOLLOWED_MEMO in memo_names(description):
-                self._call.publisher.start_publishing()
+def _build_heartbeat(running: CallInFlight, skipped_attempts: int) -> CallHeartbeat:
+    return CallHeartbeat(
+        progress=running.progress,
+        skipped_attempts=skipped_attempts,
+        agent_called=True,
+        usage=running.spending.sum(running.usage, failed=False),
+    )
 
 
 def _last_heartbeat() -> CallHeartbeat:
@@ -291,4 +294,5 @@ async def _await_outcome(running: CallInFlight, call: AgentCall) -> AgentOutcome
     except Exception as error:
         last = call.max_attempts is not None and running.attempt >= call.max_attempts
         failed = to_agent_error(error)
-        raise to_application_error(failed, running.attempt, final=last) from failed.__cause__
+        usage = running.spending.sum(running.usage, failed=True)
+        raise to_application_error(failed, running.attempt, final=last, usage=usage) from failed.__cause__

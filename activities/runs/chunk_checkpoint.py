@@ -16,6 +16,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES
 from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.contracts.jobs import ItemCounts, ItemResult
+from sevenfold.contracts.usage import NO_USAGE, UsageTotals
 
 # Heartbeat interval without new results, well below the heartbeat timeout.
 _HEARTBEAT_SECONDS = 1.0
@@ -40,6 +41,11 @@ def load_recorded_results(info: activity.Info) -> list[ItemResult]:
     return [ItemResult.model_validate(result) for segment in segments for result in segment]
 
 
+def load_recorded_usage(info: activity.Info) -> UsageTotals:
+    """Returns what the previous attempt had used when it recorded its results."""
+    return ItemCounts.model_validate(info.heartbeat_details[0]).usage if info.heartbeat_details else NO_USAGE
+
+
 class ChunkCheckpoint:
     """Results and `counts` of one chunk.
 
@@ -48,7 +54,12 @@ class ChunkCheckpoint:
     """
 
     def __init__(
-        self, handle: AsyncActivityHandle, results: list[ItemResult], *, waits_for_confirmation: bool
+        self,
+        handle: AsyncActivityHandle,
+        results: list[ItemResult],
+        usage: UsageTotals,
+        *,
+        waits_for_confirmation: bool,
     ) -> None:
         self._handle = handle
         self._waits_for_confirmation = waits_for_confirmation
@@ -58,7 +69,7 @@ class ChunkCheckpoint:
         self._bytes = 0
         self._unconfirmed: list[asyncio.Future[None]] = []
         self._changed = asyncio.Event()
-        self.counts = ItemCounts()
+        self.counts = ItemCounts(usage=usage)
         for result in results:
             self._add(result)
 
@@ -70,6 +81,10 @@ class ChunkCheckpoint:
     def is_done(self, index: int) -> bool:
         """Whether the item has a result."""
         return index in self._indexes
+
+    def add_usage(self, usage: UsageTotals) -> None:
+        """Counts one call of the agent."""
+        self.counts = self.counts.add(ItemCounts(usage=usage))
 
     async def record(self, result: ItemResult) -> None:
         """Adds a result. Returns when the server has confirmed it, if `waits_for_confirmation`."""

@@ -8,6 +8,7 @@ from sevenfold.adapters.agents.error_boundary import as_agent_error
 from sevenfold.contracts.agent import AgentContext
 from sevenfold.contracts.errors import AgentError
 from sevenfold.contracts.runs import RunError
+from sevenfold.contracts.usage import NO_USAGE, UsageTotals
 
 
 def to_agent_error(error: Exception) -> AgentError:
@@ -23,9 +24,11 @@ def clamp_retry_after(refusal: AgentError, context: AgentContext) -> AgentError:
     return refusal
 
 
-def to_application_error(error: AgentError, attempt: int, *, final: bool = False) -> ApplicationError:
+def to_application_error(
+    error: AgentError, attempt: int, *, final: bool = False, usage: UsageTotals = NO_USAGE
+) -> ApplicationError:
     """Returns the Temporal failure with the ErrorCode as its type and the error's `retry_after` as its retry delay.
-    It is not retryable if `final` or if the code is not.
+    It is not retryable if `final` or if the code is not. `usage`: of all attempts so far.
     """
     detail = RunError(
         code=error.code,
@@ -33,6 +36,7 @@ def to_application_error(error: AgentError, attempt: int, *, final: bool = False
         attempts=attempt,
         retry_after=error.retry_after,
         pointer=error.pointer,
+        usage=usage if usage.tokens or usage.micro_usd else None,
     )
     return ApplicationError(
         error.detail,

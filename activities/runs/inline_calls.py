@@ -6,6 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from sevenfold.activities.runs.running_call import CallInFlight, CallPublisher
+from sevenfold.activities.runs.spending import Spending
 from sevenfold.adapters.fairness import TenantShares
 from sevenfold.contracts.agent import Agent, AgentContext, AgentRequest, Progress
 
@@ -74,10 +75,11 @@ class CallsInFlight:
         request: AgentRequest,
         context: AgentContext,
         publisher: CallPublisher,
-        report_progress: Callable[[Progress], None] | None = None,
+        report_progress: Callable[[Progress], None] | None,
+        spending: Spending,
     ) -> CallInFlight:
         """Starts a call. The caller awaits it, cancels it, or parks it."""
-        call = CallInFlight(agent, request, context, publisher, report_progress)
+        call = CallInFlight(agent, request, context, publisher, report_progress, spending)
         self._running[request.run_id] = call
         self._shares.add(context.tenant)
         call.done.add_done_callback(lambda _: self._forget(request.run_id, context.tenant, call))

@@ -12,15 +12,28 @@ from temporalio import activity
 from temporalio.client import Client
 
 from sevenfold.activities.identity import current_tenant
+from sevenfold.activities.runs.call_meter import CallMeter
 from sevenfold.activities.runs.cancellation import raise_unless_cancel_requested
-from sevenfold.activities.runs.chunk_checkpoint import ChunkCancelledError, ChunkCheckpoint, load_recorded_results
+from sevenfold.activities.runs.chunk_checkpoint import (
+    ChunkCancelledError,
+    ChunkCheckpoint,
+    load_recorded_results,
+    load_recorded_usage,
+)
 from sevenfold.activities.runs.failures import clamp_retry_after, to_agent_error, to_application_error
 from sevenfold.activities.runs.running_call import CallInFlight
 from sevenfold.adapters.agents.admission.admission import AdmissionControl
 from sevenfold.adapters.agents.registry import AgentRegistry
 from sevenfold.contracts.agent import Agent
 from sevenfold.contracts.chunks import ChunkInput, ChunkOutcome
-from sevenfold.contracts.errors import AgentFailed, AgentUnavailable, CircuitOpen
+from sevenfold.contracts.errors import (
+    AgentError,
+    AgentFailed,
+    AgentUnavailable,
+    CircuitOpen,
+    QuotaExceeded,
+    RunLimitReached,
+)
 from sevenfold.contracts.jobs import ItemResult
 from sevenfold.contracts.runs import RunError
 
@@ -33,17 +46,19 @@ class ItemChunks:
     be awaited.
     """
 
-    def __init__(self, agents: AgentRegistry, admission: AdmissionControl, client: Client) -> None:
+    def __init__(self, agents: AgentRegistry, admission: AdmissionControl, meter: CallMeter, client: Client) -> None:
         self._agents = agents
         self._admission = admission
+        self._meter = meter
         self._client = client
 
     @activity.defn(name="process_chunk")
     async def process_chunk(self, chunk: ChunkInput) -> ChunkOutcome:
         """Calls the agent for every item without a result; a failed item's result is its error.
 
-        A requested cancellation returns the results so far with `was_cancelled`. A pause, a reset, the end of the
-        worker or an open circuit fail the attempt, and the next attempt continues from the recorded results.
+        A requested cancellation returns the results so far with `was_cancelled`, a reached limit with
+        `limit_reached`. A pause, a reset, the end of the worker, an open circuit or a budget that is used up fail the
+        attempt, and the next attempt continues from the recorded results.
         """
         info = activity.info()
         agent = self._agents.get(chunk.agent)
@@ -55,11 +70,13 @@ class ItemChunks:
         handle = self._client.get_async_activity_handle(task_token=info.task_token)
         done = load_recorded_results(info)
         more_than_slots = len(chunk.items) - len(done) > chunk.concurrency
-        checkpoint = ChunkCheckpoint(handle, done, waits_for_confirmation=more_than_slots)
-        was_cancelled = False
+        usage = load_recorded_usage(info)
+        checkpoint = ChunkCheckpoint(handle, done, usage, waits_for_confirmation=more_than_slots)
+        was_cancelled = limit_reached = False
         try:
             refusal = await self._process_items(chunk, agent, checkpoint)
-            if refusal is not None:
+            limit_reached = isinstance(refusal, RunLimitReached)
+            if refusal is not None and not limit_reached:
                 await checkpoint.flush()
                 raise to_application_error(
                     clamp_retry_after(refusal, chunk.request_context.agent_context(chunk.deadline)), info.attempt
@@ -67,26 +84,28 @@ class ItemChunks:
         except (asyncio.CancelledError, ChunkCancelledError, BaseExceptionGroup) as error:
             raise_unless_cancel_requested(_cancellation_details(error))
             was_cancelled = True
-        if not was_cancelled:
+        if not (was_cancelled or limit_reached):
             _check_complete(chunk, checkpoint, info.attempt)
         return ChunkOutcome(
-            counts=checkpoint.counts, was_cancelled=was_cancelled, results=checkpoint.sorted_results()
+            counts=checkpoint.counts,
+            was_cancelled=was_cancelled,
+            limit_reached=limit_reached,
+            results=checkpoint.sorted_results(),
         )
 
-    async def _process_items(
-        self, chunk: ChunkInput, agent: Agent, checkpoint: ChunkCheckpoint
-    ) -> CircuitOpen | None:
-        """Processes up to `concurrency` items at once, until all are done, more than `max_failures` failed, or the
-        circuit opens. In the last case the items in flight complete, and the CircuitOpen is returned.
+    async def _process_items(self, chunk: ChunkInput, agent: Agent, checkpoint: ChunkCheckpoint) -> AgentError | None:
+        """Processes up to `concurrency` items at once, until all are done, more than `max_failures` failed, or no
+        item may start. In the last case the items in flight complete, and the reason is returned: CircuitOpen,
+        QuotaExceeded or RunLimitReached.
         """
         slots = asyncio.Semaphore(chunk.concurrency)
-        refusal: CircuitOpen | None = None
+        refusal: AgentError | None = None
 
         async def one(index: int, item: JsonValue) -> None:
             nonlocal refusal
             try:
-                await checkpoint.record(await self._process_item(chunk, agent, index, item))
-            except CircuitOpen as refused:
+                await checkpoint.record(await self._process_item(chunk, agent, index, item, checkpoint))
+            except (CircuitOpen, QuotaExceeded, RunLimitReached) as refused:
                 refusal = refused
             finally:
                 slots.release()
@@ -102,19 +121,24 @@ class ItemChunks:
             keeper.cancel()
         return refusal
 
-    async def _process_item(self, chunk: ChunkInput, agent: Agent, index: int, item: JsonValue) -> ItemResult:
-        """Calls the agent for one item: the request is the job's, with a list of this one item. Raises
-        CircuitOpen.
+    async def _process_item(
+        self, chunk: ChunkInput, agent: Agent, index: int, item: JsonValue, checkpoint: ChunkCheckpoint
+    ) -> ItemResult:
+        """Calls the agent for one item: the request is the job's, with a list of this one item. Raises CircuitOpen,
+        QuotaExceeded, and RunLimitReached if the chunk has used what it may.
         """
         data = {**chunk.request.data, chunk.key: [item]}
         for attempt in range(1, ITEM_ATTEMPTS + 1):
-            permit = await self._admission.acquire(
-                chunk.agent, current_tenant(), f"{chunk.request.run_id}#{index}", None
-            )
+            spending = self._meter.spending(chunk.agent, chunk.limits, checkpoint.counts.usage)
+            spending.check(None)
+            call_id = f"{chunk.request.run_id}#{index}"
+            permit = await self._admission.acquire(chunk.agent, current_tenant(), chunk.key_id, call_id, None)
             request = chunk.request.model_copy(update={"data": data, "attempt": attempt})
             context = chunk.request_context.agent_context(chunk.deadline, current_tenant())
-            call = CallInFlight(agent, request, context)
+            call = CallInFlight(agent, request, context, spending=spending)
             call.done.add_done_callback(permit.on_done)
+            self._meter.watch(call, current_tenant(), chunk.key_id, chunk.agent)
+            call.done.add_done_callback(lambda _: checkpoint.add_usage(spending.totals(call.usage, failed=False)))  # noqa: B023
             try:
                 await asyncio.wait({call.done})  # `asyncio.wait` does not cancel the call when it is cancelled.
             except asyncio.CancelledError:

@@ -7,10 +7,11 @@ from typing import Protocol
 
 import structlog
 
+from sevenfold.activities.runs.spending import Spending
 from sevenfold.activities.runs.text_accumulator import TextAccumulator
 from sevenfold.adapters.agents.error_boundary import as_agent_error, enter_agent_code
 from sevenfold.adapters.agents.replies import as_event
-from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
+from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
 from sevenfold.contracts.errors import AgentRejected, AgentUnavailable, DeadlineExceeded
 from sevenfold.contracts.streams import StreamClosedError, StreamLogError
 from sevenfold.contracts.strict_json import JsonLimitError, check_answer
@@ -75,8 +76,9 @@ class CallInFlight:
     """One running call. `done` resolves to the agent's reply or raises its AgentError.
 
     Text and progress go to `publisher`, progress to `report_progress` too; `last_index` is the last index that the
-    stream keeps. Only `cancel` cancels the call: a CancelledError from anywhere else is raised by the agent and
-    counts as a failed attempt.
+    stream keeps. `usage` is what the agent has reported; when `spending` has nothing left, the call is stopped. Only
+    `cancel` cancels the call: a CancelledError from anywhere else is raised by the agent and counts as a failed
+    attempt.
 
     Life cycle: running from the constructor on; then `done` has a reply, an error or a cancellation. A call that
     awaits adoption finishes only after `publisher.confirm_adoption`, so that its stream is complete everywhere.
@@ -89,8 +91,11 @@ class CallInFlight:
         context: AgentContext,
         publisher: CallPublisher | None = None,
         report_progress: Callable[[Progress], None] | None = None,
+        spending: Spending | None = None,
     ) -> None:
         self.attempt = request.attempt
+        self.usage: Usage | None = None
+        self.spending = spending or Spending(None)
         self.progress: Progress | None = None
         self.last_index = 0
         self.publisher: CallPublisher = publisher or NullPublisher()
@@ -149,8 +154,12 @@ class CallInFlight:
                         if self._report_progress is not None:
                             self._report_progress(event)
                         await self.publisher.publish_progress(event.percent, event.note)
+                    case Usage():
+                        self.usage = event
+                        self.spending.check(event)
                     case Reply():
-                        complete = _complete_reply(event, accumulator.finish())
+                        complete = _complete_reply(event, accumulator.finish(), self.usage)
+                        self.usage = complete.usage
                         if complete.response and not accumulator.has_text:
                             await self.publisher.publish_response(complete.response)
                         return complete
@@ -176,7 +185,9 @@ class CallInFlight:
             if isinstance(error, asyncio.CancelledError) and self._is_ending:
                 raise
             self._withdraw_cancellations()
-            raise (failed := as_agent_error(error)) from failed.__cause__
+            failed = as_agent_error(error)
+            self.usage = failed.usage or self.usage
+            raise failed from failed.__cause__
 
     async def _close_events(self, events: AsyncIterator[AgentEvent]) -> None:
         """Closes the agent's generator. A failing cleanup does not change the call's outcome."""
@@ -218,12 +229,14 @@ class CallInFlight:
             await asyncio.wait({self.done}, timeout=CLEANUP_SECONDS)
 
 
-def _complete_reply(reply: Reply, streamed_text: str) -> Reply:
-    """Returns the reply, with the streamed text as its response if it has none.
+def _complete_reply(reply: Reply, streamed_text: str, usage: Usage | None) -> Reply:
+    """Returns the reply, with the streamed text as its response if it has none, and the usage reported before it if
+    it has none.
 
     Raises AgentRejected for a reply that cannot be encoded: every attempt would fail on it, later and less clearly.
     """
-    complete: Reply = reply if reply.response else reply.model_copy(update={"response": streamed_text})
+    missing = {} if reply.response else {"response": streamed_text}
+    complete: Reply = reply.model_copy(update=missing | ({} if reply.usage else {"usage": usage}))
     try:
         complete.response.encode()
         if complete.data is not None:

@@ -36,7 +36,7 @@ _REASONS: tuple[tuple[type[jwt.PyJWTError], str], ...] = (
     (jwt.MissingRequiredClaimError, "The token lacks one of the claims iss, aud, exp and sub."),
     (jwt.InvalidSignatureError, "The token's signature is wrong."),
 )
-# Begins the `key_id` of who sent an access token.
+# Begins the `key_id` of who sent an access token. The colon tells it from the id of a key.
 OIDC_PREFIX = "oidc:"
 
 _MALFORMED = "The token is not a valid signed JWT."

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from sevenfold.contracts.access_config import TenantConfig
 from sevenfold.contracts.identity import DEFAULT_TENANT
+from sevenfold.contracts.quotas import NO_QUOTAS, OwnerKind, QuotaOwner
 from sevenfold.contracts.tenant_registry import KeyRecord, LastUse, RegistryState, TenantRecord
 
 # Records of the configuration have no time of creation of their own.
@@ -27,7 +28,7 @@ class ConfiguredAccess:
                 name=name,
                 agents=None if config.agents is None else sorted(config.agents),
                 weight=config.weight,
-                rate=config.rate,
+                quotas=config.build_quotas(),
                 created_at=_CONFIGURED_AT,
             )
             for name, config in tenants.items()
@@ -39,7 +40,7 @@ class ConfiguredAccess:
                 hash=key.hash,
                 scopes=sorted(key.scopes),
                 name=key.name,
-                rate=key.rate,
+                quotas=key.build_quotas(),
                 created_at=_CONFIGURED_AT,
                 expires_at=key.expires,
             )
@@ -108,6 +109,15 @@ class AccessSnapshot:
         if found is None:
             return frozenset()
         return None if found.agents is None else frozenset(found.agents)
+
+    def quota_owners(self, tenant: str, key_id: str | None) -> list[QuotaOwner]:
+        """Returns the tenant and the key, as far as they have quotas."""
+        found = self.find_tenant(tenant)
+        owners = [] if found is None else [QuotaOwner(OwnerKind.TENANT, tenant, tenant, found.quotas)]
+        key = self.find_key(key_id) if key_id else None
+        if key is not None:
+            owners.append(QuotaOwner(OwnerKind.KEY, key.id, tenant, key.quotas))
+        return [owner for owner in owners if owner.quotas != NO_QUOTAS]
 
     @property
     def has_keys(self) -> bool:

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, TypeVar
 
+from sevenfold.contracts.agent import Usage
 from sevenfold.contracts.errors import AgentError, AgentFailed, ErrorCode
 
 T = TypeVar("T")
@@ -55,10 +56,12 @@ def _sanitize(error: AgentError) -> AgentError:
     code = error.code if isinstance(error.code, ErrorCode) else ErrorCode.AGENT_FAILED
     kind = next((one for one in AgentError.__subclasses__() if one.code is code), AgentFailed)
     detail, pointer = getattr(error, "detail", None), getattr(error, "pointer", None)
+    usage = getattr(error, "usage", None)
     return kind(
         _to_encodable(detail if isinstance(detail, str) else _text(error))[:_MAX_DETAIL],
         retry_after=_check_retry_after(getattr(error, "retry_after", None)),
         pointer=_to_encodable(pointer)[:_MAX_DETAIL] if isinstance(pointer, str) else None,
+        usage=usage if isinstance(usage, Usage) else None,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sevenfold.contracts.agent import AgentEvent, Delta, Progress, Reply
+from sevenfold.contracts.agent import AgentEvent, Delta, Progress, Reply, Usage
 from sevenfold.contracts.errors import AgentRejected
 
 
@@ -31,7 +31,7 @@ def as_event(event: object) -> AgentEvent:
     """Converts what a stream yields: an event stays, a str becomes a Delta, anything else the Reply. Raises
     AgentRejected.
     """
-    if isinstance(event, Delta | Progress | Reply):
+    if isinstance(event, Delta | Progress | Usage | Reply):
         return event
     return Delta(text=event) if isinstance(event, str) else as_reply(event)
 

@@ -34,6 +34,8 @@ class SimulatorParams(Payload):
     failures: int = Field(default=0, ge=0, le=1_000_000)
     # The step at which an attempt fails, after the pieces of the steps before it.
     fail_at: int = Field(default=1, ge=1, le=100_000)
+    # Tokens of output, reported in equal parts with the steps; without it, the words of query and text are counted.
+    tokens: int | None = Field(default=None, ge=0, le=1_000_000_000)
     # Every attempt fails with a permanent error.
     permanent: bool = False
 
@@ -64,7 +66,9 @@ class SimulatorAgent:
     """
 
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
-        """Each step: a pause, a `Delta` unless its piece is empty, a `Progress`; then the `Reply`."""
+        """Each step: a pause, with `tokens` a `Usage`, a `Delta` unless its piece is empty, a `Progress`; then the
+        `Reply`.
+        """
         params = _parse(request)
         text = _text(params, request)
         clock = asyncio.get_running_loop().time
@@ -72,13 +76,16 @@ class SimulatorAgent:
         for step in range(1, params.steps + 1):
             # Sleeps until a point in time: thousands of short sleeps would add up to far more than `seconds`.
             await _sleep(start + params.seconds * step / params.steps - clock(), step)
+            if params.tokens is not None:
+                yield Usage(output_tokens=params.tokens * step // params.steps)
             if step == params.fail_at:
                 _fail_if_asked(params, request.attempt)
             piece = text[len(text) * (step - 1) // params.steps : len(text) * step // params.steps]
             if piece:
                 yield Delta(text=piece)
             yield Progress(percent=100 * step / params.steps, note=f"step {step} of {params.steps}")
-        yield Reply(response=text, confidence=1.0, usage=_usage(request, text))
+        usage = _usage(request, text) if params.tokens is None else Usage(output_tokens=params.tokens)
+        yield Reply(response=text, confidence=1.0, usage=usage)
 
 
 async def _sleep(seconds: float, step: int) -> None:

@@ -12,6 +12,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.brokers.message import Message, event_headers, parse_event
 from sevenfold.adapters.events.ingest import Admission, EventIngest
+from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.contracts.cloudevents import MAX_EVENT_BYTES, CloudEvent, InvalidEventError
 
 log = structlog.get_logger(__name__)
@@ -75,6 +76,9 @@ class BrokerConsumer:
             except Exception as error:
                 if isinstance(error, RPCError) and error.status == RPCStatusCode.INVALID_ARGUMENT:
                     raise
+                if isinstance(error, QuotaExceededError):  # The tenant's events wait for its rate.
+                    await asyncio.sleep(min(error.retry_after, _MAX_PAUSE))
+                    continue
                 log.warning("accepting an event failed, retrying", broker=self._broker, error=str(error))
             await asyncio.sleep(pause * (0.8 + 0.4 * random.random()))
             pause = min(2 * pause, _MAX_PAUSE)

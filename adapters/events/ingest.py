@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from sevenfold.adapters.events.fifo_gate import FifoGate, Ticket
 from sevenfold.adapters.events.matching import find_matching
 from sevenfold.adapters.events.ordering import acquire_semaphore, ordering_semaphore
 from sevenfold.adapters.events.subscription_cache import SubscriptionCache
+from sevenfold.adapters.quotas.rates import RateQuotas
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.search_attributes import keyword_attributes
 from sevenfold.contracts.cloudevents import MAX_EVENT_BYTES, CloudEvent
@@ -43,6 +44,7 @@ from sevenfold.contracts.events import (
 )
 from sevenfold.contracts.identity import build_workflow_id, derive_id
 from sevenfold.contracts.runs import EVENT_ATTRIBUTES, RUN_ATTRIBUTES, WORKFLOW_TYPES, Pattern
+from sevenfold.contracts.subscriptions import Subscription
 
 _SUMMARY_LENGTH = 160
 
@@ -72,37 +74,53 @@ class EventIngest:
     """
 
     def __init__(
-        self, client: Client, task_queue: str, subscriptions: SubscriptionCache, access: AccessDirectory
+        self,
+        client: Client,
+        task_queue: str,
+        subscriptions: SubscriptionCache,
+        access: AccessDirectory,
+        rates: RateQuotas,
     ) -> None:
         self._client = client
         self._task_queue = task_queue
         self.subscriptions = subscriptions
         self._access = access
+        self._rates = rates
         self._gate = FifoGate()
 
-    async def accept(self, tenant: str, event: CloudEvent, via: str) -> AcceptedEvent:
-        """Returns when Temporal has the event, and when the event has requested its ordering semaphores.
+    async def accept(self, tenant: str, event: CloudEvent, via: str, key_id: str | None = None) -> AcceptedEvent:
+        """Returns when Temporal has the event, and when the event has requested its ordering semaphores. `key_id`:
+        the key that published it.
 
-        Raises RPCError if that is unknown: accept it again then. Raises TenantErasingError.
+        Raises RPCError if that is unknown: accept it again then. Raises TenantErasingError and QuotaExceededError.
         """
-        return (await self.accept_all(tenant, [event], via))[0]
+        return (await self.accept_all(tenant, [event], via, key_id))[0]
 
-    async def accept_all(self, tenant: str, events: Sequence[CloudEvent], via: str) -> list[AcceptedEvent]:
+    async def accept_all(
+        self, tenant: str, events: Sequence[CloudEvent], via: str, key_id: str | None = None
+    ) -> list[AcceptedEvent]:
         """Accepts several events; they request their ordering semaphores in the given order. Raises as `accept`
         does.
         """
-        admission = await self.prepare(tenant, events, via)
+        admission = await self.prepare(tenant, events, via, key_id)
         async with admission.ticket:
             return await admission.execute()
 
-    async def prepare(self, tenant: str, events: Sequence[CloudEvent], via: str) -> "Admission":
+    async def prepare(
+        self, tenant: str, events: Sequence[CloudEvent], via: str, key_id: str | None = None
+    ) -> "Admission":
         """Prepares the acceptance of events. This takes their places in the order of their keys, so the returned
-        ticket must be entered and left. Raises RPCError, and TenantErasingError while the tenant is erased.
+        ticket must be entered and left. Raises RPCError, TenantErasingError while the tenant is erased, and
+        QuotaExceededError.
         """
         await self._access.check_not_erasing(tenant)
+        subscriptions = await self.subscriptions.list_for(tenant)
+        matching = [(event, find_matching(subscriptions, event)) for event in events]
+        count = sum(1 + len(found) for _, found in matching)
+        await self._rates.admit_events(self._access.latest.quota_owners(tenant, key_id), count)
         by_semaphore: dict[str, list[SemaphoreRequest]] = defaultdict(list)
-        for event in events:
-            for request in await self._semaphore_requests(tenant, event):
+        for event, found in matching:
+            for request in _semaphore_requests(tenant, event, found):
                 by_semaphore[request.semaphore.id].append(request)
 
         async def start(event: CloudEvent) -> AcceptedEvent:
@@ -114,22 +132,6 @@ class EventIngest:
             return accepted
 
         return Admission(self._gate.enqueue(by_semaphore), execute)
-
-    async def _semaphore_requests(self, tenant: str, event: CloudEvent) -> list[SemaphoreRequest]:
-        public_id = build_event_id(tenant, event.source, event.id)
-        requests = []
-        for subscription in find_matching(await self.subscriptions.list_for(tenant), event):
-            semaphore = ordering_semaphore(tenant, subscription, event)
-            if semaphore is not None:
-                reaction = build_workflow_id(tenant, build_reaction_id(tenant, public_id, subscription.name))
-                requests.append(
-                    SemaphoreRequest(
-                        semaphore=semaphore,
-                        event_workflow_id=build_workflow_id(tenant, public_id),
-                        reaction_workflow_id=reaction,
-                    )
-                )
-        return requests
 
     async def _start_event(self, tenant: str, event_input: EventInput) -> AcceptedEvent:
         event = event_input.event
@@ -192,6 +194,23 @@ class EventIngest:
                 static_summary=f"{kind} by {via}: {reason}"[:_SUMMARY_LENGTH],
             )
         return public_id
+
+
+def _semaphore_requests(tenant: str, event: CloudEvent, matching: Iterable[Subscription]) -> list[SemaphoreRequest]:
+    public_id = build_event_id(tenant, event.source, event.id)
+    requests = []
+    for subscription in matching:
+        semaphore = ordering_semaphore(tenant, subscription, event)
+        if semaphore is not None:
+            reaction = build_workflow_id(tenant, build_reaction_id(tenant, public_id, subscription.name))
+            requests.append(
+                SemaphoreRequest(
+                    semaphore=semaphore,
+                    event_workflow_id=build_workflow_id(tenant, public_id),
+                    reaction_workflow_id=reaction,
+                )
+            )
+    return requests
 
 
 def _search_attributes(tenant: str, event: CloudEvent, public_id: str) -> TypedSearchAttributes:

@@ -130,11 +130,18 @@ class PayloadBucket(S3StorageDriver):
         Their keys begin with the namespace, the workflow type and the workflow id, which begins with the tenant. A
         signal's payload has no type.
         """
-        prefixes = [
-            f"v0/ns/{_segment(namespace)}/wt/{workflow_type}/wi/{_segment(build_workflow_id(tenant, ''))}"
-            for workflow_type in (*_OUR_TYPES, _NO_TYPE)
-        ]
-        return sum([await self._remove_below(prefix, None) for prefix in prefixes])
+        return sum([await self._remove_below(prefix, None) for prefix in _tenant_prefixes(tenant, namespace)])
+
+    async def measure_tenant(self, tenant: str, namespace: str) -> int:
+        """Returns the bytes of a tenant's payloads in the namespace. Raises PayloadStoreError."""
+        try:
+            return sum([await self._measure_below(prefix) for prefix in _tenant_prefixes(tenant, namespace)])
+        except (BotoCoreError, ClientError) as error:
+            raise PayloadStoreError(_reason(error)) from error
+
+    async def _measure_below(self, prefix: str) -> int:
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._name, Prefix=prefix)
+        return sum([found["Size"] async for page in pages for found in page.get("Contents", [])])
 
     async def _remove_below(self, prefix: str, before: datetime | None) -> int:
         removed = 0
@@ -160,6 +167,14 @@ async def open_bucket(bucket: str, *, renew_after: timedelta = _RENEW_AFTER) -> 
         except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: an endpoint that is not a URL.
             raise BucketError(_reason(error)) from None
         yield PayloadBucket(client, bucket, renew_after)
+
+
+def _tenant_prefixes(tenant: str, namespace: str) -> list[str]:
+    """Returns the prefixes of a tenant's keys: namespace, workflow type, beginning of the workflow id."""
+    return [
+        f"v0/ns/{_segment(namespace)}/wt/{workflow_type}/wi/{_segment(build_workflow_id(tenant, ''))}"
+        for workflow_type in (*_OUR_TYPES, _NO_TYPE)
+    ]
 
 
 def _segment(text: str) -> str:

@@ -66,3 +66,7 @@ class ExpiringPayloads(Protocol):
     async def remove_tenant(self, tenant: str, namespace: str) -> int:
         """Removes all payloads of a tenant in the namespace; returns their number."""
         ...
+
+    async def measure_tenant(self, tenant: str, namespace: str) -> int:
+        """Returns the bytes of a tenant's payloads in the namespace. Raises PayloadStoreError."""
+        ...

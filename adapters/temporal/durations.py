@@ -13,7 +13,7 @@ from temporalio.service import RPCError
 from sevenfold.adapters.temporal.run_outcomes import to_run_status
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
 from sevenfold.adapters.temporal.task_queues import ACTIVITY_TASKS, describe_task_queue
-from sevenfold.contracts.runs import RunStatus
+from sevenfold.contracts.runs import TOTAL_MEMO, RunStatus
 
 _SAMPLE = 20
 _TTL_SECONDS = 30.0
@@ -96,7 +96,7 @@ class Durations:
             async for run in self.client.list_workflows(query, page_size=_SAMPLE, limit=_SAMPLE):
                 if run.close_time:
                     seconds = (run.close_time - run.start_time).total_seconds()
-                    runs.append((seconds, max(1, (await run.memo()).get("total", 1))))
+                    runs.append((seconds, max(1, (await run.memo()).get(TOTAL_MEMO, 1))))
         except RPCError:
             return DurationStats()  # A missing estimate must not fail the response.
         if not runs:

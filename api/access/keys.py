@@ -15,9 +15,9 @@ from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import UtcTime
 from sevenfold.contracts.access import NAME_PATTERN, Scope
-from sevenfold.contracts.agent_config import Rate
 from sevenfold.contracts.api_keys import KeyId
 from sevenfold.contracts.payload import Payload, RequestBody
+from sevenfold.contracts.quotas import KeyQuotaFields
 
 router = APIRouter(
     prefix=f"{API_PREFIX}/admin/tenants/{{tenant}}", tags=["administration"], route_class=StrictJsonRoute
@@ -28,12 +28,11 @@ _DAY = 86_400
 KeyPath = Annotated[KeyId, Path(description="The key's id: the part of the key between its first two underscores.")]
 
 
-class KeyRequest(RequestBody):
-    """Body of `POST …/keys`."""
+class KeyRequest(RequestBody, KeyQuotaFields):
+    """Body of `POST …/keys`: what the key may do, its end and its quotas."""
 
     scopes: frozenset[Scope] = Field(min_length=1, description="What the key may do. `admin` includes all others.")
     name: str = Field(default="", max_length=100, pattern=NAME_PATTERN, description="What the key is for.")
-    rate: Rate | None = Field(default=None, description='Its requests, such as "100/s", "30/m" or "1000/h".')
     expires_at: UtcTime | None = Field(default=None, description="RFC 3339; the key does not expire if absent.")
 
 
@@ -63,7 +62,7 @@ async def create_key(tenant: TenantPath, body: KeyRequest, store: TenantStoreDep
     """Creates a key. This answer alone has it: keep it. It works in every process within a second."""
     if body.expires_at is not None and body.expires_at <= datetime.now(UTC):
         raise invalid_field("/expiresAt", "must be in the future")
-    terms = KeyTerms(sorted(body.scopes), body.name, body.rate, body.expires_at)
+    terms = KeyTerms(sorted(body.scopes), body.name, body.build_quotas(), body.expires_at)
     snapshot, record, new = await store.create_key(tenant, terms)
     response.headers["Cache-Control"] = "no-store"
     return NewKeyView(**dict(view_key(snapshot, record)), key=new.text)
@@ -75,7 +74,9 @@ async def create_key(tenant: TenantPath, body: KeyRequest, store: TenantStoreDep
 async def rotate_key(
     tenant: TenantPath, key_id: KeyPath, body: RotateRequest, store: TenantStoreDep, response: Response
 ) -> NewKeyView:
-    """Creates a key with the same scopes. The old one expires after `overlapSeconds`, and cannot be rotated again."""
+    """Creates a key with the same scopes and quotas. The old one expires after `overlapSeconds`, and cannot be
+    rotated again.
+    """
     snapshot, record, new = await store.rotate_key(tenant, key_id, body.overlap_seconds)
     response.headers["Cache-Control"] = "no-store"
     return NewKeyView(**dict(view_key(snapshot, record)), key=new.text)

@@ -12,6 +12,7 @@ from sevenfold.api.dependencies import component
 from sevenfold.api.http.problems import ProblemError, ProblemType, not_found
 from sevenfold.contracts.access import Scope
 from sevenfold.contracts.api_keys import NewKey, generate_key
+from sevenfold.contracts.quotas import Quotas
 from sevenfold.contracts.tenant_registry import (
     KeyRecord,
     PutKeyInput,
@@ -23,11 +24,11 @@ from sevenfold.contracts.tenant_registry import (
 
 @dataclass(frozen=True)
 class KeyTerms:
-    """What a key permits, its name, its requests per second, and its end."""
+    """What a key permits, its name, its quotas, and its end."""
 
     scopes: list[Scope]
     name: str
-    rate: float | None
+    quotas: Quotas
     expires_at: datetime | None
 
 
@@ -83,7 +84,7 @@ class TenantStore:
             hash=new.hash,
             scopes=terms.scopes,
             name=terms.name,
-            rate=terms.rate,
+            quotas=terms.quotas,
             created_at=datetime.now(UTC),
             expires_at=terms.expires_at,
         )

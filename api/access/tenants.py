@@ -17,8 +17,8 @@ from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.runs.dependencies import AgentsDep
 from sevenfold.contracts.access import TenantName
 from sevenfold.contracts.agent import AgentName
-from sevenfold.contracts.agent_config import Rate
 from sevenfold.contracts.payload import Payload, RequestBody
+from sevenfold.contracts.quotas import TenantQuotaFields
 from sevenfold.contracts.tenant_registry import TenantRecord
 
 router = APIRouter(prefix=f"{API_PREFIX}/admin", tags=["administration"], route_class=StrictJsonRoute)
@@ -26,8 +26,8 @@ router = APIRouter(prefix=f"{API_PREFIX}/admin", tags=["administration"], route_
 TenantPath = Annotated[TenantName, Path(description="The tenant's name.")]
 
 
-class TenantBody(RequestBody):
-    """Body of `PUT /admin/tenants/{tenant}`."""
+class TenantBody(RequestBody, TenantQuotaFields):
+    """Body of `PUT /admin/tenants/{tenant}`: what it may use, its weight and its quotas."""
 
     agents: list[AgentName] | None = Field(
         default=None, max_length=1_000, description="The agents that it may use; all if absent."
@@ -39,10 +39,6 @@ class TenantBody(RequestBody):
         strict=True,
         allow_inf_nan=False,
         description="Its share of busy task queues, compared with the other tenants' weights.",
-    )
-
-    rate: Rate | None = Field(
-        default=None, description='Requests of all its keys together, such as "100/s", "30/m" or "1000/h".'
     )
 
 
@@ -84,7 +80,7 @@ async def read_tenant(tenant: TenantPath, store: TenantStoreDep) -> TenantView:
 
 @router.put("/tenants/{tenant}", operation_id="putTenant", summary="Change a tenant", responses=PROBLEMS)
 async def put_tenant(tenant: TenantPath, body: TenantBody, store: TenantStoreDep, agents: AgentsDep) -> TenantView:
-    """Replaces the tenant's agents, weight and rate. Runs that have started keep their agent."""
+    """Replaces the tenant's agents, weight and quotas. Runs that have started keep their agent."""
     _, before = await store.find_tenant(tenant)
     changed = _build(tenant, body, agents).model_copy(update={"created_at": before.created_at})
     return view_tenant(await store.put_tenant(changed, create_only=False), changed)
@@ -127,4 +123,6 @@ def _build(name: str, body: TenantBody, agents: AgentCatalog) -> TenantRecord:
         if agent not in agents.configs:
             raise invalid_field(f"/agents/{index}", f"there is no agent {agent}")
     chosen = None if body.agents is None else sorted(set(body.agents))
-    return TenantRecord(name=name, agents=chosen, weight=body.weight, rate=body.rate, created_at=datetime.now(UTC))
+    return TenantRecord(
+        name=name, agents=chosen, weight=body.weight, quotas=body.build_quotas(), created_at=datetime.now(UTC)
+    )

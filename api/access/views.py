@@ -7,8 +7,7 @@ from pydantic import Field
 
 from sevenfold.adapters.access.snapshot import AccessSnapshot
 from sevenfold.contracts.access import Scope
-from sevenfold.contracts.agent_config import format_rate
-from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.quotas import KeyQuotaView, TenantQuotaView, view_quotas
 from sevenfold.contracts.tenant_registry import KeyRecord, TenantRecord
 
 
@@ -19,28 +18,26 @@ class Origin(StrEnum):
     API = "api"
 
 
-class TenantView(Payload):
-    """A tenant."""
+class TenantView(TenantQuotaView):
+    """A tenant and its quotas, which hold for all its keys together."""
 
     name: str
     origin: Origin
     agents: list[str] | None = Field(description="The agents that it may use; null for all.")
     weight: float = Field(description="Its share of busy task queues, compared with the other tenants' weights.")
-    rate: str | None = Field(description="Requests of all its keys together, such as `100/s`; null for no limit.")
     keys: int = Field(description="The number of its keys, with those that have expired.")
     is_erasing: bool = Field(description="Its data are being removed, and its keys are refused.")
     created_at: datetime | None = Field(description="Null for a tenant of `sevenfold.toml`.")
 
 
-class KeyView(Payload):
-    """An API key without its secret."""
+class KeyView(KeyQuotaView):
+    """An API key without its secret, and its quotas."""
 
     id: str
     tenant: str
     origin: Origin
     scopes: list[Scope]
     name: str
-    rate: str | None = Field(description="Requests, such as `100/s`; null for no limit of its own.")
     created_at: datetime | None = Field(description="Null for a key of `sevenfold.toml`.")
     expires_at: datetime | None
     replaced_by: str | None = Field(description="The id of the key that a rotation created instead of this one.")
@@ -61,7 +58,7 @@ def view_tenant(snapshot: AccessSnapshot, tenant: TenantRecord) -> TenantView:
         origin=Origin.CONFIGURATION if is_configured else Origin.API,
         agents=tenant.agents,
         weight=tenant.weight,
-        rate=None if tenant.rate is None else format_rate(tenant.rate),
+        **view_quotas(tenant.quotas),
         keys=len(snapshot.list_keys(tenant.name)),
         is_erasing=snapshot.is_erasing(tenant.name),
         created_at=None if is_configured else tenant.created_at,
@@ -77,7 +74,7 @@ def view_key(snapshot: AccessSnapshot, key: KeyRecord) -> KeyView:
         origin=Origin.CONFIGURATION if is_configured else Origin.API,
         scopes=sorted(key.scopes),
         name=key.name,
-        rate=None if key.rate is None else format_rate(key.rate),
+        **view_quotas(key.quotas),
         created_at=None if is_configured else key.created_at,
         expires_at=key.expires_at,
         replaced_by=key.replaced_by,

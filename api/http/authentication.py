@@ -9,7 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sevenfold.adapters.access.authenticator import AccessUnavailableError, Authenticator, InvalidCredentialError
 from sevenfold.adapters.access.directory import AccessDirectory
-from sevenfold.adapters.access.request_rates import RateExceededError, RequestRates
+from sevenfold.adapters.quotas.exceeded import QuotaExceededError
+from sevenfold.adapters.quotas.rates import RateQuotas
 from sevenfold.api.dependencies import API_PREFIX, current_principal
 from sevenfold.api.http.authorization import CHALLENGE, OPEN_PATHS, authorize
 from sevenfold.api.http.open_responses import (
@@ -19,7 +20,7 @@ from sevenfold.api.http.open_responses import (
     end_response,
     is_open_ended,
 )
-from sevenfold.api.http.problem_handlers import render
+from sevenfold.api.http.problem_handlers import render, to_problem
 from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field, not_found
 from sevenfold.api.http.query_parameters import RUN_TOKENS, take_parameter
 from sevenfold.api.http.request_id import request_id
@@ -37,7 +38,7 @@ class AuthenticationMiddleware:
     """
 
     def __init__(
-        self, app: ASGIApp, authenticator: Authenticator, directory: AccessDirectory, rates: RequestRates
+        self, app: ASGIApp, authenticator: Authenticator, directory: AccessDirectory, rates: RateQuotas
     ) -> None:
         self._app = app
         self._rates = rates
@@ -51,8 +52,8 @@ class AuthenticationMiddleware:
             return
         try:
             principal = await self._check(scope)
-        except ProblemError as problem:
-            response = render(problem, request_id())
+        except (ProblemError, QuotaExceededError) as error:
+            response = render(to_problem(error), request_id())
             response.headers["Connection"] = "close"  # The body, if there is one, is not read.
             await response(scope, receive, send)
             return
@@ -86,7 +87,7 @@ class AuthenticationMiddleware:
             self._open_responses.discard(response, principal)
 
     async def _check(self, scope: Scope) -> Principal:
-        """Returns who sent the request, if they may send it. Raises 401, 403 and 503."""
+        """Returns who sent the request, if they may send it. Raises 401, 403, 503 and QuotaExceededError."""
         path, method = scope["path"], scope.get("method", "GET")
         if path in OPEN_PATHS:
             return ANONYMOUS
@@ -96,30 +97,12 @@ class AuthenticationMiddleware:
         if principal is ANONYMOUS:
             if path.startswith(_ADMIN):
                 raise _without_keys()
-            return principal
-        authorize(principal, method, path)
-        await self._count(principal)
+        else:
+            authorize(principal, method, path)
+        await self._rates.admit_request(self._directory.latest.quota_owners(principal.tenant, principal.api_key_id))
         if principal.is_admin and not path.startswith(_ADMIN):
             return await self._name_tenant(principal, take_parameter(scope, "tenant"))
         return principal
-
-    async def _count(self, principal: Principal) -> None:
-        """Raises 429 if the tenant or the key has used up its rate of requests."""
-        try:
-            await self._rates.admit(principal)
-        except RateExceededError as error:
-            seconds = error.retry_after
-            raise ProblemError(
-                ProblemType.QUOTA_EXCEEDED,
-                f"The {error.policy} may send {error.quota} requests in {error.window} s. "
-                "Send the request again after Retry-After.",
-                retry_after=seconds,
-                headers={
-                    "RateLimit-Policy": f'"{error.policy}";q={error.quota};w={error.window};qu="requests"',
-                    "RateLimit": f'"{error.policy}";r=0;t={seconds}',
-                },
-                violated_policies=[error.policy],
-            ) from None
 
     async def _authenticate(self, scope: Scope) -> Principal:
         required = self._authenticator.requires_credentials

@@ -20,7 +20,7 @@ _SCOPES: dict[str, tuple[Scope, Scope]] = {
     ),
     # A recommendation starts nothing.
     **dict.fromkeys(("agents", "patterns"), (Scope.RUNS_READ, Scope.RUNS_READ)),
-    "stats": (Scope.METRICS_READ, Scope.METRICS_READ),
+    **dict.fromkeys(("stats", "usage"), (Scope.METRICS_READ, Scope.METRICS_READ)),
     **dict.fromkeys(("events", "subscriptions", "dead-letters"), (Scope.EVENTS_READ, Scope.EVENTS_WRITE)),
     "webhooks": (Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE),
     "admin": (Scope.ADMIN, Scope.ADMIN),

@@ -17,9 +17,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from sevenfold.adapters.access.directory import TenantErasingError
 from sevenfold.adapters.encryption.key_ring import DecryptionError
 from sevenfold.adapters.payloads.stores import PayloadStoreError
+from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.adapters.temporal.errors import is_transient
 from sevenfold.adapters.temporal.updates import UpdateTimeoutError
 from sevenfold.api.http.problems import MEDIA_TYPE, FieldError, ProblemError, ProblemType, escape_pointer
+from sevenfold.api.http.quota_problems import from_exceeded_quota
 from sevenfold.api.http.refusals import find_refusal, unanswered
 from sevenfold.api.http.request_id import HEADER, request_id
 from sevenfold.api.http.strict_json import InvalidJsonError
@@ -219,6 +221,7 @@ _TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     DecryptionError: _from_decryption,
     StreamLogError: _from_stream_log,
     TenantErasingError: _from_erasure,
+    QuotaExceededError: from_exceeded_quota,
     WorkflowUpdateFailedError: _from_refusal,
     UpdateTimeoutError: unanswered,
     ClientDisconnect: _from_disconnect,

@@ -51,6 +51,7 @@ class ProblemType(Enum):
     UPGRADE_REQUIRED = ("upgrade-required", 426, "The protocol version is not supported")
     KEY_REUSED = ("idempotency-key-reused", 422, "The idempotency key belongs to another request")
     QUOTA_EXCEEDED = ("quota-exceeded", 429, "A quota is used up")
+    RUN_LIMIT_REACHED = ("run-limit-reached", 409, "The run has used what it may")
     AGENT_BUSY = ("agent-busy", 429, "The agent is at its limit of calls")
     HEAD_TOO_LARGE = ("head-too-large", 431, "The request's headers are too large")
     INTERNAL = ("internal", 500, "Sevenfold failed")
@@ -89,6 +90,8 @@ _TYPE_OF_CODE = {
     ErrorCode.EVENT_REFUSED: ProblemType.EVENT_REFUSED,
     ErrorCode.TOO_MANY_FAILURES: ProblemType.AGENT_REJECTED,
     ErrorCode.TERMINATED: ProblemType.TERMINATED,
+    ErrorCode.QUOTA_EXCEEDED: ProblemType.QUOTA_EXCEEDED,
+    ErrorCode.RUN_LIMIT_REACHED: ProblemType.RUN_LIMIT_REACHED,
     ErrorCode.INTERNAL: ProblemType.INTERNAL,
 }
 
@@ -118,7 +121,9 @@ class Problem(Payload):
     attempts: int | None = Field(default=None, description="For runs that failed.")
     run_id: str | None = Field(default=None, description="The id of the run, if there is one.")
     violated_policies: list[str] | None = Field(
-        default=None, alias="violated-policies", description="For a quota: whose it is, `tenant` or `key`."
+        default=None,
+        alias="violated-policies",
+        description="For a quota: whose it is and what it limits, such as `tenant-open-runs`.",
     )
 
 

@@ -1,7 +1,7 @@
 """Times in query parameters: as clients write them, and as visibility reads them."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 from fastapi import Query
@@ -26,6 +26,16 @@ def to_utc(time: datetime) -> datetime:
 
 UtcTime = Annotated[datetime, BeforeValidator(check_rfc3339), AfterValidator(to_utc)]
 TimeParam = Annotated[UtcTime, Query(description="RFC 3339; UTC if it has no offset.")]
+
+
+def check_day(text: object) -> object:
+    """Returns the text if it has the form of a day. Raises ValueError."""
+    if not (isinstance(text, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", text)):
+        raise ValueError("must be a day such as 2026-11-22")
+    return text
+
+
+Day = Annotated[date, BeforeValidator(check_day)]
 
 
 def to_query_time(time: datetime) -> str:

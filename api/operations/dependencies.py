@@ -8,7 +8,9 @@ from sevenfold.adapters.temporal.pollers import WorkerPollers
 from sevenfold.api.dependencies import component
 from sevenfold.api.operations.agent_overview import AgentOverview
 from sevenfold.api.operations.statistics_reader import StatisticsReader
+from sevenfold.api.operations.usage_reader import UsageReader
 
 AgentOverviewDep = Annotated[AgentOverview, Depends(component("agent_overview"))]
 StatisticsReaderDep = Annotated[StatisticsReader, Depends(component("statistics_reader"))]
+UsageReaderDep = Annotated[UsageReader, Depends(component("usage_reader"))]
 WorkerPollersDep = Annotated[WorkerPollers, Depends(component("pollers"))]

@@ -16,12 +16,13 @@ from sevenfold.adapters.temporal.encoded import (
 )
 from sevenfold.contracts.chunks import CHUNK_ID_PREFIX, ChunkOutcome
 from sevenfold.contracts.jobs import ItemCounts, ItemResult
+from sevenfold.contracts.runs import COMPLETED_MEMO, FAILED_MEMO
 
 
 async def count_items(client: Client, description: WorkflowExecutionDescription) -> ItemCounts:
     """Counts the items that have ended: those of ended chunks by the memo, those of running chunks by heartbeat."""
     memo = await description.memo()
-    known = ItemCounts(completed=memo.get("completed", 0), failed=memo.get("failed", 0))
+    known = ItemCounts(completed=memo.get(COMPLETED_MEMO, 0), failed=memo.get(FAILED_MEMO, 0))
     for activity in pending_activities(client, description):
         if activity.id.startswith(CHUNK_ID_PREFIX) and activity.heartbeat:
             (heartbeat_counts,) = await activity.heartbeat[:1].decode(ItemCounts)

@@ -13,7 +13,7 @@ from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.runs.views import Run
 from sevenfold.contracts.jobs import ItemCounts, ItemResult
 from sevenfold.contracts.payload import JsonObject, Payload
-from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
+from sevenfold.contracts.runs import ID_PREFIXES, TOTAL_MEMO, Pattern, RunError, RunStatus
 
 # A job's own response holds the results of so many items; more are paged.
 _INLINE_ITEMS = 100
@@ -62,7 +62,7 @@ class JobReader:
     async def load(self, description: WorkflowExecutionDescription) -> JobState:
         """Returns a job with its progress, and its result once it has ended."""
         run = await self.runs.load(description)
-        total = (await description.memo()).get("total")
+        total = (await description.memo()).get(TOTAL_MEMO)
         if total is None:
             progress, result = _build_whole_progress(run), run.result.job_result if run.result else None
         else:

@@ -27,6 +27,7 @@ from sevenfold.contracts.runs import (
     GENERATION_MEMO,
     ID_PREFIXES,
     PROGRESS_MEMO,
+    TOTAL_MEMO,
     RunError,
     RunResult,
     RunStatus,
@@ -69,8 +70,8 @@ class RunReader:
         memo = await description.memo()
         if PROGRESS_MEMO in memo and summary.status is RunStatus.PROCESSING:
             progress = Progress.model_validate(memo[PROGRESS_MEMO])
-        if "total" in memo:
-            progress = await self._load_items_progress(description, memo["total"])
+        if TOTAL_MEMO in memo:
+            progress = await self._load_items_progress(description, memo[TOTAL_MEMO])
         result: RunResult | None = None
         error = _find_overdue_error(memo, description)
         if error is not None:

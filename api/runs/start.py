@@ -6,19 +6,22 @@ from enum import StrEnum
 from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
-from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import Priority, TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
+from sevenfold.adapters.quotas.exceeded import QuotaExceededError
+from sevenfold.adapters.quotas.starts import StartQuotas
 from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.adapters.temporal.search_attributes import keyword_attributes
-from sevenfold.api.dependencies import API_PREFIX
+from sevenfold.api.dependencies import API_PREFIX, current_principal
 from sevenfold.api.http.disk_guard import check_storage
 from sevenfold.api.http.idempotency import fingerprint
 from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.http.request_id import request_id, traceparent
 from sevenfold.api.runs.agents import AgentCatalog
+from sevenfold.api.runs.run_limits import build_limits
 from sevenfold.api.runs.start_turns import StartTurns, Turn
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.access import RunGrant
@@ -29,6 +32,7 @@ from sevenfold.contracts.requests import StartOptions
 from sevenfold.contracts.runs import (
     DEADLINE_MEMO,
     ID_PREFIXES,
+    KEY_ATTRIBUTE,
     RUN_ATTRIBUTES,
     WORKFLOW_TYPES,
     Pattern,
@@ -61,9 +65,7 @@ class RunQueue(StrEnum):
 
 @dataclass(frozen=True)
 class NewRun:
-    """A run that is about to start, as far as all patterns have it. `options` is the request's body; `key` is the
-    client's `Idempotency-Key`.
-    """
+    """A run that is about to start. `key` is the client's `Idempotency-Key`, `key_id` the id of its API key."""
 
     pattern: Pattern
     tenant: str
@@ -72,6 +74,7 @@ class NewRun:
     task: str
     options: StartOptions
     key: str | None
+    key_id: str | None
 
     @property
     def workflow_id(self) -> str:
@@ -102,6 +105,7 @@ class RunStarter:
     webhooks: WebhookTerms
     disk: DiskSpace
     publish_interactions: bool
+    quotas: StartQuotas
     turns: StartTurns = field(default_factory=StartTurns)
 
     def prepare(
@@ -129,7 +133,16 @@ class RunStarter:
                 raise ProblemError(ProblemType.FORBIDDEN, "/webhookUrl: a run token starts no run with a webhook.")
             # The token is the key: whoever sends the same request with it again joins the same run.
             run_id, agent = grant.run_id, self.agents.resolve(tenant, grant.agent)
-            return NewRun(pattern, tenant, run_id, agent, task, options, key=grant.run_id)
+            return NewRun(
+                pattern,
+                tenant,
+                run_id,
+                agent,
+                task,
+                options,
+                key=grant.run_id,
+                key_id=current_principal.get().api_key_id,
+            )
         return NewRun(
             pattern=pattern,
             tenant=tenant,
@@ -138,6 +151,7 @@ class RunStarter:
             task=task,
             options=options,
             key=key,
+            key_id=current_principal.get().api_key_id,
         )
 
     async def build_input(
@@ -148,7 +162,9 @@ class RunStarter:
         context: JsonObject | None = None,
         data: JsonObject | None = None,
     ) -> RunInput:
-        """Builds the workflow input that all patterns share. Raises 422 if the webhook is invalid."""
+        """Builds the workflow input that all patterns share. Raises 422 if the webhook is invalid, or if `maxCost` is
+        set for an agent without a price.
+        """
         return RunInput(
             agent=run.agent,
             request=AgentRequest(
@@ -165,6 +181,8 @@ class RunStarter:
             target=self.agents.workflow_targets.get(run.agent),
             webhook=await self.webhooks.build(run.tenant, run.run_id, run.agent, run.options),
             publish_interaction=self.publish_interactions,
+            key_id=run.key_id,
+            limits=build_limits(run.options, run.agent, self.agents.configs[run.agent]),
         )
 
     async def start(
@@ -176,12 +194,14 @@ class RunStarter:
         fails_fast: bool,
         memo: Mapping[str, Any] | None = None,
         details: str | None = None,
+        items: int = 1,
     ) -> StartedRun:
         """Starts the run, or finds the one that this key started before. `fails_fast`: a client waits, so it gets 503
         at once while the agent's circuit is open; other runs wait for the agent. `details` is shown in the Temporal
-        UI. Raises 422 if the key belongs to another body.
+        UI. `items`: of a job. Raises 422 if the key belongs to another body, and QuotaExceededError.
         """
         try:
+            await self._check_quotas(run, items)
             if fails_fast:
                 await self._check_circuit(run)
             turn = await self.turns.take(run.tenant)
@@ -197,13 +217,24 @@ class RunStarter:
             turn.release()
         return StartedRun(run.run_id, handle, replayed=False, turn=turn)
 
+    async def _check_quotas(self, run: NewRun, items: int) -> None:
+        """Raises QuotaExceededError, but WorkflowAlreadyStartedError if the key has a run already."""
+        try:
+            await self.quotas.admit(run.tenant, run.key_id, run.pattern, items)
+        except QuotaExceededError:
+            await self._raise_if_started(run)
+            raise
+
+    async def _raise_if_started(self, run: NewRun) -> None:
+        if run.key and await find_execution(self.client, run.workflow_id) is not None:
+            raise WorkflowAlreadyStartedError(run.run_id, WORKFLOW_TYPES[run.pattern])
+
     async def _check_circuit(self, run: NewRun) -> None:
         """Raises 503 while the circuit is open, but WorkflowAlreadyStartedError if the key has a run already."""
         seconds = await self.circuit_breakers.retry_after(run.agent)
         if seconds is None:
             return
-        if run.key and await find_execution(self.client, run.workflow_id) is not None:
-            raise WorkflowAlreadyStartedError(run.run_id, WORKFLOW_TYPES[run.pattern])
+        await self._raise_if_started(run)
         raise ProblemError(
             ProblemType.CIRCUIT_OPEN,
             f"The circuit breaker of the agent {run.agent} is open, because its latest calls failed. Send the "
@@ -230,7 +261,7 @@ class RunStarter:
                 **({WEBHOOK_MEMO: True} if webhook is not None and webhook.delivers_outcome else {}),
                 **memo,
             },
-            search_attributes=keyword_attributes(RUN_ATTRIBUTES, (run.pattern, run.agent, run.task, run.tenant)),
+            search_attributes=_search_attributes(run),
             static_summary=_build_summary(run, workflow_input.request.query),
             static_details=details,
             priority=Priority(priority_key=options.priority),
@@ -251,6 +282,13 @@ class RunStarter:
                 detail = "This run token has started its run with another body. Issue a new token for another run."
             raise ProblemError(ProblemType.KEY_REUSED, detail, run_id=run.run_id)
         return handle
+
+
+def _search_attributes(run: NewRun) -> TypedSearchAttributes:
+    values = dict(zip(RUN_ATTRIBUTES, (run.pattern, run.agent, run.task, run.tenant), strict=True))
+    if run.key_id is not None:
+        values[KEY_ATTRIBUTE] = run.key_id
+    return keyword_attributes(tuple(values), values.values())
 
 
 def _build_summary(run: NewRun, query: str | None) -> str:

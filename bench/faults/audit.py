@@ -19,7 +19,8 @@ _SECONDS = 120.0
 
 # Entity workflows: they live as long as they are used, and start again under their id.
 _LASTING = (
-    "SubscriptionRegistry",
+    "StoredSubscription",
+    "UsageLedger",
     "CircuitBreaker",
     "AgentLimits",
     "EndpointHealth",

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
+from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
 from sevenfold.contracts.errors import AgentRateLimited, AgentRejected, AgentUnavailable
 
 # Calls by run id, for tests that share the worker's process.
@@ -203,3 +203,15 @@ async def quoting(request: AgentRequest, context: AgentContext) -> AsyncIterator
         case "crash" if request.attempt == 1:
             raise ValueError(query)
     yield Reply(response=query, data={"said": query})
+
+
+async def spender(request: AgentRequest) -> AsyncIterator[AgentEvent]:
+    """Uses `params.tokens` in every attempt, and fails in the first `params.failures`. It reports what it used before
+    its answer, unless `params.silent`.
+    """
+    usage = Usage(output_tokens=int(str(request.params.get("tokens", 1))))
+    if not request.params.get("silent"):
+        yield usage
+    if request.attempt <= int(str(request.params.get("failures", 0))):
+        raise AgentUnavailable("It failed after it had spent.", retry_after=0.2)
+    yield Reply(response="spent", usage=usage)

@@ -16,6 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from sevenfold.activities.runs.agent_calls import AgentCalls
+from sevenfold.activities.runs.call_meter import CallMeter
 from sevenfold.activities.webhooks.attempts import WebhookAttempts
 from sevenfold.activities.webhooks.endpoint_health import EndpointHealthActivities
 from sevenfold.activities.webhooks.targets import DeliveryTargets
@@ -46,6 +47,7 @@ from sevenfold.contracts.webhooks import DEFAULT_SCHEDULE, LOG_MEMO, DeliveryLog
 from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.namespace import ATTRIBUTE_TYPES
 from sevenfold.runtime.payloads import directory_storage
+from sevenfold.runtime.quotas import build_quotas
 from sevenfold.runtime.temporal import build_plugin
 from sevenfold.worker import DELIVERY_WORKFLOWS, load_agent_registry
 from sevenfold.workflows.polling import Polling
@@ -152,9 +154,17 @@ async def days(directory: Path) -> AsyncIterator[Days]:
         )
         streams = StreamHubs(TemporalStreamLog(client, "runs"), has_local_worker=True)
         registry = load_agent_registry(settings, load_config(settings.config))
-        admission = AdmissionControl(CircuitBreakers(client, settings.task_queue, {}), {})
+        quotas = build_quotas(client, "runs", access)
+        is_open.push_async_callback(quotas.aclose)
+        admission = AdmissionControl(CircuitBreakers(client, settings.task_queue, {}), {}, quotas.budgets.check_call)
         calls = AgentCalls(
-            registry, admission, streams, DiskSpace(None), inline_timeout=timedelta(seconds=0.5), max_calls=10
+            registry,
+            admission,
+            streams,
+            DiskSpace(None),
+            CallMeter(quotas.meter, {}),
+            inline_timeout=timedelta(seconds=0.5),
+            max_calls=10,
         )
         is_open.push_async_callback(calls.close)
         activities = [attempts.attempt_delivery, receivers.report_endpoint]

@@ -20,6 +20,8 @@ from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.payload import JsonObject
 from sevenfold.contracts.runs import DEADLINE_GRACE, RunError, RunInput, RunResult
 from sevenfold.contracts.streams import FOLLOW_SIGNAL, FOLLOWED_MEMO
+from sevenfold.contracts.usage import NO_USAGE
+from sevenfold.workflows.runs.call_start import FIRST_CALL, CallStart
 from sevenfold.workflows.runs.child_agent import WorkflowAgent, register_progress_handler
 from sevenfold.workflows.runs.failures import deadline_failure, to_application_error, to_run_error
 from sevenfold.workflows.runs.interactions import publish_interaction
@@ -124,18 +126,17 @@ class AgentRun:
         self._check_deadline()
         if self._run.target is not None:
             return await self._call_workflow_agent(self._run.target, profile)
-        prior_attempts, started_inline = 0, False
         try:
             inline_start = await self._start_inline(self._build_call(profile))
             if inline_start.outcome is not None:
                 return self._build_result(inline_start.outcome)
-            started_inline = inline_start.is_running
+            start = CallStart(started_inline=inline_start.is_running)
         except FailureError as error:
-            prior_attempts = 1
+            start = CallStart(prior_attempts=1, prior_usage=to_run_error(error, self._run.timeout).usage or NO_USAGE)
             if profile.max_attempts == 1:
                 self._raise_failure(error)
             await self._back_off(error)
-        return await self._call_by_activity(profile, prior_attempts, started_inline=started_inline)
+        return await self._call_by_activity(profile, start)
 
     async def _start_inline(self, call: AgentCall) -> InlineStart:
         inline_start: InlineStart = await workflow.execute_local_activity_method(
@@ -168,9 +169,7 @@ class AgentRun:
 
     async def call_streaming(self) -> RunResult:
         """Starts the call inline, without waiting for the reply, and continues as an activity that publishes the
-        stream. The client waits, so it retries as `call_interactive` does.
-
-        Raises as `call_interactive` does.
+        stream. Retries and raises as `call_interactive` does.
         """
         return await self.run_and_finalize(self._call_streaming())
 
@@ -179,21 +178,23 @@ class AgentRun:
         # have already. So the inline start counts as made, and the activity decides.
         is_fresh = workflow.now() - self._started_at < _MAX_INLINE_DELAY
         is_repeated = not is_fresh and workflow.info().get_current_history_length() > _FIRST_TASK_EVENTS
-        started_inline = is_repeated
+        start = CallStart(is_streamed=True, started_inline=is_repeated)
         if self._run.target is None and is_fresh:
             self._check_deadline()
             try:
-                inline_start = await self._start_inline(self._build_call(INTERACTIVE, streamed=True))
+                inline_start = await self._start_inline(self._build_call(INTERACTIVE, CallStart(is_streamed=True)))
             except FailureError as error:
                 is_rejected = to_run_error(error, self._run.timeout).code is ErrorCode.AGENT_REJECTED
                 if is_cancelled_exception(error) or is_rejected:
                     self._raise_failure(error)
-                started_inline = True  # The activity meets the same failure and handles it.
+                # The activity meets the same failure and handles it.
+                used = to_run_error(error, self._run.timeout).usage or NO_USAGE
+                start = replace(start, started_inline=True, prior_usage=used)
             else:
                 if inline_start.outcome is not None:
                     return self._build_result(inline_start.outcome)
-                started_inline = inline_start.is_running
-        return await self._call_by_activity(INTERACTIVE, streamed=True, started_inline=started_inline)
+                start = replace(start, started_inline=inline_start.is_running)
+        return await self._call_by_activity(INTERACTIVE, start)
 
     async def cancel(self) -> None:
         """Handles the `cancel` signal: requests Temporal's own cancellation of this run."""
@@ -205,9 +206,7 @@ class AgentRun:
             schedule_to_close_timeout=timedelta(seconds=60),
         )
 
-    async def _call_by_activity(
-        self, profile: RetryProfile, prior_attempts: int = 0, *, streamed: bool = False, started_inline: bool = False
-    ) -> RunResult:
+    async def _call_by_activity(self, profile: RetryProfile, start: CallStart = FIRST_CALL) -> RunResult:
         self._check_deadline()
         self._set_details("call is running")
         if self._run.target is not None:
@@ -216,12 +215,12 @@ class AgentRun:
         try:
             outcome = await workflow.execute_activity_method(
                 AgentCalls.call_agent,
-                self._build_call(profile, prior_attempts, streamed=streamed, started_inline=started_inline),
+                self._build_call(profile, start),
                 summary=self._summary,
                 schedule_to_close_timeout=self._remaining(),
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                retry_policy=profile.retry_policy(prior_attempts),
+                retry_policy=profile.retry_policy(start.prior_attempts),
             )
         except ActivityError as error:
             self._raise_failure(error)
@@ -230,7 +229,7 @@ class AgentRun:
         return self._build_result(outcome)
 
     async def _call_workflow_agent(self, target: WorkflowTarget, profile: RetryProfile) -> RunResult:
-        workflow_agent = WorkflowAgent(target, self._request, self._deadline, self._set_details)
+        workflow_agent = WorkflowAgent(self._run, target, self._request, self._deadline, self._set_details)
         try:
             outcome = await workflow_agent.call(profile)
         except ApplicationError as error:
@@ -262,21 +261,22 @@ class AgentRun:
     def _remaining(self) -> timedelta:
         return max(self._deadline - workflow.now(), timedelta(milliseconds=1))
 
-    def _build_call(
-        self, profile: RetryProfile, prior_attempts: int = 0, *, streamed: bool = False, started_inline: bool = False
-    ) -> AgentCall:
+    def _build_call(self, profile: RetryProfile, start: CallStart = FIRST_CALL) -> AgentCall:
         return AgentCall(
             agent=self._run.agent,
             request=self._request,
             deadline=self._deadline,
             request_context=self._run.request_context,
-            prior_attempts=prior_attempts,
+            prior_attempts=start.prior_attempts,
             max_attempts=profile.max_attempts,
             waits_for_capacity=profile.waits_for_capacity,
-            started_inline=started_inline,
-            is_streamed=streamed,
+            started_inline=start.started_inline,
+            is_streamed=start.is_streamed,
             generation=self._run.generation,
             progress_workflow_id=self._webhook.progress_workflow_id,
+            key_id=self._run.key_id,
+            limits=self._run.limits,
+            prior_usage=start.prior_usage,
         )
 
     def _build_result(self, outcome: AgentOutcome) -> RunResult:

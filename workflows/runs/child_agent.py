@@ -21,13 +21,14 @@ from temporalio.exceptions import (
 )
 from temporalio.workflow import ChildWorkflowCancellationType, ParentClosePolicy
 
+from sevenfold.activities.runs.usage_recording import UsageRecording
 from sevenfold.adapters.agents.replies import as_reply
 from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES
-from sevenfold.contracts.agent import AgentRequest, Progress, WorkflowTarget
-from sevenfold.contracts.calls import AgentOutcome
+from sevenfold.contracts.agent import AgentRequest, Progress, Usage, WorkflowTarget
+from sevenfold.contracts.calls import AgentOutcome, WorkflowAgentUsage
 from sevenfold.contracts.errors import AgentRejected, ErrorCode
 from sevenfold.contracts.identity import child_workflow_id
-from sevenfold.contracts.runs import PROGRESS_MEMO, RunError
+from sevenfold.contracts.runs import PROGRESS_MEMO, RunError, RunInput
 from sevenfold.workflows.runs.failures import to_application_error
 from sevenfold.workflows.runs.retry_profiles import INITIAL_INTERVAL, RetryProfile
 
@@ -67,8 +68,14 @@ class WorkflowAgent:
     """Calls one workflow agent, one child workflow per attempt."""
 
     def __init__(
-        self, target: WorkflowTarget, request: AgentRequest, deadline: datetime, set_details: SetDetails
+        self,
+        run: RunInput,
+        target: WorkflowTarget,
+        request: AgentRequest,
+        deadline: datetime,
+        set_details: SetDetails,
     ) -> None:
+        self._run = run
         self._target = target
         self._request = request
         self._deadline = deadline
@@ -80,6 +87,7 @@ class WorkflowAgent:
             self._set_details(f"child workflow `{self._child_id(attempt)}` is running")
             try:
                 reply = as_reply(await self._run_child(attempt))
+                await self._record_usage(attempt, reply.usage, has_failed=False)
                 return AgentOutcome(reply=reply, attempt=attempt)
             except AgentRejected as error:  # The result is not a valid reply.
                 failed = RunError(code=error.code, detail=error.detail, attempts=attempt)
@@ -92,7 +100,20 @@ class WorkflowAgent:
             if self._remaining() <= timedelta():
                 failed = self._deadline_error(attempt, failed.detail)
                 break
+        await self._record_usage(attempt, None, has_failed=True)
         raise to_application_error(failed)
+
+    async def _record_usage(self, attempts: int, usage: Usage | None, *, has_failed: bool) -> None:
+        used = WorkflowAgentUsage(
+            agent=self._run.agent,
+            key_id=self._run.key_id,
+            attempts=attempts,
+            has_failed=has_failed,
+            usage=usage or Usage(),
+        )
+        await workflow.execute_local_activity_method(
+            UsageRecording.record_usage, used, schedule_to_close_timeout=timedelta(seconds=60)
+        )
 
     async def _run_child(self, attempt: int) -> Any:
         child_input = self._input(attempt)

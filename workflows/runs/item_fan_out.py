@@ -5,6 +5,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
+from typing import NoReturn
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -15,7 +16,7 @@ from sevenfold.contracts.agent import Progress
 from sevenfold.contracts.chunks import ChunkInput, ChunkSummary, chunk_id
 from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.jobs import FanOut, ItemCounts, JobInput
-from sevenfold.contracts.runs import DEADLINE_GRACE, RunError
+from sevenfold.contracts.runs import COMPLETED_MEMO, DEADLINE_GRACE, FAILED_MEMO, RunError, RunLimits
 from sevenfold.workflows.runs.failures import deadline_failure, to_application_error, to_run_error
 
 _HEARTBEAT_TIMEOUT = timedelta(seconds=10)
@@ -91,10 +92,12 @@ class ItemFanOut:
                 raise to_application_error(to_run_error(error, self._job.timeout)) from error
             self.counts = self.counts.add(summary.counts)
             if not self._is_complete or summary.was_cancelled:  # A complete run has its counts in the result.
-                workflow.upsert_memo({"completed": self.counts.completed, "failed": self.counts.failed})
+                workflow.upsert_memo({COMPLETED_MEMO: self.counts.completed, FAILED_MEMO: self.counts.failed})
             self._show_progress()
             if summary.was_cancelled:
                 raise asyncio.CancelledError
+            if summary.limit_reached:
+                self._raise_limit_reached()
             self._check_failures()
 
     async def _process_chunk(self, offset: int, concurrency: int) -> ChunkSummary:
@@ -110,6 +113,8 @@ class ItemFanOut:
             max_failures=self._remaining_failures(),
             deadline=self._deadline,
             request_context=job.request_context,
+            key_id=job.key_id,
+            limits=self._remaining_limits(),
         )
         summary: ChunkSummary = await workflow.execute_activity(
             ItemChunks.process_chunk.__name__,
@@ -138,6 +143,22 @@ class ItemFanOut:
     def _remaining_failures(self) -> int | None:
         max_failures = self._fan_out.max_failures
         return None if max_failures is None else max(0, max_failures - self.counts.failed)
+
+    def _remaining_limits(self) -> RunLimits | None:
+        """Returns what the next chunk may use: a part of what is left, because other pipelines use theirs."""
+        limits = self._job.limits
+        return None if limits is None else limits.share(self.counts.usage, self._pipeline_count)
+
+    def _raise_limit_reached(self) -> NoReturn:
+        used = self.counts.usage
+        raise to_application_error(
+            RunError(
+                code=ErrorCode.RUN_LIMIT_REACHED,
+                detail=f"The job has used {used.tokens:,} tokens and was stopped by its maxTokens or maxCost. "
+                f"{self.counts.completed} items completed; all results so far are kept.",
+                usage=used,
+            )
+        )
 
     def _check_failures(self) -> None:
         if self._too_many_failed:

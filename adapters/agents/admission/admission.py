@@ -1,10 +1,10 @@
-"""Admission control of agent calls: circuit breaker first, then limits."""
+"""Admission control of agent calls: first the budget, then the circuit breaker, then the limits."""
 
 import asyncio
 import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from temporalio.client import Client, WithStartWorkflowOperation
@@ -15,12 +15,16 @@ from sevenfold.adapters.agents.admission.quota_lease import QuotaLease, RequestL
 from sevenfold.contracts.agent import Reply
 from sevenfold.contracts.agent_config import DirectAgentConfig
 from sevenfold.contracts.circuits import control_task_queue
-from sevenfold.contracts.errors import AgentError, AgentFailed, AgentUnavailable, DeadlineExceeded
+from sevenfold.contracts.errors import AgentError, AgentFailed, AgentUnavailable, DeadlineExceeded, QuotaExceeded
 from sevenfold.contracts.limits import LeaseGrant, LeaseRequest, Limits, LimitsState, limits_workflow_id
 from sevenfold.contracts.streams import StreamClosedError, StreamLogError
 
 # Errors that count as failures of the agent in its circuit breaker: it did not answer.
 _FAILURE_ERRORS = (AgentFailed, AgentUnavailable)
+
+
+# Raises QuotaExceeded if the budget of a tenant, or of the key of a run, is used up.
+CheckBudget = Callable[[str, str | None], Awaitable[None]]
 
 
 class AdmissionControl:
@@ -30,14 +34,21 @@ class AdmissionControl:
     given back once: by `on_done` when the call ends, or by `release` if no call was made.
     """
 
-    def __init__(self, breakers: CircuitBreakers, leases: Mapping[str, QuotaLease]) -> None:
+    def __init__(
+        self, breakers: CircuitBreakers, leases: Mapping[str, QuotaLease], check_budget: CheckBudget
+    ) -> None:
+        self._check_budget = check_budget
         self._breakers = breakers
         self._leases = leases
 
-    async def try_acquire(self, agent: str, tenant: str) -> "Permit | None":
-        """Returns a permit if the circuit is closed and the lease has a free slot, else None. Does not wait for a
-        slot.
+    async def try_acquire(self, agent: str, tenant: str, key_id: str | None) -> "Permit | None":
+        """Returns a permit if the budget is not used up, the circuit is closed and the lease has a free slot, else
+        None. Does not wait for a slot.
         """
+        try:
+            await self._check_budget(tenant, key_id)
+        except QuotaExceeded:
+            return None
         if not await self._breakers.is_closed(agent):
             return None
         lease = self._leases.get(agent)
@@ -45,13 +56,16 @@ class AdmissionControl:
             return None
         return Permit(self._breakers, lease, agent, tenant, None)
 
-    async def acquire(self, agent: str, tenant: str, call_id: str, timeout_seconds: float | None) -> "Permit":
+    async def acquire(
+        self, agent: str, tenant: str, key_id: str | None, call_id: str, timeout_seconds: float | None
+    ) -> "Permit":
         """Returns a permit as soon as the limits have a slot, within `timeout_seconds` seconds (None: no time-out).
 
         Tenants that wait for slots take turns. `call_id` names the call if it becomes the circuit's probe.
 
-        Raises CircuitOpen and AgentBusy with `retry_after`.
+        Raises QuotaExceeded, CircuitOpen and AgentBusy with `retry_after`.
         """
+        await self._check_budget(tenant, key_id)
         await self._breakers.check(agent)
         lease = self._leases.get(agent)
         if lease is not None:
@@ -112,7 +126,11 @@ def _is_not_agent_fault(error: BaseException | None) -> bool:
 
 
 def build_admission_control(
-    client: Client, task_queue: str, configs: Mapping[str, DirectAgentConfig], breakers: CircuitBreakers
+    client: Client,
+    task_queue: str,
+    configs: Mapping[str, DirectAgentConfig],
+    breakers: CircuitBreakers,
+    check_budget: CheckBudget,
 ) -> AdmissionControl:
     """Builds the admission control of the configured agents that workers call."""
     process_id = f"{socket.gethostname()}-{secrets.token_hex(4)}"
@@ -121,7 +139,7 @@ def build_admission_control(
         limits = Limits(max_concurrency=config.max_concurrency, rate=config.rate)
         if limits != Limits():
             leases[name] = QuotaLease(process_id, limits, lease_requester(client, task_queue, name))
-    return AdmissionControl(breakers, leases)
+    return AdmissionControl(breakers, leases, check_budget)
 
 
 def lease_requester(client: Client, task_queue: str, name: str) -> RequestLease:

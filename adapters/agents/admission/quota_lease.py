@@ -127,6 +127,10 @@ class QuotaLease:
                 raise self._build_rejection(tenant) from None
             raise
 
+    def charge(self, calls: int) -> None:
+        """Counts more calls than the one that was admitted. What is over the rate delays those that follow."""
+        self._tokens -= calls
+
     def release(self, seconds: float) -> None:
         """Returns the slot of a call that took `seconds` seconds."""
         self._in_use -= 1
@@ -224,6 +228,8 @@ class QuotaLease:
         throughput = self._throughput()
         turns = turns_until_served(returning + Counter(self._waiters.lengths()), tenant)
         seconds = turns / throughput if throughput else _MIN_RETRY
+        if self._limits.rate is not None and self._rate > 0:
+            seconds = max(seconds, (1 - self._refill_tokens()) / self._rate)
         bounded = min(_MAX_RETRY, max(_MIN_RETRY, seconds))
         return AgentBusy(
             "The agent's limits in sevenfold.toml are used up.", retry_after=bounded * random.uniform(0.7, 1.3)

@@ -5,6 +5,7 @@ confidence?, data?, usage?}`, or with a stream, server-sent events or JSON lines
 
     {"text": "…"}                    a piece of the response; {"chunk": "…"} is the same
     {"percent": 45, "note": "…"}     progress
+    {"usage": {"inputTokens": 9, "outputTokens": 4}}   what the attempt has used so far
     {"response": "…", …}             the complete answer, last; {"done": true} if the streamed text is the answer
     {"error": {"status": 503, "detail": "…"}}   a failure; its HTTP status decides whether it is retried
 """
@@ -17,7 +18,7 @@ from pydantic import JsonValue, ValidationError
 from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, error_for_status
 from sevenfold.adapters.agents.remote.upstream import Upstream, UpstreamResponse, parse_frame
 from sevenfold.adapters.agents.replies import as_reply
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
+from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
 
 _REPLY_FIELDS = frozenset({"response", "confidence", "data", "usage"})
 
@@ -36,11 +37,14 @@ class HttpAgent:
                 yield as_reply(await answer.read_json())
                 return
             reply: Reply | None = None
+            last: AgentEvent | None = None
             async for event in _read_events(answer):
                 if isinstance(event, Reply):
                     reply = event
                     break
-                yield event
+                yield (last := event)
+            if reply is None and isinstance(last, Usage):  # The answer is the streamed text, and this is its usage.
+                reply = Reply(usage=last)
         # After the exchange, because the consumer stops at the reply, and the connection should stay reusable.
         if reply is not None:
             yield reply
@@ -73,6 +77,11 @@ def _parse_event(frame: JsonValue) -> AgentEvent | None:
                 return Progress.model_validate({"percent": percent, "note": more.get("note", "")})
             except ValidationError:
                 raise BadAnswerError("`percent` must be from 0 to 100, and `note` a string") from None
+        case {"usage": usage} if not _REPLY_FIELDS & (frame.keys() - {"usage"}):
+            try:
+                return Usage.model_validate(usage)
+            except ValidationError:
+                raise BadAnswerError("`usage` must have inputTokens and outputTokens, each 0 or more") from None
         case dict() if _REPLY_FIELDS & frame.keys():
             return _build_reply(frame)
     return None

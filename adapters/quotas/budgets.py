@@ -1,0 +1,103 @@
+"""Checks the budgets of tenants and keys: tokens and US dollars of a day, UTC."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.quotas.exceeded import QuotaExceededError
+from sevenfold.adapters.quotas.usage_ledger import UsageLedgerClient
+from sevenfold.adapters.quotas.usage_meter import UsageMeter, today, unwritten
+from sevenfold.adapters.temporal.shared_answers import SharedAnswers
+from sevenfold.contracts.errors import QuotaExceeded
+from sevenfold.contracts.quotas import MICRO_USD, QuotaName, QuotaOwner
+from sevenfold.contracts.usage import NO_USAGE, DayUsage, UsageTotals
+
+_MAX_AGE_SECONDS = 1.0
+_DAY_SECONDS = 86_400
+
+# A call that waits for its budget looks again so often, because the budget may be raised.
+_MAX_CALL_PAUSE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A tenant's ledger of today, and what this process had written to it when it was read."""
+
+    day: str
+    usage: DayUsage
+    written_before: DayUsage
+
+
+class Budgets:
+    """Reads a ledger at most once a second, and adds what this process has counted since.
+
+    What may be used over a budget: the calls that are in flight when it is used up, and what other processes count
+    within two seconds (one until they write it, one until this process reads it).
+    """
+
+    def __init__(self, access: AccessDirectory, ledgers: UsageLedgerClient, meter: UsageMeter) -> None:
+        self._access = access
+        self._ledgers = ledgers
+        self._meter = meter
+        self._readings = SharedAnswers(_MAX_AGE_SECONDS)
+
+    async def check(self, owners: Iterable[QuotaOwner]) -> None:
+        """Raises QuotaExceededError if one of the owners has used up its budget, and RPCError."""
+        for owner in owners:
+            if owner.quotas.budget is not None:
+                _check(owner, await self.used(owner))
+
+    async def check_call(self, tenant: str, key_id: str | None) -> None:
+        """Raises QuotaExceeded if a call of the tenant's run, which the key started, may not be made now."""
+        owners = (await self._access.load()).quota_owners(tenant, key_id)
+        try:
+            await self.check(owners)
+        except QuotaExceededError as error:
+            raise QuotaExceeded(str(error), retry_after=min(error.retry_after, _MAX_CALL_PAUSE_SECONDS)) from None
+
+    async def used(self, owner: QuotaOwner) -> UsageTotals:
+        """Returns what the owner has used today. Raises RPCError."""
+        key = (owner.tenant, today())
+        reading = await self._readings.get(key, lambda: self._read(owner.tenant))
+        counts = self._meter.counts(owner.tenant)
+        in_ledger = reading.usage.total if owner.key_id is None else reading.usage.keys.get(owner.key_id, NO_USAGE)
+        if reading.day != today():  # It began while the ledger was read.
+            return NO_USAGE
+        return in_ledger.add(unwritten(counts, reading.written_before, owner.key_id))
+
+    async def _read(self, tenant: str) -> _Reading:
+        written, day = self._meter.counts(tenant).written, today()
+        return _Reading(day, await self._ledgers.read_day(tenant, datetime.now(UTC).date()), written)
+
+
+def seconds_to_midnight() -> float:
+    """Returns the seconds until the next day begins, UTC."""
+    return _DAY_SECONDS - time.time() % _DAY_SECONDS
+
+
+def next_midnight() -> datetime:
+    """Returns when the next day begins, UTC."""
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+
+
+def _check(owner: QuotaOwner, used: UsageTotals) -> None:
+    budget = owner.quotas.budget
+    assert budget is not None, "checked by the caller"  # noqa: S101
+    if budget.tokens is not None and used.tokens >= budget.tokens:
+        _refuse(owner, QuotaName.TOKENS, budget.tokens, f"{budget.tokens:,} tokens", f"{used.tokens:,}")
+    if budget.usd is not None and used.micro_usd >= budget.usd * MICRO_USD:
+        _refuse(owner, QuotaName.USD, budget.usd, f"${budget.usd:,.2f}", f"${used.micro_usd / MICRO_USD:,.2f}")
+
+
+def _refuse(owner: QuotaOwner, quota: QuotaName, limit: float, may: str, has: str) -> None:
+    raise QuotaExceededError(
+        owner,
+        quota,
+        limit,
+        f"The {owner.kind} may use {may} a day and has used {has} today. The next day begins at "
+        f"{next_midnight():%Y-%m-%dT%H:%M:%SZ}.",
+        retry_after=seconds_to_midnight(),
+        window=_DAY_SECONDS,
+    )

@@ -1,0 +1,27 @@
+"""The refusal that all quotas share."""
+
+from sevenfold.contracts.quotas import QuotaName, QuotaOwner
+
+
+class QuotaExceededError(Exception):
+    """A quota is used up; the message says which, and what to do.
+
+    `limit` holds within `window` seconds, or at the same time if that is None. `retry_after` is in seconds.
+    """
+
+    def __init__(
+        self,
+        owner: QuotaOwner,
+        quota: QuotaName,
+        limit: float,
+        detail: str,
+        *,
+        retry_after: float,
+        window: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.policy = owner.policy(quota)
+        self.quota = quota
+        self.limit = limit
+        self.window = window
+        self.retry_after = retry_after

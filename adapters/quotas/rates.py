@@ -1,0 +1,109 @@
+"""Limits the rates of requests and events of tenants and keys, over all processes together.
+
+Each rate is a lease of the workflow that divides agents' limits between processes
+(`sevenfold.adapters.agents.admission.quota_lease`), so most requests need no call to Temporal.
+"""
+
+import asyncio
+import math
+import secrets
+import socket
+from collections.abc import Iterable
+from typing import NoReturn
+
+from cachetools import LRUCache
+from temporalio.client import Client
+
+from sevenfold.adapters.agents.admission.admission import lease_requester
+from sevenfold.adapters.agents.admission.quota_lease import QuotaLease
+from sevenfold.adapters.quotas.exceeded import QuotaExceededError
+from sevenfold.contracts.agent_config import format_rate
+from sevenfold.contracts.errors import AgentBusy
+from sevenfold.contracts.limits import Limits
+from sevenfold.contracts.quotas import QuotaName, QuotaOwner
+
+# How long a request waits for its turn, which smooths what is only just too fast.
+_WAIT_SECONDS = 0.25
+
+# A request that finds no lease yet waits for the first one.
+_FIRST_LEASE_SECONDS = 1.0
+
+# So many requests may come at once after a pause, or one second's worth if that is more.
+_MIN_BURST = 5.0
+_BURST_SECONDS = 1.0
+
+# More tenants and keys than this at the same moment take turns for a lease in memory.
+_MAX_LEASES = 5_000
+
+_WINDOWS = (1, 60, 3_600)
+
+
+class RateQuotas:
+    """The leases of this process.
+
+    While no lease can be had, because no worker answers, requests are admitted: a gateway that accepts jobs without a
+    worker must not refuse them for a limit that nobody can read. What the workers' absence lets through is bounded by
+    nothing but the clients.
+    """
+
+    def __init__(self, client: Client, task_queue: str) -> None:
+        self._client = client
+        self._task_queue = task_queue
+        self._process_id = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self._leases: LRUCache[tuple[str, float], QuotaLease] = LRUCache(_MAX_LEASES)
+
+    async def admit_request(self, owners: Iterable[QuotaOwner]) -> None:
+        """Counts a request. Raises QuotaExceededError if one of its owners has used up its rate."""
+        for owner in owners:
+            if owner.quotas.rate is not None:
+                await self._admit(owner, QuotaName.REQUESTS, owner.quotas.rate, 1)
+
+    async def admit_events(self, owners: Iterable[QuotaOwner], count: int) -> None:
+        """Counts events and the reactions that they start. Raises QuotaExceededError as `admit_request` does.
+
+        Events that come together are admitted together: what is over the rate delays those that follow.
+        """
+        for owner in owners:
+            if owner.quotas.events is not None:
+                await self._admit(owner, QuotaName.EVENTS, owner.quotas.events, count)
+
+    async def _admit(self, owner: QuotaOwner, quota: QuotaName, rate: float, count: int) -> None:
+        name = f"{owner.kind}/{owner.name}" + ("" if quota is QuotaName.REQUESTS else f"/{quota}")
+        lease = self._leases.get((name, rate))
+        if lease is None:
+            lease = self._leases[name, rate] = self._open(name, rate)
+        try:
+            await lease.acquire(owner.name, _WAIT_SECONDS if lease.is_live else _FIRST_LEASE_SECONDS)
+        except AgentBusy as refusal:
+            if lease.is_live:
+                _refuse(owner, quota, rate, refusal.retry_after or 1.0)
+        else:
+            lease.charge(count - 1)
+            lease.release(0.0)
+
+    def _open(self, name: str, rate: float) -> QuotaLease:
+        return QuotaLease(
+            self._process_id,
+            Limits(rate=rate),
+            lease_requester(self._client, self._task_queue, name),
+            burst_seconds=_BURST_SECONDS,
+            min_burst=_MIN_BURST,
+        )
+
+    async def aclose(self) -> None:
+        """Stops renewing; the leases expire."""
+        await asyncio.gather(*(lease.aclose() for lease in self._leases.values()))
+
+
+def _refuse(owner: QuotaOwner, quota: QuotaName, rate: float, retry_after: float) -> NoReturn:
+    window = next((window for window in _WINDOWS if rate * window >= 1), _WINDOWS[-1])
+    limit = round(rate * window)
+    counted = "requests" if quota is QuotaName.REQUESTS else "events and their reactions"
+    raise QuotaExceededError(
+        owner,
+        quota,
+        limit,
+        f"The {owner.kind}'s rate of {counted} is {format_rate(rate)}. Send the request again after Retry-After.",
+        retry_after=math.ceil(retry_after),
+        window=window,
+    )

@@ -1,0 +1,29 @@
+"""Checks the quotas of a run that is about to start."""
+
+from dataclasses import dataclass
+
+from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.quotas.budgets import Budgets
+from sevenfold.adapters.quotas.open_work import OpenWork
+from sevenfold.adapters.quotas.stored_bytes import StoredBytes
+from sevenfold.contracts.runs import Pattern
+
+
+@dataclass(frozen=True)
+class StartQuotas:
+    """What tenants and keys may start. Without quotas, nothing is asked."""
+
+    access: AccessDirectory
+    budgets: Budgets
+    stored_bytes: StoredBytes
+    open_work: OpenWork
+
+    async def admit(self, tenant: str, key_id: str | None, pattern: Pattern, items: int) -> None:
+        """Counts a run with so many items (1 without items). Raises QuotaExceededError, RPCError and
+        PayloadStoreError.
+        """
+        owners = (await self.access.load()).quota_owners(tenant, key_id)
+        if owners:
+            await self.budgets.check(owners)
+            await self.stored_bytes.check(owners)
+            await self.open_work.admit(owners, pattern, items)

@@ -1,0 +1,32 @@
+"""The problem of a quota that is used up, with the headers of draft-ietf-httpapi-ratelimit-headers."""
+
+import math
+
+from sevenfold.adapters.quotas.exceeded import QuotaExceededError
+from sevenfold.api.http.problems import ProblemError, ProblemType
+from sevenfold.contracts.quotas import MICRO_USD, QuotaName
+
+
+def from_exceeded_quota(error: QuotaExceededError) -> ProblemError:
+    """Returns the 429. Quotas without a window, such as open runs, hold at the same time."""
+    # The headers permit integers only.
+    limit, unit = (
+        (round(error.limit * MICRO_USD), "micro-usd")
+        if error.quota is QuotaName.USD
+        else (
+            round(error.limit),
+            error.quota,
+        )
+    )
+    seconds = max(1, math.ceil(error.retry_after))
+    window = "" if error.window is None else f";w={error.window}"
+    return ProblemError(
+        ProblemType.QUOTA_EXCEEDED,
+        str(error),
+        retry_after=seconds,
+        headers={
+            "RateLimit-Policy": f'"{error.policy}";q={limit}{window};qu="{unit}"',
+            "RateLimit": f'"{error.policy}";r=0;t={seconds}',
+        },
+        violated_policies=[error.policy],
+    )

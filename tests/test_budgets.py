@@ -1,0 +1,353 @@
+"""Budgets of tenants and keys, limits of single runs, and the usage that both are checked against."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sevenfold.contracts.usage import DayUsage, LedgerState, UsageFlush, UsageTotals, ledger_workflow_id
+from tests.support.processes import EmbeddedTemporalOnly, has_status, is_live, until
+from tests.support.stack import Stack, another_api, http_client, make_settings, running_stack, sevenfold
+from tests.support.tenants import TenantKey, client_of, key_config
+
+API = "/api/agent"
+ADMIN = TenantKey("default", ("admin",))
+TOKENS, MONEY, WAITING, SHARED, PLAIN = (
+    TenantKey(name) for name in ("tokens", "money", "waiting", "shared", "plain")
+)
+KEYED = TenantKey("plain", more="budget = {tokens = 100}")
+CONFIG = """
+[agents.priced]
+kind = "simulator"
+price = {input = 1, output = 20, call = 0.001}
+
+[agents.spender]
+kind = "python"
+target = "tests.support.agents:spender"
+price = {output = 10}
+circuit = {enabled = false}
+
+[tenants.tokens]
+budget = {tokens = 1000}
+[tenants.money]
+budget = {usd = 0.01}
+[tenants.shared]
+budget = {tokens = 1000}
+"""
+
+
+@pytest.fixture(scope="module")
+async def metered(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    config = CONFIG + key_config(ADMIN, TOKENS, MONEY, SHARED, PLAIN, KEYED)
+    async with running_stack(tmp_path_factory.mktemp("budgets"), more_config=config) as stack:
+        yield stack
+
+
+async def ask(client: httpx.AsyncClient, tokens: int, agent: str = "simulator", **body: object) -> httpx.Response:
+    """A query that uses so many tokens."""
+    question = {"query": "hi", "agent": agent, "params": {"seconds": 0, "tokens": tokens}, **body}
+    return await client.post(f"{API}/query", json=question)
+
+
+async def usage(client: httpx.AsyncClient, **params: str) -> dict[str, Any]:
+    """What `GET /usage` reports."""
+    answer = await client.get(f"{API}/usage", params=params)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def test_a_tenant_that_has_used_its_tokens_is_refused_until_midnight(metered: Stack) -> None:
+    async with client_of(metered, TOKENS) as client, client_of(metered, PLAIN) as neighbour:
+        assert (await ask(client, 600)).status_code == 200
+        assert (await ask(client, 600)).status_code == 200  # It had 400 left, so what it used beyond them is paid.
+        refused = await ask(client, 1)
+        assert refused.status_code == 429
+        assert refused.json()["violated-policies"] == ["tenant-tokens"]
+        assert refused.headers["RateLimit-Policy"] == '"tenant-tokens";q=1000;w=86400;qu="tokens"'
+        midnight = (datetime.now(UTC) + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+        assert abs(int(refused.headers["Retry-After"]) - (midnight - datetime.now(UTC)).total_seconds()) < 5
+        assert (await ask(neighbour, 1)).status_code == 200
+        (budget,) = (await usage(client))["budgets"]
+        assert (budget["owner"], budget["usedTokens"], budget["budget"]) == ("tenant", 1200, {"tokens": 1000})
+
+
+async def test_money_is_counted_by_the_agents_price(metered: Stack) -> None:
+    async with client_of(metered, MONEY) as client:
+        assert (await ask(client, 100, "priced")).status_code == 200  # 0.001 a call and 100 * 20 / 1e6: 0.003
+        assert (await ask(client, 10_000)).status_code == 200  # The simulator has no price.
+        assert (await ask(client, 300, "priced")).status_code == 200  # 0.007 more
+        refused = await ask(client, 1, "priced")
+        assert refused.json()["violated-policies"] == ["tenant-usd"]
+        assert refused.headers["RateLimit-Policy"] == '"tenant-usd";q=10000;w=86400;qu="micro-usd"'
+        await until(lambda: _is_recorded(client, 3), 10)
+        report = await usage(client, by="agent")
+        costs = {row["agent"]: row["costUsd"] for row in report["items"]}
+        assert costs == {"priced": pytest.approx(0.01), "simulator": 0}
+
+
+async def _is_recorded(client: httpx.AsyncClient, calls: int) -> bool:
+    return bool((await usage(client))["total"]["calls"] == calls)
+
+
+async def test_a_key_has_a_budget_of_its_own(metered: Stack) -> None:
+    async with client_of(metered, KEYED) as keyed, client_of(metered, PLAIN) as other:
+        assert (await ask(keyed, 100)).status_code == 200
+        assert (await ask(keyed, 1)).json()["violated-policies"] == ["key-tokens"]
+        assert (await ask(other, 1)).status_code == 200
+        (budget,) = (await usage(keyed))["budgets"]
+        assert (budget["owner"], budget["name"], budget["usedTokens"]) == ("key", KEYED.new.key_id, 100)
+
+
+async def test_two_processes_together_hold_a_budget(metered: Stack) -> None:
+    async with another_api(metered) as other, client_of(metered, SHARED) as first, client_of(other, SHARED) as second:
+        assert (await ask(first, 1000)).status_code == 200
+
+        async def is_refused() -> bool:
+            return (await ask(second, 1)).status_code == 429
+
+        await until(is_refused, 10)  # Written within a second, and read within another.
+
+
+async def test_failed_attempts_count_what_they_reported(metered: Stack) -> None:
+    async with client_of(metered, PLAIN) as client:
+        before = (await usage(client, agent="spender"))["total"]
+        body = {"query": "hi", "agent": "spender", "params": {"tokens": 50, "failures": 2}, "timeout": 20}
+        answer = await client.post(f"{API}/query", json=body)
+        assert answer.status_code == 200
+        assert answer.json()["usage"] == {"inputTokens": 0, "outputTokens": 50}
+
+        async def is_counted() -> bool:
+            total = (await usage(client, agent="spender"))["total"]
+            return bool(total["outputTokens"] - before["outputTokens"] == 150)
+
+        await until(is_counted, 10)
+        total = (await usage(client, agent="spender"))["total"]
+        assert total["calls"] - before["calls"] == 3
+        assert total["failedCalls"] - before["failedCalls"] == 2
+
+
+async def test_an_accepted_job_waits_for_a_budget_and_continues_when_it_is_raised(metered: Stack) -> None:
+    async with client_of(metered, ADMIN) as admin, client_of(metered) as client:
+        await admin.post(f"{API}/admin/tenants", json={"name": "waiting", "budget": {"tokens": 300}})
+        scopes = ["runs:write", "runs:read"]
+        key = (await admin.post(f"{API}/admin/tenants/waiting/keys", json={"scopes": scopes})).json()["key"]
+        client.headers["X-API-Key"] = key
+        job = {
+            "task": "work",
+            "agent": "simulator",
+            "params": {"seconds": 0.1, "tokens": 100},
+            "data": {"items": list(range(8))},
+            "concurrency": 1,
+            "timeout": 12,  # A call that waits comes again after 80 % of what is left at the latest.
+        }
+        run_id = (await client.post(f"{API}/jobs", json=job)).json()["jobId"]
+
+        async def waits() -> bool:
+            waiting = (await client.get(f"{API}/runs/{run_id}")).json().get("waiting")
+            return bool(waiting and "300 tokens a day" in waiting["reason"])
+
+        await until(waits, 10)
+        progress = (await client.get(f"{API}/jobs/{run_id}")).json()["progress"]
+        assert 3 <= progress["completed"] <= 4
+        await admin.put(f"{API}/admin/tenants/waiting", json={})
+        await until(lambda: has_status(client, run_id, "completed"), 20)
+        assert (await client.get(f"{API}/jobs/{run_id}")).json()["progress"]["completed"] == 8
+
+
+@pytest.mark.parametrize("limit", [{"maxTokens": 100}, {"maxCost": 0.003}])
+async def test_a_run_is_stopped_when_it_reports_more_than_it_may(metered: Stack, limit: dict[str, float]) -> None:
+    async with client_of(metered, PLAIN) as client:
+        stopped = await client.post(
+            f"{API}/query",
+            json={"query": "hi", "agent": "priced", "params": {"seconds": 2, "tokens": 1000}, **limit},
+        )
+        assert stopped.status_code == 409
+        problem = stopped.json()
+        assert (problem["type"], problem["code"]) == ("urn:sevenfold:problem:run-limit-reached", "RunLimitReached")
+        run = (await client.get(f"{API}/runs/{problem['runId']}")).json()
+        assert run["error"]["usage"]["outputTokens"] == 100
+        assert (await ask(client, 99, "priced", **limit)).status_code == 200
+
+
+async def test_an_answer_that_is_paid_is_not_thrown_away(metered: Stack) -> None:
+    async with client_of(metered, PLAIN) as client:
+        # The spender reports only with its answer.
+        body = {"query": "hi", "agent": "spender", "maxTokens": 10, "params": {"tokens": 50, "silent": True}}
+        answer = await client.post(f"{API}/query", json=body)
+        assert answer.status_code == 200
+
+
+async def test_attempts_of_a_run_share_its_limit(metered: Stack) -> None:
+    async with client_of(metered, PLAIN) as client:
+        for path, body in (
+            ("tasks", {"task": "work"}),
+            ("hybrid", {"query": "hi"}),
+            ("stream", {"query": "hi"}),
+            ("query", {"query": "hi"}),
+        ):
+            params = {"tokens": 50, "failures": 20}
+            more = {"agent": "spender", "maxTokens": 90, "params": params, "timeout": 30}
+            answer = await client.post(f"{API}/{path}", json={**body, **more}, timeout=40)
+            assert answer.status_code in (200, 202, 409)
+            newest = (await client.get(f"{API}/runs", params={"limit": 1, "agent": "spender"})).json()["items"][0]
+            await until(lambda run=newest["id"]: has_status(client, run, "failed"), 20)
+            error = (await client.get(f"{API}/runs/{newest['id']}")).json()["error"]
+            assert error["code"] == "RunLimitReached", path
+            assert error["usage"]["outputTokens"] == 100
+            assert error["attempts"] == 2
+
+
+async def test_items_of_a_job_share_its_limit(metered: Stack) -> None:
+    async with client_of(metered, PLAIN) as client:
+        job = {
+            "task": "work",
+            "agent": "simulator",
+            "maxTokens": 500,
+            "params": {"seconds": 0, "steps": 1, "tokens": 100},
+            "data": {"items": list(range(50))},
+            "concurrency": 2,
+        }
+        run_id = (await client.post(f"{API}/jobs", json=job)).json()["jobId"]
+        await until(lambda: has_status(client, run_id, "failed"), 20)
+        state = (await client.get(f"{API}/jobs/{run_id}")).json()
+        assert state["error"]["code"] == "RunLimitReached"
+        assert 500 <= state["error"]["usage"]["outputTokens"] <= 700
+        lines = (await client.get(f"{API}/jobs/{run_id}/results")).text.splitlines()
+        assert sum('"completed"' in line for line in lines) == state["progress"]["completed"] >= 4
+
+
+async def test_max_cost_needs_a_price(metered: Stack) -> None:
+    async with client_of(metered, PLAIN) as client:
+        refused = await ask(client, 1, maxCost=1)
+        assert refused.status_code == 422
+        assert refused.json()["errors"][0]["pointer"] == "/maxCost"
+        for name, value in (("maxTokens", 0), ("maxTokens", 1.5), ("maxCost", 0), ("maxCost", "1")):
+            assert (await ask(client, 1, **{name: value})).status_code == 422
+
+
+async def test_usage_is_summed_by_day_agent_and_tenant(metered: Stack) -> None:
+    async with client_of(metered, ADMIN) as admin, client_of(metered, PLAIN) as plain:
+        await ask(plain, 7)
+        await until(lambda: _is_used(admin), 10)
+        by_tenant = await usage(admin, by="tenant")
+        assert {row["tenant"] for row in by_tenant["items"]} >= {"tokens", "money", "plain"}
+        assert all("day" not in row and "agent" not in row for row in by_tenant["items"])
+        assert by_tenant["total"]["calls"] == sum(row["calls"] for row in by_tenant["items"])
+        own = await admin.get(f"{API}/usage", params={"by": "tenant", "tenant": "money"})
+        assert [row["tenant"] for row in own.json()["items"]] == ["money"]
+        foreign = await plain.get(f"{API}/usage", params={"by": "tenant"})
+        assert [row["tenant"] for row in foreign.json()["items"]] == ["plain"]
+        table = await admin.get(f"{API}/usage", params={"by": ["day", "agent"]}, headers={"Accept": "text/csv"})
+        header, *rows = table.text.splitlines()
+        assert header == "day,agent,calls,failedCalls,inputTokens,outputTokens,costUsd"
+        assert {row.split(",")[0] for row in rows} == {f"{datetime.now(UTC):%Y-%m-%d}"}
+
+
+async def _is_used(admin: httpx.AsyncClient) -> bool:
+    return any(row["tenant"] == "plain" for row in (await usage(admin, by="tenant"))["items"])
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"from": "2026-02-30"},
+        {"from": "2026-05-02", "to": "2026-05-01"},
+        {"by": "hour"},
+        {"agent": "…"},
+        {"days": "3"},
+    ],
+)
+async def test_malformed_questions_for_usage_are_refused(metered: Stack, params: dict[str, str]) -> None:
+    async with client_of(metered, PLAIN) as client:
+        answer = await client.get(f"{API}/usage", params=params)
+        assert answer.status_code == 422
+
+
+@pytest.mark.parametrize(
+    "params", [{"from": "0001-01-01"}, {"to": "0001-01-05"}, {"from": "9999-01-01", "to": "9999-12-31"}]
+)
+async def test_days_out_of_reach_have_no_usage(metered: Stack, params: dict[str, str]) -> None:
+    async with client_of(metered, PLAIN) as client:
+        answer = await client.get(f"{API}/usage", params=params)
+        assert answer.status_code == 200, answer.text
+
+
+async def test_a_repeated_flush_counts_once(metered: Stack) -> None:
+    totals = UsageTotals(calls=1, output_tokens=5)
+    flush = UsageFlush(process="p", sequence=1, days={"2020-01-31": DayUsage(agents={"a": totals})})
+    ledgers = metered.services.quotas.ledgers
+    for _ in range(3):
+        await ledgers.record("plain", f"{datetime.now(UTC):%Y-%m}", flush)
+    later = flush.model_copy(update={"sequence": 2})
+    await ledgers.record("plain", f"{datetime.now(UTC):%Y-%m}", later)
+    ledger = metered.temporal.get_workflow_handle(ledger_workflow_id("plain", f"{datetime.now(UTC):%Y-%m}"))
+
+    async def is_counted() -> bool:
+        description = await ledger.describe()
+        usage = await description.memo_value("day:2020-01-31", DayUsage(), type_hint=DayUsage)
+        return bool(usage.total.output_tokens == 10)
+
+    await until(is_counted, 10)
+
+
+def test_a_ledger_keeps_days_and_forgets_keys_after_two() -> None:
+    state = LedgerState(month="2026-02")
+    for number, day in enumerate(("2026-02-01", "2026-02-02", "2026-02-03"), start=1):
+        usage = DayUsage(agents={"a": UsageTotals(calls=1)}, keys={"k": UsageTotals(calls=1)})
+        state = state.record(UsageFlush(process="p", sequence=number, days={day: usage}))
+    assert [bool(one.keys) for one in state.days.values()] == [False, True, True]
+    assert sum(one.total.calls for one in state.days.values()) == 3
+    assert state.ends_at.date() == date(2026, 3, 1) + timedelta(days=400)
+
+
+async def test_a_killed_worker_loses_a_second_of_usage_at_most(tmp_path: Path) -> None:
+    key = TenantKey("acme")
+    config = "[tenants.acme]\nbudget = {tokens = 1000000}\n" + key_config(key)
+    settings = make_settings(tmp_path, more_config=config)
+    async with EmbeddedTemporalOnly(settings) as address:
+        more = {"TEMPORAL_ADDRESS": address, "SEVENFOLD_SECRET_KEY": "A" * 43 + "="}
+        with sevenfold("api", settings, **more) as api, sevenfold("worker", settings, **more) as worker:
+            async with http_client(settings.port) as http:
+                http.headers.update(key.headers)
+                await until(lambda: is_live(http, api), 30)
+                for _ in range(5):
+                    assert (await ask(http, 10)).status_code == 200
+                await asyncio.sleep(2.5)
+                assert (await ask(http, 1000)).status_code == 200
+                worker.kill()
+                used = (await usage(http))["total"]
+                assert used["outputTokens"] in (50, 1050)
+                with sevenfold("worker", settings, **more):
+                    assert (await ask(http, 10, timeout=30)).status_code == 200
+
+                    async def is_recorded() -> bool:
+                        return bool((await usage(http))["total"]["outputTokens"] in (60, 1060))
+
+                    await until(is_recorded, 20)
+
+
+async def test_the_command_shows_usage(metered: Stack) -> None:
+    async def run(*options: str) -> str:
+        sevenfold_command = Path(sys.executable).parent / "sevenfold"
+        url = f"http://127.0.0.1:{metered.settings.port}"
+        process = await asyncio.create_subprocess_exec(
+            *(str(sevenfold_command), "usage", "--by", "agent", "--url", url, *options),
+            env={**os.environ, "SEVENFOLD_API_KEY": ADMIN.text, "COLUMNS": "120"},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output, _ = await process.communicate()
+        assert process.returncode == 0
+        return output.decode()
+
+    async with client_of(metered, TOKENS) as client:
+        await ask(client, 1)
+    assert "Budget of the tenant tokens today" in await run()
+    assert "items" in json.loads(await run("--json"))
+    assert (await run("--csv")).startswith("agent,calls,failedCalls,inputTokens,outputTokens,costUsd\n")
