@@ -58,7 +58,7 @@ from sevenfold.workflows.event_driven import EventDriven
 from sevenfold.workflows.events.event_reaction import EventReaction
 from sevenfold.workflows.events.ordering import OrderingSemaphore
 from sevenfold.workflows.events.rejected_event import RejectedEvent
-from sevenfold.workflows.events.subscription import StoredSubscription
+from sevenfold.workflows.events.subscription_registry import SubscriptionRegistry
 from sevenfold.workflows.hybrid import Hybrid
 from sevenfold.workflows.payload_cleanup import PayloadCleanup
 from sevenfold.workflows.polling import Polling
@@ -76,7 +76,7 @@ log = structlog.get_logger(__name__)
 PATTERN_WORKFLOWS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Polling, Streaming, Hybrid]
 SUPPORT_WORKFLOWS = [StreamSegment, PayloadCleanup]
 DELIVERY_WORKFLOWS = [WebhookDelivery, WebhookUpdates, WebhookEndpoints, EndpointHealth]
-EVENT_WORKFLOWS = [EventDriven, EventReaction, OrderingSemaphore, RejectedEvent, StoredSubscription]
+EVENT_WORKFLOWS = [EventDriven, EventReaction, OrderingSemaphore, RejectedEvent, SubscriptionRegistry]
 CONTROL_WORKFLOWS = [CircuitBreaker, AgentLimits, TenantRegistry, TenantErasure, UsageLedger]
 WORKFLOWS = [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS, *DELIVERY_WORKFLOWS, *EVENT_WORKFLOWS, *CONTROL_WORKFLOWS]
 

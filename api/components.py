@@ -143,7 +143,7 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
         event_ingest=ingest,
         event_reader=EventReader(client, ui),
         activity_feed=ActivityFeed(client),
-        subscription_store=SubscriptionStore(ingest.subscriptions.stored, ingest.subscriptions, agents, webhooks),
+        subscription_store=SubscriptionStore(client, queue, ingest.subscriptions, agents, webhooks),
         dead_letter_queue=DeadLetterQueue(client, ui, queue),
         brokers=config.brokers,
         pollers=pollers,

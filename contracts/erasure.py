@@ -20,7 +20,7 @@ TENANT_WORKFLOW_TYPES = (
     "WebhookUpdates",
     "WebhookEndpoints",
     "EndpointHealth",
-    "StoredSubscription",
+    "SubscriptionRegistry",
     "UsageLedger",
 )
 

@@ -23,9 +23,9 @@ _EXAMPLE: dict[str, Any] = {
     "publishes": "customer.enriched",
 }
 
-# Size limit of a tenant's stored subscriptions as JSON. Every process that takes events reads them twice a second
-# while events arrive.
-MAX_STORED_BYTES = 400_000
+# Size limit of a tenant's subscriptions as JSON. Every worker reads them twice a second while events arrive. They
+# never leave their workflow for the store of large payloads, which removes old payloads.
+MAX_REGISTRY_BYTES = 200_000
 
 
 class _SubscriptionFields(RequestBody):
@@ -136,15 +136,37 @@ def build_subscription(
     return Subscription(name=name, agent=fields.agent or default_agent, webhook=webhook, **values)
 
 
-# The type of the workflows that keep the API's subscriptions, one each, and the memo that holds a Subscription.
-SUBSCRIPTION_TYPE = "StoredSubscription"
-SUBSCRIPTION_MEMO = "subscription"
+class RegistryState(Payload):
+    """A tenant's subscriptions that were created by the API, by name. `change_count` increases with every change."""
+
+    subscriptions: dict[str, Subscription] = {}
+    change_count: int = 0
 
 
-def subscription_workflow_id(tenant: str, name: str) -> str:
-    """Returns the workflow id of a stored subscription. It cannot be a public id."""
-    return f"{tenant}:subscription:{name}"
+class PutSubscriptionInput(Payload):
+    """A subscription to store. `create_only`: fails if the name exists."""
+
+    subscription: Subscription
+    create_only: bool = False
 
 
-# Failure type of a rejected change, which the API maps to a problem: it was removed at the same moment.
-SUBSCRIPTION_MISSING = "SubscriptionMissing"
+def registry_workflow_id(tenant: str) -> str:
+    """Returns the workflow id of a tenant's subscription registry. It cannot be a public id."""
+    return f"{tenant}:subscriptions"
+
+
+# Memos of the registry: one per subscription, so that a change rewrites only its own.
+SUBSCRIPTION_MEMO_PREFIX = "subscription:"
+
+
+def subscription_memos(state: RegistryState) -> dict[str, Subscription]:
+    """Returns the memos of all subscriptions."""
+    return {f"{SUBSCRIPTION_MEMO_PREFIX}{name}": one for name, one in state.subscriptions.items()}
+
+
+# Failure types of rejected changes, which the API maps to problems.
+SUBSCRIPTION_EXISTS, SUBSCRIPTION_MISSING, SUBSCRIPTIONS_FULL = (
+    "SubscriptionExists",
+    "SubscriptionMissing",
+    "SubscriptionsFull",
+)

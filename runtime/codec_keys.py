@@ -22,7 +22,7 @@ _VARIABLE = "SEVENFOLD_CODEC_KEYS"
 _MAX_CHECKED = 2_000
 _CHECK_SECONDS = 10.0
 
-_ENDLESS = ("TenantRegistry", "StoredSubscription", "WebhookEndpoints", "UsageLedger")
+_ENDLESS = ("TenantRegistry", "SubscriptionRegistry", "WebhookEndpoints", "UsageLedger")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FORM = (
     f"Write it as id:key, where key is the base64 of {KEY_BYTES} bytes (create one with: openssl rand -base64 32). "

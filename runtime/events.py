@@ -7,7 +7,6 @@ from temporalio.client import Client
 
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.events.ingest import EventIngest
-from sevenfold.adapters.events.stored_subscriptions import StoredSubscriptions
 from sevenfold.adapters.events.subscription_cache import SubscriptionCache
 from sevenfold.adapters.events.webhook_secrets import seal_webhook
 from sevenfold.adapters.outbound.addresses import UnsafeUrlError
@@ -32,8 +31,7 @@ def build_event_ingest(
     configured: defaultdict[str, list[Subscription]] = defaultdict(list)
     for one in config.subscriptions:
         configured[one.tenant].append(_configured_subscription(settings, config, one))
-    stored = StoredSubscriptions(client, settings.task_queue)
-    return EventIngest(client, settings.task_queue, SubscriptionCache(stored, access, configured), access, rates)
+    return EventIngest(client, settings.task_queue, SubscriptionCache(client, access, configured), access, rates)
 
 
 def _configured_subscription(settings: Settings, config: SevenfoldConfig, entry: SubscriptionConfig) -> Subscription:

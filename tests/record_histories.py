@@ -285,12 +285,11 @@ async def _rejected(stack: Stack) -> str:
     return str(letters[0]["id"])
 
 
-async def _subscription(stack: Stack) -> str:
+async def _registry(stack: Stack) -> str:
     await subscribed(stack, "passing", "h.passing")
-    changed = {"filter": {"exact": {"type": "h.changed"}}, "agent": "echo", "task": "work"}
-    await stack.http.put("/api/agent/subscriptions/passing", json=changed)
     await stack.http.delete("/api/agent/subscriptions/passing")
-    return "subscription:passing"
+    await stack.http.delete("/api/agent/subscriptions/passing")
+    return "subscriptions"
 
 
 async def _usage_ledger(stack: Stack) -> str:
@@ -497,7 +496,7 @@ SCENARIOS = {
     "reaction_failed": _reaction_failed,
     "ordering_semaphore": _ordering_semaphore,
     "event_rejected": _rejected,
-    "subscription": _subscription,
+    "subscription_registry": _registry,
     "usage_ledger": _usage_ledger,
     "hybrid_short": _hybrid_short,
     "hybrid_long": _hybrid_long,

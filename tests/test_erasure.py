@@ -93,6 +93,7 @@ async def test_erased_tenant_leaves_nothing_and_its_neighbour_keeps_everything(g
         receiver.by_path = {f"/{name}/fails": 500 for name in keys}
         acme, neighbour = await fill("acme", http, receiver), await fill("acme-2", other, receiver)
         before = await neighbour.read_ended()
+        await until(lambda: has_ledger(gateway, "acme-2"), 10)  # Usage is written after a few seconds.
         neighbours = await count_executions(gateway.temporal, "acme-2")
         location = await erase(admin, "acme")
         assert location == f"{TENANTS}/acme/erasure"
@@ -120,6 +121,11 @@ async def test_erased_tenant_leaves_nothing_and_its_neighbour_keeps_everything(g
         assert await count_executions(gateway.temporal, "acme-2") == neighbours
         assert receiver.at("/acme/never") == []
     await starts_afresh(gateway, "acme")
+
+
+async def has_ledger(gateway: Stack, tenant: str) -> bool:
+    ledgers = f"WorkflowType = 'UsageLedger' AND WorkflowId STARTS_WITH '{tenant}:'"
+    return (await gateway.temporal.count_workflows(ledgers)).count == 1
 
 
 async def is_refused(http: httpx.AsyncClient) -> bool:

@@ -112,7 +112,7 @@ async def test_every_scenario_survives_forced_replay(tmp_path: Path) -> None:
         "event_dispatched": "COMPLETED",
         "event_refused": "FAILED",
         "event_rejected": "FAILED",
-        "subscription": "COMPLETED",
+        "subscription_registry": "RUNNING",
         "usage_ledger": "RUNNING",
         "hybrid_short": "COMPLETED",
         "hybrid_long": "COMPLETED",

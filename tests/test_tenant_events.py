@@ -16,7 +16,7 @@ from sevenfold.api.events.asyncapi import asyncapi
 from sevenfold.api.http.problems import ProblemError
 from sevenfold.contracts.cloudevents import CloudEvent
 from sevenfold.contracts.identity import build_workflow_id, parse_public_id, parse_tenant
-from sevenfold.contracts.subscriptions import SubscriptionBody
+from sevenfold.contracts.subscriptions import PutSubscriptionInput, SubscriptionBody
 from tests.support.broker_servers import broker_server
 from tests.support.processes import until
 from tests.support.stack import Stack, components_of, running_stack
@@ -168,7 +168,7 @@ async def test_configured_name_does_not_block_another_tenant(tenants: Tenants) -
     with pytest.raises(ProblemError):
         await store.build("acme", body, "rate")
     mine = await store.build("initech", body, "rate")
-    assert await store.put("initech", mine)
+    assert await store.put("initech", PutSubscriptionInput(subscription=mine, create_only=True))
     assert list(await store.load_stored("initech")) == ["rate"]
     assert list(await store.load_stored("acme")) == []
 

@@ -155,7 +155,7 @@ async def test_every_workflow_of_a_tenant_has_its_fairness_key_and_weight(shop: 
             assert (priority.fairness_key, priority.fairness_weight) == ("acme", WEIGHT), one.id
         else:
             assert priority.fairness_key in ("", tenant), one.id
-    expected = {"EventDriven", "EventReaction", "OrderingSemaphore", "StoredSubscription", "RejectedEvent"}
+    expected = {"EventDriven", "EventReaction", "OrderingSemaphore", "SubscriptionRegistry", "RejectedEvent"}
     expected |= {"WebhookDelivery", "EndpointHealth", "StreamSegment", "SynchronousRequest", "Hybrid", "Polling"}
     expected |= {"WebhookCallback", "Streaming"}
     assert types >= expected, expected - types

@@ -1,10 +1,10 @@
-"""Records that workflows without an end keep in their memos. To read them needs no worker."""
+"""Records that a workflow without an end keeps in its memos, one in each. To read them needs no worker."""
 
 from functools import partial
 from typing import TypeVar
 
 import structlog
-from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.encryption.key_ring import DecryptionError
@@ -31,20 +31,20 @@ async def load_records(client: Client, workflow_id: str, prefix: str, record_typ
     if description.status is not WorkflowExecutionStatus.RUNNING:
         return []
     names = [name for name in memo_names(description) if name.startswith(prefix)]
-    found = await gather_bounded(partial(load_record, description, record_type), names)
+    found = await gather_bounded(partial(_decode, description, record_type), names)
     return [one for one in found if one is not None]
 
 
-async def load_record(execution: WorkflowExecution, record_type: type[T], memo: str) -> T | None:
-    """Returns a record; None if it was removed or cannot be decoded, which is logged. Raises DecryptionError."""
+async def _decode(description: WorkflowExecutionDescription, record_type: type[T], memo: str) -> T | None:
+    """Returns a record; None if it was removed or cannot be decoded."""
     try:
-        return await execution.memo_value(memo, None, type_hint=record_type)
+        return await description.memo_value(memo, None, type_hint=record_type)
     except DecryptionError:
         raise
     except Exception as error:
         log.error(
             "a stored record cannot be decoded and is ignored",
-            workflow=execution.id,
+            workflow=description.id,
             memo=memo,
             error=type(error).__name__,
         )

@@ -1,25 +1,37 @@
-"""Keeps subscriptions: the API's in workflows, the configuration's in `sevenfold.toml`."""
+"""Keeps subscriptions: the API's in the workflow `SubscriptionRegistry`, the configuration's in `sevenfold.toml`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
-from sevenfold.adapters.events.stored_subscriptions import StoredSubscriptions
+from temporalio.client import Client, WithStartWorkflowOperation
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.service import RPCError, RPCStatusCode
+
 from sevenfold.adapters.events.subscription_cache import SubscriptionCache
 from sevenfold.adapters.events.webhook_secrets import seal_webhook, unseal_webhook_url
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
+from sevenfold.adapters.temporal.updates import await_update
 from sevenfold.adapters.webhooks.sealed_urls import redact_url
 from sevenfold.adapters.webhooks.sealing import SealError
 from sevenfold.api.http.problems import ProblemError, ProblemType, not_found
 from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.webhooks.requests import WebhookTerms
+from sevenfold.contracts.events import event_task_queue
 from sevenfold.contracts.quotas import QuotaName
 from sevenfold.contracts.subscriptions import (
-    MAX_STORED_BYTES,
+    PutSubscriptionInput,
+    RegistryState,
     Subscription,
     SubscriptionBody,
     SubscriptionWebhook,
     build_subscription,
+    registry_workflow_id,
 )
+
+# Without a worker an update waits.
+_CHANGE_TIMEOUT = timedelta(seconds=10)
 
 # Nothing frees a place by itself.
 _QUOTA_RETRY_SECONDS = 60.0
@@ -29,7 +41,8 @@ _QUOTA_RETRY_SECONDS = 60.0
 class SubscriptionStore:
     """Reads and changes subscriptions."""
 
-    stored: StoredSubscriptions
+    client: Client
+    task_queue: str
     cache: SubscriptionCache
     agents: AgentCatalog
     webhooks: WebhookTerms
@@ -39,8 +52,8 @@ class SubscriptionStore:
         return self.cache.configured_for(tenant)
 
     async def load_stored(self, tenant: str) -> Mapping[str, Subscription]:
-        """Returns the API's subscriptions, by name."""
-        return await self.stored.list_for(tenant)
+        """Returns the API's subscriptions as they are now, by name."""
+        return await self.cache.load_stored(tenant)
 
     async def list_all(self, tenant: str) -> list[Subscription]:
         """Returns all subscriptions of a tenant, at most as old as the cache permits."""
@@ -81,50 +94,48 @@ class SubscriptionStore:
             pass
         return f"https://{webhook.host}/***"
 
-    async def create(self, tenant: str, subscription: Subscription) -> None:
-        """Stores a new subscription. Raises 409 if there is one of its name or too many, and QuotaExceededError."""
-        self._check_name_is_free(tenant, subscription.name)
-        await self._check_limits(tenant, subscription)
-        if not await self.stored.create(tenant, subscription):
-            raise ProblemError(
-                ProblemType.SUBSCRIPTION_EXISTS,
-                f"Subscription {subscription.name} exists already. Change it with PUT.",
-            )
+    async def put(self, tenant: str, change: PutSubscriptionInput) -> bool:
+        """Stores a subscription; returns whether its name was new. Raises 409 if the registry refuses it."""
+        registry: WithStartWorkflowOperation[Any, None] = WithStartWorkflowOperation(
+            "SubscriptionRegistry",
+            RegistryState(),
+            id=registry_workflow_id(tenant),
+            task_queue=event_task_queue(self.task_queue),
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary="the API's subscriptions",
+        )
+        await self._check_quota(tenant, change.subscription.name)
+        update = self.client.execute_update_with_start_workflow(
+            "put", change, start_workflow_operation=registry, result_type=bool
+        )
+        return bool(await await_update(update, _CHANGE_TIMEOUT))
 
-    async def put(self, tenant: str, subscription: Subscription) -> bool:
-        """Stores a subscription, and returns True if it is new. Raises 409 if it stands in the configuration or if
-        there are too many, and QuotaExceededError.
-        """
-        self._check_name_is_free(tenant, subscription.name)
-        await self._check_limits(tenant, subscription)
-        return await self.stored.put(tenant, subscription)
-
-    async def remove(self, tenant: str, name: str) -> None:
-        """Removes a subscription. Raises 404 if there is none, and 409 if it stands in the configuration."""
-        self._check_name_is_free(tenant, name)
-        if not await self.stored.remove(tenant, name):
-            raise not_found(f"The subscription {name}")
-
-    async def _check_limits(self, tenant: str, subscription: Subscription) -> None:
-        others = {**await self.stored.list_for(tenant)}
-        is_new = others.pop(subscription.name, None) is None
-        size = sum(len(one.model_dump_json(exclude_none=True)) for one in (*others.values(), subscription))
-        if size > MAX_STORED_BYTES:
-            raise ProblemError(
-                ProblemType.SUBSCRIPTIONS_FULL,
-                f"The subscriptions of a tenant are limited to {MAX_STORED_BYTES:,} bytes of JSON; with this one "
-                f"they have {size:,}. Remove some, or move some to sevenfold.toml.",
-            )
+    async def _check_quota(self, tenant: str, name: str) -> None:
+        """Raises QuotaExceededError if the tenant has no place for another subscription."""
         for owner in (await self.cache.access.load()).quota_owners(tenant, None):
             limit = owner.quotas.subscriptions
-            if limit is not None and is_new and len(others) >= limit:
+            if limit is None:
+                continue
+            stored = await self.load_stored(tenant)
+            if len(stored) >= limit and name not in stored:
                 raise QuotaExceededError(
                     owner,
                     QuotaName.SUBSCRIPTIONS,
                     limit,
-                    f"The tenant may have {limit:,} subscriptions and has {len(others):,}. Delete one first.",
+                    f"The tenant may have {limit:,} subscriptions and has {len(stored):,}. Delete one first.",
                     retry_after=_QUOTA_RETRY_SECONDS,
                 )
+
+    async def remove(self, tenant: str, name: str) -> None:
+        """Removes a subscription. Raises 404 if there is none, and 409 if it stands in the configuration."""
+        self._check_name_is_free(tenant, name)
+        handle = self.client.get_workflow_handle(registry_workflow_id(tenant))
+        try:
+            await await_update(handle.execute_update("remove", name), _CHANGE_TIMEOUT)
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            raise not_found(f"The subscription {name}") from None
 
     def _check_name_is_free(self, tenant: str, name: str) -> None:
         if name in self.configured_for(tenant):

@@ -14,6 +14,7 @@ from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.contracts.event_filters import EventFilter
 from sevenfold.contracts.payload import JsonObject, Payload
 from sevenfold.contracts.subscriptions import (
+    PutSubscriptionInput,
     Subscription,
     SubscriptionBody,
     SubscriptionName,
@@ -84,10 +85,10 @@ async def read_subscription(name: Name, store: SubscriptionStoreDep, tenant: Ten
     configured = store.configured_for(tenant)
     if name in configured:
         return await _to_view(store, tenant, configured[name], "configuration")
-    stored = await store.stored.find(tenant, name)
-    if stored is None:
+    stored = await store.load_stored(tenant)
+    if name not in stored:
         raise not_found(f"The subscription {name}")
-    return await _to_view(store, tenant, stored, "api")
+    return await _to_view(store, tenant, stored[name], "api")
 
 
 @router.post(
@@ -103,7 +104,7 @@ async def create_subscription(
 ) -> SubscriptionView:
     """Creates a subscription, which takes effect in every process within a second."""
     subscription = await store.build(tenant, body, body.name)
-    await store.create(tenant, subscription)
+    await store.put(tenant, PutSubscriptionInput(subscription=subscription, create_only=True))
     response.headers["Location"] = f"{API_PREFIX}/subscriptions/{body.name}"
     return await _to_view(store, tenant, subscription, "api")
 
@@ -120,7 +121,7 @@ async def put_subscription(
 ) -> SubscriptionView:
     """Stores the subscription, in place of the one with this name if there is one."""
     subscription = await store.build(tenant, body, name)
-    if await store.put(tenant, subscription):
+    if await store.put(tenant, PutSubscriptionInput(subscription=subscription)):
         response.status_code = 201
     return await _to_view(store, tenant, subscription, "api")
 

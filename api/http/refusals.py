@@ -5,7 +5,7 @@ from temporalio.exceptions import ApplicationError
 
 from sevenfold.adapters.temporal.updates import UpdateTimeoutError
 from sevenfold.api.http.problems import ProblemError, ProblemType
-from sevenfold.contracts.subscriptions import SUBSCRIPTION_MISSING
+from sevenfold.contracts.subscriptions import SUBSCRIPTION_EXISTS, SUBSCRIPTION_MISSING, SUBSCRIPTIONS_FULL
 from sevenfold.contracts.tenant_registry import (
     KEY_EXISTS,
     KEY_MISSING,
@@ -25,7 +25,9 @@ _PROBLEM_OF_REFUSAL = {
     KEY_MISSING: ProblemType.NOT_FOUND,
     KEY_REPLACED: ProblemType.KEY_REPLACED,
     REGISTRY_FULL: ProblemType.REGISTRY_FULL,
+    SUBSCRIPTION_EXISTS: ProblemType.SUBSCRIPTION_EXISTS,
     SUBSCRIPTION_MISSING: ProblemType.NOT_FOUND,
+    SUBSCRIPTIONS_FULL: ProblemType.SUBSCRIPTIONS_FULL,
     ENDPOINT_EXISTS: ProblemType.ENDPOINT_EXISTS,
     ENDPOINT_MISSING: ProblemType.NOT_FOUND,
     ENDPOINTS_FULL: ProblemType.ENDPOINTS_FULL,

@@ -19,7 +19,7 @@ _SECONDS = 120.0
 
 # Entity workflows: they live as long as they are used, and start again under their id.
 _LASTING = (
-    "StoredSubscription",
+    "SubscriptionRegistry",
     "UsageLedger",
     "CircuitBreaker",
     "AgentLimits",
