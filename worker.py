@@ -20,7 +20,7 @@ from sevenfold.activities.runs.call_meter import CallMeter
 from sevenfold.activities.runs.documents import DocumentActivities
 from sevenfold.activities.runs.item_chunks import ItemChunks
 from sevenfold.activities.runs.run_control import RunControl
-from sevenfold.activities.runs.usage_recording import UsageRecording
+from sevenfold.activities.runs.workflow_agent_budgets import WorkflowAgentBudgets
 from sevenfold.activities.webhooks.attempts import WebhookAttempts
 from sevenfold.activities.webhooks.endpoint_health import EndpointHealthActivities
 from sevenfold.activities.webhooks.endpoint_tests import EndpointTests
@@ -120,7 +120,7 @@ async def running_worker(
         max_calls=settings.max_concurrent_calls,
     )
     control = RunControl(client)
-    usage = UsageRecording(quotas.meter, config.prices)
+    agent_budgets = WorkflowAgentBudgets(quotas.budgets, quotas.meter, services.access, config.prices)
     payload_cleaner = PayloadCleaner(client)
     await ensure_daily(client, PayloadCleanup.__name__, settings.task_queue)
     chunks = ItemChunks(agents, admission, meter, client)
@@ -160,7 +160,8 @@ async def running_worker(
                 calls.publish_stream,
                 chunks.process_chunk,
                 control.request_cancellation,
-                usage.record_usage,
+                agent_budgets.check_budget,
+                agent_budgets.record_usage,
                 payload_cleaner.remove_expired_payloads,
                 documents.read_document,
                 publication.publish_events,
@@ -170,7 +171,8 @@ async def running_worker(
                 calls.call_agent,
                 calls.publish_stream,
                 control.request_cancellation,
-                usage.record_usage,
+                agent_budgets.check_budget,
+                agent_budgets.record_usage,
                 dispatch.dispatch_event,
                 dispatch.start_reaction,
                 dispatch.acquire_semaphore,

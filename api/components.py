@@ -39,6 +39,7 @@ from sevenfold.api.runs.job_views import JobReader
 from sevenfold.api.runs.poll_cache import PollCache
 from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.runs.start import RunStarter
+from sevenfold.api.runs.start_checks import StartChecks
 from sevenfold.api.streams.detached import DetachedTasks
 from sevenfold.api.streams.opener import StreamOpener
 from sevenfold.api.webhooks.endpoint_store import EndpointStore
@@ -102,9 +103,8 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
     durations = Durations(client, estimates)
     url_policy = UrlPolicy(settings.allow_loopback_urls)
     webhooks = WebhookTerms(sealer, settings.webhook_schedule, url_policy, queue, services.webhook_endpoints)
-    starter = RunStarter(
-        client, queue, agents, breakers, webhooks, disk, config.interactions.enabled, services.quotas.starts
-    )
+    checks = StartChecks(client, breakers, services.quotas.starts)
+    starter = RunStarter(client, queue, agents, checks, webhooks, disk, config.interactions.enabled)
     reader = RunReader(client, pollers, ui)
     shared = SharedAnswers(seconds=_STATISTICS_SECONDS)
     tenants = TenantStore(services.access)
@@ -143,11 +143,11 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
         event_ingest=ingest,
         event_reader=EventReader(client, ui),
         activity_feed=ActivityFeed(client),
-        subscription_store=SubscriptionStore(client, queue, ingest.subscriptions, agents, webhooks),
+        subscription_store=SubscriptionStore(client, queue, services.access, ingest.subscriptions, agents, webhooks),
         dead_letter_queue=DeadLetterQueue(client, ui, queue),
         brokers=config.brokers,
         pollers=pollers,
         statistics_reader=StatisticsReader(client, queue, shared),
         agent_overview=AgentOverview(client, agents, breakers, shared),
-        usage_reader=UsageReader(services.quotas.ledgers, services.quotas.budgets, services.access),
+        usage_reader=UsageReader(services.quotas.ledgers, services.quotas.budgets, services.access, shared),
     )

@@ -12,7 +12,8 @@ from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.runs.await_result import await_run, suggest_retry_after
 from sevenfold.api.runs.dependencies import AgentsDep, DurationsDep, RunReaderDep, RunStarterDep
-from sevenfold.api.runs.start import NewRun, RunQueue, RunStarter, StartedRun
+from sevenfold.api.runs.start import RunQueue, RunStarter, StartedRun
+from sevenfold.api.runs.start_checks import NewRun
 from sevenfold.api.runs.views import RunLinks
 from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.hybrid import (

@@ -5,13 +5,13 @@ from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
 
 from sevenfold.contracts.access import NAME_PATTERN, Scope
 from sevenfold.contracts.agent import AgentName
 from sevenfold.contracts.agent_config import HttpUrl
 from sevenfold.contracts.api_keys import KeyHash, KeyId
-from sevenfold.contracts.quotas import KeyQuotaFields, TenantQuotaFields
+from sevenfold.contracts.quotas import ADMIN_BUDGET, KeyQuotaFields, TenantQuotaFields
 from sevenfold.contracts.sections import ConfigSection
 
 
@@ -31,6 +31,12 @@ class KeyConfig(ConfigSection, KeyQuotaFields):
     # A time with its offset, or a date: then until the end of that day, UTC.
     expires: Annotated[AwareDatetime, BeforeValidator(_end_of_day)] | None = None
     name: str = Field(default="", max_length=100, pattern=NAME_PATTERN)
+
+    @model_validator(mode="after")
+    def _check_budget(self) -> "KeyConfig":
+        if self.budget is not None and Scope.ADMIN in self.scopes:
+            raise ValueError(ADMIN_BUDGET)
+        return self
 
 
 class TenantConfig(ConfigSection, TenantQuotaFields):

@@ -8,6 +8,8 @@ from pydantic import BeforeValidator, Field, JsonValue, WithJsonSchema, field_va
 
 from sevenfold.contracts.sections import ConfigSection, VariableName
 
+MICRO_USD = 1_000_000
+
 _UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3_600.0}
 
 
@@ -63,9 +65,10 @@ class Price(ConfigSection):
     call: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False)
 
     def micro_usd(self, input_tokens: int, output_tokens: int, *, calls: int = 1) -> int:
-        """Returns the cost of calls in millionths of a dollar."""
+        """Returns the cost of calls in millionths of a dollar, rounded up."""
         # A dollar for a million tokens is a millionth for one.
-        return round(self.input * input_tokens + self.output * output_tokens + 1_000_000 * self.call * calls)
+        cost = self.input * input_tokens + self.output * output_tokens + MICRO_USD * self.call * calls
+        return math.ceil(round(cost, 6))
 
 
 class _AgentBase(ConfigSection):

@@ -76,6 +76,12 @@ class PublishStreamInput(Payload):
     run_id: str
 
 
+class BudgetCheck(Payload):
+    """Asks whether an attempt of a run may be made. `key_id`: the key that started the run."""
+
+    key_id: str | None
+
+
 class WorkflowAgentUsage(Payload):
     """A call of a workflow agent that has ended: its attempts, and what the last one reported."""
 

@@ -8,6 +8,7 @@ from sevenfold.contracts.agent import AgentRequest, RequestContext
 from sevenfold.contracts.jobs import ItemCounts, ItemResult
 from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.runs import RunLimits
+from sevenfold.contracts.usage import NO_USAGE, UsageTotals
 
 CHUNK_ID_PREFIX = "chunk-"
 
@@ -21,7 +22,8 @@ class ChunkInput(Payload):
     """Items of a job; the first one has the index `offset`.
 
     `concurrency` is this chunk's share. After more than `max_failures` failures in this chunk, no further item
-    starts. `limits`: what this chunk may use; when it is reached, no further item starts.
+    starts. `limits`: what the whole job may use, of which `used_before` was used by the chunks
+    that had ended when this one was scheduled; when it is reached, no further item starts.
     """
 
     agent: str
@@ -35,6 +37,7 @@ class ChunkInput(Payload):
     request_context: RequestContext = RequestContext()
     key_id: str | None = None
     limits: RunLimits | None = None
+    used_before: UsageTotals = NO_USAGE
 
 
 class ChunkSummary(Payload):

@@ -19,6 +19,7 @@ from sevenfold.contracts.agent_config import (
 )
 from sevenfold.contracts.event_filters import EventFilter
 from sevenfold.contracts.identity import DEFAULT_TENANT
+from sevenfold.contracts.quotas import KeyQuotaFields
 from sevenfold.contracts.sections import ConfigSection, VariableName
 from sevenfold.contracts.subscriptions import SubscriptionConfig
 
@@ -123,8 +124,8 @@ class SevenfoldConfig(ConfigSection):
                 if agent not in self.agents and agent != "simulator":
                     known = ", ".join(sorted(self.agents))
                     raise ValueError(f"tenants.{tenant}: agent {agent} is not configured; configured: {known}")
-            budgets = [config.budget, *(key.budget for key in config.keys)]
-            if not self.prices and any(one is not None and one.usd is not None for one in budgets):
+            owners: list[KeyQuotaFields] = [config, *config.keys]
+            if not self.prices and any(owner.has_usd_budget for owner in owners):
                 raise ValueError(
                     f"tenants.{tenant}: a budget in usd needs the price of an agent: "
                     "price = {input = 2.5, output = 10} in its section, in dollars for a million tokens"

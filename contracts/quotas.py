@@ -14,7 +14,9 @@ _Bytes = Annotated[int, Field(ge=0, le=10**15, strict=True)]
 _Tokens = Annotated[int, Field(ge=0, le=10**15, strict=True)]
 _Usd = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False, strict=True)]
 
-MICRO_USD = 1_000_000
+
+# Its usage is counted by tenant, and such a key works for all.
+ADMIN_BUDGET = "a key with the scope admin has no budget: it works for all tenants"
 
 
 class QuotaName(StrEnum):
@@ -32,7 +34,7 @@ class QuotaName(StrEnum):
 
 
 class Budget(RequestBody):
-    """What agents may use in a day, UTC: tokens of models, and US dollars by the agents' prices."""
+    """What runs may use in a day, UTC: tokens of models, and US dollars by the agents' prices."""
 
     tokens: _Tokens | None = None
     usd: _Usd | None = None
@@ -53,11 +55,6 @@ class Quotas(Payload):
     stored_bytes: int | None = None
     budget: Budget | None = None
 
-    @property
-    def limits_open_runs(self) -> bool:
-        """Whether a start depends on the runs that are open."""
-        return any(limit is not None for limit in (self.open_runs, self.queued_items, self.streams))
-
 
 NO_QUOTAS = Quotas()
 
@@ -77,6 +74,11 @@ class KeyQuotaFields(BaseModel):
     budget: Budget | None = Field(
         default=None, description="Tokens and US dollars that agents may use in a day, UTC."
     )
+
+    @property
+    def has_usd_budget(self) -> bool:
+        """Whether it needs the prices of agents."""
+        return self.budget is not None and self.budget.usd is not None
 
     def build_quotas(self) -> Quotas:
         """Returns the quotas."""

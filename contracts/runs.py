@@ -104,14 +104,6 @@ class RunLimits(Payload):
             self.max_micro_usd is not None and used.micro_usd >= self.max_micro_usd
         )
 
-    def share(self, used: UsageTotals, parts: int) -> "RunLimits":
-        """Returns an equal part of what is left after `used`."""
-        tokens, micro_usd = self.max_tokens, self.max_micro_usd
-        return RunLimits(
-            max_tokens=None if tokens is None else max(0, tokens - used.tokens) // parts,
-            max_micro_usd=None if micro_usd is None else max(0, micro_usd - used.micro_usd) // parts,
-        )
-
 
 class RunInput(Payload):
     """Input of a pattern's workflow. `timeout` is the whole run's, in seconds. `target`: the agent is this workflow.

@@ -144,10 +144,11 @@ class RegistryState(Payload):
 
 
 class PutSubscriptionInput(Payload):
-    """A subscription to store. `create_only`: fails if the name exists."""
+    """A subscription to store. `create_only`: fails if the name exists. `max_subscriptions`: the tenant's quota."""
 
     subscription: Subscription
     create_only: bool = False
+    max_subscriptions: int | None = None
 
 
 def registry_workflow_id(tenant: str) -> str:
@@ -165,8 +166,9 @@ def subscription_memos(state: RegistryState) -> dict[str, Subscription]:
 
 
 # Failure types of rejected changes, which the API maps to problems.
-SUBSCRIPTION_EXISTS, SUBSCRIPTION_MISSING, SUBSCRIPTIONS_FULL = (
+SUBSCRIPTION_EXISTS, SUBSCRIPTION_MISSING, SUBSCRIPTIONS_FULL, SUBSCRIPTIONS_OVER_QUOTA = (
     "SubscriptionExists",
     "SubscriptionMissing",
     "SubscriptionsFull",
+    "SubscriptionsOverQuota",
 )

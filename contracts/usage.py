@@ -1,18 +1,23 @@
 """What agents used: state and changes of the workflow `UsageLedger`, one per tenant and month.
 
-A ledger has a memo per day, so that reading it needs no worker, and a change rewrites one day alone.
+A ledger has a memo per day, and one per day and key, so that reading it needs no worker, and a change rewrites only
+what it changes.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 
 from sevenfold.contracts.agent import Usage
 from sevenfold.contracts.payload import Payload
 
-# A day's usage is kept this long.
+# Retention of a day's usage.
 KEPT_DAYS = 400
 
-# Prefix of the memos that hold a DayUsage; the day follows as YYYY-MM-DD.
+# Prefix of the memos that hold the sums of a day's agents; the day follows as YYYY-MM-DD.
 DAY_MEMO_PREFIX = "day:"
+
+# The memo with the number of each process's last flush, so that a process knows which of its own a ledger has.
+SEQUENCES_MEMO = "flushes"
 
 # Sums by key are for the budgets of keys, which are checked on their day alone.
 _DAYS_WITH_KEYS = 2
@@ -40,38 +45,43 @@ class UsageTotals(Payload):
         return UsageTotals(**{name: getattr(self, name) + getattr(other, name) for name in UsageTotals.model_fields})
 
     def subtract(self, other: "UsageTotals") -> "UsageTotals":
-        """Returns the difference."""
+        """Returns the difference, which may be negative."""
         return UsageTotals(**{name: getattr(self, name) - getattr(other, name) for name in UsageTotals.model_fields})
 
 
 NO_USAGE = UsageTotals()
 
 
-def call_totals(usage: Usage | None, micro_usd: int, *, failed: bool) -> UsageTotals:
-    """Returns the sums of one call."""
-    reported = usage or Usage()
+def sum_usage(parts: Iterable[UsageTotals]) -> UsageTotals:
+    """Returns the sum."""
+    total = NO_USAGE
+    for one in parts:
+        total = total.add(one)
+    return total
+
+
+def call_totals(usage: Usage, micro_usd: int, *, calls: int = 1, failed_calls: int) -> UsageTotals:
+    """Returns the sums of calls that used this in all."""
     return UsageTotals(
-        calls=1,
-        failed_calls=int(failed),
-        input_tokens=reported.input_tokens,
-        output_tokens=reported.output_tokens,
+        calls=calls,
+        failed_calls=failed_calls,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
         micro_usd=micro_usd,
     )
 
 
 class DayUsage(Payload):
-    """A tenant's usage on one day, by agent; and by key, for keys that have a budget."""
+    """A tenant's usage on one day, by agent; and by key, for keys that have a budget. Its memo has no keys."""
 
     agents: dict[str, UsageTotals] = {}
     keys: dict[str, UsageTotals] = {}
 
-    @property
-    def total(self) -> UsageTotals:
-        """The sum of all agents."""
-        total = NO_USAGE
-        for one in self.agents.values():
-            total = total.add(one)
-        return total
+    def total(self, key_id: str | None = None) -> UsageTotals:
+        """Returns the sum of a key, or of all agents."""
+        if key_id is not None:
+            return self.keys.get(key_id, NO_USAGE)
+        return sum_usage(self.agents.values())
 
     def add(self, other: "DayUsage") -> "DayUsage":
         """Returns the sum."""
@@ -120,9 +130,27 @@ class LedgerState(Payload):
         return LedgerState(month=self.month, days=days, sequences=sequences)
 
 
-def ledger_memos(state: LedgerState) -> dict[str, DayUsage]:
-    """Returns the memos of all days."""
-    return {f"{DAY_MEMO_PREFIX}{day}": one for day, one in state.days.items()}
+def key_memo(day: str, key_id: str) -> str:
+    """Returns the name of the memo that holds the UsageTotals of a key on a day."""
+    return f"key:{day}:{key_id}"
+
+
+def ledger_memos(state: LedgerState) -> dict[str, Payload | dict[str, int]]:
+    """Returns all memos."""
+    memos: dict[str, Payload | dict[str, int]] = {SEQUENCES_MEMO: state.sequences}
+    for day, usage in state.days.items():
+        memos[f"{DAY_MEMO_PREFIX}{day}"] = DayUsage(agents=usage.agents)
+        memos |= {key_memo(day, key): totals for key, totals in usage.keys.items()}
+    return memos
+
+
+def changed_memos(before: LedgerState, after: LedgerState) -> dict[str, Payload | dict[str, int] | None]:
+    """Returns the memos that differ; None for those that are gone."""
+    old, new = ledger_memos(before), ledger_memos(after)
+    changed: dict[str, Payload | dict[str, int] | None] = {
+        name: one for name, one in new.items() if one != old.get(name)
+    }
+    return changed | dict.fromkeys(old.keys() - new.keys())
 
 
 def month_of(day: str) -> str:

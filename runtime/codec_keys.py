@@ -60,13 +60,17 @@ async def check_open_workflows(client: Client, keys: KeyRing, task_queue: str) -
     The process would fail the tasks of that workflow. So it does not start, and the workflow waits for one that has
     the key. Registries that another key encrypted are renewed, because they have no end.
     """
-    query = f"ExecutionStatus = 'Running' AND TaskQueue STARTS_WITH '{task_queue}'"
+    is_open = f"ExecutionStatus = 'Running' AND TaskQueue STARTS_WITH '{task_queue}'"
+    endless = ", ".join(f"'{name}'" for name in _ENDLESS)
     try:
         async with asyncio.timeout(_CHECK_SECONDS):
-            async for execution in client.list_workflows(query, limit=_MAX_CHECKED):
+            async for execution in client.list_workflows(f"{is_open} AND WorkflowType IN ({endless})"):
                 await _check_workflow(client, execution)
-                if keys and execution.workflow_type in _ENDLESS and memo_key_ids(execution) - {keys.first_id}:
+                if keys and memo_key_ids(execution) - {keys.first_id}:
                     await client.get_workflow_handle(execution.id).signal("renew")
+            others = f"{is_open} AND WorkflowType NOT IN ({endless})"
+            async for execution in client.list_workflows(others, limit=_MAX_CHECKED):
+                await _check_workflow(client, execution)
     except (RPCError, TimeoutError) as error:
         log.warning("open workflows were not checked for their codec keys", error=str(error)[:200])
 

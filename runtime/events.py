@@ -11,7 +11,6 @@ from sevenfold.adapters.events.subscription_cache import SubscriptionCache
 from sevenfold.adapters.events.webhook_secrets import seal_webhook
 from sevenfold.adapters.outbound.addresses import UnsafeUrlError
 from sevenfold.adapters.outbound.urls import check_url
-from sevenfold.adapters.quotas.rates import RateQuotas
 from sevenfold.contracts.config import SevenfoldConfig
 from sevenfold.contracts.subscriptions import (
     Subscription,
@@ -19,19 +18,21 @@ from sevenfold.contracts.subscriptions import (
     SubscriptionWebhook,
     build_subscription,
 )
+from sevenfold.runtime.quotas import ProcessQuotas
 from sevenfold.runtime.secret_key import load_sealer
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.startup import StartupError
 
 
 def build_event_ingest(
-    client: Client, settings: Settings, config: SevenfoldConfig, access: AccessDirectory, rates: RateQuotas
+    client: Client, settings: Settings, config: SevenfoldConfig, access: AccessDirectory, quotas: ProcessQuotas
 ) -> EventIngest:
     """Builds the ingest; one per process. Raises StartupError for a subscription whose webhook is invalid."""
     configured: defaultdict[str, list[Subscription]] = defaultdict(list)
     for one in config.subscriptions:
         configured[one.tenant].append(_configured_subscription(settings, config, one))
-    return EventIngest(client, settings.task_queue, SubscriptionCache(client, access, configured), access, rates)
+    subscriptions = SubscriptionCache(client, access, configured)
+    return EventIngest(client, settings.task_queue, subscriptions, access, quotas.rates, quotas.stored_bytes)
 
 
 def _configured_subscription(settings: Settings, config: SevenfoldConfig, entry: SubscriptionConfig) -> Subscription:

@@ -22,6 +22,7 @@ class ProcessQuotas:
     ledgers: UsageLedgerClient
     meter: UsageMeter
     budgets: Budgets
+    stored_bytes: StoredBytes
     starts: StartQuotas
 
     async def aclose(self) -> None:
@@ -35,5 +36,6 @@ def build_quotas(client: Client, task_queue: str, access: AccessDirectory) -> Pr
     ledgers = UsageLedgerClient(client, task_queue)
     meter = UsageMeter(ledgers, access)
     budgets = Budgets(access, ledgers, meter)
-    starts = StartQuotas(access, budgets, StoredBytes(client), OpenWork(client))
-    return ProcessQuotas(RateQuotas(client, task_queue), ledgers, meter, budgets, starts)
+    stored_bytes = StoredBytes(client)
+    starts = StartQuotas(access, budgets, stored_bytes, OpenWork(client))
+    return ProcessQuotas(RateQuotas(client, task_queue), ledgers, meter, budgets, stored_bytes, starts)

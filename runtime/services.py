@@ -59,7 +59,7 @@ def build_services(
         codec_keys=load_key_ring(settings),
         access=access,
         requires_credentials=config.has_credentials,
-        event_ingest=build_event_ingest(client, settings, config, access, quotas.rates),
+        event_ingest=build_event_ingest(client, settings, config, access, quotas),
         circuit_breakers=CircuitBreakers(client, settings.task_queue, config.circuit_configs),
         webhook_endpoints=EndpointDirectory(client),
         quotas=quotas,

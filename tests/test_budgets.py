@@ -11,17 +11,27 @@ from typing import Any
 
 import httpx
 import pytest
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Worker
 
+from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.access.registry import TenantRegistryClient
+from sevenfold.adapters.access.snapshot import ConfiguredAccess
+from sevenfold.contracts.errors import QuotaExceeded
+from sevenfold.contracts.quotas import Budget, Quotas
+from sevenfold.contracts.tenant_registry import TenantRecord
 from sevenfold.contracts.usage import DayUsage, LedgerState, UsageFlush, UsageTotals, ledger_workflow_id
+from sevenfold.runtime.quotas import build_quotas
+from tests.support.child_workflows import Child
+from tests.support.events import SUBSCRIPTIONS, event, published
 from tests.support.processes import EmbeddedTemporalOnly, has_status, is_live, until
 from tests.support.stack import Stack, another_api, http_client, make_settings, running_stack, sevenfold
 from tests.support.tenants import TenantKey, client_of, key_config
 
 API = "/api/agent"
 ADMIN = TenantKey("default", ("admin",))
-TOKENS, MONEY, WAITING, SHARED, PLAIN = (
-    TenantKey(name) for name in ("tokens", "money", "waiting", "shared", "plain")
-)
+TOKENS, MONEY, SHARED, SINGLE, PLAIN = map(TenantKey, ("tokens", "money", "shared", "single", "plain"))
 KEYED = TenantKey("plain", more="budget = {tokens = 100}")
 CONFIG = """
 [agents.priced]
@@ -34,18 +44,30 @@ target = "tests.support.agents:spender"
 price = {output = 10}
 circuit = {enabled = false}
 
+[agents.single]
+kind = "simulator"
+max_concurrency = 1
+
+[agents.reports]
+kind = "workflow"
+workflow = "Child"
+task_queue = "children"
+price = {output = 10, call = 0.5}
+
 [tenants.tokens]
 budget = {tokens = 1000}
 [tenants.money]
 budget = {usd = 0.01}
 [tenants.shared]
 budget = {tokens = 1000}
+[tenants.single]
+budget = {tokens = 300}
 """
 
 
 @pytest.fixture(scope="module")
 async def metered(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    config = CONFIG + key_config(ADMIN, TOKENS, MONEY, SHARED, PLAIN, KEYED)
+    config = CONFIG + key_config(ADMIN, TOKENS, MONEY, SHARED, SINGLE, PLAIN, KEYED)
     async with running_stack(tmp_path_factory.mktemp("budgets"), more_config=config) as stack:
         yield stack
 
@@ -223,6 +245,136 @@ async def test_items_of_a_job_share_its_limit(metered: Stack) -> None:
         assert sum('"completed"' in line for line in lines) == state["progress"]["completed"] >= 4
 
 
+async def single_items(client: httpx.AsyncClient, **more: object) -> str:
+    """Queues 12 items of 100 tokens that wait for the one permit of their agent, all at the same time."""
+    job = {
+        "task": "work",
+        "agent": "single",
+        "params": {"seconds": 0.05, "steps": 1, "tokens": 100},
+        "data": {"items": list(range(12))},
+        "concurrency": 12,
+        **more,
+    }
+    return str((await client.post(f"{API}/jobs", json=job)).json()["jobId"])
+
+
+async def test_items_that_wait_for_a_permit_do_not_pass_the_limit(metered: Stack) -> None:
+    async with client_of(metered, PLAIN) as client:
+        run_id = await single_items(client, maxTokens=300)
+        await until(lambda: has_status(client, run_id, "failed"), 20)
+        error = (await client.get(f"{API}/jobs/{run_id}")).json()["error"]
+        assert error["code"] == "RunLimitReached"
+        assert error["usage"]["outputTokens"] == 300
+
+
+async def test_items_that_wait_for_a_permit_do_not_pass_the_budget(metered: Stack) -> None:
+    async with client_of(metered, SINGLE) as client:
+        run_id = await single_items(client)
+
+        async def waits() -> bool:
+            return bool((await client.get(f"{API}/runs/{run_id}")).json().get("waiting"))
+
+        await until(waits, 20)
+        assert (await client.get(f"{API}/jobs/{run_id}")).json()["progress"]["completed"] == 3
+        await client.post(f"{API}/runs/{run_id}/cancel")
+
+
+async def test_a_single_item_that_reaches_the_limit_fails_the_job(metered: Stack) -> None:
+    async with client_of(metered, PLAIN) as client:
+        job = {
+            "task": "work",
+            "agent": "simulator",
+            "params": {"seconds": 0.2, "tokens": 1000},
+            "data": {"items": [1]},
+            "maxTokens": 100,
+            "maxFailures": 0,
+        }
+        run_id = (await client.post(f"{API}/jobs", json=job)).json()["jobId"]
+        await until(lambda: has_status(client, run_id, "failed"), 20)
+        state = (await client.get(f"{API}/jobs/{run_id}")).json()
+        assert state["error"]["code"] == "RunLimitReached"
+        assert state["error"]["usage"] == {
+            "calls": 1,
+            "failedCalls": 1,
+            "inputTokens": 0,
+            "outputTokens": 100,
+            "microUsd": 0,
+        }
+
+
+@pytest.mark.parametrize(
+    ("way", "seconds", "calls", "tokens"),
+    [("answer", 20, 1, 40), ("fail twice", 20, 3, 40), ("wait", 1.5, 1, 0), ("refuse", 20, 1, 0)],
+)
+async def test_workflow_agents_are_counted_however_they_end(
+    metered: Stack, way: str, seconds: float, calls: int, tokens: int
+) -> None:
+    async with (
+        client_of(metered, PLAIN) as client,
+        Worker(metered.temporal, task_queue="children", workflows=[Child]),
+    ):
+        before = (await usage(client, agent="reports"))["total"]
+        body = {
+            "query": "hi",
+            "agent": "reports",
+            "params": {"do": way, "seconds": 9, "usage": tokens},
+            "timeout": seconds,
+        }
+        await client.post(f"{API}/query", json=body)
+
+        async def is_counted() -> bool:
+            total = (await usage(client, agent="reports"))["total"]
+            return bool(total["calls"] - before["calls"] == calls)
+
+        await until(is_counted, 15)
+        total = (await usage(client, agent="reports"))["total"]
+        assert total["outputTokens"] - before["outputTokens"] == tokens
+        assert total["costUsd"] - before["costUsd"] == pytest.approx(0.5 * calls + tokens * 10 / 1e6)
+
+
+async def test_a_workflow_agent_is_not_called_without_a_budget(metered: Stack) -> None:
+    async with (
+        client_of(metered, ADMIN) as admin,
+        client_of(metered) as client,
+        Worker(metered.temporal, task_queue="children", workflows=[Child]),
+    ):
+        await admin.post(f"{API}/admin/tenants", json={"name": "flows", "budget": {"usd": 0.4}})
+        scopes = ["runs:write", "runs:read", "metrics:read", "events:write"]
+        key = (await admin.post(f"{API}/admin/tenants/flows/keys", json={"scopes": scopes})).json()["key"]
+        client.headers["X-API-Key"] = key
+        rule = {"filter": {"exact": {"type": "t.flow"}}, "agent": "reports", "task": "work", "timeout": 30}
+        assert (await client.put(f"{SUBSCRIPTIONS}/flow", json=rule)).is_success
+        for _ in range(2):
+            await published(client, event("t.flow"))
+            await asyncio.sleep(3)
+        # A call costs 0.5: the first is made, the second waits.
+        assert (await usage(client))["total"]["calls"] == 1
+        runs = (await client.get(f"{API}/runs", params={"agent": "reports"})).json()["items"]
+        assert sorted(run["status"] for run in runs) == ["completed", "processing"]
+        await admin.put(f"{API}/admin/tenants/flows", json={})
+
+
+async def test_limits_of_workflow_agents_are_refused(metered: Stack) -> None:
+    async with client_of(metered, PLAIN) as client:
+        for limit in ({"maxTokens": 5}, {"maxCost": 1}):
+            refused = await client.post(f"{API}/query", json={"query": "hi", "agent": "reports", **limit})
+            assert refused.status_code == 422
+            assert refused.json()["errors"][0]["pointer"] == f"/{next(iter(limit))}"
+
+
+async def test_calls_are_made_while_a_ledger_cannot_be_read(tmp_path: Path) -> None:
+    async with EmbeddedTemporalOnly(make_settings(tmp_path)) as address:
+        client = await Client.connect(address, data_converter=pydantic_data_converter)
+    record = TenantRecord(name="acme", created_at=datetime.now(UTC), quotas=Quotas(budget=Budget(tokens=1)))
+    access = AccessDirectory(TenantRegistryClient(client, "none"), ConfiguredAccess({"acme": record}, {}))
+    quotas = build_quotas(client, "none", access)
+    await quotas.budgets.check_call("acme", None)
+    quotas.meter.record("acme", None, "agent", UsageTotals(calls=1, output_tokens=1))
+    with pytest.raises(QuotaExceeded):  # What this process has counted is known.
+        await quotas.budgets.check_call("acme", None)
+    await quotas.aclose()
+
+
 async def test_max_cost_needs_a_price(metered: Stack) -> None:
     async with client_of(metered, PLAIN) as client:
         refused = await ask(client, 1, maxCost=1)
@@ -292,7 +444,7 @@ async def test_a_repeated_flush_counts_once(metered: Stack) -> None:
     async def is_counted() -> bool:
         description = await ledger.describe()
         usage = await description.memo_value("day:2020-01-31", DayUsage(), type_hint=DayUsage)
-        return bool(usage.total.output_tokens == 10)
+        return bool(usage.total().output_tokens == 10)
 
     await until(is_counted, 10)
 
@@ -303,7 +455,7 @@ def test_a_ledger_keeps_days_and_forgets_keys_after_two() -> None:
         usage = DayUsage(agents={"a": UsageTotals(calls=1)}, keys={"k": UsageTotals(calls=1)})
         state = state.record(UsageFlush(process="p", sequence=number, days={day: usage}))
     assert [bool(one.keys) for one in state.days.values()] == [False, True, True]
-    assert sum(one.total.calls for one in state.days.values()) == 3
+    assert sum(one.total().calls for one in state.days.values()) == 3
     assert state.ends_at.date() == date(2026, 3, 1) + timedelta(days=400)
 
 

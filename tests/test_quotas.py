@@ -20,6 +20,9 @@ RUNS, ITEMS, STREAMS, STORED, EVENTFUL, SUBSCRIBED, FREE = (
 )
 FEW, OTHER = TenantKey("free", more="open_runs = 2\nstreams = 1\nqueued_items = 5"), TenantKey("free")
 QUOTAS = f"""
+[agents.priced]
+kind = "builtin"
+price = {{input = 1}}
 [tenants.runs]
 open_runs = 3
 [tenants.items]

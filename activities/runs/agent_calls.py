@@ -13,6 +13,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from sevenfold.activities.identity import current_tenant, current_workflow_id
+from sevenfold.activities.runs.call_heartbeats import build_heartbeat, last_heartbeat, prior_usage
 from sevenfold.activities.runs.call_meter import CallMeter
 from sevenfold.activities.runs.cancellation import raise_unless_cancel_requested
 from sevenfold.activities.runs.failures import clamp_retry_after, to_agent_error, to_application_error
@@ -30,7 +31,6 @@ from sevenfold.contracts.agent import Agent
 from sevenfold.contracts.calls import AgentCall, AgentOutcome, CallHeartbeat, InlineStart, PublishStreamInput
 from sevenfold.contracts.errors import AgentBusy, AgentUnavailable, CircuitOpen, QuotaExceeded, RunLimitReached
 from sevenfold.contracts.streams import GENERATION_STEP
-from sevenfold.contracts.usage import UsageTotals
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +104,7 @@ class AgentCalls:
 
         Raises ApplicationError with an ErrorCode as its type and a RunError as its first detail.
         """
-        last = _last_heartbeat()
+        last = last_heartbeat()
         attempt = activity.info().attempt - last.skipped_attempts + call.prior_attempts
         running = self._calls.adopt(call.request.run_id)
         if running is None:
@@ -124,27 +124,27 @@ class AgentCalls:
         follower = FollowPoller(running)
         try:
             while not running.done.done():
-                activity.heartbeat(_build_heartbeat(running, last.skipped_attempts))
+                activity.heartbeat(build_heartbeat(running, last.skipped_attempts))
                 await follower.poll()
                 await asyncio.wait({running.done}, timeout=HEARTBEAT_SECONDS)
         except asyncio.CancelledError:
             await running.cancel()
             details = activity.cancellation_details()
             if details is not None and details.paused:
-                activity.heartbeat(_build_heartbeat(running, last.skipped_attempts + 1))
+                activity.heartbeat(build_heartbeat(running, last.skipped_attempts + 1))
             raise_unless_cancel_requested(details)
             raise
         try:
             outcome = await _await_outcome(running, call)
         except ApplicationError:
             activity.heartbeat(
-                _build_heartbeat(running, last.skipped_attempts)
+                build_heartbeat(running, last.skipped_attempts, failed=True)
             )  # For the limits of the next attempt.
             raise
-        await self._wait_until_storable(outcome, last)
+        await self._wait_until_storable(outcome, build_heartbeat(running, last.skipped_attempts))
         return outcome
 
-    async def _wait_until_storable(self, outcome: AgentOutcome, last: CallHeartbeat) -> None:
+    async def _wait_until_storable(self, outcome: AgentOutcome, heartbeat: CallHeartbeat) -> None:
         """Keeps the answer in memory while the store has no space. Returning it now would lose it and call the agent
         again.
         """
@@ -155,7 +155,7 @@ class AgentCalls:
                     return
             except PayloadStoreError as error:
                 log.warning("an answer cannot be stored yet, retrying", error=str(error))
-            activity.heartbeat(CallHeartbeat(skipped_attempts=last.skipped_attempts, agent_called=True))
+            activity.heartbeat(heartbeat)
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     @activity.defn(name="publish_stream")
@@ -184,9 +184,9 @@ class AgentCalls:
 
     def _check_limits(self, call: AgentCall, attempt: int, last: CallHeartbeat) -> None:
         """Raises the final failure of a run whose earlier attempts have used what it may."""
-        prior = _prior_usage(call, last)
+        prior = prior_usage(call, last)
         try:
-            self._meter.spending(call.agent, call.limits, prior).check(None)
+            self._meter.spending(call.agent, call.limits, lambda: prior).check(None)
         except RunLimitReached as error:
             raise to_application_error(error, attempt - 1, final=True, usage=prior) from None
 
@@ -245,41 +245,15 @@ class AgentCalls:
         context = call.request_context.agent_context(call.deadline, current_tenant())
         progress_id = call.progress_workflow_id
         reporter = ProgressReporter(activity.client(), progress_id) if progress_id is not None else None
-        spending = self._meter.spending(call.agent, call.limits, _prior_usage(call, last or CallHeartbeat()))
+        prior = prior_usage(call, last or CallHeartbeat())
+        spending = self._meter.spending(call.agent, call.limits, lambda: prior)
         report = reporter.report if reporter else None
         running = self._calls.start(agent, request, context, publisher, report, spending)
-        running.done.add_done_callback(permit.on_done)
         self._meter.watch(running, current_tenant(), call.key_id, call.agent)
+        running.done.add_done_callback(permit.on_done)
         if reporter is not None:
             running.done.add_done_callback(reporter.on_done)
         return running
-
-
-def _prior_usage(call: AgentCall, last: CallHeartbeat) -> UsageTotals:
-    """Returns what the run's earlier attempts have used: a heartbeat includes those before this activity."""
-    return last.usage if last.usage.calls else call.prior_usage
-
-
-def _build_heartbeat(running: CallInFlight, skipped_attempts: int) -> CallHeartbeat:
-    return CallHeartbeat(
-        progress=running.progress,
-        skipped_attempts=skipped_attempts,
-        agent_called=True,
-        usage=running.spending.sum(running.usage, failed=False),
-    )
-
-
-def _last_heartbeat() -> CallHeartbeat:
-    """Returns the heartbeat of the previous attempt.
-
-    After a reset by an operator Temporal counts attempts from 1 again, so `skipped_attempts` is limited to the
-    attempts made.
-    """
-    info = activity.info()
-    if not info.heartbeat_details:
-        return CallHeartbeat()
-    last = CallHeartbeat.model_validate(info.heartbeat_details[0])
-    return last.model_copy(update={"skipped_attempts": min(last.skipped_attempts, info.attempt - 1)})
 
 
 def _release_acquired(acquisition: asyncio.Future[Permit]) -> None:

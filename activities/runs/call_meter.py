@@ -1,7 +1,7 @@
 """Counts the calls of agents for the usage of their tenants."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sevenfold.activities.runs.running_call import CallInFlight
 from sevenfold.activities.runs.spending import Spending
@@ -9,7 +9,7 @@ from sevenfold.adapters.quotas.usage_meter import UsageMeter
 from sevenfold.contracts.agent import Reply
 from sevenfold.contracts.agent_config import Price
 from sevenfold.contracts.runs import RunLimits
-from sevenfold.contracts.usage import NO_USAGE, UsageTotals
+from sevenfold.contracts.usage import UsageTotals
 
 
 class CallMeter:
@@ -21,9 +21,9 @@ class CallMeter:
         self._meter = meter
         self._prices = prices
 
-    def spending(self, agent: str, limits: RunLimits | None, prior: UsageTotals = NO_USAGE) -> Spending:
-        """Returns the spending of a call that is about to start, after `prior` of earlier attempts."""
-        return Spending(self._prices.get(agent), limits, prior)
+    def spending(self, agent: str, limits: RunLimits | None, others: Callable[[], UsageTotals]) -> Spending:
+        """Returns the spending of a call that is about to start, beside `others` of its run."""
+        return Spending(self._prices.get(agent, Price()), limits, others)
 
     def watch(self, call: CallInFlight, tenant: str, key_id: str | None, agent: str) -> None:
         """Counts the call when it ends."""

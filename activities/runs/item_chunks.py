@@ -6,6 +6,8 @@ the items in flight, and a retry continues from the recorded results.
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from pydantic import JsonValue
 from temporalio import activity
@@ -21,10 +23,11 @@ from sevenfold.activities.runs.chunk_checkpoint import (
     load_recorded_usage,
 )
 from sevenfold.activities.runs.failures import clamp_retry_after, to_agent_error, to_application_error
+from sevenfold.activities.runs.job_spending import ChunkSpending, JobSpending
 from sevenfold.activities.runs.running_call import CallInFlight
 from sevenfold.adapters.agents.admission.admission import AdmissionControl
 from sevenfold.adapters.agents.registry import AgentRegistry
-from sevenfold.contracts.agent import Agent
+from sevenfold.contracts.agent import Agent, Reply
 from sevenfold.contracts.chunks import ChunkInput, ChunkOutcome
 from sevenfold.contracts.errors import (
     AgentError,
@@ -50,6 +53,7 @@ class ItemChunks:
         self._agents = agents
         self._admission = admission
         self._meter = meter
+        self._jobs = JobSpending()
         self._client = client
 
     @activity.defn(name="process_chunk")
@@ -74,7 +78,8 @@ class ItemChunks:
         checkpoint = ChunkCheckpoint(handle, done, usage, waits_for_confirmation=more_than_slots)
         was_cancelled = limit_reached = False
         try:
-            refusal = await self._process_items(chunk, agent, checkpoint)
+            with self._jobs.chunk(chunk.request.run_id, chunk.offset, chunk.used_before, usage) as spending:
+                refusal = await self._process_items(chunk, agent, checkpoint, spending)
             limit_reached = isinstance(refusal, RunLimitReached)
             if refusal is not None and not limit_reached:
                 await checkpoint.flush()
@@ -93,7 +98,9 @@ class ItemChunks:
             results=checkpoint.sorted_results(),
         )
 
-    async def _process_items(self, chunk: ChunkInput, agent: Agent, checkpoint: ChunkCheckpoint) -> AgentError | None:
+    async def _process_items(
+        self, chunk: ChunkInput, agent: Agent, checkpoint: ChunkCheckpoint, spending: ChunkSpending
+    ) -> AgentError | None:
         """Processes up to `concurrency` items at once, until all are done, more than `max_failures` failed, or no
         item may start. In the last case the items in flight complete, and the reason is returned: CircuitOpen,
         QuotaExceeded or RunLimitReached.
@@ -104,7 +111,8 @@ class ItemChunks:
         async def one(index: int, item: JsonValue) -> None:
             nonlocal refusal
             try:
-                await checkpoint.record(await self._process_item(chunk, agent, index, item, checkpoint))
+                result = await self._process_item(_Item(chunk, agent, index, item), checkpoint, spending)
+                await checkpoint.record(result)
             except (CircuitOpen, QuotaExceeded, RunLimitReached) as refused:
                 refusal = refused
             finally:
@@ -122,40 +130,76 @@ class ItemChunks:
         return refusal
 
     async def _process_item(
-        self, chunk: ChunkInput, agent: Agent, index: int, item: JsonValue, checkpoint: ChunkCheckpoint
+        self, item: "_Item", checkpoint: ChunkCheckpoint, chunk_spending: ChunkSpending
     ) -> ItemResult:
-        """Calls the agent for one item: the request is the job's, with a list of this one item. Raises CircuitOpen,
-        QuotaExceeded, and RunLimitReached if the chunk has used what it may.
+        """Calls the agent for one item. Raises CircuitOpen, QuotaExceeded, and RunLimitReached if the job has used
+        what it may.
         """
-        data = {**chunk.request.data, chunk.key: [item]}
+        chunk = item.chunk
         for attempt in range(1, ITEM_ATTEMPTS + 1):
-            spending = self._meter.spending(chunk.agent, chunk.limits, checkpoint.counts.usage)
-            spending.check(None)
-            call_id = f"{chunk.request.run_id}#{index}"
-            permit = await self._admission.acquire(chunk.agent, current_tenant(), chunk.key_id, call_id, None)
-            request = chunk.request.model_copy(update={"data": data, "attempt": attempt})
-            context = chunk.request_context.agent_context(chunk.deadline, current_tenant())
-            call = CallInFlight(agent, request, context, spending=spending)
-            call.done.add_done_callback(permit.on_done)
-            self._meter.watch(call, current_tenant(), chunk.key_id, chunk.agent)
-            call.done.add_done_callback(lambda _: checkpoint.add_usage(spending.totals(call.usage, failed=False)))  # noqa: B023
+            call = await self._start_call(item, attempt, checkpoint, chunk_spending)
             try:
                 await asyncio.wait({call.done})  # `asyncio.wait` does not cancel the call when it is cancelled.
             except asyncio.CancelledError:
                 await call.cancel()
                 raise
             try:
-                return ItemResult(index=index, reply=call.done.result())
+                return ItemResult(index=item.index, reply=call.done.result())
             except Exception as error:
                 failed = to_agent_error(error)
+                if isinstance(failed, RunLimitReached):
+                    raise failed from None
                 if attempt == ITEM_ATTEMPTS or not failed.code.is_retryable:
                     break
             pause = failed.retry_after or _FIRST_PAUSE * 2 ** (attempt - 1)
-            if pause >= context.remaining_seconds():
+            if pause >= (chunk.deadline - datetime.now(UTC)).total_seconds():
                 break
             await asyncio.sleep(pause)
         detail = RunError(code=failed.code, detail=failed.detail, attempts=attempt, pointer=failed.pointer)
-        return ItemResult(index=index, error=detail)
+        return ItemResult(index=item.index, error=detail)
+
+    async def _start_call(
+        self, item: "_Item", attempt: int, checkpoint: ChunkCheckpoint, chunk_spending: ChunkSpending
+    ) -> CallInFlight:
+        """Starts an attempt when the limits of the agent permit it: the request is the job's, with a list of this one
+        item.
+        """
+        chunk, tenant = item.chunk, current_tenant()
+        spending = self._meter.spending(chunk.agent, chunk.limits, chunk_spending.used)
+        spending.check(None)
+        call_id = f"{chunk.request.run_id}#{item.index}"
+        permit = await self._admission.acquire(chunk.agent, tenant, chunk.key_id, call_id, None)
+        try:
+            spending.check(None)  # Others may have used the rest while it waited.
+        except RunLimitReached:
+            permit.release()
+            raise
+        data = {**chunk.request.data, chunk.key: [item.value]}
+        request = chunk.request.model_copy(update={"data": data, "attempt": attempt})
+        context = chunk.request_context.agent_context(chunk.deadline, tenant)
+        call = CallInFlight(item.agent, request, context, spending=spending)
+
+        def count(done: "asyncio.Task[Reply]") -> None:
+            failed = done.cancelled() or done.exception() is not None
+            used = spending.totals(call.usage, failed=failed)
+            chunk_spending.add(used)
+            checkpoint.add_usage(used)
+
+        # Counted before the permit goes to the next item.
+        call.done.add_done_callback(count)
+        self._meter.watch(call, tenant, chunk.key_id, chunk.agent)
+        call.done.add_done_callback(permit.on_done)
+        return call
+
+
+@dataclass(frozen=True)
+class _Item:
+    """An item of a chunk, and the agent that processes it."""
+
+    chunk: ChunkInput
+    agent: Agent
+    index: int
+    value: JsonValue
 
 
 def _remaining(chunk: ChunkInput, checkpoint: ChunkCheckpoint) -> Iterator[tuple[int, JsonValue]]:

@@ -95,7 +95,7 @@ class CallInFlight:
     ) -> None:
         self.attempt = request.attempt
         self.usage: Usage | None = None
-        self.spending = spending or Spending(None)
+        self.spending = spending or Spending()
         self.progress: Progress | None = None
         self.last_index = 0
         self.publisher: CallPublisher = publisher or NullPublisher()

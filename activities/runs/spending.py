@@ -1,36 +1,48 @@
 """What the attempts of a run have used, and what the run may use."""
 
+from collections.abc import Callable
+
 from sevenfold.contracts.agent import Usage
-from sevenfold.contracts.agent_config import Price
+from sevenfold.contracts.agent_config import MICRO_USD, Price
 from sevenfold.contracts.errors import RunLimitReached
 from sevenfold.contracts.runs import RunLimits
 from sevenfold.contracts.usage import NO_USAGE, UsageTotals, call_totals
 
+_NO_PRICE, _NO_REPORT = Price(), Usage()
+
 
 class Spending:
-    """The usage of one attempt, after `prior` of earlier ones. `limits`: of the whole run; None without any."""
+    """The usage of one attempt, beside `others`: what else the run has used so far. `limits`: of the whole run; None
+    without any.
+    """
 
-    def __init__(self, price: Price | None, limits: RunLimits | None = None, prior: UsageTotals = NO_USAGE) -> None:
+    def __init__(
+        self,
+        price: Price = _NO_PRICE,
+        limits: RunLimits | None = None,
+        others: Callable[[], UsageTotals] = lambda: NO_USAGE,
+    ) -> None:
         self._price = price
         self._limits = limits
-        self._prior = prior
+        self._others = others
 
     def check(self, usage: Usage | None) -> None:
         """Raises RunLimitReached if nothing is left, with what the attempt has reported so far."""
-        used = self._prior if usage is None else self._prior.add(self.totals(usage, failed=False))
-        if self._limits is not None and self._limits.is_reached(used):
-            raise RunLimitReached(f"{_describe(self._limits)} It was stopped at {used.tokens:,} tokens.", usage=usage)
+        if self._limits is None:
+            return
+        used = self._others() if usage is None else self.sum(usage, failed=False)
+        if self._limits.is_reached(used):
+            raise RunLimitReached(f"{_describe(self._limits)} It was stopped at {_used(used)}.", usage=usage)
 
     def totals(self, usage: Usage | None, *, failed: bool) -> UsageTotals:
         """Returns the attempt as a sum."""
-        reported = usage or Usage()
-        price = self._price or Price()
-        micro_usd = price.micro_usd(reported.input_tokens, reported.output_tokens)
-        return call_totals(reported, micro_usd, failed=failed)
+        reported = usage or _NO_REPORT
+        micro_usd = self._price.micro_usd(reported.input_tokens, reported.output_tokens)
+        return call_totals(reported, micro_usd, failed_calls=int(failed))
 
     def sum(self, usage: Usage | None, *, failed: bool) -> UsageTotals:
-        """Returns the sum of all attempts so far."""
-        return self._prior.add(self.totals(usage, failed=failed))
+        """Returns the sum of all that the run has used so far."""
+        return self._others().add(self.totals(usage, failed=failed))
 
 
 def _describe(limits: RunLimits) -> str:
@@ -38,5 +50,9 @@ def _describe(limits: RunLimits) -> str:
     if limits.max_tokens is not None:
         parts.append(f"{limits.max_tokens:,} tokens (maxTokens)")
     if limits.max_micro_usd is not None:
-        parts.append(f"${limits.max_micro_usd / 1_000_000:,.6g} (maxCost)")
+        parts.append(f"${limits.max_micro_usd / MICRO_USD:,.6g} (maxCost)")
     return f"The run may use {' and '.join(parts)}."
+
+
+def _used(used: UsageTotals) -> str:
+    return f"{used.tokens:,} tokens" + (f" and ${used.micro_usd / MICRO_USD:,.6g}" if used.micro_usd else "")

@@ -23,6 +23,7 @@ from sevenfold.adapters.events.matching import find_matching
 from sevenfold.adapters.events.ordering import acquire_semaphore, ordering_semaphore
 from sevenfold.adapters.events.subscription_cache import SubscriptionCache
 from sevenfold.adapters.quotas.rates import RateQuotas
+from sevenfold.adapters.quotas.stored_bytes import StoredBytes
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.search_attributes import keyword_attributes
 from sevenfold.contracts.cloudevents import MAX_EVENT_BYTES, CloudEvent
@@ -80,12 +81,14 @@ class EventIngest:
         subscriptions: SubscriptionCache,
         access: AccessDirectory,
         rates: RateQuotas,
+        stored_bytes: StoredBytes,
     ) -> None:
         self._client = client
         self._task_queue = task_queue
         self.subscriptions = subscriptions
         self._access = access
         self._rates = rates
+        self._stored_bytes = stored_bytes
         self._gate = FifoGate()
 
     async def accept(self, tenant: str, event: CloudEvent, via: str, key_id: str | None = None) -> AcceptedEvent:
@@ -117,7 +120,9 @@ class EventIngest:
         subscriptions = await self.subscriptions.list_for(tenant)
         matching = [(event, find_matching(subscriptions, event)) for event in events]
         count = sum(1 + len(found) for _, found in matching)
-        await self._rates.admit_events(self._access.latest.quota_owners(tenant, key_id), count)
+        owners = self._access.latest.quota_owners(tenant, key_id)
+        await self._stored_bytes.check(owners)
+        await self._rates.admit_events(owners, count)
         by_semaphore: dict[str, list[SemaphoreRequest]] = defaultdict(list)
         for event, found in matching:
             for request in _semaphore_requests(tenant, event, found):

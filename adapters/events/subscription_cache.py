@@ -22,7 +22,7 @@ class SubscriptionCache:
     def __init__(
         self, client: Client, access: AccessDirectory, configured: Mapping[str, Iterable[Subscription]]
     ) -> None:
-        self.access = access
+        self._access = access
         self._configured = {tenant: {one.name: one for one in found} for tenant, found in configured.items()}
         self._client = client
         self._cache = SharedAnswers(_TTL_SECONDS)
@@ -33,7 +33,7 @@ class SubscriptionCache:
 
     def is_active(self, tenant: str, subscription: Subscription) -> bool:
         """Whether the tenant may use the subscription's agent, which an administrator may have changed since."""
-        allowed = self.access.latest.allowed_agents(tenant)
+        allowed = self._access.latest.allowed_agents(tenant)
         return allowed is None or subscription.agent in allowed
 
     async def load_stored(self, tenant: str) -> Mapping[str, Subscription]:
@@ -49,5 +49,5 @@ class SubscriptionCache:
 
     async def _load_active(self, tenant: str) -> list[Subscription]:
         present = {**await self.load_stored(tenant), **self.configured_for(tenant)}
-        await self.access.load()
+        await self._access.load()
         return [present[name] for name in sorted(present) if self.is_active(tenant, present[name])]

@@ -2,39 +2,39 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
+
+import structlog
+from cachetools import LRUCache
+from temporalio.service import RPCError
 
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
-from sevenfold.adapters.quotas.usage_ledger import UsageLedgerClient
-from sevenfold.adapters.quotas.usage_meter import UsageMeter, today, unwritten
+from sevenfold.adapters.quotas.usage_ledger import LedgerReading, UsageLedgerClient
+from sevenfold.adapters.quotas.usage_meter import UsageMeter, today
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
+from sevenfold.contracts.agent_config import MICRO_USD
 from sevenfold.contracts.errors import QuotaExceeded
-from sevenfold.contracts.quotas import MICRO_USD, QuotaName, QuotaOwner
-from sevenfold.contracts.usage import NO_USAGE, DayUsage, UsageTotals
+from sevenfold.contracts.quotas import QuotaName, QuotaOwner
+from sevenfold.contracts.usage import DayUsage, UsageTotals
+
+log = structlog.get_logger(__name__)
 
 _MAX_AGE_SECONDS = 1.0
+_MAX_TENANTS = 5_000
 _DAY_SECONDS = 86_400
 
 # A call that waits for its budget looks again so often, because the budget may be raised.
 _MAX_CALL_PAUSE_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """A tenant's ledger of today, and what this process had written to it when it was read."""
-
-    day: str
-    usage: DayUsage
-    written_before: DayUsage
-
-
 class Budgets:
-    """Reads a ledger at most once a second, and adds what this process has counted since.
+    """Reads a ledger at most once a second, and adds what this process has counted and the ledger lacks.
 
     What may be used over a budget: the calls that are in flight when it is used up, and what other processes count
-    within two seconds (one until they write it, one until this process reads it).
+    within two seconds (one until they write it, one until this process reads it). While a ledger cannot be read, the
+    last reading counts: an outage of Temporal must not fail the calls of accepted runs.
     """
 
     def __init__(self, access: AccessDirectory, ledgers: UsageLedgerClient, meter: UsageMeter) -> None:
@@ -42,9 +42,10 @@ class Budgets:
         self._ledgers = ledgers
         self._meter = meter
         self._readings = SharedAnswers(_MAX_AGE_SECONDS)
+        self._latest: LRUCache[str, LedgerReading] = LRUCache(_MAX_TENANTS)
 
     async def check(self, owners: Iterable[QuotaOwner]) -> None:
-        """Raises QuotaExceededError if one of the owners has used up its budget, and RPCError."""
+        """Raises QuotaExceededError if one of the owners has used up its budget."""
         for owner in owners:
             if owner.quotas.budget is not None:
                 _check(owner, await self.used(owner))
@@ -58,18 +59,20 @@ class Budgets:
             raise QuotaExceeded(str(error), retry_after=min(error.retry_after, _MAX_CALL_PAUSE_SECONDS)) from None
 
     async def used(self, owner: QuotaOwner) -> UsageTotals:
-        """Returns what the owner has used today. Raises RPCError."""
-        key = (owner.tenant, today())
-        reading = await self._readings.get(key, lambda: self._read(owner.tenant))
-        counts = self._meter.counts(owner.tenant)
-        in_ledger = reading.usage.total if owner.key_id is None else reading.usage.keys.get(owner.key_id, NO_USAGE)
-        if reading.day != today():  # It began while the ledger was read.
-            return NO_USAGE
-        return in_ledger.add(unwritten(counts, reading.written_before, owner.key_id))
+        """Returns what the owner has used today."""
+        reading = await self._readings.get((owner.tenant, today()), lambda: self._read(owner.tenant))
+        return reading.usage.total(owner.key_id).add(self._meter.unseen(owner.tenant, reading, owner.key_id))
 
-    async def _read(self, tenant: str) -> _Reading:
-        written, day = self._meter.counts(tenant).written, today()
-        return _Reading(day, await self._ledgers.read_day(tenant, datetime.now(UTC).date()), written)
+    async def _read(self, tenant: str) -> LedgerReading:
+        day = today()
+        try:
+            reading = await self._ledgers.read_today(tenant, day, self._meter.process)
+        except RPCError as error:
+            log.warning("usage cannot be read; the last reading counts", tenant=tenant, error=error.message)
+            known = self._latest.get(tenant)
+            return known if known is not None and known.day == day else LedgerReading(day, DayUsage(), 0)
+        self._latest[tenant] = reading
+        return reading
 
 
 def seconds_to_midnight() -> float:
@@ -91,12 +94,12 @@ def _check(owner: QuotaOwner, used: UsageTotals) -> None:
         _refuse(owner, QuotaName.USD, budget.usd, f"${budget.usd:,.2f}", f"${used.micro_usd / MICRO_USD:,.2f}")
 
 
-def _refuse(owner: QuotaOwner, quota: QuotaName, limit: float, may: str, has: str) -> None:
+def _refuse(owner: QuotaOwner, quota: QuotaName, limit: float, limit_text: str, used_text: str) -> NoReturn:
     raise QuotaExceededError(
         owner,
         quota,
         limit,
-        f"The {owner.kind} may use {may} a day and has used {has} today. The next day begins at "
+        f"The {owner.kind} may use {limit_text} a day and has used {used_text} today. The next day begins at "
         f"{next_midnight():%Y-%m-%dT%H:%M:%SZ}.",
         retry_after=seconds_to_midnight(),
         window=_DAY_SECONDS,

@@ -8,15 +8,15 @@ with the embedded server, a second or two with Elasticsearch).
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import NoReturn
 
 from cachetools import LRUCache
 from temporalio.client import Client
 
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
-from sevenfold.contracts.quotas import OwnerKind, QuotaName, QuotaOwner
+from sevenfold.contracts.quotas import OwnerKind, QuotaName, QuotaOwner, Quotas
 from sevenfold.contracts.runs import COMPLETED_MEMO, FAILED_MEMO, TOTAL_MEMO, WORKFLOW_TYPES, Pattern
 
 # A count is renewed after a second, or after 0.1 s near the limit; and never before ten times its own duration.
@@ -26,7 +26,7 @@ _MAX_AGE_SECONDS, _MIN_AGE_SECONDS, _MAX_SHARE = 1.0, 0.1, 10.0
 _LAG_SECONDS = 0.1
 
 _MAX_ESTIMATES = 5_000
-_RETRY_SECONDS = 1.0
+_RETRY_SECONDS, _HOPELESS_RETRY_SECONDS = 1.0, 3_600.0
 _RUN_TYPES = ", ".join(f"'{name}'" for pattern, name in WORKFLOW_TYPES.items() if pattern is not Pattern.EVENT)
 _JOBS = f"WorkflowType = '{WORKFLOW_TYPES[Pattern.QUEUE]}'"
 _STREAMS = f"WorkflowType = '{WORKFLOW_TYPES[Pattern.STREAMING]}'"
@@ -47,33 +47,33 @@ class OpenWork:
         self._client = client
         self._estimates: LRUCache[tuple[OwnerKind, str, QuotaName], _Estimate] = LRUCache(_MAX_ESTIMATES)
 
-    async def admit(self, owners: Iterable[QuotaOwner], pattern: Pattern, items: int) -> None:
-        """Counts a run that is about to start. Raises QuotaExceededError if one of its owners has no place for it,
-        and RPCError if Temporal cannot be asked.
+    async def reserve(self, owners: Iterable[QuotaOwner], pattern: Pattern, items: int) -> "Reservation":
+        """Reserves the places of a run that is about to start. Raises QuotaExceededError if one of its owners has no
+        place for it, and RPCError if Temporal cannot be asked.
         """
-        for owner in owners:
-            quotas = owner.quotas
-            if quotas.open_runs is not None:
-                await self._admit(owner, QuotaName.OPEN_RUNS, quotas.open_runs, 1)
-            if quotas.streams is not None and pattern is Pattern.STREAMING:
-                await self._admit(owner, QuotaName.STREAMS, quotas.streams, 1)
-            if quotas.queued_items is not None and pattern is Pattern.QUEUE:
-                await self._admit(owner, QuotaName.QUEUED_ITEMS, quotas.queued_items, items)
+        wanted = [(owner, *limit) for owner in owners for limit in _limits(owner.quotas, pattern, items)]
+        for owner, quota, limit, amount in wanted:
+            await self._count_if_needed(self._estimate(owner, quota), limit, amount)
+        # Without an await from here on, so that nobody else takes the places.
+        for owner, quota, limit, amount in wanted:
+            if self._estimate(owner, quota).value + amount > limit:
+                _refuse(owner, quota, limit, amount)
+        return Reservation([self._estimate(owner, quota).add(amount) for owner, quota, _, amount in wanted])
 
-    async def _admit(self, owner: QuotaOwner, quota: QuotaName, limit: int, amount: int) -> None:
-        key = (owner.kind, owner.name, quota)
-        estimate = self._estimates.get(key)
-        if estimate is None:
-            estimate = self._estimates[key] = _Estimate(self._counter(owner, quota))
+    async def _count_if_needed(self, estimate: "_Estimate", limit: int, amount: int) -> None:
         is_far = 2 * (estimate.value + amount) <= limit
         await estimate.refresh(_MAX_AGE_SECONDS if is_far else _MIN_AGE_SECONDS)
         for _ in range(2):  # What was started just before a count may be in it twice. A moment later it is not.
             if estimate.value + amount > limit >= amount:
                 await asyncio.sleep(_LAG_SECONDS)
                 await estimate.refresh(_MIN_AGE_SECONDS)
-        if estimate.value + amount > limit:
-            _refuse(owner, quota, limit, amount)
-        estimate.add(amount)
+
+    def _estimate(self, owner: QuotaOwner, quota: QuotaName) -> "_Estimate":
+        key = (owner.kind, owner.name, quota)
+        estimate = self._estimates.get(key)
+        if estimate is None:
+            estimate = self._estimates[key] = _Estimate(self._counter(owner, quota))
+        return estimate
 
     def _counter(self, owner: QuotaOwner, quota: QuotaName) -> Count:
         attribute = "Tenant" if owner.kind is OwnerKind.TENANT else "ApiKey"
@@ -97,11 +97,47 @@ class OpenWork:
 
 def _refuse(owner: QuotaOwner, quota: QuotaName, limit: int, amount: int) -> NoReturn:
     what = f"The {owner.kind} may have {limit:,} {_NOUNS[quota]} at the same time"
-    if amount > limit > 0:
+    if amount > limit > 0:  # No retry helps.
         detail = f"{what}, and this job alone has {amount:,}. Send several smaller jobs, one after another."
-    else:
-        detail = f"{what}, and has no place left. Send the request again when some have ended."
+        raise QuotaExceededError(owner, quota, limit, detail, retry_after=_HOPELESS_RETRY_SECONDS)
+    detail = f"{what}, and has no place left. Send the request again when some have ended."
     raise QuotaExceededError(owner, quota, limit, detail, retry_after=_RETRY_SECONDS)
+
+
+def _limits(quotas: Quotas, pattern: Pattern, items: int) -> Iterator[tuple[QuotaName, int, int]]:
+    """Yields the quotas that a run counts against, each with its limit and what the run takes of it."""
+    if quotas.open_runs is not None:
+        yield QuotaName.OPEN_RUNS, quotas.open_runs, 1
+    if quotas.streams is not None and pattern is Pattern.STREAMING:
+        yield QuotaName.STREAMS, quotas.streams, 1
+    if quotas.queued_items is not None and pattern is Pattern.QUEUE:
+        yield QuotaName.QUEUED_ITEMS, quotas.queued_items, items
+
+
+@dataclass
+class _Place:
+    """What a start takes. `started_at` is None until Temporal has the run: no count can have it before."""
+
+    amount: int
+    started_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """The places of a run that is about to start. It is given back by `release` if the run does not start."""
+
+    places: list[_Place]
+
+    def start(self) -> None:
+        """Temporal has the run: counts have it soon."""
+        for place in self.places:
+            place.started_at = time.monotonic()
+
+    def release(self) -> None:
+        """The run was not started."""
+        for place in self.places:
+            place.amount = 0
+            place.started_at = 0.0
 
 
 class _Estimate:
@@ -112,19 +148,21 @@ class _Estimate:
         self._counted = 0
         self._counted_at = float("-inf")
         self._seconds = 0.0
-        self._started: deque[tuple[float, int]] = deque()
+        self._places: list[_Place] = []
         self._counting: asyncio.Task[None] | None = None
 
     @property
     def value(self) -> int:
-        """The count, with what was started since and is not in it."""
-        while self._started and self._started[0][0] < self._counted_at - _LAG_SECONDS:
-            self._started.popleft()
-        return self._counted + sum(amount for _, amount in self._started)
+        """The count, with what is about to start or was started since and is not in it."""
+        seen_until = self._counted_at - _LAG_SECONDS
+        self._places = [one for one in self._places if one.started_at is None or one.started_at >= seen_until]
+        return self._counted + sum(one.amount for one in self._places)
 
-    def add(self, amount: int) -> None:
-        """Adds what starts now."""
-        self._started.append((time.monotonic(), amount))
+    def add(self, amount: int) -> _Place:
+        """Adds what is about to start."""
+        place = _Place(amount)
+        self._places.append(place)
+        return place
 
     async def refresh(self, max_age: float) -> None:
         """Counts again if the count is older than `max_age` seconds. Raises RPCError."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.quotas.budgets import Budgets
-from sevenfold.adapters.quotas.open_work import OpenWork
+from sevenfold.adapters.quotas.open_work import OpenWork, Reservation
 from sevenfold.adapters.quotas.stored_bytes import StoredBytes
 from sevenfold.contracts.runs import Pattern
 
@@ -18,12 +18,9 @@ class StartQuotas:
     stored_bytes: StoredBytes
     open_work: OpenWork
 
-    async def admit(self, tenant: str, key_id: str | None, pattern: Pattern, items: int) -> None:
-        """Counts a run with so many items (1 without items). Raises QuotaExceededError, RPCError and
-        PayloadStoreError.
-        """
+    async def reserve(self, tenant: str, key_id: str | None, pattern: Pattern, items: int) -> Reservation:
+        """Reserves the places of a run with so many items (1 without any). Raises QuotaExceededError and RPCError."""
         owners = (await self.access.load()).quota_owners(tenant, key_id)
-        if owners:
-            await self.budgets.check(owners)
-            await self.stored_bytes.check(owners)
-            await self.open_work.admit(owners, pattern, items)
+        await self.budgets.check(owners)
+        await self.stored_bytes.check(owners)
+        return await self.open_work.reserve(owners, pattern, items)

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -14,14 +15,28 @@ from sevenfold.contracts.circuits import control_task_queue
 from sevenfold.contracts.usage import (
     DAY_MEMO_PREFIX,
     KEPT_DAYS,
+    NO_USAGE,
+    SEQUENCES_MEMO,
     DayUsage,
     LedgerState,
     UsageFlush,
+    UsageTotals,
+    key_memo,
     ledger_workflow_id,
+    month_of,
     months_between,
 )
 
 _TIMEOUT = timedelta(seconds=5)
+
+
+@dataclass(frozen=True)
+class LedgerReading:
+    """A tenant's usage on a day, with the flushes of one process up to `sequence`."""
+
+    day: str
+    usage: DayUsage
+    sequence: int
 
 
 class UsageLedgerClient:
@@ -45,9 +60,18 @@ class UsageLedgerClient:
             rpc_timeout=_TIMEOUT,
         )
 
-    async def read_day(self, tenant: str, day: date) -> DayUsage:
-        """Returns a tenant's usage on one day, as far as ledgers have it. Raises RPCError."""
-        return (await self.read_days(tenant, day, day)).get(f"{day:%Y-%m-%d}", DayUsage())
+    async def read_today(self, tenant: str, day: str, process: str) -> "LedgerReading":
+        """Returns what a ledger has of one day, and which of the process's flushes it has. Raises RPCError."""
+        ledger = await self._describe(tenant, month_of(day))
+        if ledger is None:
+            return LedgerReading(day, DayUsage(), 0)
+        sequences: dict[str, int] = await ledger.memo_value(SEQUENCES_MEMO, {}, type_hint=dict[str, int])
+        agents = await self._load_day(ledger, day)
+        prefix = key_memo(day, "")
+        names = [name for name in memo_names(ledger) if name.startswith(prefix)]
+        keys = await asyncio.gather(*(ledger.memo_value(name, NO_USAGE, type_hint=UsageTotals) for name in names))
+        by_key = {name.removeprefix(prefix): totals for name, totals in zip(names, keys, strict=True)}
+        return LedgerReading(day, DayUsage(agents=agents.agents, keys=by_key), sequences.get(process, 0))
 
     async def read_days(self, tenant: str, first: date, last: date) -> Mapping[str, DayUsage]:
         """Returns a tenant's usage by day, without the days that have none. Raises RPCError."""
@@ -61,18 +85,25 @@ class UsageLedgerClient:
         return {day: usage for month in months for day, usage in month.items()}
 
     async def _read_month(self, tenant: str, month: str, first: str, last: str) -> Mapping[str, DayUsage]:
+        ledger = await self._describe(tenant, month)
+        if ledger is None:
+            return {}
+        days = [name.removeprefix(DAY_MEMO_PREFIX) for name in memo_names(ledger) if name.startswith(DAY_MEMO_PREFIX)]
+        wanted = [day for day in days if first <= day <= last]
+        found = await asyncio.gather(*(self._load_day(ledger, day) for day in wanted))
+        return dict(zip(wanted, found, strict=True))
+
+    async def _load_day(self, ledger: WorkflowExecutionDescription, day: str) -> DayUsage:
+        usage: DayUsage = await ledger.memo_value(f"{DAY_MEMO_PREFIX}{day}", DayUsage(), type_hint=DayUsage)
+        return usage
+
+    async def _describe(self, tenant: str, month: str) -> WorkflowExecutionDescription | None:
+        """Returns a ledger; None if there is none."""
         handle = self._client.get_workflow_handle(ledger_workflow_id(tenant, month))
         try:
             ledger = await handle.describe(rpc_timeout=_TIMEOUT)
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
-            return {}
-        if ledger.status is not WorkflowExecutionStatus.RUNNING:
-            return {}
-        days = [name.removeprefix(DAY_MEMO_PREFIX) for name in memo_names(ledger) if name.startswith(DAY_MEMO_PREFIX)]
-        wanted = [day for day in days if first <= day <= last]
-        found = await asyncio.gather(
-            *(ledger.memo_value(f"{DAY_MEMO_PREFIX}{day}", DayUsage(), type_hint=DayUsage) for day in wanted)
-        )
-        return dict(zip(wanted, found, strict=True))
+            return None
+        return ledger if ledger.status is WorkflowExecutionStatus.RUNNING else None

@@ -3,24 +3,29 @@
 import asyncio
 import secrets
 import socket
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
-from temporalio.service import RPCError
 
 from sevenfold.adapters.access.directory import AccessDirectory
-from sevenfold.adapters.quotas.usage_ledger import UsageLedgerClient
-from sevenfold.contracts.usage import NO_USAGE, DayUsage, UsageFlush, UsageTotals, month_of
+from sevenfold.adapters.quotas.usage_ledger import LedgerReading, UsageLedgerClient
+from sevenfold.adapters.temporal.concurrency import gather_bounded
+from sevenfold.contracts.usage import DayUsage, UsageFlush, UsageTotals, month_of, sum_usage
 
 log = structlog.get_logger(__name__)
 
 # How long usage is collected: where a budget depends on it, and otherwise.
 _BUDGET_FLUSH_SECONDS, _FLUSH_SECONDS = 1.0, 5.0
 
-# Without Temporal, an exit must not wait longer for the last flush.
+# Without Temporal, an exit must not wait longer for the last flushes.
 _CLOSE_SECONDS = 5.0
+
+# A ledger has a flush at the latest when so many more were sent.
+_MAX_UNSEEN = 60
+
+_LedgerKey = tuple[str, str]
 
 
 def today() -> str:
@@ -30,13 +35,17 @@ def today() -> str:
 
 @dataclass
 class _Ledger:
-    """What this process has for one ledger. `pending` was sent, and Temporal may have it: it is sent again as it is
-    before anything new. `sequence` is the number of the last flush.
+    """What this process has for one ledger.
+
+    `pending` was sent, and Temporal may have it: it is sent again as it is before anything new. `sent` are the latest
+    flushes that Temporal has; the ledger may not have added them yet. `sequence` is the number of the last flush.
     """
 
     collected: dict[str, DayUsage] = field(default_factory=dict)
     pending: UsageFlush | None = None
+    sent: deque[UsageFlush] = field(default_factory=lambda: deque(maxlen=_MAX_UNSEEN))
     sequence: int = 0
+    is_failing: bool = False
 
     @property
     def has_work(self) -> bool:
@@ -49,13 +58,11 @@ class _Ledger:
             self.collected = {}
         return self.pending
 
-
-@dataclass
-class DayCounts:
-    """A tenant's day in this process: all that was recorded, and how much of it Temporal has."""
-
-    recorded: DayUsage = field(default_factory=DayUsage)
-    written: DayUsage = field(default_factory=DayUsage)
+    def unseen(self, day: str, sequence: int) -> list[DayUsage]:
+        """The parts of a day that are in no flush up to `sequence`."""
+        flushes = [*self.sent, *([self.pending] if self.pending else [])]
+        parts = [flush.days for flush in flushes if flush.sequence > sequence]
+        return [days[day] for days in (*parts, self.collected) if day in days]
 
 
 class UsageMeter:
@@ -68,81 +75,68 @@ class UsageMeter:
     def __init__(self, ledgers: UsageLedgerClient, access: AccessDirectory) -> None:
         self._client = ledgers
         self._access = access
-        self._process = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-        self._ledgers: defaultdict[tuple[str, str], _Ledger] = defaultdict(_Ledger)
-        self._day = ""
-        self._counts: defaultdict[str, DayCounts] = defaultdict(DayCounts)
-        self._flushes: dict[tuple[str, str], asyncio.Task[None]] = {}
-
-    def counts(self, tenant: str) -> DayCounts:
-        """Returns what this process has counted today."""
-        self._start_day()
-        return self._counts[tenant]
+        self.process = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self._ledgers: defaultdict[_LedgerKey, _Ledger] = defaultdict(_Ledger)
+        self._flushes: dict[_LedgerKey, asyncio.Task[None]] = {}
 
     def record(self, tenant: str, key_id: str | None, agent: str, totals: UsageTotals) -> None:
         """Counts calls that have ended. Returns at once; the ledger is written in the background."""
-        self._start_day()
         owners = self._access.latest.quota_owners(tenant, key_id)
         budgeted = [owner for owner in owners if owner.quotas.budget is not None]
         keys = {owner.name: totals for owner in budgeted if owner.key_id is not None}
-        usage = DayUsage(agents={agent: totals}, keys=keys)
-        counts = self._counts[tenant]
-        counts.recorded = counts.recorded.add(usage)
-        place = (tenant, month_of(self._day))
-        ledger = self._ledgers[place]
-        ledger.collected[self._day] = ledger.collected.get(self._day, DayUsage()).add(usage)
-        if place not in self._flushes:
+        day = today()
+        ledger_key = (tenant, month_of(day))
+        ledger = self._ledgers[ledger_key]
+        ledger.collected[day] = ledger.collected.get(day, DayUsage()).add(DayUsage(agents={agent: totals}, keys=keys))
+        if ledger_key not in self._flushes:
             delay = _BUDGET_FLUSH_SECONDS if budgeted else _FLUSH_SECONDS
-            self._flushes[place] = asyncio.create_task(self._flush_later(place, delay))
+            self._flushes[ledger_key] = asyncio.create_task(self._flush_periodically(ledger_key, delay))
+
+    def unseen(self, tenant: str, reading: LedgerReading, key_id: str | None) -> UsageTotals:
+        """Returns what this process has counted on the reading's day and the reading lacks: of a key, or in all."""
+        ledger = self._ledgers.get((tenant, month_of(reading.day)))
+        parts = ledger.unseen(reading.day, reading.sequence) if ledger else []
+        return sum_usage(part.total(key_id) for part in parts)
 
     async def aclose(self) -> None:
         """Writes what is left, for up to 5 s."""
-        for task in self._flushes.values():
+        flushes, self._flushes = list(self._flushes.values()), {}
+        for task in flushes:
             task.cancel()
-        await asyncio.gather(*self._flushes.values(), return_exceptions=True)
+        await asyncio.gather(*flushes, return_exceptions=True)
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
-                for place, ledger in list(self._ledgers.items()):
-                    while ledger.has_work:
-                        await self._flush(place)
-        except (RPCError, TimeoutError) as error:
-            log.warning("the usage of the last seconds is not recorded", error=str(error))
+                await gather_bounded(self._flush_all, [key for key, one in self._ledgers.items() if one.has_work])
+        except TimeoutError:
+            log.warning("the usage of the last seconds is not recorded, because Temporal does not answer")
 
-    def _start_day(self) -> None:
-        day = today()
-        if day != self._day:
-            self._day = day
-            self._counts.clear()
+    async def _flush_all(self, ledger_key: _LedgerKey) -> None:
+        while self._ledgers[ledger_key].has_work and await self._flush(ledger_key):
+            pass
 
-    async def _flush_later(self, place: tuple[str, str], delay: float) -> None:
-        while True:
+    async def _flush_periodically(self, ledger_key: _LedgerKey, delay: float) -> None:
+        while self._ledgers[ledger_key].has_work:
             await asyncio.sleep(delay)
-            try:
-                await self._flush(place)
-            except Exception as error:  # Whatever it is, the next second tries again.
-                log.warning("usage cannot be recorded yet", tenant=place[0], error=repr(error)[:200])
-            if not self._ledgers[place].has_work:
-                break
-        del self._flushes[place]  # Without an await since the check: `record` starts the next one.
-        if place[1] != month_of(today()):
-            self._ledgers.pop(place, None)
+            await self._flush(ledger_key)
+        del self._flushes[ledger_key]  # Without an await since the check: `record` starts the next one.
+        for one in [one for one, ledger in self._ledgers.items() if one[1] < ledger_key[1] and not ledger.has_work]:
+            del self._ledgers[one]
 
-    async def _flush(self, place: tuple[str, str]) -> None:
-        tenant, month = place
-        ledger = self._ledgers[place]
-        flush = ledger.next_flush(self._process)
-        if not self._access.latest.is_erasing(tenant):  # An erased tenant's ledger must not begin anew.
-            await self._client.record(tenant, month, flush)
+    async def _flush(self, ledger_key: _LedgerKey) -> bool:
+        """Sends the next flush. Returns False if that failed, which is logged once."""
+        tenant, month = ledger_key
+        ledger = self._ledgers[ledger_key]
+        flush = ledger.next_flush(self.process)
+        try:
+            # An erased tenant's ledger must not begin anew.
+            if not (await self._access.load()).is_erasing(tenant):
+                await self._client.record(tenant, month, flush)
+        except Exception as error:
+            if not ledger.is_failing:
+                log.warning("usage cannot be recorded yet", tenant=tenant, error=repr(error)[:200])
+            ledger.is_failing = True
+            return False
+        ledger.is_failing = False
+        ledger.sent.append(flush)
         ledger.pending = None
-        if self._day in flush.days:
-            counts = self._counts[tenant]
-            counts.written = counts.written.add(flush.days[self._day])
-
-
-def unwritten(counts: DayCounts, written_before: DayUsage, key_id: str | None) -> UsageTotals:
-    """Returns what was recorded and not yet written at an earlier moment, when `written_before` was written: of the
-    tenant, or of one of its keys.
-    """
-    if key_id is not None:
-        return counts.recorded.keys.get(key_id, NO_USAGE).subtract(written_before.keys.get(key_id, NO_USAGE))
-    return counts.recorded.total.subtract(written_before.total)
+        return True

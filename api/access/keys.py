@@ -7,17 +7,18 @@ from fastapi import APIRouter, Path, Response
 from pydantic import Field
 
 from sevenfold.api.access.store import KeyTerms, TenantStoreDep
-from sevenfold.api.access.tenants import TenantPath
+from sevenfold.api.access.tenants import TenantPath, check_prices
 from sevenfold.api.access.views import KeyView, NewKeyView, view_key
 from sevenfold.api.dependencies import API_PREFIX
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import UtcTime
+from sevenfold.api.runs.dependencies import AgentsDep
 from sevenfold.contracts.access import NAME_PATTERN, Scope
 from sevenfold.contracts.api_keys import KeyId
 from sevenfold.contracts.payload import Payload, RequestBody
-from sevenfold.contracts.quotas import KeyQuotaFields
+from sevenfold.contracts.quotas import ADMIN_BUDGET, KeyQuotaFields
 
 router = APIRouter(
     prefix=f"{API_PREFIX}/admin/tenants/{{tenant}}", tags=["administration"], route_class=StrictJsonRoute
@@ -58,10 +59,15 @@ async def list_keys(tenant: TenantPath, store: TenantStoreDep) -> KeyList:
 
 
 @router.post("/keys", operation_id="createKey", summary="Create a key", status_code=201, responses=PROBLEMS)
-async def create_key(tenant: TenantPath, body: KeyRequest, store: TenantStoreDep, response: Response) -> NewKeyView:
+async def create_key(
+    tenant: TenantPath, body: KeyRequest, store: TenantStoreDep, agents: AgentsDep, response: Response
+) -> NewKeyView:
     """Creates a key. This answer alone has it: keep it. It works in every process within a second."""
     if body.expires_at is not None and body.expires_at <= datetime.now(UTC):
         raise invalid_field("/expiresAt", "must be in the future")
+    if body.budget is not None and Scope.ADMIN in body.scopes:
+        raise invalid_field("/budget", ADMIN_BUDGET)
+    check_prices(body, agents)
     terms = KeyTerms(sorted(body.scopes), body.name, body.build_quotas(), body.expires_at)
     snapshot, record, new = await store.create_key(tenant, terms)
     response.headers["Cache-Control"] = "no-store"

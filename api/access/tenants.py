@@ -18,7 +18,7 @@ from sevenfold.api.runs.dependencies import AgentsDep
 from sevenfold.contracts.access import TenantName
 from sevenfold.contracts.agent import AgentName
 from sevenfold.contracts.payload import Payload, RequestBody
-from sevenfold.contracts.quotas import TenantQuotaFields
+from sevenfold.contracts.quotas import KeyQuotaFields, TenantQuotaFields
 from sevenfold.contracts.tenant_registry import TenantRecord
 
 router = APIRouter(prefix=f"{API_PREFIX}/admin", tags=["administration"], route_class=StrictJsonRoute)
@@ -118,10 +118,17 @@ async def delete_tenant(
     )
 
 
+def check_prices(quotas: KeyQuotaFields, agents: AgentCatalog) -> None:
+    """Raises 422 for a budget in US dollars that can never be used up, because no agent has a price."""
+    if quotas.has_usd_budget and not any(agent.price for agent in agents.configs.values()):
+        raise invalid_field("/budget/usd", "no agent has a price in sevenfold.toml; use tokens")
+
+
 def _build(name: str, body: TenantBody, agents: AgentCatalog) -> TenantRecord:
     for index, agent in enumerate(body.agents or []):
         if agent not in agents.configs:
             raise invalid_field(f"/agents/{index}", f"there is no agent {agent}")
+    check_prices(body, agents)
     chosen = None if body.agents is None else sorted(set(body.agents))
     return TenantRecord(
         name=name, agents=chosen, weight=body.weight, quotas=body.build_quotas(), created_at=datetime.now(UTC)

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from temporalio.client import Client, WithStartWorkflowOperation
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError
 from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.events.subscription_cache import SubscriptionCache
 from sevenfold.adapters.events.webhook_secrets import seal_webhook, unseal_webhook_url
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
@@ -19,8 +21,9 @@ from sevenfold.api.http.problems import ProblemError, ProblemType, not_found
 from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.events import event_task_queue
-from sevenfold.contracts.quotas import QuotaName
+from sevenfold.contracts.quotas import QuotaName, QuotaOwner
 from sevenfold.contracts.subscriptions import (
+    SUBSCRIPTIONS_OVER_QUOTA,
     PutSubscriptionInput,
     RegistryState,
     Subscription,
@@ -43,6 +46,7 @@ class SubscriptionStore:
 
     client: Client
     task_queue: str
+    access: AccessDirectory
     cache: SubscriptionCache
     agents: AgentCatalog
     webhooks: WebhookTerms
@@ -104,27 +108,26 @@ class SubscriptionStore:
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary="the API's subscriptions",
         )
-        await self._check_quota(tenant, change.subscription.name)
+        owner = await self._find_quota(tenant)
+        limit = owner.quotas.subscriptions if owner else None
+        change = change.model_copy(update={"max_subscriptions": limit})
         update = self.client.execute_update_with_start_workflow(
             "put", change, start_workflow_operation=registry, result_type=bool
         )
-        return bool(await await_update(update, _CHANGE_TIMEOUT))
+        try:
+            return bool(await await_update(update, _CHANGE_TIMEOUT))
+        except WorkflowUpdateFailedError as error:
+            cause = error.cause
+            if owner is None or not isinstance(cause, ApplicationError) or cause.type != SUBSCRIPTIONS_OVER_QUOTA:
+                raise
+            raise QuotaExceededError(
+                owner, QuotaName.SUBSCRIPTIONS, limit or 0, cause.message, retry_after=_QUOTA_RETRY_SECONDS
+            ) from None
 
-    async def _check_quota(self, tenant: str, name: str) -> None:
-        """Raises QuotaExceededError if the tenant has no place for another subscription."""
-        for owner in (await self.cache.access.load()).quota_owners(tenant, None):
-            limit = owner.quotas.subscriptions
-            if limit is None:
-                continue
-            stored = await self.load_stored(tenant)
-            if len(stored) >= limit and name not in stored:
-                raise QuotaExceededError(
-                    owner,
-                    QuotaName.SUBSCRIPTIONS,
-                    limit,
-                    f"The tenant may have {limit:,} subscriptions and has {len(stored):,}. Delete one first.",
-                    retry_after=_QUOTA_RETRY_SECONDS,
-                )
+    async def _find_quota(self, tenant: str) -> QuotaOwner | None:
+        """Returns the tenant, if it has a quota of subscriptions."""
+        owners = (await self.access.load()).quota_owners(tenant, None)
+        return next((owner for owner in owners if owner.quotas.subscriptions is not None), None)
 
     async def remove(self, tenant: str, name: str) -> None:
         """Removes a subscription. Raises 404 if there is none, and 409 if it stands in the configuration."""

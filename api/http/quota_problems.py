@@ -4,7 +4,8 @@ import math
 
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.api.http.problems import ProblemError, ProblemType
-from sevenfold.contracts.quotas import MICRO_USD, QuotaName
+from sevenfold.contracts.agent_config import MICRO_USD
+from sevenfold.contracts.quotas import QuotaName
 
 
 def from_exceeded_quota(error: QuotaExceededError) -> ProblemError:

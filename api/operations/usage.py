@@ -12,7 +12,7 @@ from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import Day
 from sevenfold.api.operations.dependencies import UsageReaderDep
-from sevenfold.api.operations.usage_reader import UsageKey, UsageQuestion, UsageReport, to_csv
+from sevenfold.api.operations.usage_reader import UsageKey, UsageQuery, UsageReport, to_csv
 from sevenfold.contracts.agent import AgentName
 
 router = APIRouter(prefix=API_PREFIX, tags=["runs"], route_class=StrictJsonRoute)
@@ -50,8 +50,8 @@ async def read_usage(
     first = first or last - timedelta(days=min(_DEFAULT_DAYS - 1, (last - date.min).days))
     if first > last:
         raise invalid_field("query:from", f"must not be after the last day, {last}")
-    question = UsageQuestion(first, last, tuple(by or (UsageKey.DAY, UsageKey.AGENT)), agent)
-    report = await reader.load(tenant, principal.api_key_id, question)
+    query = UsageQuery(first, last, tuple(by or (UsageKey.DAY, UsageKey.AGENT)), agent)
+    report = await reader.load(tenant, principal.api_key_id, query)
     if media_type == _CSV:
-        return Response(to_csv(report, question.by), media_type=_CSV)
+        return Response(to_csv(report, query.by), media_type=_CSV)
     return Response(report.model_dump_json(by_alias=True, exclude_none=True), media_type=_JSON)

@@ -14,9 +14,11 @@ from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.quotas.budgets import Budgets, next_midnight
 from sevenfold.adapters.quotas.usage_ledger import UsageLedgerClient
 from sevenfold.adapters.temporal.concurrency import gather_bounded
+from sevenfold.adapters.temporal.shared_answers import SharedAnswers
+from sevenfold.contracts.agent_config import MICRO_USD
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.quotas import MICRO_USD, Budget, OwnerKind, QuotaOwner
-from sevenfold.contracts.usage import NO_USAGE, UsageTotals
+from sevenfold.contracts.quotas import Budget, OwnerKind, QuotaOwner
+from sevenfold.contracts.usage import UsageTotals, sum_usage
 
 
 class UsageKey(StrEnum):
@@ -68,11 +70,11 @@ class UsageReport(Payload):
     budgets: list[BudgetState]
 
 
-_Place = tuple[str | None, str | None, str | None]
+_GroupKey = tuple[str | None, str | None, str | None]
 
 
 @dataclass(frozen=True)
-class UsageQuestion:
+class UsageQuery:
     """Which days, summed by what, and of which agent (None: of all)."""
 
     first: date
@@ -88,36 +90,38 @@ class UsageReader:
     ledgers: UsageLedgerClient
     budgets: Budgets
     access: AccessDirectory
+    shared: SharedAnswers
 
-    async def load(self, tenant: str | None, key_id: str | None, question: UsageQuestion) -> UsageReport:
-        """Returns the usage of a tenant; None: of all. `key_id`: whose budget is shown beside the tenant's. Raises
-        RPCError.
+    async def load(self, tenant: str | None, key_id: str | None, query: UsageQuery) -> UsageReport:
+        """Returns the usage of a tenant, at most a second old; None: of all. `key_id`: whose budget is shown beside
+        the tenant's. Raises RPCError.
         """
+        key = ("usage", tenant, key_id, query)
+        return await self.shared.get(key, lambda: self._load(tenant, key_id, query))
+
+    async def _load(self, tenant: str | None, key_id: str | None, query: UsageQuery) -> UsageReport:
         snapshot = await self.access.load()
         tenants = [tenant] if tenant is not None else [one.name for one in snapshot.list_tenants()]
 
-        async def read(name: str) -> list[tuple[_Place, UsageTotals]]:
-            days = await self.ledgers.read_days(name, question.first, question.last)
+        async def read(name: str) -> list[tuple[_GroupKey, UsageTotals]]:
+            days = await self.ledgers.read_days(name, query.first, query.last)
             return [
-                (_place(question.by, day, one, name), totals)
+                (_group_key(query.by, day, one, name), totals)
                 for day, usage in days.items()
                 for one, totals in usage.agents.items()
-                if question.agent in (None, one)
+                if query.agent in (None, one)
             ]
 
-        sums: defaultdict[_Place, UsageTotals] = defaultdict(UsageTotals)
+        sums: defaultdict[_GroupKey, UsageTotals] = defaultdict(UsageTotals)
         for found in await gather_bounded(read, tenants):
-            for place, totals in found:
-                sums[place] = sums[place].add(totals)
+            for group, totals in found:
+                sums[group] = sums[group].add(totals)
         owners = [owner for name in tenants for owner in snapshot.quota_owners(name, key_id if tenant else None)]
-        total = NO_USAGE
-        for one in sums.values():
-            total = total.add(one)
         return UsageReport(
-            first=question.first,
-            last=question.last,
-            items=[_row(place, sums[place]) for place in sorted(sums, key=lambda one: tuple(map(str, one)))],
-            total=UsageFigures(**_figures(total)),
+            first=query.first,
+            last=query.last,
+            items=[_row(group, sums[group]) for group in sorted(sums, key=lambda one: tuple(map(str, one)))],
+            total=UsageFigures(**_figures(sum_usage(sums.values()))),
             budgets=await gather_bounded(self._load_budget, [owner for owner in owners if owner.quotas.budget]),
         )
 
@@ -143,7 +147,7 @@ def to_csv(report: UsageReport, by: Sequence[UsageKey]) -> str:
     return text.getvalue()
 
 
-def _place(by: Sequence[UsageKey], day: str, agent: str, tenant: str) -> _Place:
+def _group_key(by: Sequence[UsageKey], day: str, agent: str, tenant: str) -> _GroupKey:
     return (
         day if UsageKey.DAY in by else None,
         agent if UsageKey.AGENT in by else None,
@@ -151,8 +155,8 @@ def _place(by: Sequence[UsageKey], day: str, agent: str, tenant: str) -> _Place:
     )
 
 
-def _row(place: _Place, totals: UsageTotals) -> UsageRow:
-    day, agent, tenant = place
+def _row(group: _GroupKey, totals: UsageTotals) -> UsageRow:
+    day, agent, tenant = group
     return UsageRow(day=date.fromisoformat(day) if day else None, agent=agent, tenant=tenant, **_figures(totals))
 
 

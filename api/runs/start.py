@@ -9,24 +9,21 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.common import Priority, TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
-from sevenfold.adapters.quotas.exceeded import QuotaExceededError
-from sevenfold.adapters.quotas.starts import StartQuotas
 from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.adapters.temporal.search_attributes import keyword_attributes
-from sevenfold.api.dependencies import API_PREFIX, current_principal
+from sevenfold.api.dependencies import current_principal
 from sevenfold.api.http.disk_guard import check_storage
 from sevenfold.api.http.idempotency import fingerprint
-from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.http.request_id import request_id, traceparent
 from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.runs.run_limits import build_limits
+from sevenfold.api.runs.start_checks import NewRun, StartChecks
 from sevenfold.api.runs.start_turns import StartTurns, Turn
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.access import RunGrant
 from sevenfold.contracts.agent import AgentRequest, RequestContext
-from sevenfold.contracts.identity import build_workflow_id, derive_id, new_id
+from sevenfold.contracts.identity import derive_id, new_id
 from sevenfold.contracts.payload import JsonObject
 from sevenfold.contracts.requests import StartOptions
 from sevenfold.contracts.runs import (
@@ -64,25 +61,6 @@ class RunQueue(StrEnum):
 
 
 @dataclass(frozen=True)
-class NewRun:
-    """A run that is about to start. `key` is the client's `Idempotency-Key`, `key_id` the id of its API key."""
-
-    pattern: Pattern
-    tenant: str
-    run_id: str
-    agent: str
-    task: str
-    options: StartOptions
-    key: str | None
-    key_id: str | None
-
-    @property
-    def workflow_id(self) -> str:
-        """The run's id in Temporal."""
-        return build_workflow_id(self.tenant, self.run_id)
-
-
-@dataclass(frozen=True)
 class StartedRun:
     """A run that exists. `replayed`: an earlier request with the same key started it. `turn` is to be released when
     the run has its answer, and ends by itself soon.
@@ -101,11 +79,10 @@ class RunStarter:
     client: Client
     task_queue: str
     agents: AgentCatalog
-    circuit_breakers: CircuitBreakers
+    checks: StartChecks
     webhooks: WebhookTerms
     disk: DiskSpace
     publish_interactions: bool
-    quotas: StartQuotas
     turns: StartTurns = field(default_factory=StartTurns)
 
     def prepare(
@@ -200,47 +177,28 @@ class RunStarter:
         at once while the agent's circuit is open; other runs wait for the agent. `details` is shown in the Temporal
         UI. `items`: of a job. Raises 422 if the key belongs to another body, and QuotaExceededError.
         """
+        reservation = None
         try:
-            await self._check_quotas(run, items)
+            reservation = await self.checks.reserve_place(run, items)
             if fails_fast:
-                await self._check_circuit(run)
+                await self.checks.check_circuit(run)
             turn = await self.turns.take(run.tenant)
             try:
                 handle = await self._start_workflow(run, workflow_input, queue, memo or {}, details)
             except BaseException:
                 turn.release()
                 raise
-        except WorkflowAlreadyStartedError:
-            return StartedRun(run.run_id, await self._find_replayed_run(run), replayed=True)
+        except BaseException as error:
+            if reservation is not None:
+                reservation.release()
+            if isinstance(error, WorkflowAlreadyStartedError):
+                return StartedRun(run.run_id, await self._find_replayed_run(run), replayed=True)
+            raise
+        reservation.start()
         turn.started()
         if queue is RunQueue.BATCH:  # It waits for a worker, however long that takes.
             turn.release()
         return StartedRun(run.run_id, handle, replayed=False, turn=turn)
-
-    async def _check_quotas(self, run: NewRun, items: int) -> None:
-        """Raises QuotaExceededError, but WorkflowAlreadyStartedError if the key has a run already."""
-        try:
-            await self.quotas.admit(run.tenant, run.key_id, run.pattern, items)
-        except QuotaExceededError:
-            await self._raise_if_started(run)
-            raise
-
-    async def _raise_if_started(self, run: NewRun) -> None:
-        if run.key and await find_execution(self.client, run.workflow_id) is not None:
-            raise WorkflowAlreadyStartedError(run.run_id, WORKFLOW_TYPES[run.pattern])
-
-    async def _check_circuit(self, run: NewRun) -> None:
-        """Raises 503 while the circuit is open, but WorkflowAlreadyStartedError if the key has a run already."""
-        seconds = await self.circuit_breakers.retry_after(run.agent)
-        if seconds is None:
-            return
-        await self._raise_if_started(run)
-        raise ProblemError(
-            ProblemType.CIRCUIT_OPEN,
-            f"The circuit breaker of the agent {run.agent} is open, because its latest calls failed. Send the "
-            f"request again after Retry-After, or use POST {API_PREFIX}/tasks or /jobs, which wait for the agent.",
-            retry_after=seconds,
-        )
 
     async def _start_workflow(
         self, run: NewRun, workflow_input: RunInput, queue: RunQueue, memo: Mapping[str, Any], details: str | None

@@ -36,7 +36,8 @@ class Child:
                 return await self._wait(request)
             case "stay":
                 return await self._stay(request)
-        return {"response": f"attempt {request['attempt']}", "confidence": 0.5}
+        usage = {"outputTokens": request["params"].get("usage", 0)}
+        return {"response": f"attempt {request['attempt']}", "confidence": 0.5, "usage": usage}
 
     async def _wait(self, request: dict[str, Any]) -> dict[str, Any]:
         parent = workflow.info().parent

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from sevenfold.contracts.usage import DAY_MEMO_PREFIX, LedgerState, UsageFlush, ledger_memos
+from sevenfold.contracts.usage import LedgerState, UsageFlush, changed_memos, ledger_memos
 
 
 @workflow.defn(name="UsageLedger")
 class UsageLedger:
-    """Keeps a memo per day. Ends when its last day is older than `KEPT_DAYS`."""
+    """Keeps its sums in memos. Ends when its last day is older than `KEPT_DAYS`."""
 
     @workflow.init
     def __init__(self, state: LedgerState) -> None:
@@ -37,8 +37,5 @@ class UsageLedger:
     def record(self, flush: UsageFlush) -> None:
         """Idempotent: a repeated flush changes nothing."""
         before, self._state = self._state, self._state.record(flush)
-        changed = {
-            f"{DAY_MEMO_PREFIX}{day}": one for day, one in self._state.days.items() if one != before.days.get(day)
-        }
-        if changed:
-            workflow.upsert_memo(changed)
+        if self._state is not before:
+            workflow.upsert_memo(changed_memos(before, self._state))

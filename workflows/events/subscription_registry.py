@@ -9,6 +9,7 @@ from sevenfold.contracts.subscriptions import (
     SUBSCRIPTION_MEMO_PREFIX,
     SUBSCRIPTION_MISSING,
     SUBSCRIPTIONS_FULL,
+    SUBSCRIPTIONS_OVER_QUOTA,
     PutSubscriptionInput,
     RegistryState,
     Subscription,
@@ -41,8 +42,8 @@ class SubscriptionRegistry:
     def put(self, change: PutSubscriptionInput) -> bool:
         """Returns True if the subscription is new.
 
-        The validator rejects with `SUBSCRIPTION_EXISTS` (`create_only`) and `SUBSCRIPTIONS_FULL` (over
-        `MAX_REGISTRY_BYTES`).
+        The validator rejects with `SUBSCRIPTION_EXISTS` (`create_only`), `SUBSCRIPTIONS_OVER_QUOTA` and
+        `SUBSCRIPTIONS_FULL` (over `MAX_REGISTRY_BYTES`).
         """
         new = change.subscription.name not in self._state.subscriptions
         self._store({**self._state.subscriptions, change.subscription.name: change.subscription})
@@ -57,6 +58,12 @@ class SubscriptionRegistry:
                 f"Subscription {name} exists already. Change it with PUT.", type=SUBSCRIPTION_EXISTS
             )
         subscriptions = {**self._state.subscriptions, name: change.subscription}
+        limit = change.max_subscriptions
+        if limit is not None and name not in self._state.subscriptions and len(subscriptions) > limit:
+            raise ApplicationError(
+                f"The tenant may have {limit:,} subscriptions and has them. Delete one first.",
+                type=SUBSCRIPTIONS_OVER_QUOTA,
+            )
         size = sum(len(one.model_dump_json(exclude_none=True)) for one in subscriptions.values())
         if size > MAX_REGISTRY_BYTES:
             raise ApplicationError(

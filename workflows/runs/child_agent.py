@@ -6,6 +6,7 @@ with `{percent, note}` to its parent. An ApplicationError of the type `AgentReje
 the run; after any other failure a new child makes the next attempt.
 """
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import count
@@ -21,11 +22,11 @@ from temporalio.exceptions import (
 )
 from temporalio.workflow import ChildWorkflowCancellationType, ParentClosePolicy
 
-from sevenfold.activities.runs.usage_recording import UsageRecording
+from sevenfold.activities.runs.workflow_agent_budgets import WorkflowAgentBudgets
 from sevenfold.adapters.agents.replies import as_reply
 from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES
 from sevenfold.contracts.agent import AgentRequest, Progress, Usage, WorkflowTarget
-from sevenfold.contracts.calls import AgentOutcome, WorkflowAgentUsage
+from sevenfold.contracts.calls import AgentOutcome, BudgetCheck, WorkflowAgentUsage
 from sevenfold.contracts.errors import AgentRejected, ErrorCode
 from sevenfold.contracts.identity import child_workflow_id
 from sevenfold.contracts.runs import PROGRESS_MEMO, RunError, RunInput
@@ -38,6 +39,8 @@ _CANCELLATION_GRACE = timedelta(seconds=60)
 # The child has retries of its own, and an attempt adds a dozen events to the run's history: the attempts of a day
 # stay below 1,000 events.
 _MAX_INTERVAL = timedelta(minutes=30)
+
+_LOCAL_ACTIVITY_TIMEOUT = timedelta(seconds=60)
 
 SetDetails = Callable[[str], None]
 ReportProgress = Callable[[Progress], None]
@@ -80,14 +83,24 @@ class WorkflowAgent:
         self._request = request
         self._deadline = deadline
         self._set_details = set_details
+        self._attempts = 0
 
     async def call(self, profile: RetryProfile) -> AgentOutcome:
         """Returns the reply. Raises ApplicationError with an ErrorCode as its type, or a cancellation."""
+        try:
+            outcome = await self._call_until_done(profile)
+        except (ApplicationError, asyncio.CancelledError):
+            await self._record_usage(None)
+            raise
+        await self._record_usage(outcome)
+        return outcome
+
+    async def _call_until_done(self, profile: RetryProfile) -> AgentOutcome:
         for attempt in count(1):
+            await self._wait_for_budget(profile)
             self._set_details(f"child workflow `{self._child_id(attempt)}` is running")
             try:
                 reply = as_reply(await self._run_child(attempt))
-                await self._record_usage(attempt, reply.usage, has_failed=False)
                 return AgentOutcome(reply=reply, attempt=attempt)
             except AgentRejected as error:  # The result is not a valid reply.
                 failed = RunError(code=error.code, detail=error.detail, attempts=attempt)
@@ -100,19 +113,40 @@ class WorkflowAgent:
             if self._remaining() <= timedelta():
                 failed = self._deadline_error(attempt, failed.detail)
                 break
-        await self._record_usage(attempt, None, has_failed=True)
         raise to_application_error(failed)
 
-    async def _record_usage(self, attempts: int, usage: Usage | None, *, has_failed: bool) -> None:
+    async def _wait_for_budget(self, profile: RetryProfile) -> None:
+        """Returns when the budget permits an attempt. Raises if it does not and the client waits."""
+        while True:
+            try:
+                await workflow.execute_local_activity_method(
+                    WorkflowAgentBudgets.check_budget,
+                    BudgetCheck(key_id=self._run.key_id),
+                    schedule_to_close_timeout=_LOCAL_ACTIVITY_TIMEOUT,
+                )
+                return
+            except ApplicationError as error:
+                refusal = RunError.model_validate(error.details[0])
+                if not profile.waits_for_capacity:
+                    raise to_application_error(refusal) from error
+            self._set_details(f"call waits: {refusal.detail}")
+            await workflow.sleep(min(timedelta(seconds=refusal.retry_after or 1.0), self._remaining()))
+            if self._remaining() <= timedelta():
+                raise to_application_error(self._deadline_error(self._attempts, refusal.detail))
+
+    async def _record_usage(self, outcome: AgentOutcome | None) -> None:
+        """Counts the attempts; `outcome`: of the last one, None if it failed or was cancelled."""
+        if not self._attempts:
+            return
         used = WorkflowAgentUsage(
             agent=self._run.agent,
             key_id=self._run.key_id,
-            attempts=attempts,
-            has_failed=has_failed,
-            usage=usage or Usage(),
+            attempts=self._attempts,
+            has_failed=outcome is None,
+            usage=(outcome.reply.usage if outcome else None) or Usage(),
         )
         await workflow.execute_local_activity_method(
-            UsageRecording.record_usage, used, schedule_to_close_timeout=timedelta(seconds=60)
+            WorkflowAgentBudgets.record_usage, used, schedule_to_close_timeout=_LOCAL_ACTIVITY_TIMEOUT
         )
 
     async def _run_child(self, attempt: int) -> Any:
@@ -132,6 +166,7 @@ class WorkflowAgent:
             execution_timeout=self._remaining() + _CANCELLATION_GRACE,
             static_summary=f"{self._request.task}, attempt {attempt}",
         )
+        self._attempts = attempt
         done, _ = await workflow.wait([child], timeout=self._remaining().total_seconds())
         if not done:
             child.cancel()

@@ -35,12 +35,12 @@ def _read_application_error(error: ApplicationError) -> RunError:
 
 def _deadline_error(timeout: float, last: BaseException | None) -> RunError:
     detail = f"The agent did not answer within the run's timeout of {timeout:g} s."
-    attempts = 1
+    attempts, usage = 1, None
     if isinstance(last, ApplicationError):
         failed = _read_application_error(last)
-        attempts = failed.attempts
+        attempts, usage = failed.attempts, failed.usage
         detail += f" Its last attempt failed: {failed.detail}"
-    return RunError(code=ErrorCode.DEADLINE_EXCEEDED, detail=detail, attempts=attempts)
+    return RunError(code=ErrorCode.DEADLINE_EXCEEDED, detail=detail, attempts=attempts, usage=usage)
 
 
 def deadline_failure(timeout: float) -> ApplicationError:

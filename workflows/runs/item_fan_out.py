@@ -16,7 +16,7 @@ from sevenfold.contracts.agent import Progress
 from sevenfold.contracts.chunks import ChunkInput, ChunkSummary, chunk_id
 from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.jobs import FanOut, ItemCounts, JobInput
-from sevenfold.contracts.runs import COMPLETED_MEMO, DEADLINE_GRACE, FAILED_MEMO, RunError, RunLimits
+from sevenfold.contracts.runs import COMPLETED_MEMO, DEADLINE_GRACE, FAILED_MEMO, RunError
 from sevenfold.workflows.runs.failures import deadline_failure, to_application_error, to_run_error
 
 _HEARTBEAT_TIMEOUT = timedelta(seconds=10)
@@ -114,7 +114,8 @@ class ItemFanOut:
             deadline=self._deadline,
             request_context=job.request_context,
             key_id=job.key_id,
-            limits=self._remaining_limits(),
+            limits=job.limits,
+            used_before=self.counts.usage,
         )
         summary: ChunkSummary = await workflow.execute_activity(
             ItemChunks.process_chunk.__name__,
@@ -143,11 +144,6 @@ class ItemFanOut:
     def _remaining_failures(self) -> int | None:
         max_failures = self._fan_out.max_failures
         return None if max_failures is None else max(0, max_failures - self.counts.failed)
-
-    def _remaining_limits(self) -> RunLimits | None:
-        """Returns what the next chunk may use: a part of what is left, because other pipelines use theirs."""
-        limits = self._job.limits
-        return None if limits is None else limits.share(self.counts.usage, self._pipeline_count)
 
     def _raise_limit_reached(self) -> NoReturn:
         used = self.counts.usage

@@ -71,6 +71,8 @@ class AdmissionControl:
         if lease is not None:
             await lease.acquire(tenant, timeout_seconds)
         try:
+            if lease is not None:
+                await self._check_budget(tenant, key_id)  # Others may have used the rest while it waited.
             probe_id = await self._breakers.admit(agent, call_id)
         except BaseException:
             if lease is not None:

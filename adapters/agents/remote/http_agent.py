@@ -37,13 +37,16 @@ class HttpAgent:
                 yield as_reply(await answer.read_json())
                 return
             reply: Reply | None = None
+            reports = 0
             last: AgentEvent | None = None
             async for event in _read_events(answer):
                 if isinstance(event, Reply):
                     reply = event
                     break
+                reports += isinstance(event, Usage)
                 yield (last := event)
-            if reply is None and isinstance(last, Usage):  # The answer is the streamed text, and this is its usage.
+            if reply is None and isinstance(last, Usage) and reports == 1:
+                # The only report, at the end: the answer is the streamed text. After several it may be cut off.
                 reply = Reply(usage=last)
         # After the exchange, because the consumer stops at the reply, and the connection should stay reusable.
         if reply is not None:

@@ -1,0 +1,53 @@
+"""What workflow agents use, whose calls pass through no activity of ours."""
+
+from collections.abc import Mapping
+
+from cachetools import TTLCache
+from temporalio import activity
+
+from sevenfold.activities.identity import current_tenant, current_workflow_id
+from sevenfold.activities.runs.failures import to_application_error
+from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.quotas.budgets import Budgets
+from sevenfold.adapters.quotas.usage_meter import UsageMeter
+from sevenfold.contracts.agent_config import Price
+from sevenfold.contracts.calls import BudgetCheck, WorkflowAgentUsage
+from sevenfold.contracts.errors import QuotaExceeded
+from sevenfold.contracts.usage import call_totals
+
+# A workflow task that is done again records again: within its time-out, nearly always in the same process.
+_REPEATED_WITHIN_SECONDS, _MAX_RECORDED = 60.0, 10_000
+
+
+class WorkflowAgentBudgets:
+    """Checks the budget before an attempt, and counts attempts. Both are local activities."""
+
+    def __init__(
+        self, budgets: Budgets, meter: UsageMeter, access: AccessDirectory, prices: Mapping[str, Price]
+    ) -> None:
+        self._budgets = budgets
+        self._meter = meter
+        self._access = access
+        self._prices = prices
+        self._recorded: TTLCache[tuple[str, ...], bool] = TTLCache(_MAX_RECORDED, _REPEATED_WITHIN_SECONDS)
+
+    @activity.defn(name="check_budget")
+    async def check_budget(self, check: BudgetCheck) -> None:
+        """Raises a non-retryable ApplicationError of the type QuotaExceeded if the budget is used up."""
+        try:
+            await self._budgets.check_call(current_tenant(), check.key_id)
+        except QuotaExceeded as error:
+            raise to_application_error(error, 0, final=True) from None
+
+    @activity.defn(name="record_usage")
+    async def record_usage(self, used: WorkflowAgentUsage) -> None:
+        """Counts the attempts of one call. A repetition in this process counts once."""
+        recorded = (current_workflow_id(), activity.info().workflow_run_id or "", str(used.attempts))
+        if recorded in self._recorded:
+            return
+        self._recorded[recorded] = True
+        await self._access.load()  # Which keys have budgets.
+        price, tokens, calls = self._prices.get(used.agent, Price()), used.usage, used.attempts
+        micro_usd = price.micro_usd(tokens.input_tokens, tokens.output_tokens, calls=calls)
+        totals = call_totals(tokens, micro_usd, calls=calls, failed_calls=calls if used.has_failed else calls - 1)
+        self._meter.record(current_tenant(), used.key_id, used.agent, totals)
