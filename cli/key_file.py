@@ -73,6 +73,7 @@ def rotate_key(path: Path, key_id: str, new: NewKey, overlap: timedelta) -> None
         successor = tomlkit.table()
         for name, value in old.items():
             successor[name] = {"id": new.key_id, "hash": new.hash}.get(name, value)
+        successor["lineage"] = old.get("lineage", key_id)
         keys.append(successor)
         if expires is None or now + overlap < expires:
             old["expires"] = now + overlap

@@ -31,6 +31,8 @@ class KeyConfig(ConfigSection, KeyQuotaFields):
     # A time with its offset, or a date: then until the end of that day, UTC.
     expires: Annotated[AwareDatetime, BeforeValidator(_end_of_day)] | None = None
     name: str = Field(default="", max_length=100, pattern=NAME_PATTERN)
+    # The first key of those that replaced each other by rotation: they share their quotas.
+    lineage: KeyId | None = None
 
     @model_validator(mode="after")
     def _check_budget(self) -> "KeyConfig":

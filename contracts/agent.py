@@ -53,6 +53,13 @@ class Usage(Payload):
     input_tokens: _Tokens = 0
     output_tokens: _Tokens = 0
 
+    def at_least(self, other: "Usage") -> "Usage":
+        """Returns the larger counts of both: what was reported is used."""
+        return Usage(
+            input_tokens=max(self.input_tokens, other.input_tokens),
+            output_tokens=max(self.output_tokens, other.output_tokens),
+        )
+
 
 class Delta(Payload):
     """The next piece of the response's text."""

@@ -14,7 +14,7 @@ _UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3_600.0}
 
 
 def _parse_rate(value: object) -> object:
-    found = re.fullmatch(r"(\d{1,9})/(s|m|h)", value) if isinstance(value, str) else None
+    found = re.fullmatch(r"([0-9]{1,9})/(s|m|h)", value) if isinstance(value, str) else None
     if found is None or not int(found[1]):
         raise ValueError('write it as "100/s", "30/m" or "1000/h"')
     return int(found[1]) / _UNIT_SECONDS[found[2]]
@@ -60,9 +60,9 @@ class CircuitConfig(ConfigSection):
 class Price(ConfigSection):
     """US dollars: for a million tokens of input, of output, and for a call."""
 
-    input: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False)
-    output: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False)
-    call: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False)
+    input: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False, strict=True)
+    output: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False, strict=True)
+    call: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False, strict=True)
 
     def micro_usd(self, input_tokens: int, output_tokens: int, *, calls: int = 1) -> int:
         """Returns the cost of calls in millionths of a dollar, rounded up."""

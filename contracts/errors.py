@@ -5,6 +5,7 @@ names to problems. Clients read `detail`: it must never contain a secret.
 """
 
 from enum import StrEnum
+from typing import Any
 
 from sevenfold.contracts.agent import Usage
 
@@ -105,9 +106,13 @@ class CircuitOpen(AgentError):  # noqa: N818
 
 
 class QuotaExceeded(AgentError):  # noqa: N818
-    """The budget of the tenant or the key is used up; the agent was not called."""
+    """The budget of the tenant or the key is used up; the agent was not called. `policy` names the quota."""
 
     code = ErrorCode.QUOTA_EXCEEDED
+
+    def __init__(self, detail: str, *, policy: str = "", **more: Any) -> None:
+        super().__init__(detail, **more)
+        self.policy = policy
 
 
 class RunLimitReached(AgentError):  # noqa: N818

@@ -128,7 +128,7 @@ class OwnerKind(StrEnum):
 
 @dataclass(frozen=True)
 class QuotaOwner:
-    """A tenant, or one of its keys, with its quotas. `name`: of the tenant, or the id of the key."""
+    """A tenant, or one of its keys, with its quotas. `name`: of the tenant, or the id of the key's lineage."""
 
     kind: OwnerKind
     name: str

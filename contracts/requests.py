@@ -65,12 +65,14 @@ class StartOptions(RequestBody):
         default=None,
         ge=1,
         le=10**12,
+        strict=True,
         description="The run is stopped when its attempts and items have reported as many tokens.",
     )
     max_cost: float | None = Field(
         default=None,
         gt=0,
         le=1e9,
+        strict=True,
         allow_inf_nan=False,
         description="The same in US dollars, by the agent's price.",
     )

@@ -136,7 +136,7 @@ class RunResult(Payload):
 
 class RunError(Payload):
     """Why a run failed. It is also the detail of the Temporal failure that ends the workflow. `usage`: what
-    its attempts reported, if they reported anything.
+    its attempts reported, if they reported anything. `policy`: the quota that was used up.
     """
 
     code: ErrorCode
@@ -145,6 +145,7 @@ class RunError(Payload):
     retry_after: Seconds | None = None
     pointer: str | None = None
     usage: UsageTotals | None = None
+    policy: str | None = None
 
 
 # Grace after the deadline. After it the API reports a run without an answer as failed, and the workflow accepts no

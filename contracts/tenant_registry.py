@@ -49,7 +49,8 @@ class TenantRecord(Payload):
 
 class KeyRecord(Payload):
     """A key without its secret. `hash` is that of `sevenfold.contracts.api_keys`. `replaced_by`: the key that a
-    rotation created; this one then expires.
+    rotation created; this one then expires. `lineage`: the first key of those that replaced each other, with which it
+    shares its quotas; None for a first one.
     """
 
     id: str
@@ -61,6 +62,7 @@ class KeyRecord(Payload):
     created_at: datetime
     expires_at: datetime | None = None
     replaced_by: str | None = None
+    lineage: str | None = None
 
 
 class LastUse(Payload):

@@ -18,6 +18,7 @@ from temporalio.worker import Worker
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.access.registry import TenantRegistryClient
 from sevenfold.adapters.access.snapshot import ConfiguredAccess
+from sevenfold.adapters.quotas.budgets import seconds_to_midnight
 from sevenfold.contracts.errors import QuotaExceeded
 from sevenfold.contracts.quotas import Budget, Quotas
 from sevenfold.contracts.tenant_registry import TenantRecord
@@ -53,6 +54,11 @@ kind = "workflow"
 workflow = "Child"
 task_queue = "children"
 price = {output = 10, call = 0.5}
+
+[agents.liar]
+kind = "python"
+target = "tests.support.agents:liar"
+circuit = {enabled = false}
 
 [tenants.tokens]
 budget = {tokens = 1000}
@@ -373,6 +379,82 @@ async def test_calls_are_made_while_a_ledger_cannot_be_read(tmp_path: Path) -> N
     with pytest.raises(QuotaExceeded):  # What this process has counted is known.
         await quotas.budgets.check_call("acme", None)
     await quotas.aclose()
+
+
+async def test_a_running_call_counts_what_it_has_reported(metered: Stack) -> None:
+    async with client_of(metered, PLAIN) as client:
+        before = (await usage(client, agent="spender"))["total"]
+        body = {"task": "work", "agent": "spender", "params": {"tokens": 70, "seconds": 30}}
+        run_id = (await client.post(f"{API}/tasks", json=body)).json()["taskId"]
+
+        async def is_counted() -> bool:
+            total = (await usage(client, agent="spender"))["total"]
+            return bool(total["outputTokens"] - before["outputTokens"] == 70)
+
+        await until(is_counted, 10)
+        assert (await usage(client, agent="spender"))["total"]["calls"] == before["calls"]
+        await client.post(f"{API}/runs/{run_id}/cancel")
+
+        async def has_ended() -> bool:
+            return bool((await usage(client, agent="spender"))["total"]["calls"] == before["calls"] + 1)
+
+        await until(has_ended, 10)
+        assert (await usage(client, agent="spender"))["total"]["outputTokens"] == before["outputTokens"] + 70
+
+
+async def test_a_rotated_key_shares_its_budget_with_its_successor(metered: Stack) -> None:
+    async with client_of(metered, ADMIN) as admin, client_of(metered) as client, client_of(metered) as next_client:
+        keys = f"{API}/admin/tenants/plain/keys"
+        body = {"scopes": ["runs:write", "metrics:read"], "budget": {"tokens": 100}}
+        old = (await admin.post(keys, json=body)).json()
+        new = (await admin.post(f"{keys}/{old['id']}/rotate", json={})).json()
+        newest = (await admin.post(f"{keys}/{new['id']}/rotate", json={})).json()
+        client.headers["X-API-Key"], next_client.headers["X-API-Key"] = old["key"], newest["key"]
+        assert (await ask(client, 100)).status_code == 200
+        refused = await ask(next_client, 1)
+        assert refused.status_code == 429
+        assert refused.json()["violated-policies"] == ["key-tokens"]
+
+
+async def test_a_query_whose_next_attempt_has_no_budget_is_refused(metered: Stack) -> None:
+    async with client_of(metered, ADMIN) as admin, client_of(metered) as client:
+        await admin.post(f"{API}/admin/tenants", json={"name": "tight", "budget": {"tokens": 50}})
+        key = (await admin.post(f"{API}/admin/tenants/tight/keys", json={"scopes": ["runs:write"]})).json()["key"]
+        client.headers["X-API-Key"] = key
+        body = {"query": "hi", "agent": "spender", "params": {"tokens": 60, "failures": 1}, "timeout": 20}
+        refused = await client.post(f"{API}/query", json=body)
+        assert refused.status_code == 429
+        problem = refused.json()
+        assert (problem["code"], problem["violated-policies"]) == ("QuotaExceeded", ["tenant-tokens"])
+        assert int(refused.headers["Retry-After"]) == pytest.approx(seconds_to_midnight(), abs=5)
+
+
+async def test_usage_of_a_removed_tenant_stays(metered: Stack) -> None:
+    async with client_of(metered, ADMIN) as admin, client_of(metered) as client:
+        await admin.post(f"{API}/admin/tenants", json={"name": "leaving"})
+        key = (await admin.post(f"{API}/admin/tenants/leaving/keys", json={"scopes": ["runs:write"]})).json()["key"]
+        client.headers["X-API-Key"] = key
+        await ask(client, 11)
+
+        async def is_listed() -> bool:
+            return "leaving" in {row["tenant"] for row in (await usage(admin, by="tenant"))["items"]}
+
+        await until(is_listed, 15)
+        await admin.delete(f"{API}/admin/tenants/leaving")
+        await asyncio.sleep(1.1)
+        assert await is_listed()
+
+
+@pytest.mark.parametrize("where", ["yielded", "in the reply", "in the error"])
+@pytest.mark.parametrize("value", [-5, float("nan"), "many", None])
+async def test_usage_that_is_no_number_is_refused(metered: Stack, where: str, value: object) -> None:
+    async with client_of(metered, PLAIN) as client:
+        params = {"where": where, "value": str(value)}
+        answer = await client.post(
+            f"{API}/query", json={"query": "hi", "agent": "liar", "params": params, "timeout": 3}
+        )
+        expected = "AgentUnavailable" if where == "in the error" else "AgentRejected"
+        assert (answer.status_code, answer.json()["code"]) == (502, expected)
 
 
 async def test_max_cost_needs_a_price(metered: Stack) -> None:

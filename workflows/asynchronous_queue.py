@@ -4,7 +4,7 @@ expires.
 
 from temporalio import workflow
 
-from sevenfold.contracts.agent import Reply
+from sevenfold.contracts.agent import Reply, Usage
 from sevenfold.contracts.jobs import JobInput
 from sevenfold.contracts.runs import RunResult
 from sevenfold.workflows.runs.agent_call import AgentRun
@@ -31,7 +31,9 @@ class AsynchronousQueue:
         counts = await self._agent_run.run_and_finalize(items.run())
         total = len(job.fan_out.items)
         failed = f", {counts.failed} failed" if counts.failed else ""
+        used = counts.usage
         reply = Reply(
+            usage=Usage(input_tokens=used.input_tokens, output_tokens=used.output_tokens) if used.tokens else None,
             response=f"{counts.completed} of {total} items completed{failed}.",
             data={"total": total, "completed": counts.completed, "failed": counts.failed},
         )

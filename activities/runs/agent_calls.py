@@ -186,7 +186,7 @@ class AgentCalls:
         """Raises the final failure of a run whose earlier attempts have used what it may."""
         prior = prior_usage(call, last)
         try:
-            self._meter.spending(call.agent, call.limits, lambda: prior).check(None)
+            self._meter.spending(current_tenant(), call.key_id, call.agent, call.limits, lambda: prior).check(None)
         except RunLimitReached as error:
             raise to_application_error(error, attempt - 1, final=True, usage=prior) from None
 
@@ -207,8 +207,10 @@ class AgentCalls:
             return acquisition.result()
         except (CircuitOpen, AgentBusy, QuotaExceeded) as refusal:
             activity.heartbeat(heartbeat)
-            refused = clamp_retry_after(refusal, call.request_context.agent_context(call.deadline))
-            raise to_application_error(refused, attempt - 1, final=not call.waits_for_capacity) from None
+            if not call.waits_for_capacity:
+                raise to_application_error(refusal, attempt - 1, final=True) from None
+            waiting = clamp_retry_after(refusal, call.request_context.agent_context(call.deadline))
+            raise to_application_error(waiting, attempt - 1) from None
         except asyncio.CancelledError:
             activity.heartbeat(heartbeat)
             acquisition.cancel()
@@ -246,10 +248,9 @@ class AgentCalls:
         progress_id = call.progress_workflow_id
         reporter = ProgressReporter(activity.client(), progress_id) if progress_id is not None else None
         prior = prior_usage(call, last or CallHeartbeat())
-        spending = self._meter.spending(call.agent, call.limits, lambda: prior)
+        spending = self._meter.spending(current_tenant(), call.key_id, call.agent, call.limits, lambda: prior)
         report = reporter.report if reporter else None
         running = self._calls.start(agent, request, context, publisher, report, spending)
-        self._meter.watch(running, current_tenant(), call.key_id, call.agent)
         running.done.add_done_callback(permit.on_done)
         if reporter is not None:
             running.done.add_done_callback(reporter.on_done)

@@ -10,6 +10,9 @@ from sevenfold.contracts.errors import AgentError
 from sevenfold.contracts.runs import RunError
 from sevenfold.contracts.usage import NO_USAGE, UsageTotals
 
+# A call that was refused looks again at least so often.
+MAX_PAUSE_SECONDS = 60.0
+
 
 def to_agent_error(error: Exception) -> AgentError:
     """Returns the AgentError of a failed call: an agent's own error, or the conversion of another exception."""
@@ -18,9 +21,10 @@ def to_agent_error(error: Exception) -> AgentError:
 
 def clamp_retry_after(refusal: AgentError, context: AgentContext) -> AgentError:
     """Limits `retry_after` to 80 % of the remaining time: Temporal fails an activity at once if its retry would start
-    after the deadline.
+    after the deadline. And to a minute, because a budget may be raised.
     """
-    refusal.retry_after = min(refusal.retry_after or 1.0, max(0.1, context.remaining_seconds() * 0.8))
+    longest = min(MAX_PAUSE_SECONDS, max(0.1, context.remaining_seconds() * 0.8))
+    refusal.retry_after = min(refusal.retry_after or 1.0, longest)
     return refusal
 
 
@@ -37,6 +41,7 @@ def to_application_error(
         retry_after=error.retry_after,
         pointer=error.pointer,
         usage=usage if usage.tokens or usage.micro_usd else None,
+        policy=getattr(error, "policy", None),
     )
     return ApplicationError(
         error.detail,

@@ -165,7 +165,7 @@ class ItemChunks:
         item.
         """
         chunk, tenant = item.chunk, current_tenant()
-        spending = self._meter.spending(chunk.agent, chunk.limits, chunk_spending.used)
+        spending = self._meter.spending(tenant, chunk.key_id, chunk.agent, chunk.limits, chunk_spending.used)
         spending.check(None)
         call_id = f"{chunk.request.run_id}#{item.index}"
         permit = await self._admission.acquire(chunk.agent, tenant, chunk.key_id, call_id, None)
@@ -187,7 +187,6 @@ class ItemChunks:
 
         # Counted before the permit goes to the next item.
         call.done.add_done_callback(count)
-        self._meter.watch(call, tenant, chunk.key_id, chunk.agent)
         call.done.add_done_callback(permit.on_done)
         return call
 

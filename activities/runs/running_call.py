@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Protocol
 
 import structlog
+from pydantic import ValidationError
 
 from sevenfold.activities.runs.spending import Spending
 from sevenfold.activities.runs.text_accumulator import TextAccumulator
@@ -104,9 +105,16 @@ class CallInFlight:
         self._cancel_requested = False
         self._deadline_timeout: asyncio.Timeout | None = None
         self.done = asyncio.create_task(self._run_agent(agent, request), name=f"agent call {request.run_id}")
-        # The awaiter of `done` gets its error. This only keeps asyncio from logging the exception of an abandoned
-        # call.
-        self.done.add_done_callback(lambda task: task.cancelled() or task.exception())
+        # It also retrieves the exception, which asyncio would log for an abandoned call.
+        self.done.add_done_callback(self._finish)
+
+    def _use(self, usage: Usage | None) -> Usage:
+        """Adds a report to what the call has used, and returns that."""
+        self.usage = (self.usage or Usage()).at_least(usage or Usage())
+        return self.usage
+
+    def _finish(self, done: "asyncio.Task[Reply]") -> None:
+        self.spending.finish(self.usage, failed=done.cancelled() or done.exception() is not None)
 
     async def _run_agent(self, agent: Agent, request: AgentRequest) -> Reply:
         enter_agent_code()
@@ -155,11 +163,10 @@ class CallInFlight:
                             self._report_progress(event)
                         await self.publisher.publish_progress(event.percent, event.note)
                     case Usage():
-                        self.usage = event
-                        self.spending.check(event)
+                        self.spending.report(self._use(event))
                     case Reply():
                         complete = _complete_reply(event, accumulator.finish(), self.usage)
-                        self.usage = complete.usage
+                        self._use(complete.usage)
                         if complete.response and not accumulator.has_text:
                             await self.publisher.publish_response(complete.response)
                         return complete
@@ -186,7 +193,7 @@ class CallInFlight:
                 raise
             self._withdraw_cancellations()
             failed = as_agent_error(error)
-            self.usage = failed.usage or self.usage
+            self._use(failed.usage)
             raise failed from failed.__cause__
 
     async def _close_events(self, events: AsyncIterator[AgentEvent]) -> None:
@@ -242,9 +249,13 @@ def _complete_reply(reply: Reply, streamed_text: str, usage: Usage | None) -> Re
         if complete.data is not None:
             check_answer(complete.data)
         complete.model_dump_json()
+        if complete.usage is not None:  # An agent may have built it without validation.
+            Usage.model_validate(dict(complete.usage))
     except JsonLimitError as error:
         raise AgentRejected(f"The agent's reply is refused: {error}.") from error
     except Exception as error:
         reason = "has text that is not valid Unicode" if "surrogates" in str(error) else "cannot be encoded as JSON"
+        if isinstance(error, ValidationError):
+            reason = "has a usage that is not a number of tokens, 0 or more"
         raise AgentRejected(f"The agent's reply {reason}.") from as_agent_error(error).__cause__
     return complete

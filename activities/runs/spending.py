@@ -11,9 +11,13 @@ from sevenfold.contracts.usage import NO_USAGE, UsageTotals, call_totals
 _NO_PRICE, _NO_REPORT = Price(), Usage()
 
 
+def _ignore(usage: UsageTotals) -> None:
+    """Records nothing."""
+
+
 class Spending:
     """The usage of one attempt, beside `others`: what else the run has used so far. `limits`: of the whole run; None
-    without any.
+    without any. `record` gets what each report adds, so that budgets know a call while it runs.
     """
 
     def __init__(
@@ -21,10 +25,27 @@ class Spending:
         price: Price = _NO_PRICE,
         limits: RunLimits | None = None,
         others: Callable[[], UsageTotals] = lambda: NO_USAGE,
+        record: Callable[[UsageTotals], None] = _ignore,
     ) -> None:
         self._price = price
         self._limits = limits
         self._others = others
+        self._record = record
+        self._recorded = NO_USAGE
+
+    def report(self, usage: Usage) -> None:
+        """Records what the attempt has used so far. Raises RunLimitReached if nothing is left."""
+        tokens = self._price.micro_usd(usage.input_tokens, usage.output_tokens, calls=0)
+        self._record_more(call_totals(usage, tokens, calls=0, failed_calls=0))
+        self.check(usage)
+
+    def finish(self, usage: Usage | None, *, failed: bool) -> None:
+        """Records the rest of an attempt that has ended, and the call itself."""
+        self._record_more(self.totals(usage, failed=failed))
+
+    def _record_more(self, totals: UsageTotals) -> None:
+        self._record(totals.subtract(self._recorded))
+        self._recorded = totals
 
     def check(self, usage: Usage | None) -> None:
         """Raises RunLimitReached if nothing is left, with what the attempt has reported so far."""

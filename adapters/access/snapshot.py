@@ -43,6 +43,7 @@ class ConfiguredAccess:
                 quotas=key.build_quotas(),
                 created_at=_CONFIGURED_AT,
                 expires_at=key.expires,
+                lineage=key.lineage,
             )
             for name, config in tenants.items()
             for key in config.keys
@@ -110,13 +111,18 @@ class AccessSnapshot:
             return frozenset()
         return None if found.agents is None else frozenset(found.agents)
 
+    def find_lineage(self, key_id: str) -> str:
+        """Returns the id under which a key's quotas are counted."""
+        key = self.find_key(key_id)
+        return key_id if key is None or key.lineage is None else key.lineage
+
     def quota_owners(self, tenant: str, key_id: str | None) -> list[QuotaOwner]:
         """Returns the tenant and the key, as far as they have quotas."""
         found = self.find_tenant(tenant)
         owners = [] if found is None else [QuotaOwner(OwnerKind.TENANT, tenant, tenant, found.quotas)]
         key = self.find_key(key_id) if key_id else None
         if key is not None:
-            owners.append(QuotaOwner(OwnerKind.KEY, key.id, tenant, key.quotas))
+            owners.append(QuotaOwner(OwnerKind.KEY, key.lineage or key.id, tenant, key.quotas))
         return [owner for owner in owners if owner.quotas != NO_QUOTAS]
 
     @property

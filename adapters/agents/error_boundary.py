@@ -61,8 +61,15 @@ def _sanitize(error: AgentError) -> AgentError:
         _to_encodable(detail if isinstance(detail, str) else _text(error))[:_MAX_DETAIL],
         retry_after=_check_retry_after(getattr(error, "retry_after", None)),
         pointer=_to_encodable(pointer)[:_MAX_DETAIL] if isinstance(pointer, str) else None,
-        usage=usage if isinstance(usage, Usage) else None,
+        usage=_check_usage(usage),
     )
+
+
+def _check_usage(usage: object) -> Usage | None:
+    try:
+        return Usage.model_validate(dict(usage)) if isinstance(usage, Usage) else None
+    except ValueError:
+        return None
 
 
 def _check_retry_after(seconds: object) -> float | None:

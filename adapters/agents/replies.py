@@ -31,9 +31,19 @@ def as_event(event: object) -> AgentEvent:
     """Converts what a stream yields: an event stays, a str becomes a Delta, anything else the Reply. Raises
     AgentRejected.
     """
-    if isinstance(event, Delta | Progress | Usage | Reply):
+    if isinstance(event, Usage):
+        return as_usage(event)
+    if isinstance(event, Delta | Progress | Reply):
         return event
     return Delta(text=event) if isinstance(event, str) else as_reply(event)
+
+
+def as_usage(usage: Usage) -> Usage:
+    """Returns the usage, validated: an agent may have built it without. Raises AgentRejected."""
+    try:
+        return Usage.model_validate(dict(usage))
+    except ValidationError:
+        raise AgentRejected("The agent reported a usage that is not a number of tokens, 0 or more.") from None
 
 
 def join_surrogates(text: str) -> str:

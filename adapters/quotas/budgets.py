@@ -25,9 +25,6 @@ _MAX_AGE_SECONDS = 1.0
 _MAX_TENANTS = 5_000
 _DAY_SECONDS = 86_400
 
-# A call that waits for its budget looks again so often, because the budget may be raised.
-_MAX_CALL_PAUSE_SECONDS = 60.0
-
 
 class Budgets:
     """Reads a ledger at most once a second, and adds what this process has counted and the ledger lacks.
@@ -56,7 +53,7 @@ class Budgets:
         try:
             await self.check(owners)
         except QuotaExceededError as error:
-            raise QuotaExceeded(str(error), retry_after=min(error.retry_after, _MAX_CALL_PAUSE_SECONDS)) from None
+            raise QuotaExceeded(str(error), retry_after=error.retry_after, policy=error.policy) from None
 
     async def used(self, owner: QuotaOwner) -> UsageTotals:
         """Returns what the owner has used today."""

@@ -12,6 +12,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.encoded import memo_names
 from sevenfold.contracts.circuits import control_task_queue
+from sevenfold.contracts.identity import parse_tenant
 from sevenfold.contracts.usage import (
     DAY_MEMO_PREFIX,
     KEPT_DAYS,
@@ -59,6 +60,11 @@ class UsageLedgerClient:
             static_summary=f"usage of {tenant} in {month}",
             rpc_timeout=_TIMEOUT,
         )
+
+    async def list_tenants(self) -> list[str]:
+        """Returns the tenants that have ledgers, removed ones too. Raises RPCError."""
+        query = "WorkflowType = 'UsageLedger' AND ExecutionStatus = 'Running'"
+        return sorted({parse_tenant(one.id) async for one in self._client.list_workflows(query, page_size=1_000)})
 
     async def read_today(self, tenant: str, day: str, process: str) -> "LedgerReading":
         """Returns what a ledger has of one day, and which of the process's flushes it has. Raises RPCError."""

@@ -185,4 +185,6 @@ def run_failure(run_id: str, error: RunError) -> ProblemError:
     else:
         problem = ProblemError(_TYPE_OF_CODE[error.code], error.detail, retry_after=error.retry_after)
     problem.members |= {"run_id": run_id, "code": error.code, "attempts": error.attempts}
+    if error.policy is not None:
+        problem.members["violated_policies"] = [error.policy]
     return problem

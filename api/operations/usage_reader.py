@@ -101,7 +101,7 @@ class UsageReader:
 
     async def _load(self, tenant: str | None, key_id: str | None, query: UsageQuery) -> UsageReport:
         snapshot = await self.access.load()
-        tenants = [tenant] if tenant is not None else [one.name for one in snapshot.list_tenants()]
+        tenants = [tenant] if tenant is not None else await self.ledgers.list_tenants()
 
         async def read(name: str) -> list[tuple[_GroupKey, UsageTotals]]:
             days = await self.ledgers.read_days(name, query.first, query.last)

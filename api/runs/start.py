@@ -219,7 +219,7 @@ class RunStarter:
                 **({WEBHOOK_MEMO: True} if webhook is not None and webhook.delivers_outcome else {}),
                 **memo,
             },
-            search_attributes=_search_attributes(run),
+            search_attributes=self._build_search_attributes(run),
             static_summary=_build_summary(run, workflow_input.request.query),
             static_details=details,
             priority=Priority(priority_key=options.priority),
@@ -228,6 +228,12 @@ class RunStarter:
             request_eager_start=queue is not RunQueue.BATCH,
         )
         return handle
+
+    def _build_search_attributes(self, run: NewRun) -> TypedSearchAttributes:
+        values = dict(zip(RUN_ATTRIBUTES, (run.pattern, run.agent, run.task, run.tenant), strict=True))
+        if run.key_id is not None:
+            values[KEY_ATTRIBUTE] = self.agents.access.latest.find_lineage(run.key_id)
+        return keyword_attributes(tuple(values), values.values())
 
     async def _find_replayed_run(self, run: NewRun) -> WorkflowHandle[Any, RunResult]:
         handle: WorkflowHandle[Any, RunResult] = self.client.get_workflow_handle(
@@ -240,13 +246,6 @@ class RunStarter:
                 detail = "This run token has started its run with another body. Issue a new token for another run."
             raise ProblemError(ProblemType.KEY_REUSED, detail, run_id=run.run_id)
         return handle
-
-
-def _search_attributes(run: NewRun) -> TypedSearchAttributes:
-    values = dict(zip(RUN_ATTRIBUTES, (run.pattern, run.agent, run.task, run.tenant), strict=True))
-    if run.key_id is not None:
-        values[KEY_ATTRIBUTE] = run.key_id
-    return keyword_attributes(tuple(values), values.values())
 
 
 def _build_summary(run: NewRun, query: str | None) -> str:

@@ -212,6 +212,19 @@ async def spender(request: AgentRequest) -> AsyncIterator[AgentEvent]:
     usage = Usage(output_tokens=int(str(request.params.get("tokens", 1))))
     if not request.params.get("silent"):
         yield usage
+    await asyncio.sleep(float(str(request.params.get("seconds", 0))))
     if request.attempt <= int(str(request.params.get("failures", 0))):
         raise AgentUnavailable("It failed after it had spent.", retry_after=0.2)
     yield Reply(response="spent", usage=usage)
+
+
+async def liar(request: AgentRequest) -> AsyncIterator[AgentEvent]:
+    """Reports a usage that is no number of tokens, past the validation."""
+    value: object = {"-5": -5, "nan": float("nan"), "None": None}.get(str(request.params["value"]), "many")
+    usage = Usage.model_construct(input_tokens=value, output_tokens=1)
+    match request.params["where"]:
+        case "yielded":
+            yield usage
+        case "in the error":
+            raise AgentUnavailable("It is away.", usage=usage)
+    yield Reply.model_construct(response="", data=None, confidence=None, usage=usage)

@@ -149,8 +149,10 @@ class TenantRegistry:
         workflow.upsert_memo({f"{KEY_MEMO_PREFIX}{key.id}": key})
 
     def _build_successor(self, change: RotateKeyInput) -> KeyRecord:
-        changes = {"id": change.new_id, "hash": change.new_hash, "created_at": workflow.now()}
-        return self._keys[change.key_id].model_copy(update=changes)
+        old = self._keys[change.key_id]
+        lineage = old.lineage or old.id
+        changes = {"id": change.new_id, "hash": change.new_hash, "created_at": workflow.now(), "lineage": lineage}
+        return old.model_copy(update=changes)
 
     def _check_not_erasing(self, tenant: str) -> None:
         if tenant in self._tenants and self._tenants[tenant].is_erasing:

@@ -42,6 +42,9 @@ _MAX_INTERVAL = timedelta(minutes=30)
 
 _LOCAL_ACTIVITY_TIMEOUT = timedelta(seconds=60)
 
+# A budget may be raised, so a call that waits for it looks again.
+_MAX_PAUSE = timedelta(seconds=60)
+
 SetDetails = Callable[[str], None]
 ReportProgress = Callable[[Progress], None]
 
@@ -130,7 +133,7 @@ class WorkflowAgent:
                 if not profile.waits_for_capacity:
                     raise to_application_error(refusal) from error
             self._set_details(f"call waits: {refusal.detail}")
-            await workflow.sleep(min(timedelta(seconds=refusal.retry_after or 1.0), self._remaining()))
+            await workflow.sleep(min(timedelta(seconds=refusal.retry_after or 1.0), _MAX_PAUSE, self._remaining()))
             if self._remaining() <= timedelta():
                 raise to_application_error(self._deadline_error(self._attempts, refusal.detail))
 

@@ -228,12 +228,11 @@ class QuotaLease:
         throughput = self._throughput()
         turns = turns_until_served(returning + Counter(self._waiters.lengths()), tenant)
         seconds = turns / throughput if throughput else _MIN_RETRY
-        if self._limits.rate is not None and self._rate > 0:
-            seconds = max(seconds, (1 - self._refill_tokens()) / self._rate)
         bounded = min(_MAX_RETRY, max(_MIN_RETRY, seconds))
-        return AgentBusy(
-            "The agent's limits in sevenfold.toml are used up.", retry_after=bounded * random.uniform(0.7, 1.3)
-        )
+        wait = bounded * random.uniform(0.7, 1.3)
+        if self._limits.rate is not None and self._rate > 0:  # A slow rate, or calls that were charged together.
+            wait = max(wait, (1 - self._refill_tokens()) / self._rate)
+        return AgentBusy("The agent's limits in sevenfold.toml are used up.", retry_after=wait)
 
     async def _renew_continuously(self) -> None:
         """Renews the lease while it is used."""
