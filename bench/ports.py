@@ -8,7 +8,7 @@ from contextlib import suppress
 
 # Below the ports that the kernel gives to outgoing connections: one of those could take a port between its choice and
 # its use, or while its process restarts. Each process of a parallel test run has a range of its own.
-_FIRST, _COUNT, _RANGES = 12_000, 3_300, 6
+_FIRST, _COUNT, _RANGES = 12_000, 2_000, 10
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _RANGES
 _PORTS = itertools.cycle(random.sample(range(_FIRST + _COUNT * _WORKER, _FIRST + _COUNT * (_WORKER + 1)), _COUNT))
 

@@ -28,6 +28,7 @@ from sevenfold.runtime.services import Services, build_services, open_services
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.streams import open_streams
 from sevenfold.worker import load_agent_registry, running_worker
+from tests.support.fork_server import ForkedProcess, fork_server
 
 ROOT = Path(__file__).parents[2]
 
@@ -183,7 +184,7 @@ def http_client(port: int) -> httpx.AsyncClient:
 class Sevenfold:
     """`sevenfold …` as a process of its own."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedProcess
     log: Path
 
     def kill(self) -> None:
@@ -219,21 +220,15 @@ def _written(value: object) -> str:
 @contextmanager
 def sevenfold(command: str, settings: Settings, *options: str, **more: str) -> Iterator[Sevenfold]:
     """Starts `sevenfold <command>`, or `python <file>.py`; ends it, whatever became of it."""
-    bin_directory = Path(sys.executable).parent
-    arguments = (
-        [sys.executable, str(ROOT / command)]
-        if command.endswith(".py")
-        else [str(bin_directory / "sevenfold"), command, *options]
-    )
-    log = settings.config.parent / f"{Path(command).name}-{free_port()}.log"
+    folder, variables = settings.config.parent, environment(settings, **more)
+    log = folder / f"{Path(command).name}-{free_port()}.log"
+    process: subprocess.Popen[bytes] | ForkedProcess
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            arguments,
-            env=environment(settings, **more),
-            stdout=output,
-            stderr=output,
-            cwd=settings.config.parent,
-        )
+        if command.endswith(".py"):
+            arguments = [sys.executable, str(ROOT / command)]
+            process = subprocess.Popen(arguments, env=variables, stdout=output, stderr=output, cwd=folder)
+        else:
+            process = fork_server().start([command, *options], env=variables, cwd=folder, output=output)
     running = Sevenfold(process, log)
     try:
         yield running
