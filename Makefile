@@ -36,10 +36,10 @@ system-packages:
 
 # Less than 12 minutes on two cores; `make test-all` runs the slow ones too, which takes 15.
 test: setup-dev
-	$(BIN)/python -m pytest -n 9 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/python -m pytest -n 7 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: setup-dev
-	$(BIN)/python -m pytest -n 9 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 7 --dist loadfile --no-loadscope-reorder
 
 lint: setup-dev
 	$(BIN)/ruff check .

@@ -95,6 +95,14 @@ class PutKeyInput(Payload):
     is_tenant_configured: bool = False
 
 
+class LimitKeyInput(Payload):
+    """The quotas that a key has from now on."""
+
+    tenant: str
+    key_id: str
+    quotas: Quotas
+
+
 class RotateKeyInput(Payload):
     """A key to replace by one with another id and hash. The old one works for `overlap_seconds` more."""
 

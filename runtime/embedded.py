@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 HOST = "127.0.0.1"
 _START_TIMEOUT = 60.0
+_FREE_PORT_SECONDS = 2.0
 _STOP_TIMEOUT = 10.0
 _HEALTH_TIMEOUT = 5.0
 _BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -42,6 +43,17 @@ def find_binary() -> Path:
             "put the `temporal` command on PATH, or set TEMPORAL_ADDRESS to use your own server."
         )
     return Path(found)
+
+
+async def _wait_until_free(port: int, variable: str) -> None:
+    """Waits a moment for the server of a process that was killed just before. Raises StartupError."""
+    deadline = asyncio.get_running_loop().time() + _FREE_PORT_SECONDS
+    while asyncio.get_running_loop().time() < deadline:
+        with suppress(StartupError):
+            check_free(HOST, port, variable)
+            return
+        await asyncio.sleep(0.1)
+    check_free(HOST, port, variable)
 
 
 class EmbeddedTemporal:
@@ -67,9 +79,9 @@ class EmbeddedTemporal:
         return self._process.pid if self._process else None
 
     async def __aenter__(self) -> "EmbeddedTemporal":
-        check_free(HOST, self._settings.temporal_port, "SEVENFOLD_TEMPORAL_PORT")
+        await _wait_until_free(self._settings.temporal_port, "SEVENFOLD_TEMPORAL_PORT")
         if self._settings.temporal_ui:
-            check_free(HOST, self._settings.temporal_ui_port, "SEVENFOLD_TEMPORAL_UI_PORT")
+            await _wait_until_free(self._settings.temporal_ui_port, "SEVENFOLD_TEMPORAL_UI_PORT")
         try:
             await self._start()
         except BaseException:

@@ -9,16 +9,17 @@ from tests.support.stack import Stack, running_stack
 
 # Test processes share the files: the longest start first, so that no process waits for another at the end.
 _LONG = (
+    "test_openapi.py",
+    "test_two_tenants.py",
+    "test_replay.py",
     "test_crashes.py",
     "test_stream_faults.py",
     "test_limits_across_workers.py",
     "test_broker_faults.py",
-    "test_openapi.py",
     "test_streaming.py",
     "test_brokers.py",
     "test_event_ordering.py",
     "test_erasure.py",
-    "test_replay.py",
     "test_webhook_faults.py",
     "test_circuit_breakers.py",
     "test_budgets.py",
@@ -26,7 +27,6 @@ _LONG = (
     "test_agent_failures.py",
     "test_keys_at_faults.py",
     "test_outages.py",
-    "test_two_tenants.py",
     "test_builtin_agent.py",
     "test_polling.py",
     "test_quotas.py",

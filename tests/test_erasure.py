@@ -45,7 +45,11 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sta
     directory = tmp_path_factory.mktemp("erasure")
     async with (
         running_stack(
-            directory, more_config=config, temporal_dynamic_config=DELETES_SOON, webhook_schedule=(0, 600)
+            directory,
+            more_config=config,
+            temporal_dynamic_config=DELETES_SOON,
+            webhook_schedule=(0, 600),
+            grace_seconds=6,
         ) as stack,
         Worker(stack.temporal, task_queue="children", workflows=[Child]),
         client_of(stack, ADMIN) as admin,

@@ -71,7 +71,7 @@ def assert_exceeded(answer: httpx.Response, policy: str) -> None:
     assert problem["type"] == "urn:sevenfold:problem:quota-exceeded"
     assert problem["violated-policies"] == [policy]
     assert answer.headers["RateLimit-Policy"].startswith(f'"{policy}";q=')
-    assert answer.headers["RateLimit"].startswith(f'"{policy}";r=0;t=')
+    assert answer.headers["RateLimit"].startswith(f'"{policy}";r=')
     assert int(answer.headers["Retry-After"]) >= 1
 
 
@@ -141,10 +141,12 @@ async def test_a_key_has_quotas_of_its_own(limited: Stack) -> None:
         assert codes == [202, 202, 429]
         assert_exceeded(await start(few), "key-open-runs")
         assert (await start(other, 0)).status_code == 202
-        job = {"task": "work", "agent": "simulator", "data": {"items": list(range(6))}}
+        job = {"task": "work", "agent": "simulator", "data": {"items": list(range(4))}, "params": {"seconds": 30}}
         assert_exceeded(await few.post(f"{API}/jobs", json=job), "key-open-runs")
         await cancel_all(few)
+        assert (await few.post(f"{API}/jobs", json=job)).status_code == 202
         assert_exceeded(await few.post(f"{API}/jobs", json=job), "key-queued-items")
+        await cancel_all(few)
 
 
 async def test_a_run_token_counts_for_the_key_that_issued_it(limited: Stack) -> None:
@@ -189,10 +191,12 @@ async def test_items_of_open_jobs_are_counted_until_they_have_results(limited: S
             return await client.post(f"{API}/jobs", json=body)
 
         too_large = await queue(11, 0)
-        assert_exceeded(too_large, "tenant-queued-items")
+        assert too_large.status_code == 422
         assert "this job alone has 11" in too_large.json()["detail"]
         assert (await queue(8, 30)).status_code == 202
-        assert_exceeded(await queue(3, 0), "tenant-queued-items")
+        refused = await queue(3, 0)
+        assert "has 2 places left, and this job takes 3" in refused.json()["detail"]
+        assert refused.headers["RateLimit"] == '"tenant-queued-items";r=2;t=1'
         assert (await queue(2, 30)).status_code == 202
         assert_exceeded(await queue(1, 0), "tenant-queued-items")
         await cancel_all(client)
@@ -274,6 +278,35 @@ async def test_quotas_of_created_tenants_are_shown_and_act(limited: Stack) -> No
             client.headers["X-API-Key"] = key.json()["key"]
             assert_exceeded(await start(client), "key-open-runs")
         await admin.delete(f"{API}/admin/tenants/made")
+
+
+async def test_patch_changes_what_it_names(limited: Stack) -> None:
+    async with client_of(limited, ADMIN) as admin:
+        tenant = f"{API}/admin/tenants/patched"
+        body = {"name": "patched", "rate": "5/s", "openRuns": 7, "weight": 2, "budget": {"tokens": 5}}
+        await admin.post(f"{API}/admin/tenants", json=body)
+        changed = (await admin.patch(tenant, json={"budget": {"usd": 9}, "openRuns": None})).json()
+        kept = {name: changed[name] for name in ("rate", "weight", "openRuns", "budget")}
+        assert kept == {"rate": "5/s", "weight": 2, "openRuns": None, "budget": {"tokens": None, "usd": 9}}
+        body = {"scopes": ["runs:write"], "openRuns": 3, "streams": 4}
+        key = (await admin.post(f"{tenant}/keys", json=body)).json()
+        limited_key = (await admin.patch(f"{tenant}/keys/{key['id']}", json={"openRuns": 0})).json()
+        assert (limited_key["openRuns"], limited_key["streams"]) == (0, 4)
+        async with client_of(limited) as client:
+            client.headers["X-API-Key"] = key["key"]
+            assert_exceeded(await start(client), "key-open-runs")
+        for path, body, status in (
+            (f"{tenant}/keys/{key['id']}", {"scopes": ["admin"]}, 422),
+            (f"{tenant}/keys/000000000000", {"openRuns": 1}, 404),
+            (f"{API}/admin/tenants/runs", {"openRuns": 1}, 409),
+            (f"{API}/admin/tenants/runs/keys/{RUNS.new.key_id}", {"openRuns": 1}, 409),
+            (f"{API}/admin/tenants/nobody", {"openRuns": 1}, 404),
+        ):
+            assert (await admin.patch(path, json=body)).status_code == status, path
+        administrator = (await admin.post(f"{tenant}/keys", json={"scopes": ["admin"]})).json()["id"]
+        refused = await admin.patch(f"{tenant}/keys/{administrator}", json={"budget": {"tokens": 1}})
+        assert refused.status_code == 422
+        await admin.delete(tenant)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,15 @@ import httpx
 import pytest
 
 from tests.support.processes import EmbeddedTemporalOnly, is_live, until
-from tests.support.stack import Stack, another_api, http_client, make_settings, running_stack, sevenfold
+from tests.support.stack import (
+    Stack,
+    another_api,
+    http_client,
+    make_settings,
+    running_stack,
+    sevenfold,
+    until_ready,
+)
 from tests.support.tenants import TenantKey, client_of, key_config
 
 ADMIN = TenantKey("default", ("admin",))
@@ -101,3 +109,14 @@ async def test_without_a_worker_requests_are_admitted(tmp_path: Path) -> None:
                 body = {"task": "work", "agent": "echo"}
                 answer = await http.post(f"{API}/tasks", json=body, headers=ACME.headers)
                 assert answer.status_code == 202
+
+
+async def test_a_gateway_that_starts_again_has_the_whole_rate(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, more_config='[tenants.acme]\nrate = "5/s"\n' + key_config(ACME))
+    for _ in range(3):
+        with sevenfold("dev", settings) as gateway:
+            await until_ready(settings.port, process=gateway)
+            async with http_client(settings.port) as http:
+                answers = [await http.get(f"{API}/agents", headers=ACME.headers) for _ in range(4)]
+            assert {answer.status_code for answer in answers} == {200}
+            assert gateway.terminate() == 0

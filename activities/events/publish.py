@@ -33,7 +33,7 @@ class EventPublication:
         try:
             accepted = await self._ingest.accept_all(publish_input.tenant, publish_input.events, VIA_DERIVED)
         except QuotaExceededError as error:
-            delay = timedelta(seconds=error.retry_after)
+            delay = timedelta(seconds=error.retry_after or 1.0)
             raise ApplicationError(str(error), type=ErrorCode.QUOTA_EXCEEDED, next_retry_delay=delay) from error
         except TenantErasingError as error:
             raise ApplicationError(str(error), type=ErrorCode.EVENT_REFUSED, non_retryable=True) from error

@@ -6,12 +6,13 @@ from temporalio.exceptions import ApplicationError
 
 from sevenfold.adapters.agents.error_boundary import as_agent_error
 from sevenfold.contracts.agent import AgentContext
-from sevenfold.contracts.errors import AgentError
+from sevenfold.contracts.errors import AgentError, QuotaExceeded
 from sevenfold.contracts.runs import RunError
 from sevenfold.contracts.usage import NO_USAGE, UsageTotals
 
 # A call that was refused looks again at least so often.
 MAX_PAUSE_SECONDS = 60.0
+_CONTINUES = " The run continues then, or within a minute after the budget was raised."
 
 
 def to_agent_error(error: Exception) -> AgentError:
@@ -25,6 +26,8 @@ def clamp_retry_after(refusal: AgentError, context: AgentContext) -> AgentError:
     """
     longest = min(MAX_PAUSE_SECONDS, max(0.1, context.remaining_seconds() * 0.8))
     refusal.retry_after = min(refusal.retry_after or 1.0, longest)
+    if isinstance(refusal, QuotaExceeded) and _CONTINUES not in refusal.detail:
+        refusal.detail += _CONTINUES
     return refusal
 
 

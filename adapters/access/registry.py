@@ -19,6 +19,7 @@ from sevenfold.contracts.tenant_registry import (
     TENANT_MEMO_PREFIX,
     KeyRecord,
     LastUse,
+    LimitKeyInput,
     PutKeyInput,
     PutTenantInput,
     RegistryState,
@@ -102,6 +103,10 @@ class TenantRegistryClient:
     async def rotate_key(self, change: RotateKeyInput) -> KeyRecord:
         """Returns the new key. Raises as `put_tenant` does."""
         return await self._change("rotate_key", change, KeyRecord)
+
+    async def limit_key(self, change: LimitKeyInput) -> KeyRecord:
+        """Replaces the quotas of a key. Raises as `put_tenant` does."""
+        return await self._change("limit_key", change, KeyRecord)
 
     async def remove_key(self, key_id: str) -> None:
         """Revokes a key. Idempotent."""

@@ -77,7 +77,7 @@ class BrokerConsumer:
                 if isinstance(error, RPCError) and error.status == RPCStatusCode.INVALID_ARGUMENT:
                     raise
                 if isinstance(error, QuotaExceededError):  # The tenant's events wait for its rate.
-                    await asyncio.sleep(min(error.retry_after, _MAX_PAUSE))
+                    await asyncio.sleep(min(error.retry_after or _MAX_PAUSE, _MAX_PAUSE))
                     continue
                 log.warning("accepting an event failed, retrying", broker=self._broker, error=str(error))
             await asyncio.sleep(pause * (0.8 + 0.4 * random.random()))

@@ -6,7 +6,8 @@ from sevenfold.contracts.quotas import QuotaName, QuotaOwner
 class QuotaExceededError(Exception):
     """A quota is used up; the message says which, and what to do.
 
-    `limit` holds within `window` seconds, or at the same time if that is None. `retry_after` is in seconds.
+    `limit` holds within `window` seconds, or at the same time if that is None; `remaining` of it is free, which is
+    too little. `retry_after` is in seconds; None if no retry can succeed.
     """
 
     def __init__(
@@ -16,8 +17,9 @@ class QuotaExceededError(Exception):
         limit: float,
         detail: str,
         *,
-        retry_after: float,
+        retry_after: float | None,
         window: int | None = None,
+        remaining: int = 0,
     ) -> None:
         super().__init__(detail)
         self.policy = owner.policy(quota)
@@ -25,3 +27,4 @@ class QuotaExceededError(Exception):
         self.limit = limit
         self.window = window
         self.retry_after = retry_after
+        self.remaining = remaining

@@ -25,8 +25,11 @@ _MAX_AGE_SECONDS, _MIN_AGE_SECONDS, _MAX_SHARE = 1.0, 0.1, 10.0
 # So long a start may be missing in visibility.
 _LAG_SECONDS = 0.1
 
+# How long a start waits for a place before it is refused.
+_PATIENCE_SECONDS = 1.0
+
 _MAX_ESTIMATES = 5_000
-_RETRY_SECONDS, _HOPELESS_RETRY_SECONDS = 1.0, 3_600.0
+_RETRY_SECONDS = 1.0
 _RUN_TYPES = ", ".join(f"'{name}'" for pattern, name in WORKFLOW_TYPES.items() if pattern is not Pattern.EVENT)
 _JOBS = f"WorkflowType = '{WORKFLOW_TYPES[Pattern.QUEUE]}'"
 _STREAMS = f"WorkflowType = '{WORKFLOW_TYPES[Pattern.STREAMING]}'"
@@ -56,17 +59,18 @@ class OpenWork:
             await self._count_if_needed(self._estimate(owner, quota), limit, amount)
         # Without an await from here on, so that nobody else takes the places.
         for owner, quota, limit, amount in wanted:
-            if self._estimate(owner, quota).value + amount > limit:
-                _refuse(owner, quota, limit, amount)
+            if (used := self._estimate(owner, quota).value) + amount > limit:
+                _refuse(owner, quota, limit, amount, used)
         return Reservation([self._estimate(owner, quota).add(amount) for owner, quota, _, amount in wanted])
 
     async def _count_if_needed(self, estimate: "_Estimate", limit: int, amount: int) -> None:
         is_far = 2 * (estimate.value + amount) <= limit
         await estimate.refresh(_MAX_AGE_SECONDS if is_far else _MIN_AGE_SECONDS)
-        for _ in range(2):  # What was started just before a count may be in it twice. A moment later it is not.
-            if estimate.value + amount > limit >= amount:
-                await asyncio.sleep(_LAG_SECONDS)
-                await estimate.refresh(_MIN_AGE_SECONDS)
+        # A run that has just started may be counted twice, and one that has just ended once more: visibility lags.
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while estimate.value + amount > limit >= amount and time.monotonic() < deadline:
+            await asyncio.sleep(_LAG_SECONDS)
+            await estimate.refresh(_MIN_AGE_SECONDS)
 
     def _estimate(self, owner: QuotaOwner, quota: QuotaName) -> "_Estimate":
         key = (owner.kind, owner.name, quota)
@@ -95,13 +99,15 @@ class OpenWork:
         return items
 
 
-def _refuse(owner: QuotaOwner, quota: QuotaName, limit: int, amount: int) -> NoReturn:
+def _refuse(owner: QuotaOwner, quota: QuotaName, limit: int, amount: int, used: int) -> NoReturn:
     what = f"The {owner.kind} may have {limit:,} {_NOUNS[quota]} at the same time"
-    if amount > limit > 0:  # No retry helps.
+    if amount > limit > 0:
         detail = f"{what}, and this job alone has {amount:,}. Send several smaller jobs, one after another."
-        raise QuotaExceededError(owner, quota, limit, detail, retry_after=_HOPELESS_RETRY_SECONDS)
-    detail = f"{what}, and has no place left. Send the request again when some have ended."
-    raise QuotaExceededError(owner, quota, limit, detail, retry_after=_RETRY_SECONDS)
+        raise QuotaExceededError(owner, quota, limit, detail, retry_after=None)
+    free = max(0, limit - used)
+    has = f"has {free:,} places left, and this job takes {amount:,}" if free else "has no place left"
+    detail = f"{what}, and {has}. Send the request again when some have ended."
+    raise QuotaExceededError(owner, quota, limit, detail, retry_after=_RETRY_SECONDS, remaining=free)
 
 
 def _limits(quotas: Quotas, pattern: Pattern, items: int) -> Iterator[tuple[QuotaName, int, int]]:

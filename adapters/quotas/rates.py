@@ -74,9 +74,9 @@ class RateQuotas:
             lease = self._leases[name, rate] = self._open(name, rate)
         try:
             await lease.acquire(owner.name, _WAIT_SECONDS if lease.is_live else _FIRST_LEASE_SECONDS)
-        except AgentBusy as refusal:
+        except AgentBusy:
             if lease.is_live:
-                _refuse(owner, quota, rate, refusal.retry_after or 1.0)
+                _refuse(owner, quota, rate, max(1.0, lease.seconds_until_token()))
         else:
             lease.charge(count - 1)
             lease.release(0.0)
@@ -91,8 +91,8 @@ class RateQuotas:
         )
 
     async def aclose(self) -> None:
-        """Stops renewing; the leases expire."""
-        await asyncio.gather(*(lease.aclose() for lease in self._leases.values()))
+        """Gives the leases back."""
+        await asyncio.gather(*(lease.aclose(gives_back=True) for lease in self._leases.values()))
 
 
 def _refuse(owner: QuotaOwner, quota: QuotaName, rate: float, retry_after: float) -> NoReturn:

@@ -1,5 +1,6 @@
 """`/admin/tenants/{tenant}/keys`: list, create, rotate and revoke API keys."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -18,7 +19,8 @@ from sevenfold.api.runs.dependencies import AgentsDep
 from sevenfold.contracts.access import NAME_PATTERN, Scope
 from sevenfold.contracts.api_keys import KeyId
 from sevenfold.contracts.payload import Payload, RequestBody
-from sevenfold.contracts.quotas import ADMIN_BUDGET, KeyQuotaFields
+from sevenfold.contracts.quotas import ADMIN_BUDGET, KeyQuotaFields, Quotas
+from sevenfold.contracts.tenant_registry import KeyRecord
 
 router = APIRouter(
     prefix=f"{API_PREFIX}/admin/tenants/{{tenant}}", tags=["administration"], route_class=StrictJsonRoute
@@ -35,6 +37,10 @@ class KeyRequest(RequestBody, KeyQuotaFields):
     scopes: frozenset[Scope] = Field(min_length=1, description="What the key may do. `admin` includes all others.")
     name: str = Field(default="", max_length=100, pattern=NAME_PATTERN, description="What the key is for.")
     expires_at: UtcTime | None = Field(default=None, description="RFC 3339; the key does not expire if absent.")
+
+
+class QuotaRequest(RequestBody, KeyQuotaFields):
+    """Body of `PATCH …/keys/{id}`."""
 
 
 class RotateRequest(RequestBody):
@@ -65,8 +71,7 @@ async def create_key(
     """Creates a key. This answer alone has it: keep it. It works in every process within a second."""
     if body.expires_at is not None and body.expires_at <= datetime.now(UTC):
         raise invalid_field("/expiresAt", "must be in the future")
-    if body.budget is not None and Scope.ADMIN in body.scopes:
-        raise invalid_field("/budget", ADMIN_BUDGET)
+    _check_budget(body, body.scopes)
     check_prices(body, agents)
     terms = KeyTerms(sorted(body.scopes), body.name, body.build_quotas(), body.expires_at)
     snapshot, record, new = await store.create_key(tenant, terms)
@@ -88,6 +93,21 @@ async def rotate_key(
     return NewKeyView(**dict(view_key(snapshot, record)), key=new.text)
 
 
+@router.patch("/keys/{key_id}", operation_id="limitKey", summary="Change a key's quotas", responses=PROBLEMS)
+async def limit_key(
+    tenant: TenantPath, key_id: KeyPath, body: QuotaRequest, store: TenantStoreDep, agents: AgentsDep
+) -> KeyView:
+    """Changes the quotas that the body names; null removes a limit. It acts in every process within a second."""
+    check_prices(body, agents)
+    named = body.build_quotas()
+
+    def change(key: KeyRecord) -> Quotas:
+        _check_budget(body, key.scopes)
+        return key.quotas.model_copy(update={name: getattr(named, name) for name in body.model_fields_set})
+
+    return view_key(*await store.limit_key(tenant, key_id, change))
+
+
 @router.delete(
     "/keys/{key_id}",
     operation_id="revokeKey",
@@ -101,3 +121,8 @@ async def revoke_key(tenant: TenantPath, key_id: KeyPath, store: TenantStoreDep)
     issued, end within 5 s.
     """
     await store.revoke_key(tenant, key_id)
+
+
+def _check_budget(quotas: KeyQuotaFields, scopes: Collection[Scope]) -> None:
+    if quotas.budget is not None and Scope.ADMIN in scopes:
+        raise invalid_field("/budget", ADMIN_BUDGET)

@@ -1,5 +1,6 @@
 """Changes tenants and keys. Those of `sevenfold.toml` can be read here, but not changed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
@@ -15,6 +16,7 @@ from sevenfold.contracts.api_keys import NewKey, generate_key
 from sevenfold.contracts.quotas import Quotas
 from sevenfold.contracts.tenant_registry import (
     KeyRecord,
+    LimitKeyInput,
     PutKeyInput,
     PutTenantInput,
     RotateKeyInput,
@@ -103,6 +105,16 @@ class TenantStore:
         )
         record = await self.directory.registry.rotate_key(change)
         return await self.load(), record, new
+
+    async def limit_key(
+        self, tenant: str, key_id: str, change: Callable[[KeyRecord], Quotas]
+    ) -> tuple[AccessSnapshot, KeyRecord]:
+        """Changes the quotas of a key. Raises 404 and 409."""
+        key = await self._find_own_key(tenant, key_id)
+        record = await self.directory.registry.limit_key(
+            LimitKeyInput(tenant=tenant, key_id=key_id, quotas=change(key))
+        )
+        return await self.load(), record
 
     async def revoke_key(self, tenant: str, key_id: str) -> None:
         """Revokes a key. Raises 404 and 409."""

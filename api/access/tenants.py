@@ -18,7 +18,7 @@ from sevenfold.api.runs.dependencies import AgentsDep
 from sevenfold.contracts.access import TenantName
 from sevenfold.contracts.agent import AgentName
 from sevenfold.contracts.payload import Payload, RequestBody
-from sevenfold.contracts.quotas import KeyQuotaFields, TenantQuotaFields
+from sevenfold.contracts.quotas import KeyQuotaFields, Quotas, TenantQuotaFields
 from sevenfold.contracts.tenant_registry import TenantRecord
 
 router = APIRouter(prefix=f"{API_PREFIX}/admin", tags=["administration"], route_class=StrictJsonRoute)
@@ -80,9 +80,22 @@ async def read_tenant(tenant: TenantPath, store: TenantStoreDep) -> TenantView:
 
 @router.put("/tenants/{tenant}", operation_id="putTenant", summary="Change a tenant", responses=PROBLEMS)
 async def put_tenant(tenant: TenantPath, body: TenantBody, store: TenantStoreDep, agents: AgentsDep) -> TenantView:
-    """Replaces the tenant's agents, weight and quotas. Runs that have started keep their agent."""
+    """Replaces the tenant's agents, weight and quotas: what the body does not name is unlimited then. Runs that have
+    started keep their agent.
+    """
     _, before = await store.find_tenant(tenant)
     changed = _build(tenant, body, agents).model_copy(update={"created_at": before.created_at})
+    return view_tenant(await store.put_tenant(changed, create_only=False), changed)
+
+
+@router.patch("/tenants/{tenant}", operation_id="patchTenant", summary="Change parts of a tenant", responses=PROBLEMS)
+async def patch_tenant(tenant: TenantPath, body: TenantBody, store: TenantStoreDep, agents: AgentsDep) -> TenantView:
+    """Changes what the body names, such as its budget alone; null removes a limit. What it does not name stays."""
+    _, before = await store.find_tenant(tenant)
+    named = _build(tenant, body, agents)
+    quotas = {name: getattr(named.quotas, name) for name in body.model_fields_set if name in Quotas.model_fields}
+    fields = {name: getattr(named, name) for name in body.model_fields_set & {"agents", "weight"}}
+    changed = before.model_copy(update={**fields, "quotas": before.quotas.model_copy(update=quotas)})
     return view_tenant(await store.put_tenant(changed, create_only=False), changed)
 
 

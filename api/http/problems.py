@@ -9,6 +9,7 @@ from pydantic import Field
 from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.runs import RunError
+from sevenfold.contracts.usage import UsageTotals
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -119,6 +120,7 @@ class Problem(Payload):
     errors: list[FieldError] | None = Field(default=None, description="For invalid requests.")
     code: ErrorCode | None = Field(default=None, description="For runs that failed.")
     attempts: int | None = Field(default=None, description="For runs that failed.")
+    usage: UsageTotals | None = Field(default=None, description="For runs that failed: what they had reported.")
     run_id: str | None = Field(default=None, description="The id of the run, if there is one.")
     violated_policies: list[str] | None = Field(
         default=None,
@@ -185,6 +187,8 @@ def run_failure(run_id: str, error: RunError) -> ProblemError:
     else:
         problem = ProblemError(_TYPE_OF_CODE[error.code], error.detail, retry_after=error.retry_after)
     problem.members |= {"run_id": run_id, "code": error.code, "attempts": error.attempts}
+    if error.usage is not None:
+        problem.members["usage"] = error.usage
     if error.policy is not None:
         problem.members["violated_policies"] = [error.policy]
     return problem

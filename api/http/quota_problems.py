@@ -3,13 +3,19 @@
 import math
 
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
-from sevenfold.api.http.problems import ProblemError, ProblemType
+from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field
 from sevenfold.contracts.agent_config import MICRO_USD
 from sevenfold.contracts.quotas import QuotaName
 
 
 def from_exceeded_quota(error: QuotaExceededError) -> ProblemError:
-    """Returns the 429. Quotas without a window, such as open runs, hold at the same time."""
+    """Returns the 429, or the 422 of a job that can never fit. Quotas without a window, such as open runs, hold at
+    the same time.
+    """
+    if error.retry_after is None:
+        problem = invalid_field("/data", str(error))
+        problem.members["violated_policies"] = [error.policy]
+        return problem
     # The headers permit integers only.
     limit, unit = (
         (round(error.limit * MICRO_USD), "micro-usd")
@@ -27,7 +33,7 @@ def from_exceeded_quota(error: QuotaExceededError) -> ProblemError:
         retry_after=seconds,
         headers={
             "RateLimit-Policy": f'"{error.policy}";q={limit}{window};qu="{unit}"',
-            "RateLimit": f'"{error.policy}";r=0;t={seconds}',
+            "RateLimit": f'"{error.policy}";r={error.remaining};t={seconds}',
         },
         violated_policies=[error.policy],
     )

@@ -10,7 +10,7 @@ from sevenfold.api.dependencies import API_PREFIX
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.runs.job_items import count_items, is_paused, load_results
 from sevenfold.api.runs.reader import RunReader
-from sevenfold.api.runs.views import Run
+from sevenfold.api.runs.views import Run, Waiting
 from sevenfold.contracts.jobs import ItemCounts, ItemResult
 from sevenfold.contracts.payload import JsonObject, Payload
 from sevenfold.contracts.runs import ID_PREFIXES, TOTAL_MEMO, Pattern, RunError, RunStatus
@@ -34,6 +34,7 @@ class JobState(Payload):
     job_id: str
     status: RunStatus
     progress: JobProgress
+    waiting: Waiting | None = None
     result: JsonObject | None = None
     error: RunError | None = None
 
@@ -68,7 +69,14 @@ class JobReader:
         else:
             progress = await self._load_items_progress(description, run, total)
             result = await self._load_items_result(description, run, total) if run.result else None
-        return JobState(job_id=run.id, status=run.status, progress=progress, result=result, error=run.error)
+        return JobState(
+            job_id=run.id,
+            status=run.status,
+            progress=progress,
+            waiting=run.waiting,
+            result=result,
+            error=run.error,
+        )
 
     async def load_lines(self, description: WorkflowExecutionDescription, indexes: range) -> list[ItemLine]:
         """Returns the lines of these items. While items are being processed, stops at the first without a result; of

@@ -21,6 +21,7 @@ from sevenfold.contracts.tenant_registry import (
     TENANT_MISSING,
     KeyRecord,
     LastUse,
+    LimitKeyInput,
     PutKeyInput,
     PutTenantInput,
     RegistryState,
@@ -125,6 +126,22 @@ class TenantRegistry:
         if old.expires_at is not None and old.expires_at <= workflow.now():
             raise ApplicationError(f"The key {old.id} has expired. Create a new one.", type=KEY_REPLACED)
         self._check_size(self._tenants, {**self._keys, change.new_id: self._build_successor(change)})
+
+    @workflow.update(name="limit_key", description="Replaces the quotas of a key.")
+    def limit_key(self, change: LimitKeyInput) -> KeyRecord:
+        """Returns the key. The validator rejects with `KEY_MISSING` and `REGISTRY_FULL`."""
+        self._store_key(self._with_quotas(change))
+        return self._keys[change.key_id]
+
+    @limit_key.validator
+    def _validate_limit_key(self, change: LimitKeyInput) -> None:
+        key = self._keys.get(change.key_id)
+        if key is None or key.tenant != change.tenant:
+            raise ApplicationError(f"The key {change.key_id} does not exist.", type=KEY_MISSING)
+        self._check_size(self._tenants, {**self._keys, change.key_id: self._with_quotas(change)})
+
+    def _with_quotas(self, change: LimitKeyInput) -> KeyRecord:
+        return self._keys[change.key_id].model_copy(update={"quotas": change.quotas})
 
     @workflow.update(name="remove_key", description="Revokes a key, by its id.")
     def remove_key(self, key_id: str) -> None:

@@ -39,7 +39,10 @@ def _deadline_error(timeout: float, last: BaseException | None) -> RunError:
     if isinstance(last, ApplicationError):
         failed = _read_application_error(last)
         attempts, usage = failed.attempts, failed.usage
-        detail += f" Its last attempt failed: {failed.detail}"
+        if failed.code is ErrorCode.QUOTA_EXCEEDED:
+            detail = f"The run waited for its budget until its timeout of {timeout:g} s. {failed.detail}"
+        else:
+            detail += f" Its last attempt failed: {failed.detail}"
     return RunError(code=ErrorCode.DEADLINE_EXCEEDED, detail=detail, attempts=attempts, usage=usage)
 
 

@@ -39,6 +39,9 @@ _REJECTION_WINDOW_SECONDS = 10.0
 _EXPIRY_MARGIN_SECONDS = 1.0
 _SMOOTHING = 0.2
 
+# A process that ends does not wait longer to give a lease back.
+_GIVE_BACK_SECONDS = 1.0
+
 
 class QuotaLease:
     """One process's lease of one agent's limits.
@@ -149,11 +152,24 @@ class QuotaLease:
             self._tokens += 1
         self.release(0.0)
 
-    async def aclose(self) -> None:
-        """Stops renewing; the lease expires."""
+    async def aclose(self, *, gives_back: bool = False) -> None:
+        """Stops renewing; the lease expires, or is given back at once for the processes that come after this one."""
         if self._renewal is not None:
             self._renewal.cancel()
             await asyncio.gather(self._renewal, return_exceptions=True)
+        if gives_back and self.is_live:
+            nothing = LeaseRequest(
+                process=self._process_id, limits=self._limits, in_use=0, demand=0, is_calling=False
+            )
+            with suppress(
+                TimeoutError, RPCError, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+            ):
+                async with asyncio.timeout(_GIVE_BACK_SECONDS):
+                    await self._request_lease(nothing)
+
+    def seconds_until_token(self) -> float:
+        """Returns when the rate permits another call, as far as this process's share of it goes."""
+        return max(0.0, 1 - self._refill_tokens()) / self._rate if self._rate > 0 else 0.0
 
     def _has_capacity(self) -> bool:
         if not self.is_live:
@@ -229,10 +245,9 @@ class QuotaLease:
         turns = turns_until_served(returning + Counter(self._waiters.lengths()), tenant)
         seconds = turns / throughput if throughput else _MIN_RETRY
         bounded = min(_MAX_RETRY, max(_MIN_RETRY, seconds))
-        wait = bounded * random.uniform(0.7, 1.3)
-        if self._limits.rate is not None and self._rate > 0:  # A slow rate, or calls that were charged together.
-            wait = max(wait, (1 - self._refill_tokens()) / self._rate)
-        return AgentBusy("The agent's limits in sevenfold.toml are used up.", retry_after=wait)
+        return AgentBusy(
+            "The agent's limits in sevenfold.toml are used up.", retry_after=bounded * random.uniform(0.7, 1.3)
+        )
 
     async def _renew_continuously(self) -> None:
         """Renews the lease while it is used."""
