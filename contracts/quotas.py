@@ -43,7 +43,7 @@ class Budget(RequestBody):
 class Quotas(Payload):
     """Quotas as they are stored and checked; None is unlimited. Rates are per second.
 
-    `subscriptions` and `stored_bytes` are a tenant's alone.
+    `stored_bytes` is a tenant's alone.
     """
 
     rate: float | None = None
@@ -71,6 +71,7 @@ class KeyQuotaFields(BaseModel):
         default=None, description="Items of open jobs that have no result yet; a job without items counts as one."
     )
     streams: _Count | None = Field(default=None, description="Streams that are open at the same time.")
+    subscriptions: _Count | None = Field(default=None, description="Subscriptions that it stored by the API.")
     budget: Budget | None = Field(
         default=None, description="Tokens and US dollars that agents may use in a day, UTC."
     )
@@ -88,7 +89,6 @@ class KeyQuotaFields(BaseModel):
 class TenantQuotaFields(KeyQuotaFields):
     """Quotas of a tenant: those of all its keys together, and of what belongs to no key."""
 
-    subscriptions: _Count | None = Field(default=None, description="Subscriptions that the API stores.")
     stored_bytes: _Bytes | None = Field(
         default=None, description="Bytes in the store of large payloads (those over 256 kB)."
     )
@@ -102,13 +102,13 @@ class KeyQuotaView(Payload):
     open_runs: int | None
     queued_items: int | None
     streams: int | None
+    subscriptions: int | None
     budget: Budget | None
 
 
 class TenantQuotaView(KeyQuotaView):
     """A tenant's quotas as the API shows them; null is unlimited."""
 
-    subscriptions: int | None
     stored_bytes: int | None
 
 

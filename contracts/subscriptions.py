@@ -105,7 +105,7 @@ class SubscriptionWebhook(Payload):
 
 
 class Subscription(Payload):
-    """A subscription as it is stored and matched."""
+    """A subscription as it is stored and matched. `key_id`: the lineage of the key that stored it, for its quota."""
 
     name: str
     filter: EventFilter
@@ -121,6 +121,7 @@ class Subscription(Payload):
     priority: int = 3
     allow_self_trigger: bool = False
     webhook: SubscriptionWebhook | None = None
+    key_id: str | None = None
 
 
 def sealing_context(tenant: str, name: str) -> str:
@@ -143,12 +144,23 @@ class RegistryState(Payload):
     change_count: int = 0
 
 
+class SubscriptionQuota(Payload):
+    """How many subscriptions the tenant may have, or one of its keys, by the key's lineage."""
+
+    limit: int
+    key_id: str | None = None
+
+    def counts(self, subscription: Subscription) -> bool:
+        """Whether the subscription counts against it."""
+        return self.key_id is None or subscription.key_id == self.key_id
+
+
 class PutSubscriptionInput(Payload):
-    """A subscription to store. `create_only`: fails if the name exists. `max_subscriptions`: the tenant's quota."""
+    """A subscription to store. `create_only`: fails if the name exists. `quotas`: of the tenant and the key."""
 
     subscription: Subscription
     create_only: bool = False
-    max_subscriptions: int | None = None
+    quotas: list[SubscriptionQuota] = []
 
 
 def registry_workflow_id(tenant: str) -> str:

@@ -18,7 +18,10 @@ ADMIN = TenantKey("default", ("admin",))
 RUNS, ITEMS, STREAMS, STORED, EVENTFUL, SUBSCRIBED, FREE = (
     TenantKey(name) for name in ("runs", "items", "streams", "stored", "eventful", "subscribed", "free")
 )
-FEW, OTHER = TenantKey("free", more="open_runs = 2\nstreams = 1\nqueued_items = 5"), TenantKey("free")
+FEW, OTHER = (
+    TenantKey("free", more="open_runs = 2\nstreams = 1\nqueued_items = 5\nsubscriptions = 1"),
+    TenantKey("free"),
+)
 QUOTAS = f"""
 [agents.priced]
 kind = "builtin"
@@ -215,6 +218,21 @@ async def test_subscriptions_are_counted(limited: Stack) -> None:
         assert (await client.put(f"{API}/subscriptions/s1", json=body)).status_code == 200
         await client.delete(f"{API}/subscriptions/s0")
         assert (await client.put(f"{API}/subscriptions/s2", json=body)).status_code == 201
+
+
+async def test_subscriptions_of_a_key_are_counted(limited: Stack) -> None:
+    body = {"filter": {"exact": {"type": "t"}}, "agent": "echo", "task": "work"}
+    async with client_of(limited, FEW) as few, client_of(limited, OTHER) as other:
+        assert (await few.put(f"{SUBSCRIPTIONS}/mine", json=body)).status_code == 201
+        assert (await few.put(f"{SUBSCRIPTIONS}/mine", json=body)).status_code == 200
+        assert_exceeded(await few.put(f"{SUBSCRIPTIONS}/second", json=body), "key-subscriptions")
+        assert (await other.put(f"{SUBSCRIPTIONS}/theirs", json=body)).status_code == 201
+        # To take over another key's takes a place too.
+        assert_exceeded(await few.put(f"{SUBSCRIPTIONS}/theirs", json=body), "key-subscriptions")
+        await few.delete(f"{SUBSCRIPTIONS}/mine")
+        assert (await few.put(f"{SUBSCRIPTIONS}/theirs", json=body)).status_code == 200
+        assert "keyId" not in (await few.get(f"{SUBSCRIPTIONS}/theirs")).json()
+        await few.delete(f"{SUBSCRIPTIONS}/theirs")
 
 
 async def test_events_and_their_reactions_count_against_the_rate(limited: Stack) -> None:

@@ -135,7 +135,14 @@ async def test_message_that_is_no_event_is_a_dead_letter_of_its_source_s_tenant(
     (letter,) = await tenants.workflows("RejectedEvent")
     assert parse_tenant(letter) == "globex"
     queue = tenants.components.dead_letter_queue
-    assert await queue.find("globex", parse_public_id(letter))
+
+    async def is_dead() -> bool:
+        try:
+            return bool(await queue.find("globex", parse_public_id(letter)))
+        except ProblemError:  # It has just started.
+            return False
+
+    await until(is_dead)
     with pytest.raises(ProblemError):
         await queue.find("acme", parse_public_id(letter))
 

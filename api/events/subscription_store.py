@@ -28,6 +28,7 @@ from sevenfold.contracts.subscriptions import (
     RegistryState,
     Subscription,
     SubscriptionBody,
+    SubscriptionQuota,
     SubscriptionWebhook,
     build_subscription,
     registry_workflow_id,
@@ -98,8 +99,10 @@ class SubscriptionStore:
             pass
         return f"https://{webhook.host}/***"
 
-    async def put(self, tenant: str, change: PutSubscriptionInput) -> bool:
-        """Stores a subscription; returns whether its name was new. Raises 409 if the registry refuses it."""
+    async def put(self, tenant: str, change: PutSubscriptionInput, key_id: str | None = None) -> bool:
+        """Stores a subscription, by a key; returns whether its name was new. Raises 409 if the registry refuses it,
+        and QuotaExceededError.
+        """
         registry: WithStartWorkflowOperation[Any, None] = WithStartWorkflowOperation(
             "SubscriptionRegistry",
             RegistryState(),
@@ -108,9 +111,11 @@ class SubscriptionStore:
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary="the API's subscriptions",
         )
-        owner = await self._find_quota(tenant)
-        limit = owner.quotas.subscriptions if owner else None
-        change = change.model_copy(update={"max_subscriptions": limit})
+        owners = await self._find_owners(tenant, key_id)
+        lineage = self.access.latest.find_lineage(key_id) if key_id else None
+        limits = [SubscriptionQuota(limit=one.quotas.subscriptions or 0, key_id=one.key_id) for one in owners]
+        subscription = change.subscription.model_copy(update={"key_id": lineage})
+        change = change.model_copy(update={"subscription": subscription, "quotas": limits})
         update = self.client.execute_update_with_start_workflow(
             "put", change, start_workflow_operation=registry, result_type=bool
         )
@@ -118,16 +123,18 @@ class SubscriptionStore:
             return bool(await await_update(update, _CHANGE_TIMEOUT))
         except WorkflowUpdateFailedError as error:
             cause = error.cause
-            if owner is None or not isinstance(cause, ApplicationError) or cause.type != SUBSCRIPTIONS_OVER_QUOTA:
+            if not isinstance(cause, ApplicationError) or cause.type != SUBSCRIPTIONS_OVER_QUOTA:
                 raise
+            owner = owners[cause.details[0]]
+            limit = owner.quotas.subscriptions or 0
             raise QuotaExceededError(
-                owner, QuotaName.SUBSCRIPTIONS, limit or 0, cause.message, retry_after=_QUOTA_RETRY_SECONDS
+                owner, QuotaName.SUBSCRIPTIONS, limit, cause.message, retry_after=_QUOTA_RETRY_SECONDS
             ) from None
 
-    async def _find_quota(self, tenant: str) -> QuotaOwner | None:
-        """Returns the tenant, if it has a quota of subscriptions."""
-        owners = (await self.access.load()).quota_owners(tenant, None)
-        return next((owner for owner in owners if owner.quotas.subscriptions is not None), None)
+    async def _find_owners(self, tenant: str, key_id: str | None) -> list[QuotaOwner]:
+        """Returns the tenant and the key, if they have a quota of subscriptions."""
+        owners = (await self.access.load()).quota_owners(tenant, key_id)
+        return [owner for owner in owners if owner.quotas.subscriptions is not None]
 
     async def remove(self, tenant: str, name: str) -> None:
         """Removes a subscription. Raises 404 if there is none, and 409 if it stands in the configuration."""

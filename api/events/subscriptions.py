@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Response
 from pydantic import Field
 
-from sevenfold.api.dependencies import API_PREFIX, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, PrincipalDep, TenantDep
 from sevenfold.api.events.dependencies import SubscriptionStoreDep
 from sevenfold.api.events.subscription_store import SubscriptionStore
 from sevenfold.api.http.problem_docs import PROBLEMS
@@ -100,11 +100,13 @@ async def read_subscription(name: Name, store: SubscriptionStoreDep, tenant: Ten
     responses=PROBLEMS,
 )
 async def create_subscription(
-    body: SubscriptionRequest, store: SubscriptionStoreDep, tenant: TenantDep, response: Response
+    body: SubscriptionRequest, store: SubscriptionStoreDep, principal: PrincipalDep, response: Response
 ) -> SubscriptionView:
     """Creates a subscription, which takes effect in every process within a second."""
+    tenant = principal.tenant
     subscription = await store.build(tenant, body, body.name)
-    await store.put(tenant, PutSubscriptionInput(subscription=subscription, create_only=True))
+    change = PutSubscriptionInput(subscription=subscription, create_only=True)
+    await store.put(tenant, change, principal.api_key_id)
     response.headers["Location"] = f"{API_PREFIX}/subscriptions/{body.name}"
     return await _to_view(store, tenant, subscription, "api")
 
@@ -117,11 +119,12 @@ async def create_subscription(
     responses={201: {"model": SubscriptionView, "description": "The subscription is new."}, **PROBLEMS},
 )
 async def put_subscription(
-    name: Name, body: SubscriptionBody, store: SubscriptionStoreDep, tenant: TenantDep, response: Response
+    name: Name, body: SubscriptionBody, store: SubscriptionStoreDep, principal: PrincipalDep, response: Response
 ) -> SubscriptionView:
     """Stores the subscription, in place of the one with this name if there is one."""
+    tenant = principal.tenant
     subscription = await store.build(tenant, body, name)
-    if await store.put(tenant, PutSubscriptionInput(subscription=subscription)):
+    if await store.put(tenant, PutSubscriptionInput(subscription=subscription), principal.api_key_id):
         response.status_code = 201
     return await _to_view(store, tenant, subscription, "api")
 

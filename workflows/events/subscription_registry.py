@@ -1,5 +1,7 @@
 """Subscription registry: the subscriptions that were created by the API. One workflow per tenant, without an end."""
 
+from collections.abc import Mapping
+
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
@@ -58,12 +60,7 @@ class SubscriptionRegistry:
                 f"Subscription {name} exists already. Change it with PUT.", type=SUBSCRIPTION_EXISTS
             )
         subscriptions = {**self._state.subscriptions, name: change.subscription}
-        limit = change.max_subscriptions
-        if limit is not None and name not in self._state.subscriptions and len(subscriptions) > limit:
-            raise ApplicationError(
-                f"The tenant may have {limit:,} subscriptions and has them. Delete one first.",
-                type=SUBSCRIPTIONS_OVER_QUOTA,
-            )
+        self._check_quotas(change, subscriptions)
         size = sum(len(one.model_dump_json(exclude_none=True)) for one in subscriptions.values())
         if size > MAX_REGISTRY_BYTES:
             raise ApplicationError(
@@ -71,6 +68,19 @@ class SubscriptionRegistry:
                 f"they have {size:,}. Remove some, or move some to sevenfold.toml.",
                 type=SUBSCRIPTIONS_FULL,
             )
+
+    def _check_quotas(self, change: PutSubscriptionInput, subscriptions: Mapping[str, Subscription]) -> None:
+        """Raises ApplicationError, whose detail is the number of the quota that is used up."""
+        before = self._state.subscriptions.get(change.subscription.name)
+        for number, quota in enumerate(change.quotas):
+            has_place = before is not None and quota.counts(before)
+            if not has_place and sum(map(quota.counts, subscriptions.values())) > quota.limit:
+                whose = "tenant" if quota.key_id is None else "key"
+                raise ApplicationError(
+                    f"The {whose} may have {quota.limit:,} subscriptions and has them. Delete one first.",
+                    number,
+                    type=SUBSCRIPTIONS_OVER_QUOTA,
+                )
 
     @workflow.update(name="remove", description="Removes a subscription, by its name.")
     def remove(self, name: str) -> None:
