@@ -93,6 +93,10 @@ class AgentBusy(AgentError):  # noqa: N818
     code = ErrorCode.AGENT_BUSY
 
 
+# Where the timeout is not known; runs say how long it was.
+DEADLINE_PASSED = "The agent did not answer before the run's deadline."
+
+
 class DeadlineExceeded(AgentError):  # noqa: N818
     """The run's deadline passed before the agent answered."""
 

@@ -13,7 +13,7 @@ from sevenfold.activities.runs.text_accumulator import TextAccumulator
 from sevenfold.adapters.agents.error_boundary import as_agent_error, enter_agent_code
 from sevenfold.adapters.agents.replies import as_event
 from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
-from sevenfold.contracts.errors import AgentRejected, AgentUnavailable, DeadlineExceeded
+from sevenfold.contracts.errors import DEADLINE_PASSED, AgentRejected, AgentUnavailable, DeadlineExceeded
 from sevenfold.contracts.streams import StreamClosedError, StreamLogError
 from sevenfold.contracts.strict_json import JsonLimitError, check_answer
 
@@ -146,7 +146,7 @@ class CallInFlight:
                 return await self._consume_events(agent, request)
         except TimeoutError:
             self._context.cancelled.set()
-            raise DeadlineExceeded("The agent did not answer before the run's deadline.") from None
+            raise DeadlineExceeded(DEADLINE_PASSED) from None
 
     async def _consume_events(self, agent: Agent, request: AgentRequest) -> Reply:
         accumulator = TextAccumulator()

@@ -92,6 +92,11 @@ def memo_names(execution: WorkflowExecutionDescription) -> frozenset[str]:
     return frozenset(execution.raw_description.workflow_execution_info.memo.fields)
 
 
+def has_pending_task(execution: WorkflowExecutionDescription) -> bool:
+    """Whether something has happened that the workflow has not processed yet."""
+    return execution.raw_description.HasField("pending_workflow_task")
+
+
 class ActivityState(Enum):
     """State of a pending activity, as far as it matters here."""
 

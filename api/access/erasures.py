@@ -1,15 +1,17 @@
 """`/admin/tenants/{tenant}/erasure`: the erasure of a tenant's data, started by `DELETE …?erase=true`."""
 
+import asyncio
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Path
 from pydantic import Field
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy
 
-from sevenfold.adapters.temporal.encoded import ActivityState, PendingActivity, pending_activities
+from sevenfold.adapters.temporal.encoded import ActivityState, PendingActivity, has_pending_task, pending_activities
 from sevenfold.adapters.temporal.tenant_executions import TenantExecutions
 from sevenfold.api.access.store import TenantStore
 from sevenfold.api.dependencies import API_PREFIX, component
@@ -36,6 +38,7 @@ router = APIRouter(prefix=f"{API_PREFIX}/admin", tags=["administration"], route_
 T = TypeVar("T")
 
 _WORKFLOW_TYPE = "TenantErasure"
+_BETWEEN_STEPS_SECONDS = 1.0
 
 
 class ErasureView(Payload):
@@ -90,7 +93,7 @@ class Erasures:
 
     async def read(self, tenant: str) -> ErasureView:
         """Returns the tenant's last erasure. Raises 404 if there was none within the retention."""
-        description = await find_execution(self.client, erasure_workflow_id(tenant))
+        description = await self._describe(tenant)
         if description is None:
             raise not_found(f"An erasure of the tenant {tenant}")
         progress: ErasureProgress = await description.memo_value(ERASURE_MEMO, type_hint=ErasureProgress)
@@ -104,6 +107,19 @@ class Erasures:
             **dict(progress),
             last_failure=await step.load_last_failure() if step and step.state is ActivityState.WAITING else None,
         )
+
+    async def _describe(self, tenant: str) -> WorkflowExecutionDescription | None:
+        """Describes the erasure, but not between two steps: then what the first has done is in neither heartbeat nor
+        memo. Without a worker it does so after a second.
+        """
+        deadline = time.monotonic() + _BETWEEN_STEPS_SECONDS
+        while True:
+            description = await find_execution(self.client, erasure_workflow_id(tenant))
+            if description is None or not has_pending_task(description) or time.monotonic() > deadline:
+                return description
+            if pending_activities(self.client, description):
+                return description
+            await asyncio.sleep(0.05)
 
     async def _add_heartbeat(self, progress: ErasureProgress, step: PendingActivity) -> ErasureProgress:
         """Adds what the current step has reported to what the steps before it have done."""

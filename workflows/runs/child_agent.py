@@ -27,7 +27,7 @@ from sevenfold.adapters.agents.replies import as_reply
 from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES
 from sevenfold.contracts.agent import AgentRequest, Progress, Usage, WorkflowTarget
 from sevenfold.contracts.calls import AgentOutcome, BudgetCheck, WorkflowAgentUsage
-from sevenfold.contracts.errors import AgentRejected, ErrorCode
+from sevenfold.contracts.errors import DEADLINE_PASSED, AgentRejected, ErrorCode
 from sevenfold.contracts.identity import child_workflow_id
 from sevenfold.contracts.runs import PROGRESS_MEMO, RunError, RunInput
 from sevenfold.workflows.runs.failures import to_application_error
@@ -192,7 +192,7 @@ class WorkflowAgent:
         return max(self._deadline - workflow.now(), timedelta())
 
     def _deadline_error(self, attempt: int, last: str = "") -> RunError:
-        detail = "The agent did not answer before the run's deadline."
+        detail = DEADLINE_PASSED
         if last:
             detail += f" Its last attempt failed: {last}"
         return RunError(code=ErrorCode.DEADLINE_EXCEEDED, detail=detail, attempts=attempt)

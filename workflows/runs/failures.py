@@ -2,7 +2,7 @@
 
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, TimeoutError
 
-from sevenfold.contracts.errors import ErrorCode
+from sevenfold.contracts.errors import DEADLINE_PASSED, ErrorCode
 from sevenfold.contracts.runs import RunError
 
 
@@ -14,7 +14,10 @@ def to_run_error(error: FailureError, timeout: float) -> RunError:
     # ActivityError.
     cause = error.cause if isinstance(error, ActivityError) else error
     if isinstance(cause, ApplicationError):
-        return _read_application_error(cause)
+        failed = _read_application_error(cause)
+        # The worker and Temporal both watch the deadline: the failure reads the same, whichever is first.
+        detail = failed.detail.replace(DEADLINE_PASSED, _describe_deadline(timeout))
+        return failed.model_copy(update={"detail": detail})
     if isinstance(cause, TimeoutError):
         if cause.type is not None and cause.type.name == "HEARTBEAT":
             return RunError(
@@ -34,7 +37,7 @@ def _read_application_error(error: ApplicationError) -> RunError:
 
 
 def _deadline_error(timeout: float, last: BaseException | None) -> RunError:
-    detail = f"The agent did not answer within the run's timeout of {timeout:g} s."
+    detail = _describe_deadline(timeout)
     attempts, usage = 1, None
     if isinstance(last, ApplicationError):
         failed = _read_application_error(last)
@@ -44,6 +47,10 @@ def _deadline_error(timeout: float, last: BaseException | None) -> RunError:
         else:
             detail += f" Its last attempt failed: {failed.detail}"
     return RunError(code=ErrorCode.DEADLINE_EXCEEDED, detail=detail, attempts=attempts, usage=usage)
+
+
+def _describe_deadline(timeout: float) -> str:
+    return f"The agent did not answer within the run's timeout of {timeout:g} s."
 
 
 def deadline_failure(timeout: float) -> ApplicationError:
