@@ -34,7 +34,7 @@ demo: setup
 system-packages:
 	@sh tests/system_packages.sh redis-server chromium nats-server rabbitmq-server nginx
 
-# Less than 12 minutes on two cores; `make test-all` runs the slow ones too, which takes 15.
+# About 9 minutes on two cores; `make test-all` runs the slow ones too, two minutes more.
 test: setup-dev
 	$(BIN)/python -m pytest -n 7 --dist loadfile --no-loadscope-reorder -m "not slow"
 
