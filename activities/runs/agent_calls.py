@@ -137,9 +137,8 @@ class AgentCalls:
         try:
             outcome = await _await_outcome(running, call)
         except ApplicationError:
-            activity.heartbeat(
-                build_heartbeat(running, last.skipped_attempts, failed=True)
-            )  # For the limits of the next attempt.
+            # The next attempt reads it to apply its limits.
+            activity.heartbeat(build_heartbeat(running, last.skipped_attempts, failed=True))
             raise
         await self._wait_until_storable(outcome, build_heartbeat(running, last.skipped_attempts))
         return outcome

@@ -36,7 +36,7 @@ _REASONS: tuple[tuple[type[jwt.PyJWTError], str], ...] = (
     (jwt.MissingRequiredClaimError, "The token lacks one of the claims iss, aud, exp and sub."),
     (jwt.InvalidSignatureError, "The token's signature is wrong."),
 )
-# Begins the `key_id` of who sent an access token. The colon tells it from the id of a key.
+# The prefix of the `key_id` of an access token's subject. The id of an API key has no colon.
 OIDC_PREFIX = "oidc:"
 
 _MALFORMED = "The token is not a valid signed JWT."

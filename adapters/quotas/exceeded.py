@@ -4,7 +4,7 @@ from sevenfold.contracts.quotas import QuotaName, QuotaOwner
 
 
 class QuotaExceededError(Exception):
-    """A quota is used up; the message says which, and what to do.
+    """A quota is exceeded. The message names the quota and the next step.
 
     `limit` holds within `window` seconds, or at the same time if that is None; `remaining` of it is free, which is
     too little. `retry_after` is in seconds; None if no retry can succeed.

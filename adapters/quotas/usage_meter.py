@@ -128,7 +128,7 @@ class UsageMeter:
         ledger = self._ledgers[ledger_key]
         flush = ledger.next_flush(self.process)
         try:
-            # An erased tenant's ledger must not begin anew.
+            # A flush starts a missing ledger. It must not do so for a tenant whose data are being erased.
             if not (await self._access.load()).is_erasing(tenant):
                 await self._client.record(tenant, month, flush)
         except Exception as error:
