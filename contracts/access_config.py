@@ -11,7 +11,7 @@ from sevenfold.contracts.access import NAME_PATTERN, Scope
 from sevenfold.contracts.agent import AgentName
 from sevenfold.contracts.agent_config import HttpUrl
 from sevenfold.contracts.api_keys import KeyHash, KeyId
-from sevenfold.contracts.quotas import ADMIN_BUDGET, KeyQuotaFields, TenantQuotaFields
+from sevenfold.contracts.quotas import ADMIN_BUDGET, QuotaFields
 from sevenfold.contracts.sections import ConfigSection
 
 
@@ -22,7 +22,7 @@ def _end_of_day(value: object) -> object:
     return value
 
 
-class KeyConfig(ConfigSection, KeyQuotaFields):
+class KeyConfig(ConfigSection, QuotaFields):
     """An API key, by its id and the hash of its secret, with quotas. `sevenfold keys create` prints these lines."""
 
     id: KeyId
@@ -41,7 +41,7 @@ class KeyConfig(ConfigSection, KeyQuotaFields):
         return self
 
 
-class TenantConfig(ConfigSection, TenantQuotaFields):
+class TenantConfig(ConfigSection, QuotaFields):
     """A tenant and its quotas. `agents` names those that it may use; all if absent. `weight` is its share of busy
     task queues, compared with the other tenants' weights.
     """

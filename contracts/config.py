@@ -19,7 +19,7 @@ from sevenfold.contracts.agent_config import (
 )
 from sevenfold.contracts.event_filters import EventFilter
 from sevenfold.contracts.identity import DEFAULT_TENANT
-from sevenfold.contracts.quotas import KeyQuotaFields
+from sevenfold.contracts.quotas import QuotaFields
 from sevenfold.contracts.sections import ConfigSection, VariableName
 from sevenfold.contracts.subscriptions import SubscriptionConfig
 
@@ -124,7 +124,7 @@ class SevenfoldConfig(ConfigSection):
                 if agent not in self.agents and agent != "simulator":
                     known = ", ".join(sorted(self.agents))
                     raise ValueError(f"tenants.{tenant}: agent {agent} is not configured; configured: {known}")
-            owners: list[KeyQuotaFields] = [config, *config.keys]
+            owners: list[QuotaFields] = [config, *config.keys]
             if not self.prices and any(owner.has_usd_budget for owner in owners):
                 raise ValueError(
                     f"tenants.{tenant}: a budget in usd needs the price of an agent: "

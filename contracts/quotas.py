@@ -41,10 +41,7 @@ class Budget(RequestBody):
 
 
 class Quotas(Payload):
-    """Quotas as they are stored and checked; None is unlimited. Rates are per second.
-
-    `stored_bytes` is a tenant's alone.
-    """
+    """Quotas as they are stored and checked; None is unlimited. Rates are per second."""
 
     rate: float | None = None
     events: float | None = None
@@ -59,8 +56,8 @@ class Quotas(Payload):
 NO_QUOTAS = Quotas()
 
 
-class KeyQuotaFields(BaseModel):
-    """Quotas of a key, as they are written in `sevenfold.toml` and in requests."""
+class QuotaFields(BaseModel):
+    """Quotas of a tenant or a key, as they are written in `sevenfold.toml` and in requests."""
 
     rate: Rate | None = Field(default=None, description='Requests, such as "100/s", "30/m" or "1000/h".')
     events: Rate | None = Field(
@@ -72,6 +69,9 @@ class KeyQuotaFields(BaseModel):
     )
     streams: _Count | None = Field(default=None, description="Streams that are open at the same time.")
     subscriptions: _Count | None = Field(default=None, description="Subscriptions that it stored by the API.")
+    stored_bytes: _Bytes | None = Field(
+        default=None, description="Bytes in the store of large payloads (those over 256 kB)."
+    )
     budget: Budget | None = Field(
         default=None, description="Tokens and US dollars that agents may use in a day, UTC."
     )
@@ -83,19 +83,11 @@ class KeyQuotaFields(BaseModel):
 
     def build_quotas(self) -> Quotas:
         """Returns the quotas."""
-        return Quotas(**{name: getattr(self, name) for name in Quotas.model_fields if hasattr(self, name)})
+        return Quotas(**{name: getattr(self, name) for name in Quotas.model_fields})
 
 
-class TenantQuotaFields(KeyQuotaFields):
-    """Quotas of a tenant: those of all its keys together, and of what belongs to no key."""
-
-    stored_bytes: _Bytes | None = Field(
-        default=None, description="Bytes in the store of large payloads (those over 256 kB)."
-    )
-
-
-class KeyQuotaView(Payload):
-    """A key's quotas as the API shows them; null is unlimited."""
+class QuotaView(Payload):
+    """The quotas of a tenant or a key as the API shows them; null is unlimited."""
 
     rate: str | None = Field(description="Requests, such as `100/s`.")
     events: str | None = Field(description="Events with their reactions, such as `600/m`.")
@@ -103,13 +95,8 @@ class KeyQuotaView(Payload):
     queued_items: int | None
     streams: int | None
     subscriptions: int | None
-    budget: Budget | None
-
-
-class TenantQuotaView(KeyQuotaView):
-    """A tenant's quotas as the API shows them; null is unlimited."""
-
     stored_bytes: int | None
+    budget: Budget | None
 
 
 def view_quotas(quotas: Quotas) -> dict[str, object]:

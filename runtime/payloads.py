@@ -12,6 +12,7 @@ from temporalio.converter import (
 )
 
 from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES, PayloadDirectory
+from sevenfold.adapters.payloads.stores import FindKey, no_key
 from sevenfold.contracts.tenant_registry import REGISTRY_WORKFLOW_ID
 from sevenfold.contracts.usage import is_ledger_id
 from sevenfold.runtime.settings import Settings
@@ -20,14 +21,14 @@ from sevenfold.runtime.startup import StartupError
 _VARIABLE = "SEVENFOLD_PAYLOADS_S3_BUCKET"
 
 
-def payload_directory(settings: Settings) -> PayloadDirectory:
+def payload_directory(settings: Settings, find_key: FindKey = no_key) -> PayloadDirectory:
     """Returns the directory of large payloads; all processes of one gateway share it."""
-    return PayloadDirectory(settings.data_dir / "payloads")
+    return PayloadDirectory(settings.data_dir / "payloads", find_key)
 
 
-def directory_storage(settings: Settings) -> ExternalStorage:
+def directory_storage(settings: Settings, find_key: FindKey = no_key) -> ExternalStorage:
     """Returns a storage with the directory only."""
-    return _storage(payload_directory(settings))
+    return _storage(payload_directory(settings, find_key))
 
 
 def _storage(driver: StorageDriver, *others: StorageDriver) -> ExternalStorage:
@@ -43,18 +44,20 @@ def _storage(driver: StorageDriver, *others: StorageDriver) -> ExternalStorage:
 
 
 @asynccontextmanager
-async def open_storage(settings: Settings) -> AsyncIterator[ExternalStorage]:
-    """The configured storage while the block runs. Raises StartupError if it cannot be used."""
+async def open_storage(settings: Settings, find_key: FindKey = no_key) -> AsyncIterator[ExternalStorage]:
+    """The configured storage while the block runs. `find_key`: which key started a workflow. Raises StartupError if
+    it cannot be used.
+    """
     if settings.payloads_s3_bucket is None:
-        yield directory_storage(settings)
+        yield directory_storage(settings, find_key)
         return
-    async with _open_bucket(settings.payloads_s3_bucket) as bucket:
+    async with _open_bucket(settings.payloads_s3_bucket, find_key) as bucket:
         # The directory stays readable for runs that started before the bucket was configured.
         yield _storage(bucket, payload_directory(settings))
 
 
 @asynccontextmanager
-async def _open_bucket(name: str) -> AsyncIterator[StorageDriver]:
+async def _open_bucket(name: str, find_key: FindKey) -> AsyncIterator[StorageDriver]:
     # Imported on use: it takes half a second, 39 MB and an extra.
     try:
         from sevenfold.adapters.payloads.s3 import BucketError, open_bucket  # noqa: PLC0415
@@ -64,7 +67,7 @@ async def _open_bucket(name: str) -> AsyncIterator[StorageDriver]:
             "from a checkout with: .venv/bin/pip install -e '.[s3]'"
         ) from None
     try:
-        async with open_bucket(name) as driver:
+        async with open_bucket(name, find_key) as driver:
             yield driver
     except BucketError as error:
         raise StartupError(

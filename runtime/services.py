@@ -19,11 +19,10 @@ from sevenfold.runtime.codec_keys import check_open_workflows, load_key_ring
 from sevenfold.runtime.data_dir import lock_data_dir
 from sevenfold.runtime.embedded import EmbeddedTemporal
 from sevenfold.runtime.events import build_event_ingest
-from sevenfold.runtime.fair_starts import FairStarts
 from sevenfold.runtime.namespace import ensure_retention, ensure_search_attributes
 from sevenfold.runtime.quotas import ProcessQuotas, build_quotas
 from sevenfold.runtime.settings import Settings
-from sevenfold.runtime.temporal import connect_temporal
+from sevenfold.runtime.temporal import Interceptors, connect_temporal
 
 
 @dataclass(frozen=True)
@@ -79,14 +78,15 @@ async def open_services(
             stack.enter_context(lock_data_dir(settings.data_dir))
             server = EmbeddedTemporal(settings)
             await stack.enter_async_context(server)
-        fair_starts = FairStarts()
-        client = await stack.enter_async_context(connect_temporal(settings, fair_starts))
+        interceptors = Interceptors()
+        client = await stack.enter_async_context(connect_temporal(settings, interceptors))
         if embedded:
             await ensure_retention(client, timedelta(days=settings.retention_days))
         await ensure_search_attributes(client)
         await check_open_workflows(client, keys, settings.task_queue)
         services = build_services(settings, config, client, server)
         stack.push_async_callback(services.quotas.aclose)
-        fair_starts.use_weights(services.access.find_weight)
+        interceptors.fair_starts.use_weights(services.access.find_weight)
+        interceptors.run_keys.use_lineages(lambda key_id: services.access.latest.find_lineage(key_id))
         stored = await services.access.load()
         yield replace(services, requires_credentials=config.has_credentials or stored.has_keys)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 from temporalio.client import Client
@@ -19,6 +20,7 @@ from sevenfold.runtime.embedded import HOST
 from sevenfold.runtime.fair_starts import FairStarts
 from sevenfold.runtime.payload_converter import SharedPydanticConverter
 from sevenfold.runtime.payloads import open_storage
+from sevenfold.runtime.run_keys import RunKeys
 from sevenfold.runtime.sdk import sdk_runtime
 from sevenfold.runtime.settings import Settings, uses_own_cluster
 from sevenfold.runtime.startup import StartupError
@@ -29,13 +31,22 @@ from sevenfold.runtime.workflow_runner import DetachedWorkflowRunner
 _PAYLOAD_LIMITS = PayloadLimitsConfig(memo_warn_size=0)
 
 
+@dataclass(frozen=True)
+class Interceptors:
+    """What takes part in every start and task. Both get their directories when there is a client."""
+
+    fair_starts: FairStarts = field(default_factory=FairStarts)
+    run_keys: RunKeys = field(default_factory=RunKeys)
+
+
 def build_plugin(
-    storage: ExternalStorage, fair_starts: FairStarts | None = None, keys: KeyRing | None = None
+    storage: ExternalStorage, interceptors: Interceptors | None = None, keys: KeyRing | None = None
 ) -> SimplePlugin:
     """Returns the data converter, workflow runner and failure types that every client, worker and replayer uses."""
+    own = interceptors or Interceptors()
     return SimplePlugin(
         "sevenfold",
-        interceptors=[CallTimeouts(), fair_starts or FairStarts()],
+        interceptors=[CallTimeouts(), own.fair_starts, own.run_keys],
         data_converter=DataConverter(
             payload_converter_class=SharedPydanticConverter,
             # Without keys too: it reports payloads that need one.
@@ -45,20 +56,23 @@ def build_plugin(
         ),
         # The sandbox would check nothing, because our packages have to pass through it. A lint rule checks instead
         # (workflows/ruff.toml).
-        workflow_runner=DetachedWorkflowRunner(),
+        workflow_runner=DetachedWorkflowRunner(
+            lambda info: own.run_keys.remember(info.workflow_id, info.typed_search_attributes)
+        ),
         # An input that does not fit its type never will: fail the run instead of retrying its workflow task forever.
         workflow_failure_exception_types=[ValidationError],
     )
 
 
 @asynccontextmanager
-async def connect_temporal(settings: Settings, fair_starts: FairStarts | None = None) -> AsyncIterator[Client]:
+async def connect_temporal(settings: Settings, interceptors: Interceptors | None = None) -> AsyncIterator[Client]:
     """A client for the cluster of the `TEMPORAL_*` variables, else for the embedded server on this machine.
 
     It reads and writes large payloads while the block runs. Raises StartupError.
     """
-    async with open_storage(settings) as storage:
-        yield await _connect_client(settings, build_plugin(storage, fair_starts, load_key_ring(settings)))
+    own = interceptors or Interceptors()
+    async with open_storage(settings, own.run_keys.find) as storage:
+        yield await _connect_client(settings, build_plugin(storage, own, load_key_ring(settings)))
 
 
 async def _connect_client(settings: Settings, plugin: SimplePlugin) -> Client:

@@ -1,5 +1,6 @@
 """Runs workflows without a sandbox, and keeps no message of theirs in memory."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, cast
@@ -21,12 +22,17 @@ class DetachedWorkflowRunner(UnsandboxedWorkflowRunner):
     """Temporal's own runner, whose cached runs hold copies of what they need from a message, and no views into it.
 
     A view into a part of a protobuf message keeps all of it in memory. A cached run would so hold its start, with a
-    request of up to 256 kB, and its latest task, for as long as it lasts.
+    request of up to 256 kB, and its latest task, for as long as it lasts. `on_start` gets what is known of each run.
     """
+
+    def __init__(self, on_start: Callable[[Info], None]) -> None:
+        super().__init__()
+        self._on_start = on_start
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         """A run, detached from the message that starts it."""
         info = det.info
+        self._on_start(info)
         detached = replace(
             det,
             info=replace(info, headers=deepcopy(dict(info.headers)), raw_memo=deepcopy(dict(info.raw_memo))),

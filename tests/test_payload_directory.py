@@ -15,7 +15,7 @@ from temporalio.converter import (
 )
 
 from sevenfold.adapters.payloads.directory import PayloadDirectory
-from sevenfold.adapters.payloads.stores import lost_payload
+from sevenfold.adapters.payloads.stores import PayloadOwner, lost_payload
 from tests.support.stack import Stack
 
 
@@ -86,6 +86,32 @@ async def test_each_tenant_has_a_folder_of_its_own(tmp_path: Path) -> None:
     assert read == [lost_payload(digest), payload, payload]
     assert await directory.remove_tenant("acme", "default") == 0
     assert await directory.store(of("acme:qry_1"), [payload]) == [acme]
+
+
+async def test_each_key_has_a_folder_below_its_tenant_s(tmp_path: Path) -> None:
+    keys = {"acme:qry_1": "4k2v9q0c8x1m", "acme:qry_2": "000000000000"}
+    directory = PayloadDirectory(tmp_path, keys.get)
+    payload = Payload(data=b"x" * 1_000)
+    first, second, without = [(await directory.store(of(f"acme:qry_{n}"), [payload]))[0] for n in (1, 2, 3)]
+    size = len(payload.SerializeToString())
+    for owner, expected in (
+        (PayloadOwner("acme", "4k2v9q0c8x1m"), size),
+        (PayloadOwner("acme", "111111111111"), 0),
+        (PayloadOwner("acme"), 3 * size),
+    ):
+        assert await directory.measure(owner, "default") == expected
+    # Whoever reads needs no key: another process may have stored it.
+    elsewhere = PayloadDirectory(tmp_path)
+    assert await elsewhere.retrieve(StorageDriverRetrieveContext(), [first, second, without]) == [payload] * 3
+    for forged in ("../..", "4k2v9q0c8x1m/../000000000000", "4K2V", ""):
+        claim = StorageDriverClaim(claim_data={**first.claim_data, "key": forged})
+        found = await elsewhere.retrieve(StorageDriverRetrieveContext(), [claim])
+        assert found == [lost_payload(first.claim_data["sha256"])], forged
+    os.utime(next((tmp_path / "tenants/acme/keys/000000000000").rglob("??/*")), (1, 1))
+    assert await directory.remove_older_than(timedelta(seconds=500), "default") == 1
+    assert await directory.remove_tenant("acme", "default") == 2
+    assert files(tmp_path) == []
+    assert not (tmp_path / "tenants/acme").exists()
 
 
 async def test_claim_of_one_tenant_does_not_find_the_file_of_another(tmp_path: Path) -> None:

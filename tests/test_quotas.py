@@ -22,6 +22,7 @@ FEW, OTHER = (
     TenantKey("free", more="open_runs = 2\nstreams = 1\nqueued_items = 5\nsubscriptions = 1"),
     TenantKey("free"),
 )
+SMALL = TenantKey("free", more=f"stored_bytes = {2 * THRESHOLD_BYTES}")
 QUOTAS = f"""
 [agents.priced]
 kind = "builtin"
@@ -43,7 +44,7 @@ subscriptions = 2
 
 @pytest.fixture(scope="module")
 async def limited(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    config = QUOTAS + key_config(ADMIN, RUNS, ITEMS, STREAMS, STORED, EVENTFUL, SUBSCRIBED, FREE, FEW, OTHER)
+    config = QUOTAS + key_config(ADMIN, RUNS, ITEMS, STREAMS, STORED, EVENTFUL, SUBSCRIBED, FREE, FEW, OTHER, SMALL)
     async with running_stack(tmp_path_factory.mktemp("quotas"), more_config=config) as stack:
         yield stack
 
@@ -254,7 +255,6 @@ async def test_events_and_their_reactions_count_against_the_rate(limited: Stack)
 
 async def test_stored_bytes_are_bounded(limited: Stack) -> None:
     async with client_of(limited, STORED) as client:
-        # Each is stored once as the run's input; measured at most every 30 s.
         large = {"query": "x" * (3 * THRESHOLD_BYTES), "agent": "echo"}
         assert (await client.post(f"{API}/query", json=large)).status_code == 200
 
@@ -263,6 +263,24 @@ async def test_stored_bytes_are_bounded(limited: Stack) -> None:
 
         await until(is_measured, 40)
         assert_exceeded(await start(client, 0), "tenant-stored-bytes")
+
+
+async def test_stored_bytes_of_a_key_are_bounded(limited: Stack) -> None:
+    """Those of its runs, and not those of its tenant's other keys."""
+    async with client_of(limited, SMALL) as small, client_of(limited, OTHER) as other:
+        for client, letter in ((other, "o"), (small, "s")):
+            large = {"query": letter * (3 * THRESHOLD_BYTES), "agent": "echo"}
+            assert (await client.post(f"{API}/query", json=large)).status_code == 200
+
+        async def is_measured() -> bool:
+            return (await start(small, 0)).status_code == 429
+
+        await until(is_measured, 40)
+        assert_exceeded(await start(small, 0), "key-stored-bytes")
+        assert (await start(other, 0)).status_code == 202
+        # What the worker stored for the run is in the key's folder too: its input, its call and its result.
+        folder = limited.settings.data_dir / "payloads/tenants/free/keys" / SMALL.new.key_id
+        assert len(list(folder.glob("??/*"))) >= 3
 
 
 async def test_quotas_of_created_tenants_are_shown_and_act(limited: Stack) -> None:

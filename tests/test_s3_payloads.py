@@ -12,6 +12,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.converter import StorageDriverRetrieveContext, StorageDriverStoreContext, StorageDriverWorkflowInfo
 
 from sevenfold.adapters.payloads.s3 import open_bucket
+from sevenfold.adapters.payloads.stores import PayloadOwner
 from sevenfold.runtime.payloads import open_storage
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.startup import StartupError
@@ -124,6 +125,25 @@ async def test_removal_of_a_tenant_leaves_the_objects_of_others(s3: S3) -> None:
         assert await driver.remove_tenant("acme", "default") == 3
         assert await driver.retrieve(StorageDriverRetrieveContext(), kept) == payloads * 3
     assert len(s3.stored()) == 3
+
+
+async def test_objects_of_a_key_are_below_its_tenant_s(s3: S3) -> None:
+    def of(number: int) -> StorageDriverStoreContext:
+        target = StorageDriverWorkflowInfo(
+            namespace="default", id=f"acme:qry_{number}", run_id="r", type="SynchronousRequest"
+        )
+        return StorageDriverStoreContext(target)
+
+    payloads = [Payload(data=b"x" * 1_000)]
+    size = len(payloads[0].SerializeToString())
+    async with open_bucket(BUCKET, {"acme:qry_1": "4k2v9q0c8x1m"}.get) as driver:
+        (claim,) = await driver.store(of(1), payloads)
+        await driver.store(of(2), payloads)
+        assert await driver.measure(PayloadOwner("acme", "4k2v9q0c8x1m"), "default") == size
+        assert await driver.measure(PayloadOwner("acme"), "default") == 2 * size
+    async with open_bucket(BUCKET) as elsewhere:
+        assert await elsewhere.retrieve(StorageDriverRetrieveContext(), [claim]) == payloads
+        assert await elsewhere.remove_tenant("acme", "default") == 2
 
 
 async def test_bucket_outage_fails_only_what_needs_the_bucket(

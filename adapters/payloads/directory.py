@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +21,14 @@ from temporalio.converter import (
     StorageDriverStoreContext,
 )
 
-from sevenfold.adapters.payloads.stores import PayloadStoreError, find_owner, lost_payload
+from sevenfold.adapters.payloads.stores import (
+    FindKey,
+    PayloadOwner,
+    PayloadStoreError,
+    find_owner,
+    lost_payload,
+    no_key,
+)
 from sevenfold.contracts.identity import is_tenant_name
 
 log = structlog.get_logger(__name__)
@@ -34,20 +41,26 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 # The folder with a folder per tenant. No folder of payloads without a tenant has a name of its length.
 _TENANTS = "tenants"
 
+# The folder of a tenant with a folder per key. No folder of payloads has a name of its length.
+_KEYS = "keys"
+_KEY = re.compile(r"[0-9a-z]{1,40}")
+
 
 class PayloadDirectory(StorageDriver):
-    """Files named by the SHA-256 of their content, so that storing twice stores once per tenant.
+    """Files named by the SHA-256 of their content, so that storing twice stores once per owner.
 
-    A file is in the folder of its workflow's tenant: `tenants/acme/4f/4f3a…`. Payloads without a tenant (those of
-    circuits and limits, and all that were stored before there were tenants) are in the root: `4f/4f3a…`.
+    A file is in the folder of its workflow's tenant, `tenants/acme/4f/4f3a…`, or of the key that started the run,
+    `tenants/acme/keys/4k2v9q0c8x1m/4f/4f3a…`. Payloads without a tenant (those of circuits and limits) are in the
+    root: `4f/4f3a…`.
 
-    A claim holds only the tenant and the digest: no path can lead outside, and reading detects a changed file.
+    A claim holds only the owner and the digest: no path can lead outside, and reading detects a changed file.
     Temporal's context of a read does not name the workflow that reads, so a claim is believed. Only our converter
     makes claims: what a client sends is the content of a payload, never its encoding.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, find_key: FindKey = no_key) -> None:
         self._root = root
+        self._find_key = find_key
 
     def name(self) -> str:
         """The name by which references in histories find this driver."""
@@ -57,14 +70,14 @@ class PayloadDirectory(StorageDriver):
         self, context: StorageDriverStoreContext, payloads: Sequence[Payload]
     ) -> list[StorageDriverClaim]:
         """Writes the payloads atomically. Raises PayloadStoreError."""
-        tenant = find_owner(context)
-        folder = self._folder(tenant)
+        owner = find_owner(context, self._find_key)
+        folder = self._folder(owner)
         try:
             digests = await asyncio.to_thread(lambda: [_write(folder, p.SerializeToString()) for p in payloads])
         except OSError as error:
             raise PayloadStoreError(f"the payload directory cannot be written: {error.strerror}") from error
-        owner = {} if tenant is None else {"tenant": tenant}
-        return [StorageDriverClaim(claim_data={"sha256": digest, **owner}) for digest in digests]
+        claimed = {} if owner is None else {"tenant": owner.tenant, **({"key": owner.key} if owner.key else {})}
+        return [StorageDriverClaim(claim_data={"sha256": digest, **claimed}) for digest in digests]
 
     async def retrieve(
         self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
@@ -73,15 +86,13 @@ class PayloadDirectory(StorageDriver):
 
         Raises PayloadStoreError if the directory itself is missing or unreadable.
         """
-        return await asyncio.to_thread(
-            lambda: [
-                self._payload(claim.claim_data.get("tenant"), claim.claim_data.get("sha256", "")) for claim in claims
-            ]
-        )
+        return await asyncio.to_thread(lambda: [self._payload(claim.claim_data) for claim in claims])
 
-    def _payload(self, tenant: str | None, digest: str) -> Payload:
+    def _payload(self, claimed: Mapping[str, str]) -> Payload:
+        digest = claimed.get("sha256", "")
+        owner = PayloadOwner(claimed["tenant"], claimed.get("key")) if "tenant" in claimed else None
         try:
-            return Payload.FromString(_read(self._folder(tenant), digest))
+            return Payload.FromString(_read(self._folder(owner), digest))
         except FileNotFoundError as error:
             if not any(self._root.glob("*")):  # The directory may not be mounted here.
                 raise PayloadStoreError(f"the payload directory {self._root} is empty") from error
@@ -92,12 +103,17 @@ class PayloadDirectory(StorageDriver):
         log.error("a stored payload is missing or was changed", payload=digest)
         return lost_payload(digest)
 
-    def _folder(self, tenant: str | None) -> Path:
-        if tenant is None:
+    def _folder(self, owner: PayloadOwner | None) -> Path:
+        if owner is None:
             return self._root
-        if not is_tenant_name(tenant):
+        if not is_tenant_name(owner.tenant):
             raise ValueError("not a tenant of the payload directory")
-        return self._root / _TENANTS / tenant
+        folder = self._root / _TENANTS / owner.tenant
+        if owner.key is None:
+            return folder
+        if not _KEY.fullmatch(owner.key):
+            raise ValueError("not a key of the payload directory")
+        return folder / _KEYS / owner.key
 
     async def remove_older_than(self, age: timedelta, namespace: str) -> int:
         """Removes payloads that were not stored for `age`, in all namespaces; returns their number."""
@@ -107,7 +123,9 @@ class PayloadDirectory(StorageDriver):
         # A file is renamed before it is removed. If the same payload was stored in between, its time is newer and it
         # is renamed back; if it is stored afterwards, it is missing and is written again.
         removed = 0
-        for path in (*self._root.glob("??/*"), *self._root.glob(f"{_TENANTS}/*/??/*")):
+        for path in _list_files(
+            self._root, *self._root.glob(f"{_TENANTS}/*"), *self._root.glob(f"{_TENANTS}/*/{_KEYS}/*")
+        ):
             with suppress(FileNotFoundError):  # Another worker was faster.
                 if path.stat().st_mtime >= limit:
                     continue
@@ -124,16 +142,22 @@ class PayloadDirectory(StorageDriver):
         """Removes all payloads of a tenant, in all namespaces; returns their number. What the tenant stores meanwhile
         may stay.
         """
-        return await asyncio.to_thread(_remove_all, self._folder(tenant))
+        return await asyncio.to_thread(_remove_all, self._folder(PayloadOwner(tenant)))
 
-    async def measure_tenant(self, tenant: str, namespace: str) -> int:
-        """Returns the bytes of a tenant's payloads, in all namespaces."""
-        return await asyncio.to_thread(_measure, self._folder(tenant))
+    async def measure(self, owner: PayloadOwner, namespace: str) -> int:
+        """Returns the bytes of the payloads of a tenant with all its keys, or of one key, in all namespaces."""
+        return await asyncio.to_thread(_measure, self._folder(owner))
+
+
+def _list_files(*folders: Path) -> Iterator[Path]:
+    """Yields the files of payloads in these folders, without those in folders of keys below."""
+    for folder in folders:
+        yield from folder.glob("??/*")
 
 
 def _measure(folder: Path) -> int:
     size = 0
-    for path in folder.glob("??/*"):
+    for path in _list_files(folder, *folder.glob(f"{_KEYS}/*")):
         with suppress(FileNotFoundError):  # It was removed meanwhile.
             size += path.stat().st_size
     return size
@@ -141,11 +165,12 @@ def _measure(folder: Path) -> int:
 
 def _remove_all(folder: Path) -> int:
     removed = 0
-    for path in folder.glob("??/*"):
+    keys = list(folder.glob(f"{_KEYS}/*"))
+    for path in _list_files(folder, *keys):
         with suppress(FileNotFoundError):
             path.unlink()
             removed += not path.name.startswith(".")
-    for directory in (*folder.glob("??"), folder):
+    for directory in (*(found for one in (*keys, folder) for found in one.glob("??")), *keys, folder / _KEYS, folder):
         with suppress(OSError):  # It does not exist, or a payload was stored meanwhile.
             directory.rmdir()
     return removed

@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -13,10 +14,23 @@ from botocore.exceptions import BotoCoreError, ClientError
 from temporalio.api.common.v1 import Payload
 from temporalio.contrib.aws.s3driver import S3StorageDriver, S3StorageDriverClient
 from temporalio.contrib.aws.s3driver.aioboto3 import new_aioboto3_client
-from temporalio.converter import StorageDriverClaim, StorageDriverRetrieveContext, StorageDriverStoreContext
+from temporalio.converter import (
+    StorageDriverClaim,
+    StorageDriverRetrieveContext,
+    StorageDriverStoreContext,
+    StorageDriverWorkflowInfo,
+)
 from types_aiobotocore_s3.client import S3Client
 
-from sevenfold.adapters.payloads.stores import PayloadStoreError, lost_payload, resolve_target
+from sevenfold.adapters.payloads.stores import (
+    FindKey,
+    PayloadOwner,
+    PayloadStoreError,
+    find_owner,
+    lost_payload,
+    no_key,
+    resolve_target,
+)
 from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.runs import OTHER_LARGE_TYPES, WORKFLOW_TYPES
 
@@ -77,21 +91,31 @@ class _RenewingClient(S3StorageDriverClient):
 class PayloadBucket(S3StorageDriver):
     """Temporal's driver, which also removes its objects by age."""
 
-    def __init__(self, s3: S3Client, bucket: str, renew_after: timedelta) -> None:
+    def __init__(self, s3: S3Client, bucket: str, renew_after: timedelta, find_key: FindKey) -> None:
         # Unlimited: the API limits requests, and an answer that was refused here would block its workflow task
         # forever.
         super().__init__(_RenewingClient(s3, renew_after), bucket, max_payload_size=sys.maxsize)
         self._s3 = s3
         self._name = bucket
+        self._find_key = find_key
 
     async def store(
         self, context: StorageDriverStoreContext, payloads: Sequence[Payload]
     ) -> list[StorageDriverClaim]:
         """Writes the payloads. Raises PayloadStoreError."""
         try:
-            return await super().store(resolve_target(context), payloads)
+            return await super().store(self._name_owner(context), payloads)
         except RuntimeError as error:
             raise PayloadStoreError(str(error.__cause__ or error)) from error
+
+    def _name_owner(self, context: StorageDriverStoreContext) -> StorageDriverStoreContext:
+        """Returns the context with the key that started the run in the workflow's id, and so in the object's key."""
+        context = resolve_target(context)
+        owner = find_owner(context, self._find_key)
+        if owner is None or owner.key is None or not isinstance(context.target, StorageDriverWorkflowInfo):
+            return context
+        public_id = (context.target.id or "").removeprefix(build_workflow_id(owner.tenant, ""))
+        return replace(context, target=replace(context.target, id=_id_prefix(owner) + public_id))
 
     async def retrieve(
         self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
@@ -130,12 +154,14 @@ class PayloadBucket(S3StorageDriver):
         Their keys begin with the namespace, the workflow type and the workflow id, which begins with the tenant. A
         signal's payload has no type.
         """
-        return sum([await self._remove_below(prefix, None) for prefix in _tenant_prefixes(tenant, namespace)])
+        return sum([await self._remove_below(prefix, None) for prefix in _prefixes(PayloadOwner(tenant), namespace)])
 
-    async def measure_tenant(self, tenant: str, namespace: str) -> int:
-        """Returns the bytes of a tenant's payloads in the namespace. Raises PayloadStoreError."""
+    async def measure(self, owner: PayloadOwner, namespace: str) -> int:
+        """Returns the bytes of the payloads of a tenant with all its keys, or of one key, in the namespace. Raises
+        PayloadStoreError.
+        """
         try:
-            return sum([await self._measure_below(prefix) for prefix in _tenant_prefixes(tenant, namespace)])
+            return sum([await self._measure_below(prefix) for prefix in _prefixes(owner, namespace)])
         except (BotoCoreError, ClientError) as error:
             raise PayloadStoreError(_reason(error)) from error
 
@@ -155,7 +181,9 @@ class PayloadBucket(S3StorageDriver):
 
 
 @asynccontextmanager
-async def open_bucket(bucket: str, *, renew_after: timedelta = _RENEW_AFTER) -> AsyncIterator[PayloadBucket]:
+async def open_bucket(
+    bucket: str, find_key: FindKey = no_key, *, renew_after: timedelta = _RENEW_AFTER
+) -> AsyncIterator[PayloadBucket]:
     """The driver over a bucket that has answered, while the block runs.
 
     Credentials, region and endpoint come from the standard AWS environment. Raises BucketError.
@@ -166,13 +194,18 @@ async def open_bucket(bucket: str, *, renew_after: timedelta = _RENEW_AFTER) -> 
             await client.head_bucket(Bucket=bucket)
         except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: an endpoint that is not a URL.
             raise BucketError(_reason(error)) from None
-        yield PayloadBucket(client, bucket, renew_after)
+        yield PayloadBucket(client, bucket, renew_after, find_key)
 
 
-def _tenant_prefixes(tenant: str, namespace: str) -> list[str]:
-    """Returns the prefixes of a tenant's keys: namespace, workflow type, beginning of the workflow id."""
+def _id_prefix(owner: PayloadOwner) -> str:
+    """Returns how the workflow ids of an owner's objects begin. No public id begins with `key:`."""
+    return build_workflow_id(owner.tenant, "" if owner.key is None else f"key:{owner.key}:")
+
+
+def _prefixes(owner: PayloadOwner, namespace: str) -> list[str]:
+    """Returns the prefixes of an owner's objects: namespace, workflow type, beginning of the workflow id."""
     return [
-        f"v0/ns/{_segment(namespace)}/wt/{workflow_type}/wi/{_segment(build_workflow_id(tenant, ''))}"
+        f"v0/ns/{_segment(namespace)}/wt/{workflow_type}/wi/{_segment(_id_prefix(owner))}"
         for workflow_type in (*_OUR_TYPES, _NO_TYPE)
     ]
 

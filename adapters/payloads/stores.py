@@ -1,5 +1,7 @@
 """What the stores of large payloads share beyond Temporal's driver interface."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
@@ -41,12 +43,31 @@ def resolve_target(context: StorageDriverStoreContext) -> StorageDriverStoreCont
     )
 
 
-def find_owner(context: StorageDriverStoreContext) -> str | None:
-    """Returns the tenant whose workflow the payload belongs to; None if there is no workflow, or if it belongs to no
-    tenant.
+# Returns the lineage of the API key that started the workflow of this id; None if no key did, or if it is unknown.
+FindKey = Callable[[str], str | None]
+
+
+def no_key(workflow_id: str) -> None:
+    """No workflow belongs to a key."""
+
+
+@dataclass(frozen=True)
+class PayloadOwner:
+    """Whose payload it is: a tenant's, and the lineage of the key that started its run; None without a key."""
+
+    tenant: str
+    key: str | None = None
+
+
+def find_owner(context: StorageDriverStoreContext, find_key: FindKey) -> PayloadOwner | None:
+    """Returns the owner of the workflow that the payload belongs to; None if there is no workflow, or if it belongs
+    to no tenant.
     """
     target = resolve_target(context).target
-    return find_tenant(target.id) if isinstance(target, StorageDriverWorkflowInfo) and target.id else None
+    if not isinstance(target, StorageDriverWorkflowInfo) or not target.id:
+        return None
+    tenant = find_tenant(target.id)
+    return None if tenant is None else PayloadOwner(tenant, find_key(target.id))
 
 
 def expiring_stores(converter: DataConverter) -> list["ExpiringPayloads"]:
@@ -67,6 +88,8 @@ class ExpiringPayloads(Protocol):
         """Removes all payloads of a tenant in the namespace; returns their number."""
         ...
 
-    async def measure_tenant(self, tenant: str, namespace: str) -> int:
-        """Returns the bytes of a tenant's payloads in the namespace. Raises PayloadStoreError."""
+    async def measure(self, owner: PayloadOwner, namespace: str) -> int:
+        """Returns the bytes of the payloads of a tenant, or of one of its keys, in the namespace. Raises
+        PayloadStoreError.
+        """
         ...

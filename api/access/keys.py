@@ -19,7 +19,7 @@ from sevenfold.api.runs.dependencies import AgentsDep
 from sevenfold.contracts.access import NAME_PATTERN, Scope
 from sevenfold.contracts.api_keys import KeyId
 from sevenfold.contracts.payload import Payload, RequestBody
-from sevenfold.contracts.quotas import ADMIN_BUDGET, KeyQuotaFields, Quotas
+from sevenfold.contracts.quotas import ADMIN_BUDGET, QuotaFields, Quotas
 from sevenfold.contracts.tenant_registry import KeyRecord
 
 router = APIRouter(
@@ -31,7 +31,7 @@ _DAY = 86_400
 KeyPath = Annotated[KeyId, Path(description="The key's id: the part of the key between its first two underscores.")]
 
 
-class KeyRequest(RequestBody, KeyQuotaFields):
+class KeyRequest(RequestBody, QuotaFields):
     """Body of `POST …/keys`: what the key may do, its end and its quotas."""
 
     scopes: frozenset[Scope] = Field(min_length=1, description="What the key may do. `admin` includes all others.")
@@ -39,7 +39,7 @@ class KeyRequest(RequestBody, KeyQuotaFields):
     expires_at: UtcTime | None = Field(default=None, description="RFC 3339; the key does not expire if absent.")
 
 
-class QuotaRequest(RequestBody, KeyQuotaFields):
+class QuotaRequest(RequestBody, QuotaFields):
     """Body of `PATCH …/keys/{id}`."""
 
 
@@ -123,6 +123,6 @@ async def revoke_key(tenant: TenantPath, key_id: KeyPath, store: TenantStoreDep)
     await store.revoke_key(tenant, key_id)
 
 
-def _check_budget(quotas: KeyQuotaFields, scopes: Collection[Scope]) -> None:
+def _check_budget(quotas: QuotaFields, scopes: Collection[Scope]) -> None:
     if quotas.budget is not None and Scope.ADMIN in scopes:
         raise invalid_field("/budget", ADMIN_BUDGET)

@@ -18,7 +18,7 @@ from sevenfold.api.runs.dependencies import AgentsDep
 from sevenfold.contracts.access import TenantName
 from sevenfold.contracts.agent import AgentName
 from sevenfold.contracts.payload import Payload, RequestBody
-from sevenfold.contracts.quotas import KeyQuotaFields, Quotas, TenantQuotaFields
+from sevenfold.contracts.quotas import QuotaFields, Quotas
 from sevenfold.contracts.tenant_registry import TenantRecord
 
 router = APIRouter(prefix=f"{API_PREFIX}/admin", tags=["administration"], route_class=StrictJsonRoute)
@@ -26,7 +26,7 @@ router = APIRouter(prefix=f"{API_PREFIX}/admin", tags=["administration"], route_
 TenantPath = Annotated[TenantName, Path(description="The tenant's name.")]
 
 
-class TenantBody(RequestBody, TenantQuotaFields):
+class TenantBody(RequestBody, QuotaFields):
     """Body of `PUT /admin/tenants/{tenant}`: what it may use, its weight and its quotas."""
 
     agents: list[AgentName] | None = Field(
@@ -131,7 +131,7 @@ async def delete_tenant(
     )
 
 
-def check_prices(quotas: KeyQuotaFields, agents: AgentCatalog) -> None:
+def check_prices(quotas: QuotaFields, agents: AgentCatalog) -> None:
     """Raises 422 for a budget in US dollars that can never be used up, because no agent has a price."""
     if quotas.has_usd_budget and not any(agent.price for agent in agents.configs.values()):
         raise invalid_field("/budget/usd", "no agent has a price in sevenfold.toml; use tokens")

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from sevenfold.adapters.access.snapshot import AccessSnapshot
 from sevenfold.contracts.access import Scope
-from sevenfold.contracts.quotas import KeyQuotaView, TenantQuotaView, view_quotas
+from sevenfold.contracts.quotas import QuotaView, view_quotas
 from sevenfold.contracts.tenant_registry import KeyRecord, TenantRecord
 
 
@@ -18,7 +18,7 @@ class Origin(StrEnum):
     API = "api"
 
 
-class TenantView(TenantQuotaView):
+class TenantView(QuotaView):
     """A tenant and its quotas, which hold for all its keys together."""
 
     name: str
@@ -30,7 +30,7 @@ class TenantView(TenantQuotaView):
     created_at: datetime | None = Field(description="Null for a tenant of `sevenfold.toml`.")
 
 
-class KeyView(KeyQuotaView):
+class KeyView(QuotaView):
     """An API key without its secret, and its quotas."""
 
     id: str
