@@ -1,7 +1,7 @@
 """The composition root of a process with broker connections: `sevenfold connect`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import structlog
@@ -10,10 +10,13 @@ from temporalio.worker import Worker
 from sevenfold.activities.events.publish import BrokerPublication
 from sevenfold.adapters.brokers.connection import BrokerConnection
 from sevenfold.adapters.brokers.message import UnknownBrokerError
+from sevenfold.adapters.health import HealthChecks
+from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.contracts.events import PublishToBrokerInput, broker_task_queue
 from sevenfold.runtime.brokers import broker_connections
 from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.garbage_collection import freeze_gc
+from sevenfold.runtime.probe_server import served_probes
 from sevenfold.runtime.services import Services, open_services
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.startup import StartupError
@@ -38,11 +41,13 @@ class _BrokerRouter:
 
 
 @asynccontextmanager
-async def running_connector(services: Services) -> AsyncIterator[None]:
-    """Broker connections that consume and publish while the block runs; does nothing without brokers."""
+async def running_connector(services: Services) -> AsyncIterator[Callable[[], list[str]]]:
+    """Broker connections that consume and publish while the block runs; does nothing without brokers. Yields what
+    lists the brokers that are not connected.
+    """
     connections = {one.name: one for one in broker_connections(services.config, services.event_ingest)}
     if not connections:
-        yield
+        yield list
         return
     publication = BrokerPublication(_BrokerRouter(connections))
     running = [asyncio.create_task(connection.run()) for connection in connections.values()]
@@ -53,11 +58,17 @@ async def running_connector(services: Services) -> AsyncIterator[None]:
             activities=[publication.publish_to_broker],
             graceful_shutdown_timeout=services.settings.grace_period,
         ):
-            yield
+            yield lambda: [name for name, one in connections.items() if not one.is_connected]
     finally:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+def _build_checks(services: Services, find_lost_brokers: Callable[[], list[str]]) -> HealthChecks:
+    settings = services.settings
+    disk = DiskSpace(settings.local_storage)
+    return HealthChecks(services.client, settings.task_queue, disk, find_lost_brokers=find_lost_brokers)
 
 
 async def run_connector(settings: Settings) -> None:
@@ -65,7 +76,11 @@ async def run_connector(settings: Settings) -> None:
     config = load_config(settings.config)
     if not config.brokers:
         raise StartupError(f"No broker is configured in {settings.config}: add a section such as [brokers.main].")
-    async with open_services(settings, config) as services, running_connector(services):
+    async with (
+        open_services(settings, config) as services,
+        running_connector(services) as find_lost_brokers,
+        served_probes(services, _build_checks(services, find_lost_brokers)),
+    ):
         freeze_gc()
         log.info("connector runs", brokers=sorted(config.brokers))
         await asyncio.Event().wait()

@@ -30,6 +30,7 @@ from sevenfold.adapters.agents.error_boundary import contain_tasks
 from sevenfold.adapters.agents.loading import AgentLoadError, load_agents
 from sevenfold.adapters.agents.registry import AgentRegistry
 from sevenfold.adapters.documents.source import FETCH_SECONDS, DocumentSource
+from sevenfold.adapters.health import HealthChecks
 from sevenfold.adapters.outbound.guarded_http import guarded_client
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.temporal.disk_space import DiskSpace
@@ -42,6 +43,7 @@ from sevenfold.contracts.webhooks import webhook_task_queue
 from sevenfold.runtime.command import run
 from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.garbage_collection import freeze_gc
+from sevenfold.runtime.probe_server import served_probes
 from sevenfold.runtime.schedules import ensure_daily
 from sevenfold.runtime.secret_key import load_sealer
 from sevenfold.runtime.services import Services, open_services
@@ -161,6 +163,7 @@ async def running_worker(
                 chunks.process_chunk,
                 control.request_cancellation,
                 agent_budgets.check_budget,
+                agent_budgets.check_limits,
                 agent_budgets.record_usage,
                 payload_cleaner.remove_expired_payloads,
                 documents.read_document,
@@ -172,6 +175,7 @@ async def running_worker(
                 calls.publish_stream,
                 control.request_cancellation,
                 agent_budgets.check_budget,
+                agent_budgets.check_limits,
                 agent_budgets.record_usage,
                 dispatch.dispatch_event,
                 dispatch.start_reaction,
@@ -261,6 +265,12 @@ def _control_worker(client: Client, settings: Settings, activities: Activities) 
     )
 
 
+def _build_checks(services: Services, hubs: StreamHubs) -> HealthChecks:
+    settings = services.settings
+    disk = DiskSpace(settings.local_storage)
+    return HealthChecks(services.client, settings.task_queue, disk, hubs.log, has_worker=True)
+
+
 async def run_worker(settings: Settings) -> None:
     """Runs a worker until it is cancelled. Raises StartupError."""
     config = load_config(settings.config)
@@ -268,6 +278,7 @@ async def run_worker(settings: Settings) -> None:
     async with (
         open_services(settings, config) as services,
         open_streams(services, has_local_worker=True) as hubs,
+        served_probes(services, _build_checks(services, hubs)),
         running_worker(services, agents, hubs),
     ):
         freeze_gc()

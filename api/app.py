@@ -29,11 +29,12 @@ from sevenfold.api.http.problem_handlers import list_routes
 from sevenfold.api.http.query_parameters import RunTokenMiddleware
 from sevenfold.api.http.request_id import RequestIdMiddleware
 from sevenfold.api.http.request_normalization import RequestNormalizationMiddleware
+from sevenfold.api.http.request_observer import RequestObserver
 from sevenfold.api.http.security_docs import document_security
 from sevenfold.api.http.tls_handshake import TlsServer
 from sevenfold.api.http.uvicorn_protocol import ConnectionLimits, connection_cap, limited_protocol
 from sevenfold.api.http.websocket_protocol import WebSocketProtocol
-from sevenfold.api.operations import agents, codec, health, recommendations, statistics, usage
+from sevenfold.api.operations import agents, codec, health, metrics, recommendations, statistics, usage
 from sevenfold.api.runs import router as runs
 from sevenfold.api.streams import websocket as stream_websocket
 from sevenfold.api.webhooks import endpoints
@@ -96,7 +97,7 @@ _TAGS = {
     "agents": "The configured agents and their health.",
     "administration": "Tenants and API keys, for keys with the scope `admin`.",
     "recommendations": "Which pattern fits a use case.",
-    "health": "Probes.",
+    "health": "Probes and metrics.",
 }
 
 
@@ -144,6 +145,7 @@ def create_app(components: Components) -> FastAPI:
         tokens,
         codec,
         health,
+        metrics,
     ):
         app.include_router(router_module.router)
     install_docs(app)
@@ -222,7 +224,7 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
     context = load_tls(settings)
     tls = TlsServer(context, protocol, limits) if context is not None else None
     config = uvicorn.Config(
-        RunTokenMiddleware(RequestIdMiddleware(_guarded(app, settings))),
+        RunTokenMiddleware(RequestIdMiddleware(RequestObserver(_guarded(app, settings)))),
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -1,26 +1,26 @@
 """The composition root of the API: builds the objects that handlers depend on, once per process."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from temporalio.client import Client
 
 from sevenfold.adapters.access.authenticator import Authenticator
 from sevenfold.adapters.access.directory import AccessDirectory
-from sevenfold.adapters.access.issuer_keys import issuer_client
-from sevenfold.adapters.access.last_use import LastUseRecorder
-from sevenfold.adapters.access.oidc import OidcVerifier
 from sevenfold.adapters.access.run_tokens import RunTokens
 from sevenfold.adapters.encryption.payload_codec import EncryptionCodec
 from sevenfold.adapters.encryption.remote_codec import RemoteCodec
 from sevenfold.adapters.events.activity_feed import ActivityFeed
 from sevenfold.adapters.events.ingest import EventIngest
+from sevenfold.adapters.health import HealthChecks
+from sevenfold.adapters.metrics.page import MetricsPage
 from sevenfold.adapters.quotas.rates import RateQuotas
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.adapters.temporal.durations import Durations
 from sevenfold.adapters.temporal.pollers import WorkerPollers
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
+from sevenfold.adapters.temporal.task_queues import list_task_queues
 from sevenfold.api.access.erasures import Erasures
 from sevenfold.api.access.store import TenantStore
 from sevenfold.api.dependencies import TemporalUi
@@ -31,6 +31,7 @@ from sevenfold.api.http.listing import Pager
 from sevenfold.api.http.pagination import Cursors
 from sevenfold.api.http.url_policy import UrlPolicy
 from sevenfold.api.operations.agent_overview import AgentOverview
+from sevenfold.api.operations.cluster_sampler import ClusterSampler
 from sevenfold.api.operations.statistics_reader import StatisticsReader
 from sevenfold.api.operations.usage_reader import UsageReader
 from sevenfold.api.runs.agents import AgentCatalog
@@ -45,6 +46,8 @@ from sevenfold.api.streams.opener import StreamOpener
 from sevenfold.api.webhooks.endpoint_store import EndpointStore
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.config import BrokerConfig
+from sevenfold.runtime.authentication import build_authenticator
+from sevenfold.runtime.sdk import shared_runtime
 from sevenfold.runtime.secret_key import load_sealer
 from sevenfold.runtime.services import Services
 
@@ -89,10 +92,16 @@ class Components:
     statistics_reader: StatisticsReader
     agent_overview: AgentOverview
     usage_reader: UsageReader
+    metrics_page: MetricsPage
+    health_checks: HealthChecks
 
 
-def build_components(services: Services, hubs: StreamHubs) -> Components:
-    """Builds the components from the services of the process, its settings and its configuration."""
+def build_components(
+    services: Services, hubs: StreamHubs, find_lost_brokers: Callable[[], list[str]] = list
+) -> Components:
+    """Builds the components from the services of the process, its settings and its configuration.
+    `find_lost_brokers`: the names of brokers that this process is to be connected to and is not.
+    """
     client, settings, config = services.client, services.settings, services.config
     queue, breakers, ingest = settings.task_queue, services.circuit_breakers, services.event_ingest
     sealer = load_sealer(settings)
@@ -112,13 +121,7 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
     return Components(
         client=client,
         access=services.access,
-        authenticator=Authenticator(
-            services.access,
-            LastUseRecorder(services.access.registry),
-            tokens,
-            OidcVerifier(config.auth.oidc, issuer_client()) if config.auth.oidc else None,
-            requires_credentials=services.requires_credentials,
-        ),
+        authenticator=build_authenticator(services, tokens),
         rate_quotas=services.quotas.rates,
         run_tokens=tokens,
         tenant_store=tenants,
@@ -150,4 +153,16 @@ def build_components(services: Services, hubs: StreamHubs) -> Components:
         statistics_reader=StatisticsReader(client, queue, shared),
         agent_overview=AgentOverview(client, agents, breakers, shared),
         usage_reader=UsageReader(services.quotas.ledgers, services.quotas.budgets, services.access, shared),
+        metrics_page=MetricsPage(
+            shared_runtime().metrics_address,
+            ClusterSampler(client, list_task_queues(queue), breakers, config.circuit_configs).refresh,
+        ),
+        health_checks=HealthChecks(
+            client,
+            queue,
+            disk,
+            hubs.log,
+            has_worker=hubs.has_local_worker,
+            find_lost_brokers=find_lost_brokers,
+        ),
     )

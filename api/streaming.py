@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
+from sevenfold.adapters.metrics.streams import BYTES
 from sevenfold.api.dependencies import API_PREFIX, PrincipalDep, TenantDep
 from sevenfold.api.http.content_negotiation import negotiate
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
@@ -201,6 +202,7 @@ async def _cancel_on_disconnect(
     """Yields the pieces. If the reader disconnects before the end and `cancels_run` is set, cancels the run."""
     try:
         async for piece in pieces:
+            BYTES.inc(len(piece))
             yield piece
     except (asyncio.CancelledError, GeneratorExit):
         if cancels_run and not is_ended_by_credential():

@@ -62,8 +62,9 @@ async def _run_together(
         services = await stack.enter_async_context(open_services(settings, config, embedded=embedded))
         hubs = await stack.enter_async_context(open_streams(services, has_local_worker=True))
         await stack.enter_async_context(running_worker(services, agents, hubs))
-        await stack.enter_async_context(running_connector(services))
-        await serve(create_app(build_components(services, hubs)), sock, settings, on_ready=on_ready)
+        find_lost_brokers = await stack.enter_async_context(running_connector(services))
+        app = create_app(build_components(services, hubs, find_lost_brokers))
+        await serve(app, sock, settings, on_ready=on_ready)
 
 
 def _welcome(settings: Settings, config: SevenfoldConfig) -> None:

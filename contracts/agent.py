@@ -53,6 +53,13 @@ class Usage(Payload):
     input_tokens: _Tokens = 0
     output_tokens: _Tokens = 0
 
+    def add(self, other: "Usage") -> "Usage":
+        """Returns the sum."""
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+        )
+
     def at_least(self, other: "Usage") -> "Usage":
         """Returns the larger counts of both: what was reported is used."""
         return Usage(

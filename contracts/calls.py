@@ -82,8 +82,17 @@ class BudgetCheck(Payload):
     key_id: str | None
 
 
+class LimitCheck(Payload):
+    """Asks whether a run may use more. `usage`: what its attempts have reported so far."""
+
+    agent: str
+    limits: RunLimits
+    attempts: int
+    usage: Usage
+
+
 class WorkflowAgentUsage(Payload):
-    """A call of a workflow agent that has ended: its attempts, and what the last one reported."""
+    """A call of a workflow agent that has ended: its attempts, and what they reported."""
 
     agent: str
     key_id: str | None

@@ -46,10 +46,14 @@ def _check_timestamp(text: object) -> object:
     if found is None:
         raise ValueError("must be a string with a time such as 2026-11-22T10:00:00Z")
     try:
-        datetime.fromisoformat(f"{found[1]}T{found[2]}{'+00:00' if found[4] in 'zZ' else found[4]}")
+        _to_datetime(found)
     except ValueError as error:
         raise ValueError(f"must be a time such as 2026-11-22T10:00:00Z: {error}") from None
     return text
+
+
+def _to_datetime(found: re.Match[str]) -> datetime:
+    return datetime.fromisoformat(f"{found[1]}T{found[2]}{'+00:00' if found[4] in 'zZ' else found[4]}")
 
 
 def _check_uri_reference(text: object) -> object:
@@ -163,6 +167,12 @@ class InvalidEventError(Exception):
     def __init__(self, errors: list[tuple[str, str]]) -> None:
         super().__init__("; ".join(f"{name}: {detail}" if name else detail for name, detail in errors))
         self.errors = errors
+
+
+def find_time(event: CloudEvent) -> datetime | None:
+    """Returns when the event occurred, to the second; None if it does not state that."""
+    found = _RFC3339.fullmatch(event.time) if event.time else None
+    return _to_datetime(found) if found else None
 
 
 def event_from_json(raw: object) -> CloudEvent:

@@ -67,6 +67,13 @@ class InteractionsConfig(ConfigSection):
     enabled: bool = False
 
 
+class MetricsConfig(ConfigSection):
+    """What metrics may show by name: each name is a time series more. Other tasks are `other`."""
+
+    tasks: frozenset[str] = frozenset()
+    tenants: bool = False
+
+
 class SevenfoldConfig(ConfigSection):
     """The whole file. Without a file, `builtin` is the only agent."""
 
@@ -77,6 +84,7 @@ class SevenfoldConfig(ConfigSection):
     interactions: InteractionsConfig = InteractionsConfig()
     tenants: dict[TenantName, TenantConfig] = {}
     auth: AuthConfig = AuthConfig()
+    metrics: MetricsConfig = MetricsConfig()
 
     @model_validator(mode="before")
     @classmethod

@@ -179,6 +179,10 @@ class StreamLog(Protocol):
         """The index of the last chunk or reset that is kept, 0 if there is none. Raises StreamLogError."""
         ...
 
+    async def check_reachable(self) -> None:
+        """Raises StreamLogError if the log is not in Temporal, and does not answer."""
+        ...
+
     async def remove_tenant(self, tenant: str) -> int:
         """Removes the streams of a tenant's runs that are kept outside of their histories; returns their number.
 

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from sevenfold.runtime.codec_keys import load_key_ring
+from sevenfold.runtime.event_loop_watch import watched_event_loop
 from sevenfold.runtime.logs import configure_logs
 from sevenfold.runtime.settings import Settings, load_settings
 from sevenfold.runtime.startup import StartupError
@@ -23,11 +24,20 @@ def run(command: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
         os.umask(0o077)  # whatever we write is for its owner
         settings = load_settings()
         configure_logs(settings.log_level, hide_messages=bool(load_key_ring(settings)))
-        _run_loop(run_until_stopped(command(settings)))
+        _run_loop(_run_watched(command, settings))
     except StartupError as error:
         sys.stderr.write(f"Sevenfold cannot start.\n{error}\n")
         hard_exit(2)
+    except Exception:
+        # A worker that cannot go on raises here. A supervisor starts the process again.
+        log.critical("the process ends, because a part of it has failed", exc_info=True)
+        hard_exit(1)
     hard_exit(0)
+
+
+async def _run_watched(command: Callable[[Settings], Coroutine[Any, Any, None]], settings: Settings) -> None:
+    async with watched_event_loop(settings.watchdog_seconds):
+        await run_until_stopped(command(settings))
 
 
 def _run_loop(work: Coroutine[Any, Any, None]) -> None:

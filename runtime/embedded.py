@@ -14,6 +14,7 @@ import structlog
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from sevenfold.adapters.metrics.process import SERVER_RESTARTS
 from sevenfold.runtime import die_with_parent
 from sevenfold.runtime.embedded_flags import ENVIRONMENT, server_arguments
 from sevenfold.runtime.ports import check_free
@@ -158,6 +159,7 @@ class EmbeddedTemporal:
                 await self._stop_process()
             else:
                 failures = 0
+                SERVER_RESTARTS.inc()
                 log.info("the Temporal server is restarted", pid=self.pid)
 
     async def _stop_process(self) -> None:

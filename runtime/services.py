@@ -13,6 +13,7 @@ from sevenfold.adapters.access.snapshot import ConfiguredAccess
 from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
 from sevenfold.adapters.encryption.key_ring import KeyRing
 from sevenfold.adapters.events.ingest import EventIngest
+from sevenfold.adapters.metrics.labels import LabelPolicy, use_policy
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
 from sevenfold.contracts.config import SevenfoldConfig
 from sevenfold.runtime.codec_keys import check_open_workflows, load_key_ring
@@ -71,6 +72,7 @@ async def open_services(
     settings: Settings, config: SevenfoldConfig, *, embedded: bool = False
 ) -> AsyncIterator[Services]:
     """The services while the block runs, with an embedded Temporal server if `embedded`. Raises StartupError."""
+    use_policy(LabelPolicy(config.metrics.tasks, config.metrics.tenants))
     keys = load_key_ring(settings)  # A mistake in it stops the start before the server starts.
     async with AsyncExitStack() as stack:
         server = None

@@ -69,7 +69,7 @@ def _check_public_url(url: str | None) -> str | None:
     return url.rstrip("/")
 
 
-def _parse_path(text: object) -> object:
+def _parse_optional(text: object) -> object:
     return None if isinstance(text, str) and not text.strip() else text  # as a compose file writes an unset variable
 
 
@@ -95,8 +95,8 @@ class Settings(BaseSettings):
     # Where clients reach the gateway: for absolute links, which never come from a request's Host.
     public_url: Annotated[str | None, AfterValidator(_check_public_url)] = None
     # The certificate chain and the private key, in PEM files: then the API serves https.
-    tls_cert: Annotated[Path | None, BeforeValidator(_parse_path)] = None
-    tls_key: Annotated[Path | None, BeforeValidator(_parse_path)] = None
+    tls_cert: Annotated[Path | None, BeforeValidator(_parse_optional)] = None
+    tls_key: Annotated[Path | None, BeforeValidator(_parse_optional)] = None
     data_dir: Path = Path(".sevenfold")
     config: Path = Path("sevenfold.toml")
     task_queue: Annotated[str, AfterValidator(_check_name)] = "sevenfold"
@@ -150,6 +150,12 @@ class Settings(BaseSettings):
 
     # Maximum connections to the API; lower if the process may open fewer descriptors.
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+
+    # Where a worker or connector serves its metrics and probes; unset: nowhere. The API has them on its own port.
+    metrics_port: Annotated[Port | None, BeforeValidator(_parse_optional)] = None
+
+    # Ends the process when its event loop is blocked for so long, in seconds; 0: never.
+    watchdog_seconds: Annotated[float, Field(ge=0, le=3600)] = 60
 
     max_concurrent_calls: Annotated[int, Field(ge=1, le=10_000)] = 200
     max_cached_workflows: Annotated[int, Field(ge=0, le=100_000)] = 1000

@@ -21,6 +21,7 @@ from sevenfold.runtime.fair_starts import FairStarts
 from sevenfold.runtime.payload_converter import SharedPydanticConverter
 from sevenfold.runtime.payloads import open_storage
 from sevenfold.runtime.run_keys import RunKeys
+from sevenfold.runtime.run_observer import RunObserver
 from sevenfold.runtime.sdk import sdk_runtime
 from sevenfold.runtime.settings import Settings, uses_own_cluster
 from sevenfold.runtime.startup import StartupError
@@ -46,7 +47,7 @@ def build_plugin(
     own = interceptors or Interceptors()
     return SimplePlugin(
         "sevenfold",
-        interceptors=[CallTimeouts(), own.fair_starts, own.run_keys],
+        interceptors=[CallTimeouts(), own.fair_starts, own.run_keys, RunObserver()],
         data_converter=DataConverter(
             payload_converter_class=SharedPydanticConverter,
             # Without keys too: it reports payloads that need one.

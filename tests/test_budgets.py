@@ -24,7 +24,7 @@ from sevenfold.contracts.quotas import Budget, Quotas
 from sevenfold.contracts.tenant_registry import TenantRecord
 from sevenfold.contracts.usage import DayUsage, LedgerState, UsageFlush, UsageTotals, ledger_workflow_id
 from sevenfold.runtime.quotas import build_quotas
-from tests.support.child_workflows import Child
+from tests.support.child_workflows import CLEANED_UP, Child
 from tests.support.events import SUBSCRIPTIONS, event, published
 from tests.support.processes import EmbeddedTemporalOnly, has_status, is_live, until
 from tests.support.stack import Stack, another_api, http_client, make_settings, running_stack, sevenfold
@@ -360,12 +360,40 @@ async def test_a_workflow_agent_is_not_called_without_a_budget(metered: Stack) -
         await admin.put(f"{API}/admin/tenants/flows", json={})
 
 
-async def test_limits_of_workflow_agents_are_refused(metered: Stack) -> None:
-    async with client_of(metered, PLAIN) as client:
-        for limit in ({"maxTokens": 5}, {"maxCost": 1}):
-            refused = await client.post(f"{API}/query", json={"query": "hi", "agent": "reports", **limit})
-            assert refused.status_code == 422
-            assert refused.json()["errors"][0]["pointer"] == f"/{next(iter(limit))}"
+async def test_a_workflow_agent_is_stopped_at_the_report_that_reaches_its_limit(metered: Stack) -> None:
+    """Of the attempt that has just failed 80 tokens count too."""
+    async with (
+        client_of(metered, PLAIN) as client,
+        Worker(metered.temporal, task_queue="children", workflows=[Child]),
+    ):
+        before = (await usage(client))["total"]
+        for params, limit, reported in (
+            ({"do": "spend"}, {"maxTokens": 120}, 120),
+            ({"do": "spend"}, {"maxCost": 0.4}, 40),  # A call costs 0.5.
+            ({"do": "spend", "fails": True}, {"maxTokens": 120}, 120),
+            ({"do": "spend"}, {"maxTokens": 401}, None),
+        ):
+            body = {"query": "hi", "agent": "reports", "params": params, **limit}
+            answer = await client.post(f"{API}/query", json=body)
+            if reported is None:
+                assert answer.status_code == 200, answer.text
+                continue
+            problem = answer.json()
+            assert problem["code"] == "RunLimitReached", problem
+            used = problem["usage"]
+            assert reported <= used["inputTokens"] + used["outputTokens"] <= reported + 40
+
+            async def is_cancelled(run_id: str = problem["runId"]) -> bool:
+                return run_id in CLEANED_UP
+
+            await until(is_cancelled, 10)
+
+        async def is_counted() -> bool:
+            total = (await usage(client))["total"]
+            tokens = sum(total[name] - before[name] for name in ("inputTokens", "outputTokens"))
+            return total["calls"] - before["calls"] == 5 and 680 <= tokens <= 760
+
+        await until(is_counted, 10)
 
 
 async def test_calls_are_made_while_a_ledger_cannot_be_read(tmp_path: Path) -> None:

@@ -250,10 +250,10 @@ async def test_schemathesis_with_one_tenants_key_sees_nothing_of_the_other(
         encoding="utf-8",
     )
     command = [str(SCHEMATHESIS), "--config-file", str(tmp_path / "schemathesis.toml"), "run"]
-    command += [f"http://127.0.0.1:{shared.settings.port}/openapi.json", "--max-examples", "3", "--workers", "1"]
+    command += [f"http://127.0.0.1:{shared.settings.port}/openapi.json", "--max-examples", "12", "--workers", "1"]
     command += [
         "--phases",
-        "examples,coverage,fuzzing",
+        "examples,fuzzing",
         "--checks",
         "not_a_server_error",
         "--no-color",

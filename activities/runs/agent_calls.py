@@ -23,6 +23,7 @@ from sevenfold.activities.runs.progress_reporter import ProgressReporter
 from sevenfold.activities.runs.running_call import CallInFlight
 from sevenfold.adapters.agents.admission.admission import AdmissionControl, Permit
 from sevenfold.adapters.agents.registry import AgentRegistry
+from sevenfold.adapters.metrics.runs import count_retry, observe_first_chunk
 from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.streams.publisher import StreamAttempt, StreamPublisher
@@ -251,9 +252,15 @@ class AgentCalls:
         report = reporter.report if reporter else None
         running = self._calls.start(agent, request, context, publisher, report, spending)
         running.done.add_done_callback(permit.on_done)
+        running.done.add_done_callback(lambda _: _observe_first_text(call.agent, running))
         if reporter is not None:
             running.done.add_done_callback(reporter.on_done)
         return running
+
+
+def _observe_first_text(agent: str, running: CallInFlight) -> None:
+    if running.first_text_seconds is not None:
+        observe_first_chunk(agent, running.first_text_seconds)
 
 
 def _release_acquired(acquisition: asyncio.Future[Permit]) -> None:
@@ -268,5 +275,7 @@ async def _await_outcome(running: CallInFlight, call: AgentCall) -> AgentOutcome
     except Exception as error:
         last = call.max_attempts is not None and running.attempt >= call.max_attempts
         failed = to_agent_error(error)
+        if failed.code.is_retryable and not last:
+            count_retry(call.agent, failed.code)
         usage = running.spending.sum(running.usage, failed=True)
         raise to_application_error(failed, running.attempt, final=last, usage=usage) from failed.__cause__

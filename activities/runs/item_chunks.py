@@ -27,6 +27,7 @@ from sevenfold.activities.runs.job_spending import ChunkSpending, JobSpending
 from sevenfold.activities.runs.running_call import CallInFlight
 from sevenfold.adapters.agents.admission.admission import AdmissionControl
 from sevenfold.adapters.agents.registry import AgentRegistry
+from sevenfold.adapters.metrics.runs import count_item, count_retry
 from sevenfold.contracts.agent import Agent, Reply
 from sevenfold.contracts.chunks import ChunkInput, ChunkOutcome
 from sevenfold.contracts.errors import (
@@ -112,6 +113,7 @@ class ItemChunks:
             nonlocal refusal
             try:
                 result = await self._process_item(_Item(chunk, agent, index, item), checkpoint, spending)
+                count_item(chunk.agent, failed=result.error is not None)
                 await checkpoint.record(result)
             except (CircuitOpen, QuotaExceeded, RunLimitReached) as refused:
                 refusal = refused
@@ -154,6 +156,7 @@ class ItemChunks:
             pause = failed.retry_after or _FIRST_PAUSE * 2 ** (attempt - 1)
             if pause >= (chunk.deadline - datetime.now(UTC)).total_seconds():
                 break
+            count_retry(chunk.agent, failed.code)
             await asyncio.sleep(pause)
         detail = RunError(code=failed.code, detail=failed.detail, attempts=attempt, pointer=failed.pointer)
         return ItemResult(index=item.index, error=detail)

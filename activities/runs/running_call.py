@@ -1,6 +1,7 @@
 """One agent call in this process."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Protocol
@@ -77,9 +78,9 @@ class CallInFlight:
     """One running call. `done` resolves to the agent's reply or raises its AgentError.
 
     Text and progress go to `publisher`, progress to `report_progress` too; `last_index` is the last index that the
-    stream keeps. `usage` is what the agent has reported; when `spending` has nothing left, the call is stopped. Only
-    `cancel` cancels the call: a CancelledError from anywhere else is raised by the agent and counts as a failed
-    attempt.
+    stream keeps, and `first_text_seconds` how long its first text took. `usage` is what the agent has reported; when
+    `spending` has nothing left, the call is stopped. Only `cancel` cancels the call: a CancelledError from anywhere
+    else is raised by the agent and counts as a failed attempt.
 
     Life cycle: running from the constructor on; then `done` has a reply, an error or a cancellation. A call that
     awaits adoption finishes only after `publisher.confirm_adoption`, so that its stream is complete everywhere.
@@ -99,6 +100,8 @@ class CallInFlight:
         self.spending = spending or Spending()
         self.progress: Progress | None = None
         self.last_index = 0
+        self.first_text_seconds: float | None = None
+        self._started_at = time.monotonic()
         self.publisher: CallPublisher = publisher or NullPublisher()
         self._report_progress = report_progress
         self._context = context
@@ -155,6 +158,8 @@ class CallInFlight:
             while (event := await self._next_event(events)) is not None:
                 match event:
                     case Delta(text=text):
+                        if self.first_text_seconds is None:
+                            self.first_text_seconds = time.monotonic() - self._started_at
                         if piece := accumulator.append(text):
                             await self.publisher.publish_chunk(piece)
                     case Progress():

@@ -7,12 +7,13 @@ from temporalio import activity
 
 from sevenfold.activities.identity import current_tenant, current_workflow_id
 from sevenfold.activities.runs.failures import to_application_error
+from sevenfold.activities.runs.spending import Spending
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.quotas.budgets import Budgets
 from sevenfold.adapters.quotas.usage_meter import UsageMeter
 from sevenfold.contracts.agent_config import Price
-from sevenfold.contracts.calls import BudgetCheck, WorkflowAgentUsage
-from sevenfold.contracts.errors import QuotaExceeded
+from sevenfold.contracts.calls import BudgetCheck, LimitCheck, WorkflowAgentUsage
+from sevenfold.contracts.errors import QuotaExceeded, RunLimitReached
 from sevenfold.contracts.usage import call_totals
 
 # A workflow task that is done again records again: within its time-out, nearly always in the same process.
@@ -20,7 +21,9 @@ _REPEATED_WITHIN_SECONDS, _MAX_RECORDED = 60.0, 10_000
 
 
 class WorkflowAgentBudgets:
-    """Checks the budget before an attempt, and counts attempts. Both are local activities."""
+    """Checks the budget before an attempt, and the run's limits at each report, and counts attempts. All are local
+    activities.
+    """
 
     def __init__(
         self, budgets: Budgets, meter: UsageMeter, access: AccessDirectory, prices: Mapping[str, Price]
@@ -38,6 +41,17 @@ class WorkflowAgentBudgets:
             await self._budgets.check_call(current_tenant(), check.key_id)
         except QuotaExceeded as error:
             raise to_application_error(error, 0, final=True) from None
+
+    @activity.defn(name="check_limits")
+    async def check_limits(self, check: LimitCheck) -> None:
+        """Raises a non-retryable ApplicationError of the type RunLimitReached if the run has used what it may."""
+        price = self._prices.get(check.agent, Price())
+        micro_usd = price.micro_usd(check.usage.input_tokens, check.usage.output_tokens, calls=check.attempts)
+        used = call_totals(check.usage, micro_usd, calls=check.attempts, failed_calls=0)
+        try:
+            Spending(limits=check.limits, others=lambda: used).check(None)
+        except RunLimitReached as error:
+            raise to_application_error(error, check.attempts, final=True, usage=used) from None
 
     @activity.defn(name="record_usage")
     async def record_usage(self, used: WorkflowAgentUsage) -> None:

@@ -14,6 +14,7 @@ from sevenfold.activities.heartbeats import heartbeat_periodically
 from sevenfold.activities.identity import current_workflow_id
 from sevenfold.activities.webhooks.targets import DeliveryTargets, TargetRefusedError
 from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.metrics.events import observe_attempt
 from sevenfold.adapters.temporal.run_outcomes import await_outcome
 from sevenfold.adapters.webhooks.sealing import SealError
 from sevenfold.adapters.webhooks.signatures import sign_headers
@@ -58,6 +59,11 @@ class WebhookAttempts:
         A receiver's response is an outcome, never an exception. Temporal retries this activity only if its worker
         died, with the same `webhook-id`.
         """
+        outcome = await self._attempt(attempt_input)
+        observe_attempt(outcome.result, outcome.attempt.milliseconds / 1000 if outcome.attempt else 0.0)
+        return outcome
+
+    async def _attempt(self, attempt_input: AttemptInput) -> AttemptOutcome:
         run_workflow_id, subject = attempt_input.run_workflow_id, attempt_input.subject
         async with heartbeat_periodically():
             # The erasure cancels runs, and a cancelled run starts its delivery.

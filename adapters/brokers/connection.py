@@ -6,6 +6,7 @@ import struct
 import structlog
 
 from sevenfold.adapters.brokers.message import MessageHandler, Transport, UnpublishableError
+from sevenfold.adapters.metrics.events import broker_connected, count_message
 from sevenfold.contracts.cloudevents import CloudEvent
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,12 @@ class BrokerConnection:
         self._transport = transport
         self._on_message = on_message
         self._connected = asyncio.Event()
+        broker_connected(name).set(0)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker is connected."""
+        return self._connected.is_set()
 
     async def run(self) -> None:
         """Connects, consumes, and reconnects whenever the connection ends."""
@@ -59,11 +66,13 @@ class BrokerConnection:
     async def _wait_while_alive(self) -> None:
         log.info("broker connected", broker=self.name)
         self._connected.set()
+        broker_connected(self.name).set(1)
         try:
             while self._transport.is_alive():  # noqa: ASYNC110  (no client has an event for it)
                 await asyncio.sleep(_POLL_SECONDS)
         finally:
             self._connected.clear()
+            broker_connected(self.name).set(0)
         log.warning("broker connection lost, reconnecting", broker=self.name)
 
     async def _stop(self) -> None:
@@ -79,7 +88,9 @@ class BrokerConnection:
         await self._connected.wait()
         try:
             await self._transport.publish(event, to)
+            count_message(self.name, sent=True, outcome="confirmed")
         except _PERMANENT_ERRORS as error:  # The broker's protocol cannot encode the event or the address.
+            count_message(self.name, sent=True, outcome="refused")
             raise UnpublishableError(_describe_error(error)) from error
 
 

@@ -12,6 +12,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.brokers.message import Message, event_headers, parse_event
 from sevenfold.adapters.events.ingest import Admission, EventIngest
+from sevenfold.adapters.metrics.events import count_message, unacknowledged_messages
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.contracts.cloudevents import MAX_EVENT_BYTES, CloudEvent, InvalidEventError
 
@@ -37,16 +38,24 @@ class BrokerConsumer:
         """Returns when the message is acknowledged. If it is cancelled earlier, the broker delivers the message
         again.
         """
+        with unacknowledged_messages(self._broker).track_inprogress():
+            await self._store(message)
+            await message.ack()
+
+    async def _store(self, message: Message) -> None:
         async with _keep_alive(message):
+            outcome = "accepted"
             try:
                 event = parse_event(message)
                 await self._accept(message.tenant, event)
             except InvalidEventError as refusal:
+                outcome = "rejected"
                 await self._reject(message, str(refusal))
             except RPCError as error:
                 # Temporal rejects the event's content, which no retry changes.
+                outcome = "rejected"
                 await self._reject(message, error.message)
-        await message.ack()
+            count_message(self._broker, sent=False, outcome=outcome)
 
     async def _accept(self, tenant: str, event: CloudEvent) -> None:
         async def prepare() -> Admission:

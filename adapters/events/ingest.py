@@ -22,6 +22,7 @@ from sevenfold.adapters.events.fifo_gate import FifoGate, Ticket
 from sevenfold.adapters.events.matching import find_matching
 from sevenfold.adapters.events.ordering import acquire_semaphore, ordering_semaphore
 from sevenfold.adapters.events.subscription_cache import SubscriptionCache
+from sevenfold.adapters.metrics.events import count_event, count_rejected
 from sevenfold.adapters.quotas.rates import RateQuotas
 from sevenfold.adapters.quotas.stored_bytes import StoredBytes
 from sevenfold.adapters.temporal.concurrency import gather_bounded
@@ -139,6 +140,11 @@ class EventIngest:
         return Admission(self._gate.enqueue(by_semaphore), execute)
 
     async def _start_event(self, tenant: str, event_input: EventInput) -> AcceptedEvent:
+        accepted = await self._start_or_compare(tenant, event_input)
+        count_event(event_input.via, accepted.outcome)
+        return accepted
+
+    async def _start_or_compare(self, tenant: str, event_input: EventInput) -> AcceptedEvent:
         event = event_input.event
         public_id = build_event_id(tenant, event.source, event.id)
         preview = EventPreview.from_input(event_input)
@@ -178,6 +184,7 @@ class EventIngest:
         """Stores a message that is not an event as a dead letter, and returns its public id. A repeated message is
         the same dead letter.
         """
+        count_rejected(via, kind)
         rejection = Rejection(kind=kind, reason=reason, via=via, at=datetime.now(UTC))
         digest = hashlib.sha256(repr(sorted(headers.items())).encode() + body).hexdigest()
         public_id = derive_id(REJECTED_ID_PREFIX, tenant, f"{kind}:{via}", digest)

@@ -1,6 +1,7 @@
 """Starts reactions: each is its own run, for whose end the event does not wait."""
 
 from contextlib import suppress
+from datetime import UTC, datetime
 
 from temporalio.client import Client
 from temporalio.common import (
@@ -11,9 +12,11 @@ from temporalio.common import (
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
+from sevenfold.adapters.metrics.events import observe_reaction_lag
+from sevenfold.adapters.metrics.runs import count_start
 from sevenfold.adapters.temporal.search_attributes import keyword_attributes
 from sevenfold.contracts.agent import AgentRequest, RequestContext
-from sevenfold.contracts.cloudevents import CloudEvent
+from sevenfold.contracts.cloudevents import CloudEvent, find_time
 from sevenfold.contracts.event_sources import INTERACTION_TYPE_PREFIX
 from sevenfold.contracts.events import (
     CAUSE_MEMO,
@@ -75,6 +78,9 @@ async def start_reaction(
             priority=Priority(priority_key=spec.priority),
             request_eager_start=True,
         )
+        count_start(Pattern.REACTION, spec.agent, spec.task, tenant)
+        if (occurred_at := find_time(event)) is not None:
+            observe_reaction_lag((datetime.now(UTC) - occurred_at).total_seconds())
 
 
 def _build_input(event_id: str, event: CloudEvent, spec: ReactionSpec, *, publish_interaction: bool) -> ReactionInput:

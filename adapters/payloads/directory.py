@@ -21,6 +21,7 @@ from temporalio.converter import (
     StorageDriverStoreContext,
 )
 
+from sevenfold.adapters.metrics.streams import count_payload_error, count_payloads
 from sevenfold.adapters.payloads.stores import (
     FindKey,
     PayloadOwner,
@@ -73,9 +74,12 @@ class PayloadDirectory(StorageDriver):
         owner = find_owner(context, self._find_key)
         folder = self._folder(owner)
         try:
-            digests = await asyncio.to_thread(lambda: [_write(folder, p.SerializeToString()) for p in payloads])
+            serialized = [payload.SerializeToString() for payload in payloads]
+            digests = await asyncio.to_thread(lambda: [_write(folder, data) for data in serialized])
         except OSError as error:
+            count_payload_error(self.name(), "store")
             raise PayloadStoreError(f"the payload directory cannot be written: {error.strerror}") from error
+        count_payloads(self.name(), "store", sum(map(len, serialized)))
         claimed = {} if owner is None else {"tenant": owner.tenant, **({"key": owner.key} if owner.key else {})}
         return [StorageDriverClaim(claim_data={"sha256": digest, **claimed}) for digest in digests]
 
@@ -86,7 +90,13 @@ class PayloadDirectory(StorageDriver):
 
         Raises PayloadStoreError if the directory itself is missing or unreadable.
         """
-        return await asyncio.to_thread(lambda: [self._payload(claim.claim_data) for claim in claims])
+        try:
+            found = await asyncio.to_thread(lambda: [self._payload(claim.claim_data) for claim in claims])
+        except PayloadStoreError:
+            count_payload_error(self.name(), "read")
+            raise
+        count_payloads(self.name(), "read", sum(payload.ByteSize() for payload in found))
+        return found
 
     def _payload(self, claimed: Mapping[str, str]) -> Payload:
         digest = claimed.get("sha256", "")
@@ -143,6 +153,19 @@ class PayloadDirectory(StorageDriver):
         may stay.
         """
         return await asyncio.to_thread(_remove_all, self._folder(PayloadOwner(tenant)))
+
+    async def check_writable(self) -> None:
+        """Raises PayloadStoreError if no file can be made."""
+
+        def write() -> None:
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._root) as file:
+                file.write(b"x")
+
+        try:
+            await asyncio.to_thread(write)
+        except OSError as error:
+            raise PayloadStoreError(f"the payload directory cannot be written: {error.strerror}") from error
 
     async def measure(self, owner: PayloadOwner, namespace: str) -> int:
         """Returns the bytes of the payloads of a tenant with all its keys, or of one key, in all namespaces."""

@@ -22,6 +22,7 @@ from temporalio.converter import (
 )
 from types_aiobotocore_s3.client import S3Client
 
+from sevenfold.adapters.metrics.streams import count_payload_error, count_payloads
 from sevenfold.adapters.payloads.stores import (
     FindKey,
     PayloadOwner,
@@ -104,8 +105,11 @@ class PayloadBucket(S3StorageDriver):
     ) -> list[StorageDriverClaim]:
         """Writes the payloads. Raises PayloadStoreError."""
         try:
-            return await super().store(self._name_owner(context), payloads)
+            claims = await super().store(self._name_owner(context), payloads)
+            count_payloads("s3", "store", sum(payload.ByteSize() for payload in payloads))
+            return claims
         except RuntimeError as error:
+            count_payload_error("s3", "store")
             raise PayloadStoreError(str(error.__cause__ or error)) from error
 
     def _name_owner(self, context: StorageDriverStoreContext) -> StorageDriverStoreContext:
@@ -121,7 +125,13 @@ class PayloadBucket(S3StorageDriver):
         self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
     ) -> list[Payload]:
         """Reads the payloads; a missing or changed one is returned as `lost_payload`. Raises PayloadStoreError."""
-        return [await self._payload(context, claim) for claim in claims]
+        try:
+            found = [await self._payload(context, claim) for claim in claims]
+        except PayloadStoreError:
+            count_payload_error("s3", "read")
+            raise
+        count_payloads("s3", "read", sum(payload.ByteSize() for payload in found))
+        return found
 
     async def _payload(self, context: StorageDriverRetrieveContext, claim: StorageDriverClaim) -> Payload:
         try:
@@ -155,6 +165,13 @@ class PayloadBucket(S3StorageDriver):
         signal's payload has no type.
         """
         return sum([await self._remove_below(prefix, None) for prefix in _prefixes(PayloadOwner(tenant), namespace)])
+
+    async def check_writable(self) -> None:
+        """Raises PayloadStoreError if the bucket does not answer."""
+        try:
+            await self._s3.head_bucket(Bucket=self._name)
+        except (BotoCoreError, ClientError) as error:
+            raise PayloadStoreError(f"the payload bucket does not answer: {_reason(error)}") from error
 
     async def measure(self, owner: PayloadOwner, namespace: str) -> int:
         """Returns the bytes of the payloads of a tenant with all its keys, or of one key, in the namespace. Raises

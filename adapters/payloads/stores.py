@@ -88,6 +88,10 @@ class ExpiringPayloads(Protocol):
         """Removes all payloads of a tenant in the namespace; returns their number."""
         ...
 
+    async def check_writable(self) -> None:
+        """Raises PayloadStoreError if nothing can be stored at the moment."""
+        ...
+
     async def measure(self, owner: PayloadOwner, namespace: str) -> int:
         """Returns the bytes of the payloads of a tenant, or of one of its keys, in the namespace. Raises
         PayloadStoreError.

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import structlog
 
 from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.metrics.runs import count_usage
 from sevenfold.adapters.quotas.usage_ledger import LedgerReading, UsageLedgerClient
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.contracts.usage import DayUsage, UsageFlush, UsageTotals, month_of, sum_usage
@@ -81,6 +82,7 @@ class UsageMeter:
 
     def record(self, tenant: str, key_id: str | None, agent: str, totals: UsageTotals) -> None:
         """Counts calls that have ended. Returns at once; the ledger is written in the background."""
+        count_usage(agent, tenant, totals.input_tokens, totals.output_tokens, totals.micro_usd)
         owners = self._access.latest.quota_owners(tenant, key_id)
         budgeted = [owner for owner in owners if owner.quotas.budget is not None]
         keys = {owner.name: totals for owner in budgeted if owner.key_id is not None}

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import TypeVar
 
+from sevenfold.adapters.metrics.streams import LOG_WRITES, OPEN_STREAMS
 from sevenfold.adapters.streams.batches import FULL_BATCH, FULL_BATCH_BYTES, first_batch, latest_progress_only
 from sevenfold.adapters.streams.hub import StreamHub, StreamHubs
 from sevenfold.adapters.streams.wakeup import LightEvent
@@ -67,6 +68,7 @@ class BatchWriter:
         self._batch_confirmed = LightEvent()
         self._task: asyncio.Task[None] | None = None
         hubs.writer_count += 1
+        OPEN_STREAMS.inc()
 
     @property
     def is_full(self) -> bool:
@@ -120,6 +122,7 @@ class BatchWriter:
     async def stop(self) -> None:
         """Ends the task; what is unconfirmed is not written. `drain` has raised what went wrong."""
         self._hubs.writer_count -= 1
+        OPEN_STREAMS.dec()
         self.halt()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
@@ -171,7 +174,8 @@ class BatchWriter:
             return
         offset = buffer.confirmed_offset + len(batch)
         latest = latest_progress_only(batch)
-        await retry_while_unreachable(lambda: self._log_writer.append(latest))
+        with LOG_WRITES.time():
+            await retry_while_unreachable(lambda: self._log_writer.append(latest))
         self._last_write_at = time.monotonic()
         buffer.confirm(offset)
         self._batch_confirmed.set()

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from enum import Enum
 from typing import Any, Protocol
 
+from sevenfold.adapters.metrics.streams import READERS
 from sevenfold.adapters.streams.log_feeder import LogFeeder, RunSource
 from sevenfold.adapters.streams.replay_buffer import ReplayBuffer
 from sevenfold.contracts.runs import RunOutcome
@@ -102,6 +103,7 @@ class StreamHub:
     def add_reader(self, source: RunSource) -> None:
         """Counts a reader; only the first one's `source` is used."""
         self.reader_count += 1
+        READERS.inc()
         if self._feeder is None:
             self._feeder = LogFeeder(self.workflow_id, self.log, self.buffer, source, self._on_feeder_end)
         if self._publisher is not None:
@@ -112,6 +114,7 @@ class StreamHub:
     async def remove_reader(self) -> None:
         """Uncounts a reader; after the last one nothing is read any more."""
         self.reader_count -= 1
+        READERS.dec()
         if self.reader_count == 0 and self._feeder is not None:
             feeder, self._feeder, self._failure = self._feeder, None, None
             self.state = HubState.IDLE if self._publisher is None else HubState.FED_BY_PUBLISHER
@@ -147,14 +150,14 @@ class StreamHubs:
         self.log = log
         self.writer_count = 0
         self.stopping = asyncio.Event()
-        self._has_local_worker = has_local_worker
+        self.has_local_worker = has_local_worker
         self._hubs: dict[str, StreamHub] = {}
 
     def get(self, workflow_id: str) -> StreamHub:
         """The run's hub; created if there is none."""
         hub = self._hubs.get(workflow_id)
         if hub is None:
-            hub = self._hubs[workflow_id] = StreamHub(workflow_id, self.log, has_local_worker=self._has_local_worker)
+            hub = self._hubs[workflow_id] = StreamHub(workflow_id, self.log, has_local_worker=self.has_local_worker)
         return hub
 
     def last_index(self, workflow_id: str) -> Index:

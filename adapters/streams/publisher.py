@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from sevenfold.adapters.metrics.streams import RESETS
 from sevenfold.adapters.streams.batch_writer import BatchWriter, retry_while_unreachable
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.streams.wakeup import LightEvent
@@ -221,6 +222,7 @@ class StreamPublisher:
             self._hubs, self._hub, self._log_writer, is_awaited=self._attempt.is_awaited
         )
         if self._attempt.is_retry:
+            RESETS.inc()
             self._publish(writer, StreamEntry.reset(buffer.last_index + RESET_STEP, self._attempt.number))
         text = self._unpublished.decode()
         self._unpublished.clear()

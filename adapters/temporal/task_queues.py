@@ -7,8 +7,26 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, DescribeTaskQueueResponse
 from temporalio.client import Client
 
+from sevenfold.contracts.circuits import control_task_queue
+from sevenfold.contracts.events import broker_task_queue, event_task_queue
+from sevenfold.contracts.runs import batch_task_queue, stream_task_queue
+from sevenfold.contracts.webhooks import webhook_task_queue
+
 WORKFLOW_TASKS = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
 ACTIVITY_TASKS = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+
+
+def list_task_queues(main: str) -> list[str]:
+    """Returns the names of all task queues, by that of the main one."""
+    return [
+        main,
+        stream_task_queue(main),
+        batch_task_queue(main),
+        event_task_queue(main),
+        webhook_task_queue(main),
+        broker_task_queue(main),
+        control_task_queue(main),
+    ]
 
 
 async def describe_task_queue(

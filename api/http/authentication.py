@@ -4,6 +4,7 @@ import asyncio
 import re
 from dataclasses import replace
 
+import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -58,6 +59,7 @@ class AuthenticationMiddleware:
             await response(scope, receive, send)
             return
         current_principal.set(principal)
+        structlog.contextvars.bind_contextvars(tenant=principal.tenant)
         if principal.key_id is None and principal.run is None:
             await self._app(scope, receive, send)
         else:

@@ -32,6 +32,8 @@ _DESCRIPTIONS = frozenset({"", "docs", "swagger", "openapi.json", "asyncapi.json
 # Temporal's remote codec: shows the content of all tenants.
 CODEC_PREFIX = "/codec"
 
+_METRICS = "/metrics"
+
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 SOCKET_PATH = f"{API_PREFIX}/stream/ws"
 
@@ -39,6 +41,8 @@ SOCKET_PATH = f"{API_PREFIX}/stream/ws"
 def required_scopes(method: str, path: str) -> frozenset[Scope]:
     """Returns the scopes of which a key needs one; none if any key will do. What has no route needs `admin`."""
     parts = path.split("/")
+    if path == _METRICS:
+        return frozenset({Scope.METRICS_READ})
     if not path.startswith(f"{API_PREFIX}/"):
         if parts[1:] == ["asyncapi.json"]:
             return frozenset({Scope.EVENTS_READ})
@@ -53,7 +57,7 @@ def required_scopes(method: str, path: str) -> frozenset[Scope]:
 def check_routes(paths: Iterable[str]) -> None:
     """Raises RuntimeError for a route whose scope this module does not define."""
     for path in paths:
-        is_known = path in OPEN_PATHS or path.split("/")[1] in {*_DESCRIPTIONS, CODEC_PREFIX[1:]}
+        is_known = path in OPEN_PATHS or path.split("/")[1] in {*_DESCRIPTIONS, CODEC_PREFIX[1:], _METRICS[1:]}
         if not is_known and (not path.startswith(f"{API_PREFIX}/") or path.split("/")[3] not in _SCOPES):
             raise RuntimeError(f"{path} has no scope in api/http/authorization.py")
 

@@ -61,9 +61,9 @@ class RequestNormalizationMiddleware:
         async def receive_until_over() -> Message:
             return {"type": "http.disconnect"} if is_over else await receive()
 
-        await _run_to_completion(
-            self._app, {**scope, "method": "GET", "query_string": query}, receive_until_over, send_head
-        )
+        read = {**scope, "method": "GET", "query_string": query}
+        await _run_to_completion(self._app, read, receive_until_over, send_head)
+        scope["route"] = read.get("route")
 
 
 async def _run_to_completion(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

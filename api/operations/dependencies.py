@@ -4,7 +4,6 @@ from typing import Annotated
 
 from fastapi import Depends
 
-from sevenfold.adapters.temporal.pollers import WorkerPollers
 from sevenfold.api.dependencies import component
 from sevenfold.api.operations.agent_overview import AgentOverview
 from sevenfold.api.operations.statistics_reader import StatisticsReader
@@ -13,4 +12,3 @@ from sevenfold.api.operations.usage_reader import UsageReader
 AgentOverviewDep = Annotated[AgentOverview, Depends(component("agent_overview"))]
 StatisticsReaderDep = Annotated[StatisticsReader, Depends(component("statistics_reader"))]
 UsageReaderDep = Annotated[UsageReader, Depends(component("usage_reader"))]
-WorkerPollersDep = Annotated[WorkerPollers, Depends(component("pollers"))]

@@ -1,43 +1,17 @@
 """Probes: whether the process is alive, and whether it can serve."""
 
-import asyncio
-from enum import StrEnum
+from typing import Annotated
 
-from fastapi import APIRouter, Response
-from pydantic import Field
-from temporalio.service import RPCError
+from fastapi import APIRouter, Depends, Response
 
-from sevenfold.api.dependencies import TaskQueueDep
-from sevenfold.api.http.disk_guard import DiskSpaceDep
+from sevenfold.adapters.health import HealthChecks
+from sevenfold.api.dependencies import component
 from sevenfold.api.http.strict_json import StrictJsonRoute
-from sevenfold.api.operations.dependencies import WorkerPollersDep
-from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.health import Health, Liveness, Readiness
 
 router = APIRouter(prefix="/health", tags=["health"], route_class=StrictJsonRoute)
 
-_CHECK_SECONDS = 2.0
-
-
-class Health(StrEnum):
-    """The result of a probe."""
-
-    OK = "ok"
-    FAILING = "failing"
-
-
-class Liveness(Payload):
-    """The process is alive."""
-
-    status: Health = Health.OK
-
-
-class Readiness(Payload):
-    """Whether a worker will serve runs that are started here, and what is missing if not."""
-
-    status: Health
-    temporal: str = Field(examples=["ok"])
-    worker: str = Field(examples=["ok"])
-    storage: str | None = Field(None, description="Why the data directory takes no writes; absent if it does.")
+HealthChecksDep = Annotated[HealthChecks, Depends(component("health_checks"))]
 
 
 @router.get("/live", operation_id="getLiveness", summary="Is the process alive?")
@@ -55,21 +29,11 @@ async def live() -> Liveness:
         503: {"model": Readiness, "description": "The gateway cannot serve now; the fields name what is missing."}
     },
 )
-async def ready(
-    pollers: WorkerPollersDep, task_queue: TaskQueueDep, disk: DiskSpaceDep, response: Response
-) -> Readiness:
-    """Checks that Temporal is reachable, that a worker polls the task queue, and that the disk has room."""
-    temporal = worker = Health.OK.value
-    try:
-        async with asyncio.timeout(_CHECK_SECONDS):
-            if not await pollers.check(task_queue):
-                worker = f"no worker polls the task queue {task_queue}; start one with `sevenfold worker`"
-    except (RPCError, TimeoutError):
-        temporal, worker = "Temporal does not answer", "unknown"
-    storage = disk.reason if disk.is_low else None
-    healthy = temporal == worker == Health.OK and storage is None
-    if not healthy:
+async def ready(checks: HealthChecksDep, response: Response) -> Readiness:
+    """Checks Temporal, the workers, the disk, the store of large payloads, the log of streams and the brokers.
+    `degraded` is a 200: without a worker, an API alone still accepts jobs.
+    """
+    found = await checks.check()
+    if found.status is Health.FAILING:
         response.status_code = 503
-    return Readiness(
-        status=Health.OK if healthy else Health.FAILING, temporal=temporal, worker=worker, storage=storage
-    )
+    return found

@@ -11,14 +11,17 @@ from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.durations import TaskKind, completed_seconds, quantile
 from sevenfold.adapters.temporal.run_outcomes import to_run_status
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
-from sevenfold.adapters.temporal.task_queues import ACTIVITY_TASKS, WORKFLOW_TASKS, describe_task_queue
+from sevenfold.adapters.temporal.task_queues import (
+    ACTIVITY_TASKS,
+    WORKFLOW_TASKS,
+    describe_task_queue,
+    list_task_queues,
+)
 from sevenfold.api.http.listing import tenant_condition
 from sevenfold.api.http.time_params import to_query_time
 from sevenfold.api.runs.views import AGENT, PATTERN_OF_TYPE, TASK
-from sevenfold.contracts.events import broker_task_queue, event_task_queue
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.runs import WORKFLOW_TYPES, Pattern, RunStatus, batch_task_queue, stream_task_queue
-from sevenfold.contracts.webhooks import webhook_task_queue
+from sevenfold.contracts.runs import WORKFLOW_TYPES, Pattern, RunStatus
 
 # Statistics cover at most so many of the latest runs.
 _MAX_RUNS = 2_000
@@ -98,15 +101,7 @@ class StatisticsReader:
         )
 
     async def _load_queues(self) -> list[QueueStats]:
-        names = (
-            self.task_queue,
-            stream_task_queue(self.task_queue),
-            batch_task_queue(self.task_queue),
-            event_task_queue(self.task_queue),
-            webhook_task_queue(self.task_queue),
-            broker_task_queue(self.task_queue),
-        )
-        return await gather_bounded(self._load_queue, names)
+        return await gather_bounded(self._load_queue, list_task_queues(self.task_queue))
 
     async def _load_queue(self, name: str) -> QueueStats:
         depth, age = 0, 0.0

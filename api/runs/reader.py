@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from structlog.contextvars import bind_contextvars
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
 
 from sevenfold.adapters.temporal.encoded import ActivityState, pending_activities
@@ -54,6 +55,7 @@ class RunReader:
         if is_public_id(run_id) and run_id.partition("_")[0] in _RUN_PREFIXES:
             found = await find_execution(self.client, build_workflow_id(tenant, run_id))
             if found is not None and found.workflow_type in PATTERN_OF_TYPE:
+                bind_contextvars(run_id=run_id)  # for the request's line in the log
                 return found
         raise not_found("This run")
 

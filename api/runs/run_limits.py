@@ -1,20 +1,15 @@
 """What a client permits its run to use: `maxTokens` and `maxCost`."""
 
 from sevenfold.api.http.problems import invalid_field
-from sevenfold.contracts.agent_config import MICRO_USD, AgentConfig, WorkflowAgentConfig
+from sevenfold.contracts.agent_config import MICRO_USD, AgentConfig
 from sevenfold.contracts.requests import StartOptions
 from sevenfold.contracts.runs import RunLimits
 
 
 def build_limits(options: StartOptions, agent: str, config: AgentConfig) -> RunLimits | None:
-    """Returns the limits; None without any. Raises 422 for an agent that cannot be stopped, and for
-    `maxCost` with one that has no price."""
+    """Returns the limits; None without any. Raises 422 for `maxCost` with an agent that has no price."""
     if options.max_tokens is None and options.max_cost is None:
         return None
-    if isinstance(config, WorkflowAgentConfig):
-        name = "maxTokens" if options.max_tokens is not None else "maxCost"
-        detail = f"the agent {agent} is a workflow, which reports its usage when it ends: it cannot be stopped"
-        raise invalid_field(f"/{name}", detail)
     if options.max_cost is not None and config.price is None:
         raise invalid_field("/maxCost", f"the agent {agent} has no price in sevenfold.toml; use maxTokens")
     micro_usd = None if options.max_cost is None else max(1, round(options.max_cost * MICRO_USD))

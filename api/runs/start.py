@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from structlog.contextvars import bind_contextvars
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import Priority, TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
+from sevenfold.adapters.metrics.runs import count_start
 from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.adapters.temporal.search_attributes import keyword_attributes
 from sevenfold.api.dependencies import current_principal
@@ -100,6 +102,13 @@ class RunStarter:
         is for another.
         """
         check_storage(self.disk)
+        run = self._prepare(pattern, tenant, options, task, key, grant)
+        bind_contextvars(run_id=run.run_id)  # for the request's line in the log
+        return run
+
+    def _prepare(
+        self, pattern: Pattern, tenant: str, options: StartOptions, task: str, key: str | None, grant: RunGrant | None
+    ) -> NewRun:
         prefix = ID_PREFIXES[pattern]
         if grant is not None and grant.agent is not None:
             if options.agent not in (None, grant.agent):
@@ -196,6 +205,7 @@ class RunStarter:
             raise
         reservation.start()
         turn.started()
+        count_start(run.pattern, run.agent, run.task, run.tenant)
         if queue is RunQueue.BATCH:  # It waits for a worker, however long that takes.
             turn.release()
         return StartedRun(run.run_id, handle, replayed=False, turn=turn)

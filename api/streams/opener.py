@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends
 from temporalio.client import Client
 
+from sevenfold.adapters.metrics.streams import RESUMES
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.api.dependencies import component
 from sevenfold.api.http.problems import invalid_field
@@ -50,6 +51,8 @@ class StreamOpener:
         outcome = await fetch_stream_outcome(self.client, tenant, run_id) if description.close_time else None
         if after or outcome:
             await self._check_index(build_workflow_id(tenant, run_id), after, outcome, pointer)
+        if after:
+            RESUMES.inc()
         return self._subscription(tenant, run_id, after, outcome)
 
     def _subscription(

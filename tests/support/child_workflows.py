@@ -32,10 +32,8 @@ class Child:
                 raise ApplicationError("internal-host:9 is away", type="Own")
             case "fail":
                 raise ApplicationError("internal-host:9 is away", type="Own")
-            case "wait":
-                return await self._wait(request)
-            case "stay":
-                return await self._stay(request)
+            case "wait" | "stay" | "spend":
+                return await getattr(self, f"_{do}")(request)
         usage = {"outputTokens": request["params"].get("usage", 0)}
         return {"response": f"attempt {request['attempt']}", "confidence": 0.5, "usage": usage}
 
@@ -50,6 +48,22 @@ class Child:
             CLEANED_UP.add(request["runId"])
             raise
         return {"response": "waited"}
+
+    async def _spend(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Reports 40 tokens every 0.2 s, ten times; the first attempt fails after the second report."""
+        parent = workflow.info().parent
+        assert parent is not None
+        handle = workflow.get_external_workflow_handle(parent.workflow_id)
+        try:
+            for number in range(1, 11):
+                await handle.signal("usage", {"inputTokens": 30 * number, "outputTokens": 10 * number})
+                await workflow.sleep(0.2)
+                if number == 2 and request["attempt"] == 1 and request["params"].get("fails"):
+                    raise ApplicationError("Away.", type="Own")
+        except asyncio.CancelledError:
+            CLEANED_UP.add(request["runId"])
+            raise
+        return {"response": "spent", "usage": {"inputTokens": 300, "outputTokens": 100}}
 
     async def _stay(self, request: dict[str, Any]) -> dict[str, Any]:
         """Ignores its cancellation."""

@@ -132,8 +132,9 @@ async def running_stack(directory: Path, *, more_config: str = "", **changes: ob
         services = await stack.enter_async_context(open_services(settings, config, embedded=True))
         streams = await stack.enter_async_context(open_streams(services, has_local_worker=True))
         await stack.enter_async_context(running_worker(services, load_agent_registry(settings, config), streams))
-        await stack.enter_async_context(running_connector(services))
-        await stack.enter_async_context(served(create_app(build_components(services, streams)), sock, settings))
+        find_lost_brokers = await stack.enter_async_context(running_connector(services))
+        app = create_app(build_components(services, streams, find_lost_brokers))
+        await stack.enter_async_context(served(app, sock, settings))
         http = await stack.enter_async_context(http_client(settings.port))
         yield Stack(services, http, streams)
 

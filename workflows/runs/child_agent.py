@@ -2,7 +2,8 @@
 
 Its input is one object: the request as an HTTP agent gets it, plus `timeout` (remaining seconds) and `deadline` (ISO
 8601). It returns `{response, confidence?, data?, usage?}` or a string. It reports progress by the signal `progress`
-with `{percent, note}` to its parent. An ApplicationError of the type `AgentRejected`, or a non-retryable one, ends
+with `{percent, note}` to its parent, and what the attempt has used so far by the signal `usage` with `{inputTokens,
+outputTokens}`. An ApplicationError of the type `AgentRejected`, or a non-retryable one, ends
 the run; after any other failure a new child makes the next attempt.
 """
 
@@ -26,7 +27,7 @@ from sevenfold.activities.runs.workflow_agent_budgets import WorkflowAgentBudget
 from sevenfold.adapters.agents.replies import as_reply
 from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES
 from sevenfold.contracts.agent import AgentRequest, Progress, Usage, WorkflowTarget
-from sevenfold.contracts.calls import AgentOutcome, BudgetCheck, WorkflowAgentUsage
+from sevenfold.contracts.calls import AgentOutcome, BudgetCheck, LimitCheck, WorkflowAgentUsage
 from sevenfold.contracts.errors import DEADLINE_PASSED, AgentRejected, ErrorCode
 from sevenfold.contracts.identity import child_workflow_id
 from sevenfold.contracts.runs import PROGRESS_MEMO, RunError, RunInput
@@ -41,6 +42,8 @@ _CANCELLATION_GRACE = timedelta(seconds=60)
 _MAX_INTERVAL = timedelta(minutes=30)
 
 _LOCAL_ACTIVITY_TIMEOUT = timedelta(seconds=60)
+
+_NO_REPORT = Usage()
 
 # A budget may be raised, so a call that waits for it looks again.
 _MAX_PAUSE = timedelta(seconds=60)
@@ -87,6 +90,12 @@ class WorkflowAgent:
         self._deadline = deadline
         self._set_details = set_details
         self._attempts = 0
+        # What earlier attempts have reported, and the current one.
+        self._earlier_usage, self._usage = Usage(), Usage()
+        workflow.set_signal_handler("usage", self._handle_usage)
+
+    def _handle_usage(self, usage: Usage) -> None:
+        self._usage = self._usage.at_least(usage)
 
     async def call(self, profile: RetryProfile) -> AgentOutcome:
         """Returns the reply. Raises ApplicationError with an ErrorCode as its type, or a cancellation."""
@@ -101,6 +110,7 @@ class WorkflowAgent:
     async def _call_until_done(self, profile: RetryProfile) -> AgentOutcome:
         for attempt in count(1):
             await self._wait_for_budget(profile)
+            await self._check_limits()
             self._set_details(f"child workflow `{self._child_id(attempt)}` is running")
             try:
                 reply = as_reply(await self._run_child(attempt))
@@ -146,7 +156,7 @@ class WorkflowAgent:
             key_id=self._run.key_id,
             attempts=self._attempts,
             has_failed=outcome is None,
-            usage=(outcome.reply.usage if outcome else None) or Usage(),
+            usage=self._sum_usage((outcome.reply.usage if outcome else None) or Usage()),
         )
         await workflow.execute_local_activity_method(
             WorkflowAgentBudgets.record_usage, used, schedule_to_close_timeout=_LOCAL_ACTIVITY_TIMEOUT
@@ -170,12 +180,41 @@ class WorkflowAgent:
             static_summary=f"{self._request.task}, attempt {attempt}",
         )
         self._attempts = attempt
-        done, _ = await workflow.wait([child], timeout=self._remaining().total_seconds())
-        if not done:
-            child.cancel()
-            await workflow.wait([child])
-            raise to_application_error(self._deadline_error(attempt))
-        return child.result()
+        self._earlier_usage, self._usage = self._sum_usage(), Usage()
+        limits = asyncio.create_task(self._watch_limits())
+        done, _ = await workflow.wait(
+            [child, limits], timeout=self._remaining().total_seconds(), return_when=asyncio.FIRST_COMPLETED
+        )
+        limits.cancel()
+        if child in done:
+            return child.result()
+        child.cancel()
+        await workflow.wait([child])
+        if limits in done:
+            limits.result()
+        raise to_application_error(self._deadline_error(attempt))
+
+    def _sum_usage(self, reported: Usage = _NO_REPORT) -> Usage:
+        """Returns what all attempts have used, if the current one has also `reported` this."""
+        return self._earlier_usage.add(self._usage.at_least(reported))
+
+    async def _watch_limits(self) -> None:
+        """Raises when the attempt reports that the run has used what it may."""
+        while True:
+            checked = self._usage
+            await self._check_limits()
+            await workflow.wait_condition(lambda: self._usage != checked)  # noqa: B023  (awaited at once)
+
+    async def _check_limits(self) -> None:
+        """Raises ApplicationError with the type RunLimitReached if the run has used what it may."""
+        usage = self._sum_usage()
+        if self._run.limits is None or usage == _NO_REPORT:
+            return
+        await workflow.execute_local_activity_method(
+            WorkflowAgentBudgets.check_limits,
+            LimitCheck(agent=self._run.agent, limits=self._run.limits, attempts=self._attempts, usage=usage),
+            schedule_to_close_timeout=_LOCAL_ACTIVITY_TIMEOUT,
+        )
 
     def _input(self, attempt: int) -> dict[str, Any]:
         request = self._request.model_copy(update={"attempt": attempt})

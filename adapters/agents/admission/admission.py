@@ -12,10 +12,20 @@ from temporalio.common import WorkflowIDConflictPolicy
 
 from sevenfold.adapters.agents.admission.circuit_breakers import RPC_TIMEOUT, CircuitBreakers
 from sevenfold.adapters.agents.admission.quota_lease import QuotaLease, RequestLease
+from sevenfold.adapters.metrics.runs import count_refusal, observe_call, permits_in_use
 from sevenfold.contracts.agent import Reply
 from sevenfold.contracts.agent_config import DirectAgentConfig
 from sevenfold.contracts.circuits import control_task_queue
-from sevenfold.contracts.errors import AgentError, AgentFailed, AgentUnavailable, DeadlineExceeded, QuotaExceeded
+from sevenfold.contracts.errors import (
+    AgentBusy,
+    AgentError,
+    AgentFailed,
+    AgentUnavailable,
+    CircuitOpen,
+    DeadlineExceeded,
+    ErrorCode,
+    QuotaExceeded,
+)
 from sevenfold.contracts.limits import LeaseGrant, LeaseRequest, Limits, LimitsState, limits_workflow_id
 from sevenfold.contracts.streams import StreamClosedError, StreamLogError
 
@@ -65,6 +75,15 @@ class AdmissionControl:
 
         Raises QuotaExceeded, CircuitOpen and AgentBusy with `retry_after`.
         """
+        try:
+            return await self._acquire(agent, tenant, key_id, call_id, timeout_seconds)
+        except (AgentBusy, CircuitOpen, QuotaExceeded) as refusal:
+            count_refusal(agent, refusal.code)
+            raise
+
+    async def _acquire(
+        self, agent: str, tenant: str, key_id: str | None, call_id: str, timeout_seconds: float | None
+    ) -> "Permit":
         await self._check_budget(tenant, key_id)
         await self._breakers.check(agent)
         lease = self._leases.get(agent)
@@ -99,14 +118,18 @@ class Permit:
         self._tenant = tenant
         self._probe_id = probe_id
         self._started_at = time.monotonic()
+        permits_in_use(agent).inc()
 
     def on_done(self, call: "asyncio.Task[Reply]") -> None:
         """Done callback of the call: returns the slot and records the outcome. Only a missing answer counts as a
         failure.
         """
+        seconds = time.monotonic() - self._started_at
+        permits_in_use(self._agent).dec()
         if self._lease is not None:
-            self._lease.release(time.monotonic() - self._started_at)
+            self._lease.release(seconds)
         error = None if call.cancelled() else call.exception()
+        observe_call(self._agent, _describe_outcome(call, error), seconds)
         if call.cancelled() or _is_not_agent_fault(error):
             self._breakers.release_probe(self._agent, self._probe_id)
         elif error is None or (isinstance(error, AgentError) and not isinstance(error, _FAILURE_ERRORS)):
@@ -116,9 +139,18 @@ class Permit:
 
     def release(self) -> None:
         """Returns the slot and the probe without a call."""
+        permits_in_use(self._agent).dec()
         if self._lease is not None:
             self._lease.release_unused()
         self._breakers.release_probe(self._agent, self._probe_id)
+
+
+def _describe_outcome(call: "asyncio.Task[Reply]", error: BaseException | None) -> str:
+    if call.cancelled():
+        return "cancelled"
+    if error is None:
+        return "ok"
+    return error.code if isinstance(error, AgentError) else ErrorCode.INTERNAL
 
 
 def _is_not_agent_fault(error: BaseException | None) -> bool:

@@ -23,6 +23,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.agents.admission.failure_window import FailureWindow
+from sevenfold.adapters.metrics.runs import count_circuit_change
 from sevenfold.adapters.temporal.cancellation import raise_if_cancelled
 from sevenfold.contracts.agent_config import CircuitConfig
 from sevenfold.contracts.circuits import (
@@ -170,6 +171,7 @@ class CircuitBreakers:
         if probe_id is not None:
             cached.state, cached.read_at = None, time.monotonic()
             cached.window.clear()
+            count_circuit_change(agent, "closed")
             self._in_background(self._signal(agent, "close"))
         else:
             cached.window.record(tenant, failed=False)
@@ -184,12 +186,14 @@ class CircuitBreakers:
         cached = self._cached_state(agent)
         if probe_id is not None:
             cached.read_at = -_MAX_CLOSED_AGE_SECONDS
+            count_circuit_change(agent, BreakerState.OPEN)
             self._in_background(self._signal(agent, "probe_failed", probe_id))
             return
         if cached.state is None and cached.window.record(tenant, failed=True):
             cached.window.clear()
             timings = BreakerTimings(open_seconds=config.open_seconds, max_open_seconds=config.max_open_seconds)
             cached.state, cached.read_at = OpenCircuit.first_opening(timings, datetime.now(UTC)), time.monotonic()
+            count_circuit_change(agent, BreakerState.OPEN)
             log.warning("circuit opened", agent=agent, open_seconds=config.open_seconds)
             self._in_background(self._open_workflow(agent, cached.state))
 

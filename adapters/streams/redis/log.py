@@ -113,6 +113,13 @@ class RedisStreamLog:
             raise StreamLogError(f"Redis: {error}") from error
         return int(found[0][0].partition(b"-")[0]) if found else 0
 
+    async def check_reachable(self) -> None:
+        """Pings Redis. Raises StreamLogError."""
+        try:
+            await propagate_cancel(self._redis.ping())
+        except RedisError as error:
+            raise StreamLogError(f"Redis: {error}") from error
+
     async def remove_tenant(self, tenant: str) -> int:
         """Removes the streams of a tenant's runs; returns their number. A call that is still running may write more,
         which expire.

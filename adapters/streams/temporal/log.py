@@ -83,6 +83,9 @@ class TemporalStreamLog:
         """A writer for one attempt of the run; see `sevenfold.contracts.streams.StreamLog`."""
         return TemporalStreamWriter(self, workflow_id, deadline, is_retry=is_retry)
 
+    async def check_reachable(self) -> None:
+        """It is in Temporal."""
+
     def write_interval(self, *, has_local_readers: bool, age_seconds: float, writer_count: int) -> float:
         """Seconds between two writes; see `sevenfold.contracts.streams.StreamLog`."""
         interval = _LOCAL_WRITE_INTERVAL_SECONDS if has_local_readers else age_seconds * _INTERVAL_PER_AGE

@@ -1,0 +1,115 @@
+"""Checks the dependencies of a process, for its probes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from sevenfold.adapters.payloads.stores import PayloadStoreError, expiring_stores
+from sevenfold.adapters.temporal.disk_space import DiskSpace
+from sevenfold.adapters.temporal.pollers import WorkerPollers
+from sevenfold.adapters.temporal.shared_answers import SharedAnswers
+from sevenfold.contracts.health import OK, Health, Readiness
+from sevenfold.contracts.streams import StreamLog, StreamLogError
+
+_CHECK_SECONDS = 2.0
+# Probes of several machines share an answer.
+_SHARED_SECONDS = 0.5
+
+# Without these nothing can be accepted. Without the others a part of the work waits or fails.
+_REQUIRED = frozenset({"temporal", "storage"})
+
+
+@dataclass(frozen=True)
+class HealthChecks:
+    """The checks of one process. `has_worker`: it has a worker of its own, so it is not ready without one. An API
+    alone accepts jobs meanwhile, and is degraded. `stream_log`: None in a process without streams.
+    `find_lost_brokers`: the names of brokers that are not connected.
+    """
+
+    client: Client
+    task_queue: str
+    disk: DiskSpace
+    stream_log: StreamLog | None = None
+    has_worker: bool = False
+    find_lost_brokers: Callable[[], list[str]] = list
+    shared: SharedAnswers = field(default_factory=lambda: SharedAnswers(_SHARED_SECONDS))
+    failing_since: dict[str, datetime] = field(default_factory=dict)
+
+    async def check(self) -> Readiness:
+        """Returns what each dependency answers within two seconds."""
+        return await self.shared.get("readiness", self._check)
+
+    async def _check(self) -> Readiness:
+        checks: Mapping[str, Callable[[], Awaitable[str | None]]] = {
+            "temporal": self._check_temporal,
+            "worker": self._check_worker,
+            "storage": self._check_storage,
+            "payloads": self._check_payloads,
+            "streams": self._check_streams,
+            "brokers": self._check_brokers,
+        }
+        reasons = dict(zip(checks, await asyncio.gather(*map(_run, checks.values())), strict=True))
+        if reasons["temporal"] is not None:
+            reasons["worker"] = "unknown"
+        missing = {name for name, reason in reasons.items() if reason is not None}
+        for name in reasons:
+            if name in missing:
+                self.failing_since.setdefault(name, datetime.now(UTC))
+            else:
+                self.failing_since.pop(name, None)
+        status = Health.OK
+        if missing:
+            is_failing = missing & (_REQUIRED | ({"worker"} if self.has_worker else set()))
+            status = Health.FAILING if is_failing else Health.DEGRADED
+        shown = {**reasons, "temporal": reasons["temporal"] or OK, "worker": reasons["worker"] or OK}
+        return Readiness(status=status, since=dict(self.failing_since) or None, **shown)
+
+    async def _check_temporal(self) -> str | None:
+        try:
+            is_healthy = await self.client.service_client.check_health()
+        except (RPCError, RuntimeError):
+            is_healthy = False
+        return None if is_healthy else "Temporal does not answer"
+
+    async def _check_worker(self) -> str | None:
+        queue = self.task_queue
+        try:
+            is_polled = await WorkerPollers(self.client).check(queue)
+        except RPCError:
+            return "unknown"
+        return None if is_polled else f"no worker polls the task queue {queue}; start one with `sevenfold worker`"
+
+    async def _check_storage(self) -> str | None:
+        return self.disk.reason if self.disk.is_low else None
+
+    async def _check_payloads(self) -> str | None:
+        stores = expiring_stores(self.client.data_converter)
+        try:
+            await stores[0].check_writable()
+        except PayloadStoreError as error:
+            return f"{error}; requests and answers over 256 kB fail until it is back"
+        return None
+
+    async def _check_streams(self) -> str | None:
+        try:
+            if self.stream_log is not None:
+                await self.stream_log.check_reachable()
+        except StreamLogError:
+            return "Redis (SEVENFOLD_REDIS_URL) does not answer; streams wait for it"
+        return None
+
+    async def _check_brokers(self) -> str | None:
+        lost = self.find_lost_brokers()
+        return f"not connected: {', '.join(sorted(lost))}; their events wait" if lost else None
+
+
+async def _run(check: Callable[[], Awaitable[str | None]]) -> str | None:
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS):
+            return await check()
+    except TimeoutError:
+        return f"no answer within {_CHECK_SECONDS:g} s"

@@ -1,0 +1,160 @@
+"""Metrics of what all processes share: task queues, open runs, deliveries, dead letters, circuit breakers.
+
+Each API process that is scraped asks Temporal every 10 s, so every process shows the same values.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from prometheus_client import Gauge
+from temporalio.api.taskqueue.v1 import PollerInfo
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
+from sevenfold.adapters.temporal.concurrency import gather_bounded
+from sevenfold.adapters.temporal.task_queues import ACTIVITY_TASKS, WORKFLOW_TASKS, describe_task_queue
+from sevenfold.contracts.circuits import BreakerState
+from sevenfold.contracts.runs import WORKFLOW_TYPES
+from sevenfold.contracts.webhooks import ENDPOINT_MEMO, EndpointState
+
+log = structlog.get_logger(__name__)
+
+_UP = Gauge("sevenfold_temporal_up", "Whether Temporal answered the last time this process asked.")
+_DEPTH = Gauge("sevenfold_queue_depth", "Tasks that wait for a worker.", ["task_queue", "kind"])
+_AGE = Gauge("sevenfold_queue_oldest_seconds", "Age of the oldest task that waits.", ["task_queue", "kind"])
+_POLLERS = Gauge("sevenfold_queue_pollers", "Workers that poll the queue.", ["task_queue", "kind"])
+_OPEN_RUNS = Gauge("sevenfold_runs_open", "Runs that have not ended.", ["pattern"])
+_OPEN_DELIVERIES = Gauge("sevenfold_webhook_deliveries_open", "Webhooks that are not delivered yet.")
+_OLDEST_DELIVERY = Gauge("sevenfold_webhook_oldest_seconds", "Age of the oldest webhook that is not delivered.")
+_PAUSED = Gauge("sevenfold_webhook_receivers_paused", "Hosts whose deliveries are paused because they fail.")
+_DEAD_LETTERS = Gauge("sevenfold_dead_letters", "Dead letters of webhooks and events.", ["kind"])
+_WAITING_KEYS = Gauge("sevenfold_event_ordering_keys", "Ordering keys with reactions that run or wait.")
+_CIRCUITS = Gauge("sevenfold_circuit_state", "0 closed, 1 half-open, 2 open.", ["agent"])
+
+_SHARED: Sequence[Gauge] = (
+    _DEPTH, _AGE, _POLLERS, _OPEN_RUNS, _DEAD_LETTERS, _CIRCUITS,
+)  # fmt: skip
+
+# Sampling goes on in the background for as long as scrapes come, so that none waits for it.
+_INTERVAL_SECONDS, _IDLE_SECONDS = 10.0, 120.0
+_TIMEOUT_SECONDS = 2.0
+_RPC_TIMEOUT = timedelta(seconds=_TIMEOUT_SECONDS)
+# A worker renews its poll at least once a minute.
+_POLLER_AGE_SECONDS = 70.0
+_MAX_RECEIVERS = 500
+_STATES = {None: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+_DEAD = "ExecutionStatus IN ('Failed', 'TimedOut', 'Terminated')"
+_DEAD_LETTER_TYPES = {
+    "webhook": "WebhookDelivery", "rejected": "RejectedEvent", "event": "EventDriven", "reaction": "EventReaction",
+}  # fmt: skip
+_KINDS = {WORKFLOW_TASKS: "workflow", ACTIVITY_TASKS: "activity"}
+
+
+class ClusterSampler:
+    """Sets the gauges of what Temporal knows. `agents`: those that have a circuit breaker."""
+
+    def __init__(
+        self, client: Client, task_queues: Sequence[str], breakers: CircuitBreakers, agents: Iterable[str]
+    ) -> None:
+        self._client = client
+        self._task_queues = task_queues
+        self._breakers = breakers
+        self._agents = list(agents)
+        self._scraped_at = float("-inf")
+        self._sampling: asyncio.Task[None] | None = None
+
+    async def refresh(self) -> None:
+        """Keeps the gauges up to date from now on; the first time it waits for them. Raises nothing."""
+        self._scraped_at = time.monotonic()
+        if self._sampling is None:
+            await self._sample()
+        if self._sampling is None or self._sampling.done():
+            self._sampling = asyncio.create_task(self._sample_periodically())
+
+    async def _sample_periodically(self) -> None:
+        while time.monotonic() - self._scraped_at < _IDLE_SECONDS:
+            await asyncio.sleep(_INTERVAL_SECONDS)
+            await self._sample()
+
+    async def _sample(self) -> None:
+        try:
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                await gather_bounded(lambda sample: sample(), self._samples())
+            _UP.set(1)
+        except (RPCError, TimeoutError) as error:
+            _UP.set(0)
+            for gauge in _SHARED:  # What is not known any more is not shown.
+                gauge.clear()
+            log.debug("the metrics of Temporal cannot be read", error=str(error))
+
+    def _samples(self) -> list[Callable[[], Awaitable[None]]]:
+        return [
+            *(lambda name=name: self._sample_queue(name) for name in self._task_queues),
+            *(lambda name=name: self._sample_circuit(name) for name in self._agents),
+            self._sample_open_runs,
+            self._sample_deliveries,
+            self._sample_dead_letters,
+        ]
+
+    async def _sample_queue(self, name: str) -> None:
+        for kind, label in _KINDS.items():
+            found = await describe_task_queue(
+                self._client, name, kind, timeout=_RPC_TIMEOUT, report_stats=True, retry=False
+            )
+            age = found.stats.approximate_backlog_age.ToTimedelta().total_seconds()
+            _DEPTH.labels(name, label).set(found.stats.approximate_backlog_count)
+            _AGE.labels(name, label).set(age)
+            _POLLERS.labels(name, label).set(sum(map(_is_polling, found.pollers)))
+
+    async def _sample_circuit(self, agent: str) -> None:
+        circuit = await self._breakers.get_state(agent)
+        _CIRCUITS.labels(agent).set(_STATES[None if circuit is None else circuit.state_at(datetime.now(UTC))])
+
+    async def _sample_open_runs(self) -> None:
+        for pattern, workflow_type in WORKFLOW_TYPES.items():
+            _OPEN_RUNS.labels(pattern).set(await self._count(_running(workflow_type)))
+
+    async def _sample_deliveries(self) -> None:
+        deliveries = _running("WebhookDelivery")
+        count = await self._count(deliveries)
+        _OPEN_DELIVERIES.set(count)
+        _OLDEST_DELIVERY.set(await self._oldest_seconds(deliveries) if count else 0)
+        paused = 0
+        receivers = self._client.list_workflows(_running("EndpointHealth"), limit=_MAX_RECEIVERS, page_size=100)
+        async for receiver in receivers:
+            paused += (await receiver.memo_value(ENDPOINT_MEMO, EndpointState(), type_hint=EndpointState)).is_paused
+        _PAUSED.set(paused)
+        _WAITING_KEYS.set(await self._count(_running("OrderingSemaphore")))
+
+    async def _sample_dead_letters(self) -> None:
+        for kind, workflow_type in _DEAD_LETTER_TYPES.items():
+            _DEAD_LETTERS.labels(kind).set(await self._count(f"WorkflowType = '{workflow_type}' AND {_DEAD}"))
+
+    async def _oldest_seconds(self, query: str) -> float:
+        """Returns the age of the oldest workflow, up to a tenth less. Visibility cannot sort, so it is searched."""
+        age, factor = 1.0, 2.0
+        while factor > 1.1:
+            if await self._count(f"{query} AND StartTime < '{_ago(age * factor)}'"):
+                age *= factor
+            else:
+                factor **= 0.5
+        return age
+
+    async def _count(self, query: str) -> int:
+        return (await self._client.count_workflows(query, rpc_timeout=_RPC_TIMEOUT)).count
+
+
+def _running(workflow_type: str) -> str:
+    return f"WorkflowType = '{workflow_type}' AND ExecutionStatus = 'Running'"
+
+
+def _ago(seconds: float) -> str:
+    return f"{datetime.now(UTC) - timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def _is_polling(poller: PollerInfo) -> bool:
+    return poller.last_access_time.seconds >= time.time() - _POLLER_AGE_SECONDS

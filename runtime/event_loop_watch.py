@@ -1,0 +1,100 @@
+"""Watches the event loop: how late it is, what blocks it, and when it is beyond help."""
+
+import asyncio
+import os
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+
+from sevenfold.adapters.metrics.process import LOOP_LAG
+
+log = structlog.get_logger(__name__)
+
+_BEAT_SECONDS = 0.25
+# The metric is the longest delay within so long, a usual interval of scrapes.
+_WINDOW_SECONDS = 15.0
+_BLOCKED_SECONDS = 1.0
+
+# As supervisors know it: the process ended by itself because it could not serve any more.
+_EXIT_CODE = 70
+
+
+def _exit() -> None:
+    os._exit(_EXIT_CODE)  # The loop's thread hangs, so nothing can be closed.
+
+
+@asynccontextmanager
+async def watched_event_loop(end_after_seconds: float, end: Callable[[], None] = _exit) -> AsyncIterator[None]:
+    """Watches the loop of this thread while the block runs. A loop that is blocked for a second is logged with the
+    stack that blocks it; after `end_after_seconds` (0: never) the process ends with the exit code 70.
+    """
+    watch = _Watch(threading.get_ident(), end_after_seconds, end)
+    beating = asyncio.create_task(watch.beat())
+    thread = threading.Thread(target=watch.run, name="event loop watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        watch.stopped.set()
+        beating.cancel()
+        await asyncio.to_thread(thread.join)
+
+
+class _Watch:
+    """The loop beats four times a second; a thread of its own looks whether it does."""
+
+    def __init__(self, loop_thread: int, end_after_seconds: float, end: Callable[[], None]) -> None:
+        self.stopped = threading.Event()
+        self._loop_thread = loop_thread
+        self._end_after_seconds = end_after_seconds
+        self._end = end
+        self._beat_at = time.monotonic()
+        self._delays: deque[tuple[float, float]] = deque()
+
+    async def beat(self) -> None:
+        """Notes the time, and how late it is, for as long as it is not cancelled."""
+        while True:
+            await asyncio.sleep(_BEAT_SECONDS)
+            now = time.monotonic()
+            delay = max(0.0, now - self._beat_at - _BEAT_SECONDS)
+            self._beat_at = now
+            self._delays.append((now, delay))
+            while self._delays[0][0] < now - _WINDOW_SECONDS:
+                self._delays.popleft()
+            LOOP_LAG.set(max(one for _, one in self._delays))
+
+    def run(self) -> None:
+        """Logs each block once, and ends the process after the longest that is permitted."""
+        logged_beat = 0.0
+        while not self.stopped.wait(_BEAT_SECONDS):
+            beat_at = self._beat_at
+            blocked = time.monotonic() - beat_at
+            if blocked > _BLOCKED_SECONDS + _BEAT_SECONDS and beat_at != logged_beat:
+                logged_beat = beat_at
+                place, stack = self._find_stack()
+                log.error("the event loop is blocked", seconds=round(blocked, 1), at=place, stack=stack)
+            if self._end_after_seconds and blocked > self._end_after_seconds:
+                place, stack = self._find_stack()
+                log.critical(
+                    "the event loop was blocked for too long; the process ends",
+                    seconds=round(blocked, 1),
+                    at=place,
+                    stack=stack,
+                )
+                self._end()
+                return
+
+    def _find_stack(self) -> tuple[str, str]:
+        """Returns the place where the loop's thread is, and how it came there, without any values."""
+        frame = sys._current_frames().get(self._loop_thread)
+        frames = traceback.extract_stack(frame) if frame is not None else []
+        if not frames:
+            return "", ""
+        lines = [f"{one.filename}:{one.lineno} {one.name}" for one in frames[-12:]]
+        return f"{frames[-1].filename}:{frames[-1].lineno}", "\n".join(lines)

@@ -1,0 +1,74 @@
+"""Counts each run that ends, and writes its line to the log."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+from temporalio import worker, workflow
+from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
+from temporalio.worker import ExecuteWorkflowInput, WorkflowInboundInterceptor, WorkflowInterceptorClassInput
+
+from sevenfold.adapters.metrics.runs import count_end
+from sevenfold.contracts.errors import ErrorCode
+from sevenfold.contracts.identity import parse_public_id, parse_tenant
+from sevenfold.contracts.runs import WORKFLOW_TYPES, Pattern, RunInput, RunStatus
+
+log = structlog.get_logger(__name__)
+
+_PATTERNS = {name: pattern for pattern, name in WORKFLOW_TYPES.items() if pattern is not Pattern.EVENT}
+
+
+class RunObserver(worker.Interceptor):
+    """Observes the workflows of runs. A replay counts nothing. What Temporal ends itself (a termination, a time-out)
+    passes through no worker, so it has neither count nor line.
+    """
+
+    def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:  # noqa: A002
+        return _Inbound
+
+
+class _Inbound(WorkflowInboundInterceptor):
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:  # noqa: A002  (the SDK's name)
+        pattern = _PATTERNS.get(workflow.info().workflow_type)
+        run = input.args[0] if input.args else None
+        if pattern is None or not isinstance(run, RunInput):
+            return await super().execute_workflow(input)
+        try:
+            result = await super().execute_workflow(input)
+        except (FailureError, ValidationError, asyncio.CancelledError) as error:  # Others fail the task, not the run.
+            _observe_end(pattern, run, error)
+            raise
+        _observe_end(pattern, run, None)
+        return result
+
+
+def _observe_end(pattern: Pattern, run: RunInput, error: BaseException | None) -> None:
+    if workflow.unsafe.is_replaying():
+        return
+    outcome, code = RunStatus.COMPLETED, ""
+    if error is not None:
+        outcome = RunStatus.CANCELLED if is_cancelled_exception(error) else RunStatus.FAILED
+        code = _find_code(error) if outcome is RunStatus.FAILED else ""
+    info = workflow.info()
+    tenant = parse_tenant(info.workflow_id)
+    seconds = max(timedelta(), workflow.now() - info.workflow_start_time).total_seconds()
+    count_end(pattern, run.agent, run.request.task, tenant, outcome, code, seconds)
+    log.info(
+        "run ended",
+        run_id=parse_public_id(info.workflow_id),
+        pattern=pattern,
+        agent=run.agent,
+        tenant=tenant,
+        outcome=outcome,
+        **({"error": code} if code else {}),
+        seconds=round(seconds, 3),
+        request_id=run.request_context.request_id,
+    )
+
+
+def _find_code(error: BaseException) -> ErrorCode:
+    if isinstance(error, ApplicationError) and error.type is not None and error.type in list(ErrorCode):
+        return ErrorCode(error.type)
+    return ErrorCode.INTERNAL
