@@ -254,6 +254,7 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
             tls.abort_handshakes()
         await serving
         await app.state.authenticator.aclose()
+        await app.state.cluster_sampler.aclose()
         await app.state.rate_quotas.aclose()
         raise
 

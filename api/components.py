@@ -92,6 +92,7 @@ class Components:
     statistics_reader: StatisticsReader
     agent_overview: AgentOverview
     usage_reader: UsageReader
+    cluster_sampler: ClusterSampler
     metrics_page: MetricsPage
     health_checks: HealthChecks
 
@@ -118,6 +119,7 @@ def build_components(
     shared = SharedAnswers(seconds=_STATISTICS_SECONDS)
     tenants = TenantStore(services.access)
     tokens = RunTokens(sealer) if sealer else None
+    sampler = ClusterSampler(client, list_task_queues(queue), breakers, config.circuit_configs)
     return Components(
         client=client,
         access=services.access,
@@ -153,10 +155,8 @@ def build_components(
         statistics_reader=StatisticsReader(client, queue, shared),
         agent_overview=AgentOverview(client, agents, breakers, shared),
         usage_reader=UsageReader(services.quotas.ledgers, services.quotas.budgets, services.access, shared),
-        metrics_page=MetricsPage(
-            shared_runtime().metrics_address,
-            ClusterSampler(client, list_task_queues(queue), breakers, config.circuit_configs).refresh,
-        ),
+        cluster_sampler=sampler,
+        metrics_page=MetricsPage(shared_runtime().metrics_address, sampler.refresh),
         health_checks=HealthChecks(
             client,
             queue,

@@ -139,12 +139,19 @@ async def run_apart(
             children.append(Child([BIN / "sevenfold", command], log=log, environment=environment, cwd=REPOSITORY))
         apart = Apart(*children, port)
         for child in children:
-            await until(lambda: connection.get("/health/ready"), 60, "sevenfold worker with sevenfold api", child)
+            await until(lambda: _check_ready(connection), 60, "sevenfold worker with sevenfold api", child)
         yield apart
     finally:
         await connection.close()
         for child in reversed(children):
             await child.stop(timeout_seconds=40)
+
+
+async def _check_ready(connection: HttpClient) -> None:
+    """Raises unless a worker polls too: without one, an API alone is `degraded`."""
+    ready = await connection.get("/health/ready")
+    if ready["status"] != "ok":
+        raise RuntimeError(f"not ready: {ready}")
 
 
 def _environment(work: Path, port: int, data: Path, more: str = "") -> dict[str, str]:

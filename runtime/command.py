@@ -23,7 +23,7 @@ def run(command: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     try:
         os.umask(0o077)  # whatever we write is for its owner
         settings = load_settings()
-        configure_logs(settings.log_level, hide_messages=bool(load_key_ring(settings)))
+        configure_logs(settings.log_levels, hide_messages=bool(load_key_ring(settings)))
         _run_loop(_run_watched(command, settings))
     except StartupError as error:
         sys.stderr.write(f"Sevenfold cannot start.\n{error}\n")

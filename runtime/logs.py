@@ -5,10 +5,13 @@ import logging
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 from structlog.typing import ExcInfo, Processor
+
+from sevenfold.runtime.failure_logs import FIELDS, FailureFilter
 
 # Rate limit per warning or error: at most 20 lines per 10 s. The first line of the next period counts the others.
 _REPETITIONS = 20
@@ -75,9 +78,10 @@ def _hide_secrets(_: object, __: str, line: Any) -> str:
     return text
 
 
-def configure_logs(level: str, *, hide_messages: bool = False) -> None:
-    """Renders our own, uvicorn's and Temporal's log lines alike, to standard error. `hide_messages`: tracebacks have
-    the exceptions' types without their messages, which may quote what a client sent.
+def configure_logs(levels: Mapping[str, str], *, hide_messages: bool = False) -> None:
+    """Renders our own, uvicorn's and Temporal's log lines alike, to standard error. `levels`: by logger; that of the
+    empty name is for all others. `hide_messages`: exceptions are shown without their messages, which may quote what a
+    client sent.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -103,17 +107,21 @@ def configure_logs(level: str, *, hide_messages: bool = False) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(allow=FIELDS)],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last, _hide_secrets],
         )
     )
+    handler.addFilter(FailureFilter(hide_messages=hide_messages))
     handler.addFilter(RepetitionFilter())
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level.upper())
+    root.setLevel(levels[""].upper())
     if hide_messages:  # At the level debug, the SDK logs whole heartbeats and results.
         logging.getLogger("temporalio").setLevel(max(logging.INFO, root.level))
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # At `debug` it writes the whole handshake of a WebSocket, with the key in it.
     logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.getLogger().level))
+    for name, level in levels.items():
+        if name:
+            logging.getLogger(name).setLevel(level.upper())

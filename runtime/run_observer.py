@@ -6,11 +6,18 @@ from typing import Any
 
 import structlog
 from pydantic import ValidationError
-from temporalio import worker, workflow
+from temporalio import activity, worker, workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
-from temporalio.worker import ExecuteWorkflowInput, WorkflowInboundInterceptor, WorkflowInterceptorClassInput
+from temporalio.worker import (
+    ActivityInboundInterceptor,
+    ExecuteActivityInput,
+    ExecuteWorkflowInput,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+)
 
 from sevenfold.adapters.metrics.runs import count_end
+from sevenfold.contracts.agent import RequestContext
 from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.identity import parse_public_id, parse_tenant
 from sevenfold.contracts.runs import WORKFLOW_TYPES, Pattern, RunInput, RunStatus
@@ -25,8 +32,22 @@ class RunObserver(worker.Interceptor):
     passes through no worker, so it has neither count nor line.
     """
 
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
+        return _LoggedActivity(next)
+
     def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:  # noqa: A002
         return _Inbound
+
+
+class _LoggedActivity(ActivityInboundInterceptor):
+    """What an activity logs has the run's id and trace."""
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002  (the SDK's name)
+        context = getattr(input.args[0], "request_context", None) if input.args else None
+        if isinstance(context, RequestContext):
+            run_id = parse_public_id(activity.info().workflow_id or "")
+            structlog.contextvars.bind_contextvars(run_id=run_id, trace_id=_find_trace(context))
+        return await super().execute_activity(input)
 
 
 class _Inbound(WorkflowInboundInterceptor):
@@ -65,7 +86,13 @@ def _observe_end(pattern: Pattern, run: RunInput, error: BaseException | None) -
         **({"error": code} if code else {}),
         seconds=round(seconds, 3),
         request_id=run.request_context.request_id,
+        trace_id=_find_trace(run.request_context),
     )
+
+
+def _find_trace(context: RequestContext) -> str:
+    parts = context.traceparent.split("-")
+    return parts[1] if len(parts) > 1 else ""
 
 
 def _find_code(error: BaseException) -> ErrorCode:

@@ -69,6 +69,23 @@ def _check_public_url(url: str | None) -> str | None:
     return url.rstrip("/")
 
 
+_LEVEL = re.compile(r"(?:([A-Za-z_][\w.]*)=)?(debug|info|warning|error)")
+
+
+def _parse_levels(text: str) -> dict[str, str]:
+    found = [_LEVEL.fullmatch(part.strip()) for part in text.split(",") if part.strip()]
+    return {"": "info", **{one[1] or "": one[2] for one in found if one}}
+
+
+def _check_levels(text: str) -> str:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(map(_LEVEL.fullmatch, parts)) or sum("=" not in part for part in parts) > 1:
+        raise ValueError(
+            "must be debug, info, warning or error, and may name levels of loggers: info,sevenfold.api=debug"
+        )
+    return text
+
+
 def _parse_optional(text: object) -> object:
     return None if isinstance(text, str) and not text.strip() else text  # as a compose file writes an unset variable
 
@@ -160,7 +177,13 @@ class Settings(BaseSettings):
     max_concurrent_calls: Annotated[int, Field(ge=1, le=10_000)] = 200
     max_cached_workflows: Annotated[int, Field(ge=0, le=100_000)] = 1000
     grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 20
-    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+    # `info`, or several by logger: `info,sevenfold.api=debug,temporalio=error`.
+    log_level: Annotated[str, AfterValidator(_check_levels)] = "info"
+
+    @property
+    def log_levels(self) -> dict[str, str]:
+        """Levels by logger; that of the empty name is for all others."""
+        return _parse_levels(self.log_level)
 
     @property
     def ui_url(self) -> str | None:

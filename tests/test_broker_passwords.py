@@ -65,7 +65,7 @@ def test_secret_is_hidden_in_tracebacks_of_libraries(capsys: pytest.CaptureFixtu
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     try:
-        configure_logs("info")
+        configure_logs({"": "info"})
         hide_in_logs(PASSWORD)
         try:
             raise ConnectionError(f"amqp://user:{PASSWORD}@127.0.0.1, {PASSWORD!r}")

@@ -27,6 +27,8 @@ _MAX_FRAMES = 30
 _MAX_DETAIL = 2_000
 _MAX_RETRY_AFTER = 86_400.0
 
+_RAISED = "The agent raised "
+
 # Set while agent code runs: the task factory wraps the tasks that it creates.
 _in_agent_code: ContextVar[bool] = ContextVar("in_agent_code", default=False)
 
@@ -46,9 +48,14 @@ def as_agent_error(error: BaseException) -> AgentError:
     if isinstance(error, AgentError):
         clean = _sanitize(error)
     else:
-        clean = AgentFailed(f"The agent raised {type(error).__name__[:100]}.")
+        clean = AgentFailed(f"{_RAISED}{type(error).__name__[:100]}.")
     clean.__cause__ = _copy_exception(error)
     return clean
+
+
+def is_converted(error: BaseException) -> bool:
+    """Whether `as_agent_error` made this of an exception that says more, or it is a copy of what it made."""
+    return type(error).__name__ == AgentFailed.__name__ and _text(error).startswith(_RAISED)
 
 
 def _sanitize(error: AgentError) -> AgentError:

@@ -46,12 +46,13 @@ class RequestIdMiddleware:
         given, trace = headers.get(HEADER, ""), headers.get(TRACE_HEADER, "")
         identity = given if _VALID_ID.fullmatch(given) else new_request_id()
         known = _W3C.fullmatch(trace)
-        _traceparent.set(trace if known else f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01")
+        trace = trace if known else f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+        _traceparent.set(trace)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)[HEADER] = identity
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=identity):
+        with structlog.contextvars.bound_contextvars(request_id=identity, trace_id=trace.split("-")[1]):
             await self._app(scope, receive, send_with_id)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from prometheus_client import Gauge
 from temporalio.api.taskqueue.v1 import PollerInfo
+from temporalio.api.workflowservice.v1 import CountWorkflowExecutionsRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
@@ -75,6 +76,12 @@ class ClusterSampler:
         if self._sampling is None or self._sampling.done():
             self._sampling = asyncio.create_task(self._sample_periodically())
 
+    async def aclose(self) -> None:
+        """Ends the sampling."""
+        if self._sampling is not None:
+            self._sampling.cancel()
+            await asyncio.gather(self._sampling, return_exceptions=True)
+
     async def _sample_periodically(self) -> None:
         while time.monotonic() - self._scraped_at < _IDLE_SECONDS:
             await asyncio.sleep(_INTERVAL_SECONDS)
@@ -83,6 +90,7 @@ class ClusterSampler:
     async def _sample(self) -> None:
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
+                await self._sample_queue(self._task_queues[0])  # Without Temporal, nothing else is asked.
                 await gather_bounded(lambda sample: sample(), self._samples())
             _UP.set(1)
         except (RPCError, TimeoutError) as error:
@@ -93,7 +101,7 @@ class ClusterSampler:
 
     def _samples(self) -> list[Callable[[], Awaitable[None]]]:
         return [
-            *(lambda name=name: self._sample_queue(name) for name in self._task_queues),
+            *(lambda name=name: self._sample_queue(name) for name in self._task_queues[1:]),
             *(lambda name=name: self._sample_circuit(name) for name in self._agents),
             self._sample_open_runs,
             self._sample_deliveries,
@@ -145,7 +153,9 @@ class ClusterSampler:
         return age
 
     async def _count(self, query: str) -> int:
-        return (await self._client.count_workflows(query, rpc_timeout=_RPC_TIMEOUT)).count
+        request = CountWorkflowExecutionsRequest(namespace=self._client.namespace, query=query)
+        service = self._client.workflow_service
+        return (await service.count_workflow_executions(request, retry=False, timeout=_RPC_TIMEOUT)).count
 
 
 def _running(workflow_type: str) -> str:

@@ -124,7 +124,9 @@ class Stack:
 
 async def _is_ready(http: httpx.AsyncClient, port: int) -> bool:
     with suppress(httpx.TransportError):
-        return (await http.get(f"http://127.0.0.1:{port}/health/ready", timeout=5)).status_code == 200
+        # Without a worker, an API alone is `degraded`.
+        answer = await http.get(f"http://127.0.0.1:{port}/health/ready", timeout=5)
+        return bool(answer.json()["status"] == "ok")
     return False
 
 

@@ -239,13 +239,13 @@ def sevenfold(command: str, settings: Settings, *options: str, **more: str) -> I
 
 
 async def until_ready(port: int, *, seconds: float = 90, process: Sevenfold | None = None) -> None:
-    """Waits for /health/ready."""
+    """Waits until /health/ready misses nothing: an API without a worker is only `degraded`."""
     async with asyncio.timeout(seconds), http_client(port) as http:
         while True:
             if process is not None and process.process.poll() is not None:
                 raise AssertionError(f"it ended with {process.process.returncode}:\n{process.output()}")
             with suppress(httpx.TransportError):
-                if (await http.get("/health/ready")).status_code == 200:
+                if (await http.get("/health/ready")).json()["status"] == "ok":
                     return
             await asyncio.sleep(0.1)
 
