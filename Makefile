@@ -32,7 +32,7 @@ demo: setup
 
 # Servers that the tests start and that are not on the package index; tests skip those that are missing.
 system-packages:
-	@sh tests/system_packages.sh redis-server chromium nats-server rabbitmq-server nginx
+	@sh tests/system_packages.sh redis-server chromium nats-server rabbitmq-server nginx prometheus
 
 # About 9 minutes on two cores; `make test-all` runs the slow ones too, two minutes more.
 test: setup-dev
@@ -63,7 +63,7 @@ fuzz: setup-dev
 lock: setup-dev
 	$(BIN)/python -m pip install --quiet uv
 	$(COMPILE) --extra embedded --extra build pyproject.toml -o requirements.lock
-	$(COMPILE) --extra dev --extra s3 --extra redis --extra brokers -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(COMPILE) --extra dev --extra s3 --extra redis --extra brokers --extra otel -c requirements.lock pyproject.toml -o requirements-dev.lock
 	$(COMPILE) --extra build -c requirements.lock pyproject.toml -o docker/requirements.lock
 
 clean:

@@ -31,7 +31,7 @@ from sevenfold.api.http.listing import Pager
 from sevenfold.api.http.pagination import Cursors
 from sevenfold.api.http.url_policy import UrlPolicy
 from sevenfold.api.operations.agent_overview import AgentOverview
-from sevenfold.api.operations.cluster_sampler import ClusterSampler
+from sevenfold.api.operations.cluster_sampler import CLUSTER_REGISTRY, ClusterSampler
 from sevenfold.api.operations.statistics_reader import StatisticsReader
 from sevenfold.api.operations.usage_reader import UsageReader
 from sevenfold.api.runs.agents import AgentCatalog
@@ -156,7 +156,7 @@ def build_components(
         agent_overview=AgentOverview(client, agents, breakers, shared),
         usage_reader=UsageReader(services.quotas.ledgers, services.quotas.budgets, services.access, shared),
         cluster_sampler=sampler,
-        metrics_page=MetricsPage(shared_runtime().metrics_address, sampler.refresh),
+        metrics_page=MetricsPage(shared_runtime().metrics_address, CLUSTER_REGISTRY, sampler.refresh),
         health_checks=HealthChecks(
             client,
             queue,

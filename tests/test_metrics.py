@@ -199,6 +199,11 @@ async def test_worker_and_connector_serve_metrics_and_probes(tmp_path: Path) -> 
 
                     await until(has_worker, 20)
                     samples = await read(http)
+                    shared = {name for name, _ in samples} & {
+                        "sevenfold_temporal_up",
+                        "sevenfold_webhook_oldest_seconds",
+                    }
+                    assert shared == set(), "what only an API samples"
                     assert total(samples, "process_resident_memory_bytes") > 1e7
                     if command == "worker":
                         await until_ready(port)

@@ -1,7 +1,7 @@
 """The page of a process's metrics: ours, and those of Temporal's SDK."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import httpx
 import structlog
@@ -16,11 +16,17 @@ _TIMEOUT_SECONDS = 1.0
 
 
 class MetricsPage:
-    """Renders the page. `sdk_address`: where the SDK shows its metrics, on loopback. `refresh` brings up to
-    date what is only measured when it is shown.
+    """Renders the page. `sdk_address`: where the SDK shows its metrics, on loopback. `more`: metrics that only some
+    processes have, which `refresh` brings up to date.
     """
 
-    def __init__(self, sdk_address: str, refresh: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self,
+        sdk_address: str,
+        more: CollectorRegistry | None = None,
+        refresh: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._registries = [REGISTRY, *([more] if more else [])]
         self._sdk_url = f"http://{sdk_address}/metrics"
         self._refresh = refresh
 
@@ -33,9 +39,9 @@ class MetricsPage:
 
         def build() -> bytes:
             if not media_type.startswith("application/openmetrics-text"):
-                return encode(REGISTRY) + sdk.encode()
+                return b"".join(map(encode, self._registries)) + sdk.encode()
             # The formats differ in the names of counters and at the end.
-            return encode(_Both(sdk))
+            return encode(_Joined(self._registries, sdk))
 
         return await asyncio.to_thread(build), media_type
 
@@ -51,13 +57,15 @@ class MetricsPage:
             return ""
 
 
-class _Both(CollectorRegistry):
-    """Our metrics, followed by the SDK's."""
+class _Joined(CollectorRegistry):
+    """Several registries as one, and the SDK's metrics."""
 
-    def __init__(self, sdk: str) -> None:
+    def __init__(self, registries: Sequence[CollectorRegistry], sdk: str) -> None:
         super().__init__()
+        self._registries = registries
         self._sdk = sdk
 
     def collect(self) -> Iterable[Metric]:
-        yield from REGISTRY.collect()
+        for registry in self._registries:
+            yield from registry.collect()
         yield from text_string_to_metric_families(self._sdk)

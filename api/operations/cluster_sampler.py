@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from prometheus_client import Gauge
+from prometheus_client import CollectorRegistry, Gauge
 from temporalio.api.taskqueue.v1 import PollerInfo
 from temporalio.api.workflowservice.v1 import CountWorkflowExecutionsRequest
 from temporalio.client import Client
@@ -24,17 +24,25 @@ from sevenfold.contracts.webhooks import ENDPOINT_MEMO, EndpointState
 
 log = structlog.get_logger(__name__)
 
-_UP = Gauge("sevenfold_temporal_up", "Whether Temporal answered the last time this process asked.")
-_DEPTH = Gauge("sevenfold_queue_depth", "Tasks that wait for a worker.", ["task_queue", "kind"])
-_AGE = Gauge("sevenfold_queue_oldest_seconds", "Age of the oldest task that waits.", ["task_queue", "kind"])
-_POLLERS = Gauge("sevenfold_queue_pollers", "Workers that poll the queue.", ["task_queue", "kind"])
-_OPEN_RUNS = Gauge("sevenfold_runs_open", "Runs that have not ended.", ["pattern"])
-_OPEN_DELIVERIES = Gauge("sevenfold_webhook_deliveries_open", "Webhooks that are not delivered yet.")
-_OLDEST_DELIVERY = Gauge("sevenfold_webhook_oldest_seconds", "Age of the oldest webhook that is not delivered.")
-_PAUSED = Gauge("sevenfold_webhook_receivers_paused", "Hosts whose deliveries are paused because they fail.")
-_DEAD_LETTERS = Gauge("sevenfold_dead_letters", "Dead letters of webhooks and events.", ["kind"])
-_WAITING_KEYS = Gauge("sevenfold_event_ordering_keys", "Ordering keys with reactions that run or wait.")
-_CIRCUITS = Gauge("sevenfold_circuit_state", "0 closed, 1 half-open, 2 open.", ["agent"])
+# Shown by processes that sample: a gauge without labels shows 0 from the start.
+CLUSTER_REGISTRY = CollectorRegistry()
+
+
+def _gauge(name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+    return Gauge(name, text, labels, registry=CLUSTER_REGISTRY)
+
+
+_UP = _gauge("sevenfold_temporal_up", "Whether Temporal answered the last time this process asked.")
+_DEPTH = _gauge("sevenfold_queue_depth", "Tasks that wait for a worker.", ["task_queue", "kind"])
+_AGE = _gauge("sevenfold_queue_oldest_seconds", "Age of the oldest task that waits.", ["task_queue", "kind"])
+_POLLERS = _gauge("sevenfold_queue_pollers", "Workers that poll the queue.", ["task_queue", "kind"])
+_OPEN_RUNS = _gauge("sevenfold_runs_open", "Runs that have not ended.", ["pattern"])
+_OPEN_DELIVERIES = _gauge("sevenfold_webhook_deliveries_open", "Webhooks that are not delivered yet.")
+_OLDEST_DELIVERY = _gauge("sevenfold_webhook_oldest_seconds", "Age of the oldest webhook that is not delivered.")
+_PAUSED = _gauge("sevenfold_webhook_receivers_paused", "Hosts whose deliveries are paused because they fail.")
+_DEAD_LETTERS = _gauge("sevenfold_dead_letters", "Dead letters of webhooks and events.", ["kind"])
+_WAITING_KEYS = _gauge("sevenfold_event_ordering_keys", "Ordering keys with reactions that run or wait.")
+_CIRCUITS = _gauge("sevenfold_circuit_state", "0 closed, 1 half-open, 2 open.", ["agent"])
 
 _SHARED: Sequence[Gauge] = (
     _DEPTH, _AGE, _POLLERS, _OPEN_RUNS, _DEAD_LETTERS, _CIRCUITS,
