@@ -111,6 +111,8 @@ def create_app(components: Components) -> FastAPI:
         docs_url=None,  # api/http/docs_page.py has it
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
+        # Our own spans and metrics cover requests, runs and calls: the framework's would double them.
+        telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
     )
     for name, value in vars(components).items():
         setattr(app.state, name, value)

@@ -15,6 +15,7 @@ from sevenfold.api.http.disk_guard import DiskSpaceDep, check_storage
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.listing import PagerDep, tenant_condition
 from sevenfold.api.http.problem_docs import PROBLEMS
+from sevenfold.api.http.request_id import traceparent
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import TimeParam, to_query_time
 from sevenfold.contracts.access import Scope
@@ -86,7 +87,7 @@ async def publish(
             raise invalid_event(only)
         return await accept_event(ingest, principal.tenant, only, response)
     events = [item for item in batch.items if isinstance(item, CloudEvent)]
-    accepted = iter(await ingest.accept_all(principal.tenant, events, VIA_HTTP, principal.api_key_id))
+    accepted = iter(await ingest.accept_all(principal.tenant, events, VIA_HTTP, principal.api_key_id, traceparent()))
     return count_items(
         [
             to_accepted_item(item, next(accepted))
@@ -170,7 +171,7 @@ async def replay_event(
         }
         | ({} if event.attribute("correlationid") is None else {"correlationid": replay_id})
     )
-    accepted = await ingest.accept(tenant, replayed, VIA_REPLAY, principal.api_key_id)
+    accepted = await ingest.accept(tenant, replayed, VIA_REPLAY, principal.api_key_id, traceparent())
     response.headers["Location"] = f"{API_PREFIX}/events/{accepted.event_id}"
     if accepted.outcome is not AcceptOutcome.ACCEPTED:
         response.headers.update(REPLAYED)

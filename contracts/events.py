@@ -13,6 +13,7 @@ from sevenfold.contracts.event_filters import EventFilter
 from sevenfold.contracts.identity import build_workflow_id, derive_id
 from sevenfold.contracts.payload import JsonObject, Payload
 from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunInput, RunResult
+from sevenfold.contracts.tracing import TraceContext
 from sevenfold.contracts.webhooks import Webhook
 
 # Maximum length of a chain of derived events.
@@ -86,10 +87,19 @@ def to_keyword(text: str) -> str:
 
 
 class EventInput(Payload):
-    """Input of `EventDriven`. `via` is where the event came from: one of the constants above, or a broker's name."""
+    """Input of `EventDriven`. `via` is where the event came from: one of the constants above, or a broker's name.
+    `traceparent`: of the request that brought it; an event's own takes precedence.
+    """
 
     event: CloudEvent
     via: str
+    traceparent: str = ""
+
+    @property
+    def trace(self) -> str:
+        """The `traceparent` that its reactions continue; empty without one."""
+        own = self.event.attribute("traceparent")
+        return own if own and TraceContext.parse(own) else self.traceparent
 
 
 class EventPreview(Payload):
@@ -164,10 +174,11 @@ class Dispatch(DispatchSummary):
 
 
 class Grant(Payload):
-    """A reaction that holds its semaphores and may start."""
+    """A reaction that holds its semaphores and may start. `traceparent`: what it continues."""
 
     event: CloudEvent
     spec: ReactionSpec
+    traceparent: str = ""
 
 
 class ReactionCause(Payload):

@@ -132,7 +132,7 @@ class DeliverySubject(Payload):
 
 class DeliveryInput(Payload):
     """Input of `WebhookDelivery`: the run's workflow id and the webhook. A redelivery also has the previous
-    attempts.
+    attempts. `traceparent`: of the run's span.
     """
 
     run_workflow_id: str
@@ -141,6 +141,7 @@ class DeliveryInput(Payload):
     previous_attempts: list[DeliveryAttempt] = []
     is_manual: bool = False
     generation: int = 1
+    traceparent: str = ""
 
     @property
     def workflow_id(self) -> str:
@@ -158,16 +159,20 @@ class UpdatesInput(Payload):
     webhook: Webhook
     deadline: datetime
     generation: int = 1
+    traceparent: str = ""
 
 
 class AttemptInput(Payload):
-    """One attempt. `is_first`: the first attempt of a new delivery, which a paused host does not get."""
+    """One attempt. `is_first`: the first attempt of a new delivery, which a paused host does not get. `traceparent`:
+    of the run's span.
+    """
 
     run_workflow_id: str
     webhook: Webhook
     subject: DeliverySubject = DeliverySubject()
     is_first: bool
     is_manual: bool
+    traceparent: str = ""
 
 
 class AttemptResult(StrEnum):

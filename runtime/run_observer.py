@@ -17,10 +17,12 @@ from temporalio.worker import (
 )
 
 from sevenfold.adapters.metrics.runs import count_end
+from sevenfold.adapters.tracing import record
 from sevenfold.contracts.agent import RequestContext
 from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.identity import parse_public_id, parse_tenant
 from sevenfold.contracts.runs import WORKFLOW_TYPES, Pattern, RunInput, RunStatus
+from sevenfold.contracts.tracing import Span, SpanKind, TraceContext, run_context
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +48,9 @@ class _LoggedActivity(ActivityInboundInterceptor):
         context = getattr(input.args[0], "request_context", None) if input.args else None
         if isinstance(context, RequestContext):
             run_id = parse_public_id(activity.info().workflow_id or "")
-            structlog.contextvars.bind_contextvars(run_id=run_id, trace_id=_find_trace(context))
+            info = activity.info()
+            trace = run_context(context.traceparent, info.workflow_id or "", info.workflow_run_id or "")
+            structlog.contextvars.bind_contextvars(run_id=run_id, trace_id=trace.trace_id)
         return await super().execute_activity(input)
 
 
@@ -76,6 +80,25 @@ def _observe_end(pattern: Pattern, run: RunInput, error: BaseException | None) -
     tenant = parse_tenant(info.workflow_id)
     seconds = max(timedelta(), workflow.now() - info.workflow_start_time).total_seconds()
     count_end(pattern, run.agent, run.request.task, tenant, outcome, code, seconds)
+    trace = run_context(run.request_context.traceparent, info.workflow_id, info.run_id)
+    record(
+        Span(
+            name=f"run {pattern}",
+            kind=SpanKind.INTERNAL,
+            context=trace,
+            parent=TraceContext.parse(run.request_context.traceparent),
+            started_at=info.workflow_start_time.timestamp(),
+            ended_at=workflow.now().timestamp(),
+            attributes={
+                "sevenfold.run.id": run.request.run_id,
+                "sevenfold.pattern": str(pattern),
+                "sevenfold.agent": run.agent,
+                "sevenfold.task": run.request.task,
+                "sevenfold.outcome": str(outcome),
+            },
+            error=(code or None) if outcome is RunStatus.FAILED else None,
+        )
+    )
     log.info(
         "run ended",
         run_id=parse_public_id(info.workflow_id),
@@ -86,13 +109,8 @@ def _observe_end(pattern: Pattern, run: RunInput, error: BaseException | None) -
         **({"error": code} if code else {}),
         seconds=round(seconds, 3),
         request_id=run.request_context.request_id,
-        trace_id=_find_trace(run.request_context),
+        trace_id=trace.trace_id,
     )
-
-
-def _find_trace(context: RequestContext) -> str:
-    parts = context.traceparent.split("-")
-    return parts[1] if len(parts) > 1 else ""
 
 
 def _find_code(error: BaseException) -> ErrorCode:

@@ -24,6 +24,7 @@ from sevenfold.runtime.namespace import ensure_retention, ensure_search_attribut
 from sevenfold.runtime.quotas import ProcessQuotas, build_quotas
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.temporal import Interceptors, connect_temporal
+from sevenfold.runtime.tracing import exported_traces
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ async def open_services(
     use_policy(LabelPolicy(config.metrics.tasks, config.metrics.tenants))
     keys = load_key_ring(settings)  # A mistake in it stops the start before the server starts.
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(exported_traces())
         server = None
         if embedded:
             stack.enter_context(lock_data_dir(settings.data_dir))

@@ -52,6 +52,7 @@ class EventDriven:
     @workflow.init
     def __init__(self, event_input: EventInput) -> None:
         self._event = event_input.event
+        self._trace = event_input.trace
         self._id = workflow.info().workflow_id
         self._grants: set[str] = set()
         # The ordering semaphores that its reactions use; None until the subscriptions are matched.
@@ -130,7 +131,7 @@ class EventDriven:
                 await self._wait_for_grant(semaphore, spec)
             await workflow.execute_local_activity_method(
                 EventDispatch.start_reaction,
-                Grant(event=self._event, spec=spec),
+                Grant(event=self._event, spec=spec, traceparent=self._trace),
                 start_to_close_timeout=_START_TIMEOUT,
                 retry_policy=_RETRIES,
             )

@@ -86,7 +86,7 @@ class EventDispatch:
         specs = [await self._build_spec(tenant, public_id, one, event) for one in matched]
 
         async def start(spec: ReactionSpec) -> None:
-            await self._start_reaction(workflow_id, event, spec)
+            await self._start_reaction(workflow_id, event, spec, event_input.trace)
 
         await gather_bounded(start, [spec for spec in specs if not spec.semaphores])
         return Dispatch(
@@ -98,11 +98,17 @@ class EventDispatch:
     @activity.defn(name="start_reaction")
     async def start_reaction(self, grant: Grant) -> None:
         """Starts a reaction that holds its semaphores (a local activity). Idempotent."""
-        await self._start_reaction(current_workflow_id(), grant.event, grant.spec)
+        await self._start_reaction(current_workflow_id(), grant.event, grant.spec, grant.traceparent)
 
-    async def _start_reaction(self, workflow_id: str, event: CloudEvent, spec: ReactionSpec) -> None:
+    async def _start_reaction(self, workflow_id: str, event: CloudEvent, spec: ReactionSpec, trace: str) -> None:
         await start_reaction(
-            self._client, self._task_queue, workflow_id, event, spec, publish_interaction=self._publish_interactions
+            self._client,
+            self._task_queue,
+            workflow_id,
+            event,
+            spec,
+            traceparent=trace,
+            publish_interaction=self._publish_interactions,
         )
 
     @activity.defn(name="acquire_semaphore")

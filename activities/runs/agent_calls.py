@@ -15,6 +15,7 @@ from temporalio.exceptions import ApplicationError
 from sevenfold.activities.identity import current_tenant, current_workflow_id
 from sevenfold.activities.runs.call_heartbeats import build_heartbeat, last_heartbeat, prior_usage
 from sevenfold.activities.runs.call_meter import CallMeter
+from sevenfold.activities.runs.call_span import start_call_span
 from sevenfold.activities.runs.cancellation import raise_unless_cancel_requested
 from sevenfold.activities.runs.failures import clamp_retry_after, to_agent_error, to_application_error
 from sevenfold.activities.runs.follow_poller import FollowPoller
@@ -245,12 +246,13 @@ class AgentCalls:
             awaits_adoption=awaits_adoption,
         )
         context = call.request_context.agent_context(call.deadline, current_tenant())
+        span, context = start_call_span(call.agent, agent, request, context)
         progress_id = call.progress_workflow_id
         reporter = ProgressReporter(activity.client(), progress_id) if progress_id is not None else None
         prior = prior_usage(call, last or CallHeartbeat())
         spending = self._meter.spending(current_tenant(), call.key_id, call.agent, call.limits, lambda: prior)
         report = reporter.report if reporter else None
-        running = self._calls.start(agent, request, context, publisher, report, spending)
+        running = self._calls.start(agent, request, context, publisher, report, spending, span)
         running.done.add_done_callback(permit.on_done)
         running.done.add_done_callback(lambda _: _observe_first_text(call.agent, running))
         if reporter is not None:

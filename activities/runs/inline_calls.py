@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import structlog
 
+from sevenfold.activities.runs.call_span import CallSpan
 from sevenfold.activities.runs.running_call import CallInFlight, CallPublisher
 from sevenfold.activities.runs.spending import Spending
 from sevenfold.adapters.fairness import TenantShares
@@ -77,9 +78,10 @@ class CallsInFlight:
         publisher: CallPublisher,
         report_progress: Callable[[Progress], None] | None,
         spending: Spending,
+        span: CallSpan | None,
     ) -> CallInFlight:
         """Starts a call. The caller awaits it, cancels it, or parks it."""
-        call = CallInFlight(agent, request, context, publisher, report_progress, spending)
+        call = CallInFlight(agent, request, context, publisher, report_progress, spending, span)
         self._running[request.run_id] = call
         self._shares.add(context.tenant)
         call.done.add_done_callback(lambda _: self._forget(request.run_id, context.tenant, call))

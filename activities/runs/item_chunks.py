@@ -15,6 +15,7 @@ from temporalio.client import Client
 
 from sevenfold.activities.identity import current_tenant
 from sevenfold.activities.runs.call_meter import CallMeter
+from sevenfold.activities.runs.call_span import start_call_span
 from sevenfold.activities.runs.cancellation import raise_unless_cancel_requested
 from sevenfold.activities.runs.chunk_checkpoint import (
     ChunkCancelledError,
@@ -180,7 +181,8 @@ class ItemChunks:
         data = {**chunk.request.data, chunk.key: [item.value]}
         request = chunk.request.model_copy(update={"data": data, "attempt": attempt})
         context = chunk.request_context.agent_context(chunk.deadline, tenant)
-        call = CallInFlight(item.agent, request, context, spending=spending)
+        span, context = start_call_span(chunk.agent, item.agent, request, context)
+        call = CallInFlight(item.agent, request, context, spending=spending, span=span)
 
         def count(done: "asyncio.Task[Reply]") -> None:
             failed = done.cancelled() or done.exception() is not None

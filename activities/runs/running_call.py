@@ -9,10 +9,12 @@ from typing import Protocol
 import structlog
 from pydantic import ValidationError
 
+from sevenfold.activities.runs.call_span import CallSpan
 from sevenfold.activities.runs.spending import Spending
 from sevenfold.activities.runs.text_accumulator import TextAccumulator
 from sevenfold.adapters.agents.error_boundary import as_agent_error, enter_agent_code
 from sevenfold.adapters.agents.replies import as_event
+from sevenfold.adapters.tracing import tracer
 from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
 from sevenfold.contracts.errors import DEADLINE_PASSED, AgentRejected, AgentUnavailable, DeadlineExceeded
 from sevenfold.contracts.streams import StreamClosedError, StreamLogError
@@ -94,6 +96,7 @@ class CallInFlight:
         publisher: CallPublisher | None = None,
         report_progress: Callable[[Progress], None] | None = None,
         spending: Spending | None = None,
+        span: CallSpan | None = None,
     ) -> None:
         self.attempt = request.attempt
         self.usage: Usage | None = None
@@ -104,6 +107,7 @@ class CallInFlight:
         self._started_at = time.monotonic()
         self.publisher: CallPublisher = publisher or NullPublisher()
         self._report_progress = report_progress
+        self._span = span
         self._context = context
         self._cancel_requested = False
         self._deadline_timeout: asyncio.Timeout | None = None
@@ -118,9 +122,13 @@ class CallInFlight:
 
     def _finish(self, done: "asyncio.Task[Reply]") -> None:
         self.spending.finish(self.usage, failed=done.cancelled() or done.exception() is not None)
+        if self._span is not None:
+            self._span.finish(done, self.usage)
 
     async def _run_agent(self, agent: Agent, request: AgentRequest) -> Reply:
         enter_agent_code()
+        if self._span is not None and (active := tracer()) is not None:
+            active.enter(self._span.context)
         try:
             reply = await self._run_until_adopted(agent, request)
         except BaseException:

@@ -16,11 +16,13 @@ from sevenfold.activities.webhooks.targets import DeliveryTargets, TargetRefused
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.metrics.events import observe_attempt
 from sevenfold.adapters.temporal.run_outcomes import await_outcome
+from sevenfold.adapters.tracing import record
 from sevenfold.adapters.webhooks.sealing import SealError
 from sevenfold.adapters.webhooks.signatures import sign_headers
 from sevenfold.contracts.answers import update_body, webhook_body
 from sevenfold.contracts.identity import parse_public_id, parse_tenant
 from sevenfold.contracts.runs import RunResult
+from sevenfold.contracts.tracing import Span, SpanKind, TraceContext
 from sevenfold.contracts.webhooks import (
     AttemptInput,
     AttemptOutcome,
@@ -59,11 +61,15 @@ class WebhookAttempts:
         A receiver's response is an outcome, never an exception. Temporal retries this activity only if its worker
         died, with the same `webhook-id`.
         """
-        outcome = await self._attempt(attempt_input)
+        parent, started_at = TraceContext.parse(attempt_input.traceparent), time.time()
+        context = parent.child() if parent is not None else None
+        outcome = await self._attempt(attempt_input, context)
+        if parent is not None and context is not None:
+            _record_attempt(outcome, attempt_input, context, parent, started_at)
         observe_attempt(outcome.result, outcome.attempt.milliseconds / 1000 if outcome.attempt else 0.0)
         return outcome
 
-    async def _attempt(self, attempt_input: AttemptInput) -> AttemptOutcome:
+    async def _attempt(self, attempt_input: AttemptInput, context: TraceContext | None) -> AttemptOutcome:
         run_workflow_id, subject = attempt_input.run_workflow_id, attempt_input.subject
         async with heartbeat_periodically():
             # The erasure cancels runs, and a cancelled run starts its delivery.
@@ -79,7 +85,8 @@ class WebhookAttempts:
             except SealError as error:
                 return failed_before_post(str(error))
             signed = sign_headers(target.secrets, parse_public_id(current_workflow_id()), int(time.time()), body)
-            outcome = await self._poster.post(target.url, {**signed, **_describe_subject(subject)}, body)
+            traced = {} if context is None else {"traceparent": str(context)}
+            outcome = await self._poster.post(target.url, {**signed, **_describe_subject(subject), **traced}, body)
         return outcome.model_copy(update={"is_degraded": target.is_degraded})
 
     async def _build_body(self, run_workflow_id: str, subject: DeliverySubject) -> bytes | None:
@@ -99,6 +106,27 @@ def failed_before_post(reason: str) -> AttemptOutcome:
     """Returns the outcome of an attempt that could not post, and may later."""
     attempt = DeliveryAttempt(at=datetime.now(UTC), error=reason, milliseconds=0)
     return AttemptOutcome(result=AttemptResult.FAILED, attempt=attempt, reason=reason)
+
+
+def _record_attempt(
+    outcome: AttemptOutcome,
+    attempt_input: AttemptInput,
+    context: TraceContext,
+    parent: TraceContext,
+    started_at: float,
+) -> None:
+    status = outcome.attempt.status if outcome.attempt is not None else None
+    attributes: dict[str, str | int | float | bool] = {
+        "http.request.method": "POST",
+        "server.address": attempt_input.webhook.host,
+        "sevenfold.delivery.id": parse_public_id(current_workflow_id()),
+        "sevenfold.webhook.event": attempt_input.subject.event,
+        "sevenfold.webhook.outcome": outcome.result,
+        **({} if status is None else {"http.response.status_code": status}),
+    }
+    is_delivered = outcome.result is AttemptResult.DELIVERED
+    error = None if is_delivered else str(status or "no answer")
+    record(Span("webhook", SpanKind.CLIENT, context, parent, started_at, time.time(), attributes, error))
 
 
 def _describe_subject(subject: DeliverySubject) -> dict[str, str]:

@@ -92,26 +92,28 @@ class EventIngest:
         self._stored_bytes = stored_bytes
         self._gate = FifoGate()
 
-    async def accept(self, tenant: str, event: CloudEvent, via: str, key_id: str | None = None) -> AcceptedEvent:
+    async def accept(
+        self, tenant: str, event: CloudEvent, via: str, key_id: str | None = None, traceparent: str = ""
+    ) -> AcceptedEvent:
         """Returns when Temporal has the event, and when the event has requested its ordering semaphores. `key_id`:
-        the key that published it.
+        the key that published it; `traceparent`: of its request.
 
         Raises RPCError if that is unknown: accept it again then. Raises TenantErasingError and QuotaExceededError.
         """
-        return (await self.accept_all(tenant, [event], via, key_id))[0]
+        return (await self.accept_all(tenant, [event], via, key_id, traceparent))[0]
 
     async def accept_all(
-        self, tenant: str, events: Sequence[CloudEvent], via: str, key_id: str | None = None
+        self, tenant: str, events: Sequence[CloudEvent], via: str, key_id: str | None = None, traceparent: str = ""
     ) -> list[AcceptedEvent]:
         """Accepts several events; they request their ordering semaphores in the given order. Raises as `accept`
         does.
         """
-        admission = await self.prepare(tenant, events, via, key_id)
+        admission = await self.prepare(tenant, events, via, key_id, traceparent)
         async with admission.ticket:
             return await admission.execute()
 
     async def prepare(
-        self, tenant: str, events: Sequence[CloudEvent], via: str, key_id: str | None = None
+        self, tenant: str, events: Sequence[CloudEvent], via: str, key_id: str | None = None, traceparent: str = ""
     ) -> "Admission":
         """Prepares the acceptance of events. This takes their places in the order of their keys, so the returned
         ticket must be entered and left. Raises RPCError, TenantErasingError while the tenant is erased, and
@@ -130,7 +132,7 @@ class EventIngest:
                 by_semaphore[request.semaphore.id].append(request)
 
         async def start(event: CloudEvent) -> AcceptedEvent:
-            return await self._start_event(tenant, EventInput(event=event, via=via))
+            return await self._start_event(tenant, EventInput(event=event, via=via, traceparent=traceparent))
 
         async def execute() -> list[AcceptedEvent]:
             accepted = await gather_bounded(start, events)

@@ -36,6 +36,7 @@ from sevenfold.contracts.runs import (
     RunResult,
     compute_deadline,
 )
+from sevenfold.contracts.tracing import TRACE_MEMO, TraceContext
 from sevenfold.contracts.webhooks import WEBHOOK_MEMO
 
 
@@ -46,9 +47,10 @@ async def start_reaction(
     event: CloudEvent,
     spec: ReactionSpec,
     *,
+    traceparent: str,
     publish_interaction: bool,
 ) -> None:
-    """Starts a reaction; an existing one stays unchanged.
+    """Starts a reaction; an existing one stays unchanged. `traceparent`: what it continues.
 
     With `publish_interaction` its end is published as an event, unless the event is an interaction itself.
     """
@@ -61,6 +63,7 @@ async def start_reaction(
                 event_id,
                 event,
                 spec,
+                traceparent=traceparent,
                 publish_interaction=publish_interaction and not event.type.startswith(INTERACTION_TYPE_PREFIX),
             ),
             id=build_workflow_id(tenant, spec.id),
@@ -71,6 +74,7 @@ async def start_reaction(
             memo={
                 CAUSE_MEMO: cause,
                 DEADLINE_MEMO: compute_deadline(spec.timeout),
+                **({TRACE_MEMO: trace.trace_id} if (trace := TraceContext.parse(traceparent)) else {}),
                 **({WEBHOOK_MEMO: True} if spec.webhook is not None and spec.webhook.delivers_outcome else {}),
             },
             search_attributes=_search_attributes(tenant, event_id, event, spec),
@@ -83,7 +87,9 @@ async def start_reaction(
             observe_reaction_lag((datetime.now(UTC) - occurred_at).total_seconds())
 
 
-def _build_input(event_id: str, event: CloudEvent, spec: ReactionSpec, *, publish_interaction: bool) -> ReactionInput:
+def _build_input(
+    event_id: str, event: CloudEvent, spec: ReactionSpec, *, traceparent: str, publish_interaction: bool
+) -> ReactionInput:
     envelope = {name: value for name, value in event.to_json().items() if name not in ("data", "data_base64")}
     request = AgentRequest(
         run_id=spec.id, task=spec.task, context={"event": envelope}, data=_agent_data(event), params=spec.params
@@ -93,7 +99,7 @@ def _build_input(event_id: str, event: CloudEvent, spec: ReactionSpec, *, publis
         request=request,
         timeout=spec.timeout,
         target=spec.target,
-        request_context=RequestContext(traceparent=event.attribute("traceparent") or ""),
+        request_context=RequestContext(traceparent=traceparent),
         webhook=spec.webhook,
         publish_interaction=publish_interaction,
         event_id=event_id,

@@ -6,6 +6,7 @@ from pydantic import Field
 from sevenfold.adapters.events.ingest import AcceptedEvent, EventIngest
 from sevenfold.api.dependencies import API_PREFIX, current_principal
 from sevenfold.api.http.problems import ProblemError, ProblemType
+from sevenfold.api.http.request_id import traceparent
 from sevenfold.contracts.cloudevents import CloudEvent
 from sevenfold.contracts.events import VIA_HTTP, AcceptOutcome
 from sevenfold.contracts.payload import Payload
@@ -32,7 +33,7 @@ class EventsAccepted(Payload):
 
 async def accept_event(ingest: EventIngest, tenant: str, event: CloudEvent, response: Response) -> EventsAccepted:
     """Accepts a single event. Raises 409 if another event has its source and id."""
-    accepted = await ingest.accept(tenant, event, VIA_HTTP, current_principal.get().api_key_id)
+    accepted = await ingest.accept(tenant, event, VIA_HTTP, current_principal.get().api_key_id, traceparent())
     item = to_accepted_item(event, accepted)
     if accepted.outcome is AcceptOutcome.CONFLICT:
         raise ProblemError(ProblemType.EVENT_CONFLICT, item.detail or "", run_id=item.id)

@@ -5,15 +5,17 @@ request's W3C trace context.
 import re
 import secrets
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sevenfold.adapters.tracing import tracer
+from sevenfold.contracts.tracing import TraceContext, new_span_id
+
 HEADER = "X-Request-Id"
-TRACE_HEADER = "traceparent"
-_W3C = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_traceparent: ContextVar[str] = ContextVar("traceparent", default="")
+TRACE_HEADER, RESPONSE_HEADER = "traceparent", "traceresponse"
 _VALID_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
@@ -27,9 +29,35 @@ def request_id() -> str:
     return str(structlog.contextvars.get_contextvars().get("request_id", ""))
 
 
+@dataclass(frozen=True, slots=True)
+class RequestTrace:
+    """The context of a request's span, and its client's."""
+
+    context: TraceContext
+    parent: TraceContext | None
+
+
+_trace: ContextVar[RequestTrace | None] = ContextVar("trace", default=None)
+
+
+def request_trace() -> RequestTrace | None:
+    """Returns the trace of the current request; None outside of a request."""
+    return _trace.get()
+
+
 def traceparent() -> str:
-    """Returns the `traceparent` of the current request (W3C); empty outside of a request."""
-    return _traceparent.get()
+    """Returns the `traceparent` of what the current request starts (W3C); empty outside of a request."""
+    trace = _trace.get()
+    return "" if trace is None else str(trace.context)
+
+
+def _open_span(parent: TraceContext | None) -> TraceContext:
+    """Returns the context of the request: a span of its own if this process records spans, else the client's."""
+    active = tracer()
+    if parent is not None:
+        return parent if active is None else parent.child()
+    trace_id = secrets.token_hex(16)
+    return TraceContext(trace_id, new_span_id(), active is None or active.is_sampled(trace_id))
 
 
 class RequestIdMiddleware:
@@ -45,14 +73,16 @@ class RequestIdMiddleware:
         headers = Headers(scope=scope)
         given, trace = headers.get(HEADER, ""), headers.get(TRACE_HEADER, "")
         identity = given if _VALID_ID.fullmatch(given) else new_request_id()
-        known = _W3C.fullmatch(trace)
-        trace = trace if known else f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
-        _traceparent.set(trace)
+        parent = TraceContext.parse(trace)
+        context = _open_span(parent)
+        _trace.set(RequestTrace(context, parent))
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = identity
+                headers = MutableHeaders(scope=message)
+                headers[HEADER] = identity
+                headers[RESPONSE_HEADER] = str(context)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=identity, trace_id=trace.split("-")[1]):
+        with structlog.contextvars.bound_contextvars(request_id=identity, trace_id=context.trace_id):
             await self._app(scope, receive, send_with_id)

@@ -6,6 +6,9 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sevenfold.adapters.metrics.process import observe_request
+from sevenfold.adapters.tracing import record, tracer
+from sevenfold.api.http.request_id import request_trace
+from sevenfold.contracts.tracing import Span, SpanKind
 
 log = structlog.get_logger(__name__)
 
@@ -50,5 +53,23 @@ def _observe(scope: Scope, status: int, seconds: float) -> None:
     route = getattr(scope.get("route"), "path", _NO_ROUTE)
     method = "WEBSOCKET" if scope["type"] == "websocket" else scope["method"]
     observe_request(method, route, status, seconds)
+    trace = request_trace()
+    if route not in _QUIET and trace is not None and tracer() is not None:
+        record(
+            Span(
+                name=f"{method} {route}",
+                kind=SpanKind.SERVER,
+                context=trace.context,
+                parent=trace.parent,
+                started_at=time.time() - seconds,
+                ended_at=time.time(),
+                attributes={
+                    "http.request.method": method,
+                    "http.route": route,
+                    "http.response.status_code": status,
+                },
+                error=str(status) if status >= 500 else None,
+            )
+        )
     write = log.debug if route in _QUIET else log.info
     write("request", method=method[:10], route=route, status=status, seconds=round(seconds, 4))

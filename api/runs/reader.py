@@ -33,6 +33,7 @@ from sevenfold.contracts.runs import (
     RunResult,
     RunStatus,
 )
+from sevenfold.contracts.tracing import TRACE_MEMO
 from sevenfold.contracts.webhooks import WEBHOOK_MEMO
 
 _RUN_PREFIXES = frozenset(ID_PREFIXES.values())
@@ -89,6 +90,7 @@ class RunReader:
             metadata=memo.get("metadata", {}),
             result=Answer.from_result(result) if result else None,
             error=error,
+            trace_id=memo.get(TRACE_MEMO),
             webhook=await load_run_webhook(self.client, description.id, memo.get(GENERATION_MEMO, 1))
             if WEBHOOK_MEMO in memo
             else None,

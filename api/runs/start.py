@@ -41,6 +41,7 @@ from sevenfold.contracts.runs import (
     compute_deadline,
     stream_task_queue,
 )
+from sevenfold.contracts.tracing import TRACE_MEMO
 from sevenfold.contracts.webhooks import WEBHOOK_MEMO
 
 _SUMMARY_LENGTH = 160
@@ -226,6 +227,7 @@ class RunStarter:
                 "fingerprint": fingerprint(options),
                 "metadata": options.metadata,
                 DEADLINE_MEMO: compute_deadline(options.timeout),
+                TRACE_MEMO: workflow_input.request_context.traceparent.split("-")[1],
                 **({WEBHOOK_MEMO: True} if webhook is not None and webhook.delivers_outcome else {}),
                 **memo,
             },

@@ -63,6 +63,7 @@ class Run(RunSummary):
     metadata: JsonObject
     result: Answer | None
     error: RunError | None
+    trace_id: str | None = Field(description="The id of the trace that the run belongs to (W3C).")
     webhook: RunWebhook | None = Field(description="The state of its webhook's delivery; null without a webhook.")
 
     def without_content(self) -> "Run":

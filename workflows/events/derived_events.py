@@ -1,6 +1,5 @@
 """The events that a reaction publishes, with `correlationid`, `causationid` and `hops`."""
 
-import hashlib
 from datetime import datetime
 from typing import Any
 
@@ -11,11 +10,12 @@ from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.event_sources import subscription_source
 from sevenfold.contracts.events import ReactionInput, count_hops, find_correlation_id
 from sevenfold.contracts.runs import RunError
+from sevenfold.contracts.tracing import TraceContext
 from sevenfold.workflows.runs.failures import to_application_error
 
 
-def derive_events(reaction: ReactionInput, reply: Reply, now: datetime) -> list[CloudEvent]:
-    """Returns the events that a reply contains, in order.
+def derive_events(reaction: ReactionInput, reply: Reply, now: datetime, trace: TraceContext) -> list[CloudEvent]:
+    """Returns the events that a reply contains, in order. `trace`: the context of the reaction's span.
 
     Their ids are `<reaction id>-<number>`, so a repeated publication is detected as a duplicate.
 
@@ -24,7 +24,7 @@ def derive_events(reaction: ReactionInput, reply: Reply, now: datetime) -> list[
     cause = reaction.cause
     events = []
     for number, output in enumerate(_outputs(reaction.publishes, reply)):
-        fields = {**_envelope(reaction, cause, number, now), **output}
+        fields = {**_envelope(reaction, cause, number, now, trace), **output}
         try:
             event = event_from_json(fields)
         except InvalidEventError as error:
@@ -52,7 +52,9 @@ def _outputs(publishes: str | None, reply: Reply) -> list[dict[str, Any]]:
     return [{**by_default, "data": reply.data if reply.data is not None else full_reply}]
 
 
-def _envelope(reaction: ReactionInput, cause: CloudEvent, number: int, now: datetime) -> dict[str, Any]:
+def _envelope(
+    reaction: ReactionInput, cause: CloudEvent, number: int, now: datetime, trace: TraceContext
+) -> dict[str, Any]:
     event_id = f"{reaction.request.run_id}-{number}"
     envelope = {
         "specversion": "1.0",
@@ -64,16 +66,7 @@ def _envelope(reaction: ReactionInput, cause: CloudEvent, number: int, now: date
         "correlationid": find_correlation_id(cause, reaction.event_id),
         "causationid": cause.id,
         "hops": count_hops(cause) + 1,
-        "traceparent": child_traceparent(cause, event_id),
+        "traceparent": str(trace),
         "replayof": cause.attribute("replayof"),
     }
     return {name: value for name, value in envelope.items() if value is not None}
-
-
-def child_traceparent(cause: CloudEvent, event_id: str) -> str:
-    """W3C trace context: continues the cause's trace with a new span, or starts a trace if the cause has none."""
-    digest = hashlib.sha256(event_id.encode()).hexdigest()
-    parts = (cause.attribute("traceparent") or "").split("-")
-    if len(parts) >= 4 and len(parts[1]) == 32:
-        return f"{parts[0]}-{parts[1]}-{digest[:16]}-{parts[3]}"
-    return f"00-{hashlib.sha256(cause.id.encode()).hexdigest()[:32]}-{digest[:16]}-01"

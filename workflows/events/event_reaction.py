@@ -9,6 +9,7 @@ from temporalio.common import RetryPolicy
 from sevenfold.activities.events.publish import EventPublication
 from sevenfold.contracts.events import PublishedEvent, PublishEventsInput, ReactionInput, ReactionResult
 from sevenfold.contracts.identity import build_workflow_id, parse_tenant
+from sevenfold.contracts.tracing import run_context
 from sevenfold.workflows.events.derived_events import derive_events
 from sevenfold.workflows.events.ordering import PING_SIGNAL, release_semaphores
 from sevenfold.workflows.runs.agent_call import AgentRun
@@ -58,7 +59,9 @@ class EventReaction:
 
     async def _react(self, reaction: ReactionInput) -> ReactionResult:
         result = await self._agent_run.call_with_attempts(reaction.max_attempts)
-        events = derive_events(reaction, result.reply, workflow.now())
+        info = workflow.info()
+        trace = run_context(reaction.request_context.traceparent, info.workflow_id, info.run_id)
+        events = derive_events(reaction, result.reply, workflow.now(), trace)
         published: list[PublishedEvent] = []
         if events:
             published = await workflow.execute_activity_method(

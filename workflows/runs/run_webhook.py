@@ -12,6 +12,7 @@ from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
 
 from sevenfold.contracts.agent import Progress
 from sevenfold.contracts.runs import RunInput
+from sevenfold.contracts.tracing import run_context
 from sevenfold.contracts.webhooks import (
     DeliveryInput,
     DeliverySubject,
@@ -34,6 +35,8 @@ class RunWebhook:
     def __init__(self, run: RunInput, deadline: datetime) -> None:
         self._webhook = run.webhook
         self._generation = run.generation
+        info = workflow.info()
+        self._traceparent = str(run_context(run.request_context.traceparent, info.workflow_id, info.run_id))
         self._deadline = deadline
         self._starting: asyncio.Task[None] | None = None
         self._reported_at: datetime | None = None
@@ -80,6 +83,7 @@ class RunWebhook:
                     webhook=self._webhook,
                     subject=subject,
                     generation=self._generation,
+                    traceparent=self._traceparent,
                 )
             )
 
@@ -95,6 +99,7 @@ class RunWebhook:
                     webhook=self._webhook,
                     deadline=self._deadline,
                     generation=self._generation,
+                    traceparent=self._traceparent,
                 ),
                 id=updates_workflow_id(info.workflow_id, self._generation),
                 task_queue=self._webhook.task_queue,

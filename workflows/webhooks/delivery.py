@@ -122,6 +122,7 @@ class WebhookDelivery:
                 subject=self._delivery.subject,
                 is_first=self._attempt_count == 1,
                 is_manual=is_manual,
+                traceparent=self._delivery.traceparent,
             ),
             start_to_close_timeout=_ATTEMPT_TIMEOUT,
             heartbeat_timeout=_HEARTBEAT_TIMEOUT,

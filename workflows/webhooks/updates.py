@@ -101,6 +101,7 @@ class WebhookUpdates:
                 webhook=webhook,
                 subject=subject,
                 generation=updates.generation,
+                traceparent=updates.traceparent,
             )
         )
         self._is_starting = False

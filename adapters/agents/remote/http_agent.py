@@ -26,6 +26,8 @@ _REPLY_FIELDS = frozenset({"response", "confidence", "data", "usage"})
 class HttpAgent:
     """Calls one URL by the protocol that the module documents."""
 
+    is_remote = True
+
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
 

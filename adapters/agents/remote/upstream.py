@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -20,9 +21,11 @@ from sevenfold.adapters.agents.remote.error_mapping import (
 from sevenfold.adapters.agents.remote.event_frames import parse_json_lines, parse_sse
 from sevenfold.adapters.outbound.bounded import decompress_pieces
 from sevenfold.adapters.outbound.connections import KEPT_IDLE_SECONDS
+from sevenfold.adapters.tracing import record, tracer
 from sevenfold.contracts.agent import AgentContext
 from sevenfold.contracts.errors import AgentError
 from sevenfold.contracts.strict_json import JsonLimitError, check_value, parse_json
+from sevenfold.contracts.tracing import Span, SpanKind, TraceContext
 
 _CONNECT_SECONDS = 5.0
 _MAX_BYTES = 20_000_000
@@ -72,9 +75,13 @@ class Upstream:
     @asynccontextmanager
     async def post(self, body: Mapping[str, Any], context: AgentContext) -> AsyncIterator["UpstreamResponse"]:
         """Posts the body and yields the response if it is successful. Raises AgentError."""
-        headers = {"Content-Type": "application/json", **_context_headers(context)}
+        exchange = _start_exchange(context)
+        headers = {"Content-Type": "application/json", **_context_headers(context, exchange)}
+        status: int | None = None
+        started_at = time.time()
         try:
             async with self._client.stream("POST", self._url, content=to_json(body), headers=headers) as response:
+                status = response.status_code
                 if not response.is_success:
                     raise to_agent_error(response, await _read_explanation(response))
                 answer = UpstreamResponse(response)
@@ -85,6 +92,31 @@ class Upstream:
         # `from None`: an httpx error holds the request, and with it the key.
         except (httpx.HTTPError, httpx.InvalidURL, BadAnswerError, LargeAnswerError) as error:
             raise to_agent_error(error) from None
+        finally:
+            self._record_exchange(context, exchange, started_at, status)
+
+    def _record_exchange(
+        self, context: AgentContext, exchange: TraceContext | None, started_at: float, status: int | None
+    ) -> None:
+        if exchange is None:
+            return
+        answered: dict[str, str | int] = {} if status is None else {"http.response.status_code": status}
+        record(
+            Span(
+                name="POST",
+                kind=SpanKind.CLIENT,
+                context=exchange,
+                parent=TraceContext.parse(context.traceparent),
+                started_at=started_at,
+                ended_at=time.time(),
+                attributes={
+                    "http.request.method": "POST",
+                    "server.address": httpx.URL(self._url).host,
+                    **answered,
+                },
+                error=None if status is not None and status < 400 else str(status or "no answer"),
+            )
+        )
 
     def _redact(self, error: AgentError) -> AgentError:
         """Removes our key, which the server may repeat, before truncating: a truncated key is still a secret."""
@@ -200,11 +232,17 @@ async def _read(pieces: AsyncIterator[bytes], max_bytes: int) -> bytes:
     return bytes(found)
 
 
-def _context_headers(context: AgentContext) -> dict[str, str]:
+def _start_exchange(context: AgentContext) -> TraceContext | None:
+    """Returns the context of the exchange's span; None without traces."""
+    parent = TraceContext.parse(context.traceparent) if tracer() is not None else None
+    return None if parent is None else parent.child()
+
+
+def _context_headers(context: AgentContext, exchange: TraceContext | None) -> dict[str, str]:
     """Request id, trace context, and the remaining seconds: a duration, because clocks differ."""
     headers = {"X-Request-Timeout": f"{context.remaining_seconds():.3f}"}
     if context.request_id:
         headers["X-Request-Id"] = context.request_id
-    if context.traceparent:
-        headers["traceparent"] = context.traceparent
+    if exchange is not None or context.traceparent:
+        headers["traceparent"] = str(exchange or context.traceparent)
     return headers
