@@ -20,6 +20,7 @@ from bench.hybrid import HYBRID
 from bench.jobs import AGAINST_LOOP, QUERY_BESIDE_JOB, THROUGHPUT
 from bench.keys import KEYS
 from bench.long_polls import LONG_POLLS
+from bench.metrics import METRICS
 from bench.processes import REPOSITORY
 from bench.quotas import QUOTAS
 from bench.report import around_tables, circumstances, requests_table, rewrite, suites_table, targets_table
@@ -32,7 +33,7 @@ from bench.webhooks import WEBHOOKS
 
 DOCUMENT = REPOSITORY / "docs" / "performance.md"
 SUITES = [THROUGHPUT, AGAINST_LOOP, ACCEPTING, LONG_POLLS, QUERY_BESIDE_JOB]
-SUITES += [STREAMS, STREAMS_APART, STREAMS_REDIS, WEBHOOKS, EVENTS, HYBRID, UPSTREAMS, KEYS, QUOTAS, CODEC]
+SUITES += [STREAMS, STREAMS_APART, STREAMS_REDIS, WEBHOOKS, EVENTS, HYBRID, UPSTREAMS, KEYS, QUOTAS, CODEC, METRICS]
 SUITES += [JOB_BESIDE_JOBS, QUERY_BESIDE_QUERIES, SLOW_QUERY_BESIDE_QUERIES]
 QUICK = Plan(rounds=2, calls=20, seconds=2)
 LIMIT = 60 * 60  # seconds: a benchmark that hangs ends all the same

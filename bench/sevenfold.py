@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,6 +87,7 @@ async def run_sevenfold(
     settings: Mapping[str, str] | None = None,
     config: str = "",
     api_key: str | None = None,
+    command: Sequence[str | Path] = (BIN / "sevenfold", "dev"),
 ) -> AsyncIterator[Sevenfold]:
     """Start `sevenfold dev` with its files in `data`, wait until it is ready, and stop it at the end. `config`:
     further lines of its configuration.
@@ -99,7 +100,7 @@ async def run_sevenfold(
     }
     log = work / f"sevenfold-{ports.http}.log"
     start = time.perf_counter()
-    child = Child([BIN / "sevenfold", "dev"], log=log, environment=environment, cwd=REPOSITORY)
+    child = Child([*command], log=log, environment=environment, cwd=REPOSITORY)
     sevenfold = Sevenfold(child, HttpClient(ports.http, bearer(api_key) if api_key else ""), ports, data)
     try:
         await until(lambda: sevenfold.http_client.get("/health/ready"), 60, "sevenfold dev", child)
