@@ -15,6 +15,7 @@ from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.contracts.events import PublishToBrokerInput, broker_task_queue
 from sevenfold.runtime.brokers import broker_connections
 from sevenfold.runtime.config_file import load_config
+from sevenfold.runtime.event_loop_watch import arm_watchdog
 from sevenfold.runtime.garbage_collection import freeze_gc
 from sevenfold.runtime.probe_server import served_probes
 from sevenfold.runtime.services import Services, open_services
@@ -82,5 +83,6 @@ async def run_connector(settings: Settings) -> None:
         served_probes(services, _build_checks(services, find_lost_brokers)),
     ):
         freeze_gc()
+        arm_watchdog()
         log.info("connector runs", brokers=sorted(config.brokers))
         await asyncio.Event().wait()

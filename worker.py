@@ -42,6 +42,7 @@ from sevenfold.contracts.runs import batch_task_queue, stream_task_queue
 from sevenfold.contracts.webhooks import webhook_task_queue
 from sevenfold.runtime.command import run
 from sevenfold.runtime.config_file import load_config
+from sevenfold.runtime.event_loop_watch import arm_watchdog
 from sevenfold.runtime.garbage_collection import freeze_gc
 from sevenfold.runtime.probe_server import served_probes
 from sevenfold.runtime.schedules import ensure_daily
@@ -282,6 +283,7 @@ async def run_worker(settings: Settings) -> None:
         running_worker(services, agents, hubs),
     ):
         freeze_gc()
+        arm_watchdog()
         log.info("worker polls", task_queue=settings.task_queue, agents=agents.names())
         await asyncio.Event().wait()
 

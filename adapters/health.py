@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import structlog
 from temporalio.client import Client
 from temporalio.service import RPCError
 
@@ -14,6 +15,8 @@ from sevenfold.adapters.temporal.pollers import WorkerPollers
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
 from sevenfold.contracts.health import OK, Health, Readiness
 from sevenfold.contracts.streams import StreamLog, StreamLogError
+
+log = structlog.get_logger(__name__)
 
 _CHECK_SECONDS = 2.0
 # Probes of several machines share an answer.
@@ -38,6 +41,7 @@ class HealthChecks:
     find_lost_brokers: Callable[[], list[str]] = list
     shared: SharedAnswers = field(default_factory=lambda: SharedAnswers(_SHARED_SECONDS))
     failing_since: dict[str, datetime] = field(default_factory=dict)
+    running: dict[str, asyncio.Future[str | None]] = field(default_factory=dict)
 
     async def check(self) -> Readiness:
         """Returns what each dependency answers within two seconds."""
@@ -52,9 +56,10 @@ class HealthChecks:
             "streams": self._check_streams,
             "brokers": self._check_brokers,
         }
-        reasons = dict(zip(checks, await asyncio.gather(*map(_run, checks.values())), strict=True))
+        found = await asyncio.gather(*(self._run(name, check) for name, check in checks.items()))
+        reasons = dict(zip(checks, found, strict=True))
         if reasons["temporal"] is not None:
-            reasons["worker"] = "unknown"
+            reasons["worker"] = None
         missing = {name for name, reason in reasons.items() if reason is not None}
         for name in reasons:
             if name in missing:
@@ -65,8 +70,19 @@ class HealthChecks:
         if missing:
             is_failing = missing & (_REQUIRED | ({"worker"} if self.has_worker else set()))
             status = Health.FAILING if is_failing else Health.DEGRADED
-        shown = {**reasons, "temporal": reasons["temporal"] or OK, "worker": reasons["worker"] or OK}
+        worker = "unknown" if "temporal" in missing else reasons["worker"] or OK
+        shown = {**reasons, "temporal": reasons["temporal"] or OK, "worker": worker}
         return Readiness(status=status, since=dict(self.failing_since) or None, **shown)
+
+    async def _run(self, name: str, check: Callable[[], Awaitable[str | None]]) -> str | None:
+        """Returns what the check finds. One that hangs goes on, and is not started a second time: a thread that waits
+        for a disk cannot be cancelled, and threads are few.
+        """
+        running = self.running.get(name)
+        if running is None or running.done():
+            running = self.running[name] = asyncio.ensure_future(check())
+        done, _ = await asyncio.wait({running}, timeout=_CHECK_SECONDS)
+        return running.result() if done else f"no answer within {_CHECK_SECONDS:g} s"
 
     async def _check_temporal(self) -> str | None:
         try:
@@ -91,7 +107,8 @@ class HealthChecks:
         try:
             await stores[0].check_writable()
         except PayloadStoreError as error:
-            return f"{error}; requests and answers over 256 kB fail until it is back"
+            log.warning("large payloads cannot be stored", error=str(error))
+            return "the store of large payloads takes no writes; requests and answers over 256 kB fail until it does"
         return None
 
     async def _check_streams(self) -> str | None:
@@ -105,11 +122,3 @@ class HealthChecks:
     async def _check_brokers(self) -> str | None:
         lost = self.find_lost_brokers()
         return f"not connected: {', '.join(sorted(lost))}; their events wait" if lost else None
-
-
-async def _run(check: Callable[[], Awaitable[str | None]]) -> str | None:
-    try:
-        async with asyncio.timeout(_CHECK_SECONDS):
-            return await check()
-    except TimeoutError:
-        return f"no answer within {_CHECK_SECONDS:g} s"

@@ -5,8 +5,8 @@ Names of the semantic conventions for generative AI (version 0.1.0, in developme
 """
 
 import os
+import threading
 from collections.abc import Callable
-from contextlib import suppress
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -26,7 +26,7 @@ _KINDS = {
 }
 _CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 # A collector that does not answer must not hold up the end of a process.
-_CLOSE_MILLISECONDS = 3_000
+_CLOSE_SECONDS = 3.0
 
 
 class OtelTracer:
@@ -71,9 +71,10 @@ class OtelTracer:
         otel_context.attach(trace.set_span_in_context(NonRecordingSpan(_to_otel(context, is_remote=False))))
 
     def close(self) -> None:
-        """Exports what is queued, for up to 3 s."""
-        with suppress(Exception):  # Whatever becomes of traces, the process ends.
-            self._processor.force_flush(_CLOSE_MILLISECONDS)
+        """Exports what is queued, for up to 3 s: the SDK itself would wait for a collector that does not answer."""
+        flushing = threading.Thread(target=self._processor.force_flush, daemon=True)
+        flushing.start()
+        flushing.join(_CLOSE_SECONDS)
 
 
 def _to_otel(context: TraceContext, *, is_remote: bool) -> SpanContext:

@@ -1,8 +1,9 @@
 """Where spans go: nowhere, unless the process was started with the standard `OTEL_*` variables."""
 
+import secrets
 from typing import Protocol
 
-from sevenfold.contracts.tracing import Span, TraceContext
+from sevenfold.contracts.tracing import Span, TraceContext, new_span_id
 
 
 class Tracer(Protocol):
@@ -35,6 +36,12 @@ def use_tracer(tracer: Tracer | None) -> None:
 def tracer() -> Tracer | None:
     """Returns the tracer of this process; None without traces."""
     return _tracer
+
+
+def new_trace() -> TraceContext:
+    """Returns the context of the first span of a new trace, sampled as this process is told to."""
+    trace_id = secrets.token_hex(16)
+    return TraceContext(trace_id, new_span_id(), _tracer is None or _tracer.is_sampled(trace_id))
 
 
 def record(span: Span) -> None:

@@ -40,6 +40,7 @@ from sevenfold.api.streams import websocket as stream_websocket
 from sevenfold.api.webhooks import endpoints
 from sevenfold.api.webhooks import router as webhooks
 from sevenfold.runtime.config_file import load_config
+from sevenfold.runtime.event_loop_watch import arm_watchdog
 from sevenfold.runtime.garbage_collection import freeze_gc
 from sevenfold.runtime.ports import bind
 from sevenfold.runtime.services import open_services
@@ -247,6 +248,7 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
         while not (server.started or serving.done()):  # noqa: ASYNC110  (uvicorn has no event for it)
             await asyncio.sleep(0.01)
         freeze_gc()
+        arm_watchdog()
         on_ready()
         await asyncio.shield(serving)
     except asyncio.CancelledError:

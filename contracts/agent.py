@@ -40,7 +40,8 @@ class WorkflowTarget(Payload):
     codec: bool = False
 
 
-_Tokens = Annotated[int, Field(ge=0, le=10**12)]
+_MAX_TOKENS = 10**12
+_Tokens = Annotated[int, Field(ge=0, le=_MAX_TOKENS)]
 
 
 class Usage(Payload):
@@ -54,10 +55,10 @@ class Usage(Payload):
     output_tokens: _Tokens = 0
 
     def add(self, other: "Usage") -> "Usage":
-        """Returns the sum."""
+        """Returns the sum, at most what a report may hold."""
         return Usage(
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
+            input_tokens=min(_MAX_TOKENS, self.input_tokens + other.input_tokens),
+            output_tokens=min(_MAX_TOKENS, self.output_tokens + other.output_tokens),
         )
 
     def at_least(self, other: "Usage") -> "Usage":

@@ -10,7 +10,11 @@ import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-_W3C = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+# What follows the flags is for versions above 00.
+_W3C = re.compile(
+    r"(?:00|(?!ff)(?P<later>[0-9a-f]{2}))-(?!0{32})(?P<trace>[0-9a-f]{32})-(?!0{16})(?P<span>[0-9a-f]{16})"
+    r"-(?P<flags>[0-9a-f]{2})(?(later)(?:-.*)?)"
+)
 _SAMPLED = 1
 
 # The memo of a run with the id of its trace.
@@ -29,7 +33,7 @@ class TraceContext:
     def parse(cls, traceparent: str) -> "TraceContext | None":
         """Returns the context of a `traceparent`; None if it is empty or invalid."""
         found = _W3C.fullmatch(traceparent)
-        return None if found is None else cls(found[1], found[2], bool(int(found[3], 16) & _SAMPLED))
+        return None if found is None else cls(found["trace"], found["span"], bool(int(found["flags"], 16) & _SAMPLED))
 
     def __str__(self) -> str:
         return f"00-{self.trace_id}-{self.span_id}-{int(self.is_sampled):02x}"

@@ -20,9 +20,18 @@ _BEAT_SECONDS = 0.25
 # The metric is the longest delay within so long, a usual interval of scrapes.
 _WINDOW_SECONDS = 15.0
 _BLOCKED_SECONDS = 1.0
+_LOG_SECONDS = 1.0
 
 # As supervisors know it: the process ended by itself because it could not serve any more.
 _EXIT_CODE = 70
+
+
+_armed = threading.Event()
+
+
+def arm_watchdog() -> None:
+    """From now on a blocked loop ends the process. Before, agents are imported, which may take minutes."""
+    _armed.set()
 
 
 def _exit() -> None:
@@ -32,9 +41,10 @@ def _exit() -> None:
 @asynccontextmanager
 async def watched_event_loop(end_after_seconds: float, end: Callable[[], None] = _exit) -> AsyncIterator[None]:
     """Watches the loop of this thread while the block runs. A loop that is blocked for a second is logged with the
-    stack that blocks it; after `end_after_seconds` (0: never) the process ends with the exit code 70.
+    stack that blocks it. Once it is armed, the process ends after `end_after_seconds` (0: never), with exit code 70.
     """
-    watch = _Watch(threading.get_ident(), end_after_seconds, end)
+    global _armed
+    watch, _armed = _Watch(threading.get_ident(), end_after_seconds, end), threading.Event()
     beating = asyncio.create_task(watch.beat())
     thread = threading.Thread(target=watch.run, name="event loop watch", daemon=True)
     thread.start()
@@ -43,7 +53,6 @@ async def watched_event_loop(end_after_seconds: float, end: Callable[[], None] =
     finally:
         watch.stopped.set()
         beating.cancel()
-        await asyncio.to_thread(thread.join)
 
 
 class _Watch:
@@ -77,18 +86,21 @@ class _Watch:
             blocked = time.monotonic() - beat_at
             if blocked > _BLOCKED_SECONDS + _BEAT_SECONDS and beat_at != logged_beat:
                 logged_beat = beat_at
-                place, stack = self._find_stack()
-                log.error("the event loop is blocked", seconds=round(blocked, 1), at=place, stack=stack)
-            if self._end_after_seconds and blocked > self._end_after_seconds:
-                place, stack = self._find_stack()
-                log.critical(
-                    "the event loop was blocked for too long; the process ends",
-                    seconds=round(blocked, 1),
-                    at=place,
-                    stack=stack,
-                )
+                self._log(log.error, "the event loop is blocked", blocked)
+            if self._end_after_seconds and blocked > self._end_after_seconds and _armed.is_set():
+                self._log(log.critical, "the event loop was blocked for too long; the process ends", blocked)
                 self._end()
                 return
+
+    def _log(self, write: Callable[..., object], event: str, blocked: float) -> None:
+        """Writes a line from a thread of its own: the loop's thread may hang in a write to the log, and hold its
+        lock.
+        """
+        place, stack = self._find_stack()
+        fields = {"seconds": round(blocked, 1), "at": place, "stack": stack}
+        writing = threading.Thread(target=write, args=(event,), kwargs=fields, daemon=True)
+        writing.start()
+        writing.join(_LOG_SECONDS)
 
     def _find_stack(self) -> tuple[str, str]:
         """Returns the place where the loop's thread is, and how it came there, without any values."""

@@ -12,8 +12,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sevenfold.adapters.access.authenticator import AccessUnavailableError, Authenticator, InvalidCredentialError
+from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.health import HealthChecks
-from sevenfold.adapters.metrics.page import MetricsPage
+from sevenfold.adapters.metrics.page import MetricsPage, visible_to
+from sevenfold.contracts.access import ANONYMOUS
 from sevenfold.contracts.access import Scope as AccessScope
 from sevenfold.contracts.health import Health, Liveness
 from sevenfold.runtime.authentication import build_authenticator
@@ -24,6 +26,8 @@ from sevenfold.runtime.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+_MAX_CONNECTIONS = 50
+
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 
 
@@ -32,8 +36,11 @@ class _ProbeApp:
     `metrics:read`.
     """
 
-    def __init__(self, page: MetricsPage, checks: HealthChecks, authenticator: Authenticator) -> None:
+    def __init__(
+        self, page: MetricsPage, checks: HealthChecks, authenticator: Authenticator, access: AccessDirectory
+    ) -> None:
         self._page = page
+        self._access = access
         self._checks = checks
         self._authenticator = authenticator
 
@@ -53,29 +60,27 @@ class _ProbeApp:
                 status = 503 if found.status is Health.FAILING else 200
                 return JSONResponse(found.model_dump(mode="json", by_alias=True, exclude_none=True), status)
             case "/metrics":
-                refusal = await self._authorize(headers)
-                if refusal is not None:
-                    return refusal
-                body, media_type = await self._page.render(headers.get("accept", ""))
-                return Response(body, media_type=media_type)
+                return await self._answer_metrics(headers)
         return _problem(404, "This process serves /metrics, /health/live and /health/ready.")
 
-    async def _authorize(self, headers: Headers) -> ASGIApp | None:
-        if not self._authenticator.requires_credentials:
-            return None
-        bearer = _BEARER.fullmatch(headers.get("authorization", "").strip())
-        credential = bearer[1] if bearer else headers.get("x-api-key")
-        if not credential:
-            return _problem(401, "Send an API key with the scope metrics:read: Authorization: Bearer ….")
-        try:
-            principal = await self._authenticator.authenticate(credential)
-        except InvalidCredentialError as error:
-            return _problem(401, str(error))
-        except AccessUnavailableError:
-            return _problem(503, "Keys cannot be read now. Send the request again.")
-        return (
-            None if principal.has(AccessScope.METRICS_READ) else _problem(403, "This needs the scope metrics:read.")
-        )
+    async def _answer_metrics(self, headers: Headers) -> ASGIApp:
+        principal = ANONYMOUS
+        if self._authenticator.requires_credentials:
+            bearer = _BEARER.fullmatch(headers.get("authorization", "").strip())
+            credential = bearer[1] if bearer else headers.get("x-api-key")
+            if not credential:
+                return _problem(401, "Send an API key with the scope metrics:read: Authorization: Bearer ….")
+            try:
+                principal = await self._authenticator.authenticate(credential)
+            except InvalidCredentialError as error:
+                return _problem(401, str(error))
+            except AccessUnavailableError:
+                return _problem(503, "Keys cannot be read now. Send the request again.")
+            if not principal.has(AccessScope.METRICS_READ):
+                return _problem(403, "This needs the scope metrics:read.")
+        is_visible = visible_to(principal, self._access.latest.allowed_agents(principal.tenant))
+        body, media_type = await self._page.render(headers.get("accept", ""), is_visible)
+        return Response(body, media_type=media_type)
 
 
 def _problem(status: int, detail: str) -> ASGIApp:
@@ -103,10 +108,19 @@ async def served_probes(services: Services, checks: HealthChecks) -> AsyncIterat
         return
     settings.check_exposure(has_credentials=services.requires_credentials)
     authenticator = build_authenticator(services, None)
-    app = _ProbeApp(MetricsPage(shared_runtime().metrics_address), checks, authenticator)
+    app = _ProbeApp(MetricsPage(shared_runtime().metrics_address), checks, authenticator, services.access)
     with bind(settings.host, settings.metrics_port, "SEVENFOLD_METRICS_PORT") as sock:
         server = _Server(
-            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False, ws="none")
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                ws="none",
+                limit_concurrency=_MAX_CONNECTIONS,
+                timeout_graceful_shutdown=1,
+            )
         )
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         log.info("metrics and probes are served", port=settings.metrics_port)

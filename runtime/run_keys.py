@@ -43,8 +43,8 @@ class RunKeys(client.Interceptor, worker.Interceptor):
             self._lineages[workflow_id] = lineage
 
     def remember_key(self, workflow_id: str, key_id: str) -> None:
-        """Takes the key's id."""
-        self._lineages[workflow_id] = self._find_lineage(key_id)
+        """Takes the key's id, unless the workflow's search attribute is known, which is certain."""
+        self._lineages.setdefault(workflow_id, self._find_lineage(key_id))
 
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:  # noqa: A002
         return _Outbound(next, self)

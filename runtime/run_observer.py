@@ -1,10 +1,12 @@
 """Counts each run that ends, and writes its line to the log."""
 
 import asyncio
+import threading
 from datetime import timedelta
 from typing import Any
 
 import structlog
+from cachetools import LRUCache
 from pydantic import ValidationError
 from temporalio import activity, worker, workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
@@ -29,9 +31,22 @@ log = structlog.get_logger(__name__)
 _PATTERNS = {name: pattern for pattern, name in WORKFLOW_TYPES.items() if pattern is not Pattern.EVENT}
 
 
+# The ends of the latest runs: Temporal may refuse a completion, for instance because a signal came meanwhile; then
+# the last workflow task runs again. Tasks run in several threads.
+_ended: LRUCache[tuple[str, str], bool] = LRUCache(10_000)
+_lock = threading.Lock()
+
+
+def _is_first(run: tuple[str, str]) -> bool:
+    with _lock:
+        is_first = run not in _ended
+        _ended[run] = True
+        return is_first
+
+
 class RunObserver(worker.Interceptor):
-    """Observes the workflows of runs. A replay counts nothing. What Temporal ends itself (a termination, a time-out)
-    passes through no worker, so it has neither count nor line.
+    """Observes the workflows of runs. Neither a replay nor a repeated end in the same process counts. What Temporal
+    ends itself (a termination, a time-out) passes through no worker, so it has neither count nor line.
     """
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
@@ -70,13 +85,13 @@ class _Inbound(WorkflowInboundInterceptor):
 
 
 def _observe_end(pattern: Pattern, run: RunInput, error: BaseException | None) -> None:
-    if workflow.unsafe.is_replaying():
+    info = workflow.info()
+    if workflow.unsafe.is_replaying() or not _is_first((info.workflow_id, info.run_id)):
         return
     outcome, code = RunStatus.COMPLETED, ""
     if error is not None:
         outcome = RunStatus.CANCELLED if is_cancelled_exception(error) else RunStatus.FAILED
         code = _find_code(error) if outcome is RunStatus.FAILED else ""
-    info = workflow.info()
     tenant = parse_tenant(info.workflow_id)
     seconds = max(timedelta(), workflow.now() - info.workflow_start_time).total_seconds()
     count_end(pattern, run.agent, run.request.task, tenant, outcome, code, seconds)

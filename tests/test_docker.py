@@ -370,8 +370,9 @@ def test_two_workers_drain_before_they_are_killed():
 def test_compose_file_holds_no_secret():
     text = (DOCKER / "compose.yaml").read_text()
     passwords = re.findall(r"(?m)^\s+\w*(?:PASSWORD|PWD|SECRET|KEY)\w*: *(.+)$", text)
-    assert len(passwords) == 3
-    assert all(value.startswith("${POSTGRES_PASSWORD:?") for value in passwords)
+    given = [value for value in passwords if value != '""']
+    assert len(given) == 3
+    assert all(value.startswith("${POSTGRES_PASSWORD:?") for value in given)
     assert "\nPOSTGRES_PASSWORD=\n" in (DOCKER / ".env.example").read_text()
     assert ".env" in (DOCKER / ".gitignore").read_text().splitlines()
 

@@ -58,7 +58,7 @@ async def test_a_payload_store_that_takes_no_writes_is_told(tmp_path: Path) -> N
         shutil.rmtree(payloads, ignore_errors=True)
         payloads.write_text("a file in its place")
         missing = await becomes(stack, 200, "degraded")
-        assert "payload directory cannot be written" in missing["payloads"]
+        assert "takes no writes" in missing["payloads"]
         assert (await stack.query("small", agent="echo")).status_code == 200
         payloads.unlink()
         await becomes(stack, 200, "ok")

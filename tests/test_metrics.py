@@ -171,6 +171,26 @@ async def test_metrics_need_their_scope(tmp_path: Path) -> None:
         assert [(await one.get("/metrics")).status_code for one in (anyone, wrong, right)] == [401, 403, 200]
 
 
+async def test_a_tenants_key_sees_nothing_of_other_tenants(tmp_path: Path) -> None:
+    acme, operator = TenantKey("acme"), TenantKey("default", ("metrics:read",))
+    config = '[metrics]\ntenants = true\n[tenants.acme]\nagents = ["echo"]\n[tenants.globex]\n'
+    globex = TenantKey("globex")
+    async with (
+        running_stack(tmp_path, more_config=config + key_config(acme, operator, globex)) as stack,
+        client_of(stack, acme) as own,
+        client_of(stack, globex) as other,
+        client_of(stack, operator) as everything,
+    ):
+        assert (await own.post(f"{API}/query", json={"query": "hi", "agent": "echo"})).status_code == 200
+        assert (await other.post(f"{API}/query", json={"query": "hi", "agent": "careful"})).status_code == 200
+        page = (await own.get("/metrics")).text
+        assert 'tenant="acme"' in page
+        assert 'agent="echo"' in page
+        for hidden in ("globex", "careful", "via=", "broker="):
+            assert hidden not in page, hidden
+        assert 'tenant="globex"' in (await everything.get("/metrics")).text
+
+
 async def test_worker_and_connector_serve_metrics_and_probes(tmp_path: Path) -> None:
     key = TenantKey("default", ("metrics:read",))
     config = f'{key_config(key)}[brokers.main]\nkind = "nats"\nurl = "nats://127.0.0.1:{free_port()}"\n'

@@ -87,7 +87,7 @@ async def test_prometheus_scrapes_a_gateway_and_evaluates_every_query(scraped: S
     shutil.copytree(FOLDER, tmp_path / "etc")
     (tmp_path / "etc/metrics.key").write_text(KEY.text)
     config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
-    config["global"].update(scrape_interval="1s", scrape_timeout="1s", evaluation_interval="1s")
+    config["global"].update(scrape_interval="2s", scrape_timeout="2s", evaluation_interval="1s")
     for job in config["scrape_configs"]:
         job["authorization"]["credentials_file"] = str(tmp_path / "etc/metrics.key")
         job.pop("dns_sd_configs", None)
@@ -114,7 +114,7 @@ async def test_prometheus_scrapes_a_gateway_and_evaluates_every_query(scraped: S
                 except (httpx.TransportError, ValueError):  # It answers in words until it is ready.
                     return False
 
-            await until(is_scraped, 20)
+            await until(is_scraped, 60)
             for expression in EXPRESSIONS:
                 await ask(re.sub(r"\$__rate_interval|\$__range", "1m", expression))
             assert await ask('sevenfold_runs_ended_total{agent="echo", outcome="completed"}')
@@ -123,7 +123,7 @@ async def test_prometheus_scrapes_a_gateway_and_evaluates_every_query(scraped: S
                 groups = (await prometheus.get("rules")).json()["data"]["groups"]
                 return [rule["health"] for rule in groups[0]["rules"]] == ["ok"] * len(RULES)
 
-            await until(is_evaluated, 10)
+            await until(is_evaluated, 60)
     finally:
         server.terminate()
         await server.wait()

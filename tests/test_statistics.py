@@ -31,6 +31,8 @@ async def test_statistics_count_runs_queues_and_deliveries(stack: Stack) -> None
     assert 0 < asked["p50"] <= asked["p95"] < 30
     assert asked["errorRate"] == 0.0
     queues = {queue["name"] for queue in stats["queues"]}
-    assert queues == {f"sevenfold{end}" for end in ("", "-batch", "-events", "-webhooks", "-brokers", "-streams")}
+    assert queues == {
+        f"sevenfold{end}" for end in ("", "-batch", "-events", "-webhooks", "-brokers", "-streams", "-control")
+    }
     assert stats["webhooks"]["successRate"] is not None
     assert (await stack.http.get("/api/agent/stats", params={"hours": 0})).status_code == 422

@@ -27,6 +27,7 @@ from sevenfold.adapters.quotas.rates import RateQuotas
 from sevenfold.adapters.quotas.stored_bytes import StoredBytes
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.search_attributes import keyword_attributes
+from sevenfold.adapters.tracing import new_trace
 from sevenfold.contracts.cloudevents import MAX_EVENT_BYTES, CloudEvent
 from sevenfold.contracts.events import (
     EVENT_MEMO,
@@ -131,8 +132,10 @@ class EventIngest:
             for request in _semaphore_requests(tenant, event, found):
                 by_semaphore[request.semaphore.id].append(request)
 
+        trace = traceparent or str(new_trace())
+
         async def start(event: CloudEvent) -> AcceptedEvent:
-            return await self._start_event(tenant, EventInput(event=event, via=via, traceparent=traceparent))
+            return await self._start_event(tenant, EventInput(event=event, via=via, traceparent=trace))
 
         async def execute() -> list[AcceptedEvent]:
             accepted = await gather_bounded(start, events)
@@ -186,7 +189,6 @@ class EventIngest:
         """Stores a message that is not an event as a dead letter, and returns its public id. A repeated message is
         the same dead letter.
         """
-        count_rejected(via, kind)
         rejection = Rejection(kind=kind, reason=reason, via=via, at=datetime.now(UTC))
         digest = hashlib.sha256(repr(sorted(headers.items())).encode() + body).hexdigest()
         public_id = derive_id(REJECTED_ID_PREFIX, tenant, f"{kind}:{via}", digest)
@@ -207,6 +209,7 @@ class EventIngest:
                 search_attributes=keyword_attributes(("Tenant",), (tenant,)),
                 static_summary=f"{kind} by {via}: {reason}"[:_SUMMARY_LENGTH],
             )
+            count_rejected(via, kind)
         return public_id
 
 

@@ -4,6 +4,8 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from sevenfold.adapters.metrics.labels import DURATION_BUCKETS, LONG_BUCKETS
 
+_MAX_LAG_SECONDS = 30 * 86_400.0
+
 _ACCEPTED = Counter(
     "sevenfold_events",
     "Events that were sent; `via` is http or a broker, `outcome` accepted, duplicate or conflict.",
@@ -41,8 +43,8 @@ def count_rejected(via: str, kind: str) -> None:
 
 
 def observe_reaction_lag(seconds: float) -> None:
-    """Counts a reaction that has started, so long after its event."""
-    _LAG.observe(max(0.0, seconds))
+    """Counts a reaction that has started, so long after its event. A time that cannot be right counts as 30 days."""
+    _LAG.observe(min(max(0.0, seconds), _MAX_LAG_SECONDS))
 
 
 def broker_connected(broker: str) -> Gauge:

@@ -1,7 +1,7 @@
 """The page of a process's metrics: ours, and those of Temporal's SDK."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 import httpx
 import structlog
@@ -10,9 +10,39 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from sevenfold.contracts.access import Principal
+from sevenfold.contracts.identity import DEFAULT_TENANT
+
 log = structlog.get_logger(__name__)
 
 _TIMEOUT_SECONDS = 1.0
+
+# Whether a sample with these labels is shown.
+IsVisible = Callable[[Mapping[str, str]], bool]
+
+
+def _everything(_: Mapping[str, str]) -> bool:
+    return True
+
+
+def visible_to(principal: Principal, agents: Collection[str] | None) -> IsVisible:
+    """Returns what a reader may see. Administrators and the tenant `default` see all; others see no other tenants, no
+    agents that their tenant may not use (None: it may use all) and no brokers.
+    """
+    if principal.is_admin or principal.tenant == DEFAULT_TENANT:
+        return _everything
+    tenant = principal.tenant
+
+    def is_visible(labels: Mapping[str, str]) -> bool:
+        agent = labels.get("agent")
+        return (
+            labels.get("tenant", "") in ("", tenant)
+            and (agent is None or agents is None or agent in agents)
+            and "broker" not in labels
+            and "via" not in labels
+        )
+
+    return is_visible
 
 
 class MetricsPage:
@@ -30,18 +60,23 @@ class MetricsPage:
         self._sdk_url = f"http://{sdk_address}/metrics"
         self._refresh = refresh
 
-    async def render(self, accept: str) -> tuple[bytes, str]:
-        """Returns the page and its media type: OpenMetrics if it is accepted, else Prometheus's text format."""
+    async def render(self, accept: str, is_visible: IsVisible = _everything) -> tuple[bytes, str]:
+        """Returns the page and its media type: OpenMetrics if it is accepted, else Prometheus's text format.
+        `is_visible`: whether its reader may see a sample with these labels.
+        """
         if self._refresh is not None:
             await self._refresh()
         sdk = await self._load_sdk()
-        encode, media_type = choose_encoder(accept)
+        try:
+            encode, media_type = choose_encoder(accept)
+        except TypeError:  # The library's, for a version that is no number.
+            encode, media_type = choose_encoder("")
 
         def build() -> bytes:
             if not media_type.startswith("application/openmetrics-text"):
-                return b"".join(map(encode, self._registries)) + sdk.encode()
+                return encode(_Joined(self._registries, "", is_visible)) + sdk.encode()
             # The formats differ in the names of counters and at the end.
-            return encode(_Joined(self._registries, sdk))
+            return encode(_Joined(self._registries, sdk, is_visible))
 
         return await asyncio.to_thread(build), media_type
 
@@ -60,12 +95,18 @@ class MetricsPage:
 class _Joined(CollectorRegistry):
     """Several registries as one, and the SDK's metrics."""
 
-    def __init__(self, registries: Sequence[CollectorRegistry], sdk: str) -> None:
+    def __init__(self, registries: Sequence[CollectorRegistry], sdk: str, is_visible: IsVisible) -> None:
         super().__init__()
         self._registries = registries
         self._sdk = sdk
+        self._is_visible = is_visible
 
     def collect(self) -> Iterable[Metric]:
         for registry in self._registries:
-            yield from registry.collect()
+            yield from map(self._select, registry.collect())
         yield from text_string_to_metric_families(self._sdk)
+
+    def _select(self, family: Metric) -> Metric:
+        if self._is_visible is not _everything:
+            family.samples = [sample for sample in family.samples if self._is_visible(sample.labels)]
+        return family

@@ -75,13 +75,13 @@ class PayloadDirectory(StorageDriver):
         folder = self._folder(owner)
         try:
             serialized = [payload.SerializeToString() for payload in payloads]
-            digests = await asyncio.to_thread(lambda: [_write(folder, data) for data in serialized])
+            written = await asyncio.to_thread(lambda: [_write(folder, data) for data in serialized])
         except OSError as error:
             count_payload_error(self.name(), "store")
             raise PayloadStoreError(f"the payload directory cannot be written: {error.strerror}") from error
-        count_payloads(self.name(), "store", sum(map(len, serialized)))
+        count_payloads(self.name(), "store", sum(size for _, size in written))
         claimed = {} if owner is None else {"tenant": owner.tenant, **({"key": owner.key} if owner.key else {})}
-        return [StorageDriverClaim(claim_data={"sha256": digest, **claimed}) for digest in digests]
+        return [StorageDriverClaim(claim_data={"sha256": digest, **claimed}) for digest, _ in written]
 
     async def retrieve(
         self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
@@ -205,19 +205,20 @@ def _path(folder: Path, digest: str) -> Path:
     return folder / digest[:2] / digest
 
 
-def _write(folder: Path, data: bytes) -> str:
+def _write(folder: Path, data: bytes) -> tuple[str, int]:
+    """Returns the digest, and the bytes that were written: none if the file is there."""
     digest = hashlib.sha256(data).hexdigest()
     path = _path(folder, digest)
     with suppress(FileNotFoundError):
         os.utime(path)  # A payload is kept as long as the newest run that uses it.
-        return digest
+        return digest, 0
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     Path(file.name).replace(path)
-    return digest
+    return digest, len(data)
 
 
 def _read(folder: Path, digest: str) -> bytes:

@@ -79,6 +79,7 @@ class _RenewingClient(S3StorageDriverClient):
     async def put_object(self, *, bucket: str, key: str, data: bytes) -> None:
         """Writes the object atomically; old and new content are equal."""
         await self._client.put_object(bucket=bucket, key=key, data=data)
+        count_payloads("s3", "store", len(data))
 
     async def get_object(self, *, bucket: str, key: str) -> bytes:
         """Reads the object; the driver verifies the SHA-256."""
@@ -105,9 +106,7 @@ class PayloadBucket(S3StorageDriver):
     ) -> list[StorageDriverClaim]:
         """Writes the payloads. Raises PayloadStoreError."""
         try:
-            claims = await super().store(self._name_owner(context), payloads)
-            count_payloads("s3", "store", sum(payload.ByteSize() for payload in payloads))
-            return claims
+            return await super().store(self._name_owner(context), payloads)
         except RuntimeError as error:
             count_payload_error("s3", "store")
             raise PayloadStoreError(str(error.__cause__ or error)) from error

@@ -193,11 +193,13 @@ class StreamPublisher:
     async def _shut_down(self) -> None:
         self._state = PublisherState.CLOSED
         try:
-            if self._opening is not None:
-                self._opening.cancel()
-                await asyncio.gather(self._opening, return_exceptions=True)
-            if self._writer is not None:
-                await self._writer.stop()
+            try:
+                if self._opening is not None:
+                    self._opening.cancel()
+                    await asyncio.gather(self._opening, return_exceptions=True)
+            finally:  # a second cancellation may come while it waits
+                if self._writer is not None:
+                    await self._writer.stop()
         finally:  # whatever became of them, readers must not wait for this attempt
             self._hub.detach(self)
             self._hubs.discard_if_idle(self._hub)

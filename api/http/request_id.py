@@ -11,8 +11,8 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sevenfold.adapters.tracing import tracer
-from sevenfold.contracts.tracing import TraceContext, new_span_id
+from sevenfold.adapters.tracing import new_trace, tracer
+from sevenfold.contracts.tracing import TraceContext
 
 HEADER = "X-Request-Id"
 TRACE_HEADER, RESPONSE_HEADER = "traceparent", "traceresponse"
@@ -56,8 +56,7 @@ def _open_span(parent: TraceContext | None) -> TraceContext:
     active = tracer()
     if parent is not None:
         return parent if active is None else parent.child()
-    trace_id = secrets.token_hex(16)
-    return TraceContext(trace_id, new_span_id(), active is None or active.is_sampled(trace_id))
+    return new_trace()
 
 
 class RequestIdMiddleware:

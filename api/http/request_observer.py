@@ -41,10 +41,15 @@ class RequestObserver:
                     status = message["status"]
                 case "websocket.accept":
                     status = 101
+                case "websocket.close" if not status:
+                    status = 403
             await send(message)
 
         try:
             await self._app(scope, receive, send_observed)
+        except Exception:
+            status = status or 500
+            raise
         finally:
             _observe(scope, status or _CLIENT_GONE, time.perf_counter() - started_at)
 

@@ -4,9 +4,11 @@ Each API process that is scraped asks Temporal every 10 s, so every process show
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
@@ -16,7 +18,6 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
-from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.task_queues import ACTIVITY_TASKS, WORKFLOW_TASKS, describe_task_queue
 from sevenfold.contracts.circuits import BreakerState
 from sevenfold.contracts.runs import WORKFLOW_TYPES
@@ -48,9 +49,11 @@ _SHARED: Sequence[Gauge] = (
     _DEPTH, _AGE, _POLLERS, _OPEN_RUNS, _DEAD_LETTERS, _CIRCUITS,
 )  # fmt: skip
 
+_WITHOUT_LABELS = (_OPEN_DELIVERIES, _OLDEST_DELIVERY, _PAUSED, _WAITING_KEYS)
+
 # Sampling goes on in the background for as long as scrapes come, so that none waits for it.
 _INTERVAL_SECONDS, _IDLE_SECONDS = 10.0, 120.0
-_TIMEOUT_SECONDS = 2.0
+_TIMEOUT_SECONDS, _SAMPLE_SECONDS = 2.0, 8.0
 _RPC_TIMEOUT = timedelta(seconds=_TIMEOUT_SECONDS)
 # A worker renews its poll at least once a minute.
 _POLLER_AGE_SECONDS = 70.0
@@ -77,9 +80,9 @@ class ClusterSampler:
         self._sampling: asyncio.Task[None] | None = None
 
     async def refresh(self) -> None:
-        """Keeps the gauges up to date from now on; the first time it waits for them. Raises nothing."""
+        """Keeps the gauges up to date from now on; waits for them after a pause. Raises nothing."""
         self._scraped_at = time.monotonic()
-        if self._sampling is None:
+        if self._sampling is None or self._sampling.done():
             await self._sample()
         if self._sampling is None or self._sampling.done():
             self._sampling = asyncio.create_task(self._sample_periodically())
@@ -96,25 +99,36 @@ class ClusterSampler:
             await self._sample()
 
     async def _sample(self) -> None:
+        """Without Temporal, nothing is shown of it."""
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
-                await self._sample_queue(self._task_queues[0])  # Without Temporal, nothing else is asked.
-                await gather_bounded(lambda sample: sample(), self._samples())
+                await self._sample_queue(self._task_queues[0])
             _UP.set(1)
         except (RPCError, TimeoutError) as error:
+            log.debug("Temporal does not answer", error=str(error))
             _UP.set(0)
-            for gauge in _SHARED:  # What is not known any more is not shown.
+            for gauge in _SHARED:
                 gauge.clear()
-            log.debug("the metrics of Temporal cannot be read", error=str(error))
+            for gauge in _WITHOUT_LABELS:
+                gauge.set(math.nan)
+            return
+        async with asyncio.TaskGroup() as group:
+            for sample in self._samples():
+                group.create_task(_try(sample))
 
     def _samples(self) -> list[Callable[[], Awaitable[None]]]:
         return [
-            *(lambda name=name: self._sample_queue(name) for name in self._task_queues[1:]),
-            *(lambda name=name: self._sample_circuit(name) for name in self._agents),
+            partial(self._sample_each, self._sample_queue, self._task_queues[1:]),
+            partial(self._sample_each, self._sample_circuit, self._agents),
             self._sample_open_runs,
             self._sample_deliveries,
+            self._sample_receivers,
             self._sample_dead_letters,
         ]
+
+    async def _sample_each(self, sample: Callable[[str], Awaitable[None]], names: Sequence[str]) -> None:
+        for name in names:
+            await sample(name)
 
     async def _sample_queue(self, name: str) -> None:
         for kind, label in _KINDS.items():
@@ -139,12 +153,14 @@ class ClusterSampler:
         count = await self._count(deliveries)
         _OPEN_DELIVERIES.set(count)
         _OLDEST_DELIVERY.set(await self._oldest_seconds(deliveries) if count else 0)
+        _WAITING_KEYS.set(await self._count(_running("OrderingSemaphore")))
+
+    async def _sample_receivers(self) -> None:
         paused = 0
         receivers = self._client.list_workflows(_running("EndpointHealth"), limit=_MAX_RECEIVERS, page_size=100)
         async for receiver in receivers:
             paused += (await receiver.memo_value(ENDPOINT_MEMO, EndpointState(), type_hint=EndpointState)).is_paused
         _PAUSED.set(paused)
-        _WAITING_KEYS.set(await self._count(_running("OrderingSemaphore")))
 
     async def _sample_dead_letters(self) -> None:
         for kind, workflow_type in _DEAD_LETTER_TYPES.items():
@@ -153,7 +169,7 @@ class ClusterSampler:
     async def _oldest_seconds(self, query: str) -> float:
         """Returns the age of the oldest workflow, up to a tenth less. Visibility cannot sort, so it is searched."""
         age, factor = 1.0, 2.0
-        while factor > 1.1:
+        while factor > 1.05:
             if await self._count(f"{query} AND StartTime < '{_ago(age * factor)}'"):
                 age *= factor
             else:
@@ -164,6 +180,15 @@ class ClusterSampler:
         request = CountWorkflowExecutionsRequest(namespace=self._client.namespace, query=query)
         service = self._client.workflow_service
         return (await service.count_workflow_executions(request, retry=False, timeout=_RPC_TIMEOUT)).count
+
+
+async def _try(sample: Callable[[], Awaitable[None]]) -> None:
+    """Samples for up to 8 s; what fails stays as it was, and is logged."""
+    try:
+        async with asyncio.timeout(_SAMPLE_SECONDS):
+            await sample()
+    except Exception as error:
+        log.warning("some metrics of Temporal cannot be read", error=repr(error)[:200])
 
 
 def _running(workflow_type: str) -> str:

@@ -16,6 +16,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field, ValidationError
 
+from sevenfold.adapters.metrics.streams import BYTES
 from sevenfold.api.dependencies import API_PREFIX, PrincipalDep
 from sevenfold.api.http.idempotency import parse_idempotency_key
 from sevenfold.api.http.problem_handlers import to_problem
@@ -121,6 +122,7 @@ async def _send(socket: WebSocket, subscription: StreamSubscription) -> int:
     last: StreamLine | None = None
     async for lines in subscription.lines():
         for last in lines:
+            BYTES.inc(len(last.as_object))
             await socket.send_text(last.as_object.decode())
     if last is None or last.event == "done":
         return ENDED

@@ -182,10 +182,12 @@ class WorkflowAgent:
         self._attempts = attempt
         self._earlier_usage, self._usage = self._sum_usage(), Usage()
         limits = asyncio.create_task(self._watch_limits())
-        done, _ = await workflow.wait(
-            [child, limits], timeout=self._remaining().total_seconds(), return_when=asyncio.FIRST_COMPLETED
-        )
-        limits.cancel()
+        try:
+            done, _ = await workflow.wait(
+                [child, limits], timeout=self._remaining().total_seconds(), return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            limits.cancel()
         if child in done:
             return child.result()
         child.cancel()
@@ -202,13 +204,13 @@ class WorkflowAgent:
         """Raises when the attempt reports that the run has used what it may."""
         while True:
             checked = self._usage
-            await self._check_limits()
             await workflow.wait_condition(lambda: self._usage != checked)  # noqa: B023  (awaited at once)
+            await self._check_limits()
 
     async def _check_limits(self) -> None:
         """Raises ApplicationError with the type RunLimitReached if the run has used what it may."""
         usage = self._sum_usage()
-        if self._run.limits is None or usage == _NO_REPORT:
+        if self._run.limits is None or not self._attempts:
             return
         await workflow.execute_local_activity_method(
             WorkflowAgentBudgets.check_limits,
