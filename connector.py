@@ -59,7 +59,7 @@ async def running_connector(services: Services) -> AsyncIterator[Callable[[], li
             activities=[publication.publish_to_broker],
             graceful_shutdown_timeout=services.settings.grace_period,
         ):
-            yield lambda: [name for name, one in connections.items() if not one.is_connected]
+            yield lambda: [name for name, one in connections.items() if not one.is_reachable]
     finally:
         for task in running:
             task.cancel()

@@ -9,6 +9,7 @@ import structlog
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from sevenfold.adapters.metrics.process import set_dependency
 from sevenfold.adapters.payloads.stores import PayloadStoreError, expiring_stores
 from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.adapters.temporal.pollers import WorkerPollers
@@ -62,6 +63,7 @@ class HealthChecks:
             reasons["worker"] = None
         missing = {name for name, reason in reasons.items() if reason is not None}
         for name in reasons:
+            set_dependency(name, is_up=name not in missing)
             if name in missing:
                 self.failing_since.setdefault(name, datetime.now(UTC))
             else:

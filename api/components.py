@@ -119,6 +119,14 @@ def build_components(
     shared = SharedAnswers(seconds=_STATISTICS_SECONDS)
     tenants = TenantStore(services.access)
     tokens = RunTokens(sealer) if sealer else None
+    health = HealthChecks(
+        client,
+        queue,
+        disk,
+        hubs.log,
+        has_worker=hubs.has_local_worker,
+        find_lost_brokers=find_lost_brokers,
+    )
     sampler = ClusterSampler(client, list_task_queues(queue), breakers, config.circuit_configs)
     return Components(
         client=client,
@@ -156,13 +164,8 @@ def build_components(
         agent_overview=AgentOverview(client, agents, breakers, shared),
         usage_reader=UsageReader(services.quotas.ledgers, services.quotas.budgets, services.access, shared),
         cluster_sampler=sampler,
-        metrics_page=MetricsPage(shared_runtime().metrics_address, CLUSTER_REGISTRY, sampler.refresh),
-        health_checks=HealthChecks(
-            client,
-            queue,
-            disk,
-            hubs.log,
-            has_worker=hubs.has_local_worker,
-            find_lost_brokers=find_lost_brokers,
+        metrics_page=MetricsPage(
+            shared_runtime().metrics_address, health.check, sampler.refresh, more=CLUSTER_REGISTRY
         ),
+        health_checks=health,
     )

@@ -139,8 +139,9 @@ filter = {{prefix = {{type = "t."}}}}
 """
 _P95 = "histogram_quantile(0.95, sum by (le) (rate(sevenfold_{}_bucket[1m]))) > {}"
 _FAILED = 'rate(sevenfold_webhook_attempt_duration_seconds_count{outcome="failed"}[1m]) > 0'
-_SLOW, _SLOW_LOG = _P95.format("agent_call_duration_seconds", 30), _P95.format("stream_log_write_seconds", 1)
+_SLOW = _P95.format("agent_call_duration_seconds", 30)
 _WAITING, _OLD = 'max(sevenfold_queue_depth{kind="workflow"}) > 0', "max(sevenfold_queue_oldest_seconds) > 15"
+_MISSING = 'sevenfold_dependency_up{dependency="streams"} == 0'
 _LOST, _AWAY = "rate(sevenfold_payload_store_errors_total[1m]) > 0", "sevenfold_broker_connected == 0"
 FAULTS = [
     Fault("agent down", kill_agent, query, "rate(sevenfold_agent_retries_total[1m]) > 0", "SevenfoldRunsFail"),
@@ -149,7 +150,7 @@ FAULTS = [
     Fault("full queue", stop_worker, job, _OLD, "SevenfoldQueueOld", is_apart=True),
     Fault("receiver down", kill_agent, webhook, _FAILED, "SevenfoldWebhooksFail"),
     Fault("broker away", kill_nats, query, _AWAY, "SevenfoldBrokerDown", _BROKER, needs="nats"),
-    Fault("Redis away", kill_redis, stream, _SLOW_LOG, "SevenfoldStreamLogSlow", needs="redis"),
+    Fault("Redis away", kill_redis, stream, _MISSING, "SevenfoldDependencyDown", needs="redis"),
     Fault("payload store away", lose_payloads, large, _LOST, "SevenfoldPayloadStoreFails"),
 ]
 

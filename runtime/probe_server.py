@@ -108,7 +108,9 @@ async def served_probes(services: Services, checks: HealthChecks) -> AsyncIterat
         return
     settings.check_exposure(has_credentials=services.requires_credentials)
     authenticator = build_authenticator(services, None)
-    app = _ProbeApp(MetricsPage(shared_runtime().metrics_address), checks, authenticator, services.access)
+    app = _ProbeApp(
+        MetricsPage(shared_runtime().metrics_address, checks.check), checks, authenticator, services.access
+    )
     with bind(settings.host, settings.metrics_port, "SEVENFOLD_METRICS_PORT") as sock:
         server = _Server(
             uvicorn.Config(

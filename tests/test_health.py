@@ -8,7 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bench.ports import free_port
+from tests.support.broker_servers import Server, broker_server
 from tests.support.processes import until
 from tests.support.redis_server import redis_server
 from tests.support.stack import Stack, running_stack
@@ -79,3 +82,19 @@ async def test_brokers_that_are_not_connected_are_named(tmp_path: Path) -> None:
     config += '[[brokers.main.publish]]\nto = "out"\nfilter = {prefix = {type = "t."}}\n'
     async with running_stack(tmp_path, more_config=config) as stack:
         assert (await becomes(stack, 200, "degraded"))["brokers"] == "not connected: main; their events wait"
+
+
+@pytest.mark.skipif(shutil.which("nats-server") is None, reason="needs nats-server")
+async def test_a_broker_that_dies_is_told_and_so_is_its_return(tmp_path: Path) -> None:
+    """Its client reconnects by itself, so the connection never ends."""
+    with broker_server("nats", tmp_path) as nats:
+        assert isinstance(nats, Server)
+        config = f'[brokers.main]\nkind = "nats"\nurl = "{nats.url}"\n'
+        config += '[[brokers.main.publish]]\nto = "out"\nfilter = {prefix = {type = "t."}}\n'
+        async with running_stack(tmp_path, more_config=config) as stack:
+            await becomes(stack, 200, "ok", 15)
+            await asyncio.to_thread(nats.stop)
+            assert "main" in (await becomes(stack, 200, "degraded", 10))["brokers"]
+            assert 'sevenfold_broker_connected{broker="main"} 0' in (await stack.http.get("/metrics")).text
+            await asyncio.to_thread(nats.start)
+            await becomes(stack, 200, "ok", 30)

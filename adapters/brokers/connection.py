@@ -21,19 +21,14 @@ _PERMANENT_ERRORS = (ValueError, TypeError, OverflowError, struct.error)
 
 
 class BrokerConnection:
-    """Runs a transport until it is cancelled."""
+    """Runs a transport until it is cancelled. `is_reachable`: whether the broker has answered in the last seconds."""
 
     def __init__(self, name: str, transport: Transport, on_message: MessageHandler) -> None:
         self.name = name
         self._transport = transport
         self._on_message = on_message
         self._connected = asyncio.Event()
-        broker_connected(name).set(0)
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether the broker is connected."""
-        return self._connected.is_set()
+        self._set_reachable(is_reachable=False)
 
     async def run(self) -> None:
         """Connects, consumes, and reconnects whenever the connection ends."""
@@ -66,14 +61,25 @@ class BrokerConnection:
     async def _wait_while_alive(self) -> None:
         log.info("broker connected", broker=self.name)
         self._connected.set()
-        broker_connected(self.name).set(1)
+        self._set_reachable(is_reachable=True)
         try:
-            while self._transport.is_alive():  # noqa: ASYNC110  (no client has an event for it)
+            while self._transport.is_alive():  # no client has an event for it
                 await asyncio.sleep(_POLL_SECONDS)
+                self._set_reachable(is_reachable=await self._ping())
         finally:
             self._connected.clear()
-            broker_connected(self.name).set(0)
+            self._set_reachable(is_reachable=False)
         log.warning("broker connection lost, reconnecting", broker=self.name)
+
+    async def _ping(self) -> bool:
+        try:
+            return await self._transport.ping()
+        except Exception:  # Whatever the client raises, it did not answer.
+            return False
+
+    def _set_reachable(self, *, is_reachable: bool) -> None:
+        self.is_reachable = is_reachable
+        broker_connected(self.name).set(is_reachable)
 
     async def _stop(self) -> None:
         try:

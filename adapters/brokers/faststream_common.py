@@ -5,6 +5,7 @@ from typing import Any
 from faststream import AckPolicy, StreamMessage
 
 # Time for handlers when a connection closes, in seconds; unacknowledged messages are delivered again.
+PING_SECONDS = 2.0
 GRACE_SECONDS = 2.0
 
 

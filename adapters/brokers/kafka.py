@@ -16,7 +16,7 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
 from faststream.kafka.message import KafkaAckableMessage
 
-from sevenfold.adapters.brokers.faststream_common import CONSUMING, GRACE_SECONDS, headers_as_text
+from sevenfold.adapters.brokers.faststream_common import CONSUMING, GRACE_SECONDS, PING_SECONDS, headers_as_text
 from sevenfold.adapters.brokers.message import Message, MessageHandler, UnpublishableError
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
@@ -68,6 +68,10 @@ class KafkaTransport:
     def is_alive(self) -> bool:
         """The client reconnects by itself."""
         return self._broker is not None
+
+    async def ping(self) -> bool:
+        """Whether the broker answers now."""
+        return self._broker is not None and await self._broker.ping(PING_SECONDS)
 
     async def stop(self) -> None:
         """Cancels the messages in flight, then closes the connection."""

@@ -49,6 +49,10 @@ class Transport(Protocol):
 
     def is_alive(self) -> bool: ...
 
+    async def ping(self) -> bool:
+        """Whether the broker answers now. A client that reconnects by itself stays alive meanwhile."""
+        ...
+
     async def stop(self) -> None: ...
 
     async def publish(self, event: CloudEvent, to: str) -> None:

@@ -12,7 +12,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
-from sevenfold.adapters.brokers.faststream_common import CONSUMING, headers_as_text
+from sevenfold.adapters.brokers.faststream_common import CONSUMING, PING_SECONDS, headers_as_text
 from sevenfold.adapters.brokers.message import Message, MessageHandler, UnpublishableError
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
@@ -83,6 +83,10 @@ class NatsTransport:
     def is_alive(self) -> bool:
         """The client reconnects by itself."""
         return self._broker is not None
+
+    async def ping(self) -> bool:
+        """Whether the broker answers now."""
+        return self._broker is not None and await self._broker.ping(PING_SECONDS)
 
     async def stop(self) -> None:
         """Closes both connections."""

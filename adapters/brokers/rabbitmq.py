@@ -6,7 +6,7 @@ from aiormq.exceptions import ChannelPreconditionFailed
 from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 from faststream.rabbit.annotations import RabbitMessage
 
-from sevenfold.adapters.brokers.faststream_common import CONSUMING, GRACE_SECONDS, headers_as_text
+from sevenfold.adapters.brokers.faststream_common import CONSUMING, GRACE_SECONDS, PING_SECONDS, headers_as_text
 from sevenfold.adapters.brokers.message import Message, MessageHandler, UnpublishableError
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
@@ -75,6 +75,10 @@ class RabbitTransport:
     def is_alive(self) -> bool:
         """The client reconnects by itself."""
         return self._consuming is not None
+
+    async def ping(self) -> bool:
+        """Whether the broker answers now."""
+        return self._consuming is not None and await self._consuming.ping(PING_SECONDS)
 
     async def stop(self) -> None:
         """Closes both connections."""

@@ -10,7 +10,7 @@ from faststream.redis.annotations import RedisStreamMessage
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from sevenfold.adapters.brokers.faststream_common import CONSUMING, headers_as_text
+from sevenfold.adapters.brokers.faststream_common import CONSUMING, PING_SECONDS, headers_as_text
 from sevenfold.adapters.brokers.message import Message, MessageHandler, UnpublishableError
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
@@ -84,6 +84,10 @@ class RedisTransport:
     def is_alive(self) -> bool:
         """A subscriber ends permanently when its group is gone, as after a flush."""
         return self._broker is not None and all(subscriber.running for subscriber in self._subscribers)
+
+    async def ping(self) -> bool:
+        """Whether the broker answers now."""
+        return self._broker is not None and await self._broker.ping(PING_SECONDS)
 
     async def stop(self) -> None:
         """Closes the connections."""

@@ -46,15 +46,12 @@ def visible_to(principal: Principal, agents: Collection[str] | None) -> IsVisibl
 
 
 class MetricsPage:
-    """Renders the page. `sdk_address`: where the SDK shows its metrics, on loopback. `more`: metrics that only some
-    processes have, which `refresh` brings up to date.
+    """Renders the page. `sdk_address`: where the SDK shows its metrics, on loopback. `refresh` brings up to date
+    what is measured only when it is shown. `more`: metrics beside those that every process has.
     """
 
     def __init__(
-        self,
-        sdk_address: str,
-        more: CollectorRegistry | None = None,
-        refresh: Callable[[], Awaitable[None]] | None = None,
+        self, sdk_address: str, *refresh: Callable[[], Awaitable[object]], more: CollectorRegistry | None = None
     ) -> None:
         self._registries = [REGISTRY, *([more] if more else [])]
         self._sdk_url = f"http://{sdk_address}/metrics"
@@ -64,8 +61,7 @@ class MetricsPage:
         """Returns the page and its media type: OpenMetrics if it is accepted, else Prometheus's text format.
         `is_visible`: whether its reader may see a sample with these labels.
         """
-        if self._refresh is not None:
-            await self._refresh()
+        await asyncio.gather(*(refresh() for refresh in self._refresh))
         sdk = await self._load_sdk()
         try:
             encode, media_type = choose_encoder(accept)

@@ -13,7 +13,18 @@ _REQUESTS = Histogram(
 LOOP_LAG = Gauge("sevenfold_event_loop_lag_seconds", "The longest delay of the event loop within the last 15 s.")
 SERVER_RESTARTS = Counter("sevenfold_embedded_server_restarts", "Restarts of the embedded Temporal server.")
 
+_DEPENDENCIES = Gauge(
+    "sevenfold_dependency_up",
+    "Whether a dependency answers, as /health/ready shows it.",
+    ["dependency"],
+)
+
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "WEBSOCKET"})
+
+
+def set_dependency(name: str, *, is_up: bool) -> None:
+    """Shows whether a dependency answers."""
+    _DEPENDENCIES.labels(name).set(is_up)
 
 
 def observe_request(method: str, route: str, status: int, seconds: float) -> None:
