@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -186,14 +186,17 @@ async def running_worker(
             ]
             # Long work has its own task queue and slots, so that it does not delay interactive runs. So have events,
             # which may arrive in floods, and deliveries, so that slow receivers delay only each other.
+            queue = settings.task_queue
             async with (
                 contain_tasks(),
-                _worker(client, settings, settings.task_queue, [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS], activities),
-                _worker(client, settings, stream_task_queue(settings.task_queue), PATTERN_WORKFLOWS, activities),
-                _worker(client, settings, batch_task_queue(settings.task_queue), PATTERN_WORKFLOWS, activities),
-                _worker(client, settings, event_task_queue(settings.task_queue), EVENT_WORKFLOWS, reactions),
-                _delivery_worker(client, settings, deliveries),
-                _control_worker(client, settings, _erasure_activities(services, hubs)),
+                _running(
+                    _worker(client, settings, queue, [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS], activities),
+                    _worker(client, settings, stream_task_queue(queue), PATTERN_WORKFLOWS, activities),
+                    _worker(client, settings, batch_task_queue(queue), PATTERN_WORKFLOWS, activities),
+                    _worker(client, settings, event_task_queue(queue), EVENT_WORKFLOWS, reactions),
+                    _delivery_worker(client, settings, deliveries),
+                    _control_worker(client, settings, _erasure_activities(services, hubs)),
+                ),
             ):
                 yield
     finally:
@@ -201,6 +204,20 @@ async def running_worker(
         await admission.aclose()
         await agents.aclose()
         await quotas.meter.aclose()
+
+
+@asynccontextmanager
+async def _running(*workers: Worker) -> AsyncIterator[None]:
+    """The workers poll while the block runs. They shut down together: each may wait for a Temporal that does not
+    answer, and one after another they would wait beyond a supervisor's patience.
+    """
+    async with AsyncExitStack() as stack:
+        for one in workers:
+            await stack.enter_async_context(one)
+        try:
+            yield
+        finally:
+            await asyncio.gather(*(one.shutdown() for one in workers), return_exceptions=True)
 
 
 def _worker(

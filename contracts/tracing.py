@@ -12,7 +12,7 @@ from enum import StrEnum
 
 # What follows the flags is for versions above 00.
 _W3C = re.compile(
-    r"(?:00|(?!ff)(?P<later>[0-9a-f]{2}))-(?!0{32})(?P<trace>[0-9a-f]{32})-(?!0{16})(?P<span>[0-9a-f]{16})"
+    r"(?:00|(?!ff|00)(?P<later>[0-9a-f]{2}))-(?!0{32})(?P<trace>[0-9a-f]{32})-(?!0{16})(?P<span>[0-9a-f]{16})"
     r"-(?P<flags>[0-9a-f]{2})(?(later)(?:-.*)?)"
 )
 _SAMPLED = 1

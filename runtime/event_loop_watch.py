@@ -30,7 +30,7 @@ _armed = threading.Event()
 
 
 def arm_watchdog() -> None:
-    """From now on a blocked loop ends the process. Before, agents are imported, which may take minutes."""
+    """From now on a blocked loop is logged, and ends the process. Before, agents are imported, for minutes maybe."""
     _armed.set()
 
 
@@ -40,8 +40,9 @@ def _exit() -> None:
 
 @asynccontextmanager
 async def watched_event_loop(end_after_seconds: float, end: Callable[[], None] = _exit) -> AsyncIterator[None]:
-    """Watches the loop of this thread while the block runs. A loop that is blocked for a second is logged with the
-    stack that blocks it. Once it is armed, the process ends after `end_after_seconds` (0: never), with exit code 70.
+    """Watches the loop of this thread while the block runs, from `arm_watchdog` on. A loop that is blocked for a
+    second is logged with the stack that blocks it; after `end_after_seconds` (0: never) the process ends, with exit
+    code 70.
     """
     global _armed
     watch, _armed = _Watch(threading.get_ident(), end_after_seconds, end), threading.Event()
@@ -84,10 +85,12 @@ class _Watch:
         while not self.stopped.wait(_BEAT_SECONDS):
             beat_at = self._beat_at
             blocked = time.monotonic() - beat_at
+            if not _armed.is_set():
+                continue
             if blocked > _BLOCKED_SECONDS + _BEAT_SECONDS and beat_at != logged_beat:
                 logged_beat = beat_at
                 self._log(log.error, "the event loop is blocked", blocked)
-            if self._end_after_seconds and blocked > self._end_after_seconds and _armed.is_set():
+            if self._end_after_seconds and blocked > self._end_after_seconds:
                 self._log(log.critical, "the event loop was blocked for too long; the process ends", blocked)
                 self._end()
                 return

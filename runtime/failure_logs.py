@@ -19,6 +19,11 @@ from sevenfold.contracts.runs import RunError
 # The fields that such a line has beside those of every line.
 FIELDS = ("activity", "run_id", "attempt", "code", "at", "error")
 
+_LOGGER = "sevenfold.activities"
+
+# No attempt was made: the circuit is open, or the agent's limits or the budget are used up.
+_REFUSALS = (ErrorCode.CIRCUIT_OPEN, ErrorCode.AGENT_BUSY, ErrorCode.QUOTA_EXCEEDED)
+
 # How the SDK marks its line.
 _MARK, _ACTIVITY_FAILURE = "__temporal_error_identifier", "ActivityFailure"
 
@@ -42,10 +47,11 @@ class FailureFilter(logging.Filter):
         self._seen: LRUCache[str, bool] = LRUCache(_MAX_RUNS)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Lets every record pass."""
-        if getattr(record, _MARK, None) == _ACTIVITY_FAILURE and record.exc_info:
-            self._rewrite(record, record.exc_info[1])
-        return True
+        """Lets other records pass; ours by the level of its own logger."""
+        if getattr(record, _MARK, None) != _ACTIVITY_FAILURE or not record.exc_info:
+            return True
+        self._rewrite(record, record.exc_info[1])
+        return record.levelno >= logging.getLogger(record.name).getEffectiveLevel()
 
     def _rewrite(self, record: logging.LogRecord, error: BaseException | None) -> None:
         if not isinstance(error, ApplicationError) or error.type not in list(ErrorCode):
@@ -53,7 +59,11 @@ class FailureFilter(logging.Filter):
         activity = getattr(record, "temporal_activity", {})
         run_id = parse_public_id(str(activity.get("workflow_id", "")))
         origin = _find_origin(error)
-        record.msg, record.args = "attempt failed", ()
+        record.name, record.args = _LOGGER, ()
+        if error.type in _REFUSALS:
+            record.msg, record.levelno, record.levelname = "call refused", logging.INFO, "INFO"
+        else:
+            record.msg = "attempt failed"
         fields = {
             "activity": activity.get("activity_type"),
             "run_id": run_id,
@@ -89,8 +99,8 @@ def _find_origin(error: BaseException) -> BaseException:
 
 
 def _find_place(error: BaseException) -> str:
-    """Returns file and line, such as `support.py:31`: the last ones outside of libraries and of Sevenfold."""
+    """Returns file and line, such as `support.py:31`: the last ones outside of libraries and of Sevenfold, if any."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not any(map(Path(frame.filename).is_relative_to, _NOT_THE_AGENT))]
-    last = (own or frames)[-1:]
+    last = own[-1:]
     return f"{Path(last[0].filename).name}:{last[0].lineno}" if last else ""

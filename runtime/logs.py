@@ -32,11 +32,14 @@ class RepetitionFilter(logging.Filter):
             return True
         now = time.monotonic()
         event = record.msg.get("event", "") if isinstance(record.msg, dict) else record.msg
-        key = (record.name, str(event)[:200])
+        # Failures at different places of agents' code are different faults.
+        key = (record.name, f"{str(event)[:200]} {getattr(record, 'at', '')}")
         since, count = self._seen.get(key, (now, 0))
         if now - since > _PERIOD_SECONDS:
             if count > _REPETITIONS and isinstance(record.msg, dict):
                 record.msg["repeated"] = count - _REPETITIONS
+            elif count > _REPETITIONS:
+                record.repeated = count - _REPETITIONS
             since, count = now, 0
         if len(self._seen) > _REMEMBERED:
             self._seen.clear()
@@ -107,7 +110,7 @@ def configure_logs(levels: Mapping[str, str], *, hide_messages: bool = False) ->
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(allow=FIELDS)],
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(allow=(*FIELDS, "repeated"))],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last, _hide_secrets],
         )
     )
@@ -120,8 +123,10 @@ def configure_logs(levels: Mapping[str, str], *, hide_messages: bool = False) ->
         logging.getLogger("temporalio").setLevel(max(logging.INFO, root.level))
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # At `debug` it writes the whole handshake of a WebSocket, with the key in it.
-    logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.getLogger().level))
+    # It writes the address of each WebSocket with the client's query, and at `debug` the handshake with its key.
+    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
     for name, level in levels.items():
         if name:
             logging.getLogger(name).setLevel(level.upper())
+    if "temporalio.activity" not in levels:  # FailureFilter takes its lines for `sevenfold.activities`.
+        logging.getLogger("temporalio.activity").setLevel(logging.WARNING)

@@ -1,9 +1,12 @@
 """Serves metrics and probes of a process that has no API: `sevenfold worker` and `sevenfold connect`."""
 
 import asyncio
+import ipaddress
 import re
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import structlog
 import uvicorn
@@ -26,7 +29,8 @@ from sevenfold.runtime.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-_MAX_CONNECTIONS = 50
+# A connection without a request in progress is closed when it is so old. Clients connect again.
+_MAX_CONNECTION_SECONDS, _CHECK_SECONDS = 15.0, 1.0
 
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 
@@ -37,8 +41,14 @@ class _ProbeApp:
     """
 
     def __init__(
-        self, page: MetricsPage, checks: HealthChecks, authenticator: Authenticator, access: AccessDirectory
+        self,
+        page: MetricsPage,
+        checks: HealthChecks,
+        authenticator: Authenticator,
+        access: AccessDirectory,
+        hosts: Sequence[str],
     ) -> None:
+        self._hosts = hosts
         self._page = page
         self._access = access
         self._checks = checks
@@ -59,9 +69,24 @@ class _ProbeApp:
                 found = await self._checks.check()
                 status = 503 if found.status is Health.FAILING else 200
                 return JSONResponse(found.model_dump(mode="json", by_alias=True, exclude_none=True), status)
+            case "/metrics" if not self._is_served(headers.get("host", "")):
+                return _problem(421, "Name this process by its IP address, or set SEVENFOLD_ALLOWED_HOSTS.")
             case "/metrics":
                 return await self._answer_metrics(headers)
         return _problem(404, "This process serves /metrics, /health/live and /health/ready.")
+
+    def _is_served(self, host: str) -> bool:
+        """A web page can read loopback by a name that it has made to lead there, but not without a name; and not
+        without a key, where there are keys.
+        """
+        name = host.rpartition(":")[0] if re.search(r":[0-9]+$", host) else host
+        if self._authenticator.requires_credentials or name in (*self._hosts, "localhost") or "*" in self._hosts:
+            return True
+        try:
+            ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            return False
+        return True
 
     async def _answer_metrics(self, headers: Headers) -> ASGIApp:
         principal = ANONYMOUS
@@ -97,6 +122,19 @@ class _Server(uvicorn.Server):
         yield
 
 
+async def _close_idle_connections(server: uvicorn.Server) -> None:
+    """Idle connections, and those whose request never becomes complete, must not use up the process's descriptors."""
+    seen: dict[Any, float] = {}
+    while True:
+        now = time.monotonic()
+        seen = {one: seen.get(one, now) for one in list(server.server_state.connections)}
+        for connection, since in seen.items():
+            cycle = connection.cycle
+            if now - since > _MAX_CONNECTION_SECONDS and (cycle is None or cycle.response_complete):
+                connection.transport.close()
+        await asyncio.sleep(_CHECK_SECONDS)
+
+
 @asynccontextmanager
 async def served_probes(services: Services, checks: HealthChecks) -> AsyncIterator[None]:
     """Serves them on SEVENFOLD_METRICS_PORT while the block runs; does nothing if it is not set. Raises
@@ -108,9 +146,8 @@ async def served_probes(services: Services, checks: HealthChecks) -> AsyncIterat
         return
     settings.check_exposure(has_credentials=services.requires_credentials)
     authenticator = build_authenticator(services, None)
-    app = _ProbeApp(
-        MetricsPage(shared_runtime().metrics_address, checks.check), checks, authenticator, services.access
-    )
+    page = MetricsPage(shared_runtime().metrics_address, checks.check)
+    app = _ProbeApp(page, checks, authenticator, services.access, settings.served_hosts)
     with bind(settings.host, settings.metrics_port, "SEVENFOLD_METRICS_PORT") as sock:
         server = _Server(
             uvicorn.Config(
@@ -120,15 +157,16 @@ async def served_probes(services: Services, checks: HealthChecks) -> AsyncIterat
                 lifespan="off",
                 server_header=False,
                 ws="none",
-                limit_concurrency=_MAX_CONNECTIONS,
                 timeout_graceful_shutdown=1,
             )
         )
         serving = asyncio.create_task(server.serve(sockets=[sock]))
+        closing = asyncio.create_task(_close_idle_connections(server))
         log.info("metrics and probes are served", port=settings.metrics_port)
         try:
             yield
         finally:
+            closing.cancel()
             server.should_exit = True
             await serving
             await authenticator.aclose()

@@ -65,7 +65,13 @@ class _LoggedActivity(ActivityInboundInterceptor):
             run_id = parse_public_id(activity.info().workflow_id or "")
             info = activity.info()
             trace = run_context(context.traceparent, info.workflow_id or "", info.workflow_run_id or "")
-            structlog.contextvars.bind_contextvars(run_id=run_id, trace_id=trace.trace_id)
+            structlog.contextvars.bind_contextvars(
+                run_id=run_id,
+                trace_id=trace.trace_id,
+                tenant=parse_tenant(info.workflow_id or ""),
+                agent=getattr(input.args[0], "agent", ""),
+                request_id=context.request_id,
+            )
         return await super().execute_activity(input)
 
 

@@ -37,7 +37,7 @@ async def exported_traces() -> AsyncIterator[None]:
             "from a checkout with: .venv/bin/pip install -e '.[otel]'"
         ) from None
     except ValueError as error:
-        raise StartupError(f"{error}.") from None
+        raise StartupError(f"{str(error).rstrip('.')}.") from None
     use_tracer(tracer)
     try:
         yield

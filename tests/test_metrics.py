@@ -234,6 +234,27 @@ async def test_worker_and_connector_serve_metrics_and_probes(tmp_path: Path) -> 
                     assert total(samples, "sevenfold_broker_connected", broker="main") == 0
 
 
+async def test_half_open_connections_do_not_starve_a_workers_probes(tmp_path: Path) -> None:
+    """Each sends a part of a request and waits; they are closed after a while, and probes are answered meanwhile."""
+    settings = make_settings(tmp_path)
+    async with EmbeddedTemporalOnly(settings) as address:
+        port = free_port()
+        with sevenfold("worker", settings, TEMPORAL_ADDRESS=address, SEVENFOLD_METRICS_PORT=str(port)):
+            await until_ready(port)
+            opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(120)]
+            for _, writer in opened:
+                writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n")
+            async with http_client(port) as http:
+                for _ in range(5):
+                    assert (await http.get("/health/live")).status_code == 200
+                refused = await http.get("/metrics", headers={"Host": "rebound.example"})
+                assert refused.status_code == 421, "a web page's own name"
+            async with asyncio.timeout(25):
+                for reader, writer in opened:
+                    assert await reader.read() == b""
+                    writer.close()
+
+
 async def test_shared_gauges_show_what_waits(tmp_path: Path) -> None:
     """An API without a worker: the queue grows old, and nobody polls."""
     settings = make_settings(tmp_path)

@@ -36,7 +36,7 @@ def visible_to(principal: Principal, agents: Collection[str] | None) -> IsVisibl
     def is_visible(labels: Mapping[str, str]) -> bool:
         agent = labels.get("agent")
         return (
-            labels.get("tenant", "") in ("", tenant)
+            labels.get("tenant", tenant) == tenant
             and (agent is None or agents is None or agent in agents)
             and "broker" not in labels
             and "via" not in labels

@@ -52,7 +52,7 @@ class StoredBytes:
                     QuotaName.STORED_BYTES,
                     limit,
                     f"The {owner.kind} may store {limit:,} bytes and has {stored:,}. They go after the retention. "
-                    "Send smaller data, or ask for a larger quota.",
+                    "Until some have gone, it starts nothing: ask for a larger quota.",
                     retry_after=_RETRY_SECONDS,
                 )
 

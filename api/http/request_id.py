@@ -5,7 +5,7 @@ request's W3C trace context.
 import re
 import secrets
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -80,7 +80,8 @@ class RequestIdMiddleware:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = identity
-                headers[RESPONSE_HEADER] = str(context)
+                recorded = context.is_sampled and tracer() is not None
+                headers[RESPONSE_HEADER] = str(replace(context, is_sampled=recorded))
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=identity, trace_id=context.trace_id):

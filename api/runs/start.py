@@ -103,13 +103,6 @@ class RunStarter:
         is for another.
         """
         check_storage(self.disk)
-        run = self._prepare(pattern, tenant, options, task, key, grant)
-        bind_contextvars(run_id=run.run_id)  # for the request's line in the log
-        return run
-
-    def _prepare(
-        self, pattern: Pattern, tenant: str, options: StartOptions, task: str, key: str | None, grant: RunGrant | None
-    ) -> NewRun:
         prefix = ID_PREFIXES[pattern]
         if grant is not None and grant.agent is not None:
             if options.agent not in (None, grant.agent):
@@ -202,10 +195,12 @@ class RunStarter:
             if reservation is not None:
                 reservation.release()
             if isinstance(error, WorkflowAlreadyStartedError):
+                bind_contextvars(run_id=run.run_id)
                 return StartedRun(run.run_id, await self._find_replayed_run(run), replayed=True)
             raise
         reservation.start()
         turn.started()
+        bind_contextvars(run_id=run.run_id)  # for the request's line in the log
         count_start(run.pattern, run.agent, run.task, run.tenant)
         if queue is RunQueue.BATCH:  # It waits for a worker, however long that takes.
             turn.release()
