@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import structlog
 from temporalio.worker import Worker
 
+from sevenfold import __version__
 from sevenfold.activities.events.publish import BrokerPublication
 from sevenfold.adapters.brokers.connection import BrokerConnection
 from sevenfold.adapters.brokers.message import UnknownBrokerError
@@ -58,6 +59,7 @@ async def running_connector(services: Services) -> AsyncIterator[Callable[[], li
             task_queue=broker_task_queue(services.settings.task_queue),
             activities=[publication.publish_to_broker],
             graceful_shutdown_timeout=services.settings.grace_period,
+            build_id=f"sevenfold-{__version__}",
         ):
             yield lambda: [name for name, one in connections.items() if not one.is_reachable]
     finally:

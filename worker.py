@@ -11,6 +11,7 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from sevenfold import __version__
 from sevenfold.activities.erasure import ErasureActivities
 from sevenfold.activities.events.dispatch import EventDispatch
 from sevenfold.activities.events.publish import EventPublication
@@ -82,6 +83,9 @@ DELIVERY_WORKFLOWS = [WebhookDelivery, WebhookUpdates, WebhookEndpoints, Endpoin
 EVENT_WORKFLOWS = [EventDriven, EventReaction, OrderingSemaphore, RejectedEvent, SubscriptionRegistry]
 CONTROL_WORKFLOWS = [CircuitBreaker, AgentLimits, TenantRegistry, TenantErasure, UsageLedger]
 WORKFLOWS = [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS, *DELIVERY_WORKFLOWS, *EVENT_WORKFLOWS, *CONTROL_WORKFLOWS]
+
+# The SDK's default is a hash of all loaded code, which takes a second of each start.
+_BUILD_ID = f"sevenfold-{__version__}"
 
 # Deliveries wait for hours: replaying the few steps of one costs less than caching all of them.
 _CACHED_DELIVERIES = 100
@@ -239,6 +243,7 @@ def _worker(
         # How long a dead worker's cached runs wait before another worker may take them.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=5),
         graceful_shutdown_timeout=settings.grace_period,
+        build_id=_BUILD_ID,
     )
 
 
@@ -252,6 +257,7 @@ def _delivery_worker(client: Client, settings: Settings, activities: Activities)
         max_concurrent_activities=_MAX_CONCURRENT_DELIVERIES,
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=5),
         graceful_shutdown_timeout=settings.grace_period,
+        build_id=_BUILD_ID,
     )
 
 
@@ -280,6 +286,7 @@ def _control_worker(client: Client, settings: Settings, activities: Activities) 
         max_cached_workflows=min(_CACHED_CONTROLS, settings.max_cached_workflows),
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
         graceful_shutdown_timeout=settings.grace_period,
+        build_id=_BUILD_ID,
     )
 
 

@@ -51,6 +51,7 @@ _SLOW = frozenset(
         "test_encrypted_histories.py",
         "test_encryption_at_rest.py",
         "test_listen.py",
+        "test_rolling_restart.py",
         "test_sealed_urls.py",
         "test_webhook_updates.py",
     }

@@ -47,7 +47,7 @@ async def test_every_operation_passes_schemathesis(untouched: Stack, tmp_path: P
     )
     command = [str(SCHEMATHESIS), "--config-file", str(tmp_path / "schemathesis.toml"), "run"]
     command += [f"http://127.0.0.1:{untouched.settings.port}/openapi.json"]
-    command += ["--max-examples", "5", "--workers", "1", "--checks", "all", "--no-color", "--seed", "7"]
+    command += ["--max-examples", "3", "--workers", "1", "--checks", "all", "--no-color", "--seed", "7"]
     # No schema distinguishes a cursor that the list returned from any other; and whether what was created can be
     # read is asked with the id above.
     command += ["--exclude-checks", "positive_data_acceptance,ensure_resource_availability"]
