@@ -7,12 +7,9 @@ from contextlib import asynccontextmanager
 import structlog
 from temporalio.worker import Worker
 
-from sevenfold import __version__
 from sevenfold.activities.events.publish import BrokerPublication
 from sevenfold.adapters.brokers.connection import BrokerConnection
 from sevenfold.adapters.brokers.message import UnknownBrokerError
-from sevenfold.adapters.health import HealthChecks
-from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.contracts.events import PublishToBrokerInput, broker_task_queue
 from sevenfold.runtime.brokers import broker_connections
 from sevenfold.runtime.config_file import load_config
@@ -22,6 +19,7 @@ from sevenfold.runtime.probe_server import served_probes
 from sevenfold.runtime.services import Services, open_services
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.startup import StartupError
+from sevenfold.runtime.workers import BUILD_ID
 
 log = structlog.get_logger(__name__)
 
@@ -59,19 +57,13 @@ async def running_connector(services: Services) -> AsyncIterator[Callable[[], li
             task_queue=broker_task_queue(services.settings.task_queue),
             activities=[publication.publish_to_broker],
             graceful_shutdown_timeout=services.settings.grace_period,
-            build_id=f"sevenfold-{__version__}",
+            build_id=BUILD_ID,
         ):
             yield lambda: [name for name, one in connections.items() if not one.is_reachable]
     finally:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-
-
-def _build_checks(services: Services, find_lost_brokers: Callable[[], list[str]]) -> HealthChecks:
-    settings = services.settings
-    disk = DiskSpace(settings.local_storage)
-    return HealthChecks(services.client, settings.task_queue, disk, find_lost_brokers=find_lost_brokers)
 
 
 async def run_connector(settings: Settings) -> None:
@@ -82,7 +74,7 @@ async def run_connector(settings: Settings) -> None:
     async with (
         open_services(settings, config) as services,
         running_connector(services) as find_lost_brokers,
-        served_probes(services, _build_checks(services, find_lost_brokers)),
+        served_probes(services, find_lost_brokers=find_lost_brokers),
     ):
         freeze_gc()
         arm_watchdog()

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +11,6 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from sevenfold import __version__
 from sevenfold.activities.erasure import ErasureActivities
 from sevenfold.activities.events.dispatch import EventDispatch
 from sevenfold.activities.events.publish import EventPublication
@@ -31,7 +30,6 @@ from sevenfold.adapters.agents.error_boundary import contain_tasks
 from sevenfold.adapters.agents.loading import AgentLoadError, load_agents
 from sevenfold.adapters.agents.registry import AgentRegistry
 from sevenfold.adapters.documents.source import FETCH_SECONDS, DocumentSource
-from sevenfold.adapters.health import HealthChecks
 from sevenfold.adapters.outbound.guarded_http import guarded_client
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.temporal.disk_space import DiskSpace
@@ -52,6 +50,7 @@ from sevenfold.runtime.services import Services, open_services
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.startup import StartupError
 from sevenfold.runtime.streams import open_streams
+from sevenfold.runtime.workers import BUILD_ID, running_workers
 from sevenfold.workflows.asynchronous_queue import AsynchronousQueue
 from sevenfold.workflows.entities.circuit_breaker import CircuitBreaker
 from sevenfold.workflows.entities.quota import AgentLimits
@@ -83,9 +82,6 @@ DELIVERY_WORKFLOWS = [WebhookDelivery, WebhookUpdates, WebhookEndpoints, Endpoin
 EVENT_WORKFLOWS = [EventDriven, EventReaction, OrderingSemaphore, RejectedEvent, SubscriptionRegistry]
 CONTROL_WORKFLOWS = [CircuitBreaker, AgentLimits, TenantRegistry, TenantErasure, UsageLedger]
 WORKFLOWS = [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS, *DELIVERY_WORKFLOWS, *EVENT_WORKFLOWS, *CONTROL_WORKFLOWS]
-
-# The SDK's default is a hash of all loaded code, which takes a second of each start.
-_BUILD_ID = f"sevenfold-{__version__}"
 
 # Deliveries wait for hours: replaying the few steps of one costs less than caching all of them.
 _CACHED_DELIVERIES = 100
@@ -193,7 +189,7 @@ async def running_worker(
             queue = settings.task_queue
             async with (
                 contain_tasks(),
-                _running(
+                running_workers(
                     _worker(client, settings, queue, [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS], activities),
                     _worker(client, settings, stream_task_queue(queue), PATTERN_WORKFLOWS, activities),
                     _worker(client, settings, batch_task_queue(queue), PATTERN_WORKFLOWS, activities),
@@ -208,20 +204,6 @@ async def running_worker(
         await admission.aclose()
         await agents.aclose()
         await quotas.meter.aclose()
-
-
-@asynccontextmanager
-async def _running(*workers: Worker) -> AsyncIterator[None]:
-    """The workers poll while the block runs. They shut down together: each may wait for a Temporal that does not
-    answer, and one after another they would wait beyond a supervisor's patience.
-    """
-    async with AsyncExitStack() as stack:
-        for one in workers:
-            await stack.enter_async_context(one)
-        try:
-            yield
-        finally:
-            await asyncio.gather(*(one.shutdown() for one in workers), return_exceptions=True)
 
 
 def _worker(
@@ -243,7 +225,7 @@ def _worker(
         # How long a dead worker's cached runs wait before another worker may take them.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=5),
         graceful_shutdown_timeout=settings.grace_period,
-        build_id=_BUILD_ID,
+        build_id=BUILD_ID,
     )
 
 
@@ -257,7 +239,7 @@ def _delivery_worker(client: Client, settings: Settings, activities: Activities)
         max_concurrent_activities=_MAX_CONCURRENT_DELIVERIES,
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=5),
         graceful_shutdown_timeout=settings.grace_period,
-        build_id=_BUILD_ID,
+        build_id=BUILD_ID,
     )
 
 
@@ -286,14 +268,8 @@ def _control_worker(client: Client, settings: Settings, activities: Activities) 
         max_cached_workflows=min(_CACHED_CONTROLS, settings.max_cached_workflows),
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
         graceful_shutdown_timeout=settings.grace_period,
-        build_id=_BUILD_ID,
+        build_id=BUILD_ID,
     )
-
-
-def _build_checks(services: Services, hubs: StreamHubs) -> HealthChecks:
-    settings = services.settings
-    disk = DiskSpace(settings.local_storage)
-    return HealthChecks(services.client, settings.task_queue, disk, hubs.log, has_worker=True)
 
 
 async def run_worker(settings: Settings) -> None:
@@ -303,7 +279,7 @@ async def run_worker(settings: Settings) -> None:
     async with (
         open_services(settings, config) as services,
         open_streams(services, has_local_worker=True) as hubs,
-        served_probes(services, _build_checks(services, hubs)),
+        served_probes(services, stream_log=hubs.log, has_worker=True),
         running_worker(services, agents, hubs),
     ):
         freeze_gc()

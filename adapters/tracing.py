@@ -39,7 +39,7 @@ def tracer() -> Tracer | None:
 
 
 def new_trace() -> TraceContext:
-    """Returns the context of the first span of a new trace, sampled as this process is told to."""
+    """Returns the context of a new trace's first span; the process's sampler decides whether it is recorded."""
     trace_id = secrets.token_hex(16)
     return TraceContext(trace_id, new_span_id(), _tracer is None or _tracer.is_sampled(trace_id))
 

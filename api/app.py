@@ -2,8 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -42,6 +41,7 @@ from sevenfold.api.webhooks import router as webhooks
 from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.event_loop_watch import arm_watchdog
 from sevenfold.runtime.garbage_collection import freeze_gc
+from sevenfold.runtime.http_server import HttpServer
 from sevenfold.runtime.ports import bind
 from sevenfold.runtime.services import open_services
 from sevenfold.runtime.settings import Settings
@@ -208,14 +208,6 @@ def _for_origins(app: ASGIApp, settings: Settings, origins: Sequence[str]) -> AS
     return OriginGuard(app, settings.served_hosts, (*origins, *settings.own_origins))
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to the command, which stops more than this server."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_ready: Callable[[], None]) -> None:
     """Serves until it is cancelled. Then open streams end at once, so that their readers resume at another process,
     and other requests have the grace period to end. Raises StartupError for a certificate that cannot be used.
@@ -242,7 +234,7 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
     )
-    server = _Server(config)
+    server = HttpServer(config)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         while not (server.started or serving.done()):  # noqa: ASYNC110  (uvicorn has no event for it)

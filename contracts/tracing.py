@@ -55,6 +55,12 @@ def run_context(traceparent: str, workflow_id: str, run_id: str) -> TraceContext
     return TraceContext(digest[16:48], digest[:16]) if parent is None else parent.child(digest[:16])
 
 
+def trace_memo(traceparent: str) -> dict[str, str]:
+    """Returns the part of a run's memo that names its trace; empty without one."""
+    trace = TraceContext.parse(traceparent)
+    return {} if trace is None else {TRACE_MEMO: trace.trace_id}
+
+
 class SpanKind(StrEnum):
     """Whom the work is for, in OpenTelemetry's terms."""
 

@@ -4,8 +4,8 @@ import asyncio
 import ipaddress
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
@@ -18,10 +18,13 @@ from sevenfold.adapters.access.authenticator import AccessUnavailableError, Auth
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.health import HealthChecks
 from sevenfold.adapters.metrics.page import MetricsPage, visible_to
+from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.contracts.access import ANONYMOUS
 from sevenfold.contracts.access import Scope as AccessScope
 from sevenfold.contracts.health import Health, Liveness
+from sevenfold.contracts.streams import StreamLog
 from sevenfold.runtime.authentication import build_authenticator
+from sevenfold.runtime.http_server import HttpServer
 from sevenfold.runtime.ports import bind
 from sevenfold.runtime.sdk import shared_runtime
 from sevenfold.runtime.services import Services
@@ -114,14 +117,6 @@ def _problem(status: int, detail: str) -> ASGIApp:
     return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to the command."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def _close_idle_connections(server: uvicorn.Server) -> None:
     """Idle connections, and those whose request never becomes complete, must not use up the process's descriptors."""
     seen: dict[Any, float] = {}
@@ -136,20 +131,34 @@ async def _close_idle_connections(server: uvicorn.Server) -> None:
 
 
 @asynccontextmanager
-async def served_probes(services: Services, checks: HealthChecks) -> AsyncIterator[None]:
-    """Serves them on SEVENFOLD_METRICS_PORT while the block runs; does nothing if it is not set. Raises
-    StartupError.
+async def served_probes(
+    services: Services,
+    *,
+    stream_log: StreamLog | None = None,
+    has_worker: bool = False,
+    find_lost_brokers: Callable[[], list[str]] = list,
+) -> AsyncIterator[None]:
+    """Serves them on SEVENFOLD_METRICS_PORT while the block runs; does nothing if it is not set. The keywords are
+    those of `HealthChecks`. Raises StartupError.
     """
     settings: Settings = services.settings
     if settings.metrics_port is None:
         yield
         return
     settings.check_exposure(has_credentials=services.requires_credentials)
+    checks = HealthChecks(
+        services.client,
+        settings.task_queue,
+        DiskSpace(settings.local_storage),
+        stream_log,
+        has_worker=has_worker,
+        find_lost_brokers=find_lost_brokers,
+    )
     authenticator = build_authenticator(services, None)
     page = MetricsPage(shared_runtime().metrics_address, checks.check)
     app = _ProbeApp(page, checks, authenticator, services.access, settings.served_hosts)
     with bind(settings.host, settings.metrics_port, "SEVENFOLD_METRICS_PORT") as sock:
-        server = _Server(
+        server = HttpServer(
             uvicorn.Config(
                 app,
                 log_config=None,

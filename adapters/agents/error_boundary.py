@@ -54,7 +54,7 @@ def as_agent_error(error: BaseException) -> AgentError:
 
 
 def is_converted(error: BaseException) -> bool:
-    """Whether `as_agent_error` made this of an exception that says more, or it is a copy of what it made."""
+    """Whether the exception is the `AgentFailed` that stands for another exception, or a copy of it."""
     return type(error).__name__ == AgentFailed.__name__ and _text(error).startswith(_RAISED)
 
 

@@ -5,8 +5,10 @@ from typing import Any
 from faststream import AckPolicy, StreamMessage
 
 # Time for handlers when a connection closes, in seconds; unacknowledged messages are delivered again.
-PING_SECONDS = 2.0
 GRACE_SECONDS = 2.0
+
+# How long a broker may take to answer a ping, in seconds.
+PING_SECONDS = 2.0
 
 
 async def decode_raw(message: StreamMessage[Any]) -> bytes:

@@ -36,7 +36,7 @@ from sevenfold.contracts.runs import (
     RunResult,
     compute_deadline,
 )
-from sevenfold.contracts.tracing import TRACE_MEMO, TraceContext
+from sevenfold.contracts.tracing import trace_memo
 from sevenfold.contracts.webhooks import WEBHOOK_MEMO
 
 
@@ -74,7 +74,7 @@ async def start_reaction(
             memo={
                 CAUSE_MEMO: cause,
                 DEADLINE_MEMO: compute_deadline(spec.timeout),
-                **({TRACE_MEMO: trace.trace_id} if (trace := TraceContext.parse(traceparent)) else {}),
+                **trace_memo(traceparent),
                 **({WEBHOOK_MEMO: True} if spec.webhook is not None and spec.webhook.delivers_outcome else {}),
             },
             search_attributes=_search_attributes(tenant, event_id, event, spec),

@@ -4,6 +4,7 @@ import time
 from datetime import timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from temporalio.api.taskqueue.v1 import PollerInfo
 from temporalio.api.workflowservice.v1 import ListWorkersRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -37,7 +38,7 @@ class WorkerPollers:
     async def check(self, queue: str) -> bool:
         """Whether a worker polls the queue now. Raises RPCError."""
         described = await describe_task_queue(self._client, queue, WORKFLOW_TASKS, timeout=_TIMEOUT, retry=False)
-        if not any(_seen_within(_MAX_POLL_AGE_SECONDS, poller.last_access_time) for poller in described.pollers):
+        if not any(map(is_polling, described.pollers)):
             return False
         heartbeats = await self._worker_heartbeats(queue)
         return not heartbeats or any(_seen_within(_MAX_HEARTBEAT_AGE_SECONDS, beat) for beat in heartbeats)
@@ -52,6 +53,11 @@ class WorkerPollers:
                 return []
             raise
         return [worker.worker_heartbeat.heartbeat_time for worker in listed.workers_info]
+
+
+def is_polling(poller: PollerInfo) -> bool:
+    """Whether the poller's worker is alive, as far as its polls show."""
+    return _seen_within(_MAX_POLL_AGE_SECONDS, poller.last_access_time)
 
 
 def _seen_within(seconds: float, moment: Timestamp) -> bool:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from pydantic import Field
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
@@ -15,6 +14,7 @@ from sevenfold.api.dependencies import TemporalUi
 from sevenfold.api.http.listing import find_execution, tenant_condition
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.http.time_params import to_query_time
+from sevenfold.contracts.dead_letters import IS_DEAD, LETTER_WORKFLOW_TYPES, LetterKind
 from sevenfold.contracts.events import (
     REJECTED_ID_PREFIX,
     REJECTION_MEMO,
@@ -27,24 +27,7 @@ from sevenfold.contracts.identity import build_workflow_id, is_public_id, parse_
 from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.runs import DEADLINE_MEMO, GENERATION_MEMO, ID_PREFIXES, Pattern, RunResult, compute_deadline
 
-
-class LetterKind(StrEnum):
-    """`rejected`: the message was not accepted as an event. `event`: the event was refused, or a broker did not take
-    it. `reaction`: the agent of a reaction failed for good.
-    """
-
-    REJECTED = "rejected"
-    EVENT = "event"
-    REACTION = "reaction"
-
-
-_TYPES = {
-    LetterKind.REJECTED: "RejectedEvent",
-    LetterKind.EVENT: "EventDriven",
-    LetterKind.REACTION: "EventReaction",
-}
-_KIND_OF_TYPE = {workflow_type: kind for kind, workflow_type in _TYPES.items()}
-_DEAD_STATUSES = "('Failed', 'TimedOut', 'Terminated')"
+_KIND_OF_TYPE = {workflow_type: kind for kind, workflow_type in LETTER_WORKFLOW_TYPES.items()}
 _PREFIXES = (REJECTED_ID_PREFIX, ID_PREFIXES[Pattern.EVENT], ID_PREFIXES[Pattern.REACTION])
 
 
@@ -146,8 +129,8 @@ class DeadLetterQueue:
 
 def dead_letters_query(tenant: str | None, kind: LetterKind | None, since: datetime | None) -> str:
     """Builds the visibility query for dead letters."""
-    types = ", ".join(f"'{_TYPES[one]}'" for one in ([kind] if kind else LetterKind))
-    conditions = [f"WorkflowType IN ({types})", *tenant_condition(tenant), f"ExecutionStatus IN {_DEAD_STATUSES}"]
+    types = ", ".join(f"'{LETTER_WORKFLOW_TYPES[one]}'" for one in ([kind] if kind else LetterKind))
+    conditions = [f"WorkflowType IN ({types})", *tenant_condition(tenant), IS_DEAD]
     if since:
         conditions.append(f"StartTime >= '{to_query_time(since)}'")
     return " AND ".join(conditions)

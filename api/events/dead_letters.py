@@ -6,13 +6,14 @@ from fastapi import APIRouter, Path, Query
 
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.api.dependencies import API_PREFIX, ClientDep, ListedTenantDep, TenantDep
-from sevenfold.api.events.dead_letter_queue import DeadLetter, LetterKind, dead_letters_query
+from sevenfold.api.events.dead_letter_queue import DeadLetter, dead_letters_query
 from sevenfold.api.events.dependencies import DeadLetterQueueDep
 from sevenfold.api.http.listing import PagerDep, filter_latest
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import TimeParam, UtcTime
+from sevenfold.contracts.dead_letters import LetterKind
 from sevenfold.contracts.payload import Payload, RequestBody
 
 router = APIRouter(prefix=API_PREFIX, tags=["event-driven"], route_class=StrictJsonRoute)

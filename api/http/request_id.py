@@ -53,10 +53,9 @@ def traceparent() -> str:
 
 def _open_span(parent: TraceContext | None) -> TraceContext:
     """Returns the context of the request: a span of its own if this process records spans, else the client's."""
-    active = tracer()
-    if parent is not None:
-        return parent if active is None else parent.child()
-    return new_trace()
+    if parent is None:
+        return new_trace()
+    return parent if tracer() is None else parent.child()
 
 
 class RequestIdMiddleware:

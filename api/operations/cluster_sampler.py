@@ -12,14 +12,16 @@ from functools import partial
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
-from temporalio.api.taskqueue.v1 import PollerInfo
 from temporalio.api.workflowservice.v1 import CountWorkflowExecutionsRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
+from sevenfold.adapters.temporal.pollers import is_polling
 from sevenfold.adapters.temporal.task_queues import ACTIVITY_TASKS, WORKFLOW_TASKS, describe_task_queue
+from sevenfold.api.http.time_params import to_query_time
 from sevenfold.contracts.circuits import BreakerState
+from sevenfold.contracts.dead_letters import IS_DEAD, LETTER_WORKFLOW_TYPES
 from sevenfold.contracts.runs import WORKFLOW_TYPES
 from sevenfold.contracts.webhooks import ENDPOINT_MEMO, EndpointState
 
@@ -55,14 +57,9 @@ _WITHOUT_LABELS = (_OPEN_DELIVERIES, _OLDEST_DELIVERY, _PAUSED, _WAITING_KEYS)
 _INTERVAL_SECONDS, _IDLE_SECONDS = 10.0, 120.0
 _TIMEOUT_SECONDS, _SAMPLE_SECONDS = 2.0, 8.0
 _RPC_TIMEOUT = timedelta(seconds=_TIMEOUT_SECONDS)
-# A worker renews its poll at least once a minute.
-_POLLER_AGE_SECONDS = 70.0
 _MAX_RECEIVERS = 500
 _STATES = {None: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
-_DEAD = "ExecutionStatus IN ('Failed', 'TimedOut', 'Terminated')"
-_DEAD_LETTER_TYPES = {
-    "webhook": "WebhookDelivery", "rejected": "RejectedEvent", "event": "EventDriven", "reaction": "EventReaction",
-}  # fmt: skip
+_DEAD_LETTER_TYPES = [("webhook", "WebhookDelivery"), *LETTER_WORKFLOW_TYPES.items()]
 _KINDS = {WORKFLOW_TASKS: "workflow", ACTIVITY_TASKS: "activity"}
 
 
@@ -138,7 +135,7 @@ class ClusterSampler:
             age = found.stats.approximate_backlog_age.ToTimedelta().total_seconds()
             _DEPTH.labels(name, label).set(found.stats.approximate_backlog_count)
             _AGE.labels(name, label).set(age)
-            _POLLERS.labels(name, label).set(sum(map(_is_polling, found.pollers)))
+            _POLLERS.labels(name, label).set(sum(map(is_polling, found.pollers)))
 
     async def _sample_circuit(self, agent: str) -> None:
         circuit = await self._breakers.get_state(agent)
@@ -163,14 +160,15 @@ class ClusterSampler:
         _PAUSED.set(paused)
 
     async def _sample_dead_letters(self) -> None:
-        for kind, workflow_type in _DEAD_LETTER_TYPES.items():
-            _DEAD_LETTERS.labels(kind).set(await self._count(f"WorkflowType = '{workflow_type}' AND {_DEAD}"))
+        for kind, workflow_type in _DEAD_LETTER_TYPES:
+            _DEAD_LETTERS.labels(kind).set(await self._count(f"WorkflowType = '{workflow_type}' AND {IS_DEAD}"))
 
     async def _oldest_seconds(self, query: str) -> float:
         """Returns the age of the oldest workflow, up to a tenth less. Visibility cannot sort, so it is searched."""
         age, factor = 1.0, 2.0
         while factor > 1.05:
-            if await self._count(f"{query} AND StartTime < '{_ago(age * factor)}'"):
+            started_before = to_query_time(datetime.now(UTC) - timedelta(seconds=age * factor))
+            if await self._count(f"{query} AND StartTime < '{started_before}'"):
                 age *= factor
             else:
                 factor **= 0.5
@@ -193,11 +191,3 @@ async def _try(sample: Callable[[], Awaitable[None]]) -> None:
 
 def _running(workflow_type: str) -> str:
     return f"WorkflowType = '{workflow_type}' AND ExecutionStatus = 'Running'"
-
-
-def _ago(seconds: float) -> str:
-    return f"{datetime.now(UTC) - timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S.%fZ}"
-
-
-def _is_polling(poller: PollerInfo) -> bool:
-    return poller.last_access_time.seconds >= time.time() - _POLLER_AGE_SECONDS

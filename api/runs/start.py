@@ -41,7 +41,7 @@ from sevenfold.contracts.runs import (
     compute_deadline,
     stream_task_queue,
 )
-from sevenfold.contracts.tracing import TRACE_MEMO, TraceContext
+from sevenfold.contracts.tracing import trace_memo
 from sevenfold.contracts.webhooks import WEBHOOK_MEMO
 
 _SUMMARY_LENGTH = 160
@@ -222,7 +222,7 @@ class RunStarter:
                 "fingerprint": fingerprint(options),
                 "metadata": options.metadata,
                 DEADLINE_MEMO: compute_deadline(options.timeout),
-                **_build_trace_memo(workflow_input),
+                **trace_memo(workflow_input.request_context.traceparent),
                 **({WEBHOOK_MEMO: True} if webhook is not None and webhook.delivers_outcome else {}),
                 **memo,
             },
@@ -253,11 +253,6 @@ class RunStarter:
                 detail = "This run token has started its run with another body. Issue a new token for another run."
             raise ProblemError(ProblemType.KEY_REUSED, detail, run_id=run.run_id)
         return handle
-
-
-def _build_trace_memo(workflow_input: RunInput) -> dict[str, str]:
-    trace = TraceContext.parse(workflow_input.request_context.traceparent)
-    return {} if trace is None else {TRACE_MEMO: trace.trace_id}
 
 
 def _build_summary(run: NewRun, query: str | None) -> str:

@@ -1,0 +1,23 @@
+"""Dead letters of events: workflows that ended without success."""
+
+from enum import StrEnum
+
+
+class LetterKind(StrEnum):
+    """`rejected`: the message was not accepted as an event. `event`: the event was refused, or a broker did not take
+    it. `reaction`: the agent of a reaction failed for good.
+    """
+
+    REJECTED = "rejected"
+    EVENT = "event"
+    REACTION = "reaction"
+
+
+LETTER_WORKFLOW_TYPES = {
+    LetterKind.REJECTED: "RejectedEvent",
+    LetterKind.EVENT: "EventDriven",
+    LetterKind.REACTION: "EventReaction",
+}
+
+# A condition of a visibility query.
+IS_DEAD = "ExecutionStatus IN ('Failed', 'TimedOut', 'Terminated')"
