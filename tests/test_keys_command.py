@@ -3,29 +3,21 @@
 import asyncio
 import os
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from sevenfold.contracts.api_keys import parse_key
+from tests.support.fork_server import run_sevenfold
 from tests.support.stack import http_client, make_settings, sevenfold, until_ready
 from tests.support.tenants import TenantKey, key_config
 
-COMMAND = str(Path(sys.executable).parent / "sevenfold")
 ADMIN = TenantKey("default", ("admin",))
 
 
 def keys(directory: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, "keys", *arguments],
-        cwd=directory,
-        env={"PATH": "/usr/bin", **variables},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return run_sevenfold("keys", *arguments, cwd=directory, env={"PATH": "/usr/bin", **variables})
 
 
 def test_create_prints_the_key_alone_and_the_lines_for_the_file(tmp_path: Path) -> None:

@@ -2,13 +2,12 @@
 
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.support.fork_server import run_sevenfold
 from tests.support.stack import (
     children_of,
     environment,
@@ -30,10 +29,7 @@ def test_a_data_directory_that_others_can_read_is_refused(tmp_path: Path) -> Non
     settings = make_settings(tmp_path)
     settings.data_dir.mkdir()
     settings.data_dir.chmod(0o755)
-    command = [str(Path(sys.executable).parent / "sevenfold"), "dev"]
-    done = subprocess.run(
-        command, env=environment(settings), cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_sevenfold("dev", env=environment(settings), cwd=tmp_path)
     assert done.returncode == 2
     assert f"chmod 700 {settings.data_dir}" in done.stderr
 

@@ -243,7 +243,7 @@ def test_missing_s3_extra_names_what_to_install(tmp_path: Path) -> None:
     # As if the package were not there.
     (tmp_path / "aioboto3.py").write_text("raise ModuleNotFoundError(\"No module named 'aioboto3'\")")
     environ = environment(make_settings(tmp_path, payloads_s3_bucket=BUCKET))
-    message = refused("worker", {**environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, tmp_path)
+    message = refused("worker", {**environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, tmp_path, imports_anew=True)
     assert "temporalio[aioboto3]" in message
     assert "SEVENFOLD_PAYLOADS_S3_BUCKET" in message
 

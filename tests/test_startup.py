@@ -12,19 +12,23 @@ import pytest
 from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.ports import bind
 from sevenfold.runtime.startup import StartupError
+from tests.support.fork_server import run_sevenfold
 from tests.support.stack import ROOT, children_of, environment, make_settings, sevenfold, until_ready
 
 
-def refused(command: str, environ: dict[str, str], cwd: Path) -> str:
-    """Runs a command that must not start; returns its output."""
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "sevenfold"), command],
-        env=environ,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def refused(command: str, environ: dict[str, str], cwd: Path, *, imports_anew: bool = False) -> str:
+    """Runs a command that must not start; returns its output. `imports_anew` is for other packages on PYTHONPATH."""
+    if imports_anew:
+        done = subprocess.run(
+            [sys.executable, "-m", "sevenfold", command],
+            env=environ,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    else:
+        done = run_sevenfold(command, env=environ, cwd=cwd)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr

@@ -274,5 +274,5 @@ def test_missing_redis_extra_names_what_to_install(tmp_path: Path) -> None:
     # As if the package were not there.
     (tmp_path / "redis.py").write_text("raise ModuleNotFoundError(\"No module named 'redis'\")")
     environ = environment(make_settings(tmp_path), SEVENFOLD_REDIS_URL="redis://127.0.0.1:9/0")
-    message = refused("dev", {**environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, tmp_path)
+    message = refused("dev", {**environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, tmp_path, imports_anew=True)
     assert "extra `redis`" in message

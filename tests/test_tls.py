@@ -7,7 +7,6 @@ import re
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -28,6 +27,7 @@ from sevenfold.runtime.startup import StartupError
 from sevenfold.runtime.streams import open_streams
 from sevenfold.runtime.tls import load_tls
 from tests.support.certificates import Certificate, make_certificate
+from tests.support.fork_server import run_sevenfold
 from tests.support.stack import Stack, environment, make_settings, served, sevenfold
 from tests.test_startup import refused
 
@@ -226,9 +226,8 @@ async def test_dev_prints_and_serves_https(tmp_path: Path, certificate: Certific
 
 
 def _stats(url: str, certificate: Certificate) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("sevenfold")), "stats", "--once", "--url", url]
     environ = {**os.environ, "SSL_CERT_FILE": str(certificate.cert)}
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30, check=False)
+    return run_sevenfold("stats", "--once", "--url", url, env=environ)
 
 
 # Certificates that cannot be used

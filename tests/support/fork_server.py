@@ -14,6 +14,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,23 +70,33 @@ class ForkServer:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         theirs.close()
+        self._lock = threading.Lock()  # one question and its answer at a time
 
-    def start(self, arguments: list[str], *, env: Mapping[str, str], cwd: Path, output: IO[bytes]) -> ForkedProcess:
-        """Starts `sevenfold <arguments>`."""
+    def start(
+        self,
+        arguments: list[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        output: IO[bytes],
+        errors: IO[bytes] | None = None,
+    ) -> ForkedProcess:
+        """Starts `sevenfold <arguments>`; errors go to the output unless they have a file of their own."""
         request = {"arguments": arguments, "env": dict(env), "cwd": str(cwd)}
-        return ForkedProcess(self._ask(request, output.fileno()), self)
+        return ForkedProcess(self._ask(request, output.fileno(), (errors or output).fileno()), self)
 
     def reap(self, pid: int) -> int:
         """Returns the exit code of a process that has ended."""
-        return self._ask({"reap": pid}, 2)
+        return self._ask({"reap": pid}, 1, 2)
 
-    def _ask(self, request: dict[str, object], fd: int) -> int:
-        # The length goes with the descriptor; the request may be longer than one packet.
+    def _ask(self, request: dict[str, object], *fds: int) -> int:
+        # The length goes with the descriptors; the request may be longer than one packet.
         body = json.dumps(request).encode()
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
-        self._socket.sendmsg([len(body).to_bytes(4)], rights)
-        self._socket.sendall(body)
-        return int.from_bytes(_read(self._socket, 4), signed=True)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+        with self._lock:
+            self._socket.sendmsg([len(body).to_bytes(4)], rights)
+            self._socket.sendall(body)
+            return int.from_bytes(_read(self._socket, 4), signed=True)
 
 
 _server: ForkServer | None = None
@@ -96,6 +108,25 @@ def fork_server() -> ForkServer:
     if _server is None:
         _server = ForkServer()
     return _server
+
+
+def run_sevenfold(
+    *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Runs `sevenfold <arguments>` to its end, without input; in this process's environment if none is given."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        process = fork_server().start(
+            list(arguments), env=os.environ if env is None else env, cwd=cwd, output=output, errors=errors
+        )
+        try:
+            code = process.wait(timeout)
+        finally:
+            process.kill()
+        output.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(
+            ["sevenfold", *arguments], code, output.read().decode(), errors.read().decode()
+        )
 
 
 def _read(connection: socket.socket, size: int) -> bytes:
@@ -113,31 +144,35 @@ def _serve(connection: socket.socket) -> NoReturn:
     from sevenfold.cli.main import main  # noqa: PLC0415
 
     while True:
-        length, ancillary, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(4))
+        length, ancillary, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(8))
         if not length:  # The test process has ended.
             sys.exit(0)
-        (output,) = array.array("i", ancillary[0][2])
+        output, errors = array.array("i", ancillary[0][2])
         request = json.loads(_read(connection, int.from_bytes(length)))
         if "reap" in request:
             os.close(output)
+            os.close(errors)
             _, status = os.waitpid(request["reap"], 0)
             connection.sendall(os.waitstatus_to_exitcode(status).to_bytes(4, signed=True))
             continue
         pid = os.fork()
         if pid == 0:
             connection.close()
-            _become(request, output)
+            _become(request, output, errors)
             main()
             sys.exit(0)
         os.close(output)
+        os.close(errors)
         connection.sendall(pid.to_bytes(4, signed=True))
 
 
-def _become(request: dict[str, object], output: int) -> None:
-    """Takes the request's output, folder, environment and arguments."""
+def _become(request: dict[str, object], output: int, errors: int) -> None:
+    """Takes the request's output, folder, environment and arguments; it has no input."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
-    os.dup2(output, 2)
+    os.dup2(errors, 2)
     os.close(output)
+    os.close(errors)
     os.chdir(str(request["cwd"]))
     os.environ.clear()
     os.environ.update(request["env"])  # type: ignore[arg-type]
