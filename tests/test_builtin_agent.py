@@ -288,7 +288,7 @@ _OBJECTS = st.dictionaries(_KEYS, _JSON, max_size=5)
 
 
 @pytest.mark.parametrize("task", TASKS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(query=st.none() | _TEXTS, context=_OBJECTS, data=_OBJECTS, params=_OBJECTS)
 async def test_any_json_is_answered_or_rejected(task, query, context, data, params):
     problem: AgentRejected | None = None

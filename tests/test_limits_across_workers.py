@@ -92,7 +92,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Proc
         yield running
 
 
-async def test_five_hundred_queued_runs_survive_an_agent_outage(shared: Processes) -> None:
+async def test_queued_runs_survive_an_agent_outage(shared: Processes) -> None:
     running = replace(shared, agent="interrupted")
     running.answer_with(503)
     started_at = time.monotonic()
@@ -102,7 +102,7 @@ async def test_five_hundred_queued_runs_survive_an_agent_outage(shared: Processe
         async with accepting:
             return await running.task()
 
-    ids = await asyncio.gather(*(accepted() for _ in range(500)))
+    ids = await asyncio.gather(*(accepted() for _ in range(80)))
     await asyncio.sleep(max(0.0, started_at + 20 - time.monotonic()))
     assert await running.state() != "closed"
     during = len(running.posts)
@@ -114,12 +114,12 @@ async def test_five_hundred_queued_runs_survive_an_agent_outage(shared: Processe
             stats = (await running.http.get("/api/agent/stats")).json()["runs"]
             (work,) = [one for one in stats if one["agent"] == running.agent]
             ended = {"processing": work["open"], "completed": work["completed"], "failed": work["failed"]}
-    assert ended == {"processing": 0, "completed": 500, "failed": 0}
+    assert ended == {"processing": 0, "completed": 80, "failed": 0}
     last = (await running.http.get(f"/api/agent/tasks/{ids[-1]}")).json()
     assert last["status"] == "completed"
     # five failures in either worker, what was under way in them by then, and a probe every few seconds
     assert during <= 60
-    assert len(running.posts) == during + 500
+    assert len(running.posts) == during + 80
     assert await running.state() == "closed"
 
 
@@ -209,11 +209,11 @@ async def test_max_concurrency_holds_across_workers(shared: Processes) -> None:
     server = Busy(0.25)
     running.answer_with(server)
     started_at = time.monotonic()
-    ids = [await running.task() for _ in range(200)]
+    ids = [await running.task() for _ in range(80)]
     await all_completed(running, ids, 120)
     assert server.most == 6
-    assert time.monotonic() - started_at < 80, "8.3 s at best: the places are not left empty"
-    assert len(server.started_at) == 200, "waiting is no attempt"
+    assert time.monotonic() - started_at < 40, "3.3 s at best: the places are not left empty"
+    assert len(server.started_at) == 80, "waiting is no attempt"
 
 
 async def test_limit_below_the_number_of_workers_rotates_between_them(shared: Processes) -> None:

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ from sevenfold.adapters.webhooks.signatures import sign_headers
 from tests.support.processes import until
 from tests.support.receivers import SECRET
 from tests.support.stack import Stack
-from tests.test_commands import SEVENFOLD
+
+SEVENFOLD = Path(sys.executable).with_name("sevenfold")
 
 
 @dataclass

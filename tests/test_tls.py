@@ -218,7 +218,8 @@ async def test_dev_prints_and_serves_https(tmp_path: Path, certificate: Certific
             while "is ready" not in process.output():
                 assert process.process.poll() is None, process.output()
                 await asyncio.sleep(0.1)
-            assert (await http.get(f"{settings.base_url}/health/ready")).status_code == 200
+            while (await http.get(f"{settings.base_url}/health/ready")).status_code != 200:
+                await asyncio.sleep(0.1)
         assert f"https://127.0.0.1:{settings.port}/docs" in process.output()
         asked = await asyncio.to_thread(_stats, settings.base_url, certificate)
         assert asked.returncode == 0, asked.stderr

@@ -250,7 +250,7 @@ async def test_schemathesis_with_one_tenants_key_sees_nothing_of_the_other(
         encoding="utf-8",
     )
     command = [str(SCHEMATHESIS), "--config-file", str(tmp_path / "schemathesis.toml"), "run"]
-    command += [f"http://127.0.0.1:{shared.settings.port}/openapi.json", "--max-examples", "12", "--workers", "1"]
+    command += [f"http://127.0.0.1:{shared.settings.port}/openapi.json", "--max-examples", "5", "--workers", "1"]
     command += [
         "--phases",
         "examples,fuzzing",
@@ -272,7 +272,7 @@ async def test_schemathesis_with_one_tenants_key_sees_nothing_of_the_other(
     text = report.read_text(encoding="utf-8")
     assert all(values[0] in text for values in planted.ids.values()), "beta's ids were tried"
     bodies = _response_bodies(text)
-    assert len(bodies) > 500
+    assert len(bodies) > 200
     assert any(b"nextCursor" in body for body in bodies), "the bodies are readable"
     assert not any(MARK.encode() in body for body in bodies)
 

@@ -50,7 +50,7 @@ class Server:
             self._process = subprocess.Popen(
                 self.arguments(), env=self.environment(), stdout=log, stderr=log, cwd=self.directory
             )
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while True:
             with suppress(OSError):
                 if self.greeted():
