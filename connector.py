@@ -19,7 +19,7 @@ from sevenfold.runtime.probe_server import served_probes
 from sevenfold.runtime.services import Services, open_services
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.startup import StartupError
-from sevenfold.runtime.workers import BUILD_ID
+from sevenfold.runtime.workers import UNVERSIONED_BUILD_ID
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ async def running_connector(services: Services) -> AsyncIterator[Callable[[], li
             task_queue=broker_task_queue(services.settings.task_queue),
             activities=[publication.publish_to_broker],
             graceful_shutdown_timeout=services.settings.grace_period,
-            build_id=BUILD_ID,
+            build_id=UNVERSIONED_BUILD_ID,
         ):
             yield lambda: [name for name, one in connections.items() if not one.is_reachable]
     finally:

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 from temporalio.client import Client
+from temporalio.common import VersioningBehavior
 from temporalio.worker import Worker
 
 from sevenfold.activities.erasure import ErasureActivities
@@ -39,6 +40,7 @@ from sevenfold.contracts.config import SevenfoldConfig
 from sevenfold.contracts.events import event_task_queue
 from sevenfold.contracts.runs import batch_task_queue, stream_task_queue
 from sevenfold.contracts.webhooks import webhook_task_queue
+from sevenfold.runtime.builds import watched_build
 from sevenfold.runtime.command import run
 from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.event_loop_watch import arm_watchdog
@@ -50,7 +52,7 @@ from sevenfold.runtime.services import Services, open_services
 from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.startup import StartupError
 from sevenfold.runtime.streams import open_streams
-from sevenfold.runtime.workers import BUILD_ID, running_workers
+from sevenfold.runtime.workers import build_options, running_workers
 from sevenfold.workflows.asynchronous_queue import AsynchronousQueue
 from sevenfold.workflows.entities.circuit_breaker import CircuitBreaker
 from sevenfold.workflows.entities.quota import AgentLimits
@@ -79,8 +81,8 @@ log = structlog.get_logger(__name__)
 PATTERN_WORKFLOWS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Polling, Streaming, Hybrid]
 SUPPORT_WORKFLOWS = [StreamSegment, PayloadCleanup]
 DELIVERY_WORKFLOWS = [WebhookDelivery, WebhookUpdates, WebhookEndpoints, EndpointHealth]
-EVENT_WORKFLOWS = [EventDriven, EventReaction, OrderingSemaphore, RejectedEvent, SubscriptionRegistry]
-CONTROL_WORKFLOWS = [CircuitBreaker, AgentLimits, TenantRegistry, TenantErasure, UsageLedger]
+EVENT_WORKFLOWS = [EventDriven, EventReaction, OrderingSemaphore, RejectedEvent]
+CONTROL_WORKFLOWS = [CircuitBreaker, AgentLimits, TenantRegistry, TenantErasure, UsageLedger, SubscriptionRegistry]
 WORKFLOWS = [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS, *DELIVERY_WORKFLOWS, *EVENT_WORKFLOWS, *CONTROL_WORKFLOWS]
 
 # Deliveries wait for hours: replaying the few steps of one costs less than caching all of them.
@@ -189,6 +191,7 @@ async def running_worker(
             queue = settings.task_queue
             async with (
                 contain_tasks(),
+                watched_build(client, settings, services.eager_starts),
                 running_workers(
                     _worker(client, settings, queue, [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS], activities),
                     _worker(client, settings, stream_task_queue(queue), PATTERN_WORKFLOWS, activities),
@@ -225,7 +228,7 @@ def _worker(
         # How long a dead worker's cached runs wait before another worker may take them.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=5),
         graceful_shutdown_timeout=settings.grace_period,
-        build_id=BUILD_ID,
+        **build_options(settings),
     )
 
 
@@ -239,7 +242,7 @@ def _delivery_worker(client: Client, settings: Settings, activities: Activities)
         max_concurrent_activities=_MAX_CONCURRENT_DELIVERIES,
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=5),
         graceful_shutdown_timeout=settings.grace_period,
-        build_id=BUILD_ID,
+        **build_options(settings, VersioningBehavior.AUTO_UPGRADE),
     )
 
 
@@ -256,8 +259,8 @@ def _erasure_activities(services: Services, hubs: StreamHubs) -> Activities:
 
 
 def _control_worker(client: Client, settings: Settings, activities: Activities) -> Worker:
-    """Polls the queue of circuit breakers, limits, tenants and erasures, separately from the runs that wait for them,
-    or that are erased.
+    """Polls the queue of circuit breakers, limits, tenants, subscriptions and erasures, separately from the runs that
+    wait for them, or that are erased.
     """
     return Worker(
         client,
@@ -268,7 +271,7 @@ def _control_worker(client: Client, settings: Settings, activities: Activities) 
         max_cached_workflows=min(_CACHED_CONTROLS, settings.max_cached_workflows),
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
         graceful_shutdown_timeout=settings.grace_period,
-        build_id=BUILD_ID,
+        **build_options(settings, VersioningBehavior.AUTO_UPGRADE),
     )
 
 

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 
 import structlog
 from temporalio.client import Client
+from temporalio.common import WorkerDeploymentVersion
 from temporalio.service import RPCError
 
 from sevenfold.adapters.metrics.process import set_dependency
 from sevenfold.adapters.payloads.stores import PayloadStoreError, expiring_stores
 from sevenfold.adapters.temporal.disk_space import DiskSpace
-from sevenfold.adapters.temporal.pollers import WorkerPollers
+from sevenfold.adapters.temporal.pollers import QueuePollers, WorkerPollers
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
 from sevenfold.contracts.health import OK, Health, Readiness
 from sevenfold.contracts.streams import StreamLog, StreamLogError
@@ -31,7 +32,8 @@ _REQUIRED = frozenset({"temporal", "storage"})
 class HealthChecks:
     """The checks of one process. `has_worker`: it has a worker of its own, so it is not ready without one. An API
     alone accepts jobs meanwhile, and is degraded. `stream_log`: None in a process without streams.
-    `find_lost_brokers`: the names of brokers that are not connected.
+    `build`: that of its workers, if they have a build id. `find_lost_brokers`: the names of brokers that are not
+    connected.
     """
 
     client: Client
@@ -39,6 +41,7 @@ class HealthChecks:
     disk: DiskSpace
     stream_log: StreamLog | None = None
     has_worker: bool = False
+    build: WorkerDeploymentVersion | None = None
     find_lost_brokers: Callable[[], list[str]] = list
     shared: SharedAnswers = field(default_factory=lambda: SharedAnswers(_SHARED_SECONDS))
     failing_since: dict[str, datetime] = field(default_factory=dict)
@@ -52,6 +55,7 @@ class HealthChecks:
         checks: Mapping[str, Callable[[], Awaitable[str | None]]] = {
             "temporal": self._check_temporal,
             "worker": self._check_worker,
+            "build": self._check_build,
             "storage": self._check_storage,
             "payloads": self._check_payloads,
             "streams": self._check_streams,
@@ -60,7 +64,7 @@ class HealthChecks:
         found = await asyncio.gather(*(self._run(name, check) for name, check in checks.items()))
         reasons = dict(zip(checks, found, strict=True))
         if reasons["temporal"] is not None:
-            reasons["worker"] = None
+            reasons["worker"] = reasons["build"] = None
         missing = {name for name, reason in reasons.items() if reason is not None}
         for name in reasons:
             set_dependency(name, is_up=name not in missing)
@@ -94,12 +98,32 @@ class HealthChecks:
         return None if is_healthy else "Temporal does not answer"
 
     async def _check_worker(self) -> str | None:
-        queue = self.task_queue
         try:
-            is_polled = await WorkerPollers(self.client).check(queue)
+            builds = (await self._find_pollers()).builds
         except RPCError:
             return "unknown"
-        return None if is_polled else f"no worker polls the task queue {queue}; start one with `sevenfold worker`"
+        whose = f" of build {self.build.build_id}" if self.has_worker and self.build else ""
+        if self.build in builds if self.has_worker else builds:
+            return None
+        return f"no worker{whose} polls the task queue {self.task_queue}; start one with `sevenfold worker`"
+
+    async def _check_build(self) -> str | None:
+        try:
+            found = await self._find_pollers()
+        except RPCError:
+            return None  # `worker` reports it.
+        if found.are_serving or not found.builds:
+            return None
+        current = found.routing.current
+        whose = "without a build id" if current is None else f"of build {current.build_id}"
+        return (
+            f"new runs go to workers {whose}, and none polls the task queue {self.task_queue}; see "
+            "`sevenfold deploy status`"
+        )
+
+    async def _find_pollers(self) -> QueuePollers:
+        """Two checks share an answer."""
+        return await self.shared.get("pollers", lambda: WorkerPollers(self.client).check(self.task_queue))
 
     async def _check_storage(self) -> str | None:
         return self.disk.reason if self.disk.is_low else None

@@ -125,6 +125,7 @@ def build_components(
         disk,
         hubs.log,
         has_worker=hubs.has_local_worker,
+        build=settings.build,
         find_lost_brokers=find_lost_brokers,
     )
     sampler = ClusterSampler(client, list_task_queues(queue), breakers, config.circuit_configs)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from sevenfold import __version__
-from sevenfold.cli import keys
+from sevenfold.cli import deploy, keys
 from sevenfold.cli.demo import run_demo
 from sevenfold.cli.listen import listen
 from sevenfold.cli.recommend import recommend_pattern
@@ -62,9 +62,14 @@ def api(
 
 
 @app.command()
-def worker() -> None:
+def worker(
+    set_current: Annotated[
+        bool,
+        typer.Option("--set-current", help="If no build is current yet, make that of SEVENFOLD_BUILD_ID current."),
+    ] = False,
+) -> None:
     """Starts a worker process. Start as many as needed."""
-    _serve("run_worker")
+    _serve("run_first_worker" if set_current else "run_worker")
 
 
 @app.command()
@@ -74,6 +79,7 @@ def connect() -> None:
 
 
 app.add_typer(keys.app, name="keys")
+app.add_typer(deploy.app, name="deploy")
 app.command()(verify_webhook)
 app.command()(listen)
 app.command("recommend")(recommend_pattern)

@@ -152,6 +152,7 @@ async def served_probes(
         DiskSpace(settings.local_storage),
         stream_log,
         has_worker=has_worker,
+        build=settings.build,
         find_lost_brokers=find_lost_brokers,
     )
     authenticator = build_authenticator(services, None)

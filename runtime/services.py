@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from temporalio.client import Client
@@ -16,6 +16,7 @@ from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.adapters.metrics.labels import LabelPolicy, use_policy
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
 from sevenfold.contracts.config import SevenfoldConfig
+from sevenfold.runtime.builds import EagerStarts
 from sevenfold.runtime.codec_keys import check_open_workflows, load_key_ring
 from sevenfold.runtime.data_dir import lock_data_dir
 from sevenfold.runtime.embedded import EmbeddedTemporal
@@ -44,6 +45,7 @@ class Services:
     webhook_endpoints: EndpointDirectory
     quotas: ProcessQuotas
     server: EmbeddedTemporal | None = None
+    eager_starts: EagerStarts = field(default_factory=EagerStarts)
 
 
 def build_services(
@@ -93,4 +95,8 @@ async def open_services(
         interceptors.fair_starts.use_weights(services.access.find_weight)
         interceptors.run_keys.use_lineages(lambda key_id: services.access.latest.find_lineage(key_id))
         stored = await services.access.load()
-        yield replace(services, requires_credentials=config.has_credentials or stored.has_keys)
+        yield replace(
+            services,
+            requires_credentials=config.has_credentials or stored.has_keys,
+            eager_starts=interceptors.eager_starts,
+        )

@@ -10,92 +10,23 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from temporalio.common import WorkerDeploymentVersion
 
 from sevenfold.contracts.webhooks import DEFAULT_SCHEDULE
+from sevenfold.runtime.setting_values import (
+    Port,
+    VersionPart,
+    check_levels,
+    check_name,
+    check_public_url,
+    parse_levels,
+    parse_names,
+    parse_optional,
+    parse_origins,
+    parse_pairs,
+    parse_schedule,
+)
 from sevenfold.runtime.startup import StartupError
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-def _check_name(name: str) -> str:
-    # Visibility queries contain the name, so it must not contain quotes.
-    if not re.fullmatch(r"[\w.:/-]{1,200}", name):
-        raise ValueError("must consist of letters, digits and . : / _ -")
-    return name
-
-
-def _parse_schedule(text: object) -> object:
-    """Parses `0,5,300`."""
-    if not isinstance(text, str):
-        return text
-    if not text.strip():  # A compose file passes an unset variable as an empty string.
-        return DEFAULT_SCHEDULE
-    parts = text.split(",")
-    if len(parts) > 50 or not all(re.fullmatch(r"\s*\d{1,7}(\.\d{1,3})?\s*", part) for part in parts):
-        raise ValueError("must be up to 50 delays in seconds, such as 0,5,300")
-    return tuple(map(float, parts))
-
-
-# Any host, a name, or an IPv6 address; no port.
-_HOST_NAME = re.compile(r"\*|[A-Za-z0-9_.-]{1,253}|[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*")
-
-
-def _parse_names(text: object) -> object:
-    """Reads `gateway.example.com,gateway`."""
-    names = [name.strip() for name in text.split(",") if name.strip()] if isinstance(text, str) else text
-    if not isinstance(names, list):
-        return names
-    names = [name.strip("[]") for name in names]
-    if not all(_HOST_NAME.fullmatch(name) for name in names):
-        raise ValueError("must be host names without scheme, port or path, separated by commas")
-    return tuple(names)
-
-
-def _parse_origins(text: object) -> object:
-    """Reads `https://app.example.com,http://localhost:3000`."""
-    origins = [origin.strip() for origin in text.split(",") if origin.strip()] if isinstance(text, str) else text
-    if isinstance(origins, list) and not all(re.fullmatch(r"https?://[^/?#@\s*]+", origin) for origin in origins):
-        raise ValueError("must be origins such as https://app.example.com, separated by commas, without a path or *")
-    return tuple(origin.lower() for origin in origins) if isinstance(origins, list) else origins
-
-
-def _check_public_url(url: str | None) -> str | None:
-    if url is None or not url.strip():  # as a compose file writes a variable that is not set
-        return None
-    if not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", url):
-        raise ValueError(
-            "must be the address at which clients reach this gateway, such as https://agents.example.com"
-        )
-    return url.rstrip("/")
-
-
-_LEVEL = re.compile(r"(?:([A-Za-z_][\w.]*)=)?(debug|info|warning|error)")
-
-
-def _parse_levels(text: str) -> dict[str, str]:
-    found = [_LEVEL.fullmatch(part.strip()) for part in text.split(",") if part.strip()]
-    return {"": "info", **{one[1] or "": one[2] for one in found if one}}
-
-
-def _check_levels(text: str) -> str:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(map(_LEVEL.fullmatch, parts)) or sum("=" not in part for part in parts) > 1:
-        raise ValueError(
-            "must be debug, info, warning or error, and may name levels of loggers: info,sevenfold.api=debug"
-        )
-    return text
-
-
-def _parse_optional(text: object) -> object:
-    return None if isinstance(text, str) and not text.strip() else text  # as a compose file writes an unset variable
-
-
-def _parse_pairs(text: object) -> object:
-    """Parses `history.hostLevelCacheMaxSize=500,…`."""
-    pairs = [pair for pair in text.split(",") if pair.strip()] if isinstance(text, str) else text
-    if isinstance(pairs, list) and not all(re.fullmatch(r"[A-Za-z.]+=[^,\s]+", pair.strip()) for pair in pairs):
-        raise ValueError("must be pairs such as history.hostLevelCacheMaxSize=500, separated by commas")
-    return tuple(pair.strip() for pair in pairs) if isinstance(pairs, list) else pairs
 
 
 class Settings(BaseSettings):
@@ -106,17 +37,24 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Port = 8000
     # Host names that requests may be addressed to, beside those of loopback and of the public URL; `*`: any.
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_names)] = ()
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_names)] = ()
     # Origins whose web pages may call the API (CORS).
-    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_origins)] = ()
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_origins)] = ()
     # Where clients reach the gateway: for absolute links, which never come from a request's Host.
-    public_url: Annotated[str | None, AfterValidator(_check_public_url)] = None
+    public_url: Annotated[str | None, AfterValidator(check_public_url)] = None
     # The certificate chain and the private key, in PEM files: then the API serves https.
-    tls_cert: Annotated[Path | None, BeforeValidator(_parse_optional)] = None
-    tls_key: Annotated[Path | None, BeforeValidator(_parse_optional)] = None
+    tls_cert: Annotated[Path | None, BeforeValidator(parse_optional)] = None
+    tls_key: Annotated[Path | None, BeforeValidator(parse_optional)] = None
     data_dir: Path = Path(".sevenfold")
     config: Path = Path("sevenfold.toml")
-    task_queue: Annotated[str, AfterValidator(_check_name)] = "sevenfold"
+    task_queue: Annotated[str, AfterValidator(check_name)] = "sevenfold"
+
+    # The build of this process's workers, for Temporal's Worker Versioning; unset: none. The deployment is named like
+    # the task queue unless it has a name. See docs/operations/versioning.md.
+    build_id: VersionPart = None
+    deployment_name: VersionPart = None
+    # Makes the build current at the start if no build is.
+    set_current: bool = False
 
     # The embedded Temporal server; unused if TEMPORAL_ADDRESS is set.
     temporal_port: Port = 7233
@@ -124,7 +62,7 @@ class Settings(BaseSettings):
     temporal_ui: bool = False
     temporal_ui_port: Port = 8233
     # Further dynamic configuration of the server, as comma-separated `key=value`; overrides ours.
-    temporal_dynamic_config: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_pairs)] = ()
+    temporal_dynamic_config: Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_pairs)] = ()
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
 
     # Stores large payloads in this S3 bucket instead of the data directory; needs the extra `s3`. Credentials, region
@@ -146,7 +84,7 @@ class Settings(BaseSettings):
     allow_loopback_urls: bool = False
 
     # The delay before each delivery attempt of a webhook, in seconds.
-    webhook_schedule: Annotated[tuple[float, ...], NoDecode, BeforeValidator(_parse_schedule)] = DEFAULT_SCHEDULE
+    webhook_schedule: Annotated[tuple[float, ...], NoDecode, BeforeValidator(parse_schedule)] = DEFAULT_SCHEDULE
 
     # Maximum events of one correlation; further ones become dead letters.
     event_budget: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
@@ -169,7 +107,7 @@ class Settings(BaseSettings):
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
 
     # Where a worker or connector serves its metrics and probes; unset: nowhere. The API has them on its own port.
-    metrics_port: Annotated[Port | None, BeforeValidator(_parse_optional)] = None
+    metrics_port: Annotated[Port | None, BeforeValidator(parse_optional)] = None
 
     # Ends the process when its event loop is blocked for so long, in seconds; 0: never.
     watchdog_seconds: Annotated[float, Field(ge=0, le=3600)] = 60
@@ -178,12 +116,26 @@ class Settings(BaseSettings):
     max_cached_workflows: Annotated[int, Field(ge=0, le=100_000)] = 1000
     grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 20
     # `info`, or several by logger: `info,sevenfold.api=debug,temporalio=error`.
-    log_level: Annotated[str, AfterValidator(_check_levels)] = "info"
+    log_level: Annotated[str, AfterValidator(check_levels)] = "info"
+
+    @property
+    def deployment(self) -> str:
+        """The name of the Worker Deployment."""
+        return self.deployment_name or re.sub(r"[.:/]", "-", self.task_queue)
+
+    @property
+    def build(self) -> WorkerDeploymentVersion | None:
+        """The build of this process's workers; None without a build id. The embedded server has one worker only, so
+        there a build id means nothing.
+        """
+        if self.build_id is None or not uses_own_cluster():
+            return None
+        return WorkerDeploymentVersion(self.deployment, self.build_id)
 
     @property
     def log_levels(self) -> dict[str, str]:
         """Levels by logger; that of the empty name is for all others."""
-        return _parse_levels(self.log_level)
+        return parse_levels(self.log_level)
 
     @property
     def ui_url(self) -> str | None:

@@ -14,6 +14,7 @@ from temporalio.service import GrpcCompression, PayloadLimitsConfig, RPCError
 from sevenfold.adapters.encryption.failure_converter import EncodedFailureConverter
 from sevenfold.adapters.encryption.key_ring import KeyRing
 from sevenfold.adapters.encryption.payload_codec import EncryptionCodec
+from sevenfold.runtime.builds import EagerStarts
 from sevenfold.runtime.call_timeouts import CallTimeouts
 from sevenfold.runtime.codec_keys import load_key_ring
 from sevenfold.runtime.embedded import HOST
@@ -38,6 +39,7 @@ class Interceptors:
 
     fair_starts: FairStarts = field(default_factory=FairStarts)
     run_keys: RunKeys = field(default_factory=RunKeys)
+    eager_starts: EagerStarts = field(default_factory=EagerStarts)
 
 
 def build_plugin(
@@ -47,7 +49,7 @@ def build_plugin(
     own = interceptors or Interceptors()
     return SimplePlugin(
         "sevenfold",
-        interceptors=[CallTimeouts(), own.fair_starts, own.run_keys, RunObserver()],
+        interceptors=[CallTimeouts(), own.fair_starts, own.run_keys, own.eager_starts, RunObserver()],
         data_converter=DataConverter(
             payload_converter_class=SharedPydanticConverter,
             # Without keys too: it reports payloads that need one.
@@ -76,14 +78,19 @@ async def connect_temporal(settings: Settings, interceptors: Interceptors | None
         yield await _connect_client(settings, build_plugin(storage, own, load_key_ring(settings)))
 
 
-async def _connect_client(settings: Settings, plugin: SimplePlugin) -> Client:
+async def connect_bare(settings: Settings) -> Client:
+    """A client that can neither read nor write our payloads, for what needs none. Raises StartupError."""
+    return await _connect_client(settings)
+
+
+async def _connect_client(settings: Settings, *plugins: SimplePlugin) -> Client:
     config = _connect_config(settings)
     address = config["target_host"]
     loopback = address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
     try:
         return await Client.connect(
             **config,
-            plugins=[plugin],
+            plugins=plugins,
             runtime=sdk_runtime(),
             payload_limits=_PAYLOAD_LIMITS,
             grpc_compression=GrpcCompression.NONE if loopback else GrpcCompression.GZIP,

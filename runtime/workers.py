@@ -3,13 +3,30 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
-from temporalio.worker import Worker
+from temporalio.common import VersioningBehavior
+from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from sevenfold import __version__
+from sevenfold.runtime.settings import Settings
 
-# The SDK's default is a hash of all loaded code, which takes a second of each start.
-BUILD_ID = f"sevenfold-{__version__}"
+# Of workers without SEVENFOLD_BUILD_ID. The SDK's default is a hash of all loaded code, which takes a second of each
+# start.
+UNVERSIONED_BUILD_ID = f"sevenfold-{__version__}"
+
+
+def build_options(settings: Settings, behavior: VersioningBehavior = VersioningBehavior.PINNED) -> dict[str, Any]:
+    """Returns what a worker says of its build: `PINNED` for short runs, which end on their build, `AUTO_UPGRADE` for
+    entities. Workflow classes cannot say it: the server refuses it from workers without a build id.
+    """
+    if settings.build is None:
+        return {"build_id": UNVERSIONED_BUILD_ID}
+    return {
+        "deployment_config": WorkerDeploymentConfig(
+            version=settings.build, use_worker_versioning=True, default_versioning_behavior=behavior
+        )
+    }
 
 
 @asynccontextmanager

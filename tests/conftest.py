@@ -27,6 +27,7 @@ _LONG = (
     "test_streaming.py",
     "test_circuit_breakers.py",
     "test_openapi.py",
+    "test_worker_versioning.py",
 )
 
 

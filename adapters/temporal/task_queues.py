@@ -1,11 +1,14 @@
-"""What Temporal knows of a task queue: who polls it, and how much waits in it."""
+"""What Temporal knows of a task queue: who polls it, which build gets new runs, and how much waits in it."""
 
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.enums.v1 import TaskQueueType, WorkerVersioningMode
+from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, DescribeTaskQueueResponse
 from temporalio.client import Client
+from temporalio.common import WorkerDeploymentVersion
 
 from sevenfold.contracts.circuits import control_task_queue
 from sevenfold.contracts.events import broker_task_queue, event_task_queue
@@ -38,7 +41,7 @@ async def describe_task_queue(
     report_stats: bool = False,
     retry: bool = True,
 ) -> DescribeTaskQueueResponse:
-    """Describes one kind of tasks of a queue; its backlog too with `report_stats`. Raises RPCError."""
+    """Describes one kind of tasks of a queue; with `report_stats` its backlog too, of all builds. Raises RPCError."""
     request = DescribeTaskQueueRequest(
         namespace=client.namespace,
         task_queue=TaskQueue(name=name),
@@ -46,3 +49,32 @@ async def describe_task_queue(
         report_stats=report_stats,
     )
     return await client.workflow_service.describe_task_queue(request, retry=retry, timeout=timeout)
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Which builds get a queue's new runs. `current` None: workers without a build id. `ramping` None: no build."""
+
+    current: WorkerDeploymentVersion | None = None
+    ramping: WorkerDeploymentVersion | None = None
+
+
+def routing_of(described: DescribeTaskQueueResponse) -> Routing:
+    """Returns where a queue's new runs go."""
+    info = described.versioning_info
+    ramping = info.ramping_deployment_version if info.ramping_version_percentage > 0 else None
+    return Routing(to_version(info.current_deployment_version), to_version(ramping))
+
+
+def build_of(poller: PollerInfo) -> WorkerDeploymentVersion | None:
+    """Returns the build of a poller's worker; None if it has no build id."""
+    options = poller.deployment_options
+    is_versioned = options.worker_versioning_mode == WorkerVersioningMode.WORKER_VERSIONING_MODE_VERSIONED
+    return to_version(options) if is_versioned else None
+
+
+def to_version(found: Any) -> WorkerDeploymentVersion | None:
+    """Converts a message that has a deployment name and a build id; None if either is missing."""
+    if found is None or not found.deployment_name or not found.build_id:
+        return None
+    return WorkerDeploymentVersion(found.deployment_name, found.build_id)

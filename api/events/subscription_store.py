@@ -20,7 +20,7 @@ from sevenfold.adapters.webhooks.sealing import SealError
 from sevenfold.api.http.problems import ProblemError, ProblemType, not_found
 from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.webhooks.requests import WebhookTerms
-from sevenfold.contracts.events import event_task_queue
+from sevenfold.contracts.circuits import control_task_queue
 from sevenfold.contracts.quotas import QuotaName, QuotaOwner
 from sevenfold.contracts.subscriptions import (
     SUBSCRIPTIONS_OVER_QUOTA,
@@ -107,7 +107,7 @@ class SubscriptionStore:
             "SubscriptionRegistry",
             RegistryState(),
             id=registry_workflow_id(tenant),
-            task_queue=event_task_queue(self.task_queue),
+            task_queue=control_task_queue(self.task_queue),
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary="the API's subscriptions",
         )

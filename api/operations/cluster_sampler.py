@@ -18,7 +18,13 @@ from temporalio.service import RPCError
 
 from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
 from sevenfold.adapters.temporal.pollers import is_polling
-from sevenfold.adapters.temporal.task_queues import ACTIVITY_TASKS, WORKFLOW_TASKS, describe_task_queue
+from sevenfold.adapters.temporal.task_queues import (
+    ACTIVITY_TASKS,
+    WORKFLOW_TASKS,
+    build_of,
+    describe_task_queue,
+    routing_of,
+)
 from sevenfold.api.http.time_params import to_query_time
 from sevenfold.contracts.circuits import BreakerState
 from sevenfold.contracts.dead_letters import IS_DEAD, LETTER_WORKFLOW_TYPES
@@ -38,7 +44,7 @@ def _gauge(name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
 _UP = _gauge("sevenfold_temporal_up", "Whether Temporal answered the last time this process asked.")
 _DEPTH = _gauge("sevenfold_queue_depth", "Tasks that wait for a worker.", ["task_queue", "kind"])
 _AGE = _gauge("sevenfold_queue_oldest_seconds", "Age of the oldest task that waits.", ["task_queue", "kind"])
-_POLLERS = _gauge("sevenfold_queue_pollers", "Workers that poll the queue.", ["task_queue", "kind"])
+_POLLERS = _gauge("sevenfold_queue_pollers", "Workers that poll the queue and get new runs.", ["task_queue", "kind"])
 _OPEN_RUNS = _gauge("sevenfold_runs_open", "Runs that have not ended.", ["pattern"])
 _OPEN_DELIVERIES = _gauge("sevenfold_webhook_deliveries_open", "Webhooks that are not delivered yet.")
 _OLDEST_DELIVERY = _gauge("sevenfold_webhook_oldest_seconds", "Age of the oldest webhook that is not delivered.")
@@ -132,10 +138,12 @@ class ClusterSampler:
             found = await describe_task_queue(
                 self._client, name, kind, timeout=_RPC_TIMEOUT, report_stats=True, retry=False
             )
+            current = routing_of(found).current
+            serving = [one for one in found.pollers if is_polling(one) and build_of(one) == current]
             age = found.stats.approximate_backlog_age.ToTimedelta().total_seconds()
             _DEPTH.labels(name, label).set(found.stats.approximate_backlog_count)
             _AGE.labels(name, label).set(age)
-            _POLLERS.labels(name, label).set(sum(map(is_polling, found.pollers)))
+            _POLLERS.labels(name, label).set(len(serving))
 
     async def _sample_circuit(self, agent: str) -> None:
         circuit = await self._breakers.get_state(agent)

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
+from temporalio.workflow import ContinueAsNewVersioningBehavior
 
 from sevenfold.activities.events.dispatch import EventDispatch
 from sevenfold.contracts.events import AcquireInput, SemaphoreRequest, SemaphoreState, SignalInput
@@ -57,9 +58,10 @@ class OrderingSemaphore:
                 return
             if self._check_at is not None and workflow.now() >= self._check_at:
                 await self._release_dead_holders()
-            if workflow.info().is_continue_as_new_suggested():
+            if _is_renewal_due():
                 workflow.continue_as_new(
-                    SemaphoreState(capacity=self._capacity, waiting=self._waiting, holders=self._holders)
+                    SemaphoreState(capacity=self._capacity, waiting=self._waiting, holders=self._holders),
+                    initial_versioning_behavior=ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
                 )
 
     async def _release_dead_holders(self) -> None:
@@ -110,6 +112,14 @@ class OrderingSemaphore:
         self._waiting = [request for request in self._waiting if request.event_workflow_id != event_workflow_id]
         self._holders = [request for request in self._holders if request.event_workflow_id != event_workflow_id]
         self._held_since.pop(event_workflow_id, None)
+
+
+def _is_renewal_due() -> bool:
+    """Whether the history is long, or another build gets new runs: a semaphore is on the queue of events, whose runs
+    end on their build, but one that is always held would never end.
+    """
+    info = workflow.info()
+    return info.is_continue_as_new_suggested() or info.is_target_worker_deployment_version_changed()
 
 
 async def _is_alive(request: SemaphoreRequest) -> bool:

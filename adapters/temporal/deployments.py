@@ -1,0 +1,174 @@
+"""Worker Deployments: which build of the workers gets new runs (Temporal's Worker Versioning).
+
+The current build gets them, but for the share of the ramping build. Without a current build, workers without a build
+id get them. Runs of the patterns end on the build that they started on; entities move to the current one.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from temporalio.api.deployment.v1 import WorkerDeploymentInfo
+from temporalio.api.enums.v1 import RoutingConfigUpdateState, WorkerDeploymentVersionStatus
+from temporalio.api.workflowservice.v1 import (
+    DescribeWorkerDeploymentRequest,
+    SetWorkerDeploymentCurrentVersionRequest,
+    SetWorkerDeploymentRampingVersionRequest,
+)
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+_TIMEOUT = timedelta(seconds=10)
+
+# A change reaches all task queues within this time, else the server is in trouble.
+_SETTLE_SECONDS, _SETTLE_PAUSE_SECONDS = 30.0, 0.1
+
+
+class BuildStatus(StrEnum):
+    """What a build gets. `inactive`: it has never been current or ramping. `draining`: its runs are still open."""
+
+    INACTIVE = "inactive"
+    CURRENT = "current"
+    RAMPING = "ramping"
+    DRAINING = "draining"
+    DRAINED = "drained"
+
+
+_STATUSES = {
+    WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_CURRENT: BuildStatus.CURRENT,
+    WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_RAMPING: BuildStatus.RAMPING,
+    WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINING: BuildStatus.DRAINING,
+    WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINED: BuildStatus.DRAINED,
+}
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build of the workers. `since`: when its status changed; `last_current`: when it last became current."""
+
+    build_id: str
+    status: BuildStatus
+    since: datetime | None
+    last_current: datetime | None
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Where new runs go. `current` None: workers without a build id. `ramp_percent` is 0 without a ramping build."""
+
+    name: str
+    builds: tuple[Build, ...]
+    current: str | None = None
+    ramping: str | None = None
+    ramp_percent: float = 0
+
+    @property
+    def previous(self) -> str | None:
+        """The build that was current before the current one; None if those were workers without a build id."""
+        earlier = [(one.last_current, one.build_id) for one in self.builds if one.last_current]
+        return max((one for one in earlier if one[1] != self.current), default=(None, None))[1]
+
+
+class DeploymentError(Exception):
+    """Temporal refuses a change; the message states why."""
+
+
+class Deployments:
+    """Reads and changes one Worker Deployment. All methods raise RPCError."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._name = name
+
+    async def read(self) -> Deployment:
+        """Returns its state; without builds if no worker with a build id has ever polled."""
+        info = await self._describe()
+        return Deployment(self._name, ()) if info is None else _parse(info)
+
+    async def set_current(self, build_id: str | None, *, allow_no_workers: bool = False) -> None:
+        """Makes a build current, or workers without a build id (None). Returns when all task queues follow. Raises
+        DeploymentError.
+        """
+        request = SetWorkerDeploymentCurrentVersionRequest(
+            namespace=self._client.namespace,
+            deployment_name=self._name,
+            build_id=build_id or "",
+            allow_no_pollers=allow_no_workers,
+            ignore_missing_task_queues=allow_no_workers,
+        )
+        service = self._client.workflow_service
+        await self._change(service.set_worker_deployment_current_version(request, timeout=_TIMEOUT))
+
+    async def set_ramp(self, build_id: str | None, percent: float, *, allow_no_workers: bool = False) -> None:
+        """Gives a build a share of the new runs, or ends the ramp (None). Returns when all task queues follow. Raises
+        DeploymentError.
+        """
+        request = SetWorkerDeploymentRampingVersionRequest(
+            namespace=self._client.namespace,
+            deployment_name=self._name,
+            build_id=build_id or "",
+            percentage=percent,
+            allow_no_pollers=allow_no_workers,
+            ignore_missing_task_queues=allow_no_workers,
+        )
+        service = self._client.workflow_service
+        await self._change(service.set_worker_deployment_ramping_version(request, timeout=_TIMEOUT))
+
+    async def count_open_workflows(self, build_id: str) -> int:
+        """Returns how many workflows are open on a build."""
+        query = f"TemporalWorkerDeploymentVersion = '{self._name}:{build_id}' AND ExecutionStatus = 'Running'"
+        return (await self._client.count_workflows(query, rpc_timeout=_TIMEOUT)).count
+
+    async def _describe(self) -> WorkerDeploymentInfo | None:
+        request = DescribeWorkerDeploymentRequest(namespace=self._client.namespace, deployment_name=self._name)
+        try:
+            found = await self._client.workflow_service.describe_worker_deployment(request, timeout=_TIMEOUT)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+        return found.worker_deployment_info
+
+    async def _change(self, request: Any) -> None:
+        try:
+            await request
+        except RPCError as error:
+            if error.status in (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.NOT_FOUND):
+                raise DeploymentError(error.message) from None
+            raise
+        async with asyncio.timeout(_SETTLE_SECONDS):
+            while True:
+                info = await self._describe()
+                if info is None or not _is_in_progress(info):
+                    return
+                await asyncio.sleep(_SETTLE_PAUSE_SECONDS)
+
+
+def _is_in_progress(info: WorkerDeploymentInfo) -> bool:
+    return info.routing_config_update_state == (RoutingConfigUpdateState.ROUTING_CONFIG_UPDATE_STATE_IN_PROGRESS)
+
+
+def _parse(info: WorkerDeploymentInfo) -> Deployment:
+    routing = info.routing_config
+    return Deployment(
+        info.name,
+        tuple(
+            Build(
+                one.deployment_version.build_id,
+                _STATUSES.get(one.status, BuildStatus.INACTIVE),
+                _time_of(one.routing_update_time) or _time_of(one.create_time),
+                _time_of(one.last_current_time),
+            )
+            for one in info.version_summaries
+        ),
+        current=routing.current_deployment_version.build_id or None,
+        ramping=routing.ramping_deployment_version.build_id or None,
+        ramp_percent=routing.ramping_version_percentage,
+    )
+
+
+def _time_of(moment: Timestamp) -> datetime | None:
+    return moment.ToDatetime(UTC) if moment.seconds else None

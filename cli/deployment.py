@@ -1,0 +1,151 @@
+"""What `sevenfold deploy` does. Importing it takes half a second, so only that command does."""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from sevenfold.adapters.temporal.deployments import Deployment, DeploymentError, Deployments
+from sevenfold.adapters.temporal.pollers import count_workers
+from sevenfold.runtime.settings import load_settings
+from sevenfold.runtime.startup import StartupError
+from sevenfold.runtime.temporal import connect_bare
+
+
+@dataclass(frozen=True)
+class Target:
+    """The deployment that a command is for."""
+
+    client: Client
+    task_queue: str
+    deployments: Deployments
+
+    async def count_workers(self) -> dict[str | None, int]:
+        """Returns the number of workers by build id; None counts those without one."""
+        found = await count_workers(self.client, self.task_queue)
+        return {build.build_id if build else None: count for build, count in found.items()}
+
+
+Command = Callable[..., Coroutine[Any, Any, None]]
+
+
+def run(command: Command, **options: Any) -> int:
+    """Runs a command against the Temporal of the environment. Returns the exit code; 2 after a message on stderr."""
+    try:
+        asyncio.run(_run(command, **options))
+    except (StartupError, DeploymentError) as error:
+        typer.echo(str(error), err=True)
+    except RPCError as error:
+        typer.echo(f"Temporal answers: {error.message}. Check TEMPORAL_ADDRESS and the namespace.", err=True)
+    except TimeoutError:
+        typer.echo(
+            "Temporal has taken the change, but not all task queues follow yet. See: sevenfold deploy status",
+            err=True,
+        )
+    else:
+        return 0
+    return 2
+
+
+async def _run(command: Command, **options: Any) -> None:
+    settings = load_settings()
+    client = await connect_bare(settings)
+    deployments = Deployments(client, settings.deployment)
+    await command(Target(client, settings.task_queue, deployments), **options)
+
+
+async def show_status(target: Target, *, as_json: bool) -> None:
+    """Prints each build with its workers and open workflows."""
+    found = await target.deployments.read()
+    workers = await target.count_workers()
+    open_workflows = await asyncio.gather(
+        *(target.deployments.count_open_workflows(one.build_id) for one in found.builds)
+    )
+    builds = list(zip(found.builds, open_workflows, strict=True))
+    if as_json:
+        rows = [
+            {
+                "buildId": one.build_id,
+                "status": one.status,
+                "since": one.since and one.since.isoformat(timespec="seconds"),
+                "workers": workers.get(one.build_id, 0),
+                "openWorkflows": count,
+            }
+            for one, count in builds
+        ]
+        routing = {"current": found.current, "ramping": found.ramping, "rampPercent": found.ramp_percent}
+        report = {"deployment": found.name, **routing, "workersWithoutBuildId": workers.get(None, 0), "builds": rows}
+        typer.echo(json.dumps(report, indent=2))
+        return
+    table = Table("build", "status", "since (UTC)", title=f"Deployment {found.name}")
+    for name in ("workers", "open workflows"):
+        table.add_column(name, justify="right")
+    for one, count in builds:
+        since = f"{one.since:%Y-%m-%d %H:%M:%S}" if one.since else ""
+        table.add_row(one.build_id, one.status, since, str(workers.get(one.build_id, 0)), str(count))
+    table.add_row("(none)", "" if found.current else "current", "", str(workers.get(None, 0)), "")
+    Console().print(table, _describe_routing(found))
+
+
+async def make_current(target: Target, *, build_id: str | None, allow_no_workers: bool) -> None:
+    """Sends all new runs to a build, or to workers without a build id (None)."""
+    await _check_workers(target, build_id, allow_no_workers=allow_no_workers)
+    await target.deployments.set_current(build_id, allow_no_workers=allow_no_workers)
+    await _print_routing(target)
+
+
+async def ramp_build(target: Target, *, build_id: str, percent: float, allow_no_workers: bool) -> None:
+    """Sends a share of the new runs to a build."""
+    if percent == 0:
+        await target.deployments.set_ramp(None, 0)
+    else:
+        await _check_workers(target, build_id, allow_no_workers=allow_no_workers)
+        await target.deployments.set_ramp(build_id, percent, allow_no_workers=allow_no_workers)
+    await _print_routing(target)
+
+
+async def roll_back(target: Target, *, allow_no_workers: bool) -> None:
+    """Ends a ramp, or makes the previous build current again."""
+    found = await target.deployments.read()
+    if found.ramping is not None:
+        await target.deployments.set_ramp(None, 0)
+    elif found.current is None:
+        raise DeploymentError(
+            f"No build of the deployment {found.name} is current, so there is nothing to roll back."
+        )
+    else:
+        await _check_workers(target, found.previous, allow_no_workers=allow_no_workers)
+        await target.deployments.set_current(found.previous, allow_no_workers=allow_no_workers)
+    await _print_routing(target)
+
+
+async def _check_workers(target: Target, build_id: str | None, *, allow_no_workers: bool) -> None:
+    """Raises DeploymentError if new runs would wait, because no worker of the build polls."""
+    workers = await target.count_workers()
+    if allow_no_workers or workers.get(build_id):
+        return
+    whose = "without a build id" if build_id is None else f"with SEVENFOLD_BUILD_ID={build_id}"
+    polling = ", ".join(sorted(name or "(none)" for name in workers)) or "none"
+    raise DeploymentError(
+        f"No worker {whose} polls the task queue {target.task_queue}; new runs would wait. Builds with workers: "
+        f"{polling}. Start one, or add --allow-no-workers."
+    )
+
+
+async def _print_routing(target: Target) -> None:
+    typer.echo(_describe_routing(await target.deployments.read()))
+
+
+def _describe_routing(found: Deployment) -> str:
+    current = "workers without a build id" if found.current is None else f"build {found.current}"
+    if found.ramping is None:
+        return f"New runs go to {current}."
+    percent = found.ramp_percent
+    return f"New runs go to {current} ({100 - percent:g} %) and build {found.ramping} ({percent:g} %)."

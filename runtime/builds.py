@@ -1,0 +1,117 @@
+"""The build of this process's workers, and whether new runs go to it. See docs/operations/versioning.md."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from temporalio import client
+from temporalio.client import Client, Interceptor, OutboundInterceptor
+from temporalio.common import WorkerDeploymentVersion
+from temporalio.service import RPCError
+
+from sevenfold.adapters.temporal.deployments import DeploymentError, Deployments
+from sevenfold.adapters.temporal.task_queues import WORKFLOW_TASKS, Routing, describe_task_queue, routing_of
+from sevenfold.runtime.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_CHECK_SECONDS = 2.0
+_TIMEOUT = timedelta(seconds=5)
+
+
+class EagerStarts(Interceptor):
+    """Lets a start run on this process's own worker only while all new runs go to its build: the server would not
+    refuse, and the run would be on a build that gets no new runs. Until a build is watched, eager starts are allowed.
+    """
+
+    def __init__(self) -> None:
+        self.are_allowed = True
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:  # noqa: A002
+        return _Outbound(next, self)
+
+
+class _Outbound(OutboundInterceptor):
+    def __init__(self, following: OutboundInterceptor, eager_starts: EagerStarts) -> None:
+        super().__init__(following)
+        self._eager_starts = eager_starts
+
+    async def start_workflow(self, input: client.StartWorkflowInput) -> client.WorkflowHandle[Any, Any]:  # noqa: A002
+        if not self._eager_starts.are_allowed:
+            input.request_eager_start = False
+        return await super().start_workflow(input)
+
+
+@asynccontextmanager
+async def watched_build(client: Client, settings: Settings, eager_starts: EagerStarts) -> AsyncIterator[None]:
+    """While the block runs, logs whether new runs go to this process's build, with the command that sends them there.
+    Does nothing without a build id.
+    """
+    build = settings.build
+    if build is None:
+        yield
+        return
+    eager_starts.are_allowed = False
+    watching = asyncio.create_task(_watch(client, settings, build, eager_starts))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+async def _watch(
+    client: Client, settings: Settings, build: WorkerDeploymentVersion, eager_starts: EagerStarts
+) -> None:
+    if settings.set_current:
+        await _make_first_current(client, build)
+    known: Routing | None = None
+    while True:
+        try:
+            routing = await _read_routing(client, settings.task_queue)
+        except RPCError:  # Without Temporal nothing starts; what the routing was then still counts.
+            await asyncio.sleep(_CHECK_SECONDS)
+            continue
+        eager_starts.are_allowed = routing == Routing(build, None)
+        if routing != known:
+            _report(build, routing)
+        known = routing
+        await asyncio.sleep(_CHECK_SECONDS)
+
+
+async def _make_first_current(client: Client, build: WorkerDeploymentVersion) -> None:
+    """Makes the build current unless another one is. Temporal knows a build once its workers have polled."""
+    deployments = Deployments(client, build.deployment_name)
+    while True:
+        try:
+            found = await deployments.read()
+            if found.current is not None:
+                return
+            if any(one.build_id == build.build_id for one in found.builds):
+                await deployments.set_current(build.build_id)
+                return
+        except (RPCError, DeploymentError, TimeoutError) as error:
+            log.debug("the build cannot be made current yet", error=str(error))
+        await asyncio.sleep(_CHECK_SECONDS / 4)
+
+
+async def _read_routing(client: Client, task_queue: str) -> Routing:
+    return routing_of(await describe_task_queue(client, task_queue, WORKFLOW_TASKS, timeout=_TIMEOUT, retry=False))
+
+
+def _report(build: WorkerDeploymentVersion, routing: Routing) -> None:
+    names = {"build_id": build.build_id, "deployment": build.deployment_name}
+    if routing.current == build:
+        log.info("new runs go to this build", **names)
+        return
+    current = "workers without a build id" if routing.current is None else routing.current.build_id
+    log.warning(
+        "new runs do not go to this build; once it is to get them, run the command",
+        **names,
+        current=current,
+        is_ramping=routing.ramping == build,
+        command=f"sevenfold deploy current {build.build_id}",
+    )
