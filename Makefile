@@ -51,9 +51,11 @@ lint: setup-dev
 	$(BIN)/lint-imports
 	$(BIN)/hadolint docker/Dockerfile
 
-# `bench` installs the systems that it compares with (Celery, DBOS) in a separate environment.
+# `bench` installs the systems that it compares with (Celery, DBOS) in a separate environment. The soak at its end runs
+# all patterns for 30 minutes and reports what memory a thousand runs leave behind.
 bench: setup-dev
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.soak
 
 # Fault injection under load, and fuzzing: real processes, at most 20 and 10 minutes; figures in docs/reliability.md.
 faults: setup-dev

@@ -81,14 +81,15 @@ class Campaign:
                     return
             plan = Plan(with_broker=phase.with_broker, with_redis=phase.with_redis, data=data)
             stack = await opened.enter_async_context(running_stack(work, plan, ledger))
-            world = await opened.enter_async_context(_world(stack, ledger, random.Random(rng.random())))
+            world = await opened.enter_async_context(open_world(stack, ledger, random.Random(rng.random())))
             load = Load(world, ledger, self.rate, work.name)
             await Rounds(stack, world, load, rng).run(faults, until)
             await audit(stack, world, [run for fault in faults for run in ledger.rows[fault.name].runs])
 
 
 @asynccontextmanager
-async def _world(stack: Stack, ledger: Ledger, rng: random.Random) -> AsyncIterator[World]:
+async def open_world(stack: Stack, ledger: Ledger, rng: random.Random) -> AsyncIterator[World]:
+    """What the load's clients have around them, while the block runs."""
     apis = ApiClient(stack.ports, ledger, rng)
     async with AsyncExitStack() as opened:
         opened.push_async_callback(apis.close)

@@ -51,6 +51,11 @@ class Part:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def pid(self) -> int | None:
+        """The process id; None unless it runs."""
+        return self._process.pid if self._process is not None and self.running else None
+
+    @property
     def exit_code(self) -> int | None:
         """How its last life ended."""
         return self._process.poll() if self._process else None

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,6 +137,7 @@ class Plan:
     with_broker: bool = False
     with_redis: bool = False
     data: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @asynccontextmanager
@@ -151,7 +152,7 @@ async def running_stack(work: Path, plan: Plan, ledger: Ledger) -> AsyncIterator
     nats, nats_url = _nats(work) if plan.with_broker else (None, "")
     redis, redis_url = _redis(work) if plan.with_redis else (None, "")
     (work / "sevenfold.toml").write_text(_config(nats_url))
-    environment = _environment(work, data, redis_url)
+    environment = {**_environment(work, data, redis_url), **plan.environment}
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(flaky_proxy(address, proxy_port))
         ports = [free_port(), free_port()]
