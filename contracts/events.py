@@ -231,10 +231,11 @@ class PublishEventsInput(Payload):
 
 
 class PublishToBrokerInput(Payload):
-    """An event and the broker route to publish it to."""
+    """An event and the broker route to publish it to. `traceparent`: what the publication continues."""
 
     event: CloudEvent
     route: OutboundRoute
+    traceparent: str = ""
 
 
 class SemaphoreRequest(Payload):

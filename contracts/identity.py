@@ -76,6 +76,12 @@ def child_workflow_id(run_workflow_id: str, attempt: int, *, uses_codec: bool) -
     return f"{run_workflow_id}/codec/{attempt}" if uses_codec else f"{run_workflow_id}/{attempt}"
 
 
+def parse_attempt(workflow_id: str) -> int | None:
+    """Returns the number of the attempt that a child workflow makes; None of other workflows."""
+    _, slash, attempt = parse_public_id(workflow_id).rpartition("/")
+    return int(attempt) if slash and attempt.isdigit() else None
+
+
 def is_clear_child(workflow_id: str) -> bool:
     """Whether the workflow is the child of a workflow agent whose workers lack our codec keys."""
     return _CLEAR_CHILD.fullmatch(workflow_id) is not None

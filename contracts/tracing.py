@@ -55,6 +55,11 @@ def run_context(traceparent: str, workflow_id: str, run_id: str) -> TraceContext
     return TraceContext(digest[16:48], digest[:16]) if parent is None else parent.child(digest[:16])
 
 
+def child_context(run: TraceContext, workflow_id: str) -> TraceContext:
+    """Returns the context of a child workflow's span. It is deterministic."""
+    return run.child(hashlib.sha256(f"{run.span_id}/{workflow_id}".encode()).hexdigest()[:16])
+
+
 def trace_memo(traceparent: str) -> dict[str, str]:
     """Returns the part of a run's memo that names its trace; empty without one."""
     trace = TraceContext.parse(traceparent)
@@ -67,6 +72,7 @@ class SpanKind(StrEnum):
     INTERNAL = "internal"
     SERVER = "server"
     CLIENT = "client"
+    PRODUCER = "producer"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from sevenfold.adapters.encryption.key_ring import KeyRing
 from sevenfold.adapters.encryption.payload_codec import EncryptionCodec
 from sevenfold.runtime.builds import EagerStarts
 from sevenfold.runtime.call_timeouts import CallTimeouts
+from sevenfold.runtime.child_call_spans import ChildCallSpans
 from sevenfold.runtime.codec_keys import load_key_ring
 from sevenfold.runtime.embedded import HOST
 from sevenfold.runtime.fair_starts import FairStarts
@@ -49,7 +50,14 @@ def build_plugin(
     own = interceptors or Interceptors()
     return SimplePlugin(
         "sevenfold",
-        interceptors=[CallTimeouts(), own.fair_starts, own.run_keys, own.eager_starts, RunObserver()],
+        interceptors=[
+            CallTimeouts(),
+            own.fair_starts,
+            own.run_keys,
+            own.eager_starts,
+            RunObserver(),
+            ChildCallSpans(),
+        ],
         data_converter=DataConverter(
             payload_converter_class=SharedPydanticConverter,
             # Without keys too: it reports payloads that need one.

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import httpx
 import pytest
+from temporalio.client import Client
+from temporalio.worker import Worker
 
 from bench.ports import free_port
 from sevenfold.contracts.tracing import TraceContext, run_context
 from sevenfold.runtime.settings import Settings
+from tests.support.child_workflows import Child
 from tests.support.events import EVENTS, SUBSCRIPTIONS, event
 from tests.support.otlp import ReceivedSpan, check_connected, received_spans
 from tests.support.processes import EmbeddedTemporalOnly, has_status, until
 from tests.support.receivers import Receiver, running_receiver, simple
+from tests.support.redis_server import RedisServer
 from tests.support.stack import http_client, make_settings, sevenfold, until_ready
 
 API = "/api/agent"
@@ -155,6 +159,46 @@ async def test_events_reactions_and_derived_events_are_one_trace(tmp_path: Path)
                 assert sent.status_code == 202, sent.text
                 reactions = ("run reaction", "invoke_agent echo") * 2
                 spans = await until_spans(collector, TRACE, f"POST {API}/events", *reactions)
+    check_connected(spans)
+
+
+async def test_each_attempt_of_a_workflow_agent_is_a_span_that_its_workers_continue(tmp_path: Path) -> None:
+    config = '[agents.child]\nkind = "workflow"\nworkflow = "Child"\ntask_queue = "children"\n'
+    async with running_receiver() as collector:
+        # Without a cache every task replays the run from its beginning, and a replay adds no span.
+        settings = make_settings(tmp_path, more_config=config, max_cached_workflows=0)
+        with sevenfold("dev", settings, **exported_to(collector)):
+            await until_ready(settings.port)
+            temporal = await Client.connect(f"127.0.0.1:{settings.temporal_port}")
+            async with http_client(settings.port) as http, Worker(temporal, task_queue="children", workflows=[Child]):
+                body = {"query": "hi", "agent": "child", "params": {"do": "fail twice"}}
+                answer = await traced(http, "query", body)
+                assert answer.status_code == 200, answer.text
+                calls = ("invoke_agent child",) * 3
+                spans = await until_spans(collector, TRACE, f"POST {API}/query", "run synchronous", *calls)
+                handle = temporal.get_workflow_handle(f"default:{answer.json()['queryId']}/3")
+                started = (await handle.fetch_history()).events[0].workflow_execution_started_event_attributes
+    check_connected(spans)
+    attempts = {span.attributes["sevenfold.attempt"]: span for span in spans if span.name == calls[0]}
+    assert [attempts[number].failed for number in (1, 2, 3)] == [True, True, False]
+    (continued,) = json.loads(started.header.fields["_tracer-data"].data).values()
+    assert continued == f"00-{TRACE}-{attempts[3].span_id}-01"
+
+
+async def test_an_event_sent_to_a_broker_has_a_span_per_attempt(tmp_path: Path, redis: RedisServer) -> None:
+    config = (
+        f'[brokers.main]\nkind = "redis"\nurl = "{redis.url}"\n[[brokers.main.publish]]\n'
+        'filter = { exact = { type = "t.traced" } }\nto = "traced"\n'
+    )
+    async with running_receiver() as collector:
+        settings = make_settings(tmp_path, more_config=config)
+        with sevenfold("dev", settings, **exported_to(collector)):
+            await until_ready(settings.port)
+            async with http_client(settings.port) as http:
+                headers = {"traceparent": CLIENT, "Content-Type": "application/cloudevents+json"}
+                sent = await http.post(EVENTS, content=json.dumps(event("t.traced")), headers=headers)
+                assert sent.status_code == 202, sent.text
+                spans = await until_spans(collector, TRACE, f"POST {API}/events", "send traced")
     check_connected(spans)
 
 

@@ -162,7 +162,7 @@ class EventDriven:
         try:
             await workflow.execute_activity_method(
                 BrokerPublication.publish_to_broker,
-                PublishToBrokerInput(event=self._event, route=route),
+                PublishToBrokerInput(event=self._event, route=route, traceparent=self._trace),
                 task_queue=route.task_queue,
                 schedule_to_close_timeout=_PUBLISH_TIMEOUT,
                 start_to_close_timeout=timedelta(minutes=2),

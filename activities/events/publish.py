@@ -1,6 +1,9 @@
 """Activities that publish events: into the gateway itself, and to brokers."""
 
 import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Protocol
 
@@ -13,8 +16,10 @@ from sevenfold.adapters.access.directory import TenantErasingError
 from sevenfold.adapters.brokers.message import UnknownBrokerError, UnpublishableError
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
+from sevenfold.adapters.tracing import record
 from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.events import VIA_DERIVED, PublishedEvent, PublishEventsInput, PublishToBrokerInput
+from sevenfold.contracts.tracing import Span, SpanKind, TraceContext
 
 
 class EventPublication:
@@ -47,6 +52,32 @@ class EventPublication:
         ]
 
 
+@asynccontextmanager
+async def _recorded(publish_input: PublishToBrokerInput) -> AsyncIterator[None]:
+    """Records a span of the attempt, in the event's trace."""
+    started_at, error = time.time(), None
+    try:
+        yield
+    except (Exception, asyncio.CancelledError) as failure:
+        error = type(failure).__name__
+        raise
+    finally:
+        parent = TraceContext.parse(publish_input.traceparent)
+        if parent is not None:
+            route = publish_input.route
+            attributes: dict[str, str | int | float | bool] = {
+                "messaging.operation.type": "send",
+                "messaging.destination.name": route.to,
+                "messaging.message.id": publish_input.event.id,
+                "sevenfold.broker": route.broker,
+                "sevenfold.attempt": activity.info().attempt,
+            }
+            context, ended_at = parent.child(), time.time()
+            name = f"send {route.to}"
+            span = Span(name, SpanKind.PRODUCER, context, parent, started_at, ended_at, attributes, error)
+            record(span)
+
+
 # Processes get a new configuration one by one, so another one may know the broker.
 _UNKNOWN_BROKER_ATTEMPTS = 6
 
@@ -76,7 +107,7 @@ class BrokerPublication:
 
         Raises a non-retryable ApplicationError for an event that the broker rejects.
         """
-        async with heartbeat_periodically():
+        async with heartbeat_periodically(), _recorded(publish_input):
             publishing = asyncio.ensure_future(self._publisher.publish(publish_input))
             stopping = asyncio.ensure_future(activity.wait_for_worker_shutdown())
             try:
