@@ -4,19 +4,22 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families as parse_text
 from temporalio.client import Client as Temporal
 from temporalio.contrib.pydantic import pydantic_data_converter
 
+from bench.ports import free_port
 from sevenfold.runtime.settings import Settings
 from tests.support.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, client_of
 from tests.support.broker_servers import KINDS, Kafka, Server, broker_server
 from tests.support.events import event
 from tests.support.processes import EmbeddedTemporalOnly, until
-from tests.support.stack import ROOT, Sevenfold, make_settings, sevenfold
+from tests.support.stack import ROOT, Sevenfold, http_client, make_settings, sevenfold
 from tests.support.stalling_proxy import stalling_proxy
 
 # With a concurrency of 3: what another client can see that a broker still keeps of 5 messages none of which was
@@ -124,6 +127,7 @@ async def test_messages_wait_while_temporal_is_down(tmp_path: Path) -> None:
             env = {"TEMPORAL_ADDRESS": address}
             open_brokers.enter_context(sevenfold("worker", settings, **env))
             mine = connecting(tmp_path / "connector", settings, *servers.items())
+            mine = mine.model_copy(update={"metrics_port": free_port()})
             connector = open_brokers.enter_context(sevenfold("connect", mine, **env))
             for client in clients.values():
                 await until(client.ready, seconds=60)
@@ -134,11 +138,28 @@ async def test_messages_wait_while_temporal_is_down(tmp_path: Path) -> None:
         for kind, client in clients.items():
             assert await client.left() == UNACKNOWLEDGED[kind], kind
         assert "accepting an event failed" in connector.output()
+        # Three of five are held. Redis's client has read one ahead; Kafka counts from the position that is committed.
+        await until(lambda: shows_lag(mine, {"nats": 2, "rabbitmq": 2, "redis": 1, "kafka": 5}), seconds=30)
         async with EmbeddedTemporalOnly(settings):
             temporal = await Temporal.connect(address, data_converter=pydantic_data_converter)
             for client in clients.values():
                 await until(lambda client=client: wait_until_settled(client), seconds=90)  # type: ignore[misc]
             await until(lambda: all_done(temporal, 5 * len(KINDS)), seconds=60)
+            await until(lambda: shows_lag(mine, dict.fromkeys(KINDS, 0)), seconds=30)
+
+
+async def shows_lag(connector: Settings, expected: dict[str, int]) -> bool:
+    """Whether the connector's metrics show so many messages that wait, by broker."""
+    assert connector.metrics_port is not None
+    async with http_client(connector.metrics_port) as http:
+        page = (await http.get("/metrics", timeout=10)).text
+    found: Counter[str] = Counter()
+    for family in parse_text(page):
+        for one in family.samples:
+            if one.name == "sevenfold_broker_lag_messages":
+                assert one.labels["source"] == INBOUND
+                found[one.labels["broker"]] += int(one.value)
+    return found == expected
 
 
 async def all_done(temporal: Temporal, count: int) -> bool:

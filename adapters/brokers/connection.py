@@ -1,12 +1,13 @@
 """One broker's connection, reconnected without a limit."""
 
 import asyncio
+import itertools
 import struct
 
 import structlog
 
-from sevenfold.adapters.brokers.message import MessageHandler, Transport, UnpublishableError
-from sevenfold.adapters.metrics.events import broker_connected, count_message
+from sevenfold.adapters.brokers.message import Lag, MessageHandler, Transport, UnpublishableError
+from sevenfold.adapters.metrics.events import broker_connected, count_message, show_lag
 from sevenfold.contracts.cloudevents import CloudEvent
 
 log = structlog.get_logger(__name__)
@@ -16,6 +17,9 @@ _START_SECONDS = 30.0
 _FIRST_PAUSE = 0.5
 _MAX_PAUSE = 10.0
 _POLL_SECONDS = 1.0
+
+# The lag is read at every tenth poll, within so many seconds.
+_LAG_EVERY, _LAG_SECONDS = 10, 2.0
 
 _PERMANENT_ERRORS = (ValueError, TypeError, OverflowError, struct.error)
 
@@ -63,13 +67,28 @@ class BrokerConnection:
         self._connected.set()
         self._set_reachable(is_reachable=True)
         try:
-            while self._transport.is_alive():  # no client has an event for it
+            for second in itertools.count():
+                if not self._transport.is_alive():  # no client has an event for it
+                    break
                 await asyncio.sleep(_POLL_SECONDS)
                 self._set_reachable(is_reachable=await self._ping())
+                if second % _LAG_EVERY == 0:
+                    await self._show_lag()
         finally:
             self._connected.clear()
+            show_lag(self.name, {})
             self._set_reachable(is_reachable=False)
         log.warning("broker connection lost, reconnecting", broker=self.name)
+
+    async def _show_lag(self) -> None:
+        """Without an answer nothing is shown: an old number would look like a broker that stands still."""
+        lag: Lag = {}
+        try:
+            async with asyncio.timeout(_LAG_SECONDS):
+                lag = await self._transport.read_lag()
+        except Exception as error:  # Whatever the client raises: consuming goes on.
+            log.debug("the lag of a broker cannot be read", broker=self.name, error=_describe_error(error))
+        show_lag(self.name, lag)
 
     async def _ping(self) -> bool:
         try:

@@ -17,7 +17,7 @@ from faststream.kafka.annotations import KafkaMessage
 from faststream.kafka.message import KafkaAckableMessage
 
 from sevenfold.adapters.brokers.faststream_common import CONSUMING, GRACE_SECONDS, PING_SECONDS, headers_as_text
-from sevenfold.adapters.brokers.message import Message, MessageHandler, UnpublishableError
+from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
 
@@ -33,10 +33,11 @@ class KafkaTransport:
         self._consume = consume
         self._broker: KafkaBroker | None = None
         self._trackers: list[_OffsetTracker] = []
+        self._subscribers: list[Any] = []
 
     async def start(self, on_message: MessageHandler) -> None:
         """Connects. Raises while no broker of the cluster answers."""
-        self._trackers = []
+        self._trackers, self._subscribers = [], []
         self._broker = KafkaBroker(
             self._url.removeprefix("kafka://").rstrip("/"),
             allow_auto_create_topics=False,
@@ -64,6 +65,21 @@ class KafkaTransport:
             parser=_parser(lambda: subscriber),
         )
         subscriber(handle)
+        self._subscribers.append(subscriber)
+
+    async def read_lag(self) -> Lag:
+        """Returns the messages behind the committed positions of the partitions that this process has."""
+        found: dict[tuple[str, str], int] = {}
+        for subscriber in self._subscribers:
+            consumer = subscriber.consumer
+            if consumer is None:
+                continue
+            for partition, end in (await consumer.end_offsets(consumer.assignment())).items():
+                position = await consumer.committed(partition)
+                if position is None:
+                    position = (await consumer.beginning_offsets([partition]))[partition]
+                found[partition.topic, str(partition.partition)] = max(0, end - position)
+        return found
 
     def is_alive(self) -> bool:
         """The client reconnects by itself."""

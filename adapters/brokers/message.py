@@ -37,6 +37,9 @@ class UnpublishableError(Exception):
     """The broker will never accept this event. The message states the reason."""
 
 
+# Messages by source (queue, topic, subject or stream) and partition; the latter is empty without partitions.
+Lag = Mapping[tuple[str, str], int]
+
 MessageHandler = Callable[[Message], Awaitable[None]]
 
 
@@ -51,6 +54,10 @@ class Transport(Protocol):
 
     async def ping(self) -> bool:
         """Whether the broker answers now. A client that reconnects by itself stays alive meanwhile."""
+        ...
+
+    async def read_lag(self) -> Lag:
+        """Returns how many messages wait at the broker for this process and those of its group."""
         ...
 
     async def stop(self) -> None: ...

@@ -13,7 +13,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType, S
 from nats.js.errors import NotFoundError
 
 from sevenfold.adapters.brokers.faststream_common import CONSUMING, PING_SECONDS, headers_as_text
-from sevenfold.adapters.brokers.message import Message, MessageHandler, UnpublishableError
+from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
 
@@ -47,7 +47,6 @@ class NatsTransport:
         await self._broker.start()
 
     def _subscribe(self, broker: NatsBroker, one: ConsumeConfig, stream: str, on_message: MessageHandler) -> None:
-        durable = _sanitize_name(f"{one.group}-{one.source}")
         config = ConsumerConfig(
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=_ACK_SECONDS,
@@ -74,7 +73,7 @@ class NatsTransport:
         broker.subscriber(
             one.source,
             stream=JStream(stream, declare=False),
-            queue=durable,  # Makes it a durable consumer, which all processes share.
+            queue=_durable_name(one),  # Makes it a durable consumer, which all processes share.
             config=config,
             no_reply=True,
             max_workers=one.concurrency,
@@ -83,6 +82,14 @@ class NatsTransport:
     def is_alive(self) -> bool:
         """The client reconnects by itself."""
         return self._broker is not None
+
+    async def read_lag(self) -> Lag:
+        """Returns the messages that each durable consumer has still to deliver."""
+        found = {}
+        for one in self._consume:
+            info = await self._jetstream().consumer_info(await self._find_stream(one.source), _durable_name(one))
+            found[one.source, ""] = info.num_pending or 0
+        return found
 
     async def ping(self) -> bool:
         """Whether the broker answers now."""
@@ -125,6 +132,10 @@ class NatsTransport:
     def _jetstream(self) -> JetStreamContext:
         assert self._client is not None, "used between start and stop"  # noqa: S101
         return self._client.jetstream()
+
+
+def _durable_name(one: ConsumeConfig) -> str:
+    return _sanitize_name(f"{one.group}-{one.source}")
 
 
 def _content_type(headers: dict[str, str]) -> str | None:

@@ -7,7 +7,7 @@ from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 from faststream.rabbit.annotations import RabbitMessage
 
 from sevenfold.adapters.brokers.faststream_common import CONSUMING, GRACE_SECONDS, PING_SECONDS, headers_as_text
-from sevenfold.adapters.brokers.message import Message, MessageHandler, UnpublishableError
+from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
 
@@ -71,6 +71,16 @@ class RabbitTransport:
         queue = _queue(one.source, found=one.source in self._existing_queues)
         channel = Channel(prefetch_count=one.concurrency)
         broker.subscriber(queue, channel=channel, no_reply=True)(handle)
+
+    async def read_lag(self) -> Lag:
+        """Returns the messages of each queue that no consumer holds."""
+        if self._publishing is None:
+            return {}
+        # A channel of its own: FastStream's remembers the first declaration, with the count of then.
+        connection = await self._publishing.connect()
+        async with connection.channel() as channel:
+            queues = [await channel.declare_queue(one.source, passive=True) for one in self._consume]
+        return {(queue.name, ""): queue.declaration_result.message_count or 0 for queue in queues}
 
     def is_alive(self) -> bool:
         """The client reconnects by itself."""

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from sevenfold.adapters.brokers.faststream_common import CONSUMING, PING_SECONDS, headers_as_text
-from sevenfold.adapters.brokers.message import Message, MessageHandler, UnpublishableError
+from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
 
@@ -80,6 +80,16 @@ class RedisTransport:
     async def _extend_claim(self, one: ConsumeConfig, consumer: str, entry: bytes) -> None:
         if self._client is not None:
             await self._client.xclaim(one.source, one.group, consumer, 0, [entry], idle=0, justid=True)
+
+    async def read_lag(self) -> Lag:
+        """Returns the entries that each group has still to deliver. Redis before 7.0 does not count them."""
+        found = {}
+        if self._client is not None:
+            for one in self._consume:
+                for group in await self._client.xinfo_groups(one.source):
+                    if group["name"].decode() == one.group and group.get("lag") is not None:
+                        found[one.source, ""] = int(group["lag"])
+        return found
 
     def is_alive(self) -> bool:
         """A subscriber ends permanently when its group is gone, as after a flush."""

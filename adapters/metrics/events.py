@@ -1,5 +1,7 @@
 """Metrics of events, brokers and webhooks."""
 
+from collections.abc import Mapping
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from sevenfold.adapters.metrics.labels import DURATION_BUCKETS, LONG_BUCKETS
@@ -23,6 +25,14 @@ _CONNECTED = Gauge("sevenfold_broker_connected", "Whether the broker is connecte
 _UNACKNOWLEDGED = Gauge(
     "sevenfold_broker_unacknowledged_messages", "Messages that this process holds unacknowledged.", ["broker"]
 )
+_LAG_MESSAGES = Gauge(
+    "sevenfold_broker_lag_messages",
+    "Messages that wait at the broker for this process's group.",
+    ["broker", "source", "partition"],
+)
+# What the gauge above shows.
+_lag_labels: set[tuple[str, str, str]] = set()
+
 _MESSAGES = Counter("sevenfold_broker_messages", "Messages of brokers.", ["broker", "direction", "outcome"])
 _ATTEMPTS = Histogram(
     "sevenfold_webhook_attempt_duration_seconds",
@@ -55,6 +65,18 @@ def broker_connected(broker: str) -> Gauge:
 def unacknowledged_messages(broker: str) -> Gauge:
     """Returns the gauge of the messages that wait until Temporal has them."""
     return _UNACKNOWLEDGED.labels(broker)
+
+
+def show_lag(broker: str, lag: Mapping[tuple[str, str], int]) -> None:
+    """Sets the broker's lag by source and partition; partitions that another process has now are no longer shown."""
+    shown = {labels for labels in _lag_labels if labels[0] == broker}
+    current = {(broker, source, partition): count for (source, partition), count in lag.items()}
+    for labels in shown - current.keys():
+        _LAG_MESSAGES.remove(*labels)
+    for labels, count in current.items():
+        _LAG_MESSAGES.labels(*labels).set(count)
+    _lag_labels.difference_update(shown)
+    _lag_labels.update(current)
 
 
 def count_message(broker: str, *, sent: bool, outcome: str) -> None:
