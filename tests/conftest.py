@@ -44,6 +44,7 @@ _SLOW = frozenset(
         "test_rolling_restart.py",
         "test_sealed_urls.py",
         "test_webhook_updates.py",
+        "test_worker_death.py",
     }
 )
 

@@ -38,6 +38,11 @@ AGENTS = """
 kind = "python"
 target = "gated:answer"
 
+[agents.counted]
+kind = "python"
+target = "gated:answer"
+max_concurrency = 100
+
 [[subscriptions]]
 name = "gated"
 agent = "gated"
@@ -125,7 +130,10 @@ class Builds:
         return await self.build_of(answer.json()["queryId"])
 
     async def build_of(self, run_id: str) -> str:
-        description = await self.temporal.get_workflow_handle(f"default:{run_id}").describe()
+        return await self.build_of_workflow(f"default:{run_id}")
+
+    async def build_of_workflow(self, workflow_id: str) -> str:
+        description = await self.temporal.get_workflow_handle(workflow_id).describe()
         return str(description.raw_description.workflow_execution_info.versioning_info.deployment_version.build_id)
 
     async def count_failed_tasks(self) -> int:
@@ -178,6 +186,7 @@ async def test_runs_end_on_their_build_while_builds_change(tmp_path: Path) -> No
             assert await builds.change("current", "two") == "New runs go to build two.\n"
             await until(lambda: "new runs go to this build" in second.output(), 30)
             assert await builds.query() == "two"
+            await until(lambda: has_moved(builds, "AgentLimits", "two"), 30)
             assert (await builds.build_status("one"))["status"] == "draining"
             later_runs = await start_waiting_runs(builds, gate, "b")
             gate.touch()
@@ -192,15 +201,17 @@ async def test_runs_end_on_their_build_while_builds_change(tmp_path: Path) -> No
 
 
 async def start_waiting_runs(builds: Builds, gate: Path, key: str) -> list[str]:
-    """One run of each kind that waits for the gate: at once, in the background, in a batch, as a reaction in turns.
-    Another event waits behind that one.
+    """Runs that wait for the gate: at once, in the background, in a batch, with limits, as a reaction. Another event
+    waits behind that one.
     """
-    work = {"agent": "gated", "params": {"gate": str(gate)}}
+    work = {"task": "wait", "agent": "gated", "params": {"gate": str(gate)}}
+    query = {"query": "hi", "agent": "gated", "params": work["params"]}
     prefer = {"Prefer": "respond-async"}
     ids = [
-        (await builds.http.post("/api/agent/query", json={"query": "hi", **work}, headers=prefer)).json()["queryId"],
-        (await builds.http.post("/api/agent/tasks", json={"task": "wait", **work})).json()["taskId"],
-        (await builds.http.post("/api/agent/jobs", json={"task": "wait", **work})).json()["jobId"],
+        (await builds.http.post("/api/agent/query", json=query, headers=prefer)).json()["queryId"],
+        (await builds.http.post("/api/agent/tasks", json=work)).json()["taskId"],
+        (await builds.http.post("/api/agent/jobs", json=work)).json()["jobId"],
+        (await builds.http.post("/api/agent/tasks", json={**work, "agent": "counted"})).json()["taskId"],
     ]
     sent = await published(builds.http, new_event("gated", {"key": key, "gate": str(gate)}))
     await published(builds.http, new_event("gated", {"key": key, "gate": str(gate)}))
@@ -210,6 +221,13 @@ async def start_waiting_runs(builds: Builds, gate: Path, key: str) -> list[str]:
 
 async def has_reaction(http: httpx.AsyncClient, event_id: str) -> bool:
     return bool((await tree(http, event_id))["reactions"])
+
+
+async def has_moved(builds: Builds, workflow_type: str, build_id: str) -> bool:
+    """Whether the open entities of a type are on a build."""
+    query = f"WorkflowType = '{workflow_type}' AND ExecutionStatus = 'Running'"
+    ids = [one.id async for one in builds.temporal.list_workflows(query)]
+    return bool(ids) and {await builds.build_of_workflow(one) for one in ids} == {build_id}
 
 
 async def is_drained(builds: Builds, build_id: str) -> bool:

@@ -5,11 +5,13 @@ id get them. Runs of the patterns end on the build that they started on; entitie
 """
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.deployment.v1 import WorkerDeploymentInfo
 from temporalio.api.enums.v1 import RoutingConfigUpdateState, WorkerDeploymentVersionStatus
@@ -24,7 +26,10 @@ from temporalio.service import RPCError, RPCStatusCode
 _TIMEOUT = timedelta(seconds=10)
 
 # A change reaches all task queues within this time, else the server is in trouble.
-_SETTLE_SECONDS, _SETTLE_PAUSE_SECONDS = 30.0, 0.1
+_SETTLE_SECONDS, _PAUSE_SECONDS = 30.0, 0.2
+
+# Time in which workers that have just started poll all their task queues.
+_START_SECONDS = 10.0
 
 
 class BuildStatus(StrEnum):
@@ -99,8 +104,7 @@ class Deployments:
             allow_no_pollers=allow_no_workers,
             ignore_missing_task_queues=allow_no_workers,
         )
-        service = self._client.workflow_service
-        await self._change(service.set_worker_deployment_current_version(request, timeout=_TIMEOUT))
+        await self._change(self._client.workflow_service.set_worker_deployment_current_version, request)
 
     async def set_ramp(self, build_id: str | None, percent: float, *, allow_no_workers: bool = False) -> None:
         """Gives a build a share of the new runs, or ends the ramp (None). Returns when all task queues follow. Raises
@@ -114,8 +118,7 @@ class Deployments:
             allow_no_pollers=allow_no_workers,
             ignore_missing_task_queues=allow_no_workers,
         )
-        service = self._client.workflow_service
-        await self._change(service.set_worker_deployment_ramping_version(request, timeout=_TIMEOUT))
+        await self._change(self._client.workflow_service.set_worker_deployment_ramping_version, request)
 
     async def count_open_workflows(self, build_id: str) -> int:
         """Returns how many workflows are open on a build."""
@@ -132,19 +135,29 @@ class Deployments:
             raise
         return found.worker_deployment_info
 
-    async def _change(self, request: Any) -> None:
-        try:
-            await request
-        except RPCError as error:
-            if error.status in (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.NOT_FOUND):
-                raise DeploymentError(error.message) from None
-            raise
+    async def _change(self, change: Callable[..., Awaitable[object]], request: Message) -> None:
+        await self._request(change, request)
         async with asyncio.timeout(_SETTLE_SECONDS):
             while True:
                 info = await self._describe()
                 if info is None or not _is_in_progress(info):
                     return
-                await asyncio.sleep(_SETTLE_PAUSE_SECONDS)
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _request(self, change: Callable[..., Awaitable[object]], request: Message) -> None:
+        """Repeats the request for a while: workers that have just started do not poll all task queues yet."""
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                await change(request, timeout=_TIMEOUT)
+            except RPCError as error:
+                if error.status not in (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.NOT_FOUND):
+                    raise
+                if time.monotonic() > deadline:
+                    raise DeploymentError(f"Temporal refuses the change: {error.message}") from None
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                return
 
 
 def _is_in_progress(info: WorkerDeploymentInfo) -> bool:
