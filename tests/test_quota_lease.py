@@ -72,6 +72,19 @@ async def test_burst_during_a_lease_renewal_stays_within_the_limit() -> None:
     await closed(p, q)
 
 
+@pytest.mark.parametrize("limits", [{"max_concurrency": 10}, {"rate": 50.0}], ids=["concurrency", "rate"])
+async def test_first_call_of_a_process_that_joins_waits_for_its_part(limits: dict[str, Any]) -> None:
+    """The limits are with the other process and mostly unused: a refusal would be for nothing."""
+    limiter, calls = Limiter(delay=0.02), Calls()
+    p, q = share("p", limiter, **limits), share("q", limiter, **limits)
+    first = asyncio.create_task(calls.one(p, 5))
+    await asyncio.sleep(0.3)  # p has all of it
+    await asyncio.gather(*(calls.one(q, 0.1, 1.0) for _ in range(3)))
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await closed(p, q)
+
+
 async def test_lost_lease_response_stays_within_the_limit() -> None:
     limiter, calls = Limiter(delay=0.02), Calls()
     p, q = share("p", limiter, max_concurrency=10), share("q", limiter, max_concurrency=10)

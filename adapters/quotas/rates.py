@@ -88,6 +88,7 @@ class RateQuotas:
             lease_requester(self._client, self._task_queue, name),
             burst_seconds=_BURST_SECONDS,
             min_burst=_MIN_BURST,
+            join_seconds=0,
         )
 
     async def aclose(self) -> None:

@@ -26,6 +26,10 @@ RequestLease = Callable[[LeaseRequest], Awaitable[LeaseGrant]]
 # Renewal intervals in seconds: normal, with unmet demand, and the minimum.
 _RENEW_SECONDS, _RENEW_UNMET_SECONDS, _MIN_RENEW_SECONDS = 2.0, 0.5, 0.1
 
+# A process that joins finds the limits with the others, perhaps unused. They report every 2 s, so it has its part
+# within this time: its first calls wait for it rather than fail.
+_JOIN_SECONDS = 3.5
+
 # A lease that no call uses for this long is not renewed and expires.
 _IDLE_SECONDS = 5.0
 
@@ -66,14 +70,16 @@ class QuotaLease:
         *,
         burst_seconds: float = _BURST_SECONDS,
         min_burst: float = 1.0,
+        join_seconds: float = _JOIN_SECONDS,
     ) -> None:
+        self._join_seconds = join_seconds
         self._burst_seconds = burst_seconds
         self._min_burst = min_burst
         self._process_id = process_id
         self._limits = limits
         self._request_lease = request_lease
         self._slots, self._target_slots, self._rate = 0, 0, 0.0
-        self._expires_at = 0.0
+        self._expires_at, self._joined_at = 0.0, float("-inf")
         self._in_use = 0
         self._tokens, self._refilled_at = 0.0, 0.0
         # Calls that wait until a time-out; and items of jobs, which wait without one.
@@ -105,17 +111,19 @@ class QuotaLease:
         """Takes a slot when it is the tenant's turn.
 
         Raises AgentBusy after `timeout_seconds` seconds (None: no time-out), or at once if the expected wait is
-        longer.
+        longer. While the process joins, the time-out is at least the time that this takes.
         """
         if self.try_acquire():
             return
         self._changed.set()
+        self._ensure_renewal()
+        if timeout_seconds is not None:
+            timeout_seconds = max(timeout_seconds, self._joined_at + self._join_seconds - time.monotonic())
         if timeout_seconds is not None and self._expected_wait(tenant) > timeout_seconds:
             raise self._build_rejection(tenant)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue = self._item_waiters if timeout_seconds is None else self._waiters
         queue.append(tenant, waiter)
-        self._ensure_renewal()
         self._serve_waiters()
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -194,6 +202,8 @@ class QuotaLease:
 
     def _ensure_renewal(self) -> None:
         if self._renewal is None or self._renewal.done():
+            if not self.is_live:
+                self._joined_at = time.monotonic()
             self._renewal = asyncio.create_task(self._renew_continuously())
 
     def _serve_waiters(self) -> None:
