@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
 
-# Test processes share the compiled modules, also where the environment forbids to write them.
+# Test processes share the compiled modules, even where the environment forbids writing them.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup setup-dev system-packages run demo test test-all lint bench faults fuzz lock clean
@@ -52,7 +52,7 @@ lint: setup-dev
 	$(BIN)/hadolint docker/Dockerfile
 
 # `bench` installs the systems that it compares with (Celery, DBOS) in a separate environment. The soak at its end runs
-# all patterns for 30 minutes and reports what memory a thousand runs leave behind.
+# all patterns for 30 minutes and reports the memory that a thousand runs leave behind.
 bench: setup-dev
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.soak

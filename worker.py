@@ -277,6 +277,8 @@ def _control_worker(client: Client, settings: Settings, activities: Activities) 
 
 async def run_worker(settings: Settings) -> None:
     """Runs a worker until it is cancelled. Raises StartupError."""
+    if settings.set_current and settings.build is None:
+        raise StartupError("--set-current (SEVENFOLD_SET_CURRENT) needs SEVENFOLD_BUILD_ID and TEMPORAL_ADDRESS.")
     config = load_config(settings.config)
     agents = load_agent_registry(settings, config)
     async with (

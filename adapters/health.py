@@ -64,7 +64,9 @@ class HealthChecks:
         found = await asyncio.gather(*(self._run(name, check) for name, check in checks.items()))
         reasons = dict(zip(checks, found, strict=True))
         if reasons["temporal"] is not None:
-            reasons["worker"] = reasons["build"] = None
+            reasons["worker"] = None
+        if reasons["temporal"] is not None or reasons["worker"] is not None:
+            reasons["build"] = None  # It has the same cause.
         missing = {name for name, reason in reasons.items() if reason is not None}
         for name in reasons:
             set_dependency(name, is_up=name not in missing)
@@ -98,26 +100,26 @@ class HealthChecks:
         return None if is_healthy else "Temporal does not answer"
 
     async def _check_worker(self) -> str | None:
+        """Whether workers poll: those of this process, if it has some, else any."""
         try:
-            builds = (await self._find_pollers()).builds
+            found = await self._find_pollers()
         except RPCError:
             return "unknown"
-        whose = f" of build {self.build.build_id}" if self.has_worker and self.build else ""
-        if self.build in builds if self.has_worker else builds:
+        if self.build in found.builds if self.has_worker else found.builds:
             return None
-        return f"no worker{whose} polls the task queue {self.task_queue}; start one with `sevenfold worker`"
+        whose = f"workers of build {self.build.build_id}" if self.has_worker and self.build else found.unserved_text
+        return f"no {whose} poll the task queue {self.task_queue}; start one with `sevenfold worker`"
 
     async def _check_build(self) -> str | None:
+        """Whether each build that gets new runs has workers."""
         try:
             found = await self._find_pollers()
         except RPCError:
             return None  # `worker` reports it.
-        if found.are_serving or not found.builds:
+        if not found.unserved:
             return None
-        current = found.routing.current
-        whose = "without a build id" if current is None else f"of build {current.build_id}"
         return (
-            f"new runs go to workers {whose}, and none polls the task queue {self.task_queue}; see "
+            f"new runs go to {found.unserved_text}, and none polls the task queue {self.task_queue}; see "
             "`sevenfold deploy status`"
         )
 

@@ -23,7 +23,6 @@ _KINDS = {
     SpanKind.INTERNAL: trace.SpanKind.INTERNAL,
     SpanKind.SERVER: trace.SpanKind.SERVER,
     SpanKind.CLIENT: trace.SpanKind.CLIENT,
-    SpanKind.PRODUCER: trace.SpanKind.PRODUCER,
 }
 _CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 # A collector that does not answer must not hold up the end of a process.

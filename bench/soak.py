@@ -1,4 +1,4 @@
-"""`python -m bench.soak`: all patterns mixed for half an hour, and what memory each process gains by a thousand runs.
+"""`python -m bench.soak`: all patterns mixed for half an hour, and what memory each process gains per thousand runs.
 
 No fault is injected. The slope is that of the memory over the ended runs after a warm-up, in which caches fill.
 Caches of workflows are kept small, so that they are full by then.
@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 
 from bench.faults.campaign import open_world
@@ -60,13 +59,9 @@ def resident_megabytes(pid: int) -> float:
 
 
 def slope(samples: Sequence[Sample]) -> float:
-    """Return the MB gained by a thousand runs: the median slope of all pairs, which outliers do not move."""
-    slopes = [
-        (later.megabytes - earlier.megabytes) / (later.runs - earlier.runs) * 1_000
-        for earlier, later in combinations(samples, 2)
-        if later.runs > earlier.runs
-    ]
-    return statistics.median(slopes) if slopes else 0.0
+    """Return the MB gained per thousand runs, by least squares: between collections memory rises and falls."""
+    runs = [one.runs for one in samples]
+    return statistics.linear_regression(runs, [one.megabytes for one in samples]).slope * 1_000
 
 
 async def soak(work: Path, seconds: float, rate: float, seed: int) -> tuple[Ledger, Memory, int]:
@@ -82,20 +77,30 @@ async def soak(work: Path, seconds: float, rate: float, seed: int) -> tuple[Ledg
         began = time.monotonic()
         while (elapsed := time.monotonic() - began) < seconds:
             await asyncio.sleep(SAMPLE_SECONDS)
+            check_running((*stack.product, stack.temporal))
             ended = sum(run.ended for run in ledger.rows[NAME].runs)
             memory.take((*stack.product, stack.temporal), ended)
             warm += elapsed < seconds * WARM_UP_SHARE
             if int(elapsed // 60) != int((elapsed - SAMPLE_SECONDS) // 60):
                 latest = {name: f"{found[-1].megabytes:.0f}" for name, found in memory.samples.items()}
                 print(f"  {elapsed / 60:3.0f} min, {ended} runs: {latest}", flush=True)
+            if loading.done():
+                loading.result()  # It goes on until it is cancelled, or has failed.
         loading.cancel()
         await load.wait_until_settled()
     return ledger, memory, warm
 
 
+def check_running(parts: Iterable[Part]) -> None:
+    """Raise RuntimeError if a process has ended."""
+    for part in parts:
+        if part.pid is None:
+            raise RuntimeError(f"{part.name} ended with {part.exit_code}: {part.tail()}")
+
+
 def table(memory: Mapping[str, Sequence[Sample]], warm: int) -> list[str]:
     """Return the report as Markdown lines."""
-    lines = ["| process | after the warm-up | at the end | MB by 1,000 runs |", "| --- | --- | --- | --- |"]
+    lines = ["| process | after the warm-up | at the end | MB per 1,000 runs |", "| --- | --- | --- | --- |"]
     for name, samples in memory.items():
         kept = samples[warm:]
         first, last = kept[0].megabytes, kept[-1].megabytes
@@ -106,10 +111,12 @@ def table(memory: Mapping[str, Sequence[Sample]], warm: int) -> list[str]:
 def main() -> None:
     """Parse the arguments, run, print; end with 1 if a process of ours gains more than the aim, or a run was lost."""
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--minutes", type=float, default=30, help="at least 1 (default 30)")
     parser.add_argument("--rate", type=float, default=8, help="runs started a second on average (default 8)")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    if arguments.minutes < 1:
+        parser.error("--minutes is at least 1")
     work = Path(tempfile.mkdtemp(prefix="sevenfold-soak-"))
     try:
         ledger, memory, warm = asyncio.run(soak(work, arguments.minutes * 60, arguments.rate, arguments.seed))

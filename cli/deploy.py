@@ -12,7 +12,7 @@ app = typer.Typer(
 
 BuildId = Annotated[str, typer.Argument(help="The SEVENFOLD_BUILD_ID of the workers.")]
 AllowNoWorkers = Annotated[
-    bool, typer.Option("--allow-no-workers", help="Also if no worker of the build polls: new runs then wait for one.")
+    bool, typer.Option("--allow-no-workers", help="Even if no worker of the build polls: new runs then wait for one.")
 ]
 
 
@@ -47,9 +47,14 @@ def ramp(
 
 
 @app.command()
-def rollback(allow_no_workers: AllowNoWorkers = False) -> None:
+def rollback(
+    build_id: Annotated[
+        str | None, typer.Argument(help="The build to leave. Named, the command may be repeated.")
+    ] = None,
+    allow_no_workers: AllowNoWorkers = False,
+) -> None:
     """Ends a ramp; without one, sends new runs to the build that was current before."""
-    _run("roll_back", allow_no_workers=allow_no_workers)
+    _run("roll_back", build_id=build_id, allow_no_workers=allow_no_workers)
 
 
 def _run(name: str, **options: Any) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from sevenfold.adapters.temporal.deployments import Deployment, DeploymentError,
 from sevenfold.adapters.temporal.pollers import count_workers
 from sevenfold.runtime.settings import load_settings
 from sevenfold.runtime.startup import StartupError
-from sevenfold.runtime.temporal import connect_bare
+from sevenfold.runtime.temporal import connect_without_payloads
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class Target:
         return {build.build_id if build else None: count for build, count in found.items()}
 
 
+# Time in which workers that have just started poll.
+_START_SECONDS, _PAUSE_SECONDS = 5.0, 0.5
+
 Command = Callable[..., Coroutine[Any, Any, None]]
 
 
@@ -43,7 +47,9 @@ def run(command: Command, **options: Any) -> int:
     except (StartupError, DeploymentError) as error:
         typer.echo(str(error), err=True)
     except RPCError as error:
-        typer.echo(f"Temporal answers: {error.message}. Check TEMPORAL_ADDRESS and the namespace.", err=True)
+        typer.echo(
+            f"Temporal answers: {error.message.rstrip('.')}. Check TEMPORAL_ADDRESS and the namespace.", err=True
+        )
     except TimeoutError:
         typer.echo(
             "Temporal has taken the change, but not all task queues follow yet. See: sevenfold deploy status",
@@ -56,7 +62,7 @@ def run(command: Command, **options: Any) -> int:
 
 async def _run(command: Command, **options: Any) -> None:
     settings = load_settings()
-    client = await connect_bare(settings)
+    client = await connect_without_payloads(settings)
     deployments = Deployments(client, settings.deployment)
     await command(Target(client, settings.task_queue, deployments), **options)
 
@@ -102,41 +108,44 @@ async def make_current(target: Target, *, build_id: str | None, allow_no_workers
 
 
 async def ramp_build(target: Target, *, build_id: str, percent: float, allow_no_workers: bool) -> None:
-    """Sends a share of the new runs to a build."""
-    if percent == 0:
-        await target.deployments.set_ramp(None, 0)
-    else:
+    """Sends a share of the new runs to a build; 0 ends its ramp."""
+    if percent > 0:
         await _check_workers(target, build_id, allow_no_workers=allow_no_workers)
         await target.deployments.set_ramp(build_id, percent, allow_no_workers=allow_no_workers)
+    elif (found := await target.deployments.read()).has_ramp:
+        if found.ramping != build_id:
+            raise DeploymentError(f"Build {build_id} does not ramp; build {found.ramping} does.")
+        await target.deployments.set_ramp(None, 0)
     await _print_routing(target)
 
 
-async def roll_back(target: Target, *, allow_no_workers: bool) -> None:
-    """Ends a ramp, or makes the previous build current again."""
+async def roll_back(target: Target, *, build_id: str | None, allow_no_workers: bool) -> None:
+    """Ends a ramp, or makes the previous build current again. With `build_id`, only if that build ramps or is
+    current: repeated, it changes nothing.
+    """
     found = await target.deployments.read()
-    if found.ramping is not None:
+    if found.has_ramp and build_id in (None, found.ramping):
         await target.deployments.set_ramp(None, 0)
-    elif found.current is None:
-        raise DeploymentError(
-            f"No build of the deployment {found.name} is current, so there is nothing to roll back."
-        )
-    else:
+    elif not found.was_ever_changed:
+        raise DeploymentError(f"No build of the deployment {found.name} has ever been current: nothing to roll back.")
+    elif build_id in (None, found.current):
         await _check_workers(target, found.previous, allow_no_workers=allow_no_workers)
-        await target.deployments.set_current(found.previous, allow_no_workers=allow_no_workers)
+        await target.deployments.set_current(found.previous, allow_no_workers=allow_no_workers, token=found.token)
     await _print_routing(target)
 
 
 async def _check_workers(target: Target, build_id: str | None, *, allow_no_workers: bool) -> None:
-    """Raises DeploymentError if new runs would wait, because no worker of the build polls."""
-    workers = await target.count_workers()
-    if allow_no_workers or workers.get(build_id):
-        return
-    whose = "without a build id" if build_id is None else f"with SEVENFOLD_BUILD_ID={build_id}"
-    polling = ", ".join(sorted(name or "(none)" for name in workers)) or "none"
-    raise DeploymentError(
-        f"No worker {whose} polls the task queue {target.task_queue}; new runs would wait. Builds with workers: "
-        f"{polling}. Start one, or add --allow-no-workers."
-    )
+    """Raises DeploymentError if new runs would wait, because no worker of the build polls. Workers may just start."""
+    deadline = time.monotonic() + _START_SECONDS
+    while not allow_no_workers and not (workers := await target.count_workers()).get(build_id):
+        if time.monotonic() > deadline:
+            whose = "without a build id" if build_id is None else f"with SEVENFOLD_BUILD_ID={build_id}"
+            polling = ", ".join(sorted(name or "(none)" for name in workers)) or "none"
+            raise DeploymentError(
+                f"No worker {whose} polls the task queue {target.task_queue}; new runs would wait. Builds with "
+                f"workers: {polling}. Start one, or add --allow-no-workers."
+            )
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def _print_routing(target: Target) -> None:
@@ -144,8 +153,12 @@ async def _print_routing(target: Target) -> None:
 
 
 def _describe_routing(found: Deployment) -> str:
-    current = "workers without a build id" if found.current is None else f"build {found.current}"
-    if found.ramping is None:
+    current = _name_build(found.current)
+    if not found.has_ramp:
         return f"New runs go to {current}."
     percent = found.ramp_percent
-    return f"New runs go to {current} ({100 - percent:g} %) and build {found.ramping} ({percent:g} %)."
+    return f"New runs go to {current} ({100 - percent:g} %) and {_name_build(found.ramping)} ({percent:g} %)."
+
+
+def _name_build(build_id: str | None) -> str:
+    return "workers without a build id" if build_id is None else f"build {build_id}"

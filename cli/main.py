@@ -65,11 +65,11 @@ def api(
 def worker(
     set_current: Annotated[
         bool,
-        typer.Option("--set-current", help="If no build is current yet, make that of SEVENFOLD_BUILD_ID current."),
+        typer.Option("--set-current", help="Make SEVENFOLD_BUILD_ID current if no build has ever been."),
     ] = False,
 ) -> None:
     """Starts a worker process. Start as many as needed."""
-    _serve("run_first_worker" if set_current else "run_worker")
+    _serve("run_worker_and_set_current" if set_current else "run_worker")
 
 
 @app.command()

@@ -18,7 +18,15 @@ from sevenfold.runtime.streams import open_streams
 from sevenfold.runtime.tls import load_tls
 from sevenfold.worker import load_agent_registry, run_worker, running_worker
 
-__all__ = ["api_with_worker", "dev", "dev_with_ui", "run_api", "run_connector", "run_first_worker", "run_worker"]
+__all__ = [
+    "api_with_worker",
+    "dev",
+    "dev_with_ui",
+    "run_api",
+    "run_connector",
+    "run_worker",
+    "run_worker_and_set_current",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +55,7 @@ async def api_with_worker(settings: Settings) -> None:
     await _run_together(settings, load_config(settings.config), embedded=False, on_ready=on_ready)
 
 
-async def run_first_worker(settings: Settings) -> None:
+async def run_worker_and_set_current(settings: Settings) -> None:
     """Runs a worker, and makes its build current if no build is."""
     await run_worker(settings.model_copy(update={"set_current": True}))
 

@@ -30,7 +30,7 @@ class Readiness(Payload):
     status: Health
     temporal: str = Field(examples=["ok"])
     worker: str = Field(examples=["ok"])
-    build: str | None = Field(None, description="Why no worker gets new runs, though some poll; absent if one does.")
+    build: str | None = Field(None, description="Which workers that get new runs are missing; absent if none is.")
     storage: str | None = Field(None, description="Why the data directory takes no writes; absent if it does.")
     payloads: str | None = Field(None, description="Why large payloads cannot be stored; absent if they can.")
     streams: str | None = Field(None, description="Why the log of streams cannot be used; absent if it can.")

@@ -72,7 +72,6 @@ class SpanKind(StrEnum):
     INTERNAL = "internal"
     SERVER = "server"
     CLIENT = "client"
-    PRODUCER = "producer"
 
 
 @dataclass(frozen=True, slots=True)

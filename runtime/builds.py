@@ -55,47 +55,53 @@ async def watched_build(client: Client, settings: Settings, eager_starts: EagerS
         yield
         return
     eager_starts.are_allowed = False
-    watching = asyncio.create_task(_watch(client, settings, build, eager_starts))
+    tasks = [asyncio.create_task(_watch(client, settings, build, eager_starts))]
+    if settings.set_current:
+        tasks.append(asyncio.create_task(_make_first_current(client, build)))
     try:
         yield
     finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _watch(
     client: Client, settings: Settings, build: WorkerDeploymentVersion, eager_starts: EagerStarts
 ) -> None:
-    if settings.set_current:
-        await _make_first_current(client, build)
     known: Routing | None = None
     while True:
         try:
             routing = await _read_routing(client, settings.task_queue)
-        except RPCError:  # Without Temporal nothing starts; what the routing was then still counts.
-            await asyncio.sleep(_CHECK_SECONDS)
-            continue
-        eager_starts.are_allowed = routing == Routing(build, None)
-        if routing != known:
-            _report(build, routing)
-        known = routing
+        except RPCError:  # Whether the build still gets all new runs is unknown.
+            eager_starts.are_allowed = False
+        else:
+            eager_starts.are_allowed = routing.targets == {build}
+            if routing != known:
+                _report(build, routing)
+            known = routing
         await asyncio.sleep(_CHECK_SECONDS)
 
 
 async def _make_first_current(client: Client, build: WorkerDeploymentVersion) -> None:
-    """Makes the build current unless another one is. Temporal knows a build once its workers have polled."""
+    """Makes the build current, unless anybody has decided before where new runs go. Temporal knows a build once its
+    workers have polled.
+    """
     deployments = Deployments(client, build.deployment_name)
+    has_warned = False
     while True:
         try:
             found = await deployments.read()
-            if found.current is not None:
+            if found.was_ever_changed:
                 return
             if any(one.build_id == build.build_id for one in found.builds):
-                await deployments.set_current(build.build_id)
+                await deployments.set_current(build.build_id, token=found.token)
                 return
         except (RPCError, DeploymentError, TimeoutError) as error:
-            log.debug("the build cannot be made current yet", error=str(error))
-        await asyncio.sleep(_CHECK_SECONDS / 4)
+            if not has_warned:
+                log.warning("the build cannot be made current yet, retrying", error=str(error))
+            has_warned = True
+        await asyncio.sleep(_CHECK_SECONDS)
 
 
 async def _read_routing(client: Client, task_queue: str) -> Routing:
@@ -104,14 +110,13 @@ async def _read_routing(client: Client, task_queue: str) -> Routing:
 
 def _report(build: WorkerDeploymentVersion, routing: Routing) -> None:
     names = {"build_id": build.build_id, "deployment": build.deployment_name}
-    if routing.current == build:
+    if routing.targets == {build}:
         log.info("new runs go to this build", **names)
         return
-    current = "workers without a build id" if routing.current is None else routing.current.build_id
     log.warning(
-        "new runs do not go to this build; once it is to get them, run the command",
+        "new runs go to other builds too" if build in routing.targets else "new runs do not go to this build",
         **names,
-        current=current,
-        is_ramping=routing.ramping == build,
+        current=routing.current.build_id if routing.current else "workers without a build id",
+        percent=routing.ramp_percent if build == routing.ramping else 0,
         command=f"sevenfold deploy current {build.build_id}",
     )

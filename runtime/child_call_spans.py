@@ -1,12 +1,12 @@
 """The span of each attempt of a workflow agent, and the header by which the attempt's workers continue the trace."""
 
+import asyncio
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from temporalio import worker, workflow
 from temporalio.converter import PayloadConverter
-from temporalio.exceptions import ChildWorkflowError
+from temporalio.exceptions import ChildWorkflowError, FailureError
 from temporalio.worker import (
     ExecuteWorkflowInput,
     StartChildWorkflowInput,
@@ -18,7 +18,7 @@ from temporalio.worker import (
 from sevenfold.adapters.tracing import record
 from sevenfold.contracts.identity import parse_attempt
 from sevenfold.contracts.runs import RunInput
-from sevenfold.contracts.tracing import Span, SpanKind, TraceContext, child_context, run_context
+from sevenfold.contracts.tracing import Span, SpanKind, child_context, run_context
 
 # Of Temporal's own OpenTelemetry interceptors, in every SDK.
 _HEADER = "_tracer-data"
@@ -41,55 +41,61 @@ class _Inbound(WorkflowInboundInterceptor):
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:  # noqa: A002  (the SDK's name)
         if input.args and isinstance(input.args[0], RunInput):
             self._outbound.run = input.args[0]
-        return await super().execute_workflow(input)
+        try:
+            return await super().execute_workflow(input)
+        except (FailureError, asyncio.CancelledError):
+            # The attempt of a cancelled run is asked to end, and the run does not wait for it.
+            self._outbound.record_open("CancelledError")
+            raise
 
 
 class _Outbound(WorkflowOutboundInterceptor):
+    """Remembers the attempt that runs: a run has one at a time."""
+
     run: RunInput | None = None
+    _open: Span | None = None
 
     async def start_child_workflow(self, input: StartChildWorkflowInput) -> workflow.ChildWorkflowHandle[Any, Any]:  # noqa: A002
         attempt = parse_attempt(input.id)
         if self.run is None or attempt is None:
             return await super().start_child_workflow(input)
-        info = workflow.info()
-        parent = run_context(self.run.request_context.traceparent, info.workflow_id, info.run_id)
-        context = child_context(parent, input.id)
-        payload = PayloadConverter.default.to_payload({"traceparent": str(context)})
-        started_at = workflow.now().timestamp()
+        span = _open_span(self.run, attempt, input.id)
+        payload = PayloadConverter.default.to_payload({"traceparent": str(span.context)})
         handle = await super().start_child_workflow(replace(input, headers={**input.headers, _HEADER: payload}))
-        handle.add_done_callback(partial(_record, self.run, attempt, context, parent, started_at))
+        self._open = span
+        handle.add_done_callback(self._close)
         return handle
 
+    def record_open(self, error: str | None) -> None:
+        """Records the attempt, if one is open."""
+        span, self._open = self._open, None
+        if span is not None and not workflow.unsafe.is_replaying():
+            record(replace(span, ended_at=workflow.now().timestamp(), error=error))
 
-def _record(
-    run: RunInput,
-    attempt: int,
-    context: TraceContext,
-    parent: TraceContext,
-    started_at: float,
-    child: workflow.ChildWorkflowHandle[Any, Any],
-) -> None:
-    # The handle itself is cancelled only when the run is evicted from the cache.
-    if child.cancelled() or workflow.unsafe.is_replaying():
-        return
-    error = child.exception()
-    if error is not None and not isinstance(error, ChildWorkflowError):
-        return
-    record(
-        Span(
-            name=f"invoke_agent {run.agent}",
-            kind=SpanKind.CLIENT,
-            context=context,
-            parent=parent,
-            started_at=started_at,
-            ended_at=workflow.now().timestamp(),
-            attributes={
-                "gen_ai.operation.name": "invoke_agent",
-                "gen_ai.agent.name": run.agent,
-                "sevenfold.run.id": run.request.run_id,
-                "sevenfold.task": run.request.task,
-                "sevenfold.attempt": attempt,
-            },
-            error=None if error is None else type(error.cause or error).__name__,
-        )
+    def _close(self, child: workflow.ChildWorkflowHandle[Any, Any]) -> None:
+        # Nothing but its own end: the handle is cancelled, or holds another error, when the run leaves the cache.
+        if child.cancelled():
+            return
+        error = child.exception()
+        if error is None or isinstance(error, ChildWorkflowError):
+            self.record_open(None if error is None else type(error.cause or error).__name__)
+
+
+def _open_span(run: RunInput, attempt: int, child_id: str) -> Span:
+    info, now = workflow.info(), workflow.now().timestamp()
+    parent = run_context(run.request_context.traceparent, info.workflow_id, info.run_id)
+    return Span(
+        name=f"invoke_agent {run.agent}",
+        kind=SpanKind.CLIENT,
+        context=child_context(parent, child_id),
+        parent=parent,
+        started_at=now,
+        ended_at=now,
+        attributes={
+            "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.agent.name": run.agent,
+            "sevenfold.run.id": run.request.run_id,
+            "sevenfold.task": run.request.task,
+            "sevenfold.attempt": attempt,
+        },
     )

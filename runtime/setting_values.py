@@ -17,9 +17,16 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_version_part(name: str | None) -> str | None:
+def check_build_id(name: str | None) -> str | None:
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,199}", name):
         raise ValueError("must consist of letters, digits and . _ + -, and begin with a letter or digit")
+    return name
+
+
+def check_deployment_name(name: str | None) -> str | None:
+    # Temporal takes a dot as the end of the name.
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}", name):
+        raise ValueError("must consist of letters, digits and _ -, and begin with a letter or digit")
     return name
 
 
@@ -97,4 +104,5 @@ def parse_pairs(text: object) -> object:
     return tuple(pair.strip() for pair in pairs) if isinstance(pairs, list) else pairs
 
 
-VersionPart = Annotated[str | None, BeforeValidator(parse_optional), AfterValidator(check_version_part)]
+BuildId = Annotated[str | None, BeforeValidator(parse_optional), AfterValidator(check_build_id)]
+DeploymentName = Annotated[str | None, BeforeValidator(parse_optional), AfterValidator(check_deployment_name)]

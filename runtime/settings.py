@@ -14,8 +14,9 @@ from temporalio.common import WorkerDeploymentVersion
 
 from sevenfold.contracts.webhooks import DEFAULT_SCHEDULE
 from sevenfold.runtime.setting_values import (
+    BuildId,
+    DeploymentName,
     Port,
-    VersionPart,
     check_levels,
     check_name,
     check_public_url,
@@ -50,9 +51,9 @@ class Settings(BaseSettings):
     task_queue: Annotated[str, AfterValidator(check_name)] = "sevenfold"
 
     # The build of this process's workers, for Temporal's Worker Versioning; unset: none. The deployment is named like
-    # the task queue unless it has a name. See docs/operations/versioning.md.
-    build_id: VersionPart = None
-    deployment_name: VersionPart = None
+    # the task queue, with - for other characters, unless it has a name. See docs/operations/versioning.md.
+    build_id: BuildId = None
+    deployment_name: DeploymentName = None
     # Makes the build current at the start if no build is.
     set_current: bool = False
 
@@ -121,7 +122,7 @@ class Settings(BaseSettings):
     @property
     def deployment(self) -> str:
         """The name of the Worker Deployment."""
-        return self.deployment_name or re.sub(r"[.:/]", "-", self.task_queue)
+        return self.deployment_name or re.sub(r"[^A-Za-z0-9_-]", "-", self.task_queue).lstrip("_-") or "sevenfold"
 
     @property
     def build(self) -> WorkerDeploymentVersion | None:

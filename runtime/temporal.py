@@ -36,7 +36,7 @@ _PAYLOAD_LIMITS = PayloadLimitsConfig(memo_warn_size=0)
 
 @dataclass(frozen=True)
 class Interceptors:
-    """What takes part in every start and task. Both get their directories when there is a client."""
+    """What takes part in every start and task. The first two get their directories when there is a client."""
 
     fair_starts: FairStarts = field(default_factory=FairStarts)
     run_keys: RunKeys = field(default_factory=RunKeys)
@@ -86,7 +86,7 @@ async def connect_temporal(settings: Settings, interceptors: Interceptors | None
         yield await _connect_client(settings, build_plugin(storage, own, load_key_ring(settings)))
 
 
-async def connect_bare(settings: Settings) -> Client:
+async def connect_without_payloads(settings: Settings) -> Client:
     """A client that can neither read nor write our payloads, for what needs none. Raises StartupError."""
     return await _connect_client(settings)
 

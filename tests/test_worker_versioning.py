@@ -303,3 +303,34 @@ async def was_eager(builds: Builds) -> bool:
     handle = builds.temporal.get_workflow_handle(f"default:{answer.json()['queryId']}")
     started = (await handle.fetch_history()).events[0].workflow_execution_started_event_attributes
     return bool(started.eager_execution_accepted)
+
+
+async def test_only_the_first_build_becomes_current_by_itself_and_rollbacks_can_be_repeated(tmp_path: Path) -> None:
+    async with running_builds(tmp_path) as builds:
+        with builds.worker("one", "--set-current") as first:
+            await until(lambda: "new runs go to this build" in first.output(), 30)
+            with builds.worker("two", "--set-current") as second:
+                await until(lambda: "sevenfold deploy current two" in second.output(), 30)
+                await builds.change("current", "two")
+                for _ in range(2):
+                    assert await builds.change("rollback", "two") == "New runs go to build one.\n"
+                await builds.change("current", "--unversioned", "--allow-no-workers")
+            with builds.worker("two", "--set-current") as second:
+                await until(lambda: "sevenfold deploy current two" in second.output(), 30)
+                assert (await builds.status())["current"] is None, "somebody has decided otherwise"
+                await builds.change("current", "two")
+                assert (await builds.status())["current"] == "two"
+                refused = await asyncio.to_thread(builds.deploy, "rollback")
+                assert refused.returncode == 2
+                assert "No worker without a build id polls" in refused.stderr
+
+
+def test_a_build_that_cannot_be_current_is_refused(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path)
+    done = run_sevenfold("worker", "--set-current", env=environment(settings), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "SEVENFOLD_BUILD_ID" in done.stderr
+    for name, value in (("SEVENFOLD_BUILD_ID", "a:b"), ("SEVENFOLD_DEPLOYMENT_NAME", "a.b")):
+        done = run_sevenfold("worker", env=environment(settings, **{name: value}), cwd=tmp_path)
+        assert done.returncode == 2
+        assert name in done.stderr

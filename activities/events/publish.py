@@ -66,6 +66,7 @@ async def _recorded(publish_input: PublishToBrokerInput) -> AsyncIterator[None]:
         if parent is not None:
             route = publish_input.route
             attributes: dict[str, str | int | float | bool] = {
+                "messaging.operation.name": "send",
                 "messaging.operation.type": "send",
                 "messaging.destination.name": route.to,
                 "messaging.message.id": publish_input.event.id,
@@ -74,7 +75,7 @@ async def _recorded(publish_input: PublishToBrokerInput) -> AsyncIterator[None]:
             }
             context, ended_at = parent.child(), time.time()
             name = f"send {route.to}"
-            span = Span(name, SpanKind.PRODUCER, context, parent, started_at, ended_at, attributes, error)
+            span = Span(name, SpanKind.CLIENT, context, parent, started_at, ended_at, attributes, error)
             record(span)
 
 

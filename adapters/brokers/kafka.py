@@ -74,11 +74,15 @@ class KafkaTransport:
             consumer = subscriber.consumer
             if consumer is None:
                 continue
-            for partition, end in (await consumer.end_offsets(consumer.assignment())).items():
-                position = await consumer.committed(partition)
-                if position is None:
-                    position = (await consumer.beginning_offsets([partition]))[partition]
-                found[partition.topic, str(partition.partition)] = max(0, end - position)
+            partitions = list(consumer.assignment())
+            ends, starts, *committed = await asyncio.gather(
+                consumer.end_offsets(partitions),
+                consumer.beginning_offsets(partitions),
+                *map(consumer.committed, partitions),
+            )
+            for partition, position in zip(partitions, committed, strict=True):
+                reached = starts[partition] if position is None else position
+                found[partition.topic, str(partition.partition)] = max(0, ends[partition] - reached)
         return found
 
     def is_alive(self) -> bool:

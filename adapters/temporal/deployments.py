@@ -1,22 +1,23 @@
 """Worker Deployments: which build of the workers gets new runs (Temporal's Worker Versioning).
 
-The current build gets them, but for the share of the ramping build. Without a current build, workers without a build
-id get them. Runs of the patterns end on the build that they started on; entities move to the current one.
+The current build gets them, except for the share of the ramping build. Without a current build, workers without a
+build id get them. Runs of the patterns end on the build that they started on; entities move to the current one.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from temporalio.api.deployment.v1 import WorkerDeploymentInfo
 from temporalio.api.enums.v1 import RoutingConfigUpdateState, WorkerDeploymentVersionStatus
 from temporalio.api.workflowservice.v1 import (
     DescribeWorkerDeploymentRequest,
+    DescribeWorkerDeploymentResponse,
     SetWorkerDeploymentCurrentVersionRequest,
     SetWorkerDeploymentRampingVersionRequest,
 )
@@ -26,7 +27,9 @@ from temporalio.service import RPCError, RPCStatusCode
 _TIMEOUT = timedelta(seconds=10)
 
 # A change reaches all task queues within this time, else the server is in trouble.
-_SETTLE_SECONDS, _PAUSE_SECONDS = 30.0, 0.2
+_SETTLE_SECONDS, _PAUSE_SECONDS = 30.0, 0.5
+
+_SAME_CHANGE = timedelta(seconds=1)
 
 # Time in which workers that have just started poll all their task queues.
 _START_SECONDS = 10.0
@@ -52,29 +55,50 @@ _STATUSES = {
 
 @dataclass(frozen=True)
 class Build:
-    """One build of the workers. `since`: when its status changed; `last_current`: when it last became current."""
+    """One build of the workers. `since`: when its status changed; `last_current`: when it last became current;
+    `deactivated`: when it last ceased to be current or ramping.
+    """
 
     build_id: str
     status: BuildStatus
     since: datetime | None
-    last_current: datetime | None
+    last_current: datetime | None = None
+    deactivated: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """Where new runs go. `current` None: workers without a build id. `ramp_percent` is 0 without a ramping build."""
+    """Where new runs go. `current` and `ramping` None: workers without a build id. `ramp_percent` is 0 unless a build
+    ramps. `token` names this state, for a change that is to fail if the state has changed.
+    """
 
     name: str
-    builds: tuple[Build, ...]
+    builds: tuple[Build, ...] = ()
     current: str | None = None
+    current_since: datetime | None = None
     ramping: str | None = None
     ramp_percent: float = 0
+    token: bytes = b""
+
+    @property
+    def has_ramp(self) -> bool:
+        """Whether a share of the new runs goes elsewhere."""
+        return self.ramp_percent > 0
+
+    @property
+    def was_ever_changed(self) -> bool:
+        """Whether anybody has decided where new runs go."""
+        return self.has_ramp or self.current is not None or any(one.last_current for one in self.builds)
 
     @property
     def previous(self) -> str | None:
-        """The build that was current before the current one; None if those were workers without a build id."""
-        earlier = [(one.last_current, one.build_id) for one in self.builds if one.last_current]
-        return max((one for one in earlier if one[1] != self.current), default=(None, None))[1]
+        """The build that was current before; None if those were workers without a build id."""
+        since = self.current_since
+        for one in self.builds:
+            # The two changes are one, with one time.
+            if one.last_current and one.deactivated and since and abs(one.deactivated - since) < _SAME_CHANGE:
+                return one.build_id
+        return None
 
 
 class DeploymentError(Exception):
@@ -90,17 +114,18 @@ class Deployments:
 
     async def read(self) -> Deployment:
         """Returns its state; without builds if no worker with a build id has ever polled."""
-        info = await self._describe()
-        return Deployment(self._name, ()) if info is None else _parse(info)
+        found = await self._describe()
+        return Deployment(self._name) if found is None else _parse(found)
 
-    async def set_current(self, build_id: str | None, *, allow_no_workers: bool = False) -> None:
+    async def set_current(self, build_id: str | None, *, allow_no_workers: bool = False, token: bytes = b"") -> None:
         """Makes a build current, or workers without a build id (None). Returns when all task queues follow. Raises
-        DeploymentError.
+        DeploymentError, also if there is a `token` and the state is no longer the one that it names.
         """
         request = SetWorkerDeploymentCurrentVersionRequest(
             namespace=self._client.namespace,
             deployment_name=self._name,
             build_id=build_id or "",
+            conflict_token=token,
             allow_no_pollers=allow_no_workers,
             ignore_missing_task_queues=allow_no_workers,
         )
@@ -125,23 +150,24 @@ class Deployments:
         query = f"TemporalWorkerDeploymentVersion = '{self._name}:{build_id}' AND ExecutionStatus = 'Running'"
         return (await self._client.count_workflows(query, rpc_timeout=_TIMEOUT)).count
 
-    async def _describe(self) -> WorkerDeploymentInfo | None:
+    async def _describe(self) -> DescribeWorkerDeploymentResponse | None:
         request = DescribeWorkerDeploymentRequest(namespace=self._client.namespace, deployment_name=self._name)
         try:
-            found = await self._client.workflow_service.describe_worker_deployment(request, timeout=_TIMEOUT)
+            return await self._client.workflow_service.describe_worker_deployment(
+                request, retry=True, timeout=_TIMEOUT
+            )
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return None
             raise
-        return found.worker_deployment_info
 
     async def _change(self, change: Callable[..., Awaitable[object]], request: Message) -> None:
         await self._request(change, request)
         async with asyncio.timeout(_SETTLE_SECONDS):
             while True:
-                info = await self._describe()
-                if info is None or not _is_in_progress(info):
-                    return
+                with suppress(RPCError):  # The change is made; only its progress is unknown.
+                    if not _is_in_progress(await self._describe()):
+                        return
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _request(self, change: Callable[..., Awaitable[object]], request: Message) -> None:
@@ -149,7 +175,7 @@ class Deployments:
         deadline = time.monotonic() + _START_SECONDS
         while True:
             try:
-                await change(request, timeout=_TIMEOUT)
+                await change(request, retry=True, timeout=_TIMEOUT)  # Temporal limits the rate of changes.
             except RPCError as error:
                 if error.status not in (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.NOT_FOUND):
                     raise
@@ -160,11 +186,15 @@ class Deployments:
                 return
 
 
-def _is_in_progress(info: WorkerDeploymentInfo) -> bool:
-    return info.routing_config_update_state == (RoutingConfigUpdateState.ROUTING_CONFIG_UPDATE_STATE_IN_PROGRESS)
+def _is_in_progress(found: DescribeWorkerDeploymentResponse | None) -> bool:
+    if found is None:
+        return False
+    state = found.worker_deployment_info.routing_config_update_state
+    return state == RoutingConfigUpdateState.ROUTING_CONFIG_UPDATE_STATE_IN_PROGRESS
 
 
-def _parse(info: WorkerDeploymentInfo) -> Deployment:
+def _parse(found: DescribeWorkerDeploymentResponse) -> Deployment:
+    info = found.worker_deployment_info
     routing = info.routing_config
     return Deployment(
         info.name,
@@ -174,12 +204,15 @@ def _parse(info: WorkerDeploymentInfo) -> Deployment:
                 _STATUSES.get(one.status, BuildStatus.INACTIVE),
                 _time_of(one.routing_update_time) or _time_of(one.create_time),
                 _time_of(one.last_current_time),
+                _time_of(one.last_deactivation_time),
             )
             for one in info.version_summaries
         ),
         current=routing.current_deployment_version.build_id or None,
+        current_since=_time_of(routing.current_version_changed_time),
         ramping=routing.ramping_deployment_version.build_id or None,
         ramp_percent=routing.ramping_version_percentage,
+        token=found.conflict_token,
     )
 
 

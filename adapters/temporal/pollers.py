@@ -5,21 +5,21 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.taskqueue.v1 import PollerInfo
 from temporalio.api.worker.v1 import WorkerHeartbeat
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueResponse, ListWorkersRequest
 from temporalio.client import Client
-from temporalio.common import WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
 from sevenfold.adapters.temporal.task_queues import (
     WORKFLOW_TASKS,
+    BuildOrNone,
     Routing,
     build_of,
     describe_task_queue,
     routing_of,
+    to_version,
 )
 
 # A worker renews its poll at least once a minute; an older poll belongs to a dead worker.
@@ -38,13 +38,21 @@ _TTL_SECONDS = 1.0
 class QueuePollers:
     """The builds whose workers poll a queue, None for workers without a build id, and where new runs go."""
 
-    builds: frozenset[WorkerDeploymentVersion | None]
+    builds: frozenset[BuildOrNone]
     routing: Routing
 
     @property
-    def are_serving(self) -> bool:
-        """Whether workers of the build poll that gets new runs."""
-        return self.routing.current in self.builds
+    def unserved(self) -> frozenset[BuildOrNone]:
+        """The builds that get new runs and have no worker."""
+        return self.routing.targets - self.builds
+
+    @property
+    def unserved_text(self) -> str:
+        """Names them: `workers of build b2`."""
+        if not self.builds and self.unserved == {None}:
+            return "workers"
+        names = sorted(f"of build {build.build_id}" if build else "without a build id" for build in self.unserved)
+        return f"workers {' and '.join(names)}"
 
 
 class WorkerPollers:
@@ -54,10 +62,9 @@ class WorkerPollers:
         self._client = client
         self._cache = SharedAnswers(_TTL_SECONDS)
 
-    async def is_polled(self, queue: str) -> bool:
-        """Whether a worker polls the queue that gets new runs, at most a second old. Raises RPCError."""
-        found = await self._cache.get(queue, lambda: self.check(queue))
-        return found.are_serving
+    async def find(self, queue: str) -> QueuePollers:
+        """Returns who polls the queue, at most a second old. Raises RPCError."""
+        return await self._cache.get(queue, lambda: self.check(queue))
 
     async def check(self, queue: str) -> QueuePollers:
         """Returns who polls the queue now. Raises RPCError."""
@@ -66,7 +73,7 @@ class WorkerPollers:
         return QueuePollers(frozenset(map(build_of, alive)), routing_of(described))
 
 
-async def count_workers(client: Client, queue: str) -> Counter[WorkerDeploymentVersion | None]:
+async def count_workers(client: Client, queue: str) -> Counter[BuildOrNone]:
     """Counts the workers that poll a queue by build; None counts those without a build id. Raises RPCError."""
     described = await describe_task_queue(client, queue, WORKFLOW_TASKS, timeout=_TIMEOUT)
     return Counter(map(build_of, await _find_alive(client, queue, described)))
@@ -74,25 +81,22 @@ async def count_workers(client: Client, queue: str) -> Counter[WorkerDeploymentV
 
 def is_polling(poller: PollerInfo) -> bool:
     """Whether the poller's worker is alive, as far as its polls show."""
-    return _seen_within(_MAX_POLL_AGE_SECONDS, poller.last_access_time)
+    return poller.last_access_time.seconds >= time.time() - _MAX_POLL_AGE_SECONDS
 
 
 async def _find_alive(client: Client, queue: str, described: DescribeTaskQueueResponse) -> list[PollerInfo]:
     """Returns the pollers of workers that are alive, one for each worker. A worker that has sent heartbeats and sends
-    none any more is dead before its poll is old.
+    none any more is dead before its poll is old. Processes on other machines may have the same identity.
     """
-    polling = {poller.identity: poller for poller in described.pollers if is_polling(poller)}
+    polling = {(one.identity, build_of(one)): one for one in described.pollers if is_polling(one)}
     if not polling:
         return []
-    beats: dict[str, Timestamp] = {}
+    latest: dict[tuple[str, BuildOrNone], int] = {}
     for beat in await _read_heartbeats(client, queue):
-        latest = beats.setdefault(beat.worker_identity, beat.heartbeat_time)
-        beats[beat.worker_identity] = max(latest, beat.heartbeat_time, key=lambda moment: moment.seconds)
-    return [
-        poller
-        for identity, poller in polling.items()
-        if identity not in beats or _seen_within(_MAX_HEARTBEAT_AGE_SECONDS, beats[identity])
-    ]
+        worker = (beat.worker_identity, to_version(beat.deployment_version))
+        latest[worker] = max(latest.get(worker, 0), beat.heartbeat_time.seconds)
+    oldest = time.time() - _MAX_HEARTBEAT_AGE_SECONDS
+    return [poller for worker, poller in polling.items() if latest.get(worker, oldest) >= oldest]
 
 
 async def _read_heartbeats(client: Client, queue: str) -> list[WorkerHeartbeat]:
@@ -105,7 +109,3 @@ async def _read_heartbeats(client: Client, queue: str) -> list[WorkerHeartbeat]:
             return []
         raise
     return [worker.worker_heartbeat for worker in listed.workers_info]
-
-
-def _seen_within(seconds: float, moment: Timestamp) -> bool:
-    return moment.seconds >= time.time() - seconds

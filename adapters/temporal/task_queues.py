@@ -51,30 +51,46 @@ async def describe_task_queue(
     return await client.workflow_service.describe_task_queue(request, retry=retry, timeout=timeout)
 
 
+# A build, or workers without a build id.
+BuildOrNone = WorkerDeploymentVersion | None
+
+
 @dataclass(frozen=True)
 class Routing:
-    """Which builds get a queue's new runs. `current` None: workers without a build id. `ramping` None: no build."""
+    """Where a queue's new runs go. None stands for workers without a build id. `ramping` counts only with a share in
+    percent.
+    """
 
-    current: WorkerDeploymentVersion | None = None
-    ramping: WorkerDeploymentVersion | None = None
+    current: BuildOrNone = None
+    ramping: BuildOrNone = None
+    ramp_percent: float = 0
+
+    @property
+    def targets(self) -> frozenset[BuildOrNone]:
+        """The builds that get new runs."""
+        current = set() if self.ramp_percent >= 100 else {self.current}
+        return frozenset(current | ({self.ramping} if self.ramp_percent > 0 else set()))
 
 
 def routing_of(described: DescribeTaskQueueResponse) -> Routing:
     """Returns where a queue's new runs go."""
     info = described.versioning_info
-    ramping = info.ramping_deployment_version if info.ramping_version_percentage > 0 else None
-    return Routing(to_version(info.current_deployment_version), to_version(ramping))
+    return Routing(
+        to_version(info.current_deployment_version),
+        to_version(info.ramping_deployment_version),
+        info.ramping_version_percentage,
+    )
 
 
-def build_of(poller: PollerInfo) -> WorkerDeploymentVersion | None:
+def build_of(poller: PollerInfo) -> BuildOrNone:
     """Returns the build of a poller's worker; None if it has no build id."""
     options = poller.deployment_options
     is_versioned = options.worker_versioning_mode == WorkerVersioningMode.WORKER_VERSIONING_MODE_VERSIONED
     return to_version(options) if is_versioned else None
 
 
-def to_version(found: Any) -> WorkerDeploymentVersion | None:
+def to_version(found: Any) -> BuildOrNone:
     """Converts a message that has a deployment name and a build id; None if either is missing."""
-    if found is None or not found.deployment_name or not found.build_id:
+    if not found.deployment_name or not found.build_id:
         return None
     return WorkerDeploymentVersion(found.deployment_name, found.build_id)

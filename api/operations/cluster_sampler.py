@@ -6,6 +6,7 @@ Each API process that is scraped asks Temporal every 10 s, so every process show
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -44,7 +45,11 @@ def _gauge(name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
 _UP = _gauge("sevenfold_temporal_up", "Whether Temporal answered the last time this process asked.")
 _DEPTH = _gauge("sevenfold_queue_depth", "Tasks that wait for a worker.", ["task_queue", "kind"])
 _AGE = _gauge("sevenfold_queue_oldest_seconds", "Age of the oldest task that waits.", ["task_queue", "kind"])
-_POLLERS = _gauge("sevenfold_queue_pollers", "Workers that poll the queue and get new runs.", ["task_queue", "kind"])
+_POLLERS = _gauge(
+    "sevenfold_queue_pollers",
+    "Workers that poll the queue, of the build that gets new runs and has the fewest.",
+    ["task_queue", "kind"],
+)
 _OPEN_RUNS = _gauge("sevenfold_runs_open", "Runs that have not ended.", ["pattern"])
 _OPEN_DELIVERIES = _gauge("sevenfold_webhook_deliveries_open", "Webhooks that are not delivered yet.")
 _OLDEST_DELIVERY = _gauge("sevenfold_webhook_oldest_seconds", "Age of the oldest webhook that is not delivered.")
@@ -138,12 +143,13 @@ class ClusterSampler:
             found = await describe_task_queue(
                 self._client, name, kind, timeout=_RPC_TIMEOUT, report_stats=True, retry=False
             )
-            current = routing_of(found).current
-            serving = [one for one in found.pollers if is_polling(one) and build_of(one) == current]
+            targets = routing_of(found).targets
+            serving = Counter(build_of(one) for one in found.pollers if is_polling(one))
             age = found.stats.approximate_backlog_age.ToTimedelta().total_seconds()
             _DEPTH.labels(name, label).set(found.stats.approximate_backlog_count)
             _AGE.labels(name, label).set(age)
-            _POLLERS.labels(name, label).set(len(serving))
+            # A build that gets new runs and has no worker leaves them waiting, whatever the others have.
+            _POLLERS.labels(name, label).set(min(serving[build] for build in targets))
 
     async def _sample_circuit(self, agent: str) -> None:
         circuit = await self._breakers.get_state(agent)

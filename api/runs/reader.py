@@ -118,9 +118,14 @@ class RunReader:
         return Progress(percent=100 * done / total, note=f"{done} of {total} items")
 
     async def _find_waiting(self, status: RunStatus, description: WorkflowExecutionDescription) -> Waiting | None:
-        if status is RunStatus.QUEUED and not await self.pollers.is_polled(description.task_queue):
-            reason = f"No worker polls the task queue {description.task_queue}; start one with `sevenfold worker`."
-            return Waiting(reason=reason, until=None)
+        if status is RunStatus.QUEUED:
+            found = await self.pollers.find(description.task_queue)
+            if found.unserved:
+                reason = (
+                    f"No {found.unserved_text} poll the task queue {description.task_queue}; start one with "
+                    "`sevenfold worker`."
+                )
+                return Waiting(reason=reason, until=None)
         for activity in pending_activities(self.client, description):
             if activity.type_name not in ("call_agent", "process_chunk"):
                 continue

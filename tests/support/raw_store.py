@@ -41,9 +41,9 @@ async def raw_histories(client: Client, query: str = "") -> AsyncIterator[tuple[
 
 def clear_parts(message: Message, path: str = "") -> Iterator[str]:
     """Payloads that are not encrypted and messages of failures that are not encoded, without search attributes,
-    references to stored payloads, and what the SDK's core writes into markers.
+    references to stored payloads, what the SDK's core writes into markers, and the header with the trace's ids.
     """
-    if isinstance(message, SearchAttributes):
+    if isinstance(message, SearchAttributes) or path.endswith("[_tracer-data]"):
         return
     if isinstance(message, Payload):
         if message.metadata.get("encoding") not in _ENCODINGS and message.metadata.get("messageType") != _REFERENCE:
