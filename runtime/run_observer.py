@@ -33,7 +33,7 @@ _PATTERNS = {name: pattern for pattern, name in WORKFLOW_TYPES.items() if patter
 
 # The ends of the latest runs: Temporal may refuse a completion, for instance because a signal came meanwhile; then
 # the last workflow task runs again. Tasks run in several threads.
-_ended: LRUCache[tuple[str, str], bool] = LRUCache(10_000)
+_ended: LRUCache[tuple[str, str], bool] = LRUCache(2_000)
 _lock = threading.Lock()
 
 

@@ -52,7 +52,8 @@ def test_durations_are_worded_as_in_the_article() -> None:
 
 
 def test_every_error_code_of_a_call_has_one_exception_class() -> None:
-    codes = [kind.code for kind in AgentError.__subclasses__()]
+    # Other tests load agents with errors of their own.
+    codes = [kind.code for kind in AgentError.__subclasses__() if kind.__module__.startswith("sevenfold.")]
     assert len(set(codes)) == len(codes)
     final = {ErrorCode.AGENT_REJECTED, ErrorCode.DOCUMENT_UNREADABLE, ErrorCode.DEADLINE_EXCEEDED}
     final |= {ErrorCode.RUN_LIMIT_REACHED}

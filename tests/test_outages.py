@@ -25,7 +25,7 @@ async def test_deadlines_and_cancellations_hold_without_a_worker(tmp_path: Path)
                 late = (await http.post("/api/agent/tasks", json={**body, **webhook})).json()["taskId"]
                 waiting = (await http.get(f"/api/agent/runs/{late}")).json()
                 assert waiting["status"] == "queued"
-                assert "No worker polls" in waiting["waiting"]["reason"]
+                assert "No workers poll" in waiting["waiting"]["reason"]
                 stopped = (await http.post("/api/agent/tasks", json={**body, "timeout": 60})).json()["taskId"]
                 answer = await http.post(f"/api/agent/runs/{stopped}/cancel")
                 assert answer.status_code == 202
