@@ -19,6 +19,7 @@ from sevenfold.contracts.agent_config import (
 )
 from sevenfold.contracts.event_filters import EventFilter
 from sevenfold.contracts.identity import DEFAULT_TENANT
+from sevenfold.contracts.message_maps import EventMap
 from sevenfold.contracts.quotas import QuotaFields
 from sevenfold.contracts.sections import ConfigSection, VariableName
 from sevenfold.contracts.subscriptions import SubscriptionConfig
@@ -27,12 +28,14 @@ from sevenfold.contracts.subscriptions import SubscriptionConfig
 class ConsumeConfig(ConfigSection):
     """A source of a broker's events: a RabbitMQ queue, a NATS subject, a Redis stream, a Kafka topic. Consumers of
     the same `group` share the events; `concurrency` limits the events in flight. The events are those of `tenant`.
+    `map` makes events of messages that are none.
     """
 
     source: str = Field(alias="from", min_length=1, max_length=200)
     group: str = Field(default="sevenfold", pattern=r"^[A-Za-z0-9_-]{1,100}$")
     concurrency: int = Field(default=20, ge=1, le=1_000)
     tenant: TenantName = DEFAULT_TENANT
+    map: EventMap | None = None
 
 
 class PublishConfig(ConfigSection):

@@ -10,6 +10,7 @@ from typing import TypeVar
 import structlog
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.brokers.mapping import map_message
 from sevenfold.adapters.brokers.message import Message, event_headers, parse_event
 from sevenfold.adapters.events.ingest import Admission, EventIngest
 from sevenfold.adapters.metrics.events import count_message, unacknowledged_messages
@@ -46,7 +47,7 @@ class BrokerConsumer:
         async with _keep_alive(message):
             outcome = "accepted"
             try:
-                event = parse_event(message)
+                event = parse_event(message) or map_message(message)
                 await self._accept(message.tenant, event)
             except InvalidEventError as refusal:
                 outcome = "rejected"

@@ -54,7 +54,7 @@ class KafkaTransport:
         self._trackers.append(tracker)
 
         async def handle(message: KafkaMessage) -> None:
-            await tracker.handle(message, one.tenant, on_message)
+            await tracker.handle(message, one, on_message)
 
         subscriber = broker.subscriber(
             one.source,
@@ -126,18 +126,18 @@ class _OffsetTracker:
         self._pending: dict[TopicPartition, dict[int, bool]] = defaultdict(dict)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def handle(self, message: Any, tenant: str, on_message: MessageHandler) -> None:
+    async def handle(self, message: Any, one: ConsumeConfig, on_message: MessageHandler) -> None:
         """Starts handling a message; returns when a slot is free."""
         await self._slots.acquire()
         record = message.raw_message
         partition = TopicPartition(record.topic, record.partition)
         self._pending[partition][record.offset] = False
-        task = asyncio.create_task(self._process(message, tenant, on_message, partition, record.offset))
+        task = asyncio.create_task(self._process(message, one, on_message, partition, record.offset))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _process(
-        self, message: Any, tenant: str, on_message: MessageHandler, partition: TopicPartition, offset: int
+        self, message: Any, one: ConsumeConfig, on_message: MessageHandler, partition: TopicPartition, offset: int
     ) -> None:
         async def acknowledge() -> None:
             await self._commit(message.consumer, partition, offset)
@@ -146,7 +146,15 @@ class _OffsetTracker:
         content_type = headers.get("content-type") or None
         try:
             await on_message(
-                Message(tenant=tenant, headers=headers, content_type=content_type, body=message.body, ack=acknowledge)
+                Message(
+                    tenant=one.tenant,
+                    place=f"{partition.topic}-{partition.partition}-{offset}",
+                    headers=headers,
+                    content_type=content_type,
+                    body=message.body,
+                    ack=acknowledge,
+                    event_map=one.map,
+                )
             )
         finally:
             self._slots.release()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sevenfold.contracts.cloudevents import CloudEvent, InvalidEventError, event_from_binary, event_from_json
+from sevenfold.contracts.message_maps import EventMap
 from sevenfold.contracts.strict_json import parse_json
 
 STRUCTURED = "application/cloudevents+json"
@@ -17,16 +18,19 @@ _PREFIXES = ("cloudevents:", "cloudevents_", "ce_", "ce-")
 class Message:
     """A message that the broker has delivered and that is not acknowledged yet. While it is held, `keep_alive` must
     be called every `keep_alive_seconds` seconds (if it is set), or the broker delivers the message to another
-    consumer. `tenant` is that of its source.
+    consumer. `tenant` is that of its source. `place` identifies the message at the broker, over redeliveries where
+    the broker can. `event_map`: makes an event of it if it is none.
     """
 
     tenant: str
+    place: str
     headers: Mapping[str, str]
     content_type: str | None
     body: bytes
     ack: Callable[[], Awaitable[None]]
     keep_alive: Callable[[], Awaitable[None]] | None = None
     keep_alive_seconds: float = 10.0
+    event_map: EventMap | None = None
 
 
 class UnknownBrokerError(Exception):
@@ -67,12 +71,16 @@ class Transport(Protocol):
         ...
 
 
-def parse_event(message: Message) -> CloudEvent:
-    """Parses the event in binary or structured mode. Raises InvalidEventError."""
+def parse_event(message: Message) -> CloudEvent | None:
+    """Parses the event in binary or structured mode; None if the message is no CloudEvent and has a map. Raises
+    InvalidEventError.
+    """
     attributes = _attributes(message.headers)
+    media_type = (message.content_type or "").partition(";")[0].strip().lower()
+    if message.event_map is not None and media_type != STRUCTURED and "specversion" not in attributes:
+        return None
     # On Kafka and NATS it is a header like any other.
     content_type = attributes.pop("datacontenttype", message.content_type)
-    media_type = (message.content_type or "").partition(";")[0].strip().lower()
     if media_type == STRUCTURED or not attributes:
         try:
             raw = parse_json(message.body)

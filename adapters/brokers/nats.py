@@ -61,12 +61,14 @@ class NatsTransport:
             await on_message(
                 Message(
                     tenant=one.tenant,
+                    place=f"{stream}-{message.raw_message.metadata.sequence.stream}",
                     headers=headers,
                     content_type=_content_type(headers),
                     body=message.body,
                     ack=message.ack,
                     keep_alive=message.in_progress,
                     keep_alive_seconds=_ACK_SECONDS / 3,
+                    event_map=one.map,
                 )
             )
 

@@ -1,6 +1,7 @@
 """RabbitMQ transport."""
 
 import hashlib
+from uuid import uuid4
 
 from aiormq.exceptions import ChannelPreconditionFailed
 from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
@@ -61,10 +62,14 @@ class RabbitTransport:
             await on_message(
                 Message(
                     tenant=one.tenant,
+                    # A delivery tag begins again with each connection: with it, a new message could pass for a
+                    # duplicate and be lost. So a redelivery without a message id is a new event.
+                    place=f"{one.source}-{raw.message_id or uuid4().hex}",
                     headers=headers_as_text(raw.headers),
                     content_type=raw.content_type,
                     body=message.body,
                     ack=message.ack,
+                    event_map=one.map,
                 )
             )
 

@@ -57,12 +57,14 @@ class RedisTransport:
             await on_message(
                 Message(
                     tenant=one.tenant,
+                    place=f"{one.source}-{entry.decode()}",
                     headers=headers,
                     content_type=headers.get("content-type") or None,
                     body=message.body,
                     ack=partial(self._acknowledge, one, entry),
                     keep_alive=partial(self._extend_claim, one, consumer, entry),
                     keep_alive_seconds=_IDLE_SECONDS / 3,
+                    event_map=one.map,
                 )
             )
 

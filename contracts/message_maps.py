@@ -1,0 +1,46 @@
+"""How a broker's message that is no CloudEvent becomes one."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from sevenfold.contracts.sections import ConfigSection
+
+# Parts of a message that a value of a map may refer to.
+BODY, HEADERS = "$body", "$headers"
+
+
+def _check_value(value: str) -> str:
+    for part in (BODY, HEADERS):
+        if value.startswith(part) and value != part and not value.startswith(f"{part}/"):
+            raise ValueError(f"{value} begins like a reference: write {part}/… , or another constant")
+    if value == HEADERS:
+        raise ValueError("name the header: $headers/…")
+    return value
+
+
+# `$body`, `$body/…` and `$headers/…` are references (JSON Pointers), anything else is a constant.
+MapValue = Annotated[str, Field(min_length=1, max_length=1_024), AfterValidator(_check_value)]
+
+
+class BodyFormat(StrEnum):
+    """What a message's body is."""
+
+    JSON = "json"
+    TEXT = "text"
+    BYTES = "bytes"
+
+
+class EventMap(ConfigSection):
+    """The attributes and data of the event. Without `id`, or where it leads to nothing, the event's id is the
+    message's place at the broker, so that a redelivery is a duplicate.
+    """
+
+    format: BodyFormat = BodyFormat.JSON
+    type: MapValue
+    source: MapValue
+    id: MapValue | None = None
+    subject: MapValue | None = None
+    time: MapValue | None = None
+    data: MapValue = BODY
