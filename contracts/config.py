@@ -19,7 +19,7 @@ from sevenfold.contracts.agent_config import (
 )
 from sevenfold.contracts.event_filters import EventFilter
 from sevenfold.contracts.identity import DEFAULT_TENANT
-from sevenfold.contracts.message_maps import EventMap
+from sevenfold.contracts.message_maps import EventMap, MessageFormat
 from sevenfold.contracts.quotas import QuotaFields
 from sevenfold.contracts.sections import ConfigSection, VariableName
 from sevenfold.contracts.subscriptions import SubscriptionConfig
@@ -45,6 +45,7 @@ class PublishConfig(ConfigSection):
 
     filter: EventFilter
     to: str = Field(min_length=1, max_length=200)
+    format: MessageFormat = MessageFormat.CLOUDEVENTS
     tenants: frozenset[TenantName] = Field(default=frozenset({DEFAULT_TENANT}), min_length=1)
 
 

@@ -11,6 +11,7 @@ from sevenfold.contracts.agent import WorkflowTarget
 from sevenfold.contracts.cloudevents import CloudEvent
 from sevenfold.contracts.event_filters import EventFilter
 from sevenfold.contracts.identity import build_workflow_id, derive_id
+from sevenfold.contracts.message_maps import MessageFormat
 from sevenfold.contracts.payload import JsonObject, Payload
 from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunInput, RunResult
 from sevenfold.contracts.tracing import TraceContext
@@ -155,6 +156,7 @@ class OutboundRoute(Payload):
     broker: str
     to: str
     task_queue: str
+    format: MessageFormat = MessageFormat.CLOUDEVENTS
 
 
 class DispatchSummary(Payload):

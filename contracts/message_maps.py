@@ -1,4 +1,4 @@
-"""How a broker's message that is no CloudEvent becomes one."""
+"""How messages of brokers that are no CloudEvents are made into events, and events into such messages."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -30,6 +30,15 @@ class BodyFormat(StrEnum):
     JSON = "json"
     TEXT = "text"
     BYTES = "bytes"
+
+
+class MessageFormat(StrEnum):
+    """How an event is sent to a broker. `cloudevents`: in binary mode. `plain`: the same body, and the attributes as
+    headers of their own names.
+    """
+
+    CLOUDEVENTS = "cloudevents"
+    PLAIN = "plain"
 
 
 class EventMap(ConfigSection):

@@ -1,20 +1,23 @@
 """Messages that are no CloudEvents become events by the map of their consumer."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from nats.js.errors import NotFoundError
 from pydantic import ValidationError
 
 from sevenfold.adapters.brokers.mapping import map_message
 from sevenfold.adapters.brokers.message import Message
 from sevenfold.contracts.cloudevents import InvalidEventError
 from sevenfold.contracts.message_maps import EventMap
-from tests.support.broker_clients import INBOUND, STRUCTURED, Client, client_of
+from tests.support.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, Got, client_of
 from tests.support.broker_servers import KINDS, Kafka, broker_server
 from tests.support.events import EVENTS, LETTERS, event
 from tests.support.processes import until
@@ -128,18 +131,22 @@ async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
             server = opened.enter_context(broker_server(kind, tmp_path_factory.mktemp(kind)))
             if isinstance(server, Kafka):
                 server.topic(INBOUND)
+                server.topic(OUTBOUND)
             urls[kind] = server.url
             config.append(
                 f'[brokers.{kind}]\nkind = "{kind}"\nurl = "{server.url}"\n'
                 f'[[brokers.{kind}.consume]]\nfrom = "{INBOUND}"\n'
                 f'map = {{ type = "order.created", source = "/{kind}", id = "$body/orderId", '
                 'subject = "$headers/x-customer" }\n'
+                f'[[brokers.{kind}.publish]]\nfilter = {{ exact = {{ type = "out.{kind}" }} }}\n'
+                f'to = "{OUTBOUND}"\nformat = "plain"\n'
             )
         directory: Path = tmp_path_factory.mktemp("shop")
         stack = await opened.enter_async_context(running_stack(directory, more_config="\n".join(config)))
         clients = {kind: await opened.enter_async_context(client_of(kind, url)) for kind, url in urls.items()}
         for client in clients.values():
             await until(client.ready, seconds=60)
+            client.read_prefix = ""
         yield Shop(stack, clients)
 
 
@@ -166,3 +173,20 @@ async def test_plain_messages_become_events_once(shop: Shop, kind: str) -> None:
 
 async def has_events(shop: Shop, kind: str, count: int) -> bool:
     return len(await shop.events_of(kind)) >= count
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_plain_routes_send_data_with_attributes_as_headers(shop: Shop, kind: str) -> None:
+    sent = event(f"out.{kind}", {"total": 12.5}, subject="s1", source="/plain")
+    assert (await shop.stack.http.post(EVENTS, json=sent)).is_success
+    found: list[Got] = []
+    async with asyncio.timeout(60):
+        while not found:
+            with suppress(NotFoundError):  # NATS has no stream before the first message.
+                found = await shop.clients[kind].got()
+    (got,) = found
+    assert json.loads(got.body) == {"total": 12.5}
+    expected = {"id": sent["id"], "type": f"out.{kind}", "source": "/plain", "subject": "s1"}
+    assert {name: unquote(got.attributes[name]) for name in expected} == expected
+    assert not [name for name in got.attributes if name.lower().startswith(("ce", "cloudevents", "specversion"))]
+    assert (got.content_type or got.attributes.get("content-type")) == "application/json"

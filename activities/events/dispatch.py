@@ -210,7 +210,7 @@ class EventDispatch:
     def _find_routes(self, tenant: str, event_input: EventInput) -> list[OutboundRoute]:
         """Returns the tenant's routes that match. An event that came from a broker is not sent back to it."""
         return [
-            OutboundRoute(broker=name, to=out.to, task_queue=broker_task_queue(self._task_queue))
+            OutboundRoute(broker=name, to=out.to, task_queue=broker_task_queue(self._task_queue), format=out.format)
             for name, broker in self._brokers.items()
             if name != event_input.via
             for out in broker.publish

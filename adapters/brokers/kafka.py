@@ -17,9 +17,10 @@ from faststream.kafka.annotations import KafkaMessage
 from faststream.kafka.message import KafkaAckableMessage
 
 from sevenfold.adapters.brokers.faststream_common import CONSUMING, GRACE_SECONDS, PING_SECONDS, headers_as_text
-from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError
+from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError, name_headers
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
+from sevenfold.contracts.message_maps import MessageFormat
 
 # Events may be held for hours while Temporal is down. The consumer's heartbeats prove that the process lives.
 _MAX_POLL_INTERVAL_MILLISECONDS = 86_400_000
@@ -101,13 +102,13 @@ class KafkaTransport:
         if broker is not None:
             await asyncio.wait_for(broker.stop(), GRACE_SECONDS + 10)
 
-    async def publish(self, event: CloudEvent, to: str) -> None:
+    async def publish(self, event: CloudEvent, to: str, form: MessageFormat) -> None:
         """Publishes an event. Events with the same `partitionkey`, subject or correlation keep their order. Raises
         UnpublishableError.
         """
         assert self._broker is not None, "publish is called after start"  # noqa: S101
         attributes, content_type, body = to_binary_mode(event)
-        headers = {f"ce_{name}": value for name, value in attributes.items()}
+        headers = name_headers(attributes, "ce_", form)
         headers |= {"content-type": content_type} if content_type else {}
         key = event.attribute("partitionkey") or event.subject or event.attribute("correlationid") or event.id
         try:

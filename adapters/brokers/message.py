@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sevenfold.contracts.cloudevents import CloudEvent, InvalidEventError, event_from_binary, event_from_json
-from sevenfold.contracts.message_maps import EventMap
+from sevenfold.contracts.message_maps import EventMap, MessageFormat
 from sevenfold.contracts.strict_json import parse_json
 
 STRUCTURED = "application/cloudevents+json"
@@ -66,7 +66,7 @@ class Transport(Protocol):
 
     async def stop(self) -> None: ...
 
-    async def publish(self, event: CloudEvent, to: str) -> None:
+    async def publish(self, event: CloudEvent, to: str, form: MessageFormat) -> None:
         """Publishes an event. Raises UnpublishableError if no retry can succeed; other exceptions are transient."""
         ...
 
@@ -90,6 +90,13 @@ def parse_event(message: Message) -> CloudEvent | None:
             ) from None
         return event_from_json(raw)
     return event_from_binary(attributes, content_type, message.body)
+
+
+def name_headers(attributes: Mapping[str, str], prefix: str, form: MessageFormat) -> dict[str, str]:
+    """Returns an event's attributes as headers: with the binding's prefix, in a plain message by their own names."""
+    if form is MessageFormat.PLAIN:
+        return {name: value for name, value in attributes.items() if name != "specversion"}
+    return {f"{prefix}{name}": value for name, value in attributes.items()}
 
 
 def event_headers(message: Message) -> dict[str, str]:

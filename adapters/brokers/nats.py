@@ -13,9 +13,10 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType, S
 from nats.js.errors import NotFoundError
 
 from sevenfold.adapters.brokers.faststream_common import CONSUMING, PING_SECONDS, headers_as_text
-from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError
+from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError, name_headers
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
+from sevenfold.contracts.message_maps import MessageFormat
 
 # NATS delivers a message to another consumer after this time, unless its deadline is extended.
 _ACK_SECONDS = 30.0
@@ -106,13 +107,13 @@ class NatsTransport:
         if client is not None:
             await client.close()
 
-    async def publish(self, event: CloudEvent, to: str) -> None:
+    async def publish(self, event: CloudEvent, to: str, form: MessageFormat) -> None:
         """Publishes an event. JetStream drops duplicates of an id within its window. Raises UnpublishableError."""
         stream = await self._find_stream(to)
         attributes, content_type, body = to_binary_mode(event)
         if content_type:
-            attributes["datacontenttype"] = content_type
-        headers = {f"ce-{name}": _encode_header(value) for name, value in attributes.items()}
+            attributes["content-type" if form is MessageFormat.PLAIN else "datacontenttype"] = content_type
+        headers = {name: _encode_header(value) for name, value in name_headers(attributes, "ce-", form).items()}
         headers["Nats-Msg-Id"] = _encode_header(f"{event.source} {event.id}")
         try:
             await self._jetstream().publish(to, body, timeout=_PUBLISH_SECONDS, stream=stream, headers=headers)

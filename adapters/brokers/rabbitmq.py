@@ -1,6 +1,7 @@
 """RabbitMQ transport."""
 
 import hashlib
+from typing import Any
 from uuid import uuid4
 
 from aiormq.exceptions import ChannelPreconditionFailed
@@ -8,9 +9,10 @@ from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 from faststream.rabbit.annotations import RabbitMessage
 
 from sevenfold.adapters.brokers.faststream_common import CONSUMING, GRACE_SECONDS, PING_SECONDS, headers_as_text
-from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError
+from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError, name_headers
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
+from sevenfold.contracts.message_maps import MessageFormat
 
 _PUBLISH_SECONDS = 10.0
 _RECONNECT_SECONDS = 0.5
@@ -103,7 +105,7 @@ class RabbitTransport:
             if broker is not None:
                 await broker.stop()
 
-    async def publish(self, event: CloudEvent, to: str) -> None:
+    async def publish(self, event: CloudEvent, to: str, form: MessageFormat) -> None:
         """Publishes an event. `to` is a queue, or `exchange/routing key`. Raises if no queue would get it, and
         UnpublishableError if no retry can succeed.
         """
@@ -118,7 +120,7 @@ class RabbitTransport:
                 persist=True,
                 mandatory=True,
                 message_id=_message_id(event),
-                headers={f"cloudEvents_{name}": value for name, value in attributes.items()},
+                headers=dict[str, Any](name_headers(attributes, "cloudEvents_", form)),
                 content_type=content_type or "application/octet-stream",
                 timeout=_PUBLISH_SECONDS,
             )

@@ -11,9 +11,10 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from sevenfold.adapters.brokers.faststream_common import CONSUMING, PING_SECONDS, headers_as_text
-from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError
+from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError, name_headers
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
+from sevenfold.contracts.message_maps import MessageFormat
 
 # An entry is claimed from a consumer that was idle for this long, in seconds.
 _IDLE_SECONDS = 30.0
@@ -114,13 +115,13 @@ class RedisTransport:
             finally:
                 await client.aclose()
 
-    async def publish(self, event: CloudEvent, to: str) -> None:
+    async def publish(self, event: CloudEvent, to: str, form: MessageFormat) -> None:
         """Publishes an event. Redis detects no duplicates: readers deduplicate by source and id. Raises
         UnpublishableError.
         """
         assert self._client is not None, "publish is called after start"  # noqa: S101
         attributes, content_type, body = to_binary_mode(event)
-        fields: dict[Any, Any] = {f"ce_{name}": value for name, value in attributes.items()}
+        fields: dict[Any, Any] = dict(name_headers(attributes, "ce_", form))
         fields |= {"content-type": content_type} if content_type else {}
         try:
             await self._client.xadd(to, {**fields, _BODY: body})

@@ -31,7 +31,7 @@ class Got:
 
 
 class NatsClient:
-    prefix = "ce-"
+    prefix = read_prefix = "ce-"
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -55,7 +55,7 @@ class NatsClient:
                 for message in await subscription.fetch(10, timeout=0.5):
                     headers = dict(message.headers or {})
                     await message.ack()
-                    found.append(_got(headers, self.prefix, headers.get("ce-datacontenttype"), message.data))
+                    found.append(_got(headers, self.read_prefix, headers.get("ce-datacontenttype"), message.data))
         except (TimeoutError, nats.errors.TimeoutError):
             return found
 
@@ -73,6 +73,7 @@ class NatsClient:
 
 class RabbitClient:
     prefix = "cloudEvents:"
+    read_prefix = "cloudEvents_"
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -97,7 +98,7 @@ class RabbitClient:
         while (message := await queue.get(fail=False)) is not None:
             await message.ack()
             headers = {name: str(value) for name, value in message.headers.items()}
-            found.append(_got(headers, "cloudEvents_", message.content_type, message.body))
+            found.append(_got(headers, self.read_prefix, message.content_type, message.body))
         return found
 
     async def left(self) -> int:
@@ -118,7 +119,7 @@ class RabbitClient:
 
 
 class RedisClient:
-    prefix = "ce_"
+    prefix = read_prefix = "ce_"
 
     def __init__(self, url: str) -> None:
         self._client = redis.asyncio.Redis.from_url(url)
@@ -142,7 +143,7 @@ class RedisClient:
             headers = {name.decode(): value for name, value in fields.items()}
             body = headers.pop("data")
             texts = {name: value.decode() for name, value in headers.items()}
-            found.append(_got(texts, self.prefix, texts.get("content-type"), body))
+            found.append(_got(texts, self.read_prefix, texts.get("content-type"), body))
         return found
 
     async def left(self) -> int:
@@ -157,7 +158,7 @@ class RedisClient:
 
 
 class KafkaClient:
-    prefix = "ce_"
+    prefix = read_prefix = "ce_"
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -184,7 +185,7 @@ class KafkaClient:
         while (message := await asyncio.to_thread(self._consumer.poll, 1.0)) is not None:
             if message.error() is None:
                 headers = {name: value.decode() for name, value in message.headers() or []}
-                found.append(_got(headers, self.prefix, headers.get("content-type"), message.value()))
+                found.append(_got(headers, self.read_prefix, headers.get("content-type"), message.value()))
         return found
 
     async def left(self) -> int:
