@@ -10,7 +10,14 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-BuildId = Annotated[str, typer.Argument(help="The SEVENFOLD_BUILD_ID of the workers.")]
+
+def _check_name(name: str | None) -> str | None:
+    if name is not None and not name.strip():
+        raise typer.BadParameter("it is empty")
+    return name
+
+
+BuildId = Annotated[str, typer.Argument(help="The SEVENFOLD_BUILD_ID of the workers.", callback=_check_name)]
 AllowNoWorkers = Annotated[
     bool, typer.Option("--allow-no-workers", help="Even if no worker of the build polls: new runs then wait for one.")
 ]
@@ -24,7 +31,9 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 @app.command()
 def current(
-    build_id: Annotated[str | None, typer.Argument(help="The SEVENFOLD_BUILD_ID of the workers.")] = None,
+    build_id: Annotated[
+        str | None, typer.Argument(help="The SEVENFOLD_BUILD_ID of the workers.", callback=_check_name)
+    ] = None,
     unversioned: Annotated[
         bool, typer.Option("--unversioned", help="Workers without a build id, instead of a build.")
     ] = False,
@@ -49,7 +58,8 @@ def ramp(
 @app.command()
 def rollback(
     build_id: Annotated[
-        str | None, typer.Argument(help="The build to leave. Named, the command may be repeated.")
+        str | None,
+        typer.Argument(help="The build to leave. Named, the command may be repeated.", callback=_check_name),
     ] = None,
     allow_no_workers: AllowNoWorkers = False,
 ) -> None:

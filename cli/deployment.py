@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from sevenfold.adapters.temporal.deployments import Deployment, DeploymentError, Deployments
-from sevenfold.adapters.temporal.pollers import count_workers
+from sevenfold.adapters.temporal.pollers import WorkerPollers, count_workers
 from sevenfold.runtime.settings import load_settings
 from sevenfold.runtime.startup import StartupError
 from sevenfold.runtime.temporal import connect_without_payloads
@@ -63,8 +63,20 @@ def run(command: Command, **options: Any) -> int:
 async def _run(command: Command, **options: Any) -> None:
     settings = load_settings()
     client = await connect_without_payloads(settings)
-    deployments = Deployments(client, settings.deployment)
-    await command(Target(client, settings.task_queue, deployments), **options)
+    target = Target(client, settings.task_queue, Deployments(client, settings.deployment))
+    await _check_owner(target, settings.deployment)
+    await command(target, **options)
+
+
+async def _check_owner(target: Target, name: str) -> None:
+    """Raises DeploymentError if the task queue follows another deployment than the one that is named."""
+    routing = (await WorkerPollers(target.client).check(target.task_queue)).routing
+    for build in (routing.current, routing.ramping):
+        if build is not None and build.deployment_name != name:
+            raise DeploymentError(
+                f"The task queue {target.task_queue} follows the deployment {build.deployment_name} (build "
+                f"{build.build_id}), not {name}: set SEVENFOLD_DEPLOYMENT_NAME={build.deployment_name}."
+            )
 
 
 async def show_status(target: Target, *, as_json: bool) -> None:
@@ -87,7 +99,13 @@ async def show_status(target: Target, *, as_json: bool) -> None:
             for one, count in builds
         ]
         routing = {"current": found.current, "ramping": found.ramping, "rampPercent": found.ramp_percent}
-        report = {"deployment": found.name, **routing, "workersWithoutBuildId": workers.get(None, 0), "builds": rows}
+        report = {
+            "deployment": found.name,
+            **routing,
+            "workersWithoutBuildId": workers.get(None, 0),
+            "runsWait": bool(_find_waiting(found, workers)),
+            "builds": rows,
+        }
         typer.echo(json.dumps(report, indent=2))
         return
     table = Table("build", "status", "since (UTC)", title=f"Deployment {found.name}")
@@ -97,7 +115,14 @@ async def show_status(target: Target, *, as_json: bool) -> None:
         since = f"{one.since:%Y-%m-%d %H:%M:%S}" if one.since else ""
         table.add_row(one.build_id, one.status, since, str(workers.get(one.build_id, 0)), str(count))
     table.add_row("(none)", "" if found.current else "current", "", str(workers.get(None, 0)), "")
-    Console().print(table, _describe_routing(found))
+    Console().print(table, _describe_routing(found), *_find_waiting(found, workers))
+
+
+def _find_waiting(found: Deployment, workers: Mapping[str | None, int]) -> list[str]:
+    """Returns a sentence for each build that gets new runs and has no worker."""
+    targets = {found.current} if found.ramp_percent < 100 else set()
+    targets |= {found.ramping} if found.has_ramp else set()
+    return [f"No worker polls for {_name_build(one)}: its runs wait." for one in targets if not workers.get(one)]
 
 
 async def make_current(target: Target, *, build_id: str | None, allow_no_workers: bool) -> None:
@@ -109,10 +134,13 @@ async def make_current(target: Target, *, build_id: str | None, allow_no_workers
 
 async def ramp_build(target: Target, *, build_id: str, percent: float, allow_no_workers: bool) -> None:
     """Sends a share of the new runs to a build; 0 ends its ramp."""
+    found = await target.deployments.read()
+    if found.current == build_id:
+        raise DeploymentError(f"Build {build_id} is current: it gets all new runs that no other build ramps for.")
     if percent > 0:
         await _check_workers(target, build_id, allow_no_workers=allow_no_workers)
         await target.deployments.set_ramp(build_id, percent, allow_no_workers=allow_no_workers)
-    elif (found := await target.deployments.read()).has_ramp:
+    elif found.has_ramp:
         if found.ramping != build_id:
             raise DeploymentError(f"Build {build_id} does not ramp; build {found.ramping} does.")
         await target.deployments.set_ramp(None, 0)
@@ -124,6 +152,8 @@ async def roll_back(target: Target, *, build_id: str | None, allow_no_workers: b
     current: repeated, it changes nothing.
     """
     found = await target.deployments.read()
+    if build_id is not None:
+        _check_known(found, build_id)
     if found.has_ramp and build_id in (None, found.ramping):
         await target.deployments.set_ramp(None, 0)
     elif not found.was_ever_changed:
@@ -131,20 +161,38 @@ async def roll_back(target: Target, *, build_id: str | None, allow_no_workers: b
     elif build_id in (None, found.current):
         await _check_workers(target, found.previous, allow_no_workers=allow_no_workers)
         await target.deployments.set_current(found.previous, allow_no_workers=allow_no_workers, token=found.token)
+    else:
+        typer.echo(f"Build {build_id} gets no new runs: nothing to do.")
     await _print_routing(target)
+
+
+def _check_known(found: Deployment, build_id: str) -> None:
+    """Raises DeploymentError if no worker of the build has ever polled."""
+    known = sorted(one.build_id for one in found.builds)
+    if build_id not in known:
+        names = ", ".join(known) or "none"
+        raise DeploymentError(f"The deployment {found.name} has no build {build_id}. It has: {names}.")
 
 
 async def _check_workers(target: Target, build_id: str | None, *, allow_no_workers: bool) -> None:
     """Raises DeploymentError if new runs would wait, because no worker of the build polls. Workers may just start."""
+    if allow_no_workers:
+        if build_id is not None:  # Temporal would take any name, and send the runs elsewhere.
+            _check_known(await target.deployments.read(), build_id)
+        return
     deadline = time.monotonic() + _START_SECONDS
-    while not allow_no_workers and not (workers := await target.count_workers()).get(build_id):
+    has_said = False
+    while not (workers := await target.count_workers()).get(build_id):
         if time.monotonic() > deadline:
-            whose = "without a build id" if build_id is None else f"with SEVENFOLD_BUILD_ID={build_id}"
-            polling = ", ".join(sorted(name or "(none)" for name in workers)) or "none"
+            others = ", ".join(sorted(name or "(none)" for name in workers)) or "none"
+            way_out = next((f" Or: sevenfold deploy current {name}." for name in sorted(filter(None, workers))), "")
             raise DeploymentError(
-                f"No worker {whose} polls the task queue {target.task_queue}; new runs would wait. Builds with "
-                f"workers: {polling}. Start one, or add --allow-no-workers."
+                f"No worker polls the task queue {target.task_queue} for {_name_build(build_id)}; new runs would "
+                f"wait. Builds with workers: {others}. Start one, or add --allow-no-workers.{way_out}"
             )
+        if not has_said:
+            typer.echo(f"Waiting for a worker: {_name_build(build_id)}.", err=True)
+        has_said = True
         await asyncio.sleep(_PAUSE_SECONDS)
 
 

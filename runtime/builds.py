@@ -21,6 +21,9 @@ log = structlog.get_logger(__name__)
 _CHECK_SECONDS = 2.0
 _TIMEOUT = timedelta(seconds=5)
 
+# Time in which the first build becomes current, before its absence is worth a warning.
+_FIRST_SECONDS = 15.0
+
 
 class EagerStarts(Interceptor):
     """Lets a start run on this process's own worker only while all new runs go to its build: the server would not
@@ -55,9 +58,10 @@ async def watched_build(client: Client, settings: Settings, eager_starts: EagerS
         yield
         return
     eager_starts.are_allowed = False
-    tasks = [asyncio.create_task(_watch(client, settings, build, eager_starts))]
+    tasks = []
     if settings.set_current:
-        tasks.append(asyncio.create_task(_make_first_current(client, build)))
+        tasks.append(asyncio.create_task(_make_first_current(client, settings.task_queue, build)))
+    tasks.append(asyncio.create_task(_watch(client, settings, build, eager_starts, after=list(tasks))))
     try:
         yield
     finally:
@@ -67,8 +71,15 @@ async def watched_build(client: Client, settings: Settings, eager_starts: EagerS
 
 
 async def _watch(
-    client: Client, settings: Settings, build: WorkerDeploymentVersion, eager_starts: EagerStarts
+    client: Client,
+    settings: Settings,
+    build: WorkerDeploymentVersion,
+    eager_starts: EagerStarts,
+    *,
+    after: list[asyncio.Task[None]],
 ) -> None:
+    if after:  # What is about to change needs no warning.
+        await asyncio.wait(after, timeout=_FIRST_SECONDS)
     known: Routing | None = None
     while True:
         try:
@@ -83,7 +94,7 @@ async def _watch(
         await asyncio.sleep(_CHECK_SECONDS)
 
 
-async def _make_first_current(client: Client, build: WorkerDeploymentVersion) -> None:
+async def _make_first_current(client: Client, task_queue: str, build: WorkerDeploymentVersion) -> None:
     """Makes the build current, unless anybody has decided before where new runs go. Temporal knows a build once its
     workers have polled.
     """
@@ -92,7 +103,8 @@ async def _make_first_current(client: Client, build: WorkerDeploymentVersion) ->
     while True:
         try:
             found = await deployments.read()
-            if found.was_ever_changed:
+            # The task queue may follow another deployment.
+            if found.was_ever_changed or (await _read_routing(client, task_queue)).targets != {None}:
                 return
             if any(one.build_id == build.build_id for one in found.builds):
                 await deployments.set_current(build.build_id, token=found.token)
@@ -109,14 +121,23 @@ async def _read_routing(client: Client, task_queue: str) -> Routing:
 
 
 def _report(build: WorkerDeploymentVersion, routing: Routing) -> None:
+    current = routing.current.build_id if routing.current else "workers without a build id"
     names = {"build_id": build.build_id, "deployment": build.deployment_name}
     if routing.targets == {build}:
         log.info("new runs go to this build", **names)
-        return
-    log.warning(
-        "new runs go to other builds too" if build in routing.targets else "new runs do not go to this build",
-        **names,
-        current=routing.current.build_id if routing.current else "workers without a build id",
-        percent=routing.ramp_percent if build == routing.ramping else 0,
-        command=f"sevenfold deploy current {build.build_id}",
-    )
+    elif build in routing.targets:
+        ramping = routing.ramping.build_id if routing.ramping else "workers without a build id"
+        log.info(
+            "a share of the new runs goes to this build",
+            **names,
+            current=current,
+            ramping=ramping,
+            ramp_percent=routing.ramp_percent,
+        )
+    else:
+        log.warning(
+            "new runs do not go to this build",
+            **names,
+            current=current,
+            command=f"sevenfold deploy current {build.build_id}",
+        )

@@ -19,14 +19,14 @@ def check_name(name: str) -> str:
 
 def check_build_id(name: str | None) -> str | None:
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,199}", name):
-        raise ValueError("must consist of letters, digits and . _ + -, and begin with a letter or digit")
+        raise ValueError("must be up to 200 letters, digits and . _ + -, and begin with a letter or digit")
     return name
 
 
 def check_deployment_name(name: str | None) -> str | None:
     # Temporal takes a dot as the end of the name.
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}", name):
-        raise ValueError("must consist of letters, digits and _ -, and begin with a letter or digit")
+        raise ValueError("must be up to 200 letters, digits and _ -, and begin with a letter or digit")
     return name
 
 

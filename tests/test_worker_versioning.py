@@ -251,8 +251,9 @@ async def test_runs_wait_for_a_worker_of_the_current_build_and_that_is_told(tmp_
             assert 'sevenfold_queue_depth{kind="workflow",task_queue="sevenfold"} 1.0' in metrics
             refused = await asyncio.to_thread(builds.deploy, "current", "three")
             assert refused.returncode == 2
-            assert "SEVENFOLD_BUILD_ID=three" in refused.stderr
+            assert "for build three" in refused.stderr
             assert "Builds with workers: two" in refused.stderr
+            assert "Or: sevenfold deploy current two." in refused.stderr
             assert "Traceback" not in refused.stderr
             await builds.change("current", "two")
             await until(lambda: is_healthy(builds.http), 30)
@@ -305,6 +306,21 @@ async def was_eager(builds: Builds) -> bool:
     return bool(started.eager_execution_accepted)
 
 
+MISTAKES = (
+    (["current", ""], "it is empty"),
+    (["current", "nobody", "--allow-no-workers"], "has no build nobody"),
+    (["current"], "name a build id, or --unversioned"),
+    (["current", "one", "--unversioned"], "name a build id, or --unversioned"),
+    (["ramp", "", "--percent", "10", "--allow-no-workers"], "it is empty"),
+    (["ramp", "nobody", "--percent", "10", "--allow-no-workers"], "has no build nobody"),
+    (["ramp", "two", "--percent", "10"], "Build two is current"),
+    (["ramp", "one", "--percent", "nan"], "less than or equal to 100"),
+    (["ramp", "one", "--percent", "101"], "less than or equal to 100"),
+    (["rollback", ""], "it is empty"),
+    (["rollback", "nobody"], "has no build nobody"),
+)
+
+
 async def test_only_the_first_build_becomes_current_by_itself_and_rollbacks_can_be_repeated(tmp_path: Path) -> None:
     async with running_builds(tmp_path) as builds:
         with builds.worker("one", "--set-current") as first:
@@ -312,8 +328,9 @@ async def test_only_the_first_build_becomes_current_by_itself_and_rollbacks_can_
             with builds.worker("two", "--set-current") as second:
                 await until(lambda: "sevenfold deploy current two" in second.output(), 30)
                 await builds.change("current", "two")
-                for _ in range(2):
-                    assert await builds.change("rollback", "two") == "New runs go to build one.\n"
+                assert await builds.change("rollback", "two") == "New runs go to build one.\n"
+                nothing = await builds.change("rollback", "two")
+                assert nothing == "Build two gets no new runs: nothing to do.\nNew runs go to build one.\n"
                 await builds.change("current", "--unversioned", "--allow-no-workers")
             with builds.worker("two", "--set-current") as second:
                 await until(lambda: "sevenfold deploy current two" in second.output(), 30)
@@ -322,7 +339,14 @@ async def test_only_the_first_build_becomes_current_by_itself_and_rollbacks_can_
                 assert (await builds.status())["current"] == "two"
                 refused = await asyncio.to_thread(builds.deploy, "rollback")
                 assert refused.returncode == 2
-                assert "No worker without a build id polls" in refused.stderr
+                assert "for workers without a build id" in refused.stderr
+                for mistake, problem in MISTAKES:
+                    refused = await asyncio.to_thread(builds.deploy, *mistake)
+                    assert (refused.returncode, problem in refused.stderr) == (2, True), refused.stderr
+                assert (await builds.status())["current"] == "two", "nothing was changed"
+                other = {**builds.environment(), "SEVENFOLD_DEPLOYMENT_NAME": "other"}
+                foreign = await asyncio.to_thread(run_sevenfold, "deploy", "status", env=other)
+                assert (foreign.returncode, "SEVENFOLD_DEPLOYMENT_NAME=sevenfold" in foreign.stderr) == (2, True)
 
 
 def test_a_build_that_cannot_be_current_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 
+from temporalio.api.enums.v1 import WorkerStatus
 from temporalio.api.taskqueue.v1 import PollerInfo
 from temporalio.api.worker.v1 import WorkerHeartbeat
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueResponse, ListWorkersRequest
@@ -85,18 +86,26 @@ def is_polling(poller: PollerInfo) -> bool:
 
 
 async def _find_alive(client: Client, queue: str, described: DescribeTaskQueueResponse) -> list[PollerInfo]:
-    """Returns the pollers of workers that are alive, one for each worker. A worker that has sent heartbeats and sends
-    none any more is dead before its poll is old. Processes on other machines may have the same identity.
+    """Returns the pollers of workers that are alive, one for each worker. A worker that stops, or has sent heartbeats
+    and sends none any more, is dead before its poll is old. Processes on other machines may have the same identity.
     """
     polling = {(one.identity, build_of(one)): one for one in described.pollers if is_polling(one)}
     if not polling:
         return []
-    latest: dict[tuple[str, BuildOrNone], int] = {}
+    latest: dict[tuple[str, BuildOrNone], WorkerHeartbeat] = {}
     for beat in await _read_heartbeats(client, queue):
         worker = (beat.worker_identity, to_version(beat.deployment_version))
-        latest[worker] = max(latest.get(worker, 0), beat.heartbeat_time.seconds)
-    oldest = time.time() - _MAX_HEARTBEAT_AGE_SECONDS
-    return [poller for worker, poller in polling.items() if latest.get(worker, oldest) >= oldest]
+        if worker not in latest or latest[worker].heartbeat_time.seconds <= beat.heartbeat_time.seconds:
+            latest[worker] = beat
+    return [poller for worker, poller in polling.items() if worker not in latest or _beats(latest[worker])]
+
+
+def _beats(heartbeat: WorkerHeartbeat) -> bool:
+    is_stopping = heartbeat.status in (
+        WorkerStatus.WORKER_STATUS_SHUTTING_DOWN,
+        WorkerStatus.WORKER_STATUS_SHUTDOWN,
+    )
+    return not is_stopping and heartbeat.heartbeat_time.seconds >= time.time() - _MAX_HEARTBEAT_AGE_SECONDS
 
 
 async def _read_heartbeats(client: Client, queue: str) -> list[WorkerHeartbeat]:
