@@ -11,7 +11,8 @@ from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.events.dependencies import BaseUrlDep, BrokersDep, SubscriptionStoreDep
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.contracts.cloudevents import CloudEvent
-from sevenfold.contracts.config import BrokerConfig
+from sevenfold.contracts.config import BrokerConfig, ConsumeConfig, PublishConfig
+from sevenfold.contracts.message_maps import MessageFormat
 from sevenfold.contracts.subscriptions import Subscription
 
 router = APIRouter(tags=["event-driven"], route_class=StrictJsonRoute)
@@ -72,11 +73,22 @@ def _build_document(
 
 
 def _broker_channels(name: str, broker: BrokerConfig) -> dict[str, Any]:
-    inbound, outbound = "The gateway consumes events here.", "The gateway publishes derived events here."
     return {
-        **{f"{name}.in.{one.source}": _channel(name, one.source, inbound) for one in broker.consume},
-        **{f"{name}.out.{one.to}": _channel(name, one.to, outbound) for one in broker.publish},
+        **{f"{name}.in.{one.source}": _channel(name, one.source, _describe_source(one)) for one in broker.consume},
+        **{f"{name}.out.{one.to}": _channel(name, one.to, _describe_route(one)) for one in broker.publish},
     }
+
+
+def _describe_source(source: ConsumeConfig) -> str:
+    text = "The gateway consumes events here."
+    return text if source.map is None else f"{text} Other messages become events of the type {source.map.type}."
+
+
+def _describe_route(route: PublishConfig) -> str:
+    text = "The gateway publishes derived events here"
+    if route.format is MessageFormat.PLAIN:
+        return f"{text}, as plain messages: the event's data, and its attributes as headers of their own names."
+    return f"{text}."
 
 
 def _channel(server: str, address: str, description: str) -> dict[str, Any]:
