@@ -6,7 +6,7 @@ The `AgentLimits` workflow allocates the limits to processes; the lease hands it
 import asyncio
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -14,6 +14,7 @@ import structlog
 from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError
 
+from sevenfold.adapters.agents.admission.recent_rejections import RecentRejections
 from sevenfold.adapters.fairness import FairQueue, turns_until_served
 from sevenfold.adapters.temporal.cancellation import raise_if_cancelled
 from sevenfold.contracts.errors import AgentBusy
@@ -37,7 +38,6 @@ _IDLE_SECONDS = 5.0
 _BURST_SECONDS = 0.1
 
 _MIN_RETRY, _MAX_RETRY = 1.0, 30.0
-_REJECTION_WINDOW_SECONDS = 10.0
 
 # A call that starts at the end of the lease is still on its way when the lease expires.
 _EXPIRY_MARGIN_SECONDS = 1.0
@@ -86,8 +86,7 @@ class QuotaLease:
         self._waiters: FairQueue[asyncio.Future[None]] = FairQueue()
         self._item_waiters: FairQueue[asyncio.Future[None]] = FairQueue()
         self._items_go_next = False
-        # When, and whose.
-        self._recent_rejections: deque[tuple[float, str]] = deque()
+        self._rejections = RecentRejections()
         self._mean_call_seconds: float | None = None  # Moving average, None before the first call ends.
         self._used_at = 0.0
         self._renewal: asyncio.Task[None] | None = None
@@ -237,19 +236,12 @@ class QuotaLease:
             return 0.0
         return turns_until_served(self._waiters.lengths(), tenant) / throughput
 
-    def _count_recent_rejections(self) -> Counter[str]:
-        """Rejections of the last 10 s by tenant; those callers will return."""
-        now = time.monotonic()
-        while self._recent_rejections and now - self._recent_rejections[0][0] > _REJECTION_WINDOW_SECONDS:
-            self._recent_rejections.popleft()
-        return Counter(tenant for _, tenant in self._recent_rejections)
-
     def _build_rejection(self, tenant: str) -> AgentBusy:
         """Builds AgentBusy with a `retry_after` of about the time that all recently rejected callers of the tenant
         need.
         """
-        returning = self._count_recent_rejections()
-        self._recent_rejections.append((time.monotonic(), tenant))
+        returning = self._rejections.count()
+        self._rejections.record(tenant)
         self._ensure_renewal()
         throughput = self._throughput()
         turns = turns_until_served(returning + Counter(self._waiters.lengths()), tenant)
@@ -274,7 +266,7 @@ class QuotaLease:
 
     def _demand(self) -> int:
         """Returns how many more calls could start now."""
-        return len(self._waiters) + len(self._item_waiters) + self._count_recent_rejections().total()
+        return len(self._waiters) + len(self._item_waiters) + self._rejections.count().total()
 
     def _renew_interval(self) -> float:
         if not self._demand():
