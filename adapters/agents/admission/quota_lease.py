@@ -79,7 +79,7 @@ class QuotaLease:
         self._limits = limits
         self._request_lease = request_lease
         self._slots, self._target_slots, self._rate = 0, 0, 0.0
-        self._expires_at, self._joined_at = 0.0, float("-inf")
+        self._expires_at, self._joined_at, self._used_at = 0.0, float("-inf"), 0.0
         self._in_use = 0
         self._tokens, self._refilled_at = 0.0, 0.0
         # Calls that wait until a time-out; and items of jobs, which wait without one.
@@ -88,7 +88,6 @@ class QuotaLease:
         self._items_go_next = False
         self._rejections = RecentRejections()
         self._mean_call_seconds: float | None = None  # Moving average, None before the first call ends.
-        self._used_at = 0.0
         self._renewal: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
