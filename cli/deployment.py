@@ -14,7 +14,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from sevenfold.adapters.temporal.deployments import Deployment, DeploymentError, Deployments
-from sevenfold.adapters.temporal.pollers import WorkerPollers, count_workers
+from sevenfold.adapters.temporal.pollers import count_workers
+from sevenfold.adapters.temporal.task_queues import read_routing
 from sevenfold.runtime.settings import load_settings
 from sevenfold.runtime.startup import StartupError
 from sevenfold.runtime.temporal import connect_without_payloads
@@ -70,7 +71,7 @@ async def _run(command: Command, **options: Any) -> None:
 
 async def _check_owner(target: Target, name: str) -> None:
     """Raises DeploymentError if the task queue follows another deployment than the one that is named."""
-    routing = (await WorkerPollers(target.client).check(target.task_queue)).routing
+    routing = await read_routing(target.client, target.task_queue)
     for build in (routing.current, routing.ramping):
         if build is not None and build.deployment_name != name:
             raise DeploymentError(
@@ -120,9 +121,8 @@ async def show_status(target: Target, *, as_json: bool) -> None:
 
 def _find_waiting(found: Deployment, workers: Mapping[str | None, int]) -> list[str]:
     """Returns a sentence for each build that gets new runs and has no worker."""
-    targets = {found.current} if found.ramp_percent < 100 else set()
-    targets |= {found.ramping} if found.has_ramp else set()
-    return [f"No worker polls for {_name_build(one)}: its runs wait." for one in targets if not workers.get(one)]
+    unserved = (one for one in found.targets if not workers.get(one))
+    return [f"No worker polls for {_name_build(one)}: its runs wait." for one in unserved]
 
 
 async def make_current(target: Target, *, build_id: str | None, allow_no_workers: bool) -> None:
@@ -181,7 +181,7 @@ async def _check_workers(target: Target, build_id: str | None, *, allow_no_worke
             _check_known(await target.deployments.read(), build_id)
         return
     deadline = time.monotonic() + _START_SECONDS
-    has_said = False
+    is_announced = False
     while not (workers := await target.count_workers()).get(build_id):
         if time.monotonic() > deadline:
             others = ", ".join(sorted(name or "(none)" for name in workers)) or "none"
@@ -190,9 +190,9 @@ async def _check_workers(target: Target, build_id: str | None, *, allow_no_worke
                 f"No worker polls the task queue {target.task_queue} for {_name_build(build_id)}; new runs would "
                 f"wait. Builds with workers: {others}. Start one, or add --allow-no-workers.{way_out}"
             )
-        if not has_said:
+        if not is_announced:
             typer.echo(f"Waiting for a worker: {_name_build(build_id)}.", err=True)
-        has_said = True
+        is_announced = True
         await asyncio.sleep(_PAUSE_SECONDS)
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -13,13 +12,12 @@ from temporalio.common import WorkerDeploymentVersion
 from temporalio.service import RPCError
 
 from sevenfold.adapters.temporal.deployments import DeploymentError, Deployments
-from sevenfold.adapters.temporal.task_queues import WORKFLOW_TASKS, Routing, describe_task_queue, routing_of
+from sevenfold.adapters.temporal.task_queues import Routing, read_routing
 from sevenfold.runtime.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 _CHECK_SECONDS = 2.0
-_TIMEOUT = timedelta(seconds=5)
 
 # Time in which the first build becomes current, before its absence is worth a warning.
 _FIRST_SECONDS = 15.0
@@ -83,7 +81,7 @@ async def _watch(
     known: Routing | None = None
     while True:
         try:
-            routing = await _read_routing(client, settings.task_queue)
+            routing = await read_routing(client, settings.task_queue)
         except RPCError:  # Whether the build still gets all new runs is unknown.
             eager_starts.are_allowed = False
         else:
@@ -104,7 +102,7 @@ async def _make_first_current(client: Client, task_queue: str, build: WorkerDepl
         try:
             found = await deployments.read()
             # The task queue may follow another deployment.
-            if found.was_ever_changed or (await _read_routing(client, task_queue)).targets != {None}:
+            if found.was_ever_changed or (await read_routing(client, task_queue)).targets != {None}:
                 return
             if any(one.build_id == build.build_id for one in found.builds):
                 await deployments.set_current(build.build_id, token=found.token)
@@ -114,10 +112,6 @@ async def _make_first_current(client: Client, task_queue: str, build: WorkerDepl
                 log.warning("the build cannot be made current yet, retrying", error=str(error))
             has_warned = True
         await asyncio.sleep(_CHECK_SECONDS)
-
-
-async def _read_routing(client: Client, task_queue: str) -> Routing:
-    return routing_of(await describe_task_queue(client, task_queue, WORKFLOW_TASKS, timeout=_TIMEOUT, retry=False))
 
 
 def _report(build: WorkerDeploymentVersion, routing: Routing) -> None:

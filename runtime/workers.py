@@ -17,8 +17,9 @@ UNVERSIONED_BUILD_ID = f"sevenfold-{__version__}"
 
 
 def build_options(settings: Settings, behavior: VersioningBehavior = VersioningBehavior.PINNED) -> dict[str, Any]:
-    """Returns what a worker says of its build: `PINNED` for short runs, which end on their build, `AUTO_UPGRADE` for
-    entities. Workflow classes cannot say it: the server refuses it from workers without a build id.
+    """Returns the options of a worker for its build: `PINNED` for short runs, which end on their build, or
+    `AUTO_UPGRADE` for entities. Workflow classes cannot have them: the server refuses that from workers without a
+    build id.
     """
     if settings.build is None:
         return {"build_id": UNVERSIONED_BUILD_ID}

@@ -4,9 +4,8 @@ import asyncio
 import json
 import shutil
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,28 +99,10 @@ class Builds:
     async def build_status(self, build_id: str) -> dict[str, Any]:
         return next(one for one in (await self.status())["builds"] if one["buildId"] == build_id)
 
-    @contextmanager
-    def worker(self, build_id: str, *options: str, changed: bool = False) -> Iterator[Sevenfold]:
+    def worker(self, build_id: str, *options: str, changed: bool = False) -> AbstractContextManager[Sevenfold]:
         """A worker of a build; `changed`: with the workflows of the second build."""
-        if not changed:
-            with sevenfold(
-                "worker", self.settings, *options, TEMPORAL_ADDRESS=self.address, SEVENFOLD_BUILD_ID=build_id
-            ) as running:
-                yield running
-            return
-        log = self.settings.config.parent / f"{build_id}.log"
-        env = self.environment(SEVENFOLD_BUILD_ID=build_id) | {"PYTHONPATH": str(self.second)}
-        command = [sys.executable, "-m", "sevenfold", "worker", *options]
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command, env=env, cwd=self.settings.config.parent, stdout=output, stderr=output
-            )
-        running = Sevenfold(process, log)
-        try:
-            yield running
-        finally:
-            if process.poll() is None:
-                running.kill()
+        source, env = self.second if changed else ROOT, {"SEVENFOLD_BUILD_ID": build_id}
+        return sevenfold("worker", self.settings, *options, source=source, TEMPORAL_ADDRESS=self.address, **env)
 
     async def query(self) -> str:
         """Starts a run and waits for its answer; returns the build that it ended on."""
@@ -235,7 +216,7 @@ async def is_drained(builds: Builds, build_id: str) -> bool:
     return bool(found["status"] == "drained" and found["openWorkflows"] == 0)
 
 
-async def test_runs_wait_for_a_worker_of_the_current_build_and_that_is_told(tmp_path: Path) -> None:
+async def test_runs_wait_for_a_worker_of_the_current_build_which_readiness_names(tmp_path: Path) -> None:
     async with running_builds(tmp_path) as builds:
         with builds.worker("one", "--set-current") as first:
             await until(lambda: "new runs go to this build" in first.output(), 30)
@@ -243,7 +224,7 @@ async def test_runs_wait_for_a_worker_of_the_current_build_and_that_is_told(tmp_
             first.kill()
         with builds.worker("two") as second:
             await until(lambda: "sevenfold deploy current two" in second.output(), 30)
-            await until(lambda: says_whose_workers_are_missing(builds.http), 30)
+            await until(lambda: names_the_missing_workers(builds.http), 30)
             waiting = await builds.http.post("/api/agent/tasks", json={"task": "wait", "agent": "echo"})
             assert waiting.status_code == 202
             await until(lambda: has_backlog(builds.http), 30)
@@ -271,7 +252,7 @@ async def is_healthy(http: httpx.AsyncClient) -> bool:
     return bool((await health(http))["status"] == "ok")
 
 
-async def says_whose_workers_are_missing(http: httpx.AsyncClient) -> bool:
+async def names_the_missing_workers(http: httpx.AsyncClient) -> bool:
     found = await health(http)
     return bool(found["status"] == "degraded" and "of build one" in found.get("build", ""))
 

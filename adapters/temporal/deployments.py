@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import TypeVar
 
-from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.enums.v1 import RoutingConfigUpdateState, WorkerDeploymentVersionStatus
 from temporalio.api.workflowservice.v1 import (
@@ -53,6 +53,16 @@ _STATUSES = {
 }
 
 
+_Change = SetWorkerDeploymentCurrentVersionRequest | SetWorkerDeploymentRampingVersionRequest
+
+T = TypeVar("T")
+
+
+def find_targets(current: T, ramping: T, ramp_percent: float) -> frozenset[T]:
+    """Returns the builds that get new runs. `ramping` counts only with a share in percent."""
+    return frozenset(({current} if ramp_percent < 100 else set()) | ({ramping} if ramp_percent > 0 else set()))
+
+
 @dataclass(frozen=True)
 class Build:
     """One build of the workers. `since`: when its status changed; `last_current`: when it last became current;
@@ -84,6 +94,11 @@ class Deployment:
     def has_ramp(self) -> bool:
         """Whether a share of the new runs goes elsewhere."""
         return self.ramp_percent > 0
+
+    @property
+    def targets(self) -> frozenset[str | None]:
+        """The builds that get new runs; None stands for workers without a build id."""
+        return find_targets(self.current, self.ramping, self.ramp_percent)
 
     @property
     def was_ever_changed(self) -> bool:
@@ -121,29 +136,17 @@ class Deployments:
         """Makes a build current, or workers without a build id (None). Returns when all task queues follow. Raises
         DeploymentError, also if there is a `token` and the state is no longer the one that it names.
         """
-        request = SetWorkerDeploymentCurrentVersionRequest(
-            namespace=self._client.namespace,
-            deployment_name=self._name,
-            build_id=build_id or "",
-            conflict_token=token,
-            allow_no_pollers=allow_no_workers,
-            ignore_missing_task_queues=allow_no_workers,
-        )
-        await self._change(self._client.workflow_service.set_worker_deployment_current_version, request)
+        service = self._client.workflow_service
+        request = SetWorkerDeploymentCurrentVersionRequest(conflict_token=token)
+        await self._change(service.set_worker_deployment_current_version, request, build_id, allow_no_workers)
 
     async def set_ramp(self, build_id: str | None, percent: float, *, allow_no_workers: bool = False) -> None:
         """Gives a build a share of the new runs, or ends the ramp (None). Returns when all task queues follow. Raises
         DeploymentError.
         """
-        request = SetWorkerDeploymentRampingVersionRequest(
-            namespace=self._client.namespace,
-            deployment_name=self._name,
-            build_id=build_id or "",
-            percentage=percent,
-            allow_no_pollers=allow_no_workers,
-            ignore_missing_task_queues=allow_no_workers,
-        )
-        await self._change(self._client.workflow_service.set_worker_deployment_ramping_version, request)
+        service = self._client.workflow_service
+        request = SetWorkerDeploymentRampingVersionRequest(percentage=percent)
+        await self._change(service.set_worker_deployment_ramping_version, request, build_id, allow_no_workers)
 
     async def count_open_workflows(self, build_id: str) -> int:
         """Returns how many workflows are open on a build."""
@@ -161,7 +164,12 @@ class Deployments:
                 return None
             raise
 
-    async def _change(self, change: Callable[..., Awaitable[object]], request: Message) -> None:
+    async def _change(
+        self, change: Callable[..., Awaitable[object]], request: _Change, build_id: str | None, allow_no_workers: bool
+    ) -> None:
+        request.namespace, request.deployment_name = self._client.namespace, self._name
+        request.build_id = build_id or ""
+        request.allow_no_pollers = request.ignore_missing_task_queues = allow_no_workers
         await self._request(change, request)
         async with asyncio.timeout(_SETTLE_SECONDS):
             while True:
@@ -170,7 +178,7 @@ class Deployments:
                         return
                 await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _request(self, change: Callable[..., Awaitable[object]], request: Message) -> None:
+    async def _request(self, change: Callable[..., Awaitable[object]], request: _Change) -> None:
         """Repeats the request for a while: workers that have just started do not poll all task queues yet."""
         deadline = time.monotonic() + _START_SECONDS
         while True:

@@ -97,10 +97,10 @@ async def _find_alive(client: Client, queue: str, described: DescribeTaskQueueRe
         worker = (beat.worker_identity, to_version(beat.deployment_version))
         if worker not in latest or latest[worker].heartbeat_time.seconds <= beat.heartbeat_time.seconds:
             latest[worker] = beat
-    return [poller for worker, poller in polling.items() if worker not in latest or _beats(latest[worker])]
+    return [poller for worker, poller in polling.items() if worker not in latest or _is_beating(latest[worker])]
 
 
-def _beats(heartbeat: WorkerHeartbeat) -> bool:
+def _is_beating(heartbeat: WorkerHeartbeat) -> bool:
     is_stopping = heartbeat.status in (
         WorkerStatus.WORKER_STATUS_SHUTTING_DOWN,
         WorkerStatus.WORKER_STATUS_SHUTDOWN,

@@ -10,6 +10,7 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, Describe
 from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
 
+from sevenfold.adapters.temporal.deployments import find_targets
 from sevenfold.contracts.circuits import control_task_queue
 from sevenfold.contracts.events import broker_task_queue, event_task_queue
 from sevenfold.contracts.runs import batch_task_queue, stream_task_queue
@@ -17,6 +18,8 @@ from sevenfold.contracts.webhooks import webhook_task_queue
 
 WORKFLOW_TASKS = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
 ACTIVITY_TASKS = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+
+_TIMEOUT = timedelta(seconds=5)
 
 
 def list_task_queues(main: str) -> list[str]:
@@ -68,8 +71,7 @@ class Routing:
     @property
     def targets(self) -> frozenset[BuildOrNone]:
         """The builds that get new runs."""
-        current = set() if self.ramp_percent >= 100 else {self.current}
-        return frozenset(current | ({self.ramping} if self.ramp_percent > 0 else set()))
+        return find_targets(self.current, self.ramping, self.ramp_percent)
 
 
 def routing_of(described: DescribeTaskQueueResponse) -> Routing:
@@ -80,6 +82,11 @@ def routing_of(described: DescribeTaskQueueResponse) -> Routing:
         to_version(info.ramping_deployment_version),
         info.ramping_version_percentage,
     )
+
+
+async def read_routing(client: Client, name: str) -> Routing:
+    """Returns where a queue's new runs go now. Raises RPCError."""
+    return routing_of(await describe_task_queue(client, name, WORKFLOW_TASKS, timeout=_TIMEOUT, retry=False))
 
 
 def build_of(poller: PollerInfo) -> BuildOrNone:

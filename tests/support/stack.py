@@ -219,14 +219,19 @@ def _written(value: object) -> str:
 
 
 @contextmanager
-def sevenfold(command: str, settings: Settings, *options: str, **more: str) -> Iterator[Sevenfold]:
-    """Starts `sevenfold <command>`, or `python <file>.py`; ends it, whatever became of it."""
-    folder, variables = settings.config.parent, environment(settings, **more)
+def sevenfold(
+    command: str, settings: Settings, *options: str, source: Path = ROOT, **more: str
+) -> Iterator[Sevenfold]:
+    """Starts `sevenfold <command>`, or `python <file>.py`, of the sources in `source`; ends it, whatever became of
+    it.
+    """
+    folder, variables = settings.config.parent, environment(settings, PYTHONPATH=str(source), **more)
     log = folder / f"{Path(command).name}-{free_port()}.log"
     process: subprocess.Popen[bytes] | ForkedProcess
     with log.open("wb") as output:
-        if command.endswith(".py"):
-            arguments = [sys.executable, str(ROOT / command)]
+        if command.endswith(".py") or source != ROOT:
+            program = [str(source / command)] if command.endswith(".py") else ["-m", "sevenfold", command]
+            arguments = [sys.executable, *program, *options]
             process = subprocess.Popen(arguments, env=variables, stdout=output, stderr=output, cwd=folder)
         else:
             process = fork_server().start([command, *options], env=variables, cwd=folder, output=output)
