@@ -21,6 +21,7 @@ from sevenfold.api.http import problem_handlers
 from sevenfold.api.http.authentication import AuthenticationMiddleware
 from sevenfold.api.http.authorization import CODEC_PREFIX, SOCKET_PATH, check_routes
 from sevenfold.api.http.body_limit import BodyLimitMiddleware
+from sevenfold.api.http.connection_limits import ConnectionLimits, connection_cap
 from sevenfold.api.http.docs_page import install_docs
 from sevenfold.api.http.origin_guard import OriginGuard
 from sevenfold.api.http.problem_docs import PROBLEM_SCHEMA
@@ -31,7 +32,7 @@ from sevenfold.api.http.request_normalization import RequestNormalizationMiddlew
 from sevenfold.api.http.request_observer import RequestObserver
 from sevenfold.api.http.security_docs import document_security
 from sevenfold.api.http.tls_handshake import TlsServer
-from sevenfold.api.http.uvicorn_protocol import ConnectionLimits, connection_cap, limited_protocol
+from sevenfold.api.http.uvicorn_protocol import limited_protocol
 from sevenfold.api.http.websocket_protocol import WebSocketProtocol
 from sevenfold.api.operations import agents, codec, health, metrics, recommendations, statistics, usage
 from sevenfold.api.runs import router as runs

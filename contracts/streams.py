@@ -50,37 +50,36 @@ _KINDS = {kind.encode(): kind for kind in EntryKind}
 class StreamEntry:
     """One entry. `data` is its JSON in UTF-8, serialised once: logs keep these bytes and readers get them.
 
-    A chunk and a reset have an index of their own; a progress has that of the entry before it.
+    The first key of the JSON is the kind, its last value the index. Both are read from the bytes when needed: beside
+    them they would take more memory than a word of text does.
     """
 
-    index: Index
-    kind: EntryKind
     data: bytes
 
     @classmethod
     def chunk(cls, index: Index, text: str) -> "StreamEntry":
         """A piece of the response."""
-        return cls(index, EntryKind.CHUNK, _encode(f'{{"chunk":{_to_json(text)},"index":{index}}}'))
+        return cls(_encode(f'{{"chunk":{_to_json(text)},"index":{index}}}'))
 
     @classmethod
     def reset(cls, index: Index, attempt: int) -> "StreamEntry":
         """A further attempt starts: all text before it is void."""
-        return cls(index, EntryKind.RESET, _encode(f'{{"reset":true,"attempt":{attempt},"index":{index}}}'))
+        return cls(_encode(f'{{"reset":true,"attempt":{attempt},"index":{index}}}'))
 
     @classmethod
     def progress(cls, index: Index, percent: float, note: str) -> "StreamEntry":
         """How far the agent is, in whole percent."""
-        body = f'{{"progress":{math.floor(percent)},"note":{_to_json(note)},"index":{index}}}'
-        return cls(index, EntryKind.PROGRESS, _encode(body))
+        return cls(_encode(f'{{"progress":{math.floor(percent)},"note":{_to_json(note)},"index":{index}}}'))
 
-    @classmethod
-    def parse(cls, data: bytes) -> "StreamEntry":
-        """An entry from the bytes that this class made: the first key is the kind, the last value the index.
+    @property
+    def index(self) -> Index:
+        """The number of the chunk or reset; a progress has that of the entry before it."""
+        return int(self.data[self.data.rindex(b":") + 1 : -1])
 
-        The JSON is not decoded: a process that reads a log passes the bytes on.
-        """
-        kind = _KINDS[data[2 : data.index(b'"', 2)]]
-        return cls(int(data[data.rindex(b":") + 1 : -1]), kind, data)
+    @property
+    def kind(self) -> EntryKind:
+        """Whether it is a chunk, a reset or progress."""
+        return _KINDS[self.data[2 : self.data.index(b'"', 2)]]
 
     @property
     def size(self) -> int:

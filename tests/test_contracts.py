@@ -7,7 +7,7 @@ from sevenfold.api.http.prefer import DEFAULT_WAIT, parse_prefer
 from sevenfold.contracts.answers import processing_time
 from sevenfold.contracts.errors import AgentError, ErrorCode
 from sevenfold.contracts.identity import build_workflow_id, derive_id, is_public_id, new_id, parse_public_id
-from sevenfold.contracts.streams import StreamEntry
+from sevenfold.contracts.streams import EntryKind, StreamEntry
 
 
 def test_new_ids_are_valid_and_unique() -> None:
@@ -62,10 +62,10 @@ def test_every_error_code_of_a_call_has_one_exception_class() -> None:
 
 @given(text=st.text(), index=st.integers(1, 10**9), attempt=st.integers(1, 99))
 def test_stream_entry_fields_are_read_without_decoding_its_text(text: str, index: int, attempt: int) -> None:
-    for entry in (
-        StreamEntry.chunk(index, text),
-        StreamEntry.reset(index, attempt),
-        StreamEntry.progress(index, 50.0, text),
+    for entry, kind in (
+        (StreamEntry.chunk(index, text), EntryKind.CHUNK),
+        (StreamEntry.reset(index, attempt), EntryKind.RESET),
+        (StreamEntry.progress(index, 50.0, text), EntryKind.PROGRESS),
     ):
-        assert StreamEntry.parse(entry.data) == entry
+        assert (entry.kind, entry.index) == (kind, index)
         assert b"\n" not in entry.data  # which separates entries in the logs

@@ -12,27 +12,24 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from sevenfold.activities.identity import current_tenant, current_workflow_id
+from sevenfold.activities.identity import current_tenant
 from sevenfold.activities.runs.call_heartbeats import build_heartbeat, last_heartbeat, prior_usage
 from sevenfold.activities.runs.call_meter import CallMeter
-from sevenfold.activities.runs.call_span import start_call_span
+from sevenfold.activities.runs.call_starter import CallStarter
 from sevenfold.activities.runs.cancellation import raise_unless_cancel_requested
 from sevenfold.activities.runs.failures import clamp_retry_after, to_agent_error, to_application_error
 from sevenfold.activities.runs.follow_poller import FollowPoller
 from sevenfold.activities.runs.inline_calls import CallsInFlight
-from sevenfold.activities.runs.progress_reporter import ProgressReporter
 from sevenfold.activities.runs.running_call import CallInFlight
 from sevenfold.adapters.agents.admission.admission import AdmissionControl, Permit
 from sevenfold.adapters.agents.registry import AgentRegistry
-from sevenfold.adapters.metrics.runs import count_retry, observe_first_chunk
+from sevenfold.adapters.metrics.runs import count_retry
 from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.adapters.streams.hub import StreamHubs
-from sevenfold.adapters.streams.publisher import StreamAttempt, StreamPublisher
 from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.contracts.agent import Agent
 from sevenfold.contracts.calls import AgentCall, AgentOutcome, CallHeartbeat, InlineStart, PublishStreamInput
 from sevenfold.contracts.errors import AgentBusy, AgentUnavailable, CircuitOpen, QuotaExceeded, RunLimitReached
-from sevenfold.contracts.streams import GENERATION_STEP
 
 log = structlog.get_logger(__name__)
 
@@ -60,11 +57,11 @@ class AgentCalls:
     ) -> None:
         self._agents = agents
         self._admission = admission
-        self._hubs = hubs
         self._disk = disk
         self._meter = meter
         self._inline_seconds = inline_timeout.total_seconds()
         self._calls = CallsInFlight(max_calls)
+        self._starter = CallStarter(hubs, meter, self._calls)
 
     @activity.defn(name="start_call_inline")
     async def start_call_inline(self, call: AgentCall) -> InlineStart:
@@ -86,7 +83,7 @@ class AgentCalls:
             permit = await self._admission.try_acquire(call.agent, current_tenant(), call.key_id)
             if permit is None:
                 return InlineStart()
-            running = self._start_call(call, agent, permit, call.request.attempt, awaits_adoption=True)
+            running = self._starter.start(call, agent, permit, call.request.attempt, awaits_adoption=True)
         try:
             done, _ = await asyncio.wait({running.done}, timeout=0 if call.is_streamed else self._inline_seconds)
         except asyncio.CancelledError:
@@ -119,7 +116,7 @@ class AgentCalls:
             agent = self._get_agent(call, attempt)
             self._check_limits(call, attempt, last)
             permit = await self._acquire_permit(call, attempt, last)
-            running = self._start_call(
+            running = self._starter.start(
                 call, agent, permit, attempt, awaits_adoption=False, is_retry=last.agent_called, last=last
             )
         running.publisher.confirm_adoption()
@@ -218,51 +215,6 @@ class AgentCalls:
             acquisition.add_done_callback(_release_acquired)  # The permit may be granted at this very moment.
             raise_unless_cancel_requested(activity.cancellation_details())
             raise
-
-    def _start_call(
-        self,
-        call: AgentCall,
-        agent: Agent,
-        permit: Permit,
-        attempt: int,
-        *,
-        awaits_adoption: bool,
-        is_retry: bool = False,
-        last: CallHeartbeat | None = None,
-    ) -> CallInFlight:
-        request = call.request
-        if request.attempt != attempt:
-            request = request.model_copy(update={"attempt": attempt})
-        publisher = StreamPublisher(
-            self._hubs,
-            current_workflow_id(),
-            StreamAttempt(
-                attempt,
-                is_retry=is_retry or attempt > 1 or call.generation > 1,
-                first_index=(call.generation - 1) * GENERATION_STEP,
-                is_awaited=call.is_streamed,
-            ),
-            call.deadline,
-            awaits_adoption=awaits_adoption,
-        )
-        context = call.request_context.agent_context(call.deadline, current_tenant())
-        span, context = start_call_span(call.agent, agent, request, context)
-        progress_id = call.progress_workflow_id
-        reporter = ProgressReporter(activity.client(), progress_id) if progress_id is not None else None
-        prior = prior_usage(call, last or CallHeartbeat())
-        spending = self._meter.spending(current_tenant(), call.key_id, call.agent, call.limits, lambda: prior)
-        report = reporter.report if reporter else None
-        running = self._calls.start(agent, request, context, publisher, report, spending, span)
-        running.done.add_done_callback(permit.on_done)
-        running.done.add_done_callback(lambda _: _observe_first_text(call.agent, running))
-        if reporter is not None:
-            running.done.add_done_callback(reporter.on_done)
-        return running
-
-
-def _observe_first_text(agent: str, running: CallInFlight) -> None:
-    if running.first_text_seconds is not None:
-        observe_first_chunk(agent, running.first_text_seconds)
 
 
 def _release_acquired(acquisition: asyncio.Future[Permit]) -> None:

@@ -94,11 +94,12 @@ class _Cursor:
         """The entries that the reader does not have yet. Raises StreamGoneError where one is missing before them."""
         fresh = []
         for entry in entries:
-            if entry.index > self.index or (entry.kind is EntryKind.PROGRESS and entry.index == self.index):
-                if entry.kind is EntryKind.CHUNK and entry.index > self.index + 1:
+            index = entry.index
+            if index > self.index or (index == self.index and entry.kind is EntryKind.PROGRESS):
+                if index > self.index + 1 and entry.kind is EntryKind.CHUNK:
                     raise StreamGoneError(self.index)
                 fresh.append(entry)
-                self.index = entry.index
+                self.index = index
         return fresh
 
     def check_end(self, last_index: Index | None) -> None:

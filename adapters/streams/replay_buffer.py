@@ -58,14 +58,15 @@ class ReplayBuffer:
 
     def append(self, entry: StreamEntry, *, confirmed: bool) -> None:
         """Adds the next entry. An entry that is here already is ignored."""
+        index = entry.index
         if entry.kind is EntryKind.PROGRESS:
-            if entry.index < self.last_index or entry.data == self._progress:
+            if index < self.last_index or entry.data == self._progress:
                 return
             self._progress = entry.data
-        elif entry.index <= self.last_index:
+        elif index <= self.last_index:
             return
         else:
-            self.last_index = entry.index
+            self.last_index = index
         self._entries.append(entry)
         self._bytes += entry.size
         self.end_offset += 1

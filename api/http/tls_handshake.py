@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable, Sized
 from typing import Any
 
-from sevenfold.api.http.uvicorn_protocol import ConnectionLimits
+from sevenfold.api.http.connection_limits import ConnectionLimits
 
 # A client that does not answer the end of TLS is cut off after so many seconds.
 _SHUTDOWN_SECONDS = 5.0

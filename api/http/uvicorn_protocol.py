@@ -6,12 +6,11 @@ others.
 """
 
 import asyncio
-import resource
-from dataclasses import dataclass
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from sevenfold.api.http.connection_limits import HEALTH_CONNECTIONS, ConnectionLimits
 from sevenfold.api.http.problem_handlers import render
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.http.request_id import new_request_id
@@ -26,36 +25,6 @@ _MIN_PROGRESS = 1_024
 
 # How long the rest of a request is read and discarded after its response.
 _LINGER_SECONDS = 2.0
-
-# Descriptors reserved for Temporal, agents, brokers and files; and connections beyond the cap, for /health/ only.
-_RESERVED_DESCRIPTORS = 100
-_HEALTH_CONNECTIONS = 20
-
-
-@dataclass(frozen=True)
-class ConnectionLimits:
-    """`head_seconds`: from a request's first byte to the end of its head. `body_idle_seconds`: without progress of
-    the body. `write_stall_seconds`: while a client reads nothing of its response. `max_connections`: open at once.
-    """
-
-    head_seconds: float
-    body_idle_seconds: float
-    max_connections: int
-    write_stall_seconds: float = 60.0
-
-
-def connection_cap(wanted: int) -> int:
-    """Raises the process's soft limit of descriptors as needed and allowed. Returns how many connections fit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + _RESERVED_DESCRIPTORS + _HEALTH_CONNECTIONS
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        raised = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, raised), hard))
-        soft = max(soft, raised)
-    if soft == resource.RLIM_INFINITY:
-        return wanted
-    reserved = min(_RESERVED_DESCRIPTORS, soft // 2) + min(_HEALTH_CONNECTIONS, soft // 8)
-    return max(1, min(wanted, soft - reserved))
 
 
 def limited_protocol(limits: ConnectionLimits) -> type[asyncio.Protocol]:
@@ -87,6 +56,19 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     limits: ConnectionLimits
 
+    # Slots, because beyond 30 attributes Python gives every connection a dictionary of 1 kB of its own.
+    __slots__ = (
+        "_head_bytes",
+        "_head_pending",
+        "_over_cap",
+        "_received",
+        "_received_before",
+        "_refusal",
+        "_request_complete",
+        "_stall_timer",
+        "_timer",
+    )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._timer: asyncio.TimerHandle | None = None
@@ -105,7 +87,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         open_now = len(self.connections)
         super().connection_made(transport)
         if open_now >= self.limits.max_connections:
-            if open_now >= self.limits.max_connections + _HEALTH_CONNECTIONS and not self._close_idle_connection():
+            if open_now >= self.limits.max_connections + HEALTH_CONNECTIONS and not self._close_idle_connection():
                 transport.abort()
                 return
             self._over_cap = not self._close_idle_connection()

@@ -102,7 +102,7 @@ class RedisStreamLog:
             lines = [line for _, value in batches for line in self._cipher.decrypt(key, value).split(b"\n")]
         except DecryptionError as error:
             raise StreamLogError(str(error)) from error
-        entries = [StreamEntry.parse(line) for line in lines]
+        entries = [StreamEntry(line) for line in lines]
         return StreamPage(entries, batches[-1][0] if batches else position, has_more=len(batches) == _PAGE)
 
     async def last_index(self, workflow_id: str) -> Index:

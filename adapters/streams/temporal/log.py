@@ -132,7 +132,7 @@ class TemporalStreamLog:
         )
         batches = [batch for event in answer.history.events for batch in await self._decode_batches(event)]
         lines = [line for batch in batches for line in batch]
-        entries = [StreamEntry.parse(line) for line in lines if not is_marker(line)]
+        entries = [StreamEntry(line) for line in lines if not is_marker(line)]
         if len(entries) < len(lines):
             return StreamPage(entries=entries, position=_LogPosition(current.segment + 1), has_more=True)
         if answer.next_page_token:
@@ -190,7 +190,7 @@ class TemporalStreamLog:
         while True:
             answer = await service.get_workflow_execution_history_reverse(request, retry=True)
             batches = [batch for event in answer.history.events for batch in await self._decode_batches(event)]
-            indexes = [StreamEntry.parse(line).index for batch in batches for line in batch if not is_marker(line)]
+            indexes = [StreamEntry(line).index for batch in batches for line in batch if not is_marker(line)]
             if indexes:  # a late writer may have written last, but not the highest index
                 return max(indexes)
             if not answer.next_page_token:

@@ -65,19 +65,20 @@ class TemporalStreamWriter:
         self._bytes = 0
         self._publisher_id = secrets.token_hex(8)
         self._sequence = 0
-        self._last_batch: Sequence[StreamEntry] = ()
+        self._pending: Sequence[StreamEntry] = ()  # the batch that has no acknowledgement yet
 
     async def append(self, entries: Sequence[StreamEntry]) -> None:
         """See `sevenfold.contracts.streams.StreamWriter`."""
-        if entries is not self._last_batch:
+        if entries is not self._pending:
             self._sequence += 1
-            self._last_batch = entries
+            self._pending = entries
         try:
             if self._segment is None:
                 await self._find_segment()
             if self._writes >= _MAX_WRITES or self._bytes >= _MAX_BYTES:
                 await self._roll_over()
             await self._publish(encode_batch(entries))
+            self._pending = ()
         except (RPCError, PayloadStoreError) as error:
             raise StreamLogError(str(error)) from error
 
