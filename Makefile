@@ -68,7 +68,7 @@ fuzz: setup-dev
 lock: setup-dev
 	$(BIN)/python -m pip install --quiet uv
 	$(COMPILE) --extra embedded --extra build pyproject.toml -o requirements.lock
-	$(COMPILE) --extra dev --extra s3 --extra redis --extra brokers --extra otel -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(COMPILE) --extra dev --extra s3 --extra redis --extra brokers --extra aws --extra otel -c requirements.lock pyproject.toml -o requirements-dev.lock
 	$(COMPILE) --extra build --extra otel -c requirements.lock pyproject.toml -o docker/requirements.lock
 
 clean:

@@ -26,9 +26,9 @@ from sevenfold.contracts.subscriptions import SubscriptionConfig
 
 
 class ConsumeConfig(ConfigSection):
-    """A source of a broker's events: a RabbitMQ queue, a NATS subject, a Redis stream, a Kafka topic. Consumers of
-    the same `group` share the events; `concurrency` limits the events in flight. The events are those of `tenant`.
-    `map` makes events of messages that are none.
+    """A source of a broker's events: a RabbitMQ queue, a NATS subject, a Redis stream, a Kafka topic, the name or URL
+    of an SQS queue. Consumers of the same `group` share the events (those of a queue always do); `concurrency` limits
+    the events in flight. The events are those of `tenant`. `map` makes events of messages that are none.
     """
 
     source: str = Field(alias="from", min_length=1, max_length=200)
@@ -40,7 +40,7 @@ class ConsumeConfig(ConfigSection):
 
 class PublishConfig(ConfigSection):
     """A route to a broker: events of `tenants` that match `filter` go to `to`, which is a RabbitMQ routing key (or
-    exchange/key), a NATS subject, a Redis stream or a Kafka topic.
+    exchange/key), a NATS subject, a Redis stream, a Kafka topic, an SQS queue or an EventBridge bus.
     """
 
     filter: EventFilter
@@ -50,18 +50,33 @@ class PublishConfig(ConfigSection):
 
 
 class BrokerConfig(ConfigSection):
-    """An external broker. If its address contains a password, put it into the variable that `url_env` names."""
+    """An external broker. If its address contains a password, put it into the variable that `url_env` names. AWS is
+    found by AWS's own variables.
+    """
 
-    kind: Literal["rabbitmq", "nats", "redis", "kafka"]
+    kind: Literal["rabbitmq", "nats", "redis", "kafka", "sqs", "eventbridge"]
     url: str | None = Field(default=None, min_length=1)
     url_env: VariableName | None = None
     consume: list[ConsumeConfig] = []
     publish: list[PublishConfig] = []
 
+    @property
+    def is_aws(self) -> bool:
+        """Whether it is a service of AWS."""
+        return self.kind in ("sqs", "eventbridge")
+
     @model_validator(mode="after")
     def _check_address(self) -> "BrokerConfig":
-        if (self.url is None) == (self.url_env is None):
+        if self.is_aws and (self.url or self.url_env):
+            raise ValueError(f"{self.kind} has no url: set AWS_REGION and AWS's other variables")
+        if not self.is_aws and (self.url is None) == (self.url_env is None):
             raise ValueError("set either url or url_env")
+        return self
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> "BrokerConfig":
+        if self.kind == "eventbridge" and self.consume:
+            raise ValueError("eventbridge has nothing to consume: let a rule send to an SQS queue, and consume that")
         return self
 
 

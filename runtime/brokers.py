@@ -20,33 +20,57 @@ def broker_connections(config: SevenfoldConfig, ingest: EventIngest) -> list[Bro
 
 
 def _transport(name: str, broker: BrokerConfig) -> Transport:
+    # Imported on use: the clients are extras, and only configured brokers need theirs.
+    extra = "aws" if broker.is_aws else "brokers"
+    try:
+        return _aws_transport(name, broker) if broker.is_aws else _broker_transport(name, broker)
+    except ModuleNotFoundError as error:
+        packages = "aioboto3" if broker.is_aws else "'faststream[kafka,nats,rabbit,redis]'"
+        raise StartupError(
+            f"Broker {name} needs the extra `{extra}` ({error}): install {packages} "
+            f"beside Sevenfold, from a checkout with: .venv/bin/pip install -e '.[{extra}]'"
+        ) from None
+
+
+def _aws_transport(name: str, broker: BrokerConfig) -> Transport:
+    from sevenfold.adapters.brokers.aws.client import AwsConfigError, open_session  # noqa: PLC0415
+
+    try:
+        open_session()
+    except AwsConfigError as error:
+        raise StartupError(f"Broker {name}: AWS is not configured: {error}.") from None
+    publish_to = [route.to for route in broker.publish]
+    if broker.kind == "eventbridge":
+        from sevenfold.adapters.brokers.aws.eventbridge import EventBridgeTransport  # noqa: PLC0415
+
+        return EventBridgeTransport(publish_to)
+    from sevenfold.adapters.brokers.aws.sqs import SqsTransport  # noqa: PLC0415
+
+    return SqsTransport(broker.consume, publish_to)
+
+
+def _broker_transport(name: str, broker: BrokerConfig) -> Transport:
     url = broker.url or os.environ.get(broker.url_env or "")
     if not url:
         raise StartupError(
             f"Broker {name}: the variable {broker.url_env} (url_env) is not set. Set it to the broker's URL."
         )
     check_server_url(f"Broker {name}: the URL", url, BROKER_FORMS[broker.kind])
-    # Imported on use: the clients are an extra, and only configured brokers need theirs.
-    try:
-        match broker.kind:
-            case "nats":
-                from sevenfold.adapters.brokers.nats import NatsTransport  # noqa: PLC0415
+    match broker.kind:
+        case "nats":
+            from sevenfold.adapters.brokers.nats import NatsTransport  # noqa: PLC0415
 
-                return NatsTransport(url, broker.consume)
-            case "rabbitmq":
-                from sevenfold.adapters.brokers.rabbitmq import RabbitTransport  # noqa: PLC0415
+            return NatsTransport(url, broker.consume)
+        case "rabbitmq":
+            from sevenfold.adapters.brokers.rabbitmq import RabbitTransport  # noqa: PLC0415
 
-                return RabbitTransport(url, broker.consume)
-            case "redis":
-                from sevenfold.adapters.brokers.redis import RedisTransport  # noqa: PLC0415
+            return RabbitTransport(url, broker.consume)
+        case "redis":
+            from sevenfold.adapters.brokers.redis import RedisTransport  # noqa: PLC0415
 
-                return RedisTransport(url, broker.consume)
-            case "kafka":
-                from sevenfold.adapters.brokers.kafka import KafkaTransport  # noqa: PLC0415
+            return RedisTransport(url, broker.consume)
+        case "kafka":
+            from sevenfold.adapters.brokers.kafka import KafkaTransport  # noqa: PLC0415
 
-                return KafkaTransport(url, broker.consume)
-    except ModuleNotFoundError as error:
-        raise StartupError(
-            f"Broker {name} needs the extra `brokers` ({error}): install 'faststream[kafka,nats,rabbit,redis]' "
-            "beside Sevenfold, from a checkout with: .venv/bin/pip install -e '.[brokers]'"
-        ) from None
+            return KafkaTransport(url, broker.consume)
+    raise AssertionError(f"{broker.kind} is a service of AWS")

@@ -28,6 +28,7 @@ _LONG = (
     "test_circuit_breakers.py",
     "test_openapi.py",
     "test_worker_versioning.py",
+    "test_sqs.py",
 )
 
 

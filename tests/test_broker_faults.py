@@ -16,7 +16,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from bench.ports import free_port
 from sevenfold.runtime.settings import Settings
 from tests.support.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, client_of
-from tests.support.broker_servers import KINDS, Kafka, Server, broker_server
+from tests.support.broker_servers import KINDS, Aws, Kafka, Server, broker_section, broker_server
 from tests.support.events import event
 from tests.support.processes import EmbeddedTemporalOnly, until
 from tests.support.stack import ROOT, Sevenfold, http_client, make_settings, sevenfold
@@ -24,18 +24,17 @@ from tests.support.stalling_proxy import stalling_proxy
 
 # With a concurrency of 3: what another client can see that a broker still keeps of 5 messages none of which was
 # acknowledged. RabbitMQ shows those alone that no consumer holds.
-UNACKNOWLEDGED = {"nats": 5, "redis": 5, "kafka": 5, "rabbitmq": 2}
+UNACKNOWLEDGED = {"nats": 5, "redis": 5, "kafka": 5, "rabbitmq": 2, "sqs": 5}
 
 
 @asynccontextmanager
-async def brokers(directory: Path) -> AsyncIterator[tuple[dict[str, Server | Kafka], dict[str, Client]]]:
+async def brokers(directory: Path) -> AsyncIterator[tuple[dict[str, Server | Kafka | Aws], dict[str, Client]]]:
     """A broker of each kind, and a client of each."""
     async with AsyncExitStack() as open_brokers:
-        servers = {kind: open_brokers.enter_context(broker_server(kind, directory / kind)) for kind in KINDS}
-        kafka = servers["kafka"]
-        assert isinstance(kafka, Kafka)
-        for topic in (INBOUND, OUTBOUND):
-            kafka.topic(topic)
+        servers = {
+            kind: open_brokers.enter_context(broker_server(kind, directory / kind, INBOUND, OUTBOUND))
+            for kind in KINDS
+        }
         clients = {
             kind: await open_brokers.enter_async_context(client_of(kind, server.url))
             for kind, server in servers.items()
@@ -43,14 +42,13 @@ async def brokers(directory: Path) -> AsyncIterator[tuple[dict[str, Server | Kaf
         yield servers, clients
 
 
-def connecting(directory: Path, settings: Settings, *servers: tuple[str, Server | Kafka]) -> Settings:
+def connecting(directory: Path, settings: Settings, *servers: tuple[str, Server | Kafka | Aws]) -> Settings:
     """Settings of a connector to these brokers, whose events one agent of the worker's reacts to."""
     directory.mkdir(exist_ok=True)
     made = make_settings(
         directory,
         more_config="\n".join(
-            f'[brokers.{kind}]\nkind = "{kind}"\nurl = "{server.url}"\n'
-            f'[[brokers.{kind}.consume]]\nfrom = "{INBOUND}"\nconcurrency = 3\n'
+            f'{broker_section(kind, server.url)}[[brokers.{kind}.consume]]\nfrom = "{INBOUND}"\nconcurrency = 3\n'
             for kind, server in servers
         ),
     )
@@ -139,7 +137,7 @@ async def test_messages_wait_while_temporal_is_down(tmp_path: Path) -> None:
             assert await client.left() == UNACKNOWLEDGED[kind], kind
         assert "accepting an event failed" in connector.output()
         # Three of five are held. Redis's client has read one ahead; Kafka counts from the position that is committed.
-        await until(lambda: shows_lag(mine, {"nats": 2, "rabbitmq": 2, "redis": 1, "kafka": 5}), seconds=30)
+        await until(lambda: shows_lag(mine, {"nats": 2, "rabbitmq": 2, "redis": 1, "kafka": 5, "sqs": 2}), seconds=30)
         async with EmbeddedTemporalOnly(settings):
             temporal = await Temporal.connect(address, data_converter=pydantic_data_converter)
             for client in clients.values():
@@ -196,7 +194,7 @@ def ended(settings: Settings, **env: str) -> tuple[int, str]:
 
 def test_without_brokers_no_broker_client_is_imported() -> None:
     script = "import sys, sevenfold.cli.servers; print([m for m in sys.modules if m.split('.')[0] in CLIENTS])"
-    clients = "CLIENTS = ('faststream', 'aiokafka', 'nats', 'aio_pika', 'aiormq', 'redis'); "
+    clients = "CLIENTS = ('faststream', 'aiokafka', 'nats', 'aio_pika', 'aiormq', 'redis', 'aioboto3', 'botocore'); "
     done = subprocess.run(
         [sys.executable, "-c", clients + script], capture_output=True, text=True, cwd=ROOT, timeout=60
     )

@@ -18,7 +18,7 @@ from sevenfold.adapters.brokers.message import Message
 from sevenfold.contracts.cloudevents import InvalidEventError
 from sevenfold.contracts.message_maps import EventMap
 from tests.support.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, Got, client_of
-from tests.support.broker_servers import KINDS, Kafka, broker_server
+from tests.support.broker_servers import KINDS, broker_section, broker_server
 from tests.support.events import EVENTS, LETTERS, event
 from tests.support.processes import until
 from tests.support.stack import Stack, running_stack
@@ -128,13 +128,10 @@ async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
     async with AsyncExitStack() as opened:
         config, urls = [], {}
         for kind in KINDS:
-            server = opened.enter_context(broker_server(kind, tmp_path_factory.mktemp(kind)))
-            if isinstance(server, Kafka):
-                server.topic(INBOUND)
-                server.topic(OUTBOUND)
+            server = opened.enter_context(broker_server(kind, tmp_path_factory.mktemp(kind), INBOUND, OUTBOUND))
             urls[kind] = server.url
             config.append(
-                f'[brokers.{kind}]\nkind = "{kind}"\nurl = "{server.url}"\n'
+                f"{broker_section(kind, server.url)}"
                 f'[[brokers.{kind}.consume]]\nfrom = "{INBOUND}"\n'
                 f'map = {{ type = "order.created", source = "/{kind}", id = "$body/orderId", '
                 'subject = "$headers/x-customer" }\n'

@@ -11,7 +11,7 @@ import structlog
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.brokers.mapping import map_message
-from sevenfold.adapters.brokers.message import Message, event_headers, parse_event
+from sevenfold.adapters.brokers.message import Message, event_headers, parse_event, with_partition_key
 from sevenfold.adapters.events.ingest import Admission, EventIngest
 from sevenfold.adapters.metrics.events import count_message, unacknowledged_messages
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
@@ -47,7 +47,7 @@ class BrokerConsumer:
         async with _keep_alive(message):
             outcome = "accepted"
             try:
-                event = parse_event(message) or map_message(message)
+                event = with_partition_key(parse_event(message) or map_message(message), message.partition_key)
                 await self._accept(message.tenant, event)
             except InvalidEventError as refusal:
                 outcome = "rejected"
@@ -70,6 +70,8 @@ class BrokerConsumer:
 
     async def _reject(self, message: Message, reason: str) -> None:
         body = message.body[:MAX_EVENT_BYTES]
+        if message.delivery_count is not None:
+            reason += f" (delivery {message.delivery_count})"
         log.warning("a message is not a CloudEvent and becomes a dead letter", broker=self._broker, reason=reason)
 
         async def reject() -> None:

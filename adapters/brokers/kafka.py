@@ -25,6 +25,9 @@ from sevenfold.contracts.message_maps import MessageFormat
 # Events may be held for hours while Temporal is down. The consumer's heartbeats prove that the process lives.
 _MAX_POLL_INTERVAL_MILLISECONDS = 86_400_000
 
+# Of a key that becomes an event's `partitionkey`.
+_MAX_KEY_CHARACTERS = 256
+
 
 class KafkaTransport:
     """One consumer per topic, and an idempotent producer. Topics must exist."""
@@ -155,6 +158,7 @@ class _OffsetTracker:
                     body=message.body,
                     ack=acknowledge,
                     event_map=one.map,
+                    partition_key=_read_key(message.raw_message.key),
                 )
             )
         finally:
@@ -181,6 +185,12 @@ class _OffsetTracker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _read_key(key: bytes | None) -> str | None:
+    """Returns the record's key if an event can have it as an attribute: short text."""
+    text = (key or b"").decode("utf-8", "replace")
+    return text if text.isprintable() and "\ufffd" not in text and len(text) <= _MAX_KEY_CHARACTERS else None
 
 
 def _parser(subscriber: Callable[[], Any]) -> Callable[[Any], Any]:

@@ -19,7 +19,8 @@ class Message:
     """A message that the broker has delivered and that is not acknowledged yet. While it is held, `keep_alive` must
     be called every `keep_alive_seconds` seconds (if it is set), or the broker delivers the message to another
     consumer. `tenant` is that of its source. `place` identifies the message at the broker, over redeliveries where
-    the broker can. `event_map`: makes an event of it if it is none.
+    the broker can. `event_map`: makes an event of it if it is none. `partition_key`: what the broker orders it by,
+    the event's `partitionkey` unless it has one. `delivery_count`: how often it was delivered, if the broker counts.
     """
 
     tenant: str
@@ -31,6 +32,8 @@ class Message:
     keep_alive: Callable[[], Awaitable[None]] | None = None
     keep_alive_seconds: float = 10.0
     event_map: EventMap | None = None
+    partition_key: str | None = None
+    delivery_count: int | None = None
 
 
 class UnknownBrokerError(Exception):
@@ -90,6 +93,13 @@ def parse_event(message: Message) -> CloudEvent | None:
             ) from None
         return event_from_json(raw)
     return event_from_binary(attributes, content_type, message.body)
+
+
+def with_partition_key(event: CloudEvent, key: str | None) -> CloudEvent:
+    """Returns the event with the broker's key as its `partitionkey`, for subscriptions that are ordered by it."""
+    if not key or event.attribute("partitionkey") is not None:
+        return event
+    return event_from_json({**event.model_dump(exclude_none=True), "partitionkey": key})
 
 
 def name_headers(attributes: Mapping[str, str], prefix: str, form: MessageFormat) -> dict[str, str]:

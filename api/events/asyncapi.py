@@ -17,7 +17,7 @@ from sevenfold.contracts.subscriptions import Subscription
 
 router = APIRouter(tags=["event-driven"], route_class=StrictJsonRoute)
 
-_PROTOCOLS = {"rabbitmq": "amqp", "nats": "nats", "redis": "redis", "kafka": "kafka"}
+_PROTOCOLS = {"rabbitmq": "amqp"}  # Others have the names of their kinds.
 _MESSAGE = {"$ref": "#/components/messages/CloudEvent"}
 
 
@@ -59,7 +59,7 @@ def _build_document(
     }
     for name, broker in brokers.items():
         # the address may hold a password, so it is not shown
-        servers[name] = {"host": "configured", "pathname": "", "protocol": _PROTOCOLS[broker.kind]}
+        servers[name] = {"host": "configured", "pathname": "", "protocol": _PROTOCOLS.get(broker.kind, broker.kind)}
         channels |= _broker_channels(name, broker)
     return {
         "asyncapi": "3.0.0",

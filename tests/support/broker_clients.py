@@ -1,12 +1,14 @@
 """Plain clients of brokers, as other programs use them: none of the product's code."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import aio_pika
+import boto3
 import confluent_kafka
 import nats
 import redis.asyncio
@@ -208,13 +210,82 @@ class KafkaClient:
         return INBOUND in topics.topics
 
 
+class SqsClient:
+    prefix = "ce_"
+    read_prefix = ""
+
+    def __init__(self, url: str) -> None:
+        self._client: Any = boto3.client("sqs", region_name="eu-central-1", endpoint_url=url)
+
+    async def open(self) -> None:
+        self._inbound = await self._find(INBOUND)
+        self._outbound = await self._find(OUTBOUND)
+
+    async def _find(self, name: str) -> str:
+        return str((await asyncio.to_thread(self._client.get_queue_url, QueueName=name))["QueueUrl"])
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._client.close)
+
+    async def send(self, headers: Mapping[str, str], content_type: str | None, body: bytes, key: str = "") -> None:
+        known = {**headers, **({"content-type": content_type} if content_type else {})}
+        attributes = {name: {"DataType": "String", "StringValue": value} for name, value in known.items()}
+        await asyncio.to_thread(
+            self._client.send_message,
+            QueueUrl=self._inbound,
+            MessageBody=body.decode(errors="replace"),
+            MessageAttributes=attributes,
+        )
+
+    async def got(self) -> list[Got]:
+        found = []
+        while messages := (await asyncio.to_thread(self._receive)).get("Messages"):
+            for message in messages:
+                headers = {name: one["StringValue"] for name, one in message["MessageAttributes"].items()}
+                found.append(_unpack(headers, message["Body"]))
+                await asyncio.to_thread(
+                    self._client.delete_message, QueueUrl=self._outbound, ReceiptHandle=message["ReceiptHandle"]
+                )
+        return found
+
+    def _receive(self) -> Any:
+        return self._client.receive_message(
+            QueueUrl=self._outbound, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+        )
+
+    async def left(self) -> int:
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        response = await asyncio.to_thread(
+            self._client.get_queue_attributes, QueueUrl=self._inbound, AttributeNames=names
+        )
+        return sum(int(response["Attributes"][name]) for name in names)
+
+    async def ready(self) -> bool:
+        return True
+
+
+def _unpack(headers: dict[str, str], body: str) -> Got:
+    """SQS gets events in structured mode, since it takes ten attributes only."""
+    if headers.get("content-type") != STRUCTURED:
+        return Got(headers, headers.get("content-type"), body.encode())
+    raw = json.loads(body)
+    data = json.dumps(raw.pop("data", None)).encode()
+    return Got({name: str(value) for name, value in raw.items()}, raw["datacontenttype"], data)
+
+
 def _got(headers: dict[str, str], prefix: str, content_type: str | None, body: bytes) -> Got:
     attributes = {n.removeprefix(prefix): v for n, v in headers.items() if n.startswith(prefix)}
     return Got(attributes, content_type, body)
 
 
-Client = NatsClient | RabbitClient | RedisClient | KafkaClient
-CLIENTS = {"nats": NatsClient, "rabbitmq": RabbitClient, "redis": RedisClient, "kafka": KafkaClient}
+Client = NatsClient | RabbitClient | RedisClient | KafkaClient | SqsClient
+CLIENTS: dict[str, Callable[[str], Client]] = {
+    "nats": NatsClient,
+    "rabbitmq": RabbitClient,
+    "redis": RedisClient,
+    "kafka": KafkaClient,
+    "sqs": SqsClient,
+}
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ import confluent_kafka
 import pytest
 
 from bench.ports import free_port
+from tests.support.aws_server import Aws
 from tests.support.stack import ROOT
 
 _LOOPBACK = "127.0.0.1"
@@ -194,12 +195,18 @@ class Kafka:
         self._process.wait(10)
 
 
-KINDS = {"nats": Nats, "rabbitmq": Rabbit, "redis": Redis, "kafka": Kafka}
+KINDS = {"nats": Nats, "rabbitmq": Rabbit, "redis": Redis, "kafka": Kafka, "sqs": Aws}
+
+
+def broker_section(kind: str, url: str) -> str:
+    """The beginning of a broker's configuration, named after its kind. AWS is found by its own variables."""
+    address = "" if kind == "sqs" else f'url = "{url}"\n'
+    return f'[brokers.{kind}]\nkind = "{kind}"\n{address}'
 
 
 @contextmanager
-def broker_server(kind: str, directory: Path) -> Iterator[Server | Kafka]:
-    """A broker that runs while the block does."""
+def broker_server(kind: str, directory: Path, *topics: str) -> Iterator[Server | Kafka | Aws]:
+    """A broker that runs while the block does; with these topics or queues, where they have to be created first."""
     made = KINDS[kind]
     command = getattr(made, "command", None)
     if command is not None and shutil.which(command) is None and not os.environ.get("CI"):
@@ -208,6 +215,8 @@ def broker_server(kind: str, directory: Path) -> Iterator[Server | Kafka]:
     server = made(directory)
     server.start()
     try:
+        for topic in topics if isinstance(server, Kafka | Aws) else ():
+            server.topic(topic)
         yield server
     finally:
         server.close()

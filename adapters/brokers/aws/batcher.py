@@ -1,0 +1,71 @@
+"""Joins concurrent requests into calls for up to ten entries, which is what AWS's batch operations take."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+Entry = TypeVar("Entry")
+
+_MAX_ENTRIES = 10
+
+# How long the first entry waits for others, in seconds: less than a request takes.
+_LINGER_SECONDS = 0.005
+
+
+@dataclass(eq=False)
+class _Pending(Generic[Entry]):
+    entry: Entry
+    size: int
+    done: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Batcher(Generic[Entry]):
+    """Collects entries and sends them by `call`, which gets up to ten of at most `max_bytes` together and returns the
+    error of each, or None. Batches are sent side by side. A failed entry fails alone.
+    """
+
+    def __init__(
+        self, call: Callable[[list[Entry]], Awaitable[list[Exception | None]]], max_bytes: int | None = None
+    ) -> None:
+        self._call = call
+        self._max_bytes = max_bytes
+        self._pending: list[_Pending[Entry]] = []
+        self._sending: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def add(self, entry: Entry, size: int = 0) -> None:
+        """Returns when the entry was taken. Raises its error, or that of the whole call."""
+        if self._max_bytes is not None and sum(one.size for one in self._pending) + size > self._max_bytes:
+            self._flush()
+        pending = _Pending(entry, size)
+        self._pending.append(pending)
+        if len(self._pending) >= _MAX_ENTRIES:
+            self._flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._flush)
+        await pending.done
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        # An entry whose request was cancelled is not sent.
+        batch, self._pending = [one for one in self._pending if not one.done.done()], []
+        if batch:
+            task = asyncio.create_task(self._send(batch))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+
+    async def _send(self, batch: list[_Pending[Entry]]) -> None:
+        try:
+            errors = await self._call([one.entry for one in batch])
+        except Exception as error:
+            errors = [error] * len(batch)
+        for one, failed in zip(batch, errors, strict=True):
+            if one.done.done():
+                continue
+            if failed is None:
+                one.done.set_result(None)
+            else:
+                one.done.set_exception(failed)

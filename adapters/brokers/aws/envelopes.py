@@ -1,0 +1,96 @@
+"""Messages of SQS, and what SNS and EventBridge put around theirs."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from sevenfold.adapters.brokers.message import STRUCTURED
+from sevenfold.contracts.eventbridge import EventBridgeEvent
+from sevenfold.contracts.strict_json import parse_json
+
+if TYPE_CHECKING:
+    from types_aiobotocore_sqs.type_defs import MessageTypeDef
+
+_MESSAGE_ATTRIBUTES = 10
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a message holds once its envelopes are opened. `place` identifies it at the queue or topic."""
+
+    place: str
+    headers: Mapping[str, str]
+    content_type: str | None
+    body: bytes
+
+
+def open_message(raw: "MessageTypeDef", queue: str, *, dedup_by_group: bool) -> Content:
+    """Returns the content of a message. A notification of SNS is unwrapped, and an event of EventBridge becomes a
+    CloudEvent in structured mode.
+    """
+    attributes = {
+        name: value["StringValue"] if "StringValue" in value else base64.b64encode(value["BinaryValue"]).decode()
+        for name, value in raw.get("MessageAttributes", {}).items()
+    }
+    place = _find_place(raw, queue, dedup_by_group=dedup_by_group)
+    content = Content(place, attributes, _content_type(attributes), raw["Body"].encode())
+    if (notification := _parse_object(content, {"Type", "TopicArn", "Message", "MessageId"})) is not None:
+        content = _open_notification(content, notification)
+    if (event := _parse_object(content, {"detail-type", "source", "id", "detail"})) is not None:
+        content = _open_event(content, event)
+    return content
+
+
+def _find_place(raw: "MessageTypeDef", queue: str, *, dedup_by_group: bool) -> str:
+    """Returns the deduplication id that the sender chose, otherwise the message id.
+
+    With deduplication by content the id is a hash of the body: two equal messages on two days are two messages.
+    """
+    system = raw.get("Attributes", {})
+    dedup_id = system.get("MessageDeduplicationId")
+    if not dedup_id or dedup_id == hashlib.sha256(raw["Body"].encode()).hexdigest():
+        return f"{queue}-{raw['MessageId']}"
+    return f"{system.get('MessageGroupId')}-{dedup_id}" if dedup_by_group else dedup_id
+
+
+def _parse_object(content: Content, members: set[str]) -> dict[str, Any] | None:
+    """Returns the body if it is a JSON object with these members. A CloudEvent is none of the envelopes."""
+    if content.content_type == STRUCTURED or not content.body.lstrip().startswith(b"{"):
+        return None
+    try:
+        found = parse_json(content.body)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and members <= found.keys() and "specversion" not in found else None
+
+
+def _open_notification(content: Content, notification: dict[str, Any]) -> Content:
+    text, identity = notification["Message"], notification["MessageId"]
+    if notification["Type"] != "Notification" or not isinstance(text, str) or not isinstance(identity, str):
+        return content
+    headers = {"TopicArn": str(notification["TopicArn"])}
+    if isinstance(subject := notification.get("Subject"), str):
+        headers["Subject"] = subject
+    attributes = notification.get("MessageAttributes")
+    for name, value in attributes.items() if isinstance(attributes, dict) else ():
+        if isinstance(value, dict) and isinstance(value.get("Value"), str):
+            headers[name] = value["Value"]
+    return Content(identity, headers, _content_type(headers), text.encode())
+
+
+def _open_event(content: Content, raw: dict[str, Any]) -> Content:
+    try:
+        event = EventBridgeEvent.model_validate(raw)
+    except ValidationError:
+        return content
+    body = json.dumps(event.to_cloud_event()).encode()
+    return replace(content, headers={}, content_type=STRUCTURED, body=body)
+
+
+def _content_type(headers: Mapping[str, str]) -> str | None:
+    return next((value for name, value in headers.items() if name.lower() == "content-type" and value), None)
