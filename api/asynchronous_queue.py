@@ -3,19 +3,18 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import JsonValue
 
 from sevenfold.adapters.temporal.durations import TaskKind
+from sevenfold.adapters.temporal.run_starts import RunQueue
 from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.problem_docs import PROBLEMS
-from sevenfold.api.http.problems import ProblemError, ProblemType, escape_pointer, invalid_field
+from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.runs.dependencies import AgentsDep, JobEstimatorDep, JobReaderDep, RunStarterDep
 from sevenfold.api.runs.estimates import describe_seconds
 from sevenfold.api.runs.job_views import ItemLine, JobState
-from sevenfold.api.runs.start import RunQueue
-from sevenfold.contracts.jobs import FAN_OUT_KEYS, MAX_ITEMS, FanOut, JobInput, JobRequest
+from sevenfold.contracts.jobs import InvalidJobError, JobInput, JobRequest, build_fan_out
 from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.runs import TOTAL_MEMO, Pattern, RunStatus
 
@@ -57,8 +56,11 @@ async def start_job(
     item by item, unless the agent takes whole batches. Failed items do not fail the job.
     """
     run = starter.prepare(Pattern.QUEUE, tenant, body, task=body.task, key=key)
-    fan_out = _build_fan_out(body, takes_batches=agents.configs[run.agent].takes_batches(body.task))
-    data = {name: value for name, value in body.data.items() if fan_out is None or name != fan_out.key}
+    try:
+        fan_out = build_fan_out(body, takes_batches=agents.configs[run.agent].takes_batches(body.task))
+    except InvalidJobError as error:
+        raise invalid_field(error.pointer, str(error)) from None
+    data = body.data if fan_out is None else fan_out.other_data(body)
     items = len(fan_out.items) if fan_out else 1
     expected = await estimator.estimate_seconds(TaskKind(tenant, run.agent, body.task), items, body.concurrency)
     started = await starter.start(
@@ -73,32 +75,6 @@ async def start_job(
     if started.replayed:
         response.headers.update(REPLAYED)
     return JobAccepted(job_id=started.run_id, status=RunStatus.QUEUED, estimated_time=describe_seconds(expected))
-
-
-def _build_fan_out(body: JobRequest, *, takes_batches: bool) -> FanOut | None:
-    """Returns the list to process item by item, or None if there is none or the agent takes it whole. Raises 422 if
-    `fanOut` names something that is not a list of 1 to MAX_ITEMS items.
-    """
-    key = body.fan_out or next((name for name in FAN_OUT_KEYS if name in body.data), None)
-    if key is None:
-        return None
-    if key not in body.data:
-        raise invalid_field("/fanOut", f"names {key}, which is not a key of data. Name a list in data.")
-    items: JsonValue = body.data[key]
-    pointer = f"/data/{escape_pointer(key)}"
-    if not isinstance(items, list):
-        raise invalid_field(pointer, "must be a list. Name another key of data in fanOut.")
-    if not items:
-        raise invalid_field(pointer, "must hold at least one item")
-    if len(items) > MAX_ITEMS:
-        raise invalid_field(
-            pointer,
-            f"holds {len(items):,} items, but a job takes {MAX_ITEMS:,}. Start several jobs, or let the agent "
-            "take the whole list in one call (batch_tasks in sevenfold.toml).",
-        )
-    if takes_batches:
-        return None
-    return FanOut(key=key, items=items, concurrency=min(body.concurrency, len(items)), max_failures=body.max_failures)
 
 
 @router.get(

@@ -4,7 +4,8 @@ import time
 
 from fastapi import APIRouter, Response
 
-from sevenfold.adapters.temporal.durations import Durations, TaskKind
+from sevenfold.adapters.temporal.durations import TaskKind
+from sevenfold.adapters.temporal.run_starts import NewRun, RunQueue
 from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.prefer import WaitPreferenceDep
@@ -12,15 +13,11 @@ from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.runs.await_result import await_run, suggest_retry_after
 from sevenfold.api.runs.dependencies import AgentsDep, DurationsDep, RunReaderDep, RunStarterDep
-from sevenfold.api.runs.start import RunQueue, RunStarter, StartedRun
-from sevenfold.api.runs.start_checks import NewRun
+from sevenfold.api.runs.start import RunStarter, StartedRun
 from sevenfold.api.runs.views import RunLinks
 from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.hybrid import (
-    MIN_RUNS,
     ROUTING_MEMO,
-    Estimate,
-    EstimateBasis,
     HybridInput,
     HybridRequest,
     Route,
@@ -87,7 +84,7 @@ async def hybrid(
     task = body.task or "query"
     run = starter.prepare(Pattern.HYBRID, tenant, body, task=task, key=key)
     threshold_seconds = agents.configs[run.agent].hybrid_threshold
-    estimate = await _build_estimate(durations, TaskKind(tenant, run.agent, task), body.duration_estimate)
+    estimate = await durations.estimate(TaskKind(tenant, run.agent, task), body.duration_estimate)
     routing = choose_route(estimate, threshold_seconds, stream=body.stream)
     started = await _start(starter, run, body, routing)
     if started.replayed:
@@ -114,20 +111,6 @@ async def _start(starter: RunStarter, run: NewRun, body: HybridRequest, routing:
         memo={ROUTING_MEMO: routing},
         details=f"Chosen: **{routing.chosen}**. {routing.reason}",
     )
-
-
-async def _build_estimate(durations: Durations, kind: TaskKind, duration_estimate: float | None) -> Estimate:
-    if duration_estimate is not None:
-        return Estimate(basis=EstimateBasis.CALLER, seconds=duration_estimate)
-    stats = await durations.get_stats(kind)
-    if stats.run_count >= MIN_RUNS:
-        return Estimate(
-            basis=EstimateBasis.MEASURED, p50=stats.run_seconds, p95=stats.p95_seconds, runs=stats.run_count
-        )
-    configured = durations.estimates.get(kind.agent)
-    if configured is not None:
-        return Estimate(basis=EstimateBasis.CONFIGURED, seconds=configured, runs=stats.run_count)
-    return Estimate(basis=EstimateBasis.UNKNOWN, runs=stats.run_count)
 
 
 async def _load_original_routing(started: StartedRun) -> Routing:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import Field
 
 from sevenfold.adapters.temporal.durations import Durations, TaskKind
+from sevenfold.adapters.temporal.run_starts import RunQueue
 from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.problem_docs import PROBLEMS
@@ -18,7 +19,6 @@ from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.runs.dependencies import DurationsDep, PollCacheDep, RunReaderDep, RunStarterDep
 from sevenfold.api.runs.poll_cache import PollView
 from sevenfold.api.runs.reader import RunReader
-from sevenfold.api.runs.start import RunQueue
 from sevenfold.api.runs.views import Run
 from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.payload import Payload

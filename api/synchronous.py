@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from sevenfold.adapters.temporal.run_starts import RunQueue
 from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.prefer import WaitPreferenceDep
@@ -12,7 +13,6 @@ from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.runs.await_result import await_run, suggest_retry_after
 from sevenfold.api.runs.dependencies import RunReaderDep, RunStarterDep
-from sevenfold.api.runs.start import RunQueue
 from sevenfold.api.runs.views import RunLinks
 from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.payload import JsonObject, Payload

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Response
 
+from sevenfold.adapters.temporal.run_starts import RunQueue
 from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.problem_docs import PROBLEMS
@@ -10,7 +11,6 @@ from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.url_policy import UrlPolicyDep
 from sevenfold.api.polling import TaskAccepted
 from sevenfold.api.runs.dependencies import RunStarterDep
-from sevenfold.api.runs.start import RunQueue
 from sevenfold.contracts.analysis import AnalysisInput, AnalyzeRequest
 from sevenfold.contracts.documents import DocumentByUrl
 from sevenfold.contracts.runs import Pattern, RunStatus

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, JsonValue
 
 from sevenfold.contracts.agent import Reply
+from sevenfold.contracts.json_pointers import escape_pointer
 from sevenfold.contracts.payload import JsonObject, Payload
 from sevenfold.contracts.requests import StartOptions, TaskName
 from sevenfold.contracts.runs import RunError, RunInput
@@ -50,6 +51,44 @@ class FanOut(Payload):
     items: list[JsonValue]
     concurrency: int
     max_failures: int | None = None
+
+    def other_data(self, job: JobRequest) -> JsonObject:
+        """Returns the job's data without the list."""
+        return {name: value for name, value in job.data.items() if name != self.key}
+
+
+class InvalidJobError(Exception):
+    """A job names a list that is none, or has too many items. `pointer`: the field of the request."""
+
+    def __init__(self, pointer: str, reason: str) -> None:
+        super().__init__(reason)
+        self.pointer = pointer
+
+
+def build_fan_out(job: JobRequest, *, takes_batches: bool) -> FanOut | None:
+    """Returns the list to process item by item, or None if there is none or the agent takes it whole. Raises
+    InvalidJobError if `fanOut` names something that is not a list of 1 to MAX_ITEMS items.
+    """
+    key = job.fan_out or next((name for name in FAN_OUT_KEYS if name in job.data), None)
+    if key is None:
+        return None
+    if key not in job.data:
+        raise InvalidJobError("/fanOut", f"names {key}, which is not a key of data. Name a list in data.")
+    items: JsonValue = job.data[key]
+    pointer = f"/data/{escape_pointer(key)}"
+    if not isinstance(items, list):
+        raise InvalidJobError(pointer, "must be a list. Name another key of data in fanOut.")
+    if not items:
+        raise InvalidJobError(pointer, "must hold at least one item")
+    if len(items) > MAX_ITEMS:
+        raise InvalidJobError(
+            pointer,
+            f"holds {len(items):,} items, but a job takes {MAX_ITEMS:,}. Start several jobs, or let the agent "
+            "take the whole list in one call (batch_tasks in sevenfold.toml).",
+        )
+    if takes_batches:
+        return None
+    return FanOut(key=key, items=items, concurrency=min(job.concurrency, len(items)), max_failures=job.max_failures)
 
 
 class JobInput(RunInput):

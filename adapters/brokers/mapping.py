@@ -1,15 +1,13 @@
 """Makes a CloudEvent of a message that is none, by the map of its consumer."""
 
 import base64
-import re
 from typing import Any
 
 from sevenfold.adapters.brokers.message import Message
 from sevenfold.contracts.cloudevents import CloudEvent, InvalidEventError, event_from_json
+from sevenfold.contracts.json_pointers import MISSING, find_pointer, unescape_pointer
 from sevenfold.contracts.message_maps import BODY, HEADERS, BodyFormat
 from sevenfold.contracts.strict_json import parse_json
-
-_MISSING = object()
 
 
 def map_message(message: Message) -> CloudEvent:
@@ -22,8 +20,8 @@ def map_message(message: Message) -> CloudEvent:
     raw: dict[str, Any] = {"specversion": "1.0"}
     for name in ("type", "source", "id", "subject", "time"):
         value: str | None = getattr(event_map, name)
-        found = _MISSING if value is None else _find(value, body, message)
-        if found is not _MISSING and found is not None and found != "":
+        found = MISSING if value is None else _find(value, body, message)
+        if found is not MISSING and found is not None and found != "":
             raw[name] = _as_text(name, found)
         elif name in ("type", "source"):
             raise InvalidEventError([(f"/{name}", f"the message has nothing at {value}")])
@@ -32,7 +30,7 @@ def map_message(message: Message) -> CloudEvent:
     if event_map.format is BodyFormat.BYTES and event_map.data == BODY:
         raw["data_base64"] = base64.b64encode(message.body).decode()
         raw["datacontenttype"] = message.content_type or "application/octet-stream"
-    elif data is not _MISSING:
+    elif data is not MISSING:
         raw["data"] = data
         raw["datacontenttype"] = "text/plain" if event_map.format is BodyFormat.TEXT else "application/json"
     return event_from_json(raw)
@@ -40,7 +38,7 @@ def map_message(message: Message) -> CloudEvent:
 
 def _read_body(message: Message, form: BodyFormat) -> Any:
     if form is BodyFormat.BYTES:
-        return _MISSING
+        return MISSING
     try:
         return parse_json(message.body) if form is BodyFormat.JSON else message.body.decode()
     except ValueError as error:
@@ -50,26 +48,9 @@ def _read_body(message: Message, form: BodyFormat) -> Any:
 def _find(value: str, body: Any, message: Message) -> Any:
     """Returns what a value of a map leads to."""
     if value.startswith(f"{HEADERS}/"):
-        name = _unescape(value.removeprefix(f"{HEADERS}/")).lower()
-        return next((text for header, text in message.headers.items() if header.lower() == name), _MISSING)
-    if not value.startswith(BODY):
-        return value
-    found = body
-    for token in value.split("/")[1:]:
-        found = _step(found, _unescape(token))
-    return found
-
-
-def _step(value: Any, key: str) -> Any:
-    if isinstance(value, dict):
-        return value.get(key, _MISSING)
-    if isinstance(value, list) and re.fullmatch(r"0|[1-9][0-9]{0,8}", key) and int(key) < len(value):
-        return value[int(key)]
-    return _MISSING
-
-
-def _unescape(token: str) -> str:
-    return token.replace("~1", "/").replace("~0", "~")
+        name = unescape_pointer(value.removeprefix(f"{HEADERS}/")).lower()
+        return next((text for header, text in message.headers.items() if header.lower() == name), MISSING)
+    return find_pointer(body, value.removeprefix(BODY)) if value.startswith(BODY) else value
 
 
 def _as_text(name: str, value: Any) -> str:

@@ -13,6 +13,7 @@ from temporalio.service import RPCError
 from sevenfold.adapters.temporal.run_outcomes import to_run_status
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
 from sevenfold.adapters.temporal.task_queues import ACTIVITY_TASKS, describe_task_queue
+from sevenfold.contracts.hybrid import MIN_RUNS, Estimate, EstimateBasis
 from sevenfold.contracts.runs import TOTAL_MEMO, RunStatus
 
 _SAMPLE = 20
@@ -107,6 +108,20 @@ class Durations:
             p95_seconds=quantile(sorted(seconds for seconds, _ in runs), 0.95),
             run_count=len(runs),
         )
+
+    async def estimate(self, kind: TaskKind, by_caller: float | None) -> Estimate:
+        """Returns how long a run will take: what the caller says, else what was measured, else the configuration."""
+        if by_caller is not None:
+            return Estimate(basis=EstimateBasis.CALLER, seconds=by_caller)
+        stats = await self.get_stats(kind)
+        if stats.run_count >= MIN_RUNS:
+            return Estimate(
+                basis=EstimateBasis.MEASURED, p50=stats.run_seconds, p95=stats.p95_seconds, runs=stats.run_count
+            )
+        configured = self.estimates.get(kind.agent)
+        if configured is not None:
+            return Estimate(basis=EstimateBasis.CONFIGURED, seconds=configured, runs=stats.run_count)
+        return Estimate(basis=EstimateBasis.UNKNOWN, runs=stats.run_count)
 
     async def backlog_seconds(self, task_queue: str, tenant: str) -> float:
         """Returns how long a new activity of the tenant waits in the queue at least, in seconds.

@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
 
-from sevenfold.api.http.problems import FieldError, ProblemError, ProblemType, escape_pointer
+from sevenfold.api.http.problems import FieldError, ProblemError, ProblemType
 from sevenfold.api.http.strict_json import InvalidJsonError
 from sevenfold.contracts.cloudevents import (
     MAX_EVENT_BYTES,
@@ -17,6 +17,7 @@ from sevenfold.contracts.cloudevents import (
     event_from_binary,
     event_from_json,
 )
+from sevenfold.contracts.json_pointers import escape_pointer
 from sevenfold.contracts.strict_json import parse_json
 
 STRUCTURED = "application/cloudevents+json"

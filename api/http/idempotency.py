@@ -4,15 +4,12 @@ The run's id is derived from the key, so Temporal's uniqueness of workflow ids e
 replicas, and for concurrent duplicates.
 """
 
-import hashlib
-import json
 import re
 from typing import Annotated
 
 from fastapi import Depends, Header
 
 from sevenfold.api.http.problems import invalid_field
-from sevenfold.contracts.payload import RequestBody
 
 REPLAYED = {"Idempotency-Replayed": "true"}
 
@@ -44,9 +41,3 @@ def parse_idempotency_key(header: str | None, pointer: str) -> str | None:
 
 
 IdempotencyKeyDep = Annotated[str | None, Depends(_idempotency_key)]
-
-
-def fingerprint(body: RequestBody) -> str:
-    """Returns a hash of the body without its secrets. White space and the order of keys do not change it."""
-    canonical = json.dumps(body.model_dump(mode="json", exclude_unset=True), sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()

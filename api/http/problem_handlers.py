@@ -20,12 +20,13 @@ from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.adapters.temporal.errors import is_transient
 from sevenfold.adapters.temporal.updates import UpdateTimeoutError
-from sevenfold.api.http.problems import MEDIA_TYPE, FieldError, ProblemError, ProblemType, escape_pointer
+from sevenfold.api.http.problems import MEDIA_TYPE, FieldError, ProblemError, ProblemType
 from sevenfold.api.http.quota_problems import from_exceeded_quota
 from sevenfold.api.http.refusals import find_refusal, unanswered
 from sevenfold.api.http.request_id import HEADER, request_id
 from sevenfold.api.http.strict_json import InvalidJsonError
 from sevenfold.contracts.errors import ErrorCode
+from sevenfold.contracts.json_pointers import escape_pointer
 from sevenfold.contracts.streams import StreamLogError
 
 log = structlog.get_logger(__name__)

@@ -163,11 +163,6 @@ class ProblemError(Exception):
         )
 
 
-def escape_pointer(key: str) -> str:
-    """Escapes a key for a JSON pointer (RFC 6901, section 3)."""
-    return key.replace("~", "~0").replace("/", "~1")
-
-
 def invalid_field(pointer: str, detail: str) -> ProblemError:
     """Returns the 422 of one invalid field, header or parameter."""
     return ProblemError(

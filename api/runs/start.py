@@ -2,25 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from structlog.contextvars import bind_contextvars
 from temporalio.client import Client, WorkflowHandle
-from temporalio.common import Priority, TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from sevenfold.adapters.metrics.runs import count_start
 from sevenfold.adapters.temporal.disk_space import DiskSpace
-from sevenfold.adapters.temporal.search_attributes import keyword_attributes
+from sevenfold.adapters.temporal.run_starts import NewRun, RunQueue, RunTerms, fingerprint, start_run
 from sevenfold.api.dependencies import current_principal
 from sevenfold.api.http.disk_guard import check_storage
-from sevenfold.api.http.idempotency import fingerprint
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.http.request_id import request_id, traceparent
 from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.runs.run_limits import build_limits
-from sevenfold.api.runs.start_checks import NewRun, StartChecks
+from sevenfold.api.runs.start_checks import StartChecks
 from sevenfold.api.runs.start_turns import StartTurns, Turn
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.access import RunGrant
@@ -29,38 +26,11 @@ from sevenfold.contracts.identity import derive_id, new_id
 from sevenfold.contracts.payload import JsonObject
 from sevenfold.contracts.requests import StartOptions
 from sevenfold.contracts.runs import (
-    DEADLINE_MEMO,
     ID_PREFIXES,
-    KEY_ATTRIBUTE,
-    RUN_ATTRIBUTES,
-    WORKFLOW_TYPES,
     Pattern,
     RunInput,
     RunResult,
-    batch_task_queue,
-    compute_deadline,
-    stream_task_queue,
 )
-from sevenfold.contracts.tracing import trace_memo
-from sevenfold.contracts.webhooks import WEBHOOK_MEMO
-
-_SUMMARY_LENGTH = 160
-
-
-class RunQueue(StrEnum):
-    """Which worker slots serve a run. Long work and streams have slots of their own, so that neither delays a client
-    that waits for an answer.
-    """
-
-    INTERACTIVE = "interactive"
-    STREAM = "stream"
-    BATCH = "batch"
-
-    def task_queue(self, main: str) -> str:
-        """Returns the queue's name, by that of the main task queue."""
-        if self is RunQueue.BATCH:
-            return batch_task_queue(main)
-        return stream_task_queue(main) if self is RunQueue.STREAM else main
 
 
 @dataclass(frozen=True)
@@ -209,38 +179,9 @@ class RunStarter:
     async def _start_workflow(
         self, run: NewRun, workflow_input: RunInput, queue: RunQueue, memo: Mapping[str, Any], details: str | None
     ) -> WorkflowHandle[Any, RunResult]:
-        options, webhook = run.options, workflow_input.webhook
-        handle: WorkflowHandle[Any, RunResult] = await self.client.start_workflow(
-            WORKFLOW_TYPES[run.pattern],
-            workflow_input,
-            id=run.workflow_id,
-            task_queue=queue.task_queue(self.task_queue),
-            result_type=RunResult,
-            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-            memo={
-                "fingerprint": fingerprint(options),
-                "metadata": options.metadata,
-                DEADLINE_MEMO: compute_deadline(options.timeout),
-                **trace_memo(workflow_input.request_context.traceparent),
-                **({WEBHOOK_MEMO: True} if webhook is not None and webhook.delivers_outcome else {}),
-                **memo,
-            },
-            search_attributes=self._build_search_attributes(run),
-            static_summary=_build_summary(run, workflow_input.request.query),
-            static_details=details,
-            priority=Priority(priority_key=options.priority),
-            # A worker in this process gets the first task in the response to the start. Not for batch work: accepting
-            # a job must not wait until the worker has a slot free of other jobs.
-            request_eager_start=queue is not RunQueue.BATCH,
-        )
-        return handle
-
-    def _build_search_attributes(self, run: NewRun) -> TypedSearchAttributes:
-        values = dict(zip(RUN_ATTRIBUTES, (run.pattern, run.agent, run.task, run.tenant), strict=True))
-        if run.key_id is not None:
-            values[KEY_ATTRIBUTE] = self.agents.access.latest.find_lineage(run.key_id)
-        return keyword_attributes(tuple(values), values.values())
+        lineage = None if run.key_id is None else self.agents.access.latest.find_lineage(run.key_id)
+        terms = RunTerms(queue, key_lineage=lineage, memo=memo, details=details)
+        return await start_run(self.client, self.task_queue, run, workflow_input, terms)
 
     async def _find_replayed_run(self, run: NewRun) -> WorkflowHandle[Any, RunResult]:
         handle: WorkflowHandle[Any, RunResult] = self.client.get_workflow_handle(
@@ -253,11 +194,3 @@ class RunStarter:
                 detail = "This run token has started its run with another body. Issue a new token for another run."
             raise ProblemError(ProblemType.KEY_REUSED, detail, run_id=run.run_id)
         return handle
-
-
-def _build_summary(run: NewRun, query: str | None) -> str:
-    """Builds the run's line in the Temporal UI: agent, task and the beginning of the query."""
-    text = " ".join((query or "").split())
-    if len(text) > _SUMMARY_LENGTH:
-        text = text[: _SUMMARY_LENGTH - 1] + "…"
-    return f"{run.agent} · {run.task}" + (f" · {text}" if text else "")

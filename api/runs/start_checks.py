@@ -9,31 +9,11 @@ from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.adapters.quotas.open_work import Reservation
 from sevenfold.adapters.quotas.starts import StartQuotas
+from sevenfold.adapters.temporal.run_starts import NewRun
 from sevenfold.api.dependencies import API_PREFIX
 from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problems import ProblemError, ProblemType
-from sevenfold.contracts.identity import build_workflow_id
-from sevenfold.contracts.requests import StartOptions
-from sevenfold.contracts.runs import WORKFLOW_TYPES, Pattern
-
-
-@dataclass(frozen=True)
-class NewRun:
-    """A run that is about to start. `key` is the client's `Idempotency-Key`, `key_id` the id of its API key."""
-
-    pattern: Pattern
-    tenant: str
-    run_id: str
-    agent: str
-    task: str
-    options: StartOptions
-    key: str | None
-    key_id: str | None
-
-    @property
-    def workflow_id(self) -> str:
-        """The run's id in Temporal."""
-        return build_workflow_id(self.tenant, self.run_id)
+from sevenfold.contracts.runs import WORKFLOW_TYPES
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from temporalio.client import Client
 
 from sevenfold.adapters.metrics.streams import RESUMES
 from sevenfold.adapters.streams.hub import StreamHubs
+from sevenfold.adapters.temporal.run_starts import RunQueue
 from sevenfold.api.dependencies import component
 from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.runs.reader import RunReader
-from sevenfold.api.runs.start import RunQueue, RunStarter
+from sevenfold.api.runs.start import RunStarter
 from sevenfold.api.streams.detached import DetachedTasks
 from sevenfold.api.streams.lines import StreamSubscription, fetch_stream_outcome, gone_problem
 from sevenfold.contracts.access import Principal
