@@ -45,7 +45,7 @@ async def running_connector(services: Services) -> AsyncIterator[Callable[[], li
     """Broker connections that consume and publish while the block runs; does nothing without brokers. Yields what
     lists the brokers that are not connected.
     """
-    connections = {one.name: one for one in broker_connections(services.config, services.event_ingest)}
+    connections = {one.name: one for one in broker_connections(services)}
     if not connections:
         yield list
         return

@@ -15,6 +15,7 @@ from temporalio.worker import Worker
 from sevenfold.activities.erasure import ErasureActivities
 from sevenfold.activities.events.dispatch import EventDispatch
 from sevenfold.activities.events.publish import EventPublication
+from sevenfold.activities.events.replies import RunReplies
 from sevenfold.activities.payload_cleanup import PayloadCleaner
 from sevenfold.activities.runs.agent_calls import AgentCalls
 from sevenfold.activities.runs.call_meter import CallMeter
@@ -67,6 +68,7 @@ from sevenfold.workflows.events.subscription_registry import SubscriptionRegistr
 from sevenfold.workflows.hybrid import Hybrid
 from sevenfold.workflows.payload_cleanup import PayloadCleanup
 from sevenfold.workflows.polling import Polling
+from sevenfold.workflows.runs.run_reply import RunReply
 from sevenfold.workflows.runs.stream_segment import StreamSegment
 from sevenfold.workflows.streaming import Streaming
 from sevenfold.workflows.synchronous import SynchronousRequest
@@ -81,7 +83,7 @@ log = structlog.get_logger(__name__)
 PATTERN_WORKFLOWS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Polling, Streaming, Hybrid]
 SUPPORT_WORKFLOWS = [StreamSegment, PayloadCleanup]
 DELIVERY_WORKFLOWS = [WebhookDelivery, WebhookUpdates, WebhookEndpoints, EndpointHealth]
-EVENT_WORKFLOWS = [EventDriven, EventReaction, OrderingSemaphore, RejectedEvent]
+EVENT_WORKFLOWS = [EventDriven, EventReaction, OrderingSemaphore, RejectedEvent, RunReply]
 CONTROL_WORKFLOWS = [CircuitBreaker, AgentLimits, TenantRegistry, TenantErasure, UsageLedger, SubscriptionRegistry]
 WORKFLOWS = [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS, *DELIVERY_WORKFLOWS, *EVENT_WORKFLOWS, *CONTROL_WORKFLOWS]
 
@@ -145,6 +147,8 @@ async def running_worker(
         publish_interactions=config.interactions.enabled,
     )
     publication = EventPublication(services.event_ingest)
+    replies = RunReplies(client, services.event_ingest, settings.task_queue)
+    erasure = ErasureActivities(client, services.access, hubs.log)
     loopback = settings.allow_loopback_urls
     try:
         async with (
@@ -185,6 +189,7 @@ async def running_worker(
                 dispatch.acquire_semaphore,
                 dispatch.signal_workflow,
                 publication.publish_events,
+                replies.publish_reply,
             ]
             # Long work has its own task queue and slots, so that it does not delay interactive runs. So have events,
             # which may arrive in floods, and deliveries, so that slow receivers delay only each other.
@@ -198,7 +203,7 @@ async def running_worker(
                     _worker(client, settings, batch_task_queue(queue), PATTERN_WORKFLOWS, activities),
                     _worker(client, settings, event_task_queue(queue), EVENT_WORKFLOWS, reactions),
                     _delivery_worker(client, settings, deliveries),
-                    _control_worker(client, settings, _erasure_activities(services, hubs)),
+                    _control_worker(client, settings, erasure.activities),
                 ),
             ):
                 yield
@@ -244,18 +249,6 @@ def _delivery_worker(client: Client, settings: Settings, activities: Activities)
         graceful_shutdown_timeout=settings.grace_period,
         **build_options(settings, VersioningBehavior.AUTO_UPGRADE),
     )
-
-
-def _erasure_activities(services: Services, hubs: StreamHubs) -> Activities:
-    erasure = ErasureActivities(services.client, services.access, hubs.log)
-    return [
-        erasure.mark_erasing,
-        erasure.stop_executions,
-        erasure.remove_histories,
-        erasure.remove_stores,
-        erasure.survey_tenant,
-        erasure.remove_keys,
-    ]
 
 
 def _control_worker(client: Client, settings: Settings, activities: Activities) -> Worker:

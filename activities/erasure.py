@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from temporalio import activity
 from temporalio.api.enums.v1 import ArchivalState
@@ -42,6 +44,18 @@ class ErasureActivities:
         self._client = client
         self._access = access
         self._streams = streams
+
+    @property
+    def activities(self) -> list[Callable[..., Any]]:
+        """All of them, for a worker."""
+        return [
+            self.mark_erasing,
+            self.stop_executions,
+            self.remove_histories,
+            self.remove_stores,
+            self.survey_tenant,
+            self.remove_keys,
+        ]
 
     @activity.defn(name="mark_erasing")
     async def mark_erasing(self, tenant: str) -> None:

@@ -109,8 +109,7 @@ def build_components(
     ui = TemporalUi(settings.ui_url, client.namespace)
     disk, pollers = DiskSpace(settings.local_storage), WorkerPollers(client)
     agents = AgentCatalog(config.agents, config.workflow_targets, config.default_agent, services.access)
-    estimates = {name: agent.duration_estimate for name, agent in config.agents.items() if agent.duration_estimate}
-    durations = Durations(client, estimates)
+    durations = Durations(client, config.duration_estimates)
     url_policy = UrlPolicy(settings.allow_loopback_urls)
     webhooks = WebhookTerms(sealer, settings.webhook_schedule, url_policy, queue, services.webhook_endpoints)
     checks = StartChecks(client, breakers, services.quotas.starts)

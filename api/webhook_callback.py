@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Response
 
 from sevenfold.adapters.temporal.run_starts import RunQueue
+from sevenfold.adapters.webhooks.sealed_urls import seal_document
 from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.problem_docs import PROBLEMS
@@ -44,7 +45,7 @@ async def analyze(
         raise invalid_field(
             "/webhookUrl", "is missing. Send it with webhookSecret, or name a stored endpoint in webhookEndpoint."
         )
-    document, sealed_url = starter.webhooks.seal_document(run.workflow_id, body.document)
+    document, sealed_url = seal_document(starter.webhooks.sealer, run.workflow_id, body.document)
     workflow_input = AnalysisInput(**dict(common), document=document, sealed_document_url=sealed_url)
     started = await starter.start(run, workflow_input, queue=RunQueue.INTERACTIVE, fails_fast=False)
     response.headers["Location"] = f"{API_PREFIX}/tasks/{started.run_id}"

@@ -19,7 +19,8 @@ from sevenfold.contracts.agent_config import (
 )
 from sevenfold.contracts.event_filters import EventFilter
 from sevenfold.contracts.identity import DEFAULT_TENANT
-from sevenfold.contracts.message_maps import EventMap, MessageFormat
+from sevenfold.contracts.message_maps import EventMap, MapValue, MessageFormat
+from sevenfold.contracts.message_runs import ReplyConfig, StartConfig
 from sevenfold.contracts.quotas import QuotaFields
 from sevenfold.contracts.sections import ConfigSection, VariableName
 from sevenfold.contracts.subscriptions import SubscriptionConfig
@@ -28,7 +29,9 @@ from sevenfold.contracts.subscriptions import SubscriptionConfig
 class ConsumeConfig(ConfigSection):
     """A source of a broker's events: a RabbitMQ queue, a NATS subject, a Redis stream, a Kafka topic, the name or URL
     of an SQS queue. Consumers of the same `group` share the events (those of a queue always do); `concurrency` limits
-    the events in flight. The events are those of `tenant`. `map` makes events of messages that are none.
+    the events in flight. The events are those of `tenant`. `map` makes events of messages that are none; `start`
+    makes each message start a run, whose outcome goes to `reply_to`. While the queue of what the messages start holds
+    more than `max_backlog` tasks, or one older than `max_age` seconds, none is taken.
     """
 
     source: str = Field(alias="from", min_length=1, max_length=200)
@@ -36,6 +39,24 @@ class ConsumeConfig(ConfigSection):
     concurrency: int = Field(default=20, ge=1, le=1_000)
     tenant: TenantName = DEFAULT_TENANT
     map: EventMap | None = None
+    start: StartConfig | None = None
+    reply_to: MapValue | None = None
+    reply: ReplyConfig = ReplyConfig()
+    max_backlog: int | None = Field(default=None, ge=1, le=10_000_000)
+    max_age: float | None = Field(default=None, gt=0, le=86_400, allow_inf_nan=False)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What identifies it within its broker."""
+        return self.source, self.group
+
+    @model_validator(mode="after")
+    def _check_start(self) -> "ConsumeConfig":
+        if self.start is not None and self.map is not None:
+            raise ValueError("set either map or start: a message becomes an event, or starts a run")
+        if self.start is None and (self.reply_to is not None or self.reply != ReplyConfig()):
+            raise ValueError("reply_to and reply belong to start: an event has no reply")
+        return self
 
 
 class PublishConfig(ConfigSection):
@@ -75,6 +96,11 @@ class BrokerConfig(ConfigSection):
 
     @model_validator(mode="after")
     def _check_sources(self) -> "BrokerConfig":
+        for (source, group), count in Counter(one.key for one in self.consume).items():
+            if count > 1:
+                raise ValueError(
+                    f"{count} tables consume from {source} in the group {group}: give each its own group"
+                )
         if self.kind == "eventbridge" and self.consume:
             raise ValueError("eventbridge has nothing to consume: let a rule send to an SQS queue, and consume that")
         return self
@@ -117,6 +143,15 @@ class SevenfoldConfig(ConfigSection):
         if self.default_agent not in self.agents:
             known = ", ".join(sorted(self.agents))
             raise ValueError(f'default_agent = "{self.default_agent}" is not a configured agent; configured: {known}')
+        return self
+
+    @model_validator(mode="after")
+    def _check_started_agents(self) -> "SevenfoldConfig":
+        for name, broker in self.brokers.items():
+            for one in broker.consume:
+                agent = one.start.agent if one.start is not None else None
+                if agent is not None and agent not in self.agents:
+                    raise ValueError(f"broker {name}, from {one.source}: there is no agent {agent}")
         return self
 
     @model_validator(mode="after")
@@ -209,6 +244,11 @@ class SevenfoldConfig(ConfigSection):
             for name, one in self.agents.items()
             if isinstance(one, WorkflowAgentConfig)
         }
+
+    @property
+    def duration_estimates(self) -> dict[str, float]:
+        """How long the runs of agents take, in seconds, where the configuration says it."""
+        return {name: one.duration_estimate for name, one in self.agents.items() if one.duration_estimate}
 
     def with_simulator(self) -> "SevenfoldConfig":
         """Returns the configuration with the simulator added, as `sevenfold dev` runs it."""

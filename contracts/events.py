@@ -87,14 +87,27 @@ def to_keyword(text: str) -> str:
     return f"{head}~{hashlib.sha256(text.encode()).hexdigest()}"
 
 
+class OutboundRoute(Payload):
+    """Route of an event to a broker: the broker's name in `sevenfold.toml`, the address there, and the task queue of
+    the processes that are connected to it.
+    """
+
+    broker: str
+    to: str
+    task_queue: str
+    format: MessageFormat = MessageFormat.CLOUDEVENTS
+
+
 class EventInput(Payload):
     """Input of `EventDriven`. `via` is where the event came from: one of the constants above, or a broker's name.
-    `traceparent`: of the request that brought it; an event's own takes precedence.
+    `traceparent`: of the request that brought it; an event's own takes precedence. `reply_route`: where it goes
+    whatever the routes are, because it is a reply.
     """
 
     event: CloudEvent
     via: str
     traceparent: str = ""
+    reply_route: OutboundRoute | None = None
 
     @property
     def trace(self) -> str:
@@ -146,17 +159,6 @@ class ReactionSpec(Payload):
     priority: int
     webhook: Webhook | None = None
     semaphores: list[SemaphoreRef] = []
-
-
-class OutboundRoute(Payload):
-    """Route of an event to a broker: the broker's name in `sevenfold.toml`, the address there, and the task queue of
-    the processes that are connected to it.
-    """
-
-    broker: str
-    to: str
-    task_queue: str
-    format: MessageFormat = MessageFormat.CLOUDEVENTS
 
 
 class DispatchSummary(Payload):

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from sevenfold.contracts.agent import AgentRequest, Reply, RequestContext, WorkflowTarget
 from sevenfold.contracts.errors import ErrorCode
+from sevenfold.contracts.message_runs import ReplyAddress
 from sevenfold.contracts.payload import Payload, Seconds
 from sevenfold.contracts.usage import UsageTotals
 from sevenfold.contracts.webhooks import DELIVERY_ATTRIBUTES, DELIVERY_LIST_ATTRIBUTES, Webhook
@@ -108,7 +109,7 @@ class RunLimits(Payload):
 class RunInput(Payload):
     """Input of a pattern's workflow. `timeout` is the whole run's, in seconds. `target`: the agent is this workflow.
     `publish_interaction`: the run publishes an event when it ends. `generation`: 1, plus 1 for each redrive.
-    `key_id`: the key that started the run, for its budget.
+    `key_id`: the key that started the run, for its budget. `reply`: where the outcome goes, if a message started it.
     """
 
     agent: str
@@ -121,6 +122,7 @@ class RunInput(Payload):
     generation: int = 1
     key_id: str | None = None
     limits: RunLimits | None = None
+    reply: ReplyAddress | None = None
 
 
 class RunResult(Payload):

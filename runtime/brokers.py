@@ -2,21 +2,49 @@
 
 import os
 
+from sevenfold.adapters.brokers.backlog import Backlog
 from sevenfold.adapters.brokers.connection import BrokerConnection
 from sevenfold.adapters.brokers.consumer import BrokerConsumer
 from sevenfold.adapters.brokers.message import Transport
-from sevenfold.adapters.events.ingest import EventIngest
-from sevenfold.contracts.config import BrokerConfig, SevenfoldConfig
+from sevenfold.adapters.brokers.runs import MessageRuns
+from sevenfold.adapters.temporal.durations import Durations
+from sevenfold.contracts.config import BrokerConfig
+from sevenfold.contracts.events import event_task_queue
+from sevenfold.runtime.secret_key import load_sealer
 from sevenfold.runtime.server_urls import BROKER_FORMS, check_server_url
+from sevenfold.runtime.services import Services
 from sevenfold.runtime.startup import StartupError
 
 
-def broker_connections(config: SevenfoldConfig, ingest: EventIngest) -> list[BrokerConnection]:
+def broker_connections(services: Services) -> list[BrokerConnection]:
     """Returns one connection per broker of the configuration. Raises StartupError."""
     return [
-        BrokerConnection(name, _transport(name, broker), BrokerConsumer(ingest, name).consume)
-        for name, broker in config.brokers.items()
+        BrokerConnection(name, _transport(name, broker), _consumer(services, name, broker).consume)
+        for name, broker in services.config.brokers.items()
     ]
+
+
+def _consumer(services: Services, name: str, broker: BrokerConfig) -> BrokerConsumer:
+    client, task_queue, config = services.client, services.settings.task_queue, services.config
+    runs = MessageRuns(
+        client,
+        task_queue,
+        config,
+        services.access,
+        services.quotas.starts,
+        Durations(client, config.duration_estimates),
+        load_sealer(services.settings),
+    )
+    backlogs = {
+        one.key: Backlog(
+            client,
+            event_task_queue(task_queue) if one.start is None else runs.task_queue_of(one.start),
+            one.max_backlog,
+            one.max_age,
+        )
+        for one in broker.consume
+    }
+    return BrokerConsumer(services.event_ingest, runs, backlogs, name)
 
 
 def _transport(name: str, broker: BrokerConfig) -> Transport:

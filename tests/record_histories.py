@@ -36,7 +36,7 @@ from sevenfold.contracts.tenant_registry import (
 )
 from sevenfold.contracts.usage import DayUsage, UsageFlush, UsageTotals
 from sevenfold.contracts.webhooks import delivery_workflow_id
-from tests.support import endpoint_histories
+from tests.support import endpoint_histories, message_histories
 from tests.support.child_workflows import Child
 from tests.support.events import EVENTS, LETTERS, event, published, subscribed, tree
 from tests.support.receivers import SECRET, Answer, running_receiver
@@ -471,6 +471,7 @@ SCENARIOS = {
     "synchronous_cancelled_by_signal": _cancelled_by_signal,
     "polling_done": _polled,
     "polling_cancelled_by_signal": _polled_cancelled_by_signal,
+    **message_histories.SCENARIOS,
     "queue_whole": _queued_whole,
     "queue_items": _queued_items,
     "queue_too_many_failures": _queued_too_many_failures,

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from sevenfold.adapters.brokers.mapping import map_message
 from sevenfold.adapters.brokers.message import Message
 from sevenfold.contracts.cloudevents import InvalidEventError
+from sevenfold.contracts.config import ConsumeConfig
 from sevenfold.contracts.message_maps import EventMap
 from tests.support.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, Got, client_of
 from tests.support.broker_servers import KINDS, broker_section, broker_server
@@ -32,13 +33,12 @@ async def no_ack() -> None:
 
 def message(body: bytes, event_map: dict[str, str], **headers: str) -> Message:
     return Message(
-        tenant="default",
+        source=ConsumeConfig.model_validate({"from": "orders", "map": event_map}),
         place="orders-0-17",
         headers=headers,
         content_type=headers.get("content-type"),
         body=body,
         ack=no_ack,
-        event_map=EventMap.model_validate(event_map),
     )
 
 

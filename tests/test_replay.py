@@ -92,6 +92,8 @@ async def test_every_scenario_survives_forced_replay(tmp_path: Path) -> None:
         "synchronous_cancelled_by_signal": "CANCELED",
         "polling_done": "COMPLETED",
         "polling_cancelled_by_signal": "CANCELED",
+        "polling_with_reply": "COMPLETED",
+        "run_reply": "COMPLETED",
         "queue_whole": "COMPLETED",
         "queue_items": "COMPLETED",
         "queue_too_many_failures": "FAILED",

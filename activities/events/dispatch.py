@@ -208,8 +208,11 @@ class EventDispatch:
         )
 
     def _find_routes(self, tenant: str, event_input: EventInput) -> list[OutboundRoute]:
-        """Returns the tenant's routes that match. An event that came from a broker is not sent back to it."""
-        return [
+        """Returns the tenant's routes that match, and that of a reply. An event that came from a broker is not sent
+        back to it.
+        """
+        replies = [event_input.reply_route] if event_input.reply_route is not None else []
+        return replies + [
             OutboundRoute(broker=name, to=out.to, task_queue=broker_task_queue(self._task_queue), format=out.format)
             for name, broker in self._brokers.items()
             if name != event_input.via

@@ -1,21 +1,24 @@
-"""Consumes messages: stores each in Temporal before it is acknowledged."""
+"""Consumes messages: each is an event or a run in Temporal before it is acknowledged."""
 
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import structlog
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.brokers.backlog import Backlog
 from sevenfold.adapters.brokers.mapping import map_message
 from sevenfold.adapters.brokers.message import Message, event_headers, parse_event, with_partition_key
+from sevenfold.adapters.brokers.runs import MessageRuns
 from sevenfold.adapters.events.ingest import Admission, EventIngest
 from sevenfold.adapters.metrics.events import count_message, unacknowledged_messages
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.contracts.cloudevents import MAX_EVENT_BYTES, CloudEvent, InvalidEventError
+from sevenfold.contracts.message_runs import StartConfig
 
 log = structlog.get_logger(__name__)
 
@@ -30,8 +33,12 @@ class BrokerConsumer:
     in order and none is returned to the broker.
     """
 
-    def __init__(self, ingest: EventIngest, broker: str) -> None:
+    def __init__(
+        self, ingest: EventIngest, runs: MessageRuns, backlogs: Mapping[tuple[str, str], Backlog], broker: str
+    ) -> None:
         self._ingest = ingest
+        self._runs = runs
+        self._backlogs = backlogs
         self._broker = broker
         self._order_locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -47,8 +54,10 @@ class BrokerConsumer:
         async with _keep_alive(message):
             outcome = "accepted"
             try:
-                event = with_partition_key(parse_event(message) or map_message(message), message.partition_key)
-                await self._accept(message.tenant, event)
+                if message.source.start is not None:
+                    await self._start_run(message, message.source.start)
+                else:
+                    await self._accept_event(message)
             except InvalidEventError as refusal:
                 outcome = "rejected"
                 await self._reject(message, str(refusal))
@@ -57,6 +66,20 @@ class BrokerConsumer:
                 outcome = "rejected"
                 await self._reject(message, error.message)
             count_message(self._broker, sent=False, outcome=outcome)
+
+    async def _start_run(self, message: Message, start: StartConfig) -> None:
+        prepared = self._runs.prepare(message, start, self._broker)
+
+        async def start_with_room() -> None:
+            await self._backlogs[message.source.key].wait_for_room()
+            await self._runs.start(prepared)
+
+        await self._retry_until_done(start_with_room)
+
+    async def _accept_event(self, message: Message) -> None:
+        event = with_partition_key(parse_event(message) or map_message(message), message.partition_key)
+        await self._retry_until_done(self._backlogs[message.source.key].wait_for_room)
+        await self._accept(message.tenant, event)
 
     async def _accept(self, tenant: str, event: CloudEvent) -> None:
         async def prepare() -> Admission:
@@ -72,7 +95,7 @@ class BrokerConsumer:
         body = message.body[:MAX_EVENT_BYTES]
         if message.delivery_count is not None:
             reason += f" (delivery {message.delivery_count})"
-        log.warning("a message is not a CloudEvent and becomes a dead letter", broker=self._broker, reason=reason)
+        log.warning("a message cannot be read and becomes a dead letter", broker=self._broker, reason=reason)
 
         async def reject() -> None:
             kept = {name: value[:1_000] for name, value in list(event_headers(message).items())[:50]}
@@ -88,10 +111,10 @@ class BrokerConsumer:
             except Exception as error:
                 if isinstance(error, RPCError) and error.status == RPCStatusCode.INVALID_ARGUMENT:
                     raise
-                if isinstance(error, QuotaExceededError):  # The tenant's events wait for its rate.
+                if isinstance(error, QuotaExceededError):  # The tenant's messages wait for its quota.
                     await asyncio.sleep(min(error.retry_after or _MAX_PAUSE, _MAX_PAUSE))
                     continue
-                log.warning("accepting an event failed, retrying", broker=self._broker, error=str(error))
+                log.warning("accepting a message failed, retrying", broker=self._broker, error=str(error))
             await asyncio.sleep(pause * (0.8 + 0.4 * random.random()))
             pause = min(2 * pause, _MAX_PAUSE)
 

@@ -151,13 +151,12 @@ class _OffsetTracker:
         try:
             await on_message(
                 Message(
-                    tenant=one.tenant,
+                    source=one,
                     place=f"{partition.topic}-{partition.partition}-{offset}",
                     headers=headers,
                     content_type=content_type,
                     body=message.body,
                     ack=acknowledge,
-                    event_map=one.map,
                     partition_key=_read_key(message.raw_message.key),
                 )
             )

@@ -14,19 +14,19 @@ def map_message(message: Message) -> CloudEvent:
     """Returns the event that the message's map makes of it. Raises InvalidEventError: the body has another format, a
     value that the event needs is missing, or is no text or number.
     """
-    event_map = message.event_map
+    event_map = message.source.map
     assert event_map is not None, "called for messages with a map"  # noqa: S101
-    body = _read_body(message, event_map.format)
+    body = read_body(message, event_map.format)
     raw: dict[str, Any] = {"specversion": "1.0"}
     for name in ("type", "source", "id", "subject", "time"):
         value: str | None = getattr(event_map, name)
-        found = MISSING if value is None else _find(value, body, message)
+        found = MISSING if value is None else find_value(value, body, message)
         if found is not MISSING and found is not None and found != "":
             raw[name] = _as_text(name, found)
         elif name in ("type", "source"):
             raise InvalidEventError([(f"/{name}", f"the message has nothing at {value}")])
     raw.setdefault("id", message.place)
-    data = _find(event_map.data, body, message)
+    data = find_value(event_map.data, body, message)
     if event_map.format is BodyFormat.BYTES and event_map.data == BODY:
         raw["data_base64"] = base64.b64encode(message.body).decode()
         raw["datacontenttype"] = message.content_type or "application/octet-stream"
@@ -36,7 +36,8 @@ def map_message(message: Message) -> CloudEvent:
     return event_from_json(raw)
 
 
-def _read_body(message: Message, form: BodyFormat) -> Any:
+def read_body(message: Message, form: BodyFormat) -> Any:
+    """Returns the parsed body; MISSING for bytes. Raises InvalidEventError."""
     if form is BodyFormat.BYTES:
         return MISSING
     try:
@@ -45,8 +46,8 @@ def _read_body(message: Message, form: BodyFormat) -> Any:
         raise InvalidEventError([("", f"its body is not {form}: {error}")]) from None
 
 
-def _find(value: str, body: Any, message: Message) -> Any:
-    """Returns what a value of a map leads to."""
+def find_value(value: str, body: Any, message: Message) -> Any:
+    """Returns what a value of a map leads to, or MISSING."""
     if value.startswith(f"{HEADERS}/"):
         name = unescape_pointer(value.removeprefix(f"{HEADERS}/")).lower()
         return next((text for header, text in message.headers.items() if header.lower() == name), MISSING)

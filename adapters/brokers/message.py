@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sevenfold.contracts.cloudevents import CloudEvent, InvalidEventError, event_from_binary, event_from_json
-from sevenfold.contracts.message_maps import EventMap, MessageFormat
+from sevenfold.contracts.config import ConsumeConfig
+from sevenfold.contracts.message_maps import MessageFormat
 from sevenfold.contracts.strict_json import parse_json
 
 STRUCTURED = "application/cloudevents+json"
@@ -18,12 +19,13 @@ _PREFIXES = ("cloudevents:", "cloudevents_", "ce_", "ce-")
 class Message:
     """A message that the broker has delivered and that is not acknowledged yet. While it is held, `keep_alive` must
     be called every `keep_alive_seconds` seconds (if it is set), or the broker delivers the message to another
-    consumer. `tenant` is that of its source. `place` identifies the message at the broker, over redeliveries where
-    the broker can. `event_map`: makes an event of it if it is none. `partition_key`: what the broker orders it by,
-    the event's `partitionkey` unless it has one. `delivery_count`: how often it was delivered, if the broker counts.
+    consumer. `source`: where it was consumed, as configured. `place` identifies the message at the broker, over
+    redeliveries where the broker can. `partition_key`: what the broker orders it by, the event's `partitionkey`
+    unless it has one. `delivery_count`: how often it was delivered, if the broker counts. `reply_to` and
+    `correlation_id`: where the sender expects a reply, if the protocol knows that.
     """
 
-    tenant: str
+    source: ConsumeConfig
     place: str
     headers: Mapping[str, str]
     content_type: str | None
@@ -31,9 +33,15 @@ class Message:
     ack: Callable[[], Awaitable[None]]
     keep_alive: Callable[[], Awaitable[None]] | None = None
     keep_alive_seconds: float = 10.0
-    event_map: EventMap | None = None
     partition_key: str | None = None
     delivery_count: int | None = None
+    reply_to: str | None = None
+    correlation_id: str | None = None
+
+    @property
+    def tenant(self) -> str:
+        """The tenant of its source."""
+        return self.source.tenant
 
 
 class UnknownBrokerError(Exception):
@@ -80,7 +88,7 @@ def parse_event(message: Message) -> CloudEvent | None:
     """
     attributes = _attributes(message.headers)
     media_type = (message.content_type or "").partition(";")[0].strip().lower()
-    if message.event_map is not None and media_type != STRUCTURED and "specversion" not in attributes:
+    if message.source.map is not None and media_type != STRUCTURED and "specversion" not in attributes:
         return None
     # On Kafka and NATS it is a header like any other.
     content_type = attributes.pop("datacontenttype", message.content_type)

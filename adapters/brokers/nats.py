@@ -61,7 +61,7 @@ class NatsTransport:
             headers = {name: unquote(value) for name, value in headers_as_text(message.headers).items()}
             await on_message(
                 Message(
-                    tenant=one.tenant,
+                    source=one,
                     place=f"{stream}-{message.raw_message.metadata.sequence.stream}",
                     headers=headers,
                     content_type=_content_type(headers),
@@ -69,7 +69,6 @@ class NatsTransport:
                     ack=message.ack,
                     keep_alive=message.in_progress,
                     keep_alive_seconds=_ACK_SECONDS / 3,
-                    event_map=one.map,
                 )
             )
 

@@ -4,7 +4,7 @@ import hashlib
 from typing import Any
 from uuid import uuid4
 
-from aiormq.exceptions import ChannelPreconditionFailed
+from aiormq.exceptions import ChannelPreconditionFailed, DeliveryError
 from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 from faststream.rabbit.annotations import RabbitMessage
 
@@ -13,6 +13,7 @@ from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, Unp
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
 from sevenfold.contracts.message_maps import MessageFormat
+from sevenfold.contracts.message_runs import OUTCOME_ATTRIBUTE, REPLIES_SOURCE
 
 _PUBLISH_SECONDS = 10.0
 _RECONNECT_SECONDS = 0.5
@@ -63,7 +64,7 @@ class RabbitTransport:
             raw = message.raw_message
             await on_message(
                 Message(
-                    tenant=one.tenant,
+                    source=one,
                     # A delivery tag begins again with each connection: with it, a new message could pass for a
                     # duplicate and be lost. So a redelivery without a message id is a new event.
                     place=f"{one.source}-{raw.message_id or uuid4().hex}",
@@ -71,7 +72,9 @@ class RabbitTransport:
                     content_type=raw.content_type,
                     body=message.body,
                     ack=message.ack,
-                    event_map=one.map,
+                    # An address of the default exchange, whatever characters it has.
+                    reply_to=f"/{raw.reply_to}" if raw.reply_to else None,
+                    correlation_id=raw.correlation_id,
                 )
             )
 
@@ -112,20 +115,30 @@ class RabbitTransport:
         assert self._publishing is not None, "publish is called after start"  # noqa: S101
         exchange, slash, key = to.partition("/")
         attributes, content_type, body = to_binary_mode(event)
+        is_reply = event.source == REPLIES_SOURCE
         try:
             await self._publishing.publish(
                 body,
                 routing_key=key if slash else to,
-                exchange=exchange if slash else None,
+                exchange=(exchange or None) if slash else None,
                 persist=True,
                 mandatory=True,
                 message_id=_message_id(event),
+                correlation_id=event.attribute("correlationid"),
+                # Clients of remote procedures distinguish results and errors by it.
+                message_type=event.attribute(OUTCOME_ATTRIBUTE) if is_reply else event.type,
                 headers=dict[str, Any](name_headers(attributes, "cloudEvents_", form)),
                 content_type=content_type or "application/octet-stream",
                 timeout=_PUBLISH_SECONDS,
             )
         except ChannelPreconditionFailed as error:  # The event is larger than max_message_size.
             raise UnpublishableError(f"RabbitMQ rejects the event: {error}") from error
+        except DeliveryError as error:  # No queue gets it.
+            if not is_reply:
+                raise
+            raise UnpublishableError(
+                f"The client that expects the reply has gone: there is no queue {key}."
+            ) from error
 
 
 def _message_id(event: CloudEvent) -> str:

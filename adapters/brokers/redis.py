@@ -57,7 +57,7 @@ class RedisTransport:
             headers = headers_as_text(message.headers)
             await on_message(
                 Message(
-                    tenant=one.tenant,
+                    source=one,
                     place=f"{one.source}-{entry.decode()}",
                     headers=headers,
                     content_type=headers.get("content-type") or None,
@@ -65,7 +65,6 @@ class RedisTransport:
                     ack=partial(self._acknowledge, one, entry),
                     keep_alive=partial(self._extend_claim, one, consumer, entry),
                     keep_alive_seconds=_IDLE_SECONDS / 3,
-                    event_map=one.map,
                 )
             )
 

@@ -36,6 +36,7 @@ from sevenfold.contracts.events import (
     AcceptOutcome,
     EventInput,
     EventPreview,
+    OutboundRoute,
     RejectedEventInput,
     Rejection,
     SemaphoreRequest,
@@ -94,14 +95,22 @@ class EventIngest:
         self._gate = FifoGate()
 
     async def accept(
-        self, tenant: str, event: CloudEvent, via: str, key_id: str | None = None, traceparent: str = ""
+        self,
+        tenant: str,
+        event: CloudEvent,
+        via: str,
+        key_id: str | None = None,
+        traceparent: str = "",
+        reply_route: OutboundRoute | None = None,
     ) -> AcceptedEvent:
         """Returns when Temporal has the event, and when the event has requested its ordering semaphores. `key_id`:
-        the key that published it; `traceparent`: of its request.
+        the key that published it; `traceparent`: of its request; `reply_route`: where a reply goes.
 
         Raises RPCError if that is unknown: accept it again then. Raises TenantErasingError and QuotaExceededError.
         """
-        return (await self.accept_all(tenant, [event], via, key_id, traceparent))[0]
+        admission = await self.prepare(tenant, [event], via, key_id, traceparent, reply_route)
+        async with admission.ticket:
+            return (await admission.execute())[0]
 
     async def accept_all(
         self, tenant: str, events: Sequence[CloudEvent], via: str, key_id: str | None = None, traceparent: str = ""
@@ -114,7 +123,13 @@ class EventIngest:
             return await admission.execute()
 
     async def prepare(
-        self, tenant: str, events: Sequence[CloudEvent], via: str, key_id: str | None = None, traceparent: str = ""
+        self,
+        tenant: str,
+        events: Sequence[CloudEvent],
+        via: str,
+        key_id: str | None = None,
+        traceparent: str = "",
+        reply_route: OutboundRoute | None = None,
     ) -> "Admission":
         """Prepares the acceptance of events. This takes their places in the order of their keys, so the returned
         ticket must be entered and left. Raises RPCError, TenantErasingError while the tenant is erased, and
@@ -135,7 +150,8 @@ class EventIngest:
         trace = traceparent or str(new_trace())
 
         async def start(event: CloudEvent) -> AcceptedEvent:
-            return await self._start_event(tenant, EventInput(event=event, via=via, traceparent=trace))
+            event_input = EventInput(event=event, via=via, traceparent=trace, reply_route=reply_route)
+            return await self._start_event(tenant, event_input)
 
         async def execute() -> list[AcceptedEvent]:
             accepted = await gather_bounded(start, events)

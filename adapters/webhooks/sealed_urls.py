@@ -3,6 +3,7 @@
 from urllib.parse import urlsplit, urlunsplit
 
 from sevenfold.adapters.webhooks.sealing import Sealer
+from sevenfold.contracts.documents import Document, DocumentByUrl
 
 
 def seal_url(sealer: Sealer, url: str, *, owner: str) -> str:
@@ -26,3 +27,12 @@ def origin_url(url: str) -> str:
     """Returns the URL of the host alone, which may stand in a history."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/"
+
+
+def seal_document(sealer: Sealer | None, workflow_id: str, document: Document) -> tuple[Document, str | None]:
+    """Returns what a run's history may hold of a document, and its sealed URL if it has one. Without a sealer the
+    document stays as it is: the caller refuses one with a URL.
+    """
+    if sealer is None or not isinstance(document, DocumentByUrl):
+        return document, None
+    return DocumentByUrl(url=origin_url(document.url)), seal_url(sealer, document.url, owner=workflow_id)

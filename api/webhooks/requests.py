@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
-from sevenfold.adapters.webhooks.sealed_urls import origin_url, seal_url
+from sevenfold.adapters.webhooks.sealed_urls import seal_url
 from sevenfold.adapters.webhooks.sealing import Sealer
 from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.http.url_policy import UrlPolicy
-from sevenfold.contracts.documents import Document, DocumentByUrl
 from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.requests import StartOptions
 from sevenfold.contracts.webhook_endpoints import WebhookEndpoint
@@ -109,12 +108,3 @@ class WebhookTerms:
             endpoint_id=endpoint.id,
             events=endpoint.events,
         )
-
-    def seal_document(self, workflow_id: str, document: Document) -> tuple[Document, str | None]:
-        """Returns what a run's history may hold of a document, and its sealed URL if it has one. Without a sealer the
-        run is refused for its webhook.
-        """
-        if self.sealer is None or not isinstance(document, DocumentByUrl):
-            return document, None
-        sealed = seal_url(self.sealer, document.url, owner=workflow_id)
-        return DocumentByUrl(url=origin_url(document.url)), sealed

@@ -228,3 +228,12 @@ async def liar(request: AgentRequest) -> AsyncIterator[AgentEvent]:
         case "in the error":
             raise AgentUnavailable("It is away.", usage=usage)
     yield Reply.model_construct(response="", data=None, confidence=None, usage=usage)
+
+
+async def clerk(request: AgentRequest) -> dict[str, object]:
+    """Refuses work with `refuse`, otherwise answers with all that it was given."""
+    given = {**request.params, **request.data}
+    if given.get("refuse"):
+        raise AgentRejected("The clerk refuses.")
+    CALLS[request.run_id] += 1
+    return {"response": f"seen: {request.query or request.task}", "data": {"given": given}}

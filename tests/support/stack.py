@@ -56,6 +56,7 @@ CONFIG = "\n".join(
             "witness",
             "choosy",
             "quoting",
+            "clerk",
         )
     ]
 )

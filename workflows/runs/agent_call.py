@@ -26,6 +26,7 @@ from sevenfold.workflows.runs.child_agent import WorkflowAgent, register_progres
 from sevenfold.workflows.runs.failures import deadline_failure, to_application_error, to_run_error
 from sevenfold.workflows.runs.interactions import publish_interaction
 from sevenfold.workflows.runs.retry_profiles import BACKGROUND, INITIAL_INTERVAL, INTERACTIVE, RetryProfile
+from sevenfold.workflows.runs.run_reply import start_reply
 from sevenfold.workflows.runs.run_webhook import RunWebhook
 from sevenfold.workflows.runs.stream_buffer import StreamBuffer
 
@@ -91,8 +92,8 @@ class AgentRun:
 
     async def _finalize(self, error: BaseException | None = None) -> None:
         await self._webhook.deliver_outcome()
-        if self._run.publish_interaction:
-            await publish_interaction(self._run, error)
+        await start_reply(self._run)
+        await publish_interaction(self._run, error)
         self._stream.close()
         await workflow.wait_condition(workflow.all_handlers_finished)
 
@@ -293,8 +294,7 @@ class AgentRun:
 
     def _set_details(self, status: str) -> None:
         """Writes the run's current details for the Temporal UI."""
-        run = self._run
         workflow.set_current_details(
-            f"Agent `{run.agent}`, task `{run.request.task}`: {status}.\n\n"
+            f"Agent `{self._run.agent}`, task `{self._run.request.task}`: {status}.\n\n"
             f"Deadline {self._deadline:%Y-%m-%d %H:%M:%S} UTC."
         )

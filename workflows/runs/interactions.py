@@ -19,10 +19,13 @@ _PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLO
 
 
 async def publish_interaction(run: RunInput, error: BaseException | None) -> None:
-    """Publishes the run's status, duration and error code. Query and answer are left out.
+    """Publishes the run's status, duration and error code, if interactions are published. Query and answer are left
+    out.
 
     A failure is logged and does not fail the run; a cancellation is raised.
     """
+    if not run.publish_interaction:
+        return
     info = workflow.info()
     pattern = _PATTERN_OF_TYPE[info.workflow_type]
     status = RunStatus.COMPLETED

@@ -66,7 +66,7 @@ class QueueReceiver:
         receipt, system = raw["ReceiptHandle"], raw.get("Attributes", {})
         content = open_message(raw, self._queue.name, dedup_by_group=self._queue.dedup_by_group)
         message = Message(
-            tenant=self._consume.tenant,
+            source=self._consume,
             place=content.place,
             headers=content.headers,
             content_type=content.content_type,
@@ -74,7 +74,6 @@ class QueueReceiver:
             ack=lambda: self._received.delete(receipt),
             keep_alive=lambda: self._received.hide(receipt, self._queue.hidden_seconds),
             keep_alive_seconds=self._queue.hidden_seconds / 3,
-            event_map=self._consume.map,
             partition_key=system.get("MessageGroupId"),
             delivery_count=int(system.get("ApproximateReceiveCount", "1")),
         )

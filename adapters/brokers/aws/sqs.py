@@ -25,7 +25,17 @@ log = structlog.get_logger(__name__)
 
 # SQS takes ten attributes per message, fewer than an event may have.
 _MAX_ATTRIBUTES = 10
-_FIRST_ATTRIBUTES = ("id", "type", "source", "subject", "time", "correlationid", "causationid", "traceparent")
+_FIRST_ATTRIBUTES = (
+    "id",
+    "type",
+    "source",
+    "subject",
+    "time",
+    "correlationid",
+    "outcome",
+    "causationid",
+    "traceparent",
+)
 _MAX_GROUP_CHARACTERS = 128
 
 

@@ -1,0 +1,208 @@
+"""Starts the runs that messages of brokers ask for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from temporalio.client import Client
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.brokers.mapping import find_value, read_body
+from sevenfold.adapters.brokers.message import Message
+from sevenfold.adapters.metrics.runs import count_start
+from sevenfold.adapters.quotas.starts import StartQuotas
+from sevenfold.adapters.temporal.durations import Durations, TaskKind
+from sevenfold.adapters.temporal.run_starts import NewRun, RunQueue, RunTerms, start_run
+from sevenfold.adapters.webhooks.sealed_urls import seal_document
+from sevenfold.adapters.webhooks.sealing import Sealer
+from sevenfold.contracts.agent import AgentRequest, RequestContext
+from sevenfold.contracts.analysis import AnalysisInput, AnalyzeRequest
+from sevenfold.contracts.cloudevents import InvalidEventError
+from sevenfold.contracts.config import SevenfoldConfig
+from sevenfold.contracts.documents import DocumentByUrl
+from sevenfold.contracts.events import event_task_queue
+from sevenfold.contracts.hybrid import ROUTING_MEMO, HybridInput, HybridRequest, Route, choose_route
+from sevenfold.contracts.identity import derive_id
+from sevenfold.contracts.jobs import InvalidJobError, JobInput, JobRequest, build_fan_out
+from sevenfold.contracts.json_pointers import MISSING, find_pointer
+from sevenfold.contracts.message_runs import MessagePattern, ReplyAddress, StartConfig
+from sevenfold.contracts.requests import StartOptions, TaskRequest
+from sevenfold.contracts.runs import ID_PREFIXES, TOTAL_MEMO, Pattern, RunInput
+
+_PATTERNS = {
+    MessagePattern.QUEUE: Pattern.QUEUE,
+    MessagePattern.POLLING: Pattern.POLLING,
+    MessagePattern.ANALYZE: Pattern.WEBHOOK,
+    MessagePattern.HYBRID: Pattern.HYBRID,
+}
+_QUEUES = {Route.SYNCHRONOUS: RunQueue.INTERACTIVE, Route.QUEUE: RunQueue.BATCH, Route.STREAMING: RunQueue.STREAM}
+
+# Of a correlation id that becomes an attribute of the reply's event.
+_MAX_CORRELATION_CHARACTERS = 256
+
+
+@dataclass(frozen=True)
+class MessageRun:
+    """A run that a message asks for, checked: nothing but quotas and Temporal can refuse it."""
+
+    run: NewRun
+    query: str | None
+    reply: ReplyAddress
+
+
+@dataclass(frozen=True)
+class MessageRuns:
+    """Starts the runs of one process."""
+
+    client: Client
+    task_queue: str
+    config: SevenfoldConfig
+    access: AccessDirectory
+    quotas: StartQuotas
+    durations: Durations
+    sealer: Sealer | None
+
+    def prepare(self, message: Message, start: StartConfig, broker: str) -> MessageRun:
+        """Reads a message. Raises InvalidEventError: its body has another format, the agent's input is missing, or
+        the pattern does not take it.
+        """
+        body = read_body(message, start.format)
+        work = find_pointer(body, start.source)
+        if work is MISSING:
+            raise InvalidEventError([(start.source, "the message has nothing there")])
+        tenant, agent = message.tenant, start.agent or self.config.default_agent
+        allowed = self.access.latest.allowed_agents(tenant)
+        if allowed is not None and agent not in allowed:
+            raise InvalidEventError([("", f"the tenant {tenant} may not use the agent {agent}")])
+        found = MISSING if start.id is None else find_value(start.id, body, message)
+        key = str(found) if isinstance(found, str | int) and not isinstance(found, bool) and found != "" else ""
+        key = key or message.place
+        pattern, prefix = _PATTERNS[start.pattern], ID_PREFIXES[_PATTERNS[start.pattern]]
+        options = _build_options(start, agent, work)
+        if (
+            self.sealer is None
+            and isinstance(options, AnalyzeRequest)
+            and isinstance(options.document, DocumentByUrl)
+        ):
+            raise InvalidEventError([("/url", "this process has no SEVENFOLD_SECRET_KEY, which keeps URLs secret")])
+        run = NewRun(
+            pattern=pattern,
+            tenant=tenant,
+            run_id=derive_id(prefix, tenant, f"{pattern}\x00{broker}\x00{message.source.source}", key),
+            agent=agent,
+            task=_find_task(options),
+            options=options,
+            key=key,
+            key_id=None,
+        )
+        return MessageRun(run, work if isinstance(work, str) else None, self._reply_address(message, body, broker))
+
+    def _reply_address(self, message: Message, body: Any, broker: str) -> ReplyAddress:
+        source = message.source
+        to: Any = message.reply_to if source.reply_to is None else find_value(source.reply_to, body, message)
+        correlation_id = message.correlation_id or find_value("$headers/correlation-id", body, message)
+        has_correlation = isinstance(correlation_id, str) and correlation_id.isprintable()
+        return ReplyAddress(
+            broker=broker,
+            task_queue=event_task_queue(self.task_queue),
+            to=to if isinstance(to, str) and to else None,
+            correlation_id=correlation_id[:_MAX_CORRELATION_CHARACTERS] if has_correlation else "",
+            is_plain=source.reply.is_plain,
+            map=source.reply.map,
+        )
+
+    def task_queue_of(self, start: StartConfig) -> str:
+        """Returns the task queue that the limits of a consumer's backlog are for."""
+        queue = RunQueue.BATCH if start.pattern is MessagePattern.QUEUE else RunQueue.INTERACTIVE
+        return queue.task_queue(self.task_queue)
+
+    async def start(self, prepared: MessageRun) -> None:
+        """Returns when Temporal has the run; a message that comes again starts none. Raises QuotaExceededError,
+        TenantErasingError and RPCError: start it again then.
+        """
+        run = prepared.run
+        await self.access.check_not_erasing(run.tenant)
+        run_input, terms = await self._build(prepared)
+        items = len(run_input.fan_out.items) if isinstance(run_input, JobInput) and run_input.fan_out else 1
+        reservation = await self.quotas.reserve(run.tenant, None, run.pattern, items)
+        try:
+            await start_run(self.client, self.task_queue, run, run_input, terms)
+        except WorkflowAlreadyStartedError:
+            reservation.release()
+            return
+        except BaseException:
+            reservation.release()
+            raise
+        reservation.start()
+        count_start(run.pattern, run.agent, run.task, run.tenant)
+
+    async def _build(self, prepared: MessageRun) -> tuple[RunInput, RunTerms]:
+        run, options = prepared.run, prepared.run.options
+        data = options.data if isinstance(options, JobRequest | HybridRequest) else {}
+        common = RunInput(
+            agent=run.agent,
+            request=AgentRequest(
+                run_id=run.run_id, task=run.task, query=prepared.query, data=data, params=options.params
+            ),
+            timeout=options.timeout,
+            request_context=RequestContext(),
+            target=self.config.workflow_targets.get(run.agent),
+            publish_interaction=self.config.interactions.enabled,
+            reply=prepared.reply,
+        )
+        match options:
+            case JobRequest():
+                return self._build_job(run, options, common)
+            case AnalyzeRequest():
+                document, sealed = seal_document(self.sealer, run.workflow_id, options.document)
+                run_input: RunInput = AnalysisInput(**dict(common), document=document, sealed_document_url=sealed)
+                return run_input, RunTerms(RunQueue.INTERACTIVE)
+            case HybridRequest():
+                estimate = await self.durations.estimate(TaskKind(run.tenant, run.agent, run.task), None)
+                routing = choose_route(estimate, self.config.agents[run.agent].hybrid_threshold, stream=False)
+                terms = RunTerms(_QUEUES[routing.chosen], memo={ROUTING_MEMO: routing})
+                return HybridInput(**dict(common), routing=routing), terms
+        return common, RunTerms(RunQueue.INTERACTIVE)
+
+    def _build_job(self, run: NewRun, job: JobRequest, common: RunInput) -> tuple[RunInput, RunTerms]:
+        fan_out = build_fan_out(job, takes_batches=self.config.agents[run.agent].takes_batches(job.task))
+        if fan_out is None:
+            return JobInput(**dict(common)), RunTerms(RunQueue.BATCH)
+        request = common.request.model_copy(update={"data": fan_out.other_data(job)})
+        memo = {TOTAL_MEMO: len(fan_out.items)}
+        return JobInput(**{**dict(common), "request": request}, fan_out=fan_out), RunTerms(RunQueue.BATCH, memo=memo)
+
+
+def _build_options(start: StartConfig, agent: str, work: Any) -> StartOptions:
+    """Returns the request that a client of the pattern would send. Text is the query, or an analysis's document."""
+    common: Mapping[str, Any] = {"agent": agent, "timeout": start.timeout}
+    data = work if isinstance(work, dict) else {"items": work} if isinstance(work, list) else {}
+    if not isinstance(work, dict | list | str):
+        raise InvalidEventError([(start.source, "must be an object, a list or text")])
+    try:
+        match start.pattern:
+            case MessagePattern.QUEUE:
+                job = JobRequest.model_validate({**common, "task": start.task, "data": data})
+                build_fan_out(job, takes_batches=False)
+                return job
+            case MessagePattern.POLLING:
+                return TaskRequest.model_validate({**common, "task": start.task, "params": data})
+            case MessagePattern.ANALYZE:
+                document = {"document": {"text": work} if isinstance(work, str) else work}
+                task = {"task": start.task} if start.task else {}
+                return AnalyzeRequest.model_validate({**common, **document, **task})
+        query = {"query": work} if isinstance(work, str) else {}
+        return HybridRequest.model_validate({**common, **query, "task": start.task or "query", "data": data})
+    except ValidationError as error:
+        found = [("".join(f"/{part}" for part in one["loc"]), one["msg"]) for one in error.errors()]
+        raise InvalidEventError(found) from None
+    except InvalidJobError as error:
+        raise InvalidEventError([(error.pointer, str(error))]) from None
+
+
+def _find_task(options: StartOptions) -> str:
+    task = getattr(options, "task", None)
+    assert isinstance(task, str), "each of these requests has a task"  # noqa: S101
+    return task

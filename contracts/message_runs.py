@@ -1,0 +1,98 @@
+"""How a broker's message starts a run, and how its outcome goes back as a reply."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from sevenfold.contracts.agent import AgentName
+from sevenfold.contracts.message_maps import BodyFormat, MapValue, MessageFormat
+from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.requests import TaskName
+from sevenfold.contracts.sections import ConfigSection
+
+# What a value of a reply's map may refer to: the outcome, as webhooks have it.
+REPLY = "$reply"
+
+# The `source` of events that are replies; and their attribute that says whether the run has a result.
+REPLIES_SOURCE = "/sevenfold/replies"
+OUTCOME_ATTRIBUTE = "outcome"
+RESULT, ERROR = "result", "error"
+
+
+class MessagePattern(StrEnum):
+    """The patterns that a message can start."""
+
+    QUEUE = "queue"
+    POLLING = "polling"
+    ANALYZE = "analyze"
+    HYBRID = "hybrid"
+
+
+class StartConfig(ConfigSection):
+    """The run that each message starts. `source` (`from`): a JSON Pointer to what the agent works on, by default the
+    whole body; text is the query, an object the pattern's data. Without `id`, or where it leads to nothing, the
+    message's place at the broker identifies the run, so that a redelivery starts none. `timeout`: of the run, in
+    seconds.
+    """
+
+    pattern: MessagePattern
+    agent: AgentName | None = None
+    task: TaskName | None = None
+    source: str = Field(default="", alias="from", pattern=r"^(/.*)?$", max_length=1_024)
+    id: MapValue | None = None
+    format: BodyFormat = BodyFormat.JSON
+    timeout: Annotated[float, Field(ge=0.5, le=86_400, allow_inf_nan=False)] = 3_600.0
+
+    @model_validator(mode="after")
+    def _check(self) -> "StartConfig":
+        if self.format is BodyFormat.BYTES:
+            raise ValueError("format: an agent takes json or text")
+        if self.task is None and self.pattern in (MessagePattern.QUEUE, MessagePattern.POLLING):
+            raise ValueError(f"task is missing: the pattern {self.pattern} needs one")
+        return self
+
+
+def _check_reply_value(value: str) -> str:
+    if value.startswith(REPLY) and value != REPLY and not value.startswith(f"{REPLY}/"):
+        raise ValueError(f"{value} begins like a reference: write {REPLY}/… , or another constant")
+    return value
+
+
+ReplyValue = Annotated[str, Field(max_length=1_024), AfterValidator(_check_reply_value)]
+
+
+class ReplyConfig(ConfigSection):
+    """What a reply looks like. With `map` it is plain JSON: `$reply` and `$reply/…` refer to the outcome, anything
+    else is a constant.
+    """
+
+    format: MessageFormat = MessageFormat.CLOUDEVENTS
+    map: dict[str, ReplyValue] | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a plain message."""
+        return self.map is not None or self.format is MessageFormat.PLAIN
+
+
+class ReplyAddress(Payload):
+    """Where a run's outcome goes. `to`: an address of the broker; None: the outcome is an event for the routes.
+    `is_plain` and `map` as configured. `task_queue`: of the workers that make it an event.
+    """
+
+    broker: str
+    task_queue: str
+    to: str | None = None
+    correlation_id: str = ""
+    is_plain: bool = False
+    map: dict[str, str] | None = None
+
+
+class ReplyInput(Payload):
+    """Input of `RunReply`. `generation`: the run's, each of which has a reply of its own."""
+
+    run_workflow_id: str
+    address: ReplyAddress
+    generation: int = 1
+    traceparent: str = ""

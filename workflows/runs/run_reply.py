@@ -1,0 +1,62 @@
+"""The reply to the broker's message that started a run."""
+
+from contextlib import suppress
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from sevenfold.activities.events.replies import RunReplies
+from sevenfold.contracts.identity import parse_public_id
+from sevenfold.contracts.message_runs import ReplyInput
+from sevenfold.contracts.runs import RunInput
+from sevenfold.contracts.tracing import run_context
+
+_ATTEMPT_TIMEOUT = timedelta(seconds=30)
+
+# What keeps the gateway from accepting the reply as an event lasts no longer: then an operator looks at it.
+_TIMEOUT = timedelta(hours=24)
+
+
+@workflow.defn(name="RunReply")
+class RunReply:
+    """One reply. The run ends meanwhile; its outcome becomes an event, which is published like any other."""
+
+    @workflow.run
+    async def run(self, reply: ReplyInput) -> str:
+        """Returns the public id of the event."""
+        return await workflow.execute_activity_method(
+            RunReplies.publish_reply,
+            reply,
+            start_to_close_timeout=_ATTEMPT_TIMEOUT,
+            schedule_to_close_timeout=_TIMEOUT,
+            retry_policy=RetryPolicy(maximum_interval=timedelta(minutes=1)),
+        )
+
+
+async def start_reply(run: RunInput) -> None:
+    """Starts the reply to the message that started the current run, if one did. The caller's run ends right after
+    it.
+    """
+    if run.reply is None:
+        return
+    info = workflow.info()
+    to = run.reply.to or "the routes"
+    # A run that was reset replies once.
+    with suppress(WorkflowAlreadyStartedError):
+        await workflow.start_child_workflow(
+            RunReply.run,
+            ReplyInput(
+                run_workflow_id=info.workflow_id,
+                address=run.reply,
+                generation=run.generation,
+                traceparent=str(run_context(run.request_context.traceparent, info.workflow_id, info.run_id)),
+            ),
+            id=f"{info.workflow_id}/reply/{run.generation}",
+            task_queue=run.reply.task_queue,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            static_summary=f"{parse_public_id(info.workflow_id)} to {run.reply.broker}: {to}"[:200],
+            priority=info.priority,
+        )
