@@ -18,6 +18,7 @@ TENANT_WORKFLOW_TYPES = (
     *OTHER_LARGE_TYPES,
     "WebhookDelivery",
     "WebhookUpdates",
+    "RunReply",
     "WebhookEndpoints",
     "EndpointHealth",
     "SubscriptionRegistry",

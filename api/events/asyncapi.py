@@ -80,6 +80,8 @@ def _broker_channels(name: str, broker: BrokerConfig) -> dict[str, Any]:
 
 
 def _describe_source(source: ConsumeConfig) -> str:
+    if source.start is not None:
+        return f"Each message starts a run of the pattern {source.start.pattern}, whose outcome is the reply."
     text = "The gateway consumes events here."
     return text if source.map is None else f"{text} Other messages become events of the type {source.map.type}."
 
