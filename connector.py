@@ -37,7 +37,7 @@ class _BrokerRouter:
             raise UnknownBrokerError(
                 f"Broker {publish_input.route.broker} is not configured in the process that took this activity."
             )
-        await connection.publish(publish_input.event, publish_input.route.to, publish_input.route.format)
+        await connection.publish(publish_input.event, publish_input.route)
 
 
 @asynccontextmanager

@@ -187,7 +187,10 @@ def event_from_json(raw: object) -> CloudEvent:
     except ValidationError as error:
         errors = [(".".join(map(str, e["loc"])), _clean_message(e["msg"])) for e in error.errors(include_input=False)]
         raise InvalidEventError(errors) from None
-    size = _json_size(raw)
+    try:
+        size = _json_size(raw)
+    except UnicodeEncodeError:
+        raise InvalidEventError([("", "it has text that is not valid Unicode")]) from None
     if _json_size({name: value for name, value in raw.items() if name not in _DATA_FIELDS}) > MAX_ATTRIBUTE_BYTES:
         detail = f"its attributes exceed {MAX_ATTRIBUTE_BYTES:,} bytes of JSON; send the rest as data"
         raise InvalidEventError([("", detail)])

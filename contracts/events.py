@@ -89,13 +89,14 @@ def to_keyword(text: str) -> str:
 
 class OutboundRoute(Payload):
     """Route of an event to a broker: the broker's name in `sevenfold.toml`, the address there, and the task queue of
-    the processes that are connected to it.
+    the processes that are connected to it. `is_sender_chosen`: a message named the address, for its reply.
     """
 
     broker: str
     to: str
     task_queue: str
     format: MessageFormat = MessageFormat.CLOUDEVENTS
+    is_sender_chosen: bool = False
 
 
 class EventInput(Payload):

@@ -78,12 +78,14 @@ class ReplyConfig(ConfigSection):
 
 class ReplyAddress(Payload):
     """Where a run's outcome goes. `to`: an address of the broker; None: the outcome is an event for the routes.
+    `is_sender_chosen`: the message named it, so that nothing is created there, and what is missing is not waited for.
     `is_plain` and `map` as configured. `task_queue`: of the workers that make it an event.
     """
 
     broker: str
     task_queue: str
     to: str | None = None
+    is_sender_chosen: bool = False
     correlation_id: str = ""
     is_plain: bool = False
     map: dict[str, str] | None = None

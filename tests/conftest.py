@@ -36,6 +36,7 @@ _LONG = (
 # less than 12 minutes; `make test-all` runs them too.
 _SLOW = frozenset(
     {
+        "test_broker_campaign.py",
         "test_broker_passwords.py",
         "test_codec_endpoint.py",
         "test_codec_keys.py",

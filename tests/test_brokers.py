@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 
-from tests.support.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, Got, client_of
+from tests.support.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, Got, NatsClient, client_of
 from tests.support.broker_servers import KINDS, Aws, Kafka, Server, broker_section, broker_server
 from tests.support.events import EVENTS, LETTERS, event, wait_until_settled
 from tests.support.processes import until
@@ -213,3 +213,14 @@ async def test_broker_restart_loses_no_event(ways: Ways, way: str) -> None:
             ids |= {one.attributes["id"] for one in await ways.got(way, 1, seconds=90)}
     assert len(ids) == 9
     await until(lambda: nothing_left(ways, way), seconds=60)
+
+
+async def test_a_deleted_consumer_of_nats_is_created_again(ways: Ways) -> None:
+    source = "/deleted-consumer"
+    client = ways.clients["nats"]
+    assert isinstance(client, NatsClient)
+    await client.delete_consumer()
+    await ways.send("nats", event("b.in.nats", {"n": 1}, source=source))
+    (accepted,) = await ways.accepted(source, 1)
+    await wait_until_settled(ways.stack.http, accepted["id"])
+    await ways.got("nats", 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aio_pika
+import nats
 import pytest
 from aio_pika.patterns import JsonRPC
 from aio_pika.patterns.rpc import JsonRPCError
@@ -26,11 +27,11 @@ from sevenfold.contracts.message_runs import ReplyAddress, ReplyInput
 from sevenfold.contracts.runs import RunError, RunOutcome, RunResult, RunStatus
 from tests.support.broker_clients import INBOUND, OUTBOUND, Client, Got, client_of
 from tests.support.broker_servers import KINDS, broker_section, broker_server
-from tests.support.events import LETTERS
+from tests.support.events import EVENTS, LETTERS
 from tests.support.processes import EmbeddedTemporalOnly, until
 from tests.support.stack import Stack, make_settings, running_stack, sevenfold
 
-RPC_QUEUE, ANALYSES, QUESTIONS = "answer", "documents", "questions"
+RPC_QUEUE, ANALYSES, QUESTIONS, EVENTS_QUEUE = "answer", "documents", "questions", "just-events"
 
 
 def configuration(urls: dict[str, str]) -> str:
@@ -47,10 +48,16 @@ def configuration(urls: dict[str, str]) -> str:
         'start = { pattern = "polling", agent = "clerk", task = "answer" }\nreply = { format = "plain" }\n'
         f'[[brokers.rabbitmq.consume]]\nfrom = "{ANALYSES}"\nreply_to = "$headers/answer-to"\n'
         'start = { pattern = "analyze", agent = "clerk", format = "text" }\n'
+        f'[[brokers.rabbitmq.consume]]\nfrom = "{EVENTS_QUEUE}"\nconcurrency = 1\n'
         f'[[brokers.rabbitmq.consume]]\nfrom = "{QUESTIONS}"\n'
         'start = { pattern = "hybrid", agent = "clerk", format = "text" }\n'
         '[[brokers.nats.publish]]\nfilter = { exact = { source = "/sevenfold/replies", type = "run.completed" } }\n'
         'to = "routed-replies"\n'
+        '[[brokers.nats.consume]]\nfrom = "few-work"\ntenant = "few"\n'
+        'start = { pattern = "polling", agent = "simulator", task = "work" }\n'
+        "[tenants.few]\nopen_runs = 2\nqueued_items = 5\n"
+        '[[brokers.nats.consume]]\nfrom = "few-jobs"\ntenant = "few"\nconcurrency = 1\n'
+        'start = { pattern = "queue", agent = "clerk", task = "file" }\n'
     )
     return "\n".join(parts)
 
@@ -160,6 +167,45 @@ async def test_the_reply_to_a_client_that_has_gone_is_a_dead_letter(office: Offi
     assert "The client that expects the reply has gone" in json.dumps(letter)
 
 
+async def test_another_message_with_the_same_id_is_a_dead_letter(office: Office) -> None:
+    for text in ("first", "first", "second"):
+        await office.send("nats", json.dumps({"id": "same", "payload": {"text": text}}).encode())
+    (letter,) = await office.letters("another message with this id")
+    assert letter["via"] == "nats"
+    (reply,) = await office.got("nats", 1)
+    assert json.loads(reply.body)["text"] == "first"
+
+
+async def test_text_that_is_no_unicode_is_a_dead_letter_and_a_422(office: Office) -> None:
+    """UTF-7 can hold half a character."""
+    attributes = {"specversion": "1.0", "id": "half", "source": "/half", "type": "t"}
+    connection = await aio_pika.connect_robust(office.urls["rabbitmq"])
+    async with connection, connection.channel() as channel:
+        headers: dict[str, Any] = {f"cloudEvents:{name}": value for name, value in attributes.items()}
+        message = aio_pika.Message(b"+2AA-", headers=headers, content_type="text/plain; charset=utf-7")
+        await channel.default_exchange.publish(message, routing_key=EVENTS_QUEUE)
+    assert [one["via"] for one in await office.letters("not valid Unicode")] == ["rabbitmq"]
+    as_http = {f"ce-{name}": value for name, value in attributes.items()}
+    as_http["content-type"] = "text/plain; charset=utf-7"
+    assert (await office.stack.http.post(EVENTS, headers=as_http, content=b"+2AA-")).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("reply_to", "correlation_id"), [("x" * 300, None), ("a\nb", None), (None, "c\x00d"), (None, "é" * 3_000)]
+)
+async def test_addresses_that_cannot_be_are_dead_letters(
+    office: Office, reply_to: str | None, correlation_id: str | None
+) -> None:
+    named = {"answer-to": reply_to, "correlation-id": correlation_id}
+    headers: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    connection = await aio_pika.connect_robust(office.urls["rabbitmq"])
+    async with connection, connection.channel() as channel:
+        message = aio_pika.Message(f"{named}".encode(), headers=headers)
+        await channel.default_exchange.publish(message, routing_key=ANALYSES)
+    what = "the address of its reply" if reply_to else "its correlation id"
+    assert await office.letters(what)
+
+
 async def test_text_is_analysed_and_answered_where_a_header_says(office: Office) -> None:
     connection = await aio_pika.connect_robust(office.urls["rabbitmq"])
     async with connection, connection.channel() as channel:
@@ -183,11 +229,7 @@ async def test_without_an_address_the_outcome_is_an_event_for_the_routes(office:
         await channel.default_exchange.publish(message, routing_key=QUESTIONS)
     async with asyncio.timeout(30):
         while True:
-            page = (
-                await office.stack.http.get(
-                    "/api/agent/events", params={"source": "/sevenfold/replies", "limit": 100}
-                )
-            ).json()
+            page = (await office.stack.http.get(EVENTS, params={"source": "/sevenfold/replies", "limit": 100})).json()
             found = [one for one in page["items"] if "seen: How many?" in json.dumps(one)]
             if found:
                 break
@@ -195,6 +237,35 @@ async def test_without_an_address_the_outcome_is_an_event_for_the_routes(office:
     (answered,) = found
     assert answered["event"]["type"] == "run.completed"
     assert answered["event"]["data"]["hybridId"] == answered["event"]["subject"]
+
+
+async def test_messages_wait_for_the_quota_of_their_tenant(office: Office) -> None:
+    client = await nats.connect(office.urls["nats"])
+    for _ in range(6):
+        await client.jetstream().publish("few-work", json.dumps({"seconds": 1}).encode())
+    await client.close()
+    query = "WorkflowType = 'Polling' AND Tenant = 'few'"
+    most = done = 0
+    async with asyncio.timeout(90):
+        while done < 6:
+            running = (await office.stack.temporal.count_workflows(f"{query} AND ExecutionStatus = 'Running'")).count
+            done = (await office.stack.temporal.count_workflows(f"{query} AND ExecutionStatus = 'Completed'")).count
+            most = max(most, running)
+            await asyncio.sleep(0.1)
+    assert most <= 2
+
+
+async def test_a_job_that_no_quota_ever_takes_is_a_dead_letter(office: Office) -> None:
+    client = await nats.connect(office.urls["nats"])
+    for items in (list(range(9)), [1, 2]):
+        await client.jetstream().publish("few-jobs", json.dumps(items).encode())
+    await client.close()
+    query = "WorkflowType = 'AsynchronousQueue' AND Tenant = 'few' AND ExecutionStatus = 'Completed'"
+
+    async def is_done() -> bool:
+        return (await office.stack.temporal.count_workflows(query)).count == 1
+
+    await until(is_done, seconds=60)
 
 
 async def test_a_consumer_takes_nothing_more_while_its_queue_is_full(tmp_path: Path) -> None:
@@ -282,6 +353,7 @@ CANCELLED = RunOutcome(RunStatus.CANCELLED)
         (FAILED, {"x": "$reply/result/response"}, {"error": {"detail": "no"}}),
         (FAILED, {"why": "$reply/error/detail"}, {"why": "no"}),
         (CANCELLED, {"x": "$reply/result/response"}, {"error": {"status": "cancelled"}}),
+        (CANCELLED, {"why": "$reply/error/detail"}, {"error": {"status": "cancelled"}}),
     ],
 )
 def test_plain_replies_hold_the_result_the_error_or_what_the_map_says(
@@ -293,6 +365,17 @@ def test_plain_replies_hold_the_result_the_error_or_what_the_map_says(
     assert isinstance(event.data, dict)
     assert {name: pick(event.data.get(name), value) for name, value in expected.items()} == expected
     assert (event.id, event.type, event.attribute("correlationid")) == (run_id, f"run.{outcome.status}", "c")
+
+
+def test_a_result_that_no_event_can_hold_is_an_error() -> None:
+    run_id = new_id("task")
+    large = RunOutcome(
+        RunStatus.COMPLETED, result=RunResult(reply=Reply(response="x" * 1_100_000), duration_seconds=1)
+    )
+    address = ReplyAddress(broker="b", task_queue="q", to="out")
+    event = build_reply(run_id, ReplyInput(run_workflow_id=f"default:{run_id}", address=address), large)
+    assert (event.attribute("outcome"), event.type) == ("error", "run.completed")
+    assert f"Read the run {run_id}" in json.dumps(event.data)
 
 
 def pick(found: Any, expected: Any) -> Any:

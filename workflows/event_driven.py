@@ -35,6 +35,7 @@ _RETRIES = RetryPolicy(maximum_interval=timedelta(minutes=1))
 # If a broker is down for longer, the event becomes a dead letter, which can be redriven.
 _PUBLISH_TIMEOUT = timedelta(hours=24)
 _START_TIMEOUT = timedelta(seconds=60)
+_SUMMARY_LENGTH = 200
 
 # The ingest acquires the ordering semaphores for a whole batch. If it was killed before that, the event acquires them
 # itself after this time.
@@ -168,7 +169,7 @@ class EventDriven:
                 start_to_close_timeout=timedelta(minutes=2),
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 retry_policy=_RETRIES,
-                summary=f"to {route.broker}: {route.to}",
+                summary=f"to {route.broker}: {route.to}"[:_SUMMARY_LENGTH],
             )
         except ActivityError as error:
             if is_cancelled_exception(error):

@@ -6,13 +6,14 @@ from typing import Any
 from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.access.directory import TenantErasingError
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.adapters.temporal.run_outcomes import await_outcome
 from sevenfold.contracts.answers import webhook_body
-from sevenfold.contracts.cloudevents import CloudEvent, event_from_json
+from sevenfold.contracts.cloudevents import CloudEvent, InvalidEventError, event_from_json
 from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.events import VIA_DERIVED, OutboundRoute, broker_task_queue
 from sevenfold.contracts.identity import parse_public_id, parse_tenant
@@ -27,7 +28,7 @@ from sevenfold.contracts.message_runs import (
     ReplyAddress,
     ReplyInput,
 )
-from sevenfold.contracts.runs import RunOutcome, RunResult
+from sevenfold.contracts.runs import RunError, RunOutcome, RunResult
 
 
 class RunReplies:
@@ -47,8 +48,8 @@ class RunReplies:
         handle: WorkflowHandle[Any, RunResult] = self._client.get_workflow_handle(
             reply.run_workflow_id, result_type=RunResult
         )
-        event = build_reply(run_id, reply, await await_outcome(handle))
         try:
+            event = build_reply(run_id, reply, await await_outcome(handle))
             accepted = await self._ingest.accept(
                 tenant, event, VIA_DERIVED, traceparent=reply.traceparent, reply_route=self._route(reply.address)
             )
@@ -57,19 +58,38 @@ class RunReplies:
             raise ApplicationError(str(error), type=ErrorCode.QUOTA_EXCEEDED, next_retry_delay=delay) from error
         except TenantErasingError as error:
             raise ApplicationError(str(error), type=ErrorCode.EVENT_REFUSED, non_retryable=True) from error
+        except RPCError as error:
+            if error.status not in (RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.NOT_FOUND):
+                raise
+            raise ApplicationError(error.message, type=ErrorCode.EVENT_REFUSED, non_retryable=True) from error
         return accepted.event_id
 
     def _route(self, address: ReplyAddress) -> OutboundRoute | None:
         if address.to is None:
             return None
         form = MessageFormat.PLAIN if address.is_plain else MessageFormat.CLOUDEVENTS
-        return OutboundRoute(broker=address.broker, to=address.to, task_queue=self._task_queue, format=form)
+        return OutboundRoute(
+            broker=address.broker,
+            to=address.to,
+            task_queue=self._task_queue,
+            format=form,
+            is_sender_chosen=address.is_sender_chosen,
+        )
 
 
 def build_reply(run_id: str, reply: ReplyInput, outcome: RunOutcome) -> CloudEvent:
     """Returns the event of an outcome. Its data is the outcome as webhooks have it; in a plain message the result or
-    the error alone, or what the map makes of the outcome.
+    the error alone, or what the map makes of the outcome. A result that no event can hold is replaced by an error.
     """
+    try:
+        return _build_event(run_id, reply, outcome)
+    except InvalidEventError as refusal:
+        reason = f"The result is too large for a reply, or cannot be one ({refusal}). Read the run {run_id}."
+        error = RunError(code=ErrorCode.EVENT_REFUSED, detail=reason[:1_000])
+        return _build_event(run_id, reply, RunOutcome(outcome.status, error=error))
+
+
+def _build_event(run_id: str, reply: ReplyInput, outcome: RunOutcome) -> CloudEvent:
     body, address = webhook_body(run_id, outcome), reply.address
     has_failed = outcome.result is None
     raw: dict[str, Any] = {
@@ -93,7 +113,8 @@ def _plain_data(body: dict[str, Any], reply_map: dict[str, str] | None, *, has_f
         return body.get("result") if not has_failed else {"status": body["status"], "error": body.get("error")}
     found = {name: _resolve(value, body) for name, value in reply_map.items()}
     data = {name: value for name, value in found.items() if value is not MISSING}
-    if has_failed and not any(value.startswith(f"{REPLY}/error") for value in reply_map.values()):
+    has_error = any(value.startswith(f"{REPLY}/error") and name in data for name, value in reply_map.items())
+    if has_failed and not has_error:
         data["error"] = body.get("error") or {"status": body["status"]}
     return data
 

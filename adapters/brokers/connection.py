@@ -9,7 +9,7 @@ import structlog
 from sevenfold.adapters.brokers.message import Lag, MessageHandler, Transport, UnpublishableError
 from sevenfold.adapters.metrics.events import broker_connected, count_message, show_lag
 from sevenfold.contracts.cloudevents import CloudEvent
-from sevenfold.contracts.message_maps import MessageFormat
+from sevenfold.contracts.events import OutboundRoute
 
 log = structlog.get_logger(__name__)
 
@@ -107,13 +107,13 @@ class BrokerConnection:
         except Exception as error:
             log.warning("closing a broker connection failed", broker=self.name, error=_describe_error(error))
 
-    async def publish(self, event: CloudEvent, to: str, form: MessageFormat) -> None:
+    async def publish(self, event: CloudEvent, route: OutboundRoute) -> None:
         """Returns when the broker has confirmed the event. Waits for a broker that is down. Raises
         UnpublishableError.
         """
         await self._connected.wait()
         try:
-            await self._transport.publish(event, to, form)
+            await self._transport.publish(event, route)
             count_message(self.name, sent=True, outcome="confirmed")
         except _PERMANENT_ERRORS as error:  # The broker's protocol cannot encode the event or the address.
             count_message(self.name, sent=True, outcome="refused")

@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 _FIRST_PAUSE = 0.5
 _MAX_PAUSE = 10.0
 
+# Of a dead letter; lists return it.
+_MAX_REASON_CHARACTERS = 1_000
+
 T = TypeVar("T")
 
 
@@ -68,7 +71,7 @@ class BrokerConsumer:
             count_message(self._broker, sent=False, outcome=outcome)
 
     async def _start_run(self, message: Message, start: StartConfig) -> None:
-        prepared = self._runs.prepare(message, start, self._broker)
+        prepared = _parse(lambda: self._runs.prepare(message, start, self._broker))
 
         async def start_with_room() -> None:
             await self._backlogs[message.source.key].wait_for_room()
@@ -77,7 +80,9 @@ class BrokerConsumer:
         await self._retry_until_done(start_with_room)
 
     async def _accept_event(self, message: Message) -> None:
-        event = with_partition_key(parse_event(message) or map_message(message), message.partition_key)
+        event = _parse(
+            lambda: with_partition_key(parse_event(message) or map_message(message), message.partition_key)
+        )
         await self._retry_until_done(self._backlogs[message.source.key].wait_for_room)
         await self._accept(message.tenant, event)
 
@@ -92,7 +97,7 @@ class BrokerConsumer:
             await self._retry_until_done(admission.execute)
 
     async def _reject(self, message: Message, reason: str) -> None:
-        body = message.body[:MAX_EVENT_BYTES]
+        body, reason = message.body[:MAX_EVENT_BYTES], reason[:_MAX_REASON_CHARACTERS]
         if message.delivery_count is not None:
             reason += f" (delivery {message.delivery_count})"
         log.warning("a message cannot be read and becomes a dead letter", broker=self._broker, reason=reason)
@@ -111,12 +116,28 @@ class BrokerConsumer:
             except Exception as error:
                 if isinstance(error, RPCError) and error.status == RPCStatusCode.INVALID_ARGUMENT:
                     raise
-                if isinstance(error, QuotaExceededError):  # The tenant's messages wait for its quota.
-                    await asyncio.sleep(min(error.retry_after or _MAX_PAUSE, _MAX_PAUSE))
+                if isinstance(error, InvalidEventError):
+                    raise
+                if isinstance(error, QuotaExceededError):
+                    if error.retry_after is None:
+                        raise InvalidEventError([("", str(error))]) from None
+                    # The tenant's messages wait for its quota.
+                    await asyncio.sleep(min(error.retry_after, _MAX_PAUSE))
                     continue
                 log.warning("accepting a message failed, retrying", broker=self._broker, error=str(error))
             await asyncio.sleep(pause * (0.8 + 0.4 * random.random()))
             pause = min(2 * pause, _MAX_PAUSE)
+
+
+def _parse(work: Callable[[], T]) -> T:
+    """Calls what reads a message. Whatever it raises, the message is at fault: another try would raise it again."""
+    try:
+        return work()
+    except InvalidEventError:
+        raise
+    except Exception as error:
+        log.exception("a message cannot be read")
+        raise InvalidEventError([("", f"it cannot be read: {type(error).__name__}")]) from error
 
 
 @asynccontextmanager

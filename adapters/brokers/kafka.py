@@ -11,6 +11,7 @@ from aiokafka.errors import (
     KafkaError,
     MessageSizeTooLargeError,
     TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
 )
 from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
@@ -20,7 +21,7 @@ from sevenfold.adapters.brokers.faststream_common import CONSUMING, GRACE_SECOND
 from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError, name_headers
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
-from sevenfold.contracts.message_maps import MessageFormat
+from sevenfold.contracts.events import OutboundRoute
 
 # Events may be held for hours while Temporal is down. The consumer's heartbeats prove that the process lives.
 _MAX_POLL_INTERVAL_MILLISECONDS = 86_400_000
@@ -105,10 +106,11 @@ class KafkaTransport:
         if broker is not None:
             await asyncio.wait_for(broker.stop(), GRACE_SECONDS + 10)
 
-    async def publish(self, event: CloudEvent, to: str, form: MessageFormat) -> None:
+    async def publish(self, event: CloudEvent, route: OutboundRoute) -> None:
         """Publishes an event. Events with the same `partitionkey`, subject or correlation keep their order. Raises
         UnpublishableError.
         """
+        to, form = route.to, route.format
         assert self._broker is not None, "publish is called after start"  # noqa: S101
         attributes, content_type, body = to_binary_mode(event)
         headers = name_headers(attributes, "ce_", form)
@@ -118,6 +120,10 @@ class KafkaTransport:
             await self._broker.publish(body, to, key=key.encode(), headers=headers)
         except (MessageSizeTooLargeError, InvalidTopicError, TopicAuthorizationFailedError) as error:
             raise UnpublishableError(f"Kafka rejects the event: {error}") from error
+        except UnknownTopicOrPartitionError as error:
+            if not route.is_sender_chosen:
+                raise
+            raise UnpublishableError(f"Kafka has no topic {to}.") from error
 
 
 class _OffsetTracker:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from sevenfold.contracts.cloudevents import CloudEvent, InvalidEventError, event_from_binary, event_from_json
 from sevenfold.contracts.config import ConsumeConfig
+from sevenfold.contracts.events import OutboundRoute
 from sevenfold.contracts.message_maps import MessageFormat
 from sevenfold.contracts.strict_json import parse_json
 
@@ -77,7 +78,7 @@ class Transport(Protocol):
 
     async def stop(self) -> None: ...
 
-    async def publish(self, event: CloudEvent, to: str, form: MessageFormat) -> None:
+    async def publish(self, event: CloudEvent, route: OutboundRoute) -> None:
         """Publishes an event. Raises UnpublishableError if no retry can succeed; other exceptions are transient."""
         ...
 

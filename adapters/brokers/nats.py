@@ -1,10 +1,11 @@
 """NATS JetStream transport."""
 
+import asyncio
 from typing import Any
 from urllib.parse import quote, unquote
 
 import nats
-from faststream.nats import JStream, NatsBroker
+from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.nats.annotations import NatsMessage
 from nats.aio.client import Client
 from nats.errors import BadSubjectError, MaxPayloadError
@@ -16,10 +17,14 @@ from sevenfold.adapters.brokers.faststream_common import CONSUMING, PING_SECONDS
 from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError, name_headers
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
+from sevenfold.contracts.events import OutboundRoute
 from sevenfold.contracts.message_maps import MessageFormat
 
 # NATS delivers a message to another consumer after this time, unless its deadline is extended.
 _ACK_SECONDS = 30.0
+
+# How long a pull waits for messages.
+_PULL_SECONDS = 5.0
 
 _PUBLISH_SECONDS = 10.0
 _RECONNECT_SECONDS = 1
@@ -36,9 +41,11 @@ class NatsTransport:
         self._broker: NatsBroker | None = None
         self._client: Client | None = None
         self._streams: dict[str, str] = {}
+        self._is_consumer_missing = False
 
     async def start(self, on_message: MessageHandler) -> None:
         """Connects. A subject without a stream gets its own file-based stream."""
+        self._streams, self._is_consumer_missing = {}, False
         reconnecting: dict[str, Any] = {"max_reconnect_attempts": -1, "reconnect_time_wait": _RECONNECT_SECONDS}
         self._client = await nats.connect(self._url, **reconnecting)
         streams = [await self._find_stream(one.source) for one in self._consume]
@@ -75,15 +82,16 @@ class NatsTransport:
         broker.subscriber(
             one.source,
             stream=JStream(stream, declare=False),
-            queue=_durable_name(one),  # Makes it a durable consumer, which all processes share.
+            durable=_durable_name(one),  # All processes share it.
+            pull_sub=PullSub(batch_size=one.concurrency, timeout=_PULL_SECONDS),
             config=config,
             no_reply=True,
             max_workers=one.concurrency,
         )(handle)
 
     def is_alive(self) -> bool:
-        """The client reconnects by itself."""
-        return self._broker is not None
+        """The client reconnects by itself, but pulls in vain from a consumer that was deleted."""
+        return self._broker is not None and not self._is_consumer_missing
 
     async def read_lag(self) -> Lag:
         """Returns the messages that each durable consumer has still to deliver."""
@@ -95,7 +103,14 @@ class NatsTransport:
 
     async def ping(self) -> bool:
         """Whether the broker answers now."""
-        return self._broker is not None and await self._broker.ping(PING_SECONDS)
+        if self._broker is None or not await self._broker.ping(PING_SECONDS):
+            return False
+        try:
+            async with asyncio.timeout(PING_SECONDS):
+                await self.read_lag()
+        except NotFoundError:
+            self._is_consumer_missing = True
+        return not self._is_consumer_missing
 
     async def stop(self) -> None:
         """Closes both connections."""
@@ -106,16 +121,30 @@ class NatsTransport:
         if client is not None:
             await client.close()
 
-    async def publish(self, event: CloudEvent, to: str, form: MessageFormat) -> None:
+    async def publish(self, event: CloudEvent, route: OutboundRoute) -> None:
         """Publishes an event. JetStream drops duplicates of an id within its window. Raises UnpublishableError."""
-        stream = await self._find_stream(to)
+        to, form = route.to, route.format
         attributes, content_type, body = to_binary_mode(event)
         if content_type:
             attributes["content-type" if form is MessageFormat.PLAIN else "datacontenttype"] = content_type
         headers = {name: _encode_header(value) for name, value in name_headers(attributes, "ce-", form).items()}
+        if route.is_sender_chosen:
+            await self._send(to, body, headers)
+            return
+        stream = await self._find_stream(to)
         headers["Nats-Msg-Id"] = _encode_header(f"{event.source} {event.id}")
         try:
             await self._jetstream().publish(to, body, timeout=_PUBLISH_SECONDS, stream=stream, headers=headers)
+        except (MaxPayloadError, BadSubjectError) as error:
+            raise UnpublishableError(f"NATS rejects the event: {error}") from error
+
+    async def _send(self, subject: str, body: bytes, headers: dict[str, str]) -> None:
+        """Sends a reply as clients of NATS expect it: to whoever listens now, without a stream."""
+        assert self._client is not None, "used between start and stop"  # noqa: S101
+        if not subject.isprintable() or any(character in subject for character in " *>"):
+            raise UnpublishableError(f"NATS has no subject {subject}.")
+        try:
+            await self._client.publish(subject, body, headers=headers)
         except (MaxPayloadError, BadSubjectError) as error:
             raise UnpublishableError(f"NATS rejects the event: {error}") from error
 

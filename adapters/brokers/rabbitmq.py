@@ -4,7 +4,7 @@ import hashlib
 from typing import Any
 from uuid import uuid4
 
-from aiormq.exceptions import ChannelPreconditionFailed, DeliveryError
+from aiormq.exceptions import ChannelPreconditionFailed, PublishError
 from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 from faststream.rabbit.annotations import RabbitMessage
 
@@ -12,8 +12,8 @@ from sevenfold.adapters.brokers.faststream_common import CONSUMING, GRACE_SECOND
 from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError, name_headers
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
-from sevenfold.contracts.message_maps import MessageFormat
-from sevenfold.contracts.message_runs import OUTCOME_ATTRIBUTE, REPLIES_SOURCE
+from sevenfold.contracts.events import OutboundRoute
+from sevenfold.contracts.message_runs import OUTCOME_ATTRIBUTE
 
 _PUBLISH_SECONDS = 10.0
 _RECONNECT_SECONDS = 0.5
@@ -72,8 +72,7 @@ class RabbitTransport:
                     content_type=raw.content_type,
                     body=message.body,
                     ack=message.ack,
-                    # An address of the default exchange, whatever characters it has.
-                    reply_to=f"/{raw.reply_to}" if raw.reply_to else None,
+                    reply_to=raw.reply_to,
                     correlation_id=raw.correlation_id,
                 )
             )
@@ -108,37 +107,42 @@ class RabbitTransport:
             if broker is not None:
                 await broker.stop()
 
-    async def publish(self, event: CloudEvent, to: str, form: MessageFormat) -> None:
+    async def publish(self, event: CloudEvent, route: OutboundRoute) -> None:
         """Publishes an event. `to` is a queue, or `exchange/routing key`. Raises if no queue would get it, and
         UnpublishableError if no retry can succeed.
         """
+        to, form = route.to, route.format
         assert self._publishing is not None, "publish is called after start"  # noqa: S101
         exchange, slash, key = to.partition("/")
+        if route.is_sender_chosen:  # A queue, whatever characters its name has.
+            exchange, slash, key = "", "", to
         attributes, content_type, body = to_binary_mode(event)
-        is_reply = event.source == REPLIES_SOURCE
         try:
             await self._publishing.publish(
                 body,
                 routing_key=key if slash else to,
-                exchange=(exchange or None) if slash else None,
+                exchange=exchange if slash else None,
                 persist=True,
                 mandatory=True,
                 message_id=_message_id(event),
-                correlation_id=event.attribute("correlationid"),
+                correlation_id=_short(event.attribute("correlationid")),
                 # Clients of remote procedures distinguish results and errors by it.
-                message_type=event.attribute(OUTCOME_ATTRIBUTE) if is_reply else event.type,
+                message_type=_short(event.attribute(OUTCOME_ATTRIBUTE) or event.type),
                 headers=dict[str, Any](name_headers(attributes, "cloudEvents_", form)),
                 content_type=content_type or "application/octet-stream",
                 timeout=_PUBLISH_SECONDS,
             )
         except ChannelPreconditionFailed as error:  # The event is larger than max_message_size.
             raise UnpublishableError(f"RabbitMQ rejects the event: {error}") from error
-        except DeliveryError as error:  # No queue gets it.
-            if not is_reply:
+        except PublishError as error:  # It came back: no queue gets it.
+            if not route.is_sender_chosen:
                 raise
-            raise UnpublishableError(
-                f"The client that expects the reply has gone: there is no queue {key}."
-            ) from error
+            raise UnpublishableError(f"The client that expects the reply has gone: no queue {to}.") from error
+
+
+def _short(text: str | None) -> str | None:
+    """Returns the text if AMQP takes it as a property; the headers have every attribute anyway."""
+    return text if text is not None and len(text.encode()) <= _MAX_ID_BYTES else None
 
 
 def _message_id(event: CloudEvent) -> str:

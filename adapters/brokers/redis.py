@@ -14,7 +14,7 @@ from sevenfold.adapters.brokers.faststream_common import CONSUMING, PING_SECONDS
 from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError, name_headers
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
-from sevenfold.contracts.message_maps import MessageFormat
+from sevenfold.contracts.events import OutboundRoute
 
 # An entry is claimed from a consumer that was idle for this long, in seconds.
 _IDLE_SECONDS = 30.0
@@ -114,10 +114,11 @@ class RedisTransport:
             finally:
                 await client.aclose()
 
-    async def publish(self, event: CloudEvent, to: str, form: MessageFormat) -> None:
+    async def publish(self, event: CloudEvent, route: OutboundRoute) -> None:
         """Publishes an event. Redis detects no duplicates: readers deduplicate by source and id. Raises
         UnpublishableError.
         """
+        to, form = route.to, route.format
         assert self._client is not None, "publish is called after start"  # noqa: S101
         attributes, content_type, body = to_binary_mode(event)
         fields: dict[Any, Any] = dict(name_headers(attributes, "ce_", form))

@@ -1,7 +1,8 @@
 """Starts the runs that messages of brokers ask for."""
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,7 +15,14 @@ from sevenfold.adapters.brokers.message import Message
 from sevenfold.adapters.metrics.runs import count_start
 from sevenfold.adapters.quotas.starts import StartQuotas
 from sevenfold.adapters.temporal.durations import Durations, TaskKind
-from sevenfold.adapters.temporal.run_starts import NewRun, RunQueue, RunTerms, start_run
+from sevenfold.adapters.temporal.run_starts import (
+    FINGERPRINT_MEMO,
+    NewRun,
+    RunQueue,
+    RunTerms,
+    fingerprint,
+    start_run,
+)
 from sevenfold.adapters.webhooks.sealed_urls import seal_document
 from sevenfold.adapters.webhooks.sealing import Sealer
 from sevenfold.contracts.agent import AgentRequest, RequestContext
@@ -39,8 +47,11 @@ _PATTERNS = {
 }
 _QUEUES = {Route.SYNCHRONOUS: RunQueue.INTERACTIVE, Route.QUEUE: RunQueue.BATCH, Route.STREAMING: RunQueue.STREAM}
 
-# Of a correlation id that becomes an attribute of the reply's event.
-_MAX_CORRELATION_CHARACTERS = 256
+# Of what a sender names for its reply.
+_MAX_ADDRESS_BYTES, _MAX_CORRELATION_BYTES = 256, 4_096
+
+# How many mistakes of a message its dead letter names.
+_MAX_MISTAKES = 10
 
 
 @dataclass(frozen=True)
@@ -77,8 +88,8 @@ class MessageRuns:
         if allowed is not None and agent not in allowed:
             raise InvalidEventError([("", f"the tenant {tenant} may not use the agent {agent}")])
         found = MISSING if start.id is None else find_value(start.id, body, message)
-        key = str(found) if isinstance(found, str | int) and not isinstance(found, bool) and found != "" else ""
-        key = key or message.place
+        has_id = isinstance(found, str | int) and not isinstance(found, bool) and found != ""
+        key = f"id {found}" if has_id else f"place {message.place}"
         pattern, prefix = _PATTERNS[start.pattern], ID_PREFIXES[_PATTERNS[start.pattern]]
         options = _build_options(start, agent, work)
         if (
@@ -97,18 +108,21 @@ class MessageRuns:
             key=key,
             key_id=None,
         )
-        return MessageRun(run, work if isinstance(work, str) else None, self._reply_address(message, body, broker))
+        # The text of an analysis is its document.
+        query = work if isinstance(work, str) and start.pattern is not MessagePattern.ANALYZE else None
+        return MessageRun(run, query, self._reply_address(message, body, broker))
 
     def _reply_address(self, message: Message, body: Any, broker: str) -> ReplyAddress:
         source = message.source
+        is_configured = source.reply_to is not None and not source.reply_to.startswith("$")
         to: Any = message.reply_to if source.reply_to is None else find_value(source.reply_to, body, message)
         correlation_id = message.correlation_id or find_value("$headers/correlation-id", body, message)
-        has_correlation = isinstance(correlation_id, str) and correlation_id.isprintable()
         return ReplyAddress(
             broker=broker,
             task_queue=event_task_queue(self.task_queue),
-            to=to if isinstance(to, str) and to else None,
-            correlation_id=correlation_id[:_MAX_CORRELATION_CHARACTERS] if has_correlation else "",
+            to=_check_text(to, "the address of its reply", _MAX_ADDRESS_BYTES) or None,
+            is_sender_chosen=not is_configured,
+            correlation_id=_check_text(correlation_id, "its correlation id", _MAX_CORRELATION_BYTES),
             is_plain=source.reply.is_plain,
             map=source.reply.map,
         )
@@ -120,7 +134,8 @@ class MessageRuns:
 
     async def start(self, prepared: MessageRun) -> None:
         """Returns when Temporal has the run; a message that comes again starts none. Raises QuotaExceededError,
-        TenantErasingError and RPCError: start it again then.
+        TenantErasingError and RPCError: start it again then. Raises InvalidEventError for another message with the
+        same id.
         """
         run = prepared.run
         await self.access.check_not_erasing(run.tenant)
@@ -131,6 +146,7 @@ class MessageRuns:
             await start_run(self.client, self.task_queue, run, run_input, terms)
         except WorkflowAlreadyStartedError:
             reservation.release()
+            await self._check_repeated(run, terms)
             return
         except BaseException:
             reservation.release()
@@ -138,7 +154,19 @@ class MessageRuns:
         reservation.start()
         count_start(run.pattern, run.agent, run.task, run.tenant)
 
+    async def _check_repeated(self, run: NewRun, terms: RunTerms) -> None:
+        memo = await (await self.client.get_workflow_handle(run.workflow_id).describe()).memo()
+        if memo.get(FINGERPRINT_MEMO) != (terms.memo or {})[FINGERPRINT_MEMO]:
+            reason = f"another message with this id started the run {run.run_id}: every message needs its own id"
+            raise InvalidEventError([("", reason)])
+
     async def _build(self, prepared: MessageRun) -> tuple[RunInput, RunTerms]:
+        run_input, terms = await self._build_pattern(prepared)
+        # The query is no option of every pattern.
+        own = fingerprint(prepared.run.options) + hashlib.sha256((prepared.query or "").encode()).hexdigest()
+        return run_input, replace(terms, memo={**(terms.memo or {}), FINGERPRINT_MEMO: own})
+
+    async def _build_pattern(self, prepared: MessageRun) -> tuple[RunInput, RunTerms]:
         run, options = prepared.run, prepared.run.options
         data = options.data if isinstance(options, JobRequest | HybridRequest) else {}
         common = RunInput(
@@ -196,10 +224,20 @@ def _build_options(start: StartConfig, agent: str, work: Any) -> StartOptions:
         query = {"query": work} if isinstance(work, str) else {}
         return HybridRequest.model_validate({**common, **query, "task": start.task or "query", "data": data})
     except ValidationError as error:
-        found = [("".join(f"/{part}" for part in one["loc"]), one["msg"]) for one in error.errors()]
+        mistakes = error.errors(include_input=False)[:_MAX_MISTAKES]
+        found = [("".join(f"/{part}" for part in one["loc"])[:200], one["msg"]) for one in mistakes]
         raise InvalidEventError(found) from None
     except InvalidJobError as error:
         raise InvalidEventError([(error.pointer, str(error))]) from None
+
+
+def _check_text(value: Any, what: str, max_bytes: int) -> str:
+    """Returns what a sender names; empty if it names nothing. Raises InvalidEventError."""
+    if value is None or value is MISSING:
+        return ""
+    if not isinstance(value, str) or not value.isprintable() or len(value.encode(errors="replace")) > max_bytes:
+        raise InvalidEventError([("", f"{what} must be printable text of at most {max_bytes} bytes")])
+    return value
 
 
 def _find_task(options: StartOptions) -> str:

@@ -31,6 +31,9 @@ from sevenfold.contracts.webhooks import WEBHOOK_MEMO
 
 _SUMMARY_LENGTH = 160
 
+# The memo with the hash of what a run was started with, for repeated starts.
+FINGERPRINT_MEMO = "fingerprint"
+
 
 class RunQueue(StrEnum):
     """Which worker slots serve a run. Long work and streams have slots of their own, so that neither delays a client
@@ -93,7 +96,7 @@ async def start_run(
         id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
         id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
         memo={
-            "fingerprint": fingerprint(options),
+            FINGERPRINT_MEMO: fingerprint(options),
             "metadata": options.metadata,
             DEADLINE_MEMO: compute_deadline(options.timeout),
             **trace_memo(run_input.request_context.traceparent),

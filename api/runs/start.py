@@ -10,7 +10,14 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from sevenfold.adapters.metrics.runs import count_start
 from sevenfold.adapters.temporal.disk_space import DiskSpace
-from sevenfold.adapters.temporal.run_starts import NewRun, RunQueue, RunTerms, fingerprint, start_run
+from sevenfold.adapters.temporal.run_starts import (
+    FINGERPRINT_MEMO,
+    NewRun,
+    RunQueue,
+    RunTerms,
+    fingerprint,
+    start_run,
+)
 from sevenfold.api.dependencies import current_principal
 from sevenfold.api.http.disk_guard import check_storage
 from sevenfold.api.http.problems import ProblemError, ProblemType
@@ -188,7 +195,7 @@ class RunStarter:
             run.workflow_id, result_type=RunResult
         )
         memo = await (await handle.describe()).memo()
-        if memo.get("fingerprint") != fingerprint(run.options):
+        if memo.get(FINGERPRINT_MEMO) != fingerprint(run.options):
             detail = "An earlier request with this Idempotency-Key had another body. Use a new key for a new request."
             if run.key == run.run_id:
                 detail = "This run token has started its run with another body. Issue a new token for another run."

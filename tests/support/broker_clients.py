@@ -61,6 +61,9 @@ class NatsClient:
         except (TimeoutError, nats.errors.TimeoutError):
             return found
 
+    async def delete_consumer(self) -> None:
+        await self._client.jetstream().delete_consumer(f"sevenfold-{INBOUND}", f"{GROUP}-{INBOUND}")
+
     async def left(self) -> int:
         info = await self._client.jetstream().consumer_info(f"sevenfold-{INBOUND}", f"{GROUP}-{INBOUND}")
         return int(info.num_ack_pending) + int(info.num_pending)

@@ -14,9 +14,10 @@ from sevenfold.contracts.eventbridge import EventBridgeEvent
 from sevenfold.contracts.strict_json import parse_json
 
 if TYPE_CHECKING:
-    from types_aiobotocore_sqs.type_defs import MessageTypeDef
+    from types_aiobotocore_sqs.type_defs import MessageAttributeValueOutputTypeDef, MessageTypeDef
 
-_MESSAGE_ATTRIBUTES = 10
+# It may become an event's id.
+_MAX_PLACE_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,20 @@ def open_message(raw: "MessageTypeDef", queue: str, *, dedup_by_group: bool) -> 
     """Returns the content of a message. A notification of SNS is unwrapped, and an event of EventBridge becomes a
     CloudEvent in structured mode.
     """
-    attributes = {
-        name: value["StringValue"] if "StringValue" in value else base64.b64encode(value["BinaryValue"]).decode()
-        for name, value in raw.get("MessageAttributes", {}).items()
-    }
+    attributes = {name: _as_text(value) for name, value in raw.get("MessageAttributes", {}).items()}
     place = _find_place(raw, queue, dedup_by_group=dedup_by_group)
-    content = Content(place, attributes, _content_type(attributes), raw["Body"].encode())
+    content = Content(place, attributes, _content_type(attributes), raw["Body"].encode(errors="replace"))
     if (notification := _parse_object(content, {"Type", "TopicArn", "Message", "MessageId"})) is not None:
         content = _open_notification(content, notification)
     if (event := _parse_object(content, {"detail-type", "source", "id", "detail"})) is not None:
         content = _open_event(content, event)
     return content
+
+
+def _as_text(attribute: "MessageAttributeValueOutputTypeDef") -> str:
+    if "StringValue" in attribute:
+        return attribute["StringValue"]
+    return base64.b64encode(attribute.get("BinaryValue", b"")).decode()
 
 
 def _find_place(raw: "MessageTypeDef", queue: str, *, dedup_by_group: bool) -> str:
@@ -53,9 +57,10 @@ def _find_place(raw: "MessageTypeDef", queue: str, *, dedup_by_group: bool) -> s
     """
     system = raw.get("Attributes", {})
     dedup_id = system.get("MessageDeduplicationId")
-    if not dedup_id or dedup_id == hashlib.sha256(raw["Body"].encode()).hexdigest():
+    if not dedup_id or dedup_id == hashlib.sha256(raw["Body"].encode(errors="replace")).hexdigest():
         return f"{queue}-{raw['MessageId']}"
-    return f"{system.get('MessageGroupId')}-{dedup_id}" if dedup_by_group else dedup_id
+    place = f"{system.get('MessageGroupId')} {dedup_id}" if dedup_by_group else dedup_id  # Neither has a space.
+    return place if len(place) <= _MAX_PLACE_CHARACTERS else hashlib.sha256(place.encode()).hexdigest()
 
 
 def _parse_object(content: Content, members: set[str]) -> dict[str, Any] | None:
@@ -80,7 +85,7 @@ def _open_notification(content: Content, notification: dict[str, Any]) -> Conten
     for name, value in attributes.items() if isinstance(attributes, dict) else ():
         if isinstance(value, dict) and isinstance(value.get("Value"), str):
             headers[name] = value["Value"]
-    return Content(identity, headers, _content_type(headers), text.encode())
+    return Content(identity, headers, _content_type(headers), text.encode(errors="replace"))
 
 
 def _open_event(content: Content, raw: dict[str, Any]) -> Content:
@@ -89,7 +94,9 @@ def _open_event(content: Content, raw: dict[str, Any]) -> Content:
     except ValidationError:
         return content
     body = json.dumps(event.to_cloud_event()).encode()
-    return replace(content, headers={}, content_type=STRUCTURED, body=body)
+    # EventBridge delivers at least once, each time as another message.
+    place = f"{event.source} {event.id}"
+    return replace(content, place=place, headers={}, content_type=STRUCTURED, body=body)
 
 
 def _content_type(headers: Mapping[str, str]) -> str | None:

@@ -13,6 +13,7 @@ from sevenfold.adapters.brokers.aws.client import CONFIG, open_session
 from sevenfold.adapters.brokers.aws.queues import EntryError
 from sevenfold.adapters.brokers.message import Lag, MessageHandler, UnpublishableError
 from sevenfold.contracts.cloudevents import CloudEvent, find_time
+from sevenfold.contracts.events import OutboundRoute
 from sevenfold.contracts.message_maps import MessageFormat
 from sevenfold.contracts.tracing import TraceContext
 
@@ -66,10 +67,11 @@ class EventBridgeTransport:
         if resources is not None:
             await resources.aclose()
 
-    async def publish(self, event: CloudEvent, to: str, form: MessageFormat) -> None:
+    async def publish(self, event: CloudEvent, route: OutboundRoute) -> None:
         """Puts an event on the bus `to`, a name or an ARN. The detail is the whole CloudEvent, in a plain message its
         data. Raises UnpublishableError.
         """
+        to, form = route.to, route.format
         entry = build_entry(event, to, form)
         size = _size(entry)
         if size > _MAX_BYTES:

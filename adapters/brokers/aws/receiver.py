@@ -63,9 +63,17 @@ class QueueReceiver:
             await asyncio.wait(self._held, return_when=asyncio.FIRST_COMPLETED)
 
     async def _handle(self, raw: "MessageTypeDef") -> None:
+        try:
+            await self._on_message(self._to_message(raw))
+        except (ClientError, BotoCoreError, EntryError, UnpublishableError) as error:
+            log.warning("a message was not deleted and comes again", queue=self._queue.name, error=str(error))
+        except Exception:
+            log.exception("a message could not be handled and comes again", queue=self._queue.name)
+
+    def _to_message(self, raw: "MessageTypeDef") -> Message:
         receipt, system = raw["ReceiptHandle"], raw.get("Attributes", {})
         content = open_message(raw, self._queue.name, dedup_by_group=self._queue.dedup_by_group)
-        message = Message(
+        return Message(
             source=self._consume,
             place=content.place,
             headers=content.headers,
@@ -77,10 +85,6 @@ class QueueReceiver:
             partition_key=system.get("MessageGroupId"),
             delivery_count=int(system.get("ApproximateReceiveCount", "1")),
         )
-        try:
-            await self._on_message(message)
-        except (ClientError, BotoCoreError, EntryError, UnpublishableError) as error:
-            log.warning("a message was not deleted and comes again", queue=self._queue.name, error=str(error))
 
     async def _release(self) -> None:
         """Gives back what is held; the first received comes first again."""

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from botocore.exceptions import ClientError
 
 from sevenfold.adapters.brokers.aws.batcher import Batcher
 from sevenfold.adapters.brokers.aws.client import CONFIG, open_session
@@ -16,6 +17,7 @@ from sevenfold.adapters.brokers.aws.receiver import QueueReceiver
 from sevenfold.adapters.brokers.message import STRUCTURED, Lag, MessageHandler, UnpublishableError
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
+from sevenfold.contracts.events import OutboundRoute
 from sevenfold.contracts.message_maps import MessageFormat
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ _FIRST_ATTRIBUTES = (
     "traceparent",
 )
 _MAX_GROUP_CHARACTERS = 128
+
+# The end of AWS's codes for a queue that does not exist, or whose name cannot.
+_NO_QUEUE = ("NonExistentQueue", "QueueDoesNotExist", "InvalidParameterValue", "InvalidAddress")
 
 
 class SqsTransport:
@@ -102,19 +107,29 @@ class SqsTransport:
         if resources is not None:
             await resources.aclose()
 
-    async def publish(self, event: CloudEvent, to: str, form: MessageFormat) -> None:
+    async def publish(self, event: CloudEvent, route: OutboundRoute) -> None:
         """Sends an event to a queue, in structured mode. In a FIFO queue the deduplication id is made of the event's
         source and id. Raises UnpublishableError.
         """
         assert self._queues is not None, "publish is called after start"  # noqa: S101
-        queue = await self._queues.find(to)
-        entry = build_entry(event, queue, form)
+        queue = await self._find_queue(self._queues, route)
+        entry = build_entry(event, queue, route.format)
         size = _size(entry)
         if size > queue.max_bytes:
             raise UnpublishableError(
                 f"The message has {size:,} bytes, and the queue {queue.name} takes {queue.max_bytes:,}."
             )
         await self._batcher(queue).add(entry, size)
+
+    async def _find_queue(self, queues: Queues, route: OutboundRoute) -> Queue:
+        if route.is_sender_chosen and "://" in route.to:
+            raise UnpublishableError("A sender may name a queue of this account only, not a URL.")
+        try:
+            return await queues.find(route.to)
+        except ClientError as error:
+            if not route.is_sender_chosen or not error.response["Error"].get("Code", "").endswith(_NO_QUEUE):
+                raise
+            raise UnpublishableError(f"There is no queue {route.to}.") from error
 
     def _batcher(self, queue: Queue) -> Batcher[dict[str, Any]]:
         sqs = self._sqs
