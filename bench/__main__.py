@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.accepting import ACCEPTING
+from bench.brokers import BROKERS
 from bench.codec import CODEC
 from bench.contenders import Stage, all_contenders
 from bench.events import EVENTS
@@ -33,7 +34,20 @@ from bench.webhooks import WEBHOOKS
 
 DOCUMENT = REPOSITORY / "docs" / "performance.md"
 SUITES = [THROUGHPUT, AGAINST_LOOP, ACCEPTING, LONG_POLLS, QUERY_BESIDE_JOB]
-SUITES += [STREAMS, STREAMS_APART, STREAMS_REDIS, WEBHOOKS, EVENTS, HYBRID, UPSTREAMS, KEYS, QUOTAS, CODEC, METRICS]
+SUITES += [
+    STREAMS,
+    STREAMS_APART,
+    STREAMS_REDIS,
+    WEBHOOKS,
+    EVENTS,
+    BROKERS,
+    HYBRID,
+    UPSTREAMS,
+    KEYS,
+    QUOTAS,
+    CODEC,
+    METRICS,
+]
 SUITES += [JOB_BESIDE_JOBS, QUERY_BESIDE_QUERIES, SLOW_QUERY_BESIDE_QUERIES]
 QUICK = Plan(rounds=2, calls=20, seconds=2)
 LIMIT = 60 * 60  # seconds: a benchmark that hangs ends all the same

@@ -81,6 +81,12 @@ async def noting(request: Any) -> str:
     return "ok"
 
 
+async def recording(request: Any) -> str:
+    """Note in the `journal` of its data when the message was sent, and when it was asked."""
+    await asyncio.to_thread(_note, request.data["journal"], f"{request.data['sent']} {time.time()}\n")
+    return "ok"
+
+
 def _note(journal: str, line: str) -> None:
     with Path(journal).open("a") as lines:
         lines.write(line)

@@ -23,7 +23,7 @@ from temporalio.service import GrpcCompression
 from temporalio.worker import Worker
 
 from bench.bare_callback import BareCallback, call_back, work
-from bench.bare_workflow import Bare, BareLocal, answer
+from bench.bare_workflow import Bare, BareLocal, BareRecord, answer, record
 from bench.processes import REPOSITORY, Child, until
 
 Call = Callable[[], Awaitable[None]]
@@ -90,8 +90,8 @@ async def _connect(address: str, variant: Variant) -> Client:
 
 
 def _worker(client: Client, queue: str) -> Worker:
-    workflows = [Bare, BareLocal, BareCallback]
-    return Worker(client, task_queue=queue, workflows=workflows, activities=[answer, work, call_back])
+    workflows = [Bare, BareLocal, BareCallback, BareRecord]
+    return Worker(client, task_queue=queue, workflows=workflows, activities=[answer, work, call_back, record])
 
 
 async def _serve(address: str, queue: str) -> None:

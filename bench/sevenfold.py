@@ -44,6 +44,10 @@ target = "bench.agents:telling"
 [agents.noting]
 kind = "python"
 target = "bench.agents:noting"
+
+[agents.recording]
+kind = "python"
+target = "bench.agents:recording"
 """
 BODY = b'{"query": "hi"}'
 

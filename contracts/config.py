@@ -30,7 +30,8 @@ class ConsumeConfig(ConfigSection):
     """A source of a broker's events: a RabbitMQ queue, a NATS subject, a Redis stream, a Kafka topic, the name or URL
     of an SQS queue. Consumers of the same `group` share the events (those of a queue always do); `concurrency` limits
     the events in flight. The events are those of `tenant`. `map` makes events of messages that are none; `start`
-    makes each message start a run, whose outcome goes to `reply_to`. While the queue of what the messages start holds
+    makes each message start a run. Its outcome goes to `reply_to`, or to the sender's address; without both, and with
+    `reply`, it is an event for the routes. While the queue of what the messages start holds
     more than `max_backlog` tasks, or one older than `max_age` seconds, none is taken.
     """
 
@@ -41,7 +42,7 @@ class ConsumeConfig(ConfigSection):
     map: EventMap | None = None
     start: StartConfig | None = None
     reply_to: MapValue | None = None
-    reply: ReplyConfig = ReplyConfig()
+    reply: ReplyConfig | None = None
     max_backlog: int | None = Field(default=None, ge=1, le=10_000_000)
     max_age: float | None = Field(default=None, gt=0, le=86_400, allow_inf_nan=False)
 
@@ -54,7 +55,7 @@ class ConsumeConfig(ConfigSection):
     def _check_start(self) -> "ConsumeConfig":
         if self.start is not None and self.map is not None:
             raise ValueError("set either map or start: a message becomes an event, or starts a run")
-        if self.start is None and (self.reply_to is not None or self.reply != ReplyConfig()):
+        if self.start is None and (self.reply_to is not None or self.reply is not None):
             raise ValueError("reply_to and reply belong to start: an event has no reply")
         return self
 

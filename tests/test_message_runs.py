@@ -49,7 +49,7 @@ def configuration(urls: dict[str, str]) -> str:
         f'[[brokers.rabbitmq.consume]]\nfrom = "{ANALYSES}"\nreply_to = "$headers/answer-to"\n'
         'start = { pattern = "analyze", agent = "clerk", format = "text" }\n'
         f'[[brokers.rabbitmq.consume]]\nfrom = "{EVENTS_QUEUE}"\nconcurrency = 1\n'
-        f'[[brokers.rabbitmq.consume]]\nfrom = "{QUESTIONS}"\n'
+        f'[[brokers.rabbitmq.consume]]\nfrom = "{QUESTIONS}"\nreply = {{}}\n'
         'start = { pattern = "hybrid", agent = "clerk", format = "text" }\n'
         '[[brokers.nats.publish]]\nfilter = { exact = { source = "/sevenfold/replies", type = "run.completed" } }\n'
         'to = "routed-replies"\n'

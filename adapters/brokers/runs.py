@@ -35,7 +35,7 @@ from sevenfold.contracts.hybrid import ROUTING_MEMO, HybridInput, HybridRequest,
 from sevenfold.contracts.identity import derive_id
 from sevenfold.contracts.jobs import InvalidJobError, JobInput, JobRequest, build_fan_out
 from sevenfold.contracts.json_pointers import MISSING, find_pointer
-from sevenfold.contracts.message_runs import MessagePattern, ReplyAddress, StartConfig
+from sevenfold.contracts.message_runs import MessagePattern, ReplyAddress, ReplyConfig, StartConfig
 from sevenfold.contracts.requests import StartOptions, TaskRequest
 from sevenfold.contracts.runs import ID_PREFIXES, TOTAL_MEMO, Pattern, RunInput
 
@@ -60,7 +60,7 @@ class MessageRun:
 
     run: NewRun
     query: str | None
-    reply: ReplyAddress
+    reply: ReplyAddress | None
 
 
 @dataclass(frozen=True)
@@ -112,19 +112,22 @@ class MessageRuns:
         query = work if isinstance(work, str) and start.pattern is not MessagePattern.ANALYZE else None
         return MessageRun(run, query, self._reply_address(message, body, broker))
 
-    def _reply_address(self, message: Message, body: Any, broker: str) -> ReplyAddress:
-        source = message.source
+    def _reply_address(self, message: Message, body: Any, broker: str) -> ReplyAddress | None:
+        source, form = message.source, message.source.reply or ReplyConfig()
         is_configured = source.reply_to is not None and not source.reply_to.startswith("$")
         to: Any = message.reply_to if source.reply_to is None else find_value(source.reply_to, body, message)
         correlation_id = message.correlation_id or find_value("$headers/correlation-id", body, message)
+        address = _check_text(to, "the address of its reply", _MAX_ADDRESS_BYTES) or None
+        if address is None and source.reply is None:
+            return None  # Nobody asked for it.
         return ReplyAddress(
             broker=broker,
             task_queue=event_task_queue(self.task_queue),
-            to=_check_text(to, "the address of its reply", _MAX_ADDRESS_BYTES) or None,
+            to=address,
             is_sender_chosen=not is_configured,
             correlation_id=_check_text(correlation_id, "its correlation id", _MAX_CORRELATION_BYTES),
-            is_plain=source.reply.is_plain,
-            map=source.reply.map,
+            is_plain=form.is_plain,
+            map=form.map,
         )
 
     def task_queue_of(self, start: StartConfig) -> str:

@@ -1,0 +1,173 @@
+"""The suite of brokers: messages that start runs, beside a bare consumer that starts a bare workflow for each.
+
+Both sides are a consumer and a worker in processes of their own, over one Temporal server and one broker. A message
+carries the moment at which it was sent. RabbitMQ, Kafka and SQS are not measured here.
+"""
+
+import asyncio
+import contextlib
+import json
+import statistics
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import nats
+import redis.asyncio
+
+from bench.bare_client import bare_worker
+from bench.environment import redis_server
+from bench.harness import quiet
+from bench.ports import free_ports
+from bench.processes import BIN, REPOSITORY, Child, until
+from bench.sevenfold import CONFIG, Sevenfold
+from bench.suite import Aim, Suite, p95
+
+A_SECOND = 20
+PACED = 100
+MANY = 1_000
+LIMIT = 180.0
+
+OURS, BARE = "ours", "bare"
+
+Send = Callable[[str, bytes], Awaitable[object]]
+
+
+@contextlib.asynccontextmanager
+async def _broker(kind: str, work: Path) -> AsyncIterator[tuple[str, Send]]:
+    """Run a broker; yield its URL, and what sends a message to one of its subjects or streams."""
+    (port,) = free_ports(1)
+    folder = work / f"{kind}-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    argv: list[str | Path] = [redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--dir", folder]
+    argv += ["--save", "", "--appendonly", "no"]
+    if kind == "nats":
+        argv = ["nats-server", "-js", "-sd", folder, "-a", "127.0.0.1", "-p", str(port)]
+    server = Child(argv, log=work / f"{folder.name}.log", cwd=work)
+    try:
+        await until(lambda: asyncio.open_connection("127.0.0.1", port), 20, kind, server)
+        url = f"{kind}://127.0.0.1:{port}"
+        if kind == "nats":
+            client = await nats.connect(url)
+            jetstream = client.jetstream()
+            await jetstream.add_stream(name="bench", subjects=[OURS, BARE])
+            yield url, jetstream.publish
+            await client.close()
+        else:
+            store = redis.asyncio.Redis.from_url(url)
+            yield url, lambda to, body: store.xadd(to, {"data": body})
+            await store.aclose()
+    finally:
+        await server.stop()
+
+
+@contextlib.asynccontextmanager
+async def _ours(kind: str, url: str, sevenfold: Sevenfold, work: Path) -> AsyncIterator[None]:
+    """Run a worker and a connector whose messages start runs."""
+    config = work / f"brokers-{kind}.toml"
+    config.write_text(
+        f'{CONFIG}\n[brokers.main]\nkind = "{kind}"\nurl = "{url}"\n[[brokers.main.consume]]\nfrom = "{OURS}"\n'
+        'start = { pattern = "queue", agent = "recording", task = "record" }\n'
+    )
+    environment = {
+        "SEVENFOLD_DATA_DIR": str(work / f"brokers-{kind}"),
+        "SEVENFOLD_CONFIG": str(config),
+        "SEVENFOLD_TASK_QUEUE": f"brokers-{kind}-{uuid.uuid4().hex[:6]}",
+        "TEMPORAL_ADDRESS": f"127.0.0.1:{sevenfold.ports.temporal}",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    async with contextlib.AsyncExitStack() as stack:
+        for command, said in (("worker", "worker polls"), ("connect", "broker connected")):
+            log = work / f"{command}-{uuid.uuid4().hex[:6]}.log"
+            child = Child([BIN / "sevenfold", command], log=log, environment=environment, cwd=REPOSITORY)
+            stack.push_async_callback(child.stop, timeout_seconds=40)
+            await until(lambda log=log, said=said: _has_said(log, said), 60, command, child)  # type: ignore[misc]
+        yield
+
+
+async def _has_said(log: Path, text: str) -> None:
+    if text not in await asyncio.to_thread(log.read_text):
+        raise RuntimeError(f"it has not said {text} yet")
+
+
+@contextlib.asynccontextmanager
+async def _bare(kind: str, url: str, sevenfold: Sevenfold, work: Path) -> AsyncIterator[None]:
+    """Run a default worker and a bare consumer."""
+    address, queue = f"127.0.0.1:{sevenfold.ports.temporal}", f"bare-{uuid.uuid4().hex[:8]}"
+    argv = [sys.executable, "-m", "bench.bare_consumer", kind, url, BARE, address, queue]
+    log = work / f"bare-consumer-{queue}.log"
+    async with bare_worker(address, queue, work):
+        child = Child(argv, log=log, cwd=REPOSITORY)
+        try:
+            await until(lambda: _has_said(log, "consumes"), 30, "the bare consumer", child)
+            yield
+        finally:
+            await child.stop()
+
+
+async def _journal(path: Path, count: int) -> list[tuple[float, float]]:
+    """Return when each message was sent, and its agent asked, once there are so many."""
+    await asyncio.to_thread(path.touch)
+    async with asyncio.timeout(LIMIT):
+        while (text := await asyncio.to_thread(path.read_text)).count("\n") < count:  # noqa: ASYNC110  (a file)
+            await asyncio.sleep(0.05)
+    return [(float(sent), float(asked)) for sent, asked in map(str.split, text.splitlines())]
+
+
+async def _load(to: str, send: Send, work: Path) -> tuple[float, float]:
+    """Return the p95 in ms from sent to asked at 20 messages a second, and how many a second go through at most."""
+
+    def message(journal: Path) -> bytes:
+        return json.dumps({"sent": time.time(), "journal": str(journal)}).encode()
+
+    warm, paced, many = (work / f"journal-{uuid.uuid4().hex}" for _ in range(3))
+    for _ in range(20):
+        await send(to, message(warm))
+    await _journal(warm, 20)
+    await quiet(timeout_seconds=10)
+    started_at = time.monotonic()
+    for each in range(PACED):
+        await asyncio.sleep(max(0.0, started_at + each / A_SECOND - time.monotonic()))
+        await send(to, message(paced))
+    delays = [(asked - sent) * 1000 for sent, asked in await _journal(paced, PACED)]
+    await quiet(timeout_seconds=10)
+    began = time.time()
+    for _ in range(MANY):
+        await send(to, message(many))
+    ended = max(asked for _, asked in await _journal(many, MANY))
+    return p95(delays), MANY / (ended - began)
+
+
+async def _brokers(sevenfold: Sevenfold, work: Path) -> list[float]:
+    figures: list[float] = []
+    ratios: list[float] = []
+    for kind in ("nats", "redis"):
+        async with _broker(kind, work) as (url, send):
+            async with _ours(kind, url, sevenfold, work):
+                ours = await _load(OURS, send, work)
+            await quiet(timeout_seconds=20)
+            async with _bare(kind, url, sevenfold, work):
+                bare = await _load(BARE, send, work)
+        ratios.append(ours[1] / bare[1])
+        figures += [ours[0], bare[0], ours[1], bare[1], ours[1] / bare[1]]
+    return [*figures, statistics.median(ratios)]
+
+
+def _aims(broker: str) -> list[Aim]:
+    return [
+        Aim(f"{broker}, {A_SECOND} a second: sent, its agent asked, p95", " ms"),
+        Aim("the same of a bare consumer and workflow", " ms"),
+        Aim(f"{broker}, {MANY:,} at once: messages until the last agent was asked", "/s"),
+        Aim("the same of a bare consumer and workflow", "/s"),
+        Aim("ours against the bare one", " \N{MULTIPLICATION SIGN}", 0.8, less=False, digits=2),
+    ]
+
+
+BROKERS = Suite(
+    "brokers",
+    [*_aims("NATS"), *_aims("Redis"), Aim("median of both", " \N{MULTIPLICATION SIGN}", 0.8, less=False, digits=2)],
+    _brokers,
+    rounds=1,
+)
