@@ -135,7 +135,7 @@ async def test_messages_wait_while_temporal_is_down(tmp_path: Path) -> None:
         await asyncio.sleep(30)
         for kind, client in clients.items():
             assert await client.left() == UNACKNOWLEDGED[kind], kind
-        assert "accepting an event failed" in connector.output()
+        assert "accepting a message failed" in connector.output()
         # Three of five are held. Redis's client has read one ahead; Kafka counts from the position that is committed.
         await until(lambda: shows_lag(mine, {"nats": 2, "rabbitmq": 2, "redis": 1, "kafka": 5, "sqs": 2}), seconds=30)
         async with EmbeddedTemporalOnly(settings):

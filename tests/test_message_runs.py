@@ -108,7 +108,21 @@ async def office(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Offi
         for client in clients.values():
             await until(client.ready, seconds=60)
             client.read_prefix = ""
+        await until(lambda: has_queues(urls["rabbitmq"]), seconds=60)
         yield Office(stack, clients, urls)
+
+
+async def has_queues(url: str) -> bool:
+    """Whether RabbitMQ has the queues: a message to one that is missing is dropped."""
+    connection = await aio_pika.connect(url)
+    async with connection:
+        for name in (RPC_QUEUE, ANALYSES, QUESTIONS, EVENTS_QUEUE):
+            try:
+                async with connection.channel() as channel:
+                    await channel.declare_queue(name, passive=True)
+            except aio_pika.exceptions.AMQPException:
+                return False
+    return True
 
 
 @pytest.mark.parametrize("kind", KINDS)

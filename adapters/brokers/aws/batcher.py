@@ -12,6 +12,8 @@ _MAX_ENTRIES = 10
 # How long the first entry waits for others, in seconds: less than a request takes.
 _LINGER_SECONDS = 0.005
 
+_CLOSE_SECONDS = 2.0
+
 
 @dataclass(eq=False)
 class _Pending(Generic[Entry]):
@@ -56,6 +58,22 @@ class Batcher(Generic[Entry]):
             task = asyncio.create_task(self._send(batch))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
+
+    async def aclose(self) -> None:
+        """Waits for the batches under way, for a moment, and gives up the rest: a client must not be used after it
+        was closed.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for pending in self._pending:
+            pending.done.cancel()
+        self._pending = []
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=_CLOSE_SECONDS)
+        for task in self._sending:
+            task.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)
 
     async def _send(self, batch: list[_Pending[Entry]]) -> None:
         try:

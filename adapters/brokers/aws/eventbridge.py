@@ -63,6 +63,7 @@ class EventBridgeTransport:
 
     async def stop(self) -> None:
         """Closes the connections."""
+        await self._batcher.aclose()
         resources, self._resources, self._events = self._resources, None, None
         if resources is not None:
             await resources.aclose()

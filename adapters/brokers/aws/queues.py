@@ -105,6 +105,10 @@ class ReceivedMessages:
             lambda entries: call_batch(sqs.change_message_visibility_batch, url, entries)
         )
 
+    async def aclose(self) -> None:
+        """Waits for requests under way, and ends."""
+        await asyncio.gather(self._deletions.aclose(), self._visibilities.aclose())
+
     async def delete(self, receipt: str) -> None:
         """Deletes a message."""
         await self._deletions.add({"ReceiptHandle": receipt})

@@ -54,6 +54,7 @@ class QueueReceiver:
                     self._held[asyncio.create_task(self._handle(raw))] = raw["ReceiptHandle"]
         finally:
             await self._release()
+            await self._received.aclose()
 
     async def _wait_for_room(self) -> int:
         while True:

@@ -102,6 +102,7 @@ class SqsTransport:
         for task in receiving:
             task.cancel()
         await asyncio.gather(*receiving, return_exceptions=True)
+        await asyncio.gather(*(batcher.aclose() for batcher in self._batchers.values()))
         resources, self._resources = self._resources, None
         self._sqs = self._queues = None
         if resources is not None:
