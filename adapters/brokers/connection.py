@@ -15,6 +15,7 @@ log = structlog.get_logger(__name__)
 
 _WARN_AFTER_SECONDS = 3.0
 _START_SECONDS = 30.0
+_CANCEL_SECONDS = 2.0
 _FIRST_PAUSE = 0.5
 _MAX_PAUSE = 10.0
 _POLL_SECONDS = 1.0
@@ -62,6 +63,8 @@ class BrokerConnection:
             await asyncio.wait_for(starting, _START_SECONDS)
         finally:
             starting.cancel()
+            # What it has opened meanwhile is closed by itself, before `stop` looks.
+            await asyncio.wait({starting}, timeout=_CANCEL_SECONDS)
 
     async def _wait_while_alive(self) -> None:
         log.info("broker connected", broker=self.name)

@@ -41,10 +41,12 @@ class EventBridgeTransport:
 
     async def start(self, on_message: MessageHandler) -> None:
         """Looks up the buses. Raises while AWS or a bus is missing."""
-        self._resources = AsyncExitStack()
-        self._events = await self._resources.enter_async_context(open_session().client("events", config=CONFIG))
-        for bus in self._buses:
-            await self._events.describe_event_bus(Name=bus)
+        async with AsyncExitStack() as opening:
+            events = await opening.enter_async_context(open_session().client("events", config=CONFIG))
+            for bus in self._buses:
+                await events.describe_event_bus(Name=bus)
+            self._resources = opening.pop_all()
+        self._events = events
 
     def is_alive(self) -> bool:
         """There is no connection to lose: each request stands for itself."""

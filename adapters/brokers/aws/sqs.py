@@ -60,13 +60,15 @@ class SqsTransport:
 
     async def start(self, on_message: MessageHandler) -> None:
         """Looks up the queues and starts to receive. Raises while AWS or a queue is missing."""
-        self._resources = AsyncExitStack()
-        self._sqs = await self._resources.enter_async_context(open_session().client("sqs", config=CONFIG))
-        self._queues, self._batchers = Queues(self._sqs), {}
-        for source in self._sources:
-            await self._queues.find(source)
+        async with AsyncExitStack() as opening:
+            sqs = await opening.enter_async_context(open_session().client("sqs", config=CONFIG))
+            queues = Queues(sqs)
+            for source in self._sources:
+                await queues.find(source)
+            self._resources = opening.pop_all()
+        self._sqs, self._queues, self._batchers = sqs, queues, {}
         for one in self._consume:
-            receiver = QueueReceiver(self._sqs, await self._queues.find(one.source), one, on_message)
+            receiver = QueueReceiver(sqs, await queues.find(one.source), one, on_message)
             self._receiving.append(asyncio.create_task(receiver.run(), name=f"receives from {one.source}"))
 
     def is_alive(self) -> bool:
