@@ -28,7 +28,6 @@ _LONG = (
     "test_circuit_breakers.py",
     "test_openapi.py",
     "test_worker_versioning.py",
-    "test_sqs.py",
 )
 
 
@@ -45,6 +44,7 @@ _SLOW = frozenset(
         "test_listen.py",
         "test_rolling_restart.py",
         "test_sealed_urls.py",
+        "test_sqs.py",
         "test_webhook_updates.py",
         "test_worker_death.py",
     }
