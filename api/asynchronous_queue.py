@@ -14,7 +14,7 @@ from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.runs.dependencies import AgentsDep, JobEstimatorDep, JobReaderDep, RunStarterDep
 from sevenfold.api.runs.estimates import describe_seconds
 from sevenfold.api.runs.job_views import ItemLine, JobState
-from sevenfold.contracts.jobs import InvalidJobError, JobInput, JobRequest, build_fan_out
+from sevenfold.contracts.jobs import InvalidJobError, JobInput, JobRequest, split_job
 from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.runs import TOTAL_MEMO, Pattern, RunStatus
 
@@ -57,20 +57,12 @@ async def start_job(
     """
     run = starter.prepare(Pattern.QUEUE, tenant, body, task=body.task, key=key)
     try:
-        fan_out = build_fan_out(body, takes_batches=agents.configs[run.agent].takes_batches(body.task))
+        data, fan_out = split_job(body, takes_batches=agents.configs[run.agent].takes_batches(body.task))
     except InvalidJobError as error:
         raise invalid_field(error.pointer, str(error)) from None
-    data = body.data if fan_out is None else fan_out.other_data(body)
-    items = len(fan_out.items) if fan_out else 1
-    expected = await estimator.estimate_seconds(TaskKind(tenant, run.agent, body.task), items, body.concurrency)
-    started = await starter.start(
-        run,
-        JobInput(**dict(await starter.build_input(run, data=data)), fan_out=fan_out),
-        queue=RunQueue.BATCH,
-        fails_fast=False,
-        memo={TOTAL_MEMO: len(fan_out.items)} if fan_out else None,
-        items=items,
-    )
+    job = JobInput(**dict(await starter.build_input(run, data=data)), fan_out=fan_out)
+    expected = await estimator.estimate_seconds(TaskKind(tenant, run.agent, body.task), job.items, body.concurrency)
+    started = await starter.start(run, job, queue=RunQueue.BATCH, fails_fast=False, memo=job.memo, items=job.items)
     response.headers["Location"] = f"{API_PREFIX}/jobs/{started.run_id}"
     if started.replayed:
         response.headers.update(REPLAYED)

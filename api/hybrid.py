@@ -5,7 +5,7 @@ import time
 from fastapi import APIRouter, Response
 
 from sevenfold.adapters.temporal.durations import TaskKind
-from sevenfold.adapters.temporal.run_starts import NewRun, RunQueue
+from sevenfold.adapters.temporal.run_starts import QUEUE_OF_ROUTE, NewRun
 from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.prefer import WaitPreferenceDep
@@ -31,12 +31,6 @@ router = APIRouter(prefix=API_PREFIX, tags=["hybrid"], route_class=StrictJsonRou
 
 # Work that is estimated to be long is still awaited for so long, because the estimate may be wrong.
 _LONG_RUN_WAIT_SECONDS = 1.0
-
-_QUEUE_OF_ROUTE = {
-    Route.SYNCHRONOUS: RunQueue.INTERACTIVE,
-    Route.QUEUE: RunQueue.BATCH,
-    Route.STREAMING: RunQueue.STREAM,
-}
 
 
 class HybridAnswer(Answer):
@@ -106,7 +100,7 @@ async def _start(starter: RunStarter, run: NewRun, body: HybridRequest, routing:
     return await starter.start(
         run,
         HybridInput(**dict(common), routing=routing),
-        queue=_QUEUE_OF_ROUTE[routing.chosen],
+        queue=QUEUE_OF_ROUTE[routing.chosen],
         fails_fast=True,
         memo={ROUTING_MEMO: routing},
         details=f"Chosen: **{routing.chosen}**. {routing.reason}",

@@ -28,7 +28,7 @@ async def _nats(client: Client, plan: argparse.Namespace) -> None:
     connection = await nats.connect(plan.url)
     config = ConsumerConfig(max_ack_pending=BATCH)
     subscription = await connection.jetstream().pull_subscribe(plan.source, durable="bare", config=config)
-    _say()
+    _report_ready()
 
     async def one(message: Any) -> None:
         await _start(client, plan.queue, message.data)
@@ -45,7 +45,7 @@ async def _nats(client: Client, plan: argparse.Namespace) -> None:
 async def _redis(client: Client, plan: argparse.Namespace) -> None:
     store: Any = redis.asyncio.Redis.from_url(plan.url)
     await store.xgroup_create(plan.source, "bare", id="0", mkstream=True)
-    _say()
+    _report_ready()
 
     async def one(identity: bytes, fields: dict[bytes, bytes]) -> None:
         await _start(client, plan.queue, fields[b"data"])
@@ -57,7 +57,7 @@ async def _redis(client: Client, plan: argparse.Namespace) -> None:
             await asyncio.gather(*(one(identity, fields) for identity, fields in entries))
 
 
-def _say() -> None:
+def _report_ready() -> None:
     sys.stdout.write("consumes\n")
     sys.stdout.flush()
 

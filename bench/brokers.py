@@ -79,17 +79,17 @@ async def _ours(kind: str, url: str, sevenfold: Sevenfold, work: Path) -> AsyncI
         "PYTHONPATH": str(REPOSITORY),
     }
     async with contextlib.AsyncExitStack() as stack:
-        for command, said in (("worker", "worker polls"), ("connect", "broker connected")):
+        for command, line in (("worker", "worker polls"), ("connect", "broker connected")):
             log = work / f"{command}-{uuid.uuid4().hex[:6]}.log"
             child = Child([BIN / "sevenfold", command], log=log, environment=environment, cwd=REPOSITORY)
             stack.push_async_callback(child.stop, timeout_seconds=40)
-            await until(lambda log=log, said=said: _has_said(log, said), 60, command, child)  # type: ignore[misc]
+            await until(lambda log=log, line=line: _has_logged(log, line), 60, command, child)  # type: ignore[misc]
         yield
 
 
-async def _has_said(log: Path, text: str) -> None:
+async def _has_logged(log: Path, text: str) -> None:
     if text not in await asyncio.to_thread(log.read_text):
-        raise RuntimeError(f"it has not said {text} yet")
+        raise RuntimeError(f"{text} is not in its log yet")
 
 
 @contextlib.asynccontextmanager
@@ -101,7 +101,7 @@ async def _bare(kind: str, url: str, sevenfold: Sevenfold, work: Path) -> AsyncI
     async with bare_worker(address, queue, work):
         child = Child(argv, log=log, cwd=REPOSITORY)
         try:
-            await until(lambda: _has_said(log, "consumes"), 30, "the bare consumer", child)
+            await until(lambda: _has_logged(log, "consumes"), 30, "the bare consumer", child)
             yield
         finally:
             await child.stop()

@@ -31,8 +31,8 @@ class ConsumeConfig(ConfigSection):
     of an SQS queue. Consumers of the same `group` share the events (those of a queue always do); `concurrency` limits
     the events in flight. The events are those of `tenant`. `map` makes events of messages that are none; `start`
     makes each message start a run. Its outcome goes to `reply_to`, or to the sender's address; without both, and with
-    `reply`, it is an event for the routes. While the queue of what the messages start holds
-    more than `max_backlog` tasks, or one older than `max_age` seconds, none is taken.
+    `reply`, it is an event for the routes. While the queue of what the messages start holds more than `max_backlog`
+    tasks, or one older than `max_age` seconds, none is taken.
     """
 
     source: str = Field(alias="from", min_length=1, max_length=200)
@@ -248,7 +248,7 @@ class SevenfoldConfig(ConfigSection):
 
     @property
     def duration_estimates(self) -> dict[str, float]:
-        """How long the runs of agents take, in seconds, where the configuration says it."""
+        """The configured duration of a run by agent, in seconds; agents without one are left out."""
         return {name: one.duration_estimate for name, one in self.agents.items() if one.duration_estimate}
 
     def with_simulator(self) -> "SevenfoldConfig":

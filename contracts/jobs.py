@@ -8,7 +8,7 @@ from sevenfold.contracts.agent import Reply
 from sevenfold.contracts.json_pointers import escape_pointer
 from sevenfold.contracts.payload import JsonObject, Payload
 from sevenfold.contracts.requests import StartOptions, TaskName
-from sevenfold.contracts.runs import RunError, RunInput
+from sevenfold.contracts.runs import TOTAL_MEMO, RunError, RunInput
 from sevenfold.contracts.usage import NO_USAGE, UsageTotals
 
 # Keys of `data` whose list is processed item by item, unless the request names another key by `fanOut`.
@@ -52,10 +52,6 @@ class FanOut(Payload):
     concurrency: int
     max_failures: int | None = None
 
-    def other_data(self, job: JobRequest) -> JsonObject:
-        """Returns the job's data without the list."""
-        return {name: value for name, value in job.data.items() if name != self.key}
-
 
 class InvalidJobError(Exception):
     """A job names a list that is none, or has too many items. `pointer`: the field of the request."""
@@ -91,10 +87,28 @@ def build_fan_out(job: JobRequest, *, takes_batches: bool) -> FanOut | None:
     return FanOut(key=key, items=items, concurrency=min(job.concurrency, len(items)), max_failures=job.max_failures)
 
 
+def split_job(job: JobRequest, *, takes_batches: bool) -> tuple[JsonObject, FanOut | None]:
+    """Returns a job's data without the list to process item by item, and that list. Raises InvalidJobError."""
+    fan_out = build_fan_out(job, takes_batches=takes_batches)
+    if fan_out is None:
+        return job.data, None
+    return {name: value for name, value in job.data.items() if name != fan_out.key}, fan_out
+
+
 class JobInput(RunInput):
     """Input of `AsynchronousQueue`. Without a fan-out the agent gets `request` unchanged."""
 
     fan_out: FanOut | None = None
+
+    @property
+    def items(self) -> int:
+        """How many items count against quotas: a job without a list is one."""
+        return len(self.fan_out.items) if self.fan_out is not None else 1
+
+    @property
+    def memo(self) -> dict[str, int]:
+        """The memo of a job with items."""
+        return {TOTAL_MEMO: self.items} if self.fan_out is not None else {}
 
 
 class ItemResult(Payload):

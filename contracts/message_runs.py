@@ -14,7 +14,7 @@ from sevenfold.contracts.sections import ConfigSection
 # What a value of a reply's map may refer to: the outcome, as webhooks have it.
 REPLY = "$reply"
 
-# The `source` of events that are replies; and their attribute that says whether the run has a result.
+# The `source` of events that are replies; and their attribute for the outcome: a result or an error.
 REPLIES_SOURCE = "/sevenfold/replies"
 OUTCOME_ATTRIBUTE = "outcome"
 RESULT, ERROR = "result", "error"

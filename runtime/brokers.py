@@ -18,27 +18,27 @@ from sevenfold.runtime.startup import StartupError
 
 def broker_connections(services: Services) -> list[BrokerConnection]:
     """Returns one connection per broker of the configuration. Raises StartupError."""
-    return [
-        BrokerConnection(name, _transport(name, broker), _consumer(services, name, broker).consume)
-        for name, broker in services.config.brokers.items()
-    ]
-
-
-def _consumer(services: Services, name: str, broker: BrokerConfig) -> BrokerConsumer:
-    client, task_queue, config = services.client, services.settings.task_queue, services.config
+    client, config = services.client, services.config
     runs = MessageRuns(
         client,
-        task_queue,
+        services.settings.task_queue,
         config,
         services.access,
         services.quotas.starts,
         Durations(client, config.duration_estimates),
         load_sealer(services.settings),
     )
+    return [
+        BrokerConnection(name, _transport(name, broker), _consumer(services, runs, name, broker).consume)
+        for name, broker in config.brokers.items()
+    ]
+
+
+def _consumer(services: Services, runs: MessageRuns, name: str, broker: BrokerConfig) -> BrokerConsumer:
     backlogs = {
         one.key: Backlog(
-            client,
-            event_task_queue(task_queue) if one.start is None else runs.task_queue_of(one.start),
+            services.client,
+            event_task_queue(services.settings.task_queue) if one.start is None else runs.task_queue_of(one.start),
             one.max_backlog,
             one.max_age,
         )

@@ -1,18 +1,16 @@
 """What a broker will never take ends as a dead letter at once; the next event goes out."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
 
 from tests.support.broker_clients import client_of
 from tests.support.broker_servers import KINDS, Server
-from tests.support.events import LETTERS, event, published, wait_until_settled
-from tests.support.stack import Stack, running_stack
+from tests.support.events import dead_letters, event, published, wait_until_settled
+from tests.support.stack import running_stack
 
 LARGE = "x" * 200_000
 
@@ -75,18 +73,8 @@ async def test_event_that_the_broker_refuses_becomes_a_dead_letter(tmp_path: Pat
             client_of(kind, server.url) as client,
         ):
             refused = await published(stack.http, event("r.out", {"text": LARGE if kind != "redis" else "a"}))
-            letter = await dead_letter(stack, refused)
+            (letter,) = await dead_letters(stack.http, refused)
             assert "rejects the event" in str(letter), letter
             following = await published(stack.http, event("r.next", {"n": 1}))
             assert (await wait_until_settled(stack.http, following))["status"] == "completed"
             assert client is not None
-
-
-async def dead_letter(stack: Stack, event_id: str) -> dict[str, Any]:
-    async with asyncio.timeout(30):
-        while True:
-            items = (await stack.http.get(LETTERS, params={"limit": 100})).json()["items"]
-            found = [one for one in items if event_id in str(one)]
-            if found:
-                return dict(found[0])
-            await asyncio.sleep(0.2)

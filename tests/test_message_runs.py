@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from sevenfold.contracts.message_runs import ReplyAddress, ReplyInput
 from sevenfold.contracts.runs import RunError, RunOutcome, RunResult, RunStatus
 from tests.support.broker_clients import INBOUND, OUTBOUND, Client, Got, client_of
 from tests.support.broker_servers import KINDS, broker_section, broker_server
-from tests.support.events import EVENTS, LETTERS
+from tests.support.events import EVENTS, dead_letters
 from tests.support.processes import EmbeddedTemporalOnly, until
 from tests.support.stack import Stack, make_settings, running_stack, sevenfold
 
@@ -87,12 +87,19 @@ class Office:
         return list(page["items"])
 
     async def letters(self, containing: str) -> list[dict[str, Any]]:
-        async with asyncio.timeout(60):
-            while True:
-                items = (await self.stack.http.get(LETTERS, params={"limit": 100})).json()["items"]
-                if found := [one for one in items if containing in json.dumps(one)]:
-                    return found
-                await asyncio.sleep(0.2)
+        return await dead_letters(self.stack.http, containing)
+
+    async def send_to_queue(self, queue: str, body: bytes, **properties: Any) -> None:
+        """Sends to a queue of RabbitMQ."""
+        async with rabbitmq_channel(self.urls["rabbitmq"]) as channel:
+            await channel.default_exchange.publish(aio_pika.Message(body, **properties), routing_key=queue)
+
+
+@asynccontextmanager
+async def rabbitmq_channel(url: str) -> AsyncIterator[Any]:
+    connection = await aio_pika.connect(url)
+    async with connection, connection.channel() as channel:
+        yield channel
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +167,7 @@ async def nothing_left(office: Office, kind: str) -> bool:
 
 
 async def test_a_stock_client_calls_an_agent_as_a_remote_procedure(office: Office) -> None:
-    connection = await aio_pika.connect_robust(office.urls["rabbitmq"])
-    async with connection, connection.channel() as channel:
+    async with rabbitmq_channel(office.urls["rabbitmq"]) as channel:
         rpc = await JsonRPC.create(channel)
         answers = await asyncio.gather(*(rpc.call(RPC_QUEUE, kwargs={"number": number}) for number in range(5)))
         assert [one["data"]["given"] for one in answers] == [{"number": number} for number in range(5)]
@@ -173,10 +179,8 @@ async def test_a_stock_client_calls_an_agent_as_a_remote_procedure(office: Offic
 
 
 async def test_the_reply_to_a_client_that_has_gone_is_a_dead_letter(office: Office) -> None:
-    connection = await aio_pika.connect_robust(office.urls["rabbitmq"])
-    async with connection, connection.channel() as channel:
-        message = aio_pika.Message(b"{}", reply_to="gone/for-good", correlation_id="c-gone", message_id="gone-1")
-        await channel.default_exchange.publish(message, routing_key=RPC_QUEUE)
+    gone = {"reply_to": "gone/for-good", "correlation_id": "c-gone", "message_id": "gone-1"}
+    await office.send_to_queue(RPC_QUEUE, b"{}", **gone)
     (letter,) = await office.letters("gone/for-good")
     assert "The client that expects the reply has gone" in json.dumps(letter)
 
@@ -193,11 +197,8 @@ async def test_another_message_with_the_same_id_is_a_dead_letter(office: Office)
 async def test_text_that_is_no_unicode_is_a_dead_letter_and_a_422(office: Office) -> None:
     """UTF-7 can hold half a character."""
     attributes = {"specversion": "1.0", "id": "half", "source": "/half", "type": "t"}
-    connection = await aio_pika.connect_robust(office.urls["rabbitmq"])
-    async with connection, connection.channel() as channel:
-        headers: dict[str, Any] = {f"cloudEvents:{name}": value for name, value in attributes.items()}
-        message = aio_pika.Message(b"+2AA-", headers=headers, content_type="text/plain; charset=utf-7")
-        await channel.default_exchange.publish(message, routing_key=EVENTS_QUEUE)
+    headers = {f"cloudEvents:{name}": value for name, value in attributes.items()}
+    await office.send_to_queue(EVENTS_QUEUE, b"+2AA-", headers=headers, content_type="text/plain; charset=utf-7")
     assert [one["via"] for one in await office.letters("not valid Unicode")] == ["rabbitmq"]
     as_http = {f"ce-{name}": value for name, value in attributes.items()}
     as_http["content-type"] = "text/plain; charset=utf-7"
@@ -211,21 +212,16 @@ async def test_addresses_that_cannot_be_are_dead_letters(
     office: Office, reply_to: str, correlation_id: str | None
 ) -> None:
     named = {"answer-to": reply_to, "correlation-id": correlation_id}
-    headers: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
-    connection = await aio_pika.connect_robust(office.urls["rabbitmq"])
-    async with connection, connection.channel() as channel:
-        message = aio_pika.Message(f"{named}".encode(), headers=headers)
-        await channel.default_exchange.publish(message, routing_key=ANALYSES)
+    headers = {name: value for name, value in named.items() if value is not None}
+    await office.send_to_queue(ANALYSES, f"{named}".encode(), headers=headers)
     what = "its correlation id" if correlation_id else "the address of its reply"
     assert await office.letters(what)
 
 
-async def test_text_is_analysed_and_answered_where_a_header_says(office: Office) -> None:
-    connection = await aio_pika.connect_robust(office.urls["rabbitmq"])
-    async with connection, connection.channel() as channel:
+async def test_text_is_analysed_and_answered_at_the_address_in_a_header(office: Office) -> None:
+    async with rabbitmq_channel(office.urls["rabbitmq"]) as channel:
         await channel.declare_queue("analyses-out", durable=True)
-        message = aio_pika.Message(b"A text.", headers={"answer-to": "analyses-out"}, message_id="doc-1")
-        await channel.default_exchange.publish(message, routing_key=ANALYSES)
+        await office.send_to_queue(ANALYSES, b"A text.", headers={"answer-to": "analyses-out"}, message_id="doc-1")
         queue = await channel.declare_queue("analyses-out", durable=True)
         async with queue.iterator(timeout=30) as messages:
             async for got in messages:
@@ -237,10 +233,7 @@ async def test_text_is_analysed_and_answered_where_a_header_says(office: Office)
 
 
 async def test_without_an_address_the_outcome_is_an_event_for_the_routes(office: Office) -> None:
-    connection = await aio_pika.connect_robust(office.urls["rabbitmq"])
-    async with connection, connection.channel() as channel:
-        message = aio_pika.Message(b"How many?", message_id="question-1")
-        await channel.default_exchange.publish(message, routing_key=QUESTIONS)
+    await office.send_to_queue(QUESTIONS, b"How many?", message_id="question-1")
     async with asyncio.timeout(30):
         while True:
             page = (await office.stack.http.get(EVENTS, params={"source": "/sevenfold/replies", "limit": 100})).json()
@@ -302,7 +295,7 @@ async def test_a_consumer_takes_nothing_more_while_its_queue_is_full(tmp_path: P
                 await until(lambda: reached(count, 10), seconds=30)
                 await asyncio.sleep(7)  # Temporal's statistics are up to 5 s old.
                 await send(client, range(10, 30))
-                await until(lambda: said(connector.output, "the queue of what it starts is full"), seconds=30)
+                await until(lambda: has_logged(connector.output, "the queue of what it starts is full"), seconds=30)
                 await asyncio.sleep(4)
                 assert await count() == 10, "nothing is started while no worker takes the runs"
                 with sevenfold("worker", settings, TEMPORAL_ADDRESS=address):
@@ -315,7 +308,7 @@ async def send(client: Client, numbers: range) -> None:
         await client.send({}, "application/json", json.dumps({"n": number}).encode())
 
 
-async def said(output: Any, text: str) -> bool:
+async def has_logged(output: Any, text: str) -> bool:
     return text in output()
 
 
@@ -339,7 +332,7 @@ async def left(client: Client, number: int) -> bool:
         ({"start": {"pattern": "hybrid"}, "reply": {"map": {"a": "$replyy"}}}, "begins like a reference"),
     ],
 )
-def test_wrong_configurations_say_what_is_wrong(more: dict[str, Any], problem: str) -> None:
+def test_wrong_configurations_name_the_mistake(more: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValidationError) as refusal:
         ConsumeConfig.model_validate({"from": "q", **more})
     assert problem in str(refusal.value)
@@ -370,7 +363,7 @@ CANCELLED = RunOutcome(RunStatus.CANCELLED)
         (CANCELLED, {"why": "$reply/error/detail"}, {"error": {"status": "cancelled"}}),
     ],
 )
-def test_plain_replies_hold_the_result_the_error_or_what_the_map_says(
+def test_plain_replies_hold_the_result_the_error_or_what_the_map_makes(
     outcome: RunOutcome, reply_map: dict[str, str] | None, expected: dict[str, Any]
 ) -> None:
     run_id = new_id("task")

@@ -13,7 +13,7 @@ import pytest
 
 from sevenfold.adapters.brokers.aws.envelopes import open_message
 from tests.support.aws_server import ACCOUNT, REGION, Aws
-from tests.support.events import EVENTS, LETTERS, event, published, wait_until_settled
+from tests.support.events import EVENTS, LETTERS, dead_letters, event, published, wait_until_settled
 from tests.support.processes import EmbeddedTemporalOnly, until
 from tests.support.stack import Sevenfold, Stack, make_settings, running_stack, sevenfold
 
@@ -149,7 +149,7 @@ def identity(source: str, event_id: str) -> str:
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
-async def test_equal_messages_that_sqs_told_apart_are_two_events(cloud: Cloud) -> None:
+async def test_equal_messages_with_two_message_ids_are_two_events(cloud: Cloud) -> None:
     """With deduplication by content the id is a hash of the body, which equals that of the same text next week."""
     cloud.send("orders.fifo", '{"number": 100}', MessageGroupId="same")
     accepted = await cloud.events("/orders", 13)
@@ -250,24 +250,13 @@ async def test_events_go_to_a_bus_of_eventbridge(cloud: Cloud) -> None:
 
 async def test_what_eventbridge_never_takes_is_a_dead_letter(cloud: Cloud) -> None:
     refused = await published(cloud.stack.http, event("to.plain-bus", [1], source="/shop"))
-    letters: list[Any] = []
-    async with asyncio.timeout(30):
-        while not letters:
-            items = (await cloud.stack.http.get(LETTERS, params={"limit": 100})).json()["items"]
-            letters = [one for one in items if refused in json.dumps(one)]
-            await asyncio.sleep(0.1)
+    letters = await dead_letters(cloud.stack.http, refused)
     assert "takes a JSON object only" in json.dumps(letters)
 
 
 async def test_poison_states_how_often_it_was_received(cloud: Cloud) -> None:
     cloud.send("notes", "no json")
-    async with asyncio.timeout(30):
-        while True:
-            items = (await cloud.stack.http.get(LETTERS, params={"kind": "rejected", "limit": 100})).json()["items"]
-            found = [one for one in items if "its body is not json" in one["reason"]]
-            if found:
-                break
-            await asyncio.sleep(0.1)
+    found = await dead_letters(cloud.stack.http, "its body is not json")
     assert found[0]["reason"].endswith("(delivery 1)")
 
 

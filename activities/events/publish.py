@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Protocol
 
@@ -22,6 +22,24 @@ from sevenfold.contracts.events import VIA_DERIVED, PublishedEvent, PublishEvent
 from sevenfold.contracts.tracing import Span, SpanKind, TraceContext
 
 
+@contextmanager
+def refusals_as_failures(final: Sequence[RPCStatusCode] = (RPCStatusCode.INVALID_ARGUMENT,)) -> Iterator[None]:
+    """Converts what the ingest raises for events that it does not accept to the activity's failure: final for those
+    that Temporal rejects (with one of the statuses in `final`) and while the tenant is erased, otherwise retried.
+    """
+    try:
+        yield
+    except QuotaExceededError as error:
+        delay = timedelta(seconds=error.retry_after or 1.0)
+        raise ApplicationError(str(error), type=ErrorCode.QUOTA_EXCEEDED, next_retry_delay=delay) from error
+    except TenantErasingError as error:
+        raise ApplicationError(str(error), type=ErrorCode.EVENT_REFUSED, non_retryable=True) from error
+    except RPCError as error:
+        if error.status not in final:
+            raise
+        raise ApplicationError(error.message, type=ErrorCode.EVENT_REFUSED, non_retryable=True) from error
+
+
 class EventPublication:
     """Accepts derived events and interaction events like inbound ones."""
 
@@ -35,17 +53,8 @@ class EventPublication:
         Raises a non-retryable ApplicationError for an event that Temporal rejects, and while the tenant is erased;
         one that is retried later while the tenant's rate of events is used up.
         """
-        try:
+        with refusals_as_failures():
             accepted = await self._ingest.accept_all(publish_input.tenant, publish_input.events, VIA_DERIVED)
-        except QuotaExceededError as error:
-            delay = timedelta(seconds=error.retry_after or 1.0)
-            raise ApplicationError(str(error), type=ErrorCode.QUOTA_EXCEEDED, next_retry_delay=delay) from error
-        except TenantErasingError as error:
-            raise ApplicationError(str(error), type=ErrorCode.EVENT_REFUSED, non_retryable=True) from error
-        except RPCError as error:
-            if error.status != RPCStatusCode.INVALID_ARGUMENT:
-                raise
-            raise ApplicationError(error.message, type=ErrorCode.EVENT_REFUSED, non_retryable=True) from error
         return [
             PublishedEvent(event_id=one.event_id, id=event.id, type=event.type)
             for one, event in zip(accepted, publish_input.events, strict=True)

@@ -1,16 +1,14 @@
 """The activity that makes the outcome of a run the reply to the message that started it."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
-from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCStatusCode
 
-from sevenfold.adapters.access.directory import TenantErasingError
+from sevenfold.activities.events.publish import refusals_as_failures
 from sevenfold.adapters.events.ingest import EventIngest
-from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.adapters.temporal.run_outcomes import await_outcome
 from sevenfold.contracts.answers import webhook_body
 from sevenfold.contracts.cloudevents import CloudEvent, InvalidEventError, event_from_json
@@ -48,20 +46,12 @@ class RunReplies:
         handle: WorkflowHandle[Any, RunResult] = self._client.get_workflow_handle(
             reply.run_workflow_id, result_type=RunResult
         )
-        try:
+        # NOT_FOUND: the run was deleted.
+        with refusals_as_failures((RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.NOT_FOUND)):
             event = build_reply(run_id, reply, await await_outcome(handle))
             accepted = await self._ingest.accept(
                 tenant, event, VIA_DERIVED, traceparent=reply.traceparent, reply_route=self._route(reply.address)
             )
-        except QuotaExceededError as error:
-            delay = timedelta(seconds=error.retry_after or 1.0)
-            raise ApplicationError(str(error), type=ErrorCode.QUOTA_EXCEEDED, next_retry_delay=delay) from error
-        except TenantErasingError as error:
-            raise ApplicationError(str(error), type=ErrorCode.EVENT_REFUSED, non_retryable=True) from error
-        except RPCError as error:
-            if error.status not in (RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.NOT_FOUND):
-                raise
-            raise ApplicationError(error.message, type=ErrorCode.EVENT_REFUSED, non_retryable=True) from error
         return accepted.event_id
 
     def _route(self, address: ReplyAddress) -> OutboundRoute | None:

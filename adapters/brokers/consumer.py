@@ -114,9 +114,8 @@ class BrokerConsumer:
             try:
                 return await work()
             except Exception as error:
-                if isinstance(error, RPCError) and error.status == RPCStatusCode.INVALID_ARGUMENT:
-                    raise
-                if isinstance(error, InvalidEventError):
+                is_rejected = isinstance(error, RPCError) and error.status == RPCStatusCode.INVALID_ARGUMENT
+                if is_rejected or isinstance(error, InvalidEventError):
                     raise
                 if isinstance(error, QuotaExceededError):
                     if error.retry_after is None:

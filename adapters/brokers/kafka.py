@@ -18,7 +18,14 @@ from faststream.kafka.annotations import KafkaMessage
 from faststream.kafka.message import KafkaAckableMessage
 
 from sevenfold.adapters.brokers.faststream_common import CONSUMING, GRACE_SECONDS, PING_SECONDS, headers_as_text
-from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError, name_headers
+from sevenfold.adapters.brokers.message import (
+    Lag,
+    Message,
+    MessageHandler,
+    UnpublishableError,
+    name_headers,
+    ordering_key,
+)
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
 from sevenfold.contracts.events import OutboundRoute
@@ -115,9 +122,8 @@ class KafkaTransport:
         attributes, content_type, body = to_binary_mode(event)
         headers = name_headers(attributes, "ce_", form)
         headers |= {"content-type": content_type} if content_type else {}
-        key = event.attribute("partitionkey") or event.subject or event.attribute("correlationid") or event.id
         try:
-            await self._broker.publish(body, to, key=key.encode(), headers=headers)
+            await self._broker.publish(body, to, key=ordering_key(event).encode(), headers=headers)
         except (MessageSizeTooLargeError, InvalidTopicError, TopicAuthorizationFailedError) as error:
             raise UnpublishableError(f"Kafka rejects the event: {error}") from error
         except UnknownTopicOrPartitionError as error:

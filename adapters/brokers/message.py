@@ -118,6 +118,16 @@ def name_headers(attributes: Mapping[str, str], prefix: str, form: MessageFormat
     return {f"{prefix}{name}": value for name, value in attributes.items()}
 
 
+def ordering_key(event: CloudEvent) -> str:
+    """Returns the key by which a broker keeps the order of events."""
+    return event.attribute("partitionkey") or event.subject or event.attribute("correlationid") or event.id
+
+
+def find_content_type(headers: Mapping[str, str]) -> str | None:
+    """Returns the content type of a message whose broker has it among the headers."""
+    return next((value for name, value in headers.items() if name.lower() == "content-type" and value), None)
+
+
 def event_headers(message: Message) -> dict[str, str]:
     """Returns the headers that belong to an event. Other headers may hold secrets, such as tokens."""
     known = (*_PREFIXES, "content-type")

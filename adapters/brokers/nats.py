@@ -14,7 +14,14 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType, S
 from nats.js.errors import NotFoundError
 
 from sevenfold.adapters.brokers.faststream_common import CONSUMING, PING_SECONDS, headers_as_text
-from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError, name_headers
+from sevenfold.adapters.brokers.message import (
+    Lag,
+    Message,
+    MessageHandler,
+    UnpublishableError,
+    find_content_type,
+    name_headers,
+)
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
 from sevenfold.contracts.events import OutboundRoute
@@ -71,7 +78,7 @@ class NatsTransport:
                     source=one,
                     place=f"{stream}-{message.raw_message.metadata.sequence.stream}",
                     headers=headers,
-                    content_type=_content_type(headers),
+                    content_type=find_content_type(headers),
                     body=message.body,
                     ack=message.ack,
                     keep_alive=message.in_progress,
@@ -167,10 +174,6 @@ class NatsTransport:
 
 def _durable_name(one: ConsumeConfig) -> str:
     return _sanitize_name(f"{one.group}-{one.source}")
-
-
-def _content_type(headers: dict[str, str]) -> str | None:
-    return next((value for name, value in headers.items() if name.lower() == "content-type" and value), None)
 
 
 def _encode_header(value: str) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 from temporalio.client import Client
@@ -17,6 +17,7 @@ from sevenfold.adapters.quotas.starts import StartQuotas
 from sevenfold.adapters.temporal.durations import Durations, TaskKind
 from sevenfold.adapters.temporal.run_starts import (
     FINGERPRINT_MEMO,
+    QUEUE_OF_ROUTE,
     NewRun,
     RunQueue,
     RunTerms,
@@ -31,13 +32,13 @@ from sevenfold.contracts.cloudevents import InvalidEventError
 from sevenfold.contracts.config import SevenfoldConfig
 from sevenfold.contracts.documents import DocumentByUrl
 from sevenfold.contracts.events import event_task_queue
-from sevenfold.contracts.hybrid import ROUTING_MEMO, HybridInput, HybridRequest, Route, choose_route
+from sevenfold.contracts.hybrid import ROUTING_MEMO, HybridInput, HybridRequest, choose_route
 from sevenfold.contracts.identity import derive_id
-from sevenfold.contracts.jobs import InvalidJobError, JobInput, JobRequest, build_fan_out
+from sevenfold.contracts.jobs import InvalidJobError, JobInput, JobRequest, build_fan_out, split_job
 from sevenfold.contracts.json_pointers import MISSING, find_pointer
 from sevenfold.contracts.message_runs import MessagePattern, ReplyAddress, ReplyConfig, StartConfig
-from sevenfold.contracts.requests import StartOptions, TaskRequest
-from sevenfold.contracts.runs import ID_PREFIXES, TOTAL_MEMO, Pattern, RunInput
+from sevenfold.contracts.requests import TaskRequest
+from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunInput
 
 _PATTERNS = {
     MessagePattern.QUEUE: Pattern.QUEUE,
@@ -45,7 +46,11 @@ _PATTERNS = {
     MessagePattern.ANALYZE: Pattern.WEBHOOK,
     MessagePattern.HYBRID: Pattern.HYBRID,
 }
-_QUEUES = {Route.SYNCHRONOUS: RunQueue.INTERACTIVE, Route.QUEUE: RunQueue.BATCH, Route.STREAMING: RunQueue.STREAM}
+
+MessageRequest: TypeAlias = JobRequest | TaskRequest | AnalyzeRequest | HybridRequest
+
+# The task of a hybrid run that has a query alone.
+_QUERY_TASK = "query"
 
 # Of what a sender names for its reply.
 _MAX_ADDRESS_BYTES, _MAX_CORRELATION_BYTES = 256, 4_096
@@ -103,7 +108,7 @@ class MessageRuns:
             tenant=tenant,
             run_id=derive_id(prefix, tenant, f"{pattern}\x00{broker}\x00{message.source.source}", key),
             agent=agent,
-            task=_find_task(options),
+            task=options.task or _QUERY_TASK,
             options=options,
             key=key,
             key_id=None,
@@ -143,7 +148,7 @@ class MessageRuns:
         run = prepared.run
         await self.access.check_not_erasing(run.tenant)
         run_input, terms = await self._build(prepared)
-        items = len(run_input.fan_out.items) if isinstance(run_input, JobInput) and run_input.fan_out else 1
+        items = run_input.items if isinstance(run_input, JobInput) else 1
         reservation = await self.quotas.reserve(run.tenant, None, run.pattern, items)
         try:
             await start_run(self.client, self.task_queue, run, run_input, terms)
@@ -171,7 +176,10 @@ class MessageRuns:
 
     async def _build_pattern(self, prepared: MessageRun) -> tuple[RunInput, RunTerms]:
         run, options = prepared.run, prepared.run.options
-        data = options.data if isinstance(options, JobRequest | HybridRequest) else {}
+        data, fan_out = options.data if isinstance(options, HybridRequest) else {}, None
+        if isinstance(options, JobRequest):
+            takes_batches = self.config.agents[run.agent].takes_batches(options.task)
+            data, fan_out = split_job(options, takes_batches=takes_batches)
         common = RunInput(
             agent=run.agent,
             request=AgentRequest(
@@ -185,7 +193,8 @@ class MessageRuns:
         )
         match options:
             case JobRequest():
-                return self._build_job(run, options, common)
+                job = JobInput(**dict(common), fan_out=fan_out)
+                return job, RunTerms(RunQueue.BATCH, memo=job.memo)
             case AnalyzeRequest():
                 document, sealed = seal_document(self.sealer, run.workflow_id, options.document)
                 run_input: RunInput = AnalysisInput(**dict(common), document=document, sealed_document_url=sealed)
@@ -193,20 +202,12 @@ class MessageRuns:
             case HybridRequest():
                 estimate = await self.durations.estimate(TaskKind(run.tenant, run.agent, run.task), None)
                 routing = choose_route(estimate, self.config.agents[run.agent].hybrid_threshold, stream=False)
-                terms = RunTerms(_QUEUES[routing.chosen], memo={ROUTING_MEMO: routing})
+                terms = RunTerms(QUEUE_OF_ROUTE[routing.chosen], memo={ROUTING_MEMO: routing})
                 return HybridInput(**dict(common), routing=routing), terms
         return common, RunTerms(RunQueue.INTERACTIVE)
 
-    def _build_job(self, run: NewRun, job: JobRequest, common: RunInput) -> tuple[RunInput, RunTerms]:
-        fan_out = build_fan_out(job, takes_batches=self.config.agents[run.agent].takes_batches(job.task))
-        if fan_out is None:
-            return JobInput(**dict(common)), RunTerms(RunQueue.BATCH)
-        request = common.request.model_copy(update={"data": fan_out.other_data(job)})
-        memo = {TOTAL_MEMO: len(fan_out.items)}
-        return JobInput(**{**dict(common), "request": request}, fan_out=fan_out), RunTerms(RunQueue.BATCH, memo=memo)
 
-
-def _build_options(start: StartConfig, agent: str, work: Any) -> StartOptions:
+def _build_options(start: StartConfig, agent: str, work: Any) -> MessageRequest:
     """Returns the request that a client of the pattern would send. Text is the query, or an analysis's document."""
     common: Mapping[str, Any] = {"agent": agent, "timeout": start.timeout}
     data = work if isinstance(work, dict) else {"items": work} if isinstance(work, list) else {}
@@ -225,7 +226,7 @@ def _build_options(start: StartConfig, agent: str, work: Any) -> StartOptions:
                 task = {"task": start.task} if start.task else {}
                 return AnalyzeRequest.model_validate({**common, **document, **task})
         query = {"query": work} if isinstance(work, str) else {}
-        return HybridRequest.model_validate({**common, **query, "task": start.task or "query", "data": data})
+        return HybridRequest.model_validate({**common, **query, "task": start.task or _QUERY_TASK, "data": data})
     except ValidationError as error:
         mistakes = error.errors(include_input=False)[:_MAX_MISTAKES]
         found = [("".join(f"/{part}" for part in one["loc"])[:200], one["msg"]) for one in mistakes]
@@ -241,9 +242,3 @@ def _check_text(value: Any, what: str, max_bytes: int) -> str:
     if not isinstance(value, str) or not value.isprintable() or len(value.encode(errors="replace")) > max_bytes:
         raise InvalidEventError([("", f"{what} must be printable text of at most {max_bytes} bytes")])
     return value
-
-
-def _find_task(options: StartOptions) -> str:
-    task = getattr(options, "task", None)
-    assert isinstance(task, str), "each of these requests has a task"  # noqa: S101
-    return task

@@ -108,17 +108,21 @@ class EventIngest:
 
         Raises RPCError if that is unknown: accept it again then. Raises TenantErasingError and QuotaExceededError.
         """
-        admission = await self.prepare(tenant, [event], via, key_id, traceparent, reply_route)
-        async with admission.ticket:
-            return (await admission.execute())[0]
+        return (await self.accept_all(tenant, [event], via, key_id, traceparent, reply_route))[0]
 
     async def accept_all(
-        self, tenant: str, events: Sequence[CloudEvent], via: str, key_id: str | None = None, traceparent: str = ""
+        self,
+        tenant: str,
+        events: Sequence[CloudEvent],
+        via: str,
+        key_id: str | None = None,
+        traceparent: str = "",
+        reply_route: OutboundRoute | None = None,
     ) -> list[AcceptedEvent]:
         """Accepts several events; they request their ordering semaphores in the given order. Raises as `accept`
         does.
         """
-        admission = await self.prepare(tenant, events, via, key_id, traceparent)
+        admission = await self.prepare(tenant, events, via, key_id, traceparent, reply_route)
         async with admission.ticket:
             return await admission.execute()
 

@@ -110,7 +110,7 @@ class Durations:
         )
 
     async def estimate(self, kind: TaskKind, by_caller: float | None) -> Estimate:
-        """Returns how long a run will take: what the caller says, else what was measured, else the configuration."""
+        """Returns how long a run will take: the caller's estimate, else the measured one, else the configured one."""
         if by_caller is not None:
             return Estimate(basis=EstimateBasis.CALLER, seconds=by_caller)
         stats = await self.get_stats(kind)

@@ -11,6 +11,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.common import Priority, TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from sevenfold.adapters.temporal.search_attributes import keyword_attributes
+from sevenfold.contracts.hybrid import Route
 from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.payload import RequestBody
 from sevenfold.contracts.requests import StartOptions
@@ -49,6 +50,14 @@ class RunQueue(StrEnum):
         if self is RunQueue.BATCH:
             return batch_task_queue(main)
         return stream_task_queue(main) if self is RunQueue.STREAM else main
+
+
+# The queue of each route of a hybrid run.
+QUEUE_OF_ROUTE = {
+    Route.SYNCHRONOUS: RunQueue.INTERACTIVE,
+    Route.QUEUE: RunQueue.BATCH,
+    Route.STREAMING: RunQueue.STREAM,
+}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from bench.ports import free_port
+from tests.support.moto_server import aws_variables
 from tests.support.stack import ROOT
 
 REGION = "eu-central-1"
@@ -30,13 +31,7 @@ class Aws:
             "AWS_ENDPOINT_URL_SQS": self.url,
             "AWS_ENDPOINT_URL_EVENTBRIDGE": self.url,
             "AWS_REGION": REGION,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_CONFIG_FILE": str(directory / "none"),
-            "AWS_SHARED_CREDENTIALS_FILE": str(directory / "none"),
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "NO_PROXY": "127.0.0.1",
-            "no_proxy": "127.0.0.1",
+            **aws_variables(directory),
         }
         self._before = {name: os.environ.get(name) for name in self._variables}
         self._log = (directory / "aws.log").open("ab")
@@ -53,10 +48,10 @@ class Aws:
         os.environ.update(self._variables)
 
     def start(self) -> None:
-        self._say("up")
+        self._command("up")
 
     def stop(self) -> None:
-        self._say("down")
+        self._command("down")
 
     def client(self, service: str) -> Any:
         """AWS's own client, as other programs use it."""
@@ -78,7 +73,7 @@ class Aws:
             )["QueueUrl"]
         )
 
-    def _say(self, line: str) -> None:
+    def _command(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n")
         self._read()

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 from typing import Any
 
 import httpx
@@ -50,6 +51,16 @@ def open_ones(node: dict[str, Any]) -> int:
         count += reaction["status"] in ("queued", "processing")
         count += sum(map(open_ones, reaction["published"]))
     return count
+
+
+async def dead_letters(http: httpx.AsyncClient, containing: str, *, seconds: float = 60) -> list[dict[str, Any]]:
+    """The dead letters with this text, once there are any."""
+    async with asyncio.timeout(seconds):
+        while True:
+            items = (await http.get(LETTERS, params={"limit": 100})).json()["items"]
+            if found := [one for one in items if containing in json.dumps(one)]:
+                return found
+            await asyncio.sleep(0.2)
 
 
 async def wait_until_settled(http: httpx.AsyncClient, event_id: str, *, seconds: float = 30) -> dict[str, Any]:

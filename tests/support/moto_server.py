@@ -72,15 +72,19 @@ def moto(directory: Path) -> Iterator[S3]:
         process.wait(10)
 
 
-def found_by_aws(server: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name, value in {
-        "AWS_ENDPOINT_URL_S3": server.url,
+def aws_variables(directory: Path) -> dict[str, str]:
+    """Environment variables that keep AWS's clients away from any real account."""
+    return {
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        "AWS_CONFIG_FILE": str(directory / "none"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(directory / "none"),
         "AWS_EC2_METADATA_DISABLED": "true",
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
-    }.items():
+    }
+
+
+def found_by_aws(server: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in {"AWS_ENDPOINT_URL_S3": server.url, **aws_variables(tmp_path)}.items():
         monkeypatch.setenv(name, value)

@@ -5,6 +5,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from botocore.exceptions import ClientError
+
+from sevenfold.adapters.brokers.message import UnpublishableError
+
 Entry = TypeVar("Entry")
 
 _MAX_ENTRIES = 10
@@ -24,13 +28,18 @@ class _Pending(Generic[Entry]):
 
 class Batcher(Generic[Entry]):
     """Collects entries and sends them by `call`, which gets up to ten of at most `max_bytes` together and returns the
-    error of each, or None. Batches are sent side by side. A failed entry fails alone.
+    error of each, or None. Batches are sent side by side. A failed entry fails alone: if the call itself fails with
+    one of the codes in `faults`, which an entry caused, each is sent alone, and the faulty one is unpublishable.
     """
 
     def __init__(
-        self, call: Callable[[list[Entry]], Awaitable[list[Exception | None]]], max_bytes: int | None = None
+        self,
+        call: Callable[[list[Entry]], Awaitable[list[Exception | None]]],
+        faults: frozenset[str],
+        max_bytes: int | None = None,
     ) -> None:
         self._call = call
+        self._faults = faults
         self._max_bytes = max_bytes
         self._pending: list[_Pending[Entry]] = []
         self._sending: set[asyncio.Task[Any]] = set()
@@ -75,11 +84,18 @@ class Batcher(Generic[Entry]):
             task.cancel()
         await asyncio.gather(*self._sending, return_exceptions=True)
 
-    async def _send(self, batch: list[_Pending[Entry]]) -> None:
+    async def _call_once(self, entries: list[Entry]) -> list[Exception | None]:
         try:
-            errors = await self._call([one.entry for one in batch])
+            return await self._call(entries)
         except Exception as error:
-            errors = [error] * len(batch)
+            if not isinstance(error, ClientError) or _find_code(error) not in self._faults:
+                return [error] * len(entries)
+            if len(entries) == 1:
+                return [UnpublishableError(str(error))]
+        return [error for one in entries for error in await self._call_once([one])]
+
+    async def _send(self, batch: list[_Pending[Entry]]) -> None:
+        errors = await self._call_once([one.entry for one in batch])
         for one, failed in zip(batch, errors, strict=True):
             if one.done.done():
                 continue
@@ -87,3 +103,8 @@ class Batcher(Generic[Entry]):
                 one.done.set_result(None)
             else:
                 one.done.set_exception(failed)
+
+
+def _find_code(error: ClientError) -> str:
+    """Returns AWS's code of an error, without the name of the service."""
+    return str(error.response["Error"].get("Code", "")).rpartition(".")[2]

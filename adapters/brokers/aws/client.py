@@ -11,7 +11,7 @@ CONFIG = AioConfig(connect_timeout=5, read_timeout=30, retries={"mode": "standar
 
 
 class AwsConfigError(Exception):
-    """The environment does not say where AWS is, or who we are. The message states what to set."""
+    """AWS's region or profile is missing. The message states what to set."""
 
 
 def open_session() -> Session:

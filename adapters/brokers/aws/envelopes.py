@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from sevenfold.adapters.brokers.message import STRUCTURED
+from sevenfold.adapters.brokers.message import STRUCTURED, find_content_type
 from sevenfold.contracts.eventbridge import EventBridgeEvent
 from sevenfold.contracts.strict_json import parse_json
 
@@ -36,7 +36,7 @@ def open_message(raw: "MessageTypeDef", queue: str, *, dedup_by_group: bool) -> 
     """
     attributes = {name: _as_text(value) for name, value in raw.get("MessageAttributes", {}).items()}
     place = _find_place(raw, queue, dedup_by_group=dedup_by_group)
-    content = Content(place, attributes, _content_type(attributes), raw["Body"].encode(errors="replace"))
+    content = Content(place, attributes, find_content_type(attributes), raw["Body"].encode(errors="replace"))
     if (notification := _parse_object(content, {"Type", "TopicArn", "Message", "MessageId"})) is not None:
         content = _open_notification(content, notification)
     if (event := _parse_object(content, {"detail-type", "source", "id", "detail"})) is not None:
@@ -85,7 +85,7 @@ def _open_notification(content: Content, notification: dict[str, Any]) -> Conten
     for name, value in attributes.items() if isinstance(attributes, dict) else ():
         if isinstance(value, dict) and isinstance(value.get("Value"), str):
             headers[name] = value["Value"]
-    return Content(identity, headers, _content_type(headers), text.encode(errors="replace"))
+    return Content(identity, headers, find_content_type(headers), text.encode(errors="replace"))
 
 
 def _open_event(content: Content, raw: dict[str, Any]) -> Content:
@@ -97,7 +97,3 @@ def _open_event(content: Content, raw: dict[str, Any]) -> Content:
     # EventBridge delivers at least once, each time as another message.
     place = f"{event.source} {event.id}"
     return replace(content, place=place, headers={}, content_type=STRUCTURED, body=body)
-
-
-def _content_type(headers: Mapping[str, str]) -> str | None:
-    return next((value for name, value in headers.items() if name.lower() == "content-type" and value), None)

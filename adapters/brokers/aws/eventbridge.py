@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
 from sevenfold.adapters.brokers.aws.batcher import Batcher
 from sevenfold.adapters.brokers.aws.client import CONFIG, open_session
 from sevenfold.adapters.brokers.aws.queues import EntryError
@@ -26,6 +24,9 @@ _MAX_BYTES = 256_000
 # Of the detail type. The source has the same limit.
 _MAX_NAME = 256
 
+# Errors of a whole request that are the fault of an entry.
+_FAULTS_OF_ENTRIES = frozenset({"ValidationException"})
+
 # Errors of an entry that a retry may overcome.
 _TRANSIENT = frozenset({"ThrottlingException", "InternalFailure", "InternalException", "ServiceUnavailable"})
 
@@ -37,7 +38,7 @@ class EventBridgeTransport:
         self._buses = [*dict.fromkeys(buses)]
         self._resources: AsyncExitStack | None = None
         self._events: EventBridgeClient | None = None
-        self._batcher: Batcher[dict[str, Any]] = Batcher(self._put, _MAX_BYTES)
+        self._batcher: Batcher[dict[str, Any]] = Batcher(self._put, _FAULTS_OF_ENTRIES, _MAX_BYTES)
 
     async def start(self, on_message: MessageHandler) -> None:
         """Looks up the buses. Raises while AWS or a bus is missing."""
@@ -74,8 +75,7 @@ class EventBridgeTransport:
         """Puts an event on the bus `to`, a name or an ARN. The detail is the whole CloudEvent, in a plain message its
         data. Raises UnpublishableError.
         """
-        to, form = route.to, route.format
-        entry = build_entry(event, to, form)
+        entry = build_entry(event, route.to, route.format)
         size = _size(entry)
         if size > _MAX_BYTES:
             raise UnpublishableError(f"The event has {size:,} bytes, and EventBridge takes {_MAX_BYTES:,}.")
@@ -83,14 +83,7 @@ class EventBridgeTransport:
 
     async def _put(self, entries: list[dict[str, Any]]) -> list[Exception | None]:
         assert self._events is not None, "publish is called after start"  # noqa: S101
-        try:
-            response = await self._events.put_events(Entries=entries)  # type: ignore[arg-type]
-        except ClientError as error:
-            if error.response["Error"].get("Code") != "ValidationException":
-                raise
-            if len(entries) == 1:
-                return [UnpublishableError(str(error))]
-            return [failed for one in entries for failed in await self._put([one])]
+        response = await self._events.put_events(Entries=entries)  # type: ignore[arg-type]
         return [_to_error(dict(one)) for one in response["Entries"]]
 
 

@@ -5,20 +5,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
 from sevenfold.adapters.brokers.aws.batcher import Batcher
 from sevenfold.adapters.brokers.message import UnpublishableError
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs.client import SQSClient
 
-# How long a received message is hidden from other consumers: as the queue says, within these limits. It is extended
-# while the message is held, so a longer time would only delay what a killed process held.
+# Limits of a queue's visibility time-out here, in seconds. It is extended while a message is held,
+# so a longer one would only delay what a killed process held.
 _MIN_HIDDEN_SECONDS, _MAX_HIDDEN_SECONDS = 6, 30
 
 # Errors of a whole call that are the fault of an entry.
-_FAULTS_OF_ENTRIES = frozenset(
+FAULTS_OF_ENTRIES = frozenset(
     {"InvalidMessageContents", "InvalidParameterValue", "MissingParameter", "BatchRequestTooLong"}
 )
 
@@ -73,18 +71,9 @@ class Queues:
 async def call_batch(
     operation: Callable[..., Any], url: str, entries: Sequence[dict[str, Any]]
 ) -> list[Exception | None]:
-    """Calls a batch operation of SQS; returns each entry's error, an UnpublishableError for a fault of the sender. If
-    an entry makes the whole call fail, each is sent alone.
-    """
+    """Calls a batch operation of SQS; returns each entry's error, an UnpublishableError for a fault of the sender."""
     numbered = [{"Id": str(number), **entry} for number, entry in enumerate(entries)]
-    try:
-        response = await operation(QueueUrl=url, Entries=numbered)
-    except ClientError as error:
-        if error.response["Error"].get("Code", "").rpartition(".")[2] not in _FAULTS_OF_ENTRIES:
-            raise
-        if len(entries) == 1:
-            return [UnpublishableError(str(error))]
-        return [error for one in entries for error in await call_batch(operation, url, [one])]
+    response = await operation(QueueUrl=url, Entries=numbered)
     failed = {int(one["Id"]): one for one in response.get("Failed", [])}
     return [_to_error(failed[number]) if number in failed else None for number in range(len(entries))]
 
@@ -99,10 +88,10 @@ class ReceivedMessages:
 
     def __init__(self, sqs: "SQSClient", url: str) -> None:
         self._deletions: Batcher[dict[str, Any]] = Batcher(
-            lambda entries: call_batch(sqs.delete_message_batch, url, entries)
+            lambda entries: call_batch(sqs.delete_message_batch, url, entries), FAULTS_OF_ENTRIES
         )
         self._visibilities: Batcher[dict[str, Any]] = Batcher(
-            lambda entries: call_batch(sqs.change_message_visibility_batch, url, entries)
+            lambda entries: call_batch(sqs.change_message_visibility_batch, url, entries), FAULTS_OF_ENTRIES
         )
 
     async def aclose(self) -> None:

@@ -12,9 +12,9 @@ from botocore.exceptions import ClientError
 
 from sevenfold.adapters.brokers.aws.batcher import Batcher
 from sevenfold.adapters.brokers.aws.client import CONFIG, open_session
-from sevenfold.adapters.brokers.aws.queues import Queue, Queues, call_batch
+from sevenfold.adapters.brokers.aws.queues import FAULTS_OF_ENTRIES, Queue, Queues, call_batch
 from sevenfold.adapters.brokers.aws.receiver import QueueReceiver
-from sevenfold.adapters.brokers.message import STRUCTURED, Lag, MessageHandler, UnpublishableError
+from sevenfold.adapters.brokers.message import STRUCTURED, Lag, MessageHandler, UnpublishableError, ordering_key
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
 from sevenfold.contracts.config import ConsumeConfig
 from sevenfold.contracts.events import OutboundRoute
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# SQS takes ten attributes per message, fewer than an event may have.
-_MAX_ATTRIBUTES = 10
+# SQS takes ten attributes per message, fewer than an event may have: these, and the content type.
 _FIRST_ATTRIBUTES = (
     "id",
     "type",
@@ -89,10 +88,12 @@ class SqsTransport:
 
     async def read_lag(self) -> Lag:
         """Returns the messages of each queue that no consumer holds, by SQS's own approximate count."""
-        found = {}
-        for one in self._consume if self._queues is not None and self._sqs is not None else ():
-            queue = await self._queues.find(one.source)  # type: ignore[union-attr]
-            response = await self._sqs.get_queue_attributes(  # type: ignore[union-attr]
+        found: dict[tuple[str, str], int] = {}
+        if self._queues is None or self._sqs is None:
+            return found
+        for one in self._consume:
+            queue = await self._queues.find(one.source)
+            response = await self._sqs.get_queue_attributes(
                 QueueUrl=queue.url, AttributeNames=["ApproximateNumberOfMessages"]
             )
             found[one.source, ""] = int(response["Attributes"]["ApproximateNumberOfMessages"])
@@ -139,7 +140,9 @@ class SqsTransport:
         assert sqs is not None, "publish is called after start"  # noqa: S101
         if queue.url not in self._batchers:
             self._batchers[queue.url] = Batcher(
-                lambda entries: call_batch(sqs.send_message_batch, queue.url, entries), queue.max_bytes
+                lambda entries: call_batch(sqs.send_message_batch, queue.url, entries),
+                FAULTS_OF_ENTRIES,
+                queue.max_bytes,
             )
         return self._batchers[queue.url]
 
@@ -163,8 +166,7 @@ def build_entry(event: CloudEvent, queue: Queue, form: MessageFormat) -> dict[st
         "MessageAttributes": {name: {"DataType": "String", "StringValue": text} for name, text in named.items()},
     }
     if queue.is_fifo:
-        key = event.attribute("partitionkey") or event.subject or event.attribute("correlationid") or event.id
-        entry["MessageGroupId"] = _as_token(str(key))
+        entry["MessageGroupId"] = _as_token(ordering_key(event))
         entry["MessageDeduplicationId"] = _as_token(f"{event.source} {event.id}")
     return entry
 
