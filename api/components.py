@@ -45,7 +45,7 @@ from sevenfold.api.streams.detached import DetachedTasks
 from sevenfold.api.streams.opener import StreamOpener
 from sevenfold.api.webhooks.endpoint_store import EndpointStore
 from sevenfold.api.webhooks.requests import WebhookTerms
-from sevenfold.contracts.config import BrokerConfig
+from sevenfold.contracts.broker_config import BrokerConfig
 from sevenfold.runtime.authentication import build_authenticator
 from sevenfold.runtime.sdk import shared_runtime
 from sevenfold.runtime.secret_key import load_sealer

@@ -2,9 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from sevenfold.contracts.access import TenantName
 from sevenfold.contracts.access_config import AuthConfig, TenantConfig
@@ -17,94 +16,11 @@ from sevenfold.contracts.agent_config import (
     SimulatorAgentConfig,
     WorkflowAgentConfig,
 )
-from sevenfold.contracts.event_filters import EventFilter
+from sevenfold.contracts.broker_config import BrokerConfig
 from sevenfold.contracts.identity import DEFAULT_TENANT
-from sevenfold.contracts.message_maps import EventMap, MapValue, MessageFormat
-from sevenfold.contracts.message_runs import ReplyConfig, StartConfig
 from sevenfold.contracts.quotas import QuotaFields
-from sevenfold.contracts.sections import ConfigSection, VariableName
+from sevenfold.contracts.sections import ConfigSection
 from sevenfold.contracts.subscriptions import SubscriptionConfig
-
-
-class ConsumeConfig(ConfigSection):
-    """A source of a broker's events: a RabbitMQ queue, a NATS subject, a Redis stream, a Kafka topic, the name or URL
-    of an SQS queue. Consumers of the same `group` share the events (those of a queue always do); `concurrency` limits
-    the events in flight. The events are those of `tenant`. `map` makes events of messages that are none; `start`
-    makes each message start a run. Its outcome goes to `reply_to`, or to the sender's address; without both, and with
-    `reply`, it is an event for the routes. While the queue of what the messages start holds more than `max_backlog`
-    tasks, or one older than `max_age` seconds, none is taken.
-    """
-
-    source: str = Field(alias="from", min_length=1, max_length=200)
-    group: str = Field(default="sevenfold", pattern=r"^[A-Za-z0-9_-]{1,100}$")
-    concurrency: int = Field(default=20, ge=1, le=1_000)
-    tenant: TenantName = DEFAULT_TENANT
-    map: EventMap | None = None
-    start: StartConfig | None = None
-    reply_to: MapValue | None = None
-    reply: ReplyConfig | None = None
-    max_backlog: int | None = Field(default=None, ge=1, le=10_000_000)
-    max_age: float | None = Field(default=None, gt=0, le=86_400, allow_inf_nan=False)
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """What identifies it within its broker."""
-        return self.source, self.group
-
-    @model_validator(mode="after")
-    def _check_start(self) -> "ConsumeConfig":
-        if self.start is not None and self.map is not None:
-            raise ValueError("set either map or start: a message becomes an event, or starts a run")
-        if self.start is None and (self.reply_to is not None or self.reply is not None):
-            raise ValueError("reply_to and reply belong to start: an event has no reply")
-        return self
-
-
-class PublishConfig(ConfigSection):
-    """A route to a broker: events of `tenants` that match `filter` go to `to`, which is a RabbitMQ routing key (or
-    exchange/key), a NATS subject, a Redis stream, a Kafka topic, an SQS queue or an EventBridge bus.
-    """
-
-    filter: EventFilter
-    to: str = Field(min_length=1, max_length=200)
-    format: MessageFormat = MessageFormat.CLOUDEVENTS
-    tenants: frozenset[TenantName] = Field(default=frozenset({DEFAULT_TENANT}), min_length=1)
-
-
-class BrokerConfig(ConfigSection):
-    """An external broker. If its address contains a password, put it into the variable that `url_env` names. AWS is
-    found by AWS's own variables.
-    """
-
-    kind: Literal["rabbitmq", "nats", "redis", "kafka", "sqs", "eventbridge"]
-    url: str | None = Field(default=None, min_length=1)
-    url_env: VariableName | None = None
-    consume: list[ConsumeConfig] = []
-    publish: list[PublishConfig] = []
-
-    @property
-    def is_aws(self) -> bool:
-        """Whether it is a service of AWS."""
-        return self.kind in ("sqs", "eventbridge")
-
-    @model_validator(mode="after")
-    def _check_address(self) -> "BrokerConfig":
-        if self.is_aws and (self.url or self.url_env):
-            raise ValueError(f"{self.kind} has no url: set AWS_REGION and AWS's other variables")
-        if not self.is_aws and (self.url is None) == (self.url_env is None):
-            raise ValueError("set either url or url_env")
-        return self
-
-    @model_validator(mode="after")
-    def _check_sources(self) -> "BrokerConfig":
-        for (source, group), count in Counter(one.key for one in self.consume).items():
-            if count > 1:
-                raise ValueError(
-                    f"{count} tables consume from {source} in the group {group}: give each its own group"
-                )
-        if self.kind == "eventbridge" and self.consume:
-            raise ValueError("eventbridge has nothing to consume: let a rule send to an SQS queue, and consume that")
-        return self
 
 
 class InteractionsConfig(ConfigSection):

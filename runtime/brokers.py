@@ -8,8 +8,9 @@ from sevenfold.adapters.brokers.consumer import BrokerConsumer
 from sevenfold.adapters.brokers.message import Transport
 from sevenfold.adapters.brokers.runs import MessageRuns
 from sevenfold.adapters.temporal.durations import Durations
-from sevenfold.contracts.config import BrokerConfig
+from sevenfold.contracts.broker_config import BrokerConfig
 from sevenfold.contracts.events import event_task_queue
+from sevenfold.runtime.logs import hide_in_logs
 from sevenfold.runtime.secret_key import load_sealer
 from sevenfold.runtime.server_urls import BROKER_FORMS, check_server_url
 from sevenfold.runtime.services import Services
@@ -29,7 +30,11 @@ def broker_connections(services: Services) -> list[BrokerConnection]:
         load_sealer(services.settings),
     )
     return [
-        BrokerConnection(name, _transport(name, broker), _consumer(services, runs, name, broker).consume)
+        BrokerConnection(
+            name,
+            build_transport(name, broker, services.settings.payloads_s3_bucket),
+            _consumer(services, runs, name, broker).consume,
+        )
         for name, broker in config.brokers.items()
     ]
 
@@ -47,20 +52,23 @@ def _consumer(services: Services, runs: MessageRuns, name: str, broker: BrokerCo
     return BrokerConsumer(services.event_ingest, runs, backlogs, name)
 
 
-def _transport(name: str, broker: BrokerConfig) -> Transport:
+def build_transport(name: str, broker: BrokerConfig, bucket: str | None = None) -> Transport:
+    """Returns a broker's transport, which is not connected yet. `bucket`: of S3, for large messages of SQS. Raises
+    StartupError.
+    """
     # Imported on use: the clients are extras, and only configured brokers need theirs.
     extra = "aws" if broker.is_aws else "brokers"
     try:
-        return _aws_transport(name, broker) if broker.is_aws else _broker_transport(name, broker)
+        return _aws_transport(name, broker, bucket) if broker.is_aws else _broker_transport(name, broker)
     except ModuleNotFoundError as error:
-        packages = "aioboto3" if broker.is_aws else "'faststream[kafka,nats,rabbit,redis]'"
+        packages = "aioboto3" if broker.is_aws else "'faststream[nats,rabbit,redis]' aiokafka cramjam"
         raise StartupError(
             f"Broker {name} needs the extra `{extra}` ({error}): install {packages} "
             f"beside Sevenfold, from a checkout with: .venv/bin/pip install -e '.[{extra}]'"
         ) from None
 
 
-def _aws_transport(name: str, broker: BrokerConfig) -> Transport:
+def _aws_transport(name: str, broker: BrokerConfig, bucket: str | None) -> Transport:
     from sevenfold.adapters.brokers.aws.client import AwsConfigError, open_session  # noqa: PLC0415
 
     try:
@@ -74,7 +82,7 @@ def _aws_transport(name: str, broker: BrokerConfig) -> Transport:
         return EventBridgeTransport(publish_to)
     from sevenfold.adapters.brokers.aws.sqs import SqsTransport  # noqa: PLC0415
 
-    return SqsTransport(broker.consume, publish_to)
+    return SqsTransport(broker.consume, publish_to, bucket)
 
 
 def _broker_transport(name: str, broker: BrokerConfig) -> Transport:
@@ -98,7 +106,25 @@ def _broker_transport(name: str, broker: BrokerConfig) -> Transport:
 
             return RedisTransport(url, broker.consume)
         case "kafka":
-            from sevenfold.adapters.brokers.kafka import KafkaTransport  # noqa: PLC0415
-
-            return KafkaTransport(url, broker.consume)
+            return _kafka_transport(name, broker, url)
     raise AssertionError(f"{broker.kind} is a service of AWS")
+
+
+def _kafka_transport(name: str, broker: BrokerConfig, url: str) -> Transport:
+    from sevenfold.adapters.brokers.kafka.security import KafkaSecurityError, build_security  # noqa: PLC0415
+    from sevenfold.adapters.brokers.kafka.transport import KafkaTransport  # noqa: PLC0415
+
+    password = ""
+    if broker.sasl is not None:
+        password = os.environ.get(broker.sasl.password_env, "")
+        if not password:
+            raise StartupError(
+                f"Broker {name}: the variable {broker.sasl.password_env} (sasl.password_env) is not set. "
+                "Set it to the password."
+            )
+        hide_in_logs(password)
+    try:
+        security = build_security(broker.tls, broker.sasl, password)
+    except KafkaSecurityError as error:
+        raise StartupError(f"Broker {name}: {error}. Name PEM files that this process may read.") from None
+    return KafkaTransport(url, broker.consume, security)

@@ -51,7 +51,7 @@ def check_server_url(what: str, url: str, form: UrlForm) -> None:
     if "@" in found["rest"] or "@" in userinfo:
         raise _problem(what, "has a user or password with / ? # or @. Percent-encode them, such as %2F", form)
     if has_user and not form.takes_user:
-        raise _problem(what, "has a user, and Sevenfold knows no authentication for this kind", form)
+        raise _problem(what, "has a user. Kafka's user and password belong into the section's sasl", form)
     if found["scheme"].lower() == "unix":
         return
     for host in hosts.split(",") if form.takes_several else [hosts]:

@@ -51,7 +51,7 @@ def test_valid_urls_are_accepted(kind: str, url: str) -> None:
         ("redis", f"redis://user:{TRACE}@127.0.0.1:70000", "no valid host and port"),
         ("redis", f"redis://user:{TRACE}@", "no valid host and port"),
         ("redis", f"redis://user:{TRACE}@a,b", "no valid host and port"),
-        ("kafka", f"kafka://user:{TRACE}@127.0.0.1:9092", "knows no authentication"),
+        ("kafka", f"kafka://user:{TRACE}@127.0.0.1:9092", "belong into the section's sasl"),
     ],
 )
 def test_invalid_url_is_refused_and_not_shown(kind: str, url: str, problem: str) -> None:

@@ -20,7 +20,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from sevenfold.activities.events.replies import build_reply
 from sevenfold.contracts.agent import Reply
-from sevenfold.contracts.config import ConsumeConfig, SevenfoldConfig
+from sevenfold.contracts.broker_config import ConsumeConfig
+from sevenfold.contracts.config import SevenfoldConfig
 from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.identity import new_id
 from sevenfold.contracts.message_runs import ReplyAddress, ReplyInput

@@ -12,12 +12,18 @@ from typing import Any
 import pytest
 
 from sevenfold.adapters.brokers.aws.envelopes import open_message
+from sevenfold.adapters.brokers.aws.sqs import SqsTransport
+from sevenfold.adapters.brokers.message import Message
+from sevenfold.contracts.cloudevents import event_from_json
+from sevenfold.contracts.events import OutboundRoute
+from sevenfold.contracts.message_maps import MessageFormat
 from tests.support.aws_server import ACCOUNT, REGION, Aws
 from tests.support.events import EVENTS, LETTERS, dead_letters, event, published, wait_until_settled
 from tests.support.processes import EmbeddedTemporalOnly, until
 from tests.support.stack import Sevenfold, Stack, make_settings, running_stack, sevenfold
 
 STRUCTURED = "application/cloudevents+json"
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 CONFIG = """
 [[subscriptions]]
@@ -221,6 +227,34 @@ async def test_what_a_queue_never_takes_is_a_dead_letter_and_the_next_goes_out(c
     for refused in ids[:3]:
         (letter,) = [one for one in letters if refused in json.dumps(one)]
         assert "the queue small takes 2,048" in json.dumps(letter)
+
+
+async def test_a_large_message_goes_out_as_a_pointer_into_the_bucket(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", cloud.aws.url)
+    s3 = cloud.aws.client("s3")
+    s3.create_bucket(Bucket="payloads", CreateBucketConfiguration={"LocationConstraint": REGION})
+    transport = SqsTransport([], ["small"], "payloads")
+    await transport.start(no_message)
+    try:
+        for form in MessageFormat:
+            more = dict.fromkeys(("correlationid", "outcome", "causationid", "subject"), "x")
+            sent = event_from_json(event("to.small", {"text": "ä" * 2_000}, traceparent=TRACEPARENT, **more))
+            await transport.publish(sent, OutboundRoute(broker="aws", to="small", task_queue="", format=form))
+            (message,) = cloud.received("small")
+            name, pointer = json.loads(message["Body"])
+            assert name == "software.amazon.payloadoffloading.PayloadS3Pointer"
+            stored = s3.get_object(Bucket=pointer["s3BucketName"], Key=pointer["s3Key"])["Body"].read()
+            assert message["MessageAttributes"]["ExtendedPayloadSize"]["StringValue"] == str(len(stored))
+            found = json.loads(stored)
+            assert (found if form is MessageFormat.PLAIN else found["data"]) == {"text": "ä" * 2_000}
+    finally:
+        await transport.stop()
+
+
+async def no_message(_: Message) -> None:
+    raise AssertionError("it consumes nothing")
 
 
 async def test_plain_messages_have_data_and_attributes(cloud: Cloud) -> None:

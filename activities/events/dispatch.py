@@ -16,8 +16,8 @@ from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
 from sevenfold.adapters.webhooks.sealing import Sealer, SealError
 from sevenfold.contracts.agent import WorkflowTarget
+from sevenfold.contracts.broker_config import BrokerConfig
 from sevenfold.contracts.cloudevents import CloudEvent
-from sevenfold.contracts.config import BrokerConfig
 from sevenfold.contracts.events import (
     MAX_HOPS,
     Dispatch,

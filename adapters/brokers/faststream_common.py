@@ -16,15 +16,6 @@ async def decode_raw(message: StreamMessage[Any]) -> bytes:
     return message.body
 
 
-def headers_as_text(headers: Any) -> dict[str, str]:
-    """Converts headers to text; a header that is not text is decoded with replacement characters."""
-    found = {}
-    for name, value in dict(headers or {}).items():
-        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else "" if value is None else str(value)
-        found[str(name)] = text
-    return found
-
-
 # Options of every consuming broker.
 CONSUMING: dict[str, Any] = {
     "decoder": decode_raw,

@@ -2,10 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+from sevenfold.contracts.broker_config import ConsumeConfig
 from sevenfold.contracts.cloudevents import CloudEvent, InvalidEventError, event_from_binary, event_from_json
-from sevenfold.contracts.config import ConsumeConfig
 from sevenfold.contracts.events import OutboundRoute
 from sevenfold.contracts.message_maps import MessageFormat
 from sevenfold.contracts.strict_json import parse_json
@@ -109,6 +109,15 @@ def with_partition_key(event: CloudEvent, key: str | None) -> CloudEvent:
     if not key or event.attribute("partitionkey") is not None:
         return event
     return event_from_json({**event.model_dump(exclude_none=True), "partitionkey": key})
+
+
+def headers_as_text(headers: Any) -> dict[str, str]:
+    """Converts headers to text; a header that is not text is decoded with replacement characters."""
+    found = {}
+    for name, value in dict(headers or {}).items():
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else "" if value is None else str(value)
+        found[str(name)] = text
+    return found
 
 
 def name_headers(attributes: Mapping[str, str], prefix: str, form: MessageFormat) -> dict[str, str]:

@@ -13,17 +13,18 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
-from sevenfold.adapters.brokers.faststream_common import CONSUMING, PING_SECONDS, headers_as_text
+from sevenfold.adapters.brokers.faststream_common import CONSUMING, PING_SECONDS
 from sevenfold.adapters.brokers.message import (
     Lag,
     Message,
     MessageHandler,
     UnpublishableError,
     find_content_type,
+    headers_as_text,
     name_headers,
 )
+from sevenfold.contracts.broker_config import ConsumeConfig
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
-from sevenfold.contracts.config import ConsumeConfig
 from sevenfold.contracts.events import OutboundRoute
 from sevenfold.contracts.message_maps import MessageFormat
 

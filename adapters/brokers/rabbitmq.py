@@ -8,10 +8,17 @@ from aiormq.exceptions import ChannelPreconditionFailed, PublishError
 from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 from faststream.rabbit.annotations import RabbitMessage
 
-from sevenfold.adapters.brokers.faststream_common import CONSUMING, GRACE_SECONDS, PING_SECONDS, headers_as_text
-from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError, name_headers
+from sevenfold.adapters.brokers.faststream_common import CONSUMING, GRACE_SECONDS, PING_SECONDS
+from sevenfold.adapters.brokers.message import (
+    Lag,
+    Message,
+    MessageHandler,
+    UnpublishableError,
+    headers_as_text,
+    name_headers,
+)
+from sevenfold.contracts.broker_config import ConsumeConfig
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
-from sevenfold.contracts.config import ConsumeConfig
 from sevenfold.contracts.events import OutboundRoute
 from sevenfold.contracts.message_runs import OUTCOME_ATTRIBUTE
 

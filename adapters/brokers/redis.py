@@ -10,10 +10,17 @@ from faststream.redis.annotations import RedisStreamMessage
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from sevenfold.adapters.brokers.faststream_common import CONSUMING, PING_SECONDS, headers_as_text
-from sevenfold.adapters.brokers.message import Lag, Message, MessageHandler, UnpublishableError, name_headers
+from sevenfold.adapters.brokers.faststream_common import CONSUMING, PING_SECONDS
+from sevenfold.adapters.brokers.message import (
+    Lag,
+    Message,
+    MessageHandler,
+    UnpublishableError,
+    headers_as_text,
+    name_headers,
+)
+from sevenfold.contracts.broker_config import ConsumeConfig
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
-from sevenfold.contracts.config import ConsumeConfig
 from sevenfold.contracts.events import OutboundRoute
 
 # An entry is claimed from a consumer that was idle for this long, in seconds.

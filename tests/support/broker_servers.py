@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import confluent_kafka
 import pytest
@@ -227,12 +228,13 @@ def _serve_kafka() -> None:
     (path,) = (Path(confluent_kafka.__file__).parent.parent / "confluent_kafka.libs").glob("librdkafka*.so*")
     library = ctypes.CDLL(str(path))
     pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
-    shapes = {
+    shapes: dict[str, tuple[Any, list[Any]]] = {
         "rd_kafka_conf_new": (pointer, []),
         "rd_kafka_new": (pointer, [number, pointer, text, ctypes.c_size_t]),
         "rd_kafka_mock_cluster_new": (pointer, [pointer, number]),
         "rd_kafka_mock_cluster_bootstraps": (text, [pointer]),
         "rd_kafka_mock_topic_create": (number, [pointer, text, number, number]),
+        "rd_kafka_mock_group_initial_rebalance_delay_ms": (None, [pointer, ctypes.c_int32]),
         "rd_kafka_mock_broker_set_down": (number, [pointer, ctypes.c_int32]),
         "rd_kafka_mock_broker_set_up": (number, [pointer, ctypes.c_int32]),
     }
@@ -241,6 +243,7 @@ def _serve_kafka() -> None:
         function.restype, function.argtypes = result, arguments
     handle = library.rd_kafka_new(0, library.rd_kafka_conf_new(), ctypes.create_string_buffer(512), 512)
     cluster = library.rd_kafka_mock_cluster_new(handle, 1)
+    library.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 100)
     print(json.dumps(library.rd_kafka_mock_cluster_bootstraps(cluster).decode()), flush=True)
     for line in sys.stdin:
         match line.split():

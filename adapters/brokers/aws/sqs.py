@@ -12,11 +12,12 @@ from botocore.exceptions import ClientError
 
 from sevenfold.adapters.brokers.aws.batcher import Batcher
 from sevenfold.adapters.brokers.aws.client import CONFIG, open_session
+from sevenfold.adapters.brokers.aws.large_messages import MessageBucket
 from sevenfold.adapters.brokers.aws.queues import FAULTS_OF_ENTRIES, Queue, Queues, call_batch
 from sevenfold.adapters.brokers.aws.receiver import QueueReceiver
 from sevenfold.adapters.brokers.message import STRUCTURED, Lag, MessageHandler, UnpublishableError, ordering_key
+from sevenfold.contracts.broker_config import ConsumeConfig
 from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
-from sevenfold.contracts.config import ConsumeConfig
 from sevenfold.contracts.events import OutboundRoute
 from sevenfold.contracts.message_maps import MessageFormat
 
@@ -45,11 +46,15 @@ _NO_QUEUE = ("NonExistentQueue", "QueueDoesNotExist", "InvalidParameterValue", "
 
 class SqsTransport:
     """A receiver per queue, and batches of messages to each queue of the routes. Queues must exist: their settings,
-    such as the redrive policy, are their owner's.
+    such as the redrive policy, are their owner's. `bucket`: for messages above a queue's limit, if there is one.
     """
 
-    def __init__(self, consume: Sequence[ConsumeConfig], publish_to: Sequence[str]) -> None:
+    def __init__(
+        self, consume: Sequence[ConsumeConfig], publish_to: Sequence[str], bucket: str | None = None
+    ) -> None:
         self._consume = consume
+        self._bucket_name = bucket
+        self._bucket: MessageBucket | None = None
         self._sources = [*dict.fromkeys([*(one.source for one in consume), *publish_to])]
         self._resources: AsyncExitStack | None = None
         self._queues: Queues | None = None
@@ -64,6 +69,8 @@ class SqsTransport:
             queues = Queues(sqs)
             for source in self._sources:
                 await queues.find(source)
+            if self._bucket_name is not None:
+                self._bucket = await MessageBucket.open(opening, self._bucket_name)
             self._resources = opening.pop_all()
         self._sqs, self._queues, self._batchers = sqs, queues, {}
         for one in self._consume:
@@ -119,6 +126,9 @@ class SqsTransport:
         queue = await self._find_queue(self._queues, route)
         entry = build_entry(event, queue, route.format)
         size = _size(entry)
+        if size > queue.max_bytes and self._bucket is not None:
+            entry = await self._bucket.store_body(entry, queue.url, event.source, event.id)
+            size = _size(entry)
         if size > queue.max_bytes:
             raise UnpublishableError(
                 f"The message has {size:,} bytes, and the queue {queue.name} takes {queue.max_bytes:,}."
@@ -181,5 +191,5 @@ def _as_token(text: str) -> str:
 def _size(entry: dict[str, Any]) -> int:
     attributes = entry["MessageAttributes"].items()
     return len(entry["MessageBody"].encode()) + sum(
-        len(name.encode()) + len("String") + len(value["StringValue"].encode()) for name, value in attributes
+        len(name.encode()) + len(value["DataType"]) + len(value["StringValue"].encode()) for name, value in attributes
     )
