@@ -15,7 +15,7 @@ from sevenfold import __version__
 from sevenfold.api import asynchronous_queue, event_driven, hybrid, polling, streaming, synchronous, webhook_callback
 from sevenfold.api.access import erasures, keys, tenants, tokens
 from sevenfold.api.components import Components, build_components
-from sevenfold.api.events import asyncapi, dead_letters, eventbridge, subscriptions
+from sevenfold.api.events import asyncapi, dead_letters, eventbridge, sns, subscriptions
 from sevenfold.api.events import stream as event_stream
 from sevenfold.api.http import problem_handlers
 from sevenfold.api.http.authentication import AuthenticationMiddleware
@@ -127,6 +127,7 @@ def create_app(components: Components) -> FastAPI:
         # before the route of one event, which would take their names for ids
         event_stream,
         eventbridge,
+        sns,
         event_driven,
         subscriptions,
         dead_letters,
@@ -252,6 +253,7 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
         await serving
         await app.state.authenticator.aclose()
         await app.state.cluster_sampler.aclose()
+        await app.state.sns_verifier.aclose()
         await app.state.rate_quotas.aclose()
         raise
 

@@ -12,8 +12,10 @@ from sevenfold.adapters.encryption.payload_codec import EncryptionCodec
 from sevenfold.adapters.encryption.remote_codec import RemoteCodec
 from sevenfold.adapters.events.activity_feed import ActivityFeed
 from sevenfold.adapters.events.ingest import EventIngest
+from sevenfold.adapters.events.sns_signatures import SnsVerifier
 from sevenfold.adapters.health import HealthChecks
 from sevenfold.adapters.metrics.page import MetricsPage
+from sevenfold.adapters.outbound.guarded_http import guarded_client
 from sevenfold.adapters.quotas.rates import RateQuotas
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.temporal.disk_space import DiskSpace
@@ -52,6 +54,7 @@ from sevenfold.runtime.secret_key import load_sealer
 from sevenfold.runtime.services import Services
 
 _STATISTICS_SECONDS = 1.0
+_SNS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Components:
     stream_opener: StreamOpener
     endpoint_store: EndpointStore
     event_ingest: EventIngest
+    sns_verifier: SnsVerifier
     event_reader: EventReader
     activity_feed: ActivityFeed
     subscription_store: SubscriptionStore
@@ -154,6 +158,9 @@ def build_components(
         stream_opener=StreamOpener(client, hubs, starter, reader, DetachedTasks()),
         endpoint_store=EndpointStore(client, queue, webhooks, agents.list_names),
         event_ingest=ingest,
+        sns_verifier=SnsVerifier(
+            config.sns, guarded_client(allow_loopback=settings.allow_loopback_urls, timeout=_SNS_SECONDS)
+        ),
         event_reader=EventReader(client, ui),
         activity_feed=ActivityFeed(client),
         subscription_store=SubscriptionStore(client, queue, services.access, ingest.subscriptions, agents, webhooks),

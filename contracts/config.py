@@ -20,6 +20,7 @@ from sevenfold.contracts.broker_config import BrokerConfig
 from sevenfold.contracts.identity import DEFAULT_TENANT
 from sevenfold.contracts.quotas import QuotaFields
 from sevenfold.contracts.sections import ConfigSection
+from sevenfold.contracts.sns import SnsTopicConfig
 from sevenfold.contracts.subscriptions import SubscriptionConfig
 
 
@@ -43,6 +44,7 @@ class SevenfoldConfig(ConfigSection):
     agents: dict[AgentName, AgentConfig] = {}
     subscriptions: list[SubscriptionConfig] = []
     brokers: dict[AgentName, BrokerConfig] = {}
+    sns: list[SnsTopicConfig] = []
     interactions: InteractionsConfig = InteractionsConfig()
     tenants: dict[TenantName, TenantConfig] = {}
     auth: AuthConfig = AuthConfig()
@@ -123,6 +125,8 @@ class SevenfoldConfig(ConfigSection):
         """Yields where a tenant is named, and the tenant."""
         for subscription in self.subscriptions:
             yield f"subscription {subscription.name}", subscription.tenant
+        for topic in self.sns:
+            yield f"sns, topic {topic.topic}", topic.tenant
         for name, broker in self.brokers.items():
             for consumer in broker.consume:
                 yield f"brokers.{name}, consume from {consumer.source}", consumer.tenant

@@ -13,7 +13,7 @@ from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.adapters.quotas.rates import RateQuotas
 from sevenfold.api.dependencies import API_PREFIX, current_principal
-from sevenfold.api.http.authorization import CHALLENGE, OPEN_PATHS, authorize
+from sevenfold.api.http.authorization import CHALLENGE, OPEN_PATHS, SNS_PATH, UNVERIFIED, authorize
 from sevenfold.api.http.open_responses import (
     OpenResponse,
     OpenResponses,
@@ -93,6 +93,8 @@ class AuthenticationMiddleware:
         path, method = scope["path"], scope.get("method", "GET")
         if path in OPEN_PATHS:
             return ANONYMOUS
+        if path == SNS_PATH:
+            return UNVERIFIED
         if _CONTROL.search(path):  # The router would take a line break at the end for no character.
             raise not_found("This address")
         principal = await self._authenticate(scope)

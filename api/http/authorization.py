@@ -5,11 +5,15 @@ from collections.abc import Iterable
 from sevenfold.api.dependencies import API_PREFIX
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.contracts.access import Principal, RunGrant, RunScope, Scope
+from sevenfold.contracts.identity import DEFAULT_TENANT
 
 CHALLENGE = 'Bearer realm="sevenfold"'
 
 # Requests that need no credential: probes.
 OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
+
+# What is verified by a signature in the body: its sender cannot send a key.
+SNS_PATH = f"{API_PREFIX}/events/sns"
 
 # The scopes to read and to write, by the first part of the path below the prefix. `create_app` refuses a route that
 # is missing here.
@@ -33,6 +37,9 @@ _DESCRIPTIONS = frozenset({"", "docs", "swagger", "openapi.json", "asyncapi.json
 CODEC_PREFIX = "/codec"
 
 _METRICS = "/metrics"
+
+# Who sends a request whose signature is yet to be verified: somebody who may do nothing else.
+UNVERIFIED = Principal(DEFAULT_TENANT, frozenset())
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 SOCKET_PATH = f"{API_PREFIX}/stream/ws"

@@ -31,12 +31,18 @@ class Content:
 
 
 def open_message(raw: "MessageTypeDef", queue: str, *, dedup_by_group: bool) -> Content:
-    """Returns the content of a message. A notification of SNS is unwrapped, and an event of EventBridge becomes a
-    CloudEvent in structured mode.
-    """
+    """Returns the content of a message, without the envelopes of SNS and EventBridge."""
     attributes = {name: _as_text(value) for name, value in raw.get("MessageAttributes", {}).items()}
     place = _find_place(raw, queue, dedup_by_group=dedup_by_group)
-    content = Content(place, attributes, find_content_type(attributes), raw["Body"].encode(errors="replace"))
+    return open_envelopes(
+        Content(place, attributes, find_content_type(attributes), raw["Body"].encode(errors="replace"))
+    )
+
+
+def open_envelopes(content: Content) -> Content:
+    """Returns what a notification of SNS contains, and an event of EventBridge as a CloudEvent in structured mode;
+    anything else unchanged.
+    """
     if (notification := _parse_object(content, {"Type", "TopicArn", "Message", "MessageId"})) is not None:
         content = _open_notification(content, notification)
     if (event := _parse_object(content, {"detail-type", "source", "id", "detail"})) is not None:
