@@ -20,6 +20,7 @@ from sevenfold.activities.payload_cleanup import PayloadCleaner
 from sevenfold.activities.runs.agent_calls import AgentCalls
 from sevenfold.activities.runs.call_meter import CallMeter
 from sevenfold.activities.runs.documents import DocumentActivities
+from sevenfold.activities.runs.failures import FailureRules
 from sevenfold.activities.runs.item_chunks import ItemChunks
 from sevenfold.activities.runs.run_control import RunControl
 from sevenfold.activities.runs.workflow_agent_budgets import WorkflowAgentBudgets
@@ -114,8 +115,14 @@ async def running_worker(
     client, settings, config = services.client, services.settings, services.config
     quotas = services.quotas
     admission = build_admission_control(
-        client, settings.task_queue, config.direct_agents, services.circuit_breakers, quotas.budgets.check_call
+        client,
+        settings.task_queue,
+        config.direct_agents,
+        services.circuit_breakers,
+        quotas.budgets.check_call,
+        counts_bugs=not settings.development,
     )
+    rules = FailureRules(development=bool(settings.development))
     meter = CallMeter(quotas.meter, config.prices)
     calls = AgentCalls(
         agents,
@@ -123,6 +130,7 @@ async def running_worker(
         hubs,
         DiskSpace(settings.local_storage),
         meter,
+        rules=rules,
         inline_timeout=timedelta(seconds=settings.inline_start_seconds),
         max_calls=settings.max_concurrent_calls,
     )
@@ -130,7 +138,7 @@ async def running_worker(
     agent_budgets = WorkflowAgentBudgets(quotas.budgets, quotas.meter, services.access, config.prices)
     payload_cleaner = PayloadCleaner(client)
     await ensure_daily(client, PayloadCleanup.__name__, settings.task_queue)
-    chunks = ItemChunks(agents, admission, meter, client)
+    chunks = ItemChunks(agents, admission, meter, rules, client)
     health = EndpointHealthActivities(client, services.webhook_endpoints)
     sealer = load_sealer(settings)
     targets = DeliveryTargets(sealer, health, services.webhook_endpoints)

@@ -136,10 +136,10 @@ async def _brokers(sevenfold: Sevenfold, work: Path) -> list[float]:
 def _aims(broker: str) -> list[Aim]:
     return [
         Aim(f"{broker}, {A_SECOND} a second: sent, its agent asked, p95", " ms"),
-        Aim("the same of a bare consumer and workflow", " ms"),
+        Aim(f"{broker}, the same of a bare consumer and workflow", " ms"),
         Aim(f"{broker}, {MANY:,} at once: messages until the last agent was asked", "/s"),
-        Aim("the same of a bare consumer and workflow", "/s"),
-        Aim("ours against the bare one", " \N{MULTIPLICATION SIGN}", 0.8, less=False, digits=2),
+        Aim(f"{broker}, the same messages of a bare consumer", "/s"),
+        Aim(f"{broker}, ours against the bare one", " \N{MULTIPLICATION SIGN}", 0.8, less=False, digits=2),
     ]
 
 

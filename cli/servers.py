@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 async def dev(settings: Settings) -> None:
     """Runs everything on this machine, with an embedded Temporal unless TEMPORAL_ADDRESS is set."""
+    if settings.development is None:
+        settings = settings.model_copy(update={"development": True})
     config = load_config(settings.config).with_simulator()
 
     def on_ready() -> None:

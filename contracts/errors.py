@@ -14,6 +14,7 @@ class ErrorCode(StrEnum):
     """Type names of failed runs, in Temporal's history and in `error.code` on the wire."""
 
     AGENT_FAILED = "AgentFailed"
+    AGENT_BUG = "AgentBug"
     AGENT_UNAVAILABLE = "AgentUnavailable"
     AGENT_RATE_LIMITED = "AgentRateLimited"
     AGENT_REJECTED = "AgentRejected"
@@ -38,6 +39,7 @@ class ErrorCode(StrEnum):
 
 _RETRYABLE = (
     ErrorCode.AGENT_FAILED,
+    ErrorCode.AGENT_BUG,
     ErrorCode.AGENT_UNAVAILABLE,
     ErrorCode.AGENT_RATE_LIMITED,
     ErrorCode.AGENT_BUSY,
@@ -73,6 +75,18 @@ class AgentFailed(AgentError):  # noqa: N818
     """The agent's code raised another exception. The call is retried."""
 
     code = ErrorCode.AGENT_FAILED
+
+
+class AgentBug(AgentFailed):
+    """The agent's code raised what mostly is a mistake in it, such as a NameError. In production the call is retried:
+    a KeyError may come from a model's odd answer. In development it is not, and `traceback` has the place.
+    """
+
+    code = ErrorCode.AGENT_BUG
+
+    def __init__(self, detail: str, *, traceback: str | None = None, **more: Any) -> None:
+        super().__init__(detail, **more)
+        self.traceback = traceback
 
 
 class AgentUnavailable(AgentError):  # noqa: N818

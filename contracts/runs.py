@@ -138,7 +138,8 @@ class RunResult(Payload):
 
 class RunError(Payload):
     """Why a run failed. It is also the detail of the Temporal failure that ends the workflow. `usage`: what
-    its attempts reported, if they reported anything. `policy`: the quota that was used up.
+    its attempts reported, if they reported anything. `policy`: the quota that was used up. `traceback`: of a bug in
+    an agent, in development.
     """
 
     code: ErrorCode
@@ -148,6 +149,7 @@ class RunError(Payload):
     pointer: str | None = None
     usage: UsageTotals | None = None
     policy: str | None = None
+    traceback: str | None = None
 
 
 # Grace after the deadline. After it the API reports a run without an answer as failed, and the workflow accepts no

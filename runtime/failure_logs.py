@@ -3,15 +3,12 @@ run.
 """
 
 import logging
-import sysconfig
-import traceback
-from pathlib import Path
 
 from cachetools import LRUCache
 from temporalio.exceptions import ApplicationError
 
-import sevenfold
 from sevenfold.adapters.agents.error_boundary import is_converted
+from sevenfold.adapters.agents.places import find_error_place
 from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.identity import parse_public_id
 from sevenfold.contracts.runs import RunError
@@ -26,11 +23,6 @@ _REFUSALS = (ErrorCode.CIRCUIT_OPEN, ErrorCode.AGENT_BUSY, ErrorCode.QUOTA_EXCEE
 
 # How the SDK marks its line.
 _MARK, _ACTIVITY_FAILURE = "__temporal_error_identifier", "ActivityFailure"
-
-# Where frames are that say nothing about an agent.
-_NOT_THE_AGENT = [
-    Path(path) for path in (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), *sevenfold.__path__)
-]
 
 _MAX_RUNS = 10_000
 _MAX_TEXT = 300
@@ -69,7 +61,7 @@ class FailureFilter(logging.Filter):
             "run_id": run_id,
             "attempt": _find_attempt(error) or activity.get("attempt"),
             "code": str(error.type),
-            "at": _find_place(origin),
+            "at": find_error_place(origin),
             "error": self._describe(origin),
         }
         vars(record).update({name: value for name, value in fields.items() if value})
@@ -96,11 +88,3 @@ def _find_origin(error: BaseException) -> BaseException:
     while error.__cause__ is not None and (isinstance(error, ApplicationError) or is_converted(error)):
         error = error.__cause__
     return error
-
-
-def _find_place(error: BaseException) -> str:
-    """Returns file and line, such as `support.py:31`: the last ones outside of libraries and of Sevenfold, if any."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not any(map(Path(frame.filename).is_relative_to, _NOT_THE_AGENT))]
-    last = own[-1:]
-    return f"{Path(last[0].filename).name}:{last[0].lineno}" if last else ""

@@ -35,6 +35,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SEVENFOLD_", frozen=True)
 
+    # Explains bugs in python agents in answers and does not retry them. Unset: in `sevenfold dev`.
+    development: bool | None = None
+
     host: str = "127.0.0.1"
     port: Port = 8000
     # Host names that requests may be addressed to, beside those of loopback and of the public URL; `*`: any.

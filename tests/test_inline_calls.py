@@ -11,6 +11,7 @@ from temporalio.testing import ActivityEnvironment
 
 from sevenfold.activities.runs.agent_calls import AgentCalls
 from sevenfold.activities.runs.call_meter import CallMeter
+from sevenfold.activities.runs.failures import FailureRules
 from sevenfold.activities.runs.inline_calls import CallsInFlight
 from sevenfold.activities.runs.spending import Spending
 from sevenfold.adapters.agents.admission.admission import AdmissionControl
@@ -67,6 +68,7 @@ def calls_of(stack: Stack, agent: Agent, *, inline_seconds: float = 0.05, max_ca
         stack.streams,
         DiskSpace(None),
         CallMeter(quotas.meter, {}),
+        rules=FailureRules(),
         inline_timeout=timedelta(seconds=inline_seconds),
         max_calls=max_calls,
     )

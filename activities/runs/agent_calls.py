@@ -17,7 +17,7 @@ from sevenfold.activities.runs.call_heartbeats import build_heartbeat, last_hear
 from sevenfold.activities.runs.call_meter import CallMeter
 from sevenfold.activities.runs.call_starter import CallStarter
 from sevenfold.activities.runs.cancellation import raise_unless_cancel_requested
-from sevenfold.activities.runs.failures import clamp_retry_after, to_agent_error, to_application_error
+from sevenfold.activities.runs.failures import FailureRules, clamp_retry_after, to_application_error
 from sevenfold.activities.runs.follow_poller import FollowPoller
 from sevenfold.activities.runs.inline_calls import CallsInFlight
 from sevenfold.activities.runs.running_call import CallInFlight
@@ -52,9 +52,11 @@ class AgentCalls:
         disk: DiskSpace,
         meter: CallMeter,
         *,
+        rules: FailureRules,
         inline_timeout: timedelta,
         max_calls: int,
     ) -> None:
+        self._rules = rules
         self._agents = agents
         self._admission = admission
         self._disk = disk
@@ -73,7 +75,7 @@ class AgentCalls:
         """
         call_key = (call.request.run_id, activity.info().workflow_run_id or "", str(call.request.attempt))
         if (finished := self._calls.find_finished(call_key)) is not None:
-            return InlineStart(outcome=await _await_outcome(finished, call))
+            return InlineStart(outcome=await self._await_outcome(finished, call))
         if self._inline_seconds == 0 or not self._calls.has_room(current_tenant()):
             return InlineStart()
         # The workflow task may be a repetition, whose call may be parked here.
@@ -93,7 +95,7 @@ class AgentCalls:
             self._calls.park(call.request.run_id, running)
             return InlineStart(is_running=True)
         self._calls.keep_finished(call_key, running)
-        return InlineStart(outcome=await _await_outcome(running, call))
+        return InlineStart(outcome=await self._await_outcome(running, call))
 
     @activity.defn(name="call_agent")
     async def call_agent(self, call: AgentCall) -> AgentOutcome:
@@ -134,13 +136,28 @@ class AgentCalls:
             raise_unless_cancel_requested(details)
             raise
         try:
-            outcome = await _await_outcome(running, call)
+            outcome = await self._await_outcome(running, call)
         except ApplicationError:
             # The next attempt reads it to apply its limits.
             activity.heartbeat(build_heartbeat(running, last.skipped_attempts, failed=True))
             raise
         await self._wait_until_storable(outcome, build_heartbeat(running, last.skipped_attempts))
         return outcome
+
+    async def _await_outcome(self, running: CallInFlight, call: AgentCall) -> AgentOutcome:
+        try:
+            reply = await running.done
+            return AgentOutcome(reply=reply, attempt=running.attempt, last_index=running.last_index)
+        except Exception as error:
+            failed = self._rules.read(error)
+            last = call.max_attempts is not None and running.attempt >= call.max_attempts
+            may_retry = self._rules.may_retry(failed) and not last
+            if may_retry:
+                count_retry(call.agent, failed.code)
+            usage = running.spending.sum(running.usage, failed=True)
+            raise to_application_error(
+                failed, running.attempt, final=not may_retry, usage=usage
+            ) from failed.__cause__
 
     async def _wait_until_storable(self, outcome: AgentOutcome, heartbeat: CallHeartbeat) -> None:
         """Keeps the answer in memory while the store has no space. Returning it now would lose it and call the agent
@@ -220,16 +237,3 @@ class AgentCalls:
 def _release_acquired(acquisition: asyncio.Future[Permit]) -> None:
     if not acquisition.cancelled() and acquisition.exception() is None:
         acquisition.result().release()
-
-
-async def _await_outcome(running: CallInFlight, call: AgentCall) -> AgentOutcome:
-    try:
-        reply = await running.done
-        return AgentOutcome(reply=reply, attempt=running.attempt, last_index=running.last_index)
-    except Exception as error:
-        last = call.max_attempts is not None and running.attempt >= call.max_attempts
-        failed = to_agent_error(error)
-        if failed.code.is_retryable and not last:
-            count_retry(call.agent, failed.code)
-        usage = running.spending.sum(running.usage, failed=True)
-        raise to_application_error(failed, running.attempt, final=last, usage=usage) from failed.__cause__

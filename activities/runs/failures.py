@@ -1,12 +1,13 @@
 """Converts the errors of a call to Temporal failures."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from temporalio.exceptions import ApplicationError
 
-from sevenfold.adapters.agents.error_boundary import as_agent_error
+from sevenfold.adapters.agents.error_boundary import as_agent_error, explain_bug
 from sevenfold.contracts.agent import AgentContext
-from sevenfold.contracts.errors import AgentError, QuotaExceeded
+from sevenfold.contracts.errors import AgentBug, AgentError, QuotaExceeded
 from sevenfold.contracts.runs import RunError
 from sevenfold.contracts.usage import NO_USAGE, UsageTotals
 
@@ -15,9 +16,20 @@ MAX_PAUSE_SECONDS = 60.0
 _CONTINUES = " The run continues then, or within a minute after the budget was raised."
 
 
-def to_agent_error(error: Exception) -> AgentError:
-    """Returns the AgentError of a failed call: an agent's own error, or the conversion of another exception."""
-    return error if isinstance(error, AgentError) else as_agent_error(error)
+@dataclass(frozen=True)
+class FailureRules:
+    """What becomes of a failed attempt. `development`: an agent's bug is explained to its author and not retried."""
+
+    development: bool = False
+
+    def read(self, error: Exception) -> AgentError:
+        """Returns the AgentError of a failed call: an agent's own error, or the conversion of another exception."""
+        failed = error if isinstance(error, AgentError) else as_agent_error(error)
+        return explain_bug(failed) if self.development and isinstance(failed, AgentBug) else failed
+
+    def may_retry(self, failed: AgentError) -> bool:
+        """Whether another attempt may succeed."""
+        return failed.code.is_retryable and not (self.development and isinstance(failed, AgentBug))
 
 
 def clamp_retry_after(refusal: AgentError, context: AgentContext) -> AgentError:
@@ -45,6 +57,7 @@ def to_application_error(
         pointer=error.pointer,
         usage=usage if usage.tokens or usage.micro_usd else None,
         policy=getattr(error, "policy", None),
+        traceback=getattr(error, "traceback", None),
     )
     return ApplicationError(
         error.detail,

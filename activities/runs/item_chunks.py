@@ -23,7 +23,7 @@ from sevenfold.activities.runs.chunk_checkpoint import (
     load_recorded_results,
     load_recorded_usage,
 )
-from sevenfold.activities.runs.failures import clamp_retry_after, to_agent_error, to_application_error
+from sevenfold.activities.runs.failures import FailureRules, clamp_retry_after, to_application_error
 from sevenfold.activities.runs.job_spending import ChunkSpending, JobSpending
 from sevenfold.activities.runs.running_call import CallInFlight
 from sevenfold.adapters.agents.admission.admission import AdmissionControl
@@ -51,8 +51,16 @@ class ItemChunks:
     be awaited.
     """
 
-    def __init__(self, agents: AgentRegistry, admission: AdmissionControl, meter: CallMeter, client: Client) -> None:
+    def __init__(
+        self,
+        agents: AgentRegistry,
+        admission: AdmissionControl,
+        meter: CallMeter,
+        rules: FailureRules,
+        client: Client,
+    ) -> None:
         self._agents = agents
+        self._rules = rules
         self._admission = admission
         self._meter = meter
         self._jobs = JobSpending()
@@ -149,10 +157,10 @@ class ItemChunks:
             try:
                 return ItemResult(index=item.index, reply=call.done.result())
             except Exception as error:
-                failed = to_agent_error(error)
+                failed = self._rules.read(error)
                 if isinstance(failed, RunLimitReached):
                     raise failed from None
-                if attempt == ITEM_ATTEMPTS or not failed.code.is_retryable:
+                if attempt == ITEM_ATTEMPTS or not self._rules.may_retry(failed):
                     break
             pause = failed.retry_after or _FIRST_PAUSE * 2 ** (attempt - 1)
             if pause >= (chunk.deadline - datetime.now(UTC)).total_seconds():

@@ -7,14 +7,16 @@ breaks the failure report. So only this module calls agent code.
 
 import asyncio
 import math
+import traceback
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, TypeVar
 
+from sevenfold.adapters.agents.places import find_error_place
 from sevenfold.contracts.agent import Usage
-from sevenfold.contracts.errors import AgentError, AgentFailed, ErrorCode
+from sevenfold.contracts.errors import AgentBug, AgentError, AgentFailed, ErrorCode
 
 T = TypeVar("T")
 
@@ -26,6 +28,11 @@ _MAX_FRAMES = 30
 # Limits of an agent's own error: characters of the detail that clients get, and seconds of `retry_after`.
 _MAX_DETAIL = 2_000
 _MAX_RETRY_AFTER = 86_400.0
+
+# What mostly is a mistake in the agent's code.
+_BUGS = (TypeError, NameError, AttributeError, KeyError, ImportError, AssertionError, SyntaxError)
+
+_MAX_TRACEBACK = 8_000
 
 _RAISED = "The agent raised "
 
@@ -42,20 +49,32 @@ def as_agent_error(error: BaseException) -> AgentError:
     """Converts an exception to the AgentError of one failed attempt, with a cause that operators can read in
     Temporal.
 
-    An `AgentError` keeps its code; anything else becomes `AgentFailed`, which shows clients only the exception's
-    type.
+    An `AgentError` keeps its code; anything else becomes `AgentBug` or `AgentFailed`, which show clients only the
+    exception's type.
     """
     if isinstance(error, AgentError):
         clean = _sanitize(error)
     else:
-        clean = AgentFailed(f"{_RAISED}{type(error).__name__[:100]}.")
+        kind = AgentBug if isinstance(error, _BUGS) else AgentFailed
+        clean = kind(f"{_RAISED}{type(error).__name__[:100]}.")
     clean.__cause__ = _copy_exception(error)
     return clean
 
 
 def is_converted(error: BaseException) -> bool:
-    """Whether the exception is the `AgentFailed` that stands for another exception, or a copy of it."""
-    return type(error).__name__ == AgentFailed.__name__ and _text(error).startswith(_RAISED)
+    """Whether the exception is the `AgentFailed` or `AgentBug` that stands for another one, or a copy of it."""
+    return type(error).__name__ in (AgentFailed.__name__, AgentBug.__name__) and _text(error).startswith(_RAISED)
+
+
+def explain_bug(bug: AgentBug) -> AgentBug:
+    """Returns the error with what its author needs: place and message in the detail, and the traceback."""
+    origin = bug.__cause__ or bug
+    place = find_error_place(origin)
+    detail = f"{_RAISED}{type(origin).__name__}{f' at {place}' if place else ''}: {_text(origin)}"
+    lines = traceback.format_exception(origin)
+    explained = AgentBug(detail[:_MAX_DETAIL], traceback="".join(lines)[-_MAX_TRACEBACK:], usage=bug.usage)
+    explained.__cause__ = bug.__cause__
+    return explained
 
 
 def _sanitize(error: AgentError) -> AgentError:
@@ -87,7 +106,8 @@ def _check_retry_after(seconds: object) -> float | None:
 
 def _copy_exception(error: BaseException, length: int = _MAX_CHAIN) -> Exception:
     """Copies the exception and its chain so that Temporal's failure converter can always encode it."""
-    copy: Exception = type(type(error).__name__[:100], (Exception,), {})(_text(error))
+    kind = type(error)
+    copy: Exception = type(kind.__name__[:100], (Exception,), {"__module__": kind.__module__})(_text(error))
     copy.__traceback__ = _last_frames(error.__traceback__)
     copy.__suppress_context__ = True
     nested = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
@@ -107,11 +127,11 @@ def _to_encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _last_frames(traceback: TracebackType | None) -> TracebackType | None:
+def _last_frames(first: TracebackType | None) -> TracebackType | None:
     frames: list[TracebackType] = []
-    while traceback is not None:
-        frames.append(traceback)
-        traceback = traceback.tb_next
+    while first is not None:
+        frames.append(first)
+        first = first.tb_next
     return frames[-_MAX_FRAMES:][0] if frames else None
 
 

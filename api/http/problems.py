@@ -79,6 +79,7 @@ class ProblemType(Enum):
 
 _TYPE_OF_CODE = {
     ErrorCode.AGENT_FAILED: ProblemType.AGENT_FAILED,
+    ErrorCode.AGENT_BUG: ProblemType.AGENT_FAILED,
     ErrorCode.AGENT_UNAVAILABLE: ProblemType.AGENT_UNAVAILABLE,
     ErrorCode.AGENT_RATE_LIMITED: ProblemType.AGENT_RATE_LIMITED,
     ErrorCode.AGENT_REJECTED: ProblemType.AGENT_REJECTED,
@@ -186,4 +187,6 @@ def run_failure(run_id: str, error: RunError) -> ProblemError:
         problem.members["usage"] = error.usage
     if error.policy is not None:
         problem.members["violated_policies"] = [error.policy]
+    if error.traceback is not None:
+        problem.members["traceback"] = error.traceback.splitlines()
     return problem

@@ -17,6 +17,7 @@ from temporalio.worker import Worker
 
 from sevenfold.activities.runs.agent_calls import AgentCalls
 from sevenfold.activities.runs.call_meter import CallMeter
+from sevenfold.activities.runs.failures import FailureRules
 from sevenfold.activities.webhooks.attempts import WebhookAttempts
 from sevenfold.activities.webhooks.endpoint_health import EndpointHealthActivities
 from sevenfold.activities.webhooks.targets import DeliveryTargets
@@ -163,6 +164,7 @@ async def days(directory: Path) -> AsyncIterator[Days]:
             streams,
             DiskSpace(None),
             CallMeter(quotas.meter, {}),
+            rules=FailureRules(),
             inline_timeout=timedelta(seconds=0.5),
             max_calls=10,
         )

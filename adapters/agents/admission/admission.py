@@ -17,6 +17,7 @@ from sevenfold.contracts.agent import Reply
 from sevenfold.contracts.agent_config import DirectAgentConfig
 from sevenfold.contracts.circuits import control_task_queue
 from sevenfold.contracts.errors import (
+    AgentBug,
     AgentBusy,
     AgentError,
     AgentFailed,
@@ -41,12 +42,19 @@ class AdmissionControl:
     """Admission control of one process for all its agents.
 
     A permit holds one slot of the lease (if the agent has limits) and possibly the circuit's probe. Every permit is
-    given back once: by `on_done` when the call ends, or by `release` if no call was made.
+    given back once: by `on_done` when the call ends, or by `release` if no call was made. `counts_bugs`: a bug in an
+    agent's code counts as its failure, as it does in production.
     """
 
     def __init__(
-        self, breakers: CircuitBreakers, leases: Mapping[str, QuotaLease], check_budget: CheckBudget
+        self,
+        breakers: CircuitBreakers,
+        leases: Mapping[str, QuotaLease],
+        check_budget: CheckBudget,
+        *,
+        counts_bugs: bool = True,
     ) -> None:
+        self._counts_bugs = counts_bugs
         self._check_budget = check_budget
         self._breakers = breakers
         self._leases = leases
@@ -64,7 +72,7 @@ class AdmissionControl:
         lease = self._leases.get(agent)
         if lease is not None and not lease.try_acquire():
             return None
-        return Permit(self._breakers, lease, agent, tenant, None)
+        return self._permit(lease, agent, tenant, None)
 
     async def acquire(
         self, agent: str, tenant: str, key_id: str | None, call_id: str, timeout_seconds: float | None
@@ -97,7 +105,10 @@ class AdmissionControl:
             if lease is not None:
                 lease.release_unused()
             raise
-        return Permit(self._breakers, lease, agent, tenant, probe_id)
+        return self._permit(lease, agent, tenant, probe_id)
+
+    def _permit(self, lease: QuotaLease | None, agent: str, tenant: str, probe_id: str | None) -> "Permit":
+        return Permit(self._breakers, lease, agent, tenant, probe_id, counts_bugs=self._counts_bugs)
 
     async def aclose(self) -> None:
         """Stops the lease renewals and waits for outstanding signals."""
@@ -110,8 +121,16 @@ class Permit:
     """One admitted call. Either `on_done` or `release` must be called, once."""
 
     def __init__(
-        self, breakers: CircuitBreakers, lease: QuotaLease | None, agent: str, tenant: str, probe_id: str | None
+        self,
+        breakers: CircuitBreakers,
+        lease: QuotaLease | None,
+        agent: str,
+        tenant: str,
+        probe_id: str | None,
+        *,
+        counts_bugs: bool,
     ) -> None:
+        self._counts_bugs = counts_bugs
         self._breakers = breakers
         self._lease = lease
         self._agent = agent
@@ -130,7 +149,8 @@ class Permit:
             self._lease.release(seconds)
         error = None if call.cancelled() else call.exception()
         observe_call(self._agent, _describe_outcome(call, error), seconds)
-        if call.cancelled() or _is_not_agent_fault(error):
+        is_ignored = isinstance(error, AgentBug) and not self._counts_bugs
+        if call.cancelled() or is_ignored or _is_not_agent_fault(error):
             self._breakers.release_probe(self._agent, self._probe_id)
         elif error is None or (isinstance(error, AgentError) and not isinstance(error, _FAILURE_ERRORS)):
             self._breakers.record_success(self._agent, self._tenant, self._probe_id)
@@ -165,6 +185,8 @@ def build_admission_control(
     configs: Mapping[str, DirectAgentConfig],
     breakers: CircuitBreakers,
     check_budget: CheckBudget,
+    *,
+    counts_bugs: bool,
 ) -> AdmissionControl:
     """Builds the admission control of the configured agents that workers call."""
     process_id = f"{socket.gethostname()}-{secrets.token_hex(4)}"
@@ -173,7 +195,7 @@ def build_admission_control(
         limits = Limits(max_concurrency=config.max_concurrency, rate=config.rate)
         if limits != Limits():
             leases[name] = QuotaLease(process_id, limits, lease_requester(client, task_queue, name))
-    return AdmissionControl(breakers, leases, check_budget)
+    return AdmissionControl(breakers, leases, check_budget, counts_bugs=counts_bugs)
 
 
 def lease_requester(client: Client, task_queue: str, name: str) -> RequestLease:
