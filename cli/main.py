@@ -1,15 +1,18 @@
 """The `sevenfold` command."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from sevenfold import __version__
-from sevenfold.cli import deploy, keys
+from sevenfold.cli import deploy, keys, runs
 from sevenfold.cli.demo import run_demo
+from sevenfold.cli.init import write_project
 from sevenfold.cli.listen import listen
 from sevenfold.cli.recommend import recommend_pattern
 from sevenfold.cli.stats import show_stats
+from sevenfold.cli.trigger import trigger_event
 from sevenfold.cli.usage import show_usage
 from sevenfold.cli.verify_webhook import verify_webhook
 
@@ -40,12 +43,16 @@ def options(
 @app.command()
 def dev(
     ui: Annotated[bool, typer.Option("--ui", help="Start Temporal's UI too. It answers for any host name.")] = False,
+    agent: Annotated[
+        str | None,
+        typer.Option(help="A Python agent as module:function, such as support:answer. It becomes the default agent."),
+    ] = None,
 ) -> None:
     """Starts everything on this machine: Temporal, the API and a worker.
 
     With TEMPORAL_ADDRESS set, starts the API and a worker against that Temporal.
     """
-    _serve("dev_with_ui" if ui else "dev")
+    _serve("dev", ui=ui, agent=agent)
 
 
 @app.command()
@@ -80,20 +87,33 @@ def connect() -> None:
 
 app.add_typer(keys.app, name="keys")
 app.add_typer(deploy.app, name="deploy")
+app.add_typer(runs.app, name="runs")
+app.command("trigger")(trigger_event)
 app.command()(verify_webhook)
 app.command()(listen)
 app.command("recommend")(recommend_pattern)
 app.command("stats")(show_stats)
 app.command("usage")(show_usage)
 app.command("demo")(run_demo)
+app.command("init")(write_project)
 
 
-def _serve(name: str) -> None:
+@app.command()
+def check(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per part.")] = False,
+) -> None:
+    """Checks settings, configuration, agents, keys, Temporal, stores and brokers. Exits with 1 if any part fails."""
+    from sevenfold.cli.check import check_gateway  # noqa: PLC0415  (imported on use, as the servers)
+
+    check_gateway(as_json=as_json)
+
+
+def _serve(name: str, **options: object) -> None:
     # Imported on use: it takes a second, which the other commands need not wait for.
     from sevenfold.cli import servers  # noqa: PLC0415
     from sevenfold.runtime.command import run  # noqa: PLC0415
 
-    run(getattr(servers, name))
+    run(partial(getattr(servers, name), **options))
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 import typer
+from pydantic import ValidationError
 
 from sevenfold.api.app import create_app, run_api, serve
 from sevenfold.api.components import build_components
@@ -14,6 +15,7 @@ from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.ports import bind
 from sevenfold.runtime.services import open_services
 from sevenfold.runtime.settings import Settings, uses_own_cluster
+from sevenfold.runtime.startup import StartupError
 from sevenfold.runtime.streams import open_streams
 from sevenfold.runtime.tls import load_tls
 from sevenfold.worker import load_agent_registry, run_worker, running_worker
@@ -21,7 +23,6 @@ from sevenfold.worker import load_agent_registry, run_worker, running_worker
 __all__ = [
     "api_with_worker",
     "dev",
-    "dev_with_ui",
     "run_api",
     "run_connector",
     "run_worker",
@@ -31,11 +32,20 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 
-async def dev(settings: Settings) -> None:
-    """Runs everything on this machine, with an embedded Temporal unless TEMPORAL_ADDRESS is set."""
-    if settings.development is None:
-        settings = settings.model_copy(update={"development": True})
+async def dev(settings: Settings, *, ui: bool = False, agent: str | None = None) -> None:
+    """Runs everything on this machine, with an embedded Temporal unless TEMPORAL_ADDRESS is set.
+
+    `ui`: with Temporal's UI. `agent`: the target of a python agent, which becomes the default.
+    """
+    settings = settings.model_copy(
+        update={
+            "development": settings.development is not False,
+            "temporal_ui": ui or settings.temporal_ui,
+        }
+    )
     config = load_config(settings.config).with_simulator()
+    if agent is not None:
+        config = _with_default_agent(config, agent)
 
     def on_ready() -> None:
         _welcome(settings, config)
@@ -43,9 +53,14 @@ async def dev(settings: Settings) -> None:
     await _run_together(settings, config, embedded=not uses_own_cluster(), on_ready=on_ready)
 
 
-async def dev_with_ui(settings: Settings) -> None:
-    """Runs everything, with Temporal's UI."""
-    await dev(settings.model_copy(update={"temporal_ui": True}))
+def _with_default_agent(config: SevenfoldConfig, target: str) -> SevenfoldConfig:
+    """Returns the configuration with this agent, named after its module. Raises StartupError."""
+    try:
+        return config.with_python_agent(target)
+    except ValidationError:
+        raise StartupError(
+            f"--agent {target} is no target. Write it as module:function, such as support:answer."
+        ) from None
 
 
 async def api_with_worker(settings: Settings) -> None:
@@ -84,6 +99,8 @@ async def _run_together(
 
 def _welcome(settings: Settings, config: SevenfoldConfig) -> None:
     typer.echo(f"Sevenfold is ready. API docs: {settings.listen_url}/docs")
+    names = [f"{name} (default)" if name == config.default_agent else name for name in config.agents]
+    typer.echo(f"                    Agents: {', '.join(names)}")
     if settings.ui_url:
         typer.echo(f"                    Temporal UI: {settings.ui_url}")
     elif not uses_own_cluster():

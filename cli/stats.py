@@ -1,5 +1,6 @@
 """`sevenfold stats`: shows statistics as a live table."""
 
+import json
 import time
 from typing import Annotated, Any
 
@@ -15,6 +16,9 @@ def show_stats(
     hours: Annotated[int, typer.Option(min=1, max=720, help="The period, in hours before now.")] = 24,
     every: Annotated[float, typer.Option(min=0.5, help="Seconds between refreshes.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Print the statistics once and exit.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the statistics once, as the gateway's JSON.")
+    ] = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Shows runs by pattern, agent and task, queues and webhooks. Stop with Ctrl-C."""
@@ -22,6 +26,9 @@ def show_stats(
     def load() -> Group:
         return _tables(call_gateway("GET", url, "/stats", params={"hours": hours}))
 
+    if as_json:
+        typer.echo(json.dumps(call_gateway("GET", url, "/stats", params={"hours": hours}), indent=2))
+        return
     if once:
         Console().print(load())
         return

@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, WithJsonSchema, field_validator, model_validator
@@ -132,6 +133,18 @@ class SimulatorAgentConfig(_DirectAgentBase):
     duration_estimate: float | None = Field(default=1.0, gt=0, allow_inf_nan=False)
 
 
+class CommandAgentConfig(_DirectAgentBase):
+    """A program: `command = ["program", "argument"]`, run without a shell. It gets the request as JSON on standard
+    input and answers with JSON, or JSON lines, on standard output. It runs in `working_directory`, relative to the
+    file, by default the file's own; `env` is added to our environment, from which our own variables are left out.
+    """
+
+    kind: Literal["command"]
+    command: list[Annotated[str, Field(max_length=4_096)]] = Field(min_length=1, max_length=100)
+    working_directory: Path = Path()
+    env: dict[VariableName, str] = {}
+
+
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s]*$", max_length=2_048)]
 
 
@@ -182,6 +195,11 @@ class WorkflowAgentConfig(_AgentBase):
 
 
 DirectAgentConfig = (
-    PythonAgentConfig | BuiltinAgentConfig | SimulatorAgentConfig | HttpAgentConfig | OpenAIAgentConfig
+    PythonAgentConfig
+    | CommandAgentConfig
+    | BuiltinAgentConfig
+    | SimulatorAgentConfig
+    | HttpAgentConfig
+    | OpenAIAgentConfig
 )
 AgentConfig = Annotated[DirectAgentConfig | WorkflowAgentConfig, Field(discriminator="kind")]

@@ -13,6 +13,7 @@ from sevenfold.contracts.agent_config import (
     CircuitConfig,
     DirectAgentConfig,
     Price,
+    PythonAgentConfig,
     SimulatorAgentConfig,
     WorkflowAgentConfig,
 )
@@ -21,6 +22,7 @@ from sevenfold.contracts.identity import DEFAULT_TENANT
 from sevenfold.contracts.quotas import QuotaFields
 from sevenfold.contracts.sections import ConfigSection
 from sevenfold.contracts.sns import SnsTopicConfig
+from sevenfold.contracts.spelling import suggest
 from sevenfold.contracts.subscriptions import SubscriptionConfig
 
 
@@ -61,7 +63,10 @@ class SevenfoldConfig(ConfigSection):
     def _check_default_agent(self) -> "SevenfoldConfig":
         if self.default_agent not in self.agents:
             known = ", ".join(sorted(self.agents))
-            raise ValueError(f'default_agent = "{self.default_agent}" is not a configured agent; configured: {known}')
+            hint = suggest(self.default_agent, self.agents)
+            raise ValueError(
+                f'default_agent = "{self.default_agent}" is not a configured agent{hint}; configured: {known}'
+            )
         return self
 
     @model_validator(mode="after")
@@ -70,7 +75,8 @@ class SevenfoldConfig(ConfigSection):
             for one in broker.consume:
                 agent = one.start.agent if one.start is not None else None
                 if agent is not None and agent not in self.agents:
-                    raise ValueError(f"broker {name}, from {one.source}: there is no agent {agent}")
+                    hint = suggest(agent, self.agents)
+                    raise ValueError(f"broker {name}, from {one.source}: there is no agent {agent}{hint}")
         return self
 
     @model_validator(mode="after")
@@ -84,7 +90,8 @@ class SevenfoldConfig(ConfigSection):
             if agent not in self.agents and agent != "simulator":
                 known = ", ".join(sorted(self.agents))
                 raise ValueError(
-                    f"subscription {subscription.name}: agent {agent} is not configured; configured: {known}"
+                    f"subscription {subscription.name}: agent {agent} is not configured"
+                    f"{suggest(agent, self.agents)}; configured: {known}"
                 )
         return self
 
@@ -104,7 +111,8 @@ class SevenfoldConfig(ConfigSection):
             for agent in config.agents or []:
                 if agent not in self.agents and agent != "simulator":
                     known = ", ".join(sorted(self.agents))
-                    raise ValueError(f"tenants.{tenant}: agent {agent} is not configured; configured: {known}")
+                    hint = suggest(agent, self.agents)
+                    raise ValueError(f"tenants.{tenant}: agent {agent} is not configured{hint}; configured: {known}")
             owners: list[QuotaFields] = [config, *config.keys]
             if not self.prices and any(owner.has_usd_budget for owner in owners):
                 raise ValueError(
@@ -176,3 +184,11 @@ class SevenfoldConfig(ConfigSection):
         return self.model_copy(
             update={"agents": {"simulator": SimulatorAgentConfig(kind="simulator"), **self.agents}}
         )
+
+    def with_python_agent(self, target: str) -> "SevenfoldConfig":
+        """Returns the configuration with an agent of this target, named after its module, as the default. Raises
+        ValidationError.
+        """
+        agent = PythonAgentConfig(kind="python", target=target)
+        name = target.partition(":")[0].rpartition(".")[2]
+        return self.model_copy(update={"default_agent": name, "agents": {**self.agents, name: agent}})

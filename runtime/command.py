@@ -11,7 +11,7 @@ import structlog
 from sevenfold.runtime.codec_keys import load_key_ring
 from sevenfold.runtime.event_loop_watch import watched_event_loop
 from sevenfold.runtime.logs import configure_logs
-from sevenfold.runtime.settings import Settings, load_settings
+from sevenfold.runtime.settings import Settings, find_misspelt, load_settings
 from sevenfold.runtime.startup import StartupError
 from sevenfold.runtime.stopping import hard_exit, run_until_stopped
 
@@ -24,6 +24,8 @@ def run(command: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
         os.umask(0o077)  # whatever we write is for its owner
         settings = load_settings()
         configure_logs(settings.log_levels, hide_messages=bool(load_key_ring(settings)))
+        for sentence in find_misspelt():
+            log.warning(sentence)
         _run_loop(_run_watched(command, settings))
     except StartupError as error:
         sys.stderr.write(f"Sevenfold cannot start.\n{error}\n")

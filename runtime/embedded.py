@@ -14,8 +14,8 @@ import structlog
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from sevenfold.adapters import die_with_parent
 from sevenfold.adapters.metrics.process import SERVER_RESTARTS
-from sevenfold.runtime import die_with_parent
 from sevenfold.runtime.embedded_flags import ENVIRONMENT, server_arguments
 from sevenfold.runtime.ports import check_free
 from sevenfold.runtime.sdk import sdk_runtime

@@ -29,7 +29,7 @@ _TIMEOUT_SECONDS = 20.0
 async def ensure_search_attributes(client: Client) -> None:
     """Adds missing search attributes and waits until the server lists them. Raises StartupError."""
     try:
-        missing = await _missing_attributes(client)
+        missing = await find_missing_attributes(client)
         if missing:
             await client.operator_service.add_search_attributes(
                 AddSearchAttributesRequest(
@@ -40,7 +40,7 @@ async def ensure_search_attributes(client: Client) -> None:
         deadline = asyncio.get_running_loop().time() + _TIMEOUT_SECONDS
         while missing and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.05)
-            missing = await _missing_attributes(client)
+            missing = await find_missing_attributes(client)
     except RPCError as error:
         names = " ".join(f"--name {name} --type {_TYPE_NAMES[kind]}" for name, kind in ATTRIBUTE_TYPES.items())
         raise StartupError(
@@ -54,7 +54,8 @@ async def ensure_search_attributes(client: Client) -> None:
         )
 
 
-async def _missing_attributes(client: Client) -> list[str]:
+async def find_missing_attributes(client: Client) -> list[str]:
+    """Returns the search attributes that the namespace lacks. Raises StartupError if one has another type."""
     known = await client.operator_service.list_search_attributes(
         ListSearchAttributesRequest(namespace=client.namespace)
     )

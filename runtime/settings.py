@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from temporalio.common import WorkerDeploymentVersion
 
+from sevenfold.contracts.spelling import suggest
 from sevenfold.contracts.webhooks import DEFAULT_SCHEDULE
 from sevenfold.runtime.setting_values import (
     BuildId,
@@ -28,12 +29,21 @@ from sevenfold.runtime.setting_values import (
     parse_schedule,
 )
 from sevenfold.runtime.startup import StartupError
+from sevenfold.runtime.validation_words import to_words
+
+_PREFIX = "SEVENFOLD_"
+
+# What the commands read.
+_OTHER_VARIABLES = frozenset({"SEVENFOLD_URL", "SEVENFOLD_API_KEY"})
+
+# Kubernetes gives every container variables for the services around it.
+_OF_KUBERNETES = re.compile(r"_(SERVICE|PORT)(_|$)")
 
 
 class Settings(BaseSettings):
     """Settings of one process: addresses, Temporal, storage, limits."""
 
-    model_config = SettingsConfigDict(env_prefix="SEVENFOLD_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True)
 
     # Explains bugs in python agents in answers and does not retry them. Unset: in `sevenfold dev`.
     development: bool | None = None
@@ -244,7 +254,15 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         lines = [
-            f"SEVENFOLD_{'_'.join(str(part) for part in e['loc']).upper()}: {e['msg']}"
-            for e in error.errors(include_input=False)
+            f"SEVENFOLD_{'_'.join(str(part) for part in one['loc']).upper()}: {to_words(one)}"
+            for one in error.errors(include_input=False, include_url=False)
         ]
         raise StartupError("\n".join(lines)) from None
+
+
+def find_misspelt() -> list[str]:
+    """Returns a sentence for each variable of the environment that is close to a setting and is none."""
+    known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields} | _OTHER_VARIABLES
+    unknown = [name for name in os.environ if name.startswith(_PREFIX) and name not in known]
+    hints = ((name, suggest(name, known, cutoff=0.85)) for name in unknown if not _OF_KUBERNETES.search(name))
+    return [f"{name} is no setting{hint}" for name, hint in hints if hint]

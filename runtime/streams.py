@@ -23,12 +23,13 @@ async def open_streams(services: Services, *, has_local_worker: bool) -> AsyncIt
     """The stream hubs of this process while the block runs. `has_local_worker`: API and worker share the process.
     Raises StartupError.
     """
-    async with _open_log(services.settings, services.client, services.codec_keys) as log:
+    async with open_stream_log(services.settings, services.client, services.codec_keys) as log:
         yield StreamHubs(log, has_local_worker=has_local_worker)
 
 
 @asynccontextmanager
-async def _open_log(settings: Settings, client: Client, keys: KeyRing) -> AsyncIterator[StreamLog]:
+async def open_stream_log(settings: Settings, client: Client, keys: KeyRing) -> AsyncIterator[StreamLog]:
+    """The configured log while the block runs. Raises StartupError."""
     if settings.redis_url is None:
         yield TemporalStreamLog(client, settings.task_queue)
         return

@@ -1,5 +1,6 @@
 """The connection to Temporal, and the plugin that client, worker and replayer share."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -109,7 +110,13 @@ async def _connect_client(settings: Settings, *plugins: SimplePlugin) -> Client:
             if uses_own_cluster()
             else "Start it with `sevenfold dev`, or set TEMPORAL_ADDRESS."
         )
-        raise StartupError(f"Temporal at {address} cannot be reached: {error}. {hint}") from None
+        raise StartupError(f"Temporal at {address} cannot be reached: {_describe(error)}. {hint}") from None
+
+
+def _describe(error: Exception) -> str:
+    """Returns the reason alone, where the SDK shows the structures of its Rust code."""
+    found = re.search(r'message: "([^"]+)"', str(error))
+    return found[1] if found else str(error)
 
 
 def _connect_config(settings: Settings) -> ClientConnectConfig:

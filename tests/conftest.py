@@ -27,7 +27,6 @@ _LONG = (
     "test_streaming.py",
     "test_circuit_breakers.py",
     "test_openapi.py",
-    "test_worker_versioning.py",
 )
 
 
@@ -39,14 +38,17 @@ _SLOW = frozenset(
         "test_broker_passwords.py",
         "test_codec_endpoint.py",
         "test_codec_keys.py",
+        "test_erasure_crashes.py",
         "test_encrypted_histories.py",
         "test_encryption_at_rest.py",
+        "test_keys_at_faults.py",
         "test_listen.py",
         "test_rolling_restart.py",
         "test_sealed_urls.py",
         "test_sqs.py",
         "test_webhook_updates.py",
         "test_worker_death.py",
+        "test_worker_versioning.py",
     }
 )
 

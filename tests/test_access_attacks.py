@@ -155,6 +155,7 @@ async def test_other_parameters_may_look_like_a_tenant(admin: httpx.AsyncClient)
     assert (await admin.get(f"{API}/runs?%74enant=acme")).status_code == 200
 
 
+@pytest.mark.slow
 async def test_a_registry_of_hundreds_of_kilobytes_is_in_no_payload_store(tmp_path: Path) -> None:
     """Payload stores remove by age, and the registry has no end. It also survives continue-as-new."""
     dynamic = ("limit.historyCount.suggestContinueAsNew=400",)

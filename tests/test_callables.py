@@ -2,15 +2,17 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from sevenfold.adapters.agents.callables import as_agent
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
-from sevenfold.contracts.errors import AgentRejected
+from sevenfold.contracts.errors import AgentBug, AgentRejected
 
 REQUEST = AgentRequest(run_id="qry_x", task="query", query="hello")
 
@@ -83,3 +85,83 @@ async def test_plain_functions_run_concurrently_in_threads() -> None:
         return [event async for event in agent.run(REQUEST, context)][-1].response  # type: ignore[union-attr]
 
     assert len(set(await asyncio.gather(*(one() for _ in range(5))))) == 5
+
+
+def generator(request: AgentRequest) -> Iterator[Any]:
+    threads = {threading.get_ident()}
+    yield Progress(percent=50)
+    for word in ("a", Delta(text="b")):
+        threads.add(threading.get_ident())
+        yield word
+    assert len(threads) == 1, "it stays in one thread"
+    yield Reply(response="ab")
+
+
+async def test_plain_generators_stream() -> None:
+    def returning(request: AgentRequest) -> Generator[str, None, dict[str, Any]]:
+        yield "a"
+        return {"score": 1}
+
+    assert await events(generator) == [Progress(percent=50), Delta(text="a"), Delta(text="b"), Reply(response="ab")]
+    assert await events(returning) == [Delta(text="a"), Reply(data={"score": 1})]
+    assert await events(lambda request: generator(request)) == await events(generator)
+
+
+async def test_a_plain_generator_blocks_nothing_and_is_closed_when_its_call_ends() -> None:
+    closed, go_on = threading.Event(), threading.Event()
+
+    def slow(request: AgentRequest) -> Iterator[str]:
+        try:
+            yield "a"
+            go_on.wait(10)
+            yield "b"
+        finally:
+            closed.set()
+
+    context = AgentContext(deadline=datetime.now(UTC) + timedelta(seconds=60))
+    running = as_agent(slow).run(REQUEST, context)
+    assert await anext(running) == Delta(text="a")
+    waiting = asyncio.ensure_future(anext(running))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert not closed.is_set(), "its thread is in it"
+    go_on.set()
+    assert await asyncio.to_thread(closed.wait, 10)
+
+
+async def test_an_exception_of_a_plain_generator_is_the_agents() -> None:
+    def failing(request: AgentRequest) -> Iterator[str]:
+        yield "a"
+        raise KeyError("x")
+
+    with pytest.raises(AgentBug, match="KeyError"):
+        await events(failing)
+
+
+class Verdict(BaseModel):
+    label: str
+    at: datetime | None = None
+
+
+@dataclass
+class Score:
+    value: int
+
+
+async def test_models_and_dataclasses_are_data() -> None:
+    at = datetime(2026, 11, 30, tzinfo=UTC)
+    assert await events(lambda request: Verdict(label="good", at=at)) == [
+        Reply(data={"label": "good", "at": "2026-11-30T00:00:00Z"})
+    ]
+    assert await events(lambda request: Score(3)) == [Reply(data={"value": 3})]
+
+    @dataclass
+    class Answer:
+        response: str
+        score: Score
+
+    assert await events(lambda request: Answer("r", Score(1))) == [Reply(response="r", data={"score": {"value": 1}})]
+    with pytest.raises(AgentRejected):
+        await events(lambda request: Score)

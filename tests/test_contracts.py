@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from sevenfold.api.http.prefer import DEFAULT_WAIT, parse_prefer
 from sevenfold.contracts.answers import processing_time
-from sevenfold.contracts.errors import AgentError, ErrorCode
+from sevenfold.contracts.errors import AgentError, AgentFailed, ErrorCode
 from sevenfold.contracts.identity import build_workflow_id, derive_id, is_public_id, new_id, parse_public_id
 from sevenfold.contracts.streams import EntryKind, StreamEntry
 
@@ -53,7 +53,8 @@ def test_durations_are_worded_as_in_the_article() -> None:
 
 def test_every_error_code_of_a_call_has_one_exception_class() -> None:
     # Other tests load agents with errors of their own.
-    codes = [kind.code for kind in AgentError.__subclasses__() if kind.__module__.startswith("sevenfold.")]
+    kinds = [*AgentError.__subclasses__(), *AgentFailed.__subclasses__()]
+    codes = [kind.code for kind in kinds if kind.__module__.startswith("sevenfold.")]
     assert len(set(codes)) == len(codes)
     final = {ErrorCode.AGENT_REJECTED, ErrorCode.DOCUMENT_UNREADABLE, ErrorCode.DEADLINE_EXCEEDED}
     final |= {ErrorCode.RUN_LIMIT_REACHED}

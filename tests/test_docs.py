@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from bench.ports import free_port
 from sevenfold.api.http.problems import ProblemType
-from sevenfold.contracts import agent_config, config
+from sevenfold.contracts import agent_config, broker_config, config, sns
 from sevenfold.contracts.config import SevenfoldConfig
 from sevenfold.contracts.subscriptions import SubscriptionConfig
 from sevenfold.runtime.settings import Settings
@@ -217,7 +217,7 @@ def test_every_setting_is_documented() -> None:
 def test_every_key_of_the_configuration_file_is_documented() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     models: list[type[BaseModel]] = [SevenfoldConfig, SubscriptionConfig]
-    for module in (config, agent_config):
+    for module in (config, agent_config, broker_config, sns):
         models += [one for name, one in vars(module).items() if isinstance(one, type) and name.endswith("Config")]  # type: ignore[misc]
     # JSON's names are camelCase, the file's are the fields' own; `from` is a keyword of Python
     keys = {

@@ -142,7 +142,7 @@ async def test_call_that_nobody_adopts_is_cancelled(stack: Stack) -> None:
         awaits_adoption=True,
     )
     context = call().request_context.agent_context(call().deadline)
-    calls.park("qry_x", calls.start(agent, call().request, context, publisher, None, Spending(), None))
+    calls.park("qry_x", calls.start(agent, call().request, context, publisher, None, Spending(), None, name="a"))
     await until(lambda: agent.cancelled)
     assert agent.cancelled == 1
     assert calls.adopt("qry_x") is None

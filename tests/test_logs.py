@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ async def query(http: httpx.AsyncClient, agent: str, text: str = "hi", **params:
 
 
 async def test_requests_runs_and_failures_have_one_line_each(tmp_path: Path) -> None:
-    settings = settings_with_agents(tmp_path)
+    settings = settings_with_agents(tmp_path, development=False)
     with sevenfold("dev", settings) as process:
         await until_ready(settings.port, process=process)
         async with http_client(settings.port) as http:
@@ -81,7 +82,7 @@ async def test_requests_runs_and_failures_have_one_line_each(tmp_path: Path) -> 
     assert (ended["outcome"], ended["agent"], ended["request_id"]) == ("completed", "echo", "asked-echo")
     assert ended["trace_id"] == request["trace_id"]
     (ended,) = those("run ended", run_id=failed.json()["runId"])
-    assert (ended["outcome"], ended["error"]) == ("failed", "AgentFailed")
+    assert (ended["outcome"], ended["error"]) == ("failed", "AgentBug")
     # Of each attempt a line that names the place, and the traceback once.
     attempts = those("attempt failed", run_id=failed.json()["runId"])
     assert [one["attempt"] for one in attempts] == [1, 2, 3, 4, 5]
@@ -90,7 +91,7 @@ async def test_requests_runs_and_failures_have_one_line_each(tmp_path: Path) -> 
     assert ["exception" in one for one in attempts] == [True, False, False, False, False]
     assert "support.py" in attempts[0]["exception"]
     # The place is in the agent, not in the library that raised.
-    assert {one["at"] for one in those("attempt failed", code="AgentFailed")} == {"support.py:7", "support.py:11"}
+    assert {one["at"] for one in those("attempt failed", code="AgentFailed")} == {"support.py:11"}
     assert "Completing activity as failed" not in output
     assert those("request", route=f"{API}/runs/{{run_id}}", run_id=failed.json()["runId"])
     assert "secret" not in output
@@ -128,6 +129,12 @@ async def test_what_blocks_the_event_loop_is_named(tmp_path: Path) -> None:
         found = [line for line in lines(process) if line["event"] == "the event loop is blocked"]
     (blocked,) = [line for line in found if line["at"].endswith("support.py:15")]
     assert "support.py:15 blocking" in blocked["stack"]
+    assert blocked["agent"] == "blocking"
+    (ended,) = [line for line in lines(process) if "blocked the event loop for" in line["event"]]
+    assert re.fullmatch(
+        r"blocking blocked the event loop for 3\.\d s at support\.py:15; use a plain def, or asyncio\.to_thread",
+        ended["event"],
+    )
     assert float(lag[-1].split()[-1]) > 2
 
 

@@ -236,6 +236,7 @@ async def test_the_live_stream_of_events_is_the_tenants_own(shared: Stack, plant
         assert MARK not in seen
 
 
+@pytest.mark.slow
 async def test_schemathesis_with_one_tenants_key_sees_nothing_of_the_other(
     shared: Stack, planted: Planted, tmp_path: Path
 ) -> None:

@@ -66,7 +66,7 @@ class CallStarter:
             publisher = StreamPublisher(self._hubs, workflow_id, stream, deadline, awaits_adoption=awaits_adoption)
             reporter = ProgressReporter(client, progress_id) if progress_id is not None else None
             report = reporter.report if reporter else None
-            running = self._calls.start(agent, request, context, publisher, report, spending, span)
+            running = self._calls.start(agent, request, context, publisher, report, spending, span, name=agent_name)
             running.done.add_done_callback(permit.on_done)
             running.done.add_done_callback(partial(_observe_first_text, agent_name, running))
             if reporter is not None:

@@ -79,9 +79,11 @@ class CallsInFlight:
         report_progress: Callable[[Progress], None] | None,
         spending: Spending,
         span: CallSpan | None,
+        *,
+        name: str,
     ) -> CallInFlight:
-        """Starts a call. The caller awaits it, cancels it, or parks it."""
-        call = CallInFlight(agent, request, context, publisher, report_progress, spending, span)
+        """Starts a call of the agent of this name. The caller awaits it, cancels it, or parks it."""
+        call = CallInFlight(agent, request, context, publisher, report_progress, spending, span, name=name)
         self._running[request.run_id] = call
         self._shares.add(context.tenant)
         call.done.add_done_callback(lambda _: self._forget(request.run_id, context.tenant, call))

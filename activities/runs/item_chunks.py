@@ -190,7 +190,7 @@ class ItemChunks:
         request = chunk.request.model_copy(update={"data": data, "attempt": attempt})
         context = chunk.request_context.agent_context(chunk.deadline, tenant)
         span, context = start_call_span(chunk.agent, item.agent, request, context)
-        call = CallInFlight(item.agent, request, context, spending=spending, span=span)
+        call = CallInFlight(item.agent, request, context, spending=spending, span=span, name=chunk.agent)
 
         def count(done: "asyncio.Task[Reply]") -> None:
             failed = done.cancelled() or done.exception() is not None

@@ -82,7 +82,7 @@ class CallInFlight:
     Text and progress go to `publisher`, progress to `report_progress` too; `last_index` is the last index that the
     stream keeps, and `first_text_seconds` how long its first text took. `usage` is what the agent has reported; when
     `spending` has nothing left, the call is stopped. Only `cancel` cancels the call: a CancelledError from anywhere
-    else is raised by the agent and counts as a failed attempt.
+    else is raised by the agent and counts as a failed attempt. `name` is the agent's.
 
     Life cycle: running from the constructor on; then `done` has a reply, an error or a cancellation. A call that
     awaits adoption finishes only after `publisher.confirm_adoption`, so that its stream is complete everywhere.
@@ -97,7 +97,10 @@ class CallInFlight:
         report_progress: Callable[[Progress], None] | None = None,
         spending: Spending | None = None,
         span: CallSpan | None = None,
+        *,
+        name: str = "agent",
     ) -> None:
+        self._name = name
         self.attempt = request.attempt
         self.usage: Usage | None = None
         self.spending = spending or Spending()
@@ -126,7 +129,7 @@ class CallInFlight:
             self._span.finish(done, self.usage)
 
     async def _run_agent(self, agent: Agent, request: AgentRequest) -> Reply:
-        enter_agent_code()
+        enter_agent_code(self._name)
         if self._span is not None and (active := tracer()) is not None:
             active.enter(self._span.context)
         try:

@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -20,8 +20,8 @@ def as_agent(target: object) -> Agent:
 
     Accepts an object (or a class without constructor arguments) with an async-generator method `run(request,
     context)`, or a callable of `(request)` or `(request, context)`: an async generator function, an async function,
-    or a plain function. A plain function runs in its own thread, so it does not block other calls. A callable returns
-    a str, a dict or a Reply.
+    a generator function, or a plain function. The last two run in a thread of their own, so they do not block other
+    calls. A callable returns a str, a dict, a pydantic model, a dataclass or a Reply.
 
     Raises TypeError that describes the target.
     """
@@ -56,15 +56,48 @@ class CallableAgent:
         if self._is_async:
             yield as_reply(await self._function(*arguments))
             return
-        answer = await self._in_thread(arguments)
+        answer = await _in_thread(self._threads, self._function, arguments)
+        if isinstance(answer, Generator):
+            async for event in _iterate(answer):
+                yield event
+            return
         yield as_reply(await answer if isinstance(answer, Awaitable) else answer)
 
-    async def _in_thread(self, arguments: tuple[Any, ...]) -> Any:
-        loop = asyncio.get_running_loop()
-        answer, error = await loop.run_in_executor(self._threads, partial(_outcome, self._function, arguments))
-        if error is not None:
-            raise (failed := as_agent_error(error)) from failed.__cause__
-        return answer
+
+async def _iterate(events: Generator[Any, Any, Any]) -> AsyncIterator[AgentEvent]:
+    """Yields what a plain generator yields. All of its steps run in one thread of its own, as it may expect. What it
+    returns is the reply.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="agent")
+    try:
+        while True:
+            event, has_ended = await _in_thread(thread, _step, (events,))
+            if not has_ended:
+                yield as_event(event)
+                continue
+            if event is not None:
+                yield as_reply(event)
+            return
+    finally:
+        # A cancelled call does not wait for the step under way; then the generator's own cleanup follows.
+        thread.submit(_outcome, events.close, ())
+        thread.shutdown(wait=False)
+
+
+def _step(events: Generator[Any, Any, Any]) -> tuple[Any, bool]:
+    """Returns the next event, or what the generator returned, and whether it has ended."""
+    try:
+        return next(events), False
+    except StopIteration as end:
+        return end.value, True
+
+
+async def _in_thread(threads: Executor, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    loop = asyncio.get_running_loop()
+    answer, error = await loop.run_in_executor(threads, partial(_outcome, function, arguments))
+    if error is not None:
+        raise (failed := as_agent_error(error)) from failed.__cause__
+    return answer
 
 
 def _outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, BaseException | None]:

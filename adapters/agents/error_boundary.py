@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from sevenfold.adapters.agents.places import find_error_place
 from sevenfold.contracts.agent import Usage
@@ -36,13 +37,21 @@ _MAX_TRACEBACK = 8_000
 
 _RAISED = "The agent raised "
 
-# Set while agent code runs: the task factory wraps the tasks that it creates.
-_in_agent_code: ContextVar[bool] = ContextVar("in_agent_code", default=False)
+# The agent whose code runs, or empty: the task factory wraps the tasks that agents create.
+_agent: ContextVar[str] = ContextVar("agent", default="")
+_agents_of_tasks: "WeakKeyDictionary[asyncio.Task[Any], str]" = WeakKeyDictionary()
 
 
-def enter_agent_code() -> None:
-    """Marks the current task, and all tasks that it creates, as agent code."""
-    _in_agent_code.set(True)
+def enter_agent_code(agent: str) -> None:
+    """Marks the current task, and all tasks that it creates, as code of this agent."""
+    _agent.set(agent)
+    if (task := asyncio.current_task()) is not None:
+        _agents_of_tasks[task] = agent
+
+
+def find_agent(task: "asyncio.Task[Any] | None") -> str:
+    """Returns the agent whose code the task runs; empty if it is none. May be called from another thread."""
+    return _agents_of_tasks.get(task, "") if task is not None else ""
 
 
 def as_agent_error(error: BaseException) -> AgentError:
@@ -68,7 +77,9 @@ def is_converted(error: BaseException) -> bool:
 
 def explain_bug(bug: AgentBug) -> AgentBug:
     """Returns the error with what its author needs: place and message in the detail, and the traceback."""
-    origin = bug.__cause__ or bug
+    origin: BaseException = bug
+    while origin.__cause__ is not None and is_converted(origin):
+        origin = origin.__cause__
     place = find_error_place(origin)
     detail = f"{_RAISED}{type(origin).__name__}{f' at {place}' if place else ''}: {_text(origin)}"
     lines = traceback.format_exception(origin)
@@ -80,7 +91,8 @@ def explain_bug(bug: AgentBug) -> AgentBug:
 def _sanitize(error: AgentError) -> AgentError:
     """Returns the error with fields of the right types: agents may pass any value or override `__init__`."""
     code = error.code if isinstance(error.code, ErrorCode) else ErrorCode.AGENT_FAILED
-    kind = next((one for one in AgentError.__subclasses__() if one.code is code), AgentFailed)
+    kinds: tuple[type[AgentError], ...] = (*AgentError.__subclasses__(), AgentBug)
+    kind = next((one for one in kinds if one.code is code), AgentFailed)
     detail, pointer = getattr(error, "detail", None), getattr(error, "pointer", None)
     usage = getattr(error, "usage", None)
     return kind(
@@ -142,9 +154,10 @@ async def contain_tasks() -> AsyncIterator[None]:
     before = loop.get_task_factory()
 
     def create(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> "asyncio.Task[Any]":
-        if not _in_agent_code.get():
+        if not (agent := _agent.get()):
             return asyncio.Task(work, loop=loop, **options)
         task = asyncio.Task(_contain(work), loop=loop, **options)
+        _agents_of_tasks[task] = agent
         if asyncio.iscoroutine(work):
             # Closes a coroutine that was cancelled before its first step.
             task.add_done_callback(lambda _: work.close())

@@ -1,6 +1,7 @@
 """Builds the agents of `sevenfold.toml`."""
 
 import importlib
+import shutil
 import sys
 from collections.abc import Mapping
 from importlib.machinery import PathFinder
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from sevenfold.adapters.agents.builtin.agent import BuiltinAgent
 from sevenfold.adapters.agents.callables import as_agent
+from sevenfold.adapters.agents.command_agent import CommandAgent
 from sevenfold.adapters.agents.registry import AgentRegistry
 from sevenfold.adapters.agents.remote.http_agent import HttpAgent
 from sevenfold.adapters.agents.remote.openai_agent import ModelConfig, OpenAIAgent
@@ -16,6 +18,7 @@ from sevenfold.adapters.agents.simulator import SimulatorAgent
 from sevenfold.contracts.agent import Agent
 from sevenfold.contracts.agent_config import (
     BuiltinAgentConfig,
+    CommandAgentConfig,
     DirectAgentConfig,
     HttpAgentConfig,
     OpenAIAgentConfig,
@@ -57,6 +60,8 @@ def _load(config: DirectAgentConfig, base: Path, environ: Mapping[str, str]) -> 
             return OpenAIAgent(_build_upstream(config, address, environ), model_config)
         case PythonAgentConfig():
             return _load_python(config.target, base)
+        case CommandAgentConfig():
+            return _load_command(config, base)
         case BuiltinAgentConfig():
             return BuiltinAgent()
         case SimulatorAgentConfig():
@@ -70,6 +75,18 @@ def _build_upstream(config: HttpAgentConfig | OpenAIAgentConfig, url: str, envir
     if key and not (key.isascii() and key.isprintable()):
         raise AgentLoadError(f"the value of {config.api_key_env} is not a valid key: use printable ASCII characters")
     return Upstream(url, api_key=key, idle_timeout_seconds=config.idle_timeout_seconds)
+
+
+def _load_command(config: CommandAgentConfig, base: Path) -> Agent:
+    directory = (base / config.working_directory).resolve()
+    if not directory.is_dir():
+        raise AgentLoadError(f"working_directory: there is no directory {directory}")
+    program, *arguments = config.command
+    # Relative to the directory in which it runs, or found in PATH.
+    path = shutil.which(directory / program if "/" in program else program)
+    if path is None:
+        raise AgentLoadError(f"command: there is no program {program} that can be run")
+    return CommandAgent([path, *arguments], directory, config.env)
 
 
 def _load_python(target: str, base: Path) -> Agent:

@@ -1,17 +1,19 @@
 """Converts the answers of agents to replies and events."""
 
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from sevenfold.contracts.agent import AgentEvent, Delta, Progress, Reply, Usage
 from sevenfold.contracts.errors import AgentRejected
 
 
 def as_reply(answer: object) -> Reply:
-    """Converts an agent's answer. A str is the response. A dict with a `response` is a Reply whose unknown keys go to
-    `data`; any other dict is `data`. Raises AgentRejected for other types.
+    """Converts an agent's answer. A str is the response. A dict, pydantic model or dataclass with a `response` is a
+    Reply whose unknown keys go to `data`; any other one is `data`. Raises AgentRejected for other types.
     """
     try:
         match answer:
@@ -21,10 +23,17 @@ def as_reply(answer: object) -> Reply:
                 return Reply(response=answer)
             case Mapping():
                 return _from_mapping(answer)
+            case BaseModel():
+                return _from_mapping(answer.model_dump(mode="json"))
+            case _ if is_dataclass(answer) and not isinstance(answer, type):
+                return _from_mapping(to_jsonable_python(answer))
     except ValidationError as error:
         where = ", ".join(".".join(map(str, e["loc"])) for e in error.errors())
         raise AgentRejected(f"The agent's answer has invalid fields: {where}.") from error
-    raise AgentRejected(f"The agent returned {type(answer).__name__}; it must be a str, a dict or a Reply.")
+    except PydanticSerializationError as error:
+        raise AgentRejected("The agent's answer cannot be encoded as JSON.") from error
+    kind = type(answer).__name__
+    raise AgentRejected(f"The agent returned {kind}; it must be a str, a dict, a model, a dataclass or a Reply.")
 
 
 def as_event(event: object) -> AgentEvent:

@@ -93,7 +93,7 @@ class AuthenticationMiddleware:
         path, method = scope["path"], scope.get("method", "GET")
         if path in OPEN_PATHS:
             return ANONYMOUS
-        if path == SNS_PATH:
+        if path == SNS_PATH and method == "POST":
             return UNVERIFIED
         if _CONTROL.search(path):  # The router would take a line break at the end for no character.
             raise not_found("This address")

@@ -122,6 +122,7 @@ class Problem(Payload):
     code: ErrorCode | None = Field(default=None, description="For runs that failed.")
     attempts: int | None = Field(default=None, description="For runs that failed.")
     usage: UsageTotals | None = Field(default=None, description="For runs that failed: what they had reported.")
+    traceback: list[str] | None = Field(default=None, description="Of a bug in an agent, in development.")
     run_id: str | None = Field(default=None, description="The id of the run, if there is one.")
     violated_policies: list[str] | None = Field(
         default=None,

@@ -7,6 +7,7 @@ from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.api.http.problems import invalid_field
 from sevenfold.contracts.agent import WorkflowTarget
 from sevenfold.contracts.agent_config import AgentConfig
+from sevenfold.contracts.spelling import suggest
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,6 @@ class AgentCatalog:
         chosen = self.default if name is None else name
         if chosen not in names:
             there_are = ", ".join(names) or "none"
-            detail = "name one of them" if name is None else f"there is no agent {name}"
+            detail = "name one of them" if name is None else f"there is no agent {name}{suggest(name, names)}"
             raise invalid_field("/agent", f"{detail}; there are: {there_are}")
         return chosen

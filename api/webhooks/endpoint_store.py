@@ -18,6 +18,7 @@ from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field
 from sevenfold.api.webhooks.endpoint_views import EndpointChange, EndpointRequest, EndpointView, view_endpoint
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.identity import DELIVERY_PREFIX, new_id
+from sevenfold.contracts.spelling import suggest
 from sevenfold.contracts.webhook_endpoints import (
     ENDPOINT_PREFIX,
     DisableInput,
@@ -181,7 +182,8 @@ class EndpointStore:
         for position, name in enumerate(agents or ()):
             if name not in names:
                 there_are = ", ".join(sorted(names)) or "none"
-                raise invalid_field(f"/agents/{position}", f"there is no agent {name}; there are: {there_are}")
+                detail = f"there is no agent {name}{suggest(name, names)}; there are: {there_are}"
+                raise invalid_field(f"/agents/{position}", detail)
         return None if agents is None else list(agents)
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sevenfold.runtime import die_with_parent
+from sevenfold.adapters import die_with_parent
 
 
 class Part:

@@ -16,14 +16,13 @@ from sevenfold.activities.runs.agent_calls import AgentCalls
 from sevenfold.activities.runs.run_control import RunControl
 from sevenfold.contracts.agent import Progress, WorkflowTarget
 from sevenfold.contracts.calls import AgentCall, AgentOutcome, CancelRequest, InlineStart, PublishStreamInput
-from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.payload import JsonObject
 from sevenfold.contracts.runs import DEADLINE_GRACE, RunError, RunInput, RunResult
 from sevenfold.contracts.streams import FOLLOW_SIGNAL, FOLLOWED_MEMO
 from sevenfold.contracts.usage import NO_USAGE
 from sevenfold.workflows.runs.call_start import FIRST_CALL, CallStart
 from sevenfold.workflows.runs.child_agent import WorkflowAgent, register_progress_handler
-from sevenfold.workflows.runs.failures import deadline_failure, to_application_error, to_run_error
+from sevenfold.workflows.runs.failures import deadline_failure, is_final, to_application_error, to_run_error
 from sevenfold.workflows.runs.interactions import publish_interaction
 from sevenfold.workflows.runs.retry_profiles import BACKGROUND, INITIAL_INTERVAL, INTERACTIVE, RetryProfile
 from sevenfold.workflows.runs.run_reply import start_reply
@@ -185,8 +184,7 @@ class AgentRun:
             try:
                 inline_start = await self._start_inline(self._build_call(INTERACTIVE, CallStart(is_streamed=True)))
             except FailureError as error:
-                is_rejected = to_run_error(error, self._run.timeout).code is ErrorCode.AGENT_REJECTED
-                if is_cancelled_exception(error) or is_rejected:
+                if is_cancelled_exception(error) or is_final(error):
                     self._raise_failure(error)
                 # The activity meets the same failure and handles it.
                 used = to_run_error(error, self._run.timeout).usage or NO_USAGE
@@ -240,7 +238,7 @@ class AgentRun:
     async def _back_off(self, error: FailureError) -> None:
         """Waits before the second attempt. Raises if the failure is not retryable or the run is cancelled."""
         failed = to_run_error(error, self._run.timeout)
-        if is_cancelled_exception(error) or not failed.code.is_retryable:
+        if is_cancelled_exception(error) or is_final(error):
             self._raise_failure(error)
         self._set_details(f"attempt 1 failed (`{failed.code}`), retrying")
         pause = INITIAL_INTERVAL if failed.retry_after is None else timedelta(seconds=failed.retry_after)

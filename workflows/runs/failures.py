@@ -28,6 +28,12 @@ def to_run_error(error: FailureError, timeout: float) -> RunError:
     return RunError(code=ErrorCode.INTERNAL, detail="The agent call failed with an unexpected Temporal failure.")
 
 
+def is_final(error: FailureError) -> bool:
+    """Whether the activity has failed in a way that no further attempt changes."""
+    cause = error.cause if isinstance(error, ActivityError) else error
+    return isinstance(cause, ApplicationError) and cause.non_retryable
+
+
 def _read_application_error(error: ApplicationError) -> RunError:
     for detail in error.details:
         # Failure details carry no type, so they are decoded to a plain dict.

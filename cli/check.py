@@ -1,0 +1,45 @@
+"""`sevenfold check`: whether a gateway could start here."""
+
+import asyncio
+import json
+
+import typer
+from rich.console import Console
+
+from sevenfold.runtime.checks import Checks, Finding
+from sevenfold.runtime.logs import configure_logs
+from sevenfold.runtime.settings import Settings, load_settings
+from sevenfold.runtime.startup import StartupError
+
+
+def check_gateway(*, as_json: bool) -> None:
+    """Prints what each part is like. Exits with 1 if any fails."""
+    configure_logs({"": "critical"})
+    try:
+        settings = load_settings()
+    except StartupError as error:
+        _show(Finding("settings", is_ok=False, detail=str(error)), as_json=as_json)
+        raise typer.Exit(1) from None
+    if not asyncio.run(_check(settings, as_json=as_json)):
+        raise typer.Exit(1)
+
+
+async def _check(settings: Settings, *, as_json: bool) -> bool:
+    is_ok = True
+    async for finding in Checks(settings).run():
+        _show(finding, as_json=as_json)
+        is_ok = is_ok and finding.is_ok
+    return is_ok
+
+
+def _show(finding: Finding, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"part": finding.part, "ok": finding.is_ok, "detail": finding.detail}))
+        return
+    first, *more = finding.detail.splitlines() or [""]
+    mark = "[green]ok  [/]" if finding.is_ok else "[red]FAIL[/]"
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(mark, end=" ")
+    console.print(f"{finding.part}: {first}", markup=False)
+    for line in more:
+        console.print(f"     {line}", markup=False)
