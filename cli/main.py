@@ -47,12 +47,19 @@ def dev(
         str | None,
         typer.Option(help="A Python agent as module:function, such as support:answer. It becomes the default agent."),
     ] = None,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start again when a Python file or sevenfold.toml changes.")
+    ] = False,
+    without_temporal: Annotated[bool, typer.Option("--without-temporal", hidden=True)] = False,
 ) -> None:
     """Starts everything on this machine: Temporal, the API and a worker.
 
     With TEMPORAL_ADDRESS set, starts the API and a worker against that Temporal.
     """
-    _serve("dev", ui=ui, agent=agent)
+    if reload:
+        _serve("dev_with_reload", ui=ui, options=["--agent", agent] if agent else [])
+    else:
+        _serve("dev", ui=ui, agent=agent, runs_temporal=not without_temporal)
 
 
 @app.command()

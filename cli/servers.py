@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from sevenfold.api.app import create_app, run_api, serve
 from sevenfold.api.components import build_components
+from sevenfold.cli.reload import dev_with_reload
 from sevenfold.connector import run_connector, running_connector
 from sevenfold.contracts.config import SevenfoldConfig
 from sevenfold.runtime.config_file import load_config
@@ -23,6 +24,7 @@ from sevenfold.worker import load_agent_registry, run_worker, running_worker
 __all__ = [
     "api_with_worker",
     "dev",
+    "dev_with_reload",
     "run_api",
     "run_connector",
     "run_worker",
@@ -32,10 +34,11 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 
-async def dev(settings: Settings, *, ui: bool = False, agent: str | None = None) -> None:
+async def dev(settings: Settings, *, ui: bool = False, agent: str | None = None, runs_temporal: bool = True) -> None:
     """Runs everything on this machine, with an embedded Temporal unless TEMPORAL_ADDRESS is set.
 
-    `ui`: with Temporal's UI. `agent`: the target of a python agent, which becomes the default.
+    `ui`: with Temporal's UI. `agent`: the target of a python agent, which becomes the default. `runs_temporal`:
+    otherwise the embedded Temporal belongs to another process.
     """
     settings = settings.model_copy(
         update={
@@ -50,7 +53,8 @@ async def dev(settings: Settings, *, ui: bool = False, agent: str | None = None)
     def on_ready() -> None:
         _welcome(settings, config)
 
-    await _run_together(settings, config, embedded=not uses_own_cluster(), on_ready=on_ready)
+    embedded = runs_temporal and not uses_own_cluster()
+    await _run_together(settings, config, embedded=embedded, on_ready=on_ready)
 
 
 def _with_default_agent(config: SevenfoldConfig, target: str) -> SevenfoldConfig:

@@ -203,3 +203,4 @@ DirectAgentConfig = (
     | OpenAIAgentConfig
 )
 AgentConfig = Annotated[DirectAgentConfig | WorkflowAgentConfig, Field(discriminator="kind")]
+AgentKind = Literal["python", "command", "builtin", "simulator", "http", "openai", "workflow"]

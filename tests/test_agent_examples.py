@@ -96,6 +96,30 @@ async def test_langgraph_agent_reports_progress_and_answers(http: httpx.AsyncCli
     assert answer["data"] == {"category": "billing"}
 
 
+async def streamed_text(http: httpx.AsyncClient, agent: str) -> list[str]:
+    body = {"query": "hi", "agent": agent}
+    lines = (await http.post("/api/agent/stream", json=body)).text.splitlines()
+    found = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    return [one["chunk"] for one in found if "chunk" in one]
+
+
+async def test_langgraph_chat_streams_as_it_is(http: httpx.AsyncClient) -> None:
+    assert (await asked(http, 5)).json()["response"] == "Let me look into that."
+    assert "".join(await streamed_text(http, "chat")) == "Let me look into that."
+
+
+async def test_openai_sdk_agent_streams_and_counts(http: httpx.AsyncClient) -> None:
+    answer = (await asked(http, 6)).json()
+    assert answer["response"] == "Your table is booked."
+    assert answer["usage"] == {"inputTokens": 7, "outputTokens": 4}
+    assert "".join(await streamed_text(http, "concierge")) == "Your table is booked."
+
+
+async def test_program_answers_a_query(http: httpx.AsyncClient) -> None:
+    answer = (await asked(http, 7)).json()
+    assert (answer["response"], answer["data"]) == ("5 words", {"words": 5})
+
+
 async def test_workflow_agent_answers_a_query(http: httpx.AsyncClient) -> None:
     answer = (await asked(http, 4)).json()
     assert answer["data"] == {"sources": 3}
@@ -113,6 +137,9 @@ async def test_agents_endpoint_lists_the_examples(http: httpx.AsyncClient) -> No
         "shipping": "http",
         "support": "python",
         "triage": "python",
+        "chat": "python",
+        "concierge": "python",
+        "words": "command",
         "research": "workflow",
     }
     assert items["shipping"]["maxConcurrency"] == 20

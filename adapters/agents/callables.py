@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from sevenfold.adapters.agents.error_boundary import as_agent_error
+from sevenfold.adapters.agents.frameworks import as_framework_agent
 from sevenfold.adapters.agents.replies import as_event, as_reply
 from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest
 
@@ -16,7 +17,7 @@ _MAX_THREADS = 1_000
 
 
 def as_agent(target: object) -> Agent:
-    """Returns an agent for `target`.
+    """Returns an agent for `target`: an agent of a framework (`frameworks`), or one's own.
 
     Accepts an object (or a class without constructor arguments) with an async-generator method `run(request,
     context)`, or a callable of `(request)` or `(request, context)`: an async generator function, an async function,
@@ -25,6 +26,8 @@ def as_agent(target: object) -> Agent:
 
     Raises TypeError that describes the target.
     """
+    if (agent := as_framework_agent(target)) is not None:
+        return agent
     if inspect.isclass(target):
         target = target()
     run = getattr(target, "run", None)

@@ -62,6 +62,10 @@ async def accept_sns_message(
     if not verifier.has_topics:
         raise not_found("A topic of SNS in sevenfold.toml")
     check_storage(disk)
+    if (
+        int(request.headers.get("content-length") or 0) > MAX_SNS_BYTES
+    ):  # Before anything is read: anybody may send it.
+        raise _too_large()
     body = await request.body()
     message = _parse(body, is_raw=request.headers.get(_RAW_DELIVERY) == "true")
     try:
@@ -87,13 +91,17 @@ def _parse(body: bytes, *, is_raw: bool) -> SnsMessage:
             "Raw messages are not signed. Turn raw message delivery off for this subscription.",
         )
     if len(body) > MAX_SNS_BYTES:
-        raise ProblemError(ProblemType.TOO_LARGE, f"A message of SNS has at most {MAX_SNS_BYTES:,} bytes.")
+        raise _too_large()
     try:
         return SnsMessage.model_validate(parse_json(body))
     except ValidationError as error:
         raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from None
     except ValueError as error:
         raise InvalidJsonError(error) from None
+
+
+def _too_large() -> ProblemError:
+    return ProblemError(ProblemType.TOO_LARGE, f"A message of SNS has at most {MAX_SNS_BYTES:,} bytes.")
 
 
 async def _accept(ingest: EventIngest, topic: SnsTopicConfig, body: bytes, message_id: str) -> AcceptedItem:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
 
 from pydantic import Field
 from temporalio.client import Client, WorkflowExecution
@@ -13,7 +12,7 @@ from sevenfold.adapters.temporal.durations import completed_seconds, quantile
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
 from sevenfold.api.http.listing import tenant_condition
 from sevenfold.api.runs.agents import AgentCatalog
-from sevenfold.contracts.agent_config import AgentConfig, WorkflowAgentConfig
+from sevenfold.contracts.agent_config import AgentConfig, AgentKind, WorkflowAgentConfig
 from sevenfold.contracts.circuits import BreakerState, OpenCircuit
 from sevenfold.contracts.payload import Payload
 
@@ -44,7 +43,7 @@ class AgentView(Payload):
     """An agent of `sevenfold.toml`. Circuit and limits apply to all tenants; the runs are the tenant's own."""
 
     name: str
-    kind: Literal["python", "builtin", "simulator", "http", "openai", "workflow"]
+    kind: AgentKind
     is_default: bool
     circuit: Circuit | None = Field(description="Null for an agent without a circuit breaker.")
     max_concurrency: int | None

@@ -1,9 +1,14 @@
-"""A LangGraph graph behind Sevenfold: each node that is done is progress. Offline; a node may as well ask a model."""
+"""Two LangGraph graphs behind Sevenfold: `chat` as it is, and `answer` around a graph whose nodes are its progress.
+
+Offline: `chat` has a model that repeats one sentence; ask another one instead.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Any, TypedDict
 
-from langgraph.graph import END, START, StateGraph
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
+from langgraph.graph import END, START, MessagesState, StateGraph
 
 from sevenfold import AgentEvent, Progress, Reply
 
@@ -46,3 +51,12 @@ async def answer(request: Any) -> AsyncIterator[AgentEvent]:
             state.update(change or {})
             yield Progress(percent=100 * done / NODES, note=f"{node} is done")
     yield Reply(response=state["response"], data={"category": state["category"]})
+
+
+async def ask_model(state: MessagesState) -> MessagesState:
+    """The only node: a model that streams."""
+    model = GenericFakeChatModel(messages=iter([AIMessage("Let me look into that.")]))
+    return {"messages": [await model.ainvoke(state["messages"])]}
+
+
+chat = StateGraph(MessagesState).add_node("ask", ask_model).add_edge(START, "ask").compile()

@@ -1,7 +1,6 @@
 """A Pydantic AI agent behind Sevenfold: offline unless SUPPORT_MODEL names a model, such as `openai:gpt-5-mini`."""
 
 import os
-from typing import Any
 
 from pydantic import BaseModel, Field
 from pydantic_ai import Agent
@@ -25,14 +24,3 @@ agent = Agent(
     retries=1,
     defer_model_check=True,
 )
-
-
-async def answer(request: Any) -> dict[str, Any]:
-    """`request` is a `sevenfold.AgentRequest`."""
-    result = await agent.run(request.query or request.task)
-    answer_text, used = result.output, result.usage
-    return {
-        "response": answer_text.response,
-        "data": {"category": answer_text.category, "urgent": answer_text.urgent},
-        "usage": {"input_tokens": used.input_tokens, "output_tokens": used.output_tokens},
-    }
