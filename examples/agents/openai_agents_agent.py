@@ -1,4 +1,4 @@
-"""An agent of OpenAI's Agents SDK behind Sevenfold: offline unless CONCIERGE_MODEL names a model (`gpt-5-mini`, …)."""
+"""An agent of OpenAI's Agents SDK behind Sevenfold: offline unless CONCIERGE_MODEL names a model (gpt-5-mini, …)."""
 
 import os
 from collections.abc import AsyncIterator
