@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+import aio_pika
+import nats
 import pytest
+from nats.js.api import RetentionPolicy, StreamConfig
 
 from tests.support.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, Got, NatsClient, client_of
 from tests.support.broker_servers import KINDS, Aws, Kafka, Server, broker_section, broker_server
@@ -18,6 +21,9 @@ from tests.support.processes import until
 from tests.support.stack import Stack, running_stack
 
 WAYS = ("http", *KINDS)
+
+# What a user has created before: a subject of a work queue, a classic queue.
+OWN_SOURCES = {"nats": "work.items", "rabbitmq": "classic"}
 
 
 def configuration(urls: dict[str, str]) -> str:
@@ -34,6 +40,8 @@ def configuration(urls: dict[str, str]) -> str:
             f'[[brokers.{kind}.consume]]\nfrom = "{INBOUND}"\nconcurrency = 3\n'
             f'[[brokers.{kind}.publish]]\nfilter = {{ exact = {{ type = "b.out.{kind}" }} }}\nto = "{OUTBOUND}"\n'
         )
+        if kind in OWN_SOURCES:
+            parts.append(f'[[brokers.{kind}.consume]]\nfrom = "{OWN_SOURCES[kind]}"\n')
     return "\n".join(parts)
 
 
@@ -94,6 +102,12 @@ async def ways(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ways]:
 
 async def running_ways(open_ways: AsyncExitStack, servers: dict[str, Server | Kafka | Aws], directory: Path) -> Ways:
     urls = {kind: server.url for kind, server in servers.items()}
+    connected = await nats.connect(urls["nats"])
+    work = StreamConfig(name="work", subjects=[OWN_SOURCES["nats"]], retention=RetentionPolicy.WORK_QUEUE)
+    await connected.jetstream().add_stream(work)
+    await connected.close()
+    async with await aio_pika.connect(urls["rabbitmq"]) as connection:
+        await (await connection.channel()).declare_queue(OWN_SOURCES["rabbitmq"], durable=True)
     stack = await open_ways.enter_async_context(running_stack(directory, more_config=configuration(urls)))
     clients = {kind: await open_ways.enter_async_context(client_of(kind, url)) for kind, url in urls.items()}
     for client in clients.values():
@@ -213,6 +227,40 @@ async def test_broker_restart_loses_no_event(ways: Ways, way: str) -> None:
             ids |= {one.attributes["id"] for one in await ways.got(way, 1, seconds=90)}
     assert len(ids) == 9
     await until(lambda: nothing_left(ways, way), seconds=60)
+
+
+async def test_a_work_queue_of_nats_is_emptied(ways: Ways) -> None:
+    source = "/work-queue"
+    connected = await nats.connect(ways.servers["nats"].url)
+    try:
+        jetstream = connected.jetstream()
+        for n in range(3):
+            body = json.dumps(event("b.in.nats", {"n": n}, source=source)).encode()
+            await jetstream.publish(OWN_SOURCES["nats"], body, headers={"content-type": STRUCTURED})
+        await ways.accepted(source, 3)
+
+        async def is_empty() -> bool:
+            return (await jetstream.stream_info("work")).state.messages == 0
+
+        await until(is_empty, seconds=20)
+        assert (await jetstream.stream_info("work")).config.retention == RetentionPolicy.WORK_QUEUE
+    finally:
+        await connected.close()
+    await ways.got("nats", 3)
+
+
+async def test_a_missing_queue_is_a_quorum_queue_and_an_existing_one_stays_as_it_is(ways: Ways) -> None:
+    async with await aio_pika.connect(ways.servers["rabbitmq"].url) as connection:
+        for name, own, other in ((INBOUND, "quorum", "classic"), (OWN_SOURCES["rabbitmq"], "classic", "quorum")):
+            channel = await connection.channel()
+            with pytest.raises(aio_pika.exceptions.ChannelPreconditionFailed, match=own):
+                await channel.declare_queue(name, durable=True, arguments={"x-queue-type": other})
+        channel = await connection.channel()
+        body = json.dumps(event("b.in.rabbitmq", {"n": 1}, source="/classic")).encode()
+        message = aio_pika.Message(body, content_type=STRUCTURED)
+        await channel.default_exchange.publish(message, routing_key=OWN_SOURCES["rabbitmq"])
+    await ways.accepted("/classic", 1)
+    await ways.got("rabbitmq", 1)
 
 
 async def test_a_deleted_consumer_of_nats_is_created_again(ways: Ways) -> None:
