@@ -165,17 +165,26 @@ class HttpAgentConfig(_RemoteAgentBase):
 
 
 class OpenAIAgentConfig(_RemoteAgentBase):
-    """A model behind any server with OpenAI's `/chat/completions` under `base_url`.
+    """A model behind any server with OpenAI's `/chat/completions` under `base_url`, or with `api = "responses"` its
+    `/responses`. A query of that URL stays, such as Azure's `?api-version=…`.
 
     With `json_schema` the answers are JSON of that schema. `options` (`temperature`, …) are sent with each request.
     """
 
     kind: Literal["openai"]
+    api: Literal["chat", "responses"] = "chat"
     base_url: HttpUrl
     model: str = Field(min_length=1)
     system_prompt: str | None = None
     json_schema: dict[str, JsonValue] | None = None
     options: dict[str, JsonValue] = {}
+
+    @property
+    def address(self) -> str:
+        """The URL to which requests are posted."""
+        base, mark, query = self.base_url.partition("?")
+        path = "responses" if self.api == "responses" else "chat/completions"
+        return f"{base.rstrip('/')}/{path}{mark}{query}"
 
 
 class WorkflowAgentConfig(_AgentBase):

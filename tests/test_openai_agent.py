@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import openai
 import pytest
 
-from sevenfold.adapters.agents.remote.openai_agent import ModelConfig, OpenAIAgent
+from sevenfold.adapters.agents.remote.model_request import ModelConfig
+from sevenfold.adapters.agents.remote.openai_agent import OpenAIAgent
 from sevenfold.adapters.agents.remote.upstream import Upstream
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
 from sevenfold.contracts.errors import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable

@@ -12,7 +12,9 @@ from sevenfold.adapters.agents.callables import as_agent
 from sevenfold.adapters.agents.command_agent import CommandAgent
 from sevenfold.adapters.agents.registry import AgentRegistry
 from sevenfold.adapters.agents.remote.http_agent import HttpAgent
-from sevenfold.adapters.agents.remote.openai_agent import ModelConfig, OpenAIAgent
+from sevenfold.adapters.agents.remote.model_request import ModelConfig
+from sevenfold.adapters.agents.remote.openai_agent import OpenAIAgent
+from sevenfold.adapters.agents.remote.responses_agent import ResponsesAgent
 from sevenfold.adapters.agents.remote.upstream import Upstream
 from sevenfold.adapters.agents.simulator import SimulatorAgent
 from sevenfold.contracts.agent import Agent
@@ -55,9 +57,7 @@ def _load(config: DirectAgentConfig, base: Path, environ: Mapping[str, str]) -> 
         case HttpAgentConfig():
             return HttpAgent(_build_upstream(config, config.url, environ))
         case OpenAIAgentConfig():
-            address = f"{config.base_url.rstrip('/')}/chat/completions"
-            model_config = ModelConfig(config.model, config.system_prompt, config.json_schema, config.options)
-            return OpenAIAgent(_build_upstream(config, address, environ), model_config)
+            return _load_model(config, environ)
         case PythonAgentConfig():
             return _load_python(config.target, base)
         case CommandAgentConfig():
@@ -66,6 +66,12 @@ def _load(config: DirectAgentConfig, base: Path, environ: Mapping[str, str]) -> 
             return BuiltinAgent()
         case SimulatorAgentConfig():
             return SimulatorAgent()
+
+
+def _load_model(config: OpenAIAgentConfig, environ: Mapping[str, str]) -> Agent:
+    model_config = ModelConfig(config.model, config.system_prompt, config.json_schema, config.options)
+    upstream = _build_upstream(config, config.address, environ)
+    return (ResponsesAgent if config.api == "responses" else OpenAIAgent)(upstream, model_config)
 
 
 def _build_upstream(config: HttpAgentConfig | OpenAIAgentConfig, url: str, environ: Mapping[str, str]) -> Upstream:

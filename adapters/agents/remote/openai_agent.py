@@ -4,48 +4,20 @@ The query is the user's message, after the system prompt; the rest of the reques
 always streamed, so that readers get chunks and an idle server is detected.
 """
 
-import json
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from typing import Any
 
 from pydantic import JsonValue
 
 from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, error_for_status
-from sevenfold.adapters.agents.remote.upstream import Upstream, UpstreamResponse, parse_frame, parse_value
+from sevenfold.adapters.agents.remote.model_request import OPTIONS, ModelConfig, build_message, parse_structured
+from sevenfold.adapters.agents.remote.upstream import Upstream, UpstreamResponse, parse_frame
 from sevenfold.adapters.agents.replies import join_surrogates
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
 from sevenfold.contracts.errors import AgentError, AgentRejected, AgentUnavailable
 from sevenfold.contracts.payload import JsonObject
 
-# Those of a request's `params` that are options of the model's server; the others go into the message.
-OPTIONS = frozenset(
-    {
-        "temperature",
-        "top_p",
-        "max_tokens",
-        "max_completion_tokens",
-        "seed",
-        "stop",
-        "presence_penalty",
-        "frequency_penalty",
-        "reasoning_effort",
-    }
-)
-
 _LAST_FRAME = "[DONE]"
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Options of every request. `json_schema`: the answer is JSON of that schema. `options` are the server's, such as
-    `temperature`.
-    """
-
-    model: str
-    system_prompt: str | None = None
-    json_schema: Mapping[str, Any] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class OpenAIAgent:
@@ -193,17 +165,8 @@ class _Completion:
             raise AgentRejected("The model's answer has no text, only content of an unsupported kind.")
         data: JsonObject | None = {"finishReason": self._finish_reason} if self._finish_reason != "stop" else None
         if as_json:
-            data = self._parse_structured(text)
+            data = parse_structured(text, is_cut_off=self._finish_reason == "length")
         return Reply(response=text, data=data, usage=self._usage)
-
-    def _parse_structured(self, text: str) -> JsonObject:
-        if self._finish_reason == "length":
-            raise AgentRejected("The answer was cut off before its JSON was complete: raise max_tokens.")
-        try:
-            value = parse_value(text)
-        except BadAnswerError:
-            raise AgentUnavailable("The model's answer is not the JSON that json_schema requires.") from None
-        return value if isinstance(value, dict) else {"value": value}
 
 
 def _build_body(config: ModelConfig, request: AgentRequest) -> dict[str, Any]:
@@ -222,13 +185,8 @@ def _build_body(config: ModelConfig, request: AgentRequest) -> dict[str, Any]:
 
 
 def _build_messages(config: ModelConfig, request: AgentRequest) -> list[dict[str, str]]:
-    parts = [request.query if request.query is not None else f"Task: {request.task}"]
-    params = {name: value for name, value in request.params.items() if name not in OPTIONS}
-    for title, value in (("Context", request.context), ("Data", request.data), ("Parameters", params)):
-        if value:
-            parts.append(f"{title}:\n{json.dumps(value, ensure_ascii=False)}")
     system = [{"role": "system", "content": config.system_prompt}] if config.system_prompt else []
-    return [*system, {"role": "user", "content": "\n\n".join(parts)}]
+    return [*system, {"role": "user", "content": build_message(request)}]
 
 
 def _build_error(error: Any) -> Exception:

@@ -33,6 +33,8 @@ _MAX_EXPLANATION = 400
 _DRAIN_SECONDS = 0.1
 _KEPT_CONNECTIONS = 100
 
+_AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+
 _SSE, _NDJSON = "text/event-stream", ("application/x-ndjson", "application/jsonl", "application/json-seq")
 # Media types that may be a stream or a whole answer, and the first bytes of server-sent events.
 _AMBIGUOUS_TYPES = frozenset({"", "text/plain", "application/octet-stream"})
@@ -58,6 +60,8 @@ class Upstream:
         }
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
+            if httpx.URL(url).host.endswith(_AZURE_HOSTS):  # Its older addresses know keys by this header alone.
+                headers["api-key"] = api_key
         self._client = httpx.AsyncClient(
             headers=headers,
             timeout=httpx.Timeout(idle_timeout_seconds, connect=_CONNECT_SECONDS),

@@ -1,0 +1,60 @@
+"""What both APIs of the kind `openai` make of a request, and of an answer that is to be JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError
+from sevenfold.adapters.agents.remote.upstream import parse_value
+from sevenfold.contracts.agent import AgentRequest
+from sevenfold.contracts.errors import AgentRejected, AgentUnavailable
+from sevenfold.contracts.payload import JsonObject
+
+# Those of a request's `params` that are options of the model's server; the others go into the message.
+OPTIONS = frozenset(
+    {
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "max_completion_tokens",
+        "seed",
+        "stop",
+        "presence_penalty",
+        "frequency_penalty",
+        "reasoning_effort",
+    }
+)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Options of every request. `json_schema`: the answer is JSON of that schema. `options` are the server's, such as
+    `temperature`.
+    """
+
+    model: str
+    system_prompt: str | None = None
+    json_schema: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def build_message(request: AgentRequest) -> str:
+    """Returns the user's message: the query, or the task, and the rest of the request as JSON."""
+    parts = [request.query if request.query is not None else f"Task: {request.task}"]
+    params = {name: value for name, value in request.params.items() if name not in OPTIONS}
+    for title, value in (("Context", request.context), ("Data", request.data), ("Parameters", params)):
+        if value:
+            parts.append(f"{title}:\n{json.dumps(value, ensure_ascii=False)}")
+    return "\n\n".join(parts)
+
+
+def parse_structured(text: str, *, is_cut_off: bool) -> JsonObject:
+    """Returns the answer of a model with a `json_schema`. Raises AgentError."""
+    if is_cut_off:
+        raise AgentRejected("The answer was cut off before its JSON was complete: raise max_tokens.")
+    try:
+        value = parse_value(text)
+    except BadAnswerError:
+        raise AgentUnavailable("The model's answer is not the JSON that json_schema requires.") from None
+    return value if isinstance(value, dict) else {"value": value}

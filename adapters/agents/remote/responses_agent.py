@@ -1,0 +1,166 @@
+"""The kind `openai` with `api = "responses"`: a model behind OpenAI's Responses API, always streamed."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from pydantic import JsonValue
+
+from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, error_for_status
+from sevenfold.adapters.agents.remote.model_request import OPTIONS, ModelConfig, build_message, parse_structured
+from sevenfold.adapters.agents.remote.upstream import Upstream, UpstreamResponse, parse_frame
+from sevenfold.adapters.agents.replies import join_surrogates
+from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
+from sevenfold.contracts.errors import AgentError, AgentRejected, AgentUnavailable
+
+# What this API has under another name, or not at all.
+_RENAMED = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
+_UNKNOWN = frozenset({"seed", "stop", "presence_penalty", "frequency_penalty"})
+
+_RATE_LIMITED, _SERVER_FAILED = "rate_limit_exceeded", "server_error"
+
+
+class ResponsesAgent:
+    """Calls one model."""
+
+    def __init__(self, upstream: Upstream, config: ModelConfig) -> None:
+        self._upstream = upstream
+        self._config = config
+
+    async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+        """Streams one response. Raises AgentError."""
+        response = _Response()
+        async with self._upstream.post(_build_body(self._config, request), context) as answer:
+            if await answer.is_streamed():
+                async for text in _read_texts(answer, response):
+                    yield Delta(text=text)
+            else:  # The server does not stream.
+                response.finish(await answer.read_json())
+            reply = response.build_reply(as_json=self._config.json_schema is not None)
+        yield reply
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._upstream.aclose()
+
+
+async def _read_texts(answer: UpstreamResponse, response: "_Response") -> AsyncIterator[str]:
+    """Yields the text of a stream, up to its last event."""
+    async for frame in answer.frames(lenient=True):
+        if frame.strip() == "[DONE]":
+            return
+        if text := response.add(parse_frame(frame)):
+            yield text
+        if response.is_finished:
+            return
+
+
+class _Response:
+    """Collects one response. Life cycle: open, then finished by its last event, which has the whole of it."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._refusal = ""
+        self._usage: Usage | None = None
+        self._cut_off_by: str | None = None
+        self._has_tool_call = False
+        self.is_finished = False
+
+    def add(self, event: JsonValue) -> str:
+        """Adds an event and returns its text; unknown events are skipped. Raises AgentError and BadAnswerError."""
+        match event:
+            case {"type": "response.output_text.delta", "delta": str(text)}:
+                self._text.append(text)
+                return text
+            case {"type": "response.refusal.delta", "delta": str(refusal)}:
+                self._refusal += refusal
+            case {"type": "response.completed" | "response.incomplete" | "response.failed", "response": whole}:
+                self.finish(whole)
+            case {"type": "error"}:
+                raise _build_error(event)
+            case {"error": dict() as error}:
+                raise _build_error(error)
+            case dict():
+                pass
+            case _:
+                raise BadAnswerError("it is not an event of the Responses API")
+        return ""
+
+    def finish(self, whole: JsonValue) -> None:
+        """Reads the whole response. Raises AgentError and BadAnswerError."""
+        if not isinstance(whole, dict) or not isinstance(output := whole.get("output", []), list):
+            raise BadAnswerError("it is not a response of the Responses API")
+        if whole.get("status") == "failed" or whole.get("error"):
+            raise _build_error(whole.get("error"))
+        match whole.get("incomplete_details"):
+            case {"reason": str(reason)}:
+                self._cut_off_by = reason
+        match whole.get("usage"):
+            case {"input_tokens": int() as read, "output_tokens": int() as written} if read >= 0 <= written:
+                self._usage = Usage(input_tokens=read, output_tokens=written)
+        items = [item for item in output if isinstance(item, dict)]
+        self._has_tool_call = any(str(item.get("type", "")).endswith("_call") for item in items)
+        if not self._text:
+            self._text = [text for item in items for text in _texts_of(item)]
+        self._refusal = self._refusal or "".join(_refusals_of(items))
+        self.is_finished = True
+
+    def build_reply(self, *, as_json: bool) -> Reply:
+        """Returns the complete reply. Raises AgentError if there is none."""
+        if self._refusal:
+            raise AgentRejected(f"The model refuses: {self._refusal}")
+        if not self.is_finished:
+            raise AgentUnavailable("The answer broke off before response.completed.")
+        if self._cut_off_by == "content_filter":
+            raise AgentRejected("The model's server withheld the answer (content_filter).")
+        text = join_surrogates("".join(self._text))
+        if not text and self._has_tool_call:
+            raise AgentRejected("The model requests a tool call, which the kind openai does not support.")
+        data: dict[str, JsonValue] | None = {"finishReason": self._cut_off_by} if self._cut_off_by else None
+        if as_json:
+            data = parse_structured(text, is_cut_off=self._cut_off_by is not None)
+        return Reply(response=text, data=data, usage=self._usage)
+
+
+def _texts_of(item: Mapping[str, JsonValue]) -> list[str]:
+    content = item.get("content")
+    parts = content if item.get("type") == "message" and isinstance(content, list) else []
+    return [str(part["text"]) for part in parts if isinstance(part, dict) and part.get("type") == "output_text"]
+
+
+def _refusals_of(items: list[dict[str, JsonValue]]) -> list[str]:
+    parts = [part for item in items if isinstance(content := item.get("content"), list) for part in content]
+    return [
+        str(part.get("refusal", "")) for part in parts if isinstance(part, dict) and part.get("type") == "refusal"
+    ]
+
+
+def _build_error(error: Any) -> AgentError:
+    match error:
+        case {"code": str(code)} if code == _RATE_LIMITED:
+            return error_for_status(429)
+        case {"code": str(code), "message": str(message)} if code != _SERVER_FAILED:
+            return error_for_status(400, message)
+    return error_for_status(500)
+
+
+def _build_body(config: ModelConfig, request: AgentRequest) -> dict[str, Any]:
+    given = {name: value for name, value in request.params.items() if name in OPTIONS - _UNKNOWN}
+    body: dict[str, Any] = {
+        "model": config.model,
+        "input": build_message(request),
+        "stream": True,
+        # Otherwise the server keeps what was asked and answered for weeks.
+        "store": False,
+        **config.options,
+    }
+    if config.system_prompt:
+        body["instructions"] = config.system_prompt
+    for name, value in given.items():
+        if name == "reasoning_effort":
+            body["reasoning"] = {"effort": value}
+        else:
+            body[_RENAMED.get(name, name)] = value
+    if config.json_schema is not None:
+        schema = {"type": "json_schema", "name": "answer", "schema": config.json_schema, "strict": True}
+        body["text"] = {"format": schema}
+    return body
