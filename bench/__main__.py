@@ -18,6 +18,7 @@ from bench.events import EVENTS
 from bench.footprint import Footprint, measure_footprint
 from bench.harness import Contender, Noise, Plan, measure
 from bench.hybrid import HYBRID
+from bench.isolation import ISOLATION
 from bench.jobs import AGAINST_LOOP, QUERY_BESIDE_JOB, THROUGHPUT
 from bench.keys import KEYS
 from bench.long_polls import LONG_POLLS
@@ -42,6 +43,7 @@ SUITES += [
     EVENTS,
     BROKERS,
     HYBRID,
+    ISOLATION,
     UPSTREAMS,
     KEYS,
     QUOTAS,

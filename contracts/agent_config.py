@@ -100,11 +100,30 @@ class _DirectAgentBase(_AgentBase):
     circuit: CircuitConfig = CircuitConfig()
 
 
+_OF_PROCESSES = frozenset(
+    {"python", "working_directory", "env", "memory_mb", "max_calls", "max_age", "idle_processes"}
+)
+
+
 class PythonAgentConfig(_DirectAgentBase):
-    """Your own callable or agent object: `target = "package.module:attribute"`."""
+    """Your own callable or agent object: `target = "package.module:attribute"`.
+
+    With `isolation = "process"` it runs in child processes of the worker, one call at a time in each, under `python`
+    (the worker's own by default) in `working_directory` (relative to the file), with `env` added to the environment.
+    A child may allocate `memory_mb` and is replaced after `max_calls` calls or `max_age` seconds; `idle_processes`
+    wait for the next call.
+    """
 
     kind: Literal["python"]
     target: str
+    isolation: Literal["none", "process"] = "none"
+    python: Path | None = None
+    working_directory: Path = Path()
+    env: dict[VariableName, str] = {}
+    memory_mb: int | None = Field(default=None, ge=32, le=1_000_000)
+    max_calls: int = Field(default=1_000, ge=1, le=1_000_000)
+    max_age: float = Field(default=3_600.0, gt=0, le=604_800, allow_inf_nan=False)
+    idle_processes: int = Field(default=4, ge=0, le=1_000)
 
     @field_validator("target")
     @classmethod
@@ -113,6 +132,13 @@ class PythonAgentConfig(_DirectAgentBase):
         if not (module and colon and attribute):
             raise ValueError('write it as "package.module:attribute"')
         return target
+
+    @model_validator(mode="after")
+    def _check_isolation(self) -> "PythonAgentConfig":
+        given = self.model_fields_set & _OF_PROCESSES
+        if self.isolation == "none" and given:
+            raise ValueError(f'{", ".join(sorted(given))} belongs to isolation = "process"')
+        return self
 
 
 class BuiltinAgentConfig(_DirectAgentBase):

@@ -10,6 +10,8 @@ from pathlib import Path
 from sevenfold.adapters.agents.builtin.agent import BuiltinAgent
 from sevenfold.adapters.agents.callables import as_agent
 from sevenfold.adapters.agents.command_agent import CommandAgent
+from sevenfold.adapters.agents.isolated.agent import IsolatedAgent
+from sevenfold.adapters.agents.isolated.process import ChildTerms
 from sevenfold.adapters.agents.registry import AgentRegistry
 from sevenfold.adapters.agents.remote.http_agent import HttpAgent
 from sevenfold.adapters.agents.remote.model_request import ModelConfig
@@ -59,7 +61,9 @@ def _load(config: DirectAgentConfig, base: Path, environ: Mapping[str, str]) -> 
         case OpenAIAgentConfig():
             return _load_model(config, environ)
         case PythonAgentConfig():
-            return _load_python(config.target, base)
+            return (
+                _load_isolated(config, base) if config.isolation == "process" else _load_python(config.target, base)
+            )
         case CommandAgentConfig():
             return _load_command(config, base)
         case BuiltinAgentConfig():
@@ -83,10 +87,34 @@ def _build_upstream(config: HttpAgentConfig | OpenAIAgentConfig, url: str, envir
     return Upstream(url, api_key=key, idle_timeout_seconds=config.idle_timeout_seconds)
 
 
-def _load_command(config: CommandAgentConfig, base: Path) -> Agent:
-    directory = (base / config.working_directory).resolve()
+def _load_isolated(config: PythonAgentConfig, base: Path) -> Agent:
+    directory = _find_directory(base, config.working_directory)
+    python = shutil.which(base / config.python) if config.python is not None else sys.executable
+    if python is None:
+        raise AgentLoadError(f"python: {config.python} is no program that can be run")
+    terms = ChildTerms(
+        name=config.target,
+        target=config.target,
+        directory=base.resolve(),
+        python=python,
+        working_directory=directory,
+        environment=config.env,
+        memory_mb=config.memory_mb or 0,
+    )
+    if reason := terms.check():
+        raise AgentLoadError(f"{config.target} under {python}: {reason}")
+    return IsolatedAgent(terms, idle=config.idle_processes, max_calls=config.max_calls, max_age=config.max_age)
+
+
+def _find_directory(base: Path, path: Path) -> Path:
+    directory = (base / path).resolve()
     if not directory.is_dir():
         raise AgentLoadError(f"working_directory: there is no directory {directory}")
+    return directory
+
+
+def _load_command(config: CommandAgentConfig, base: Path) -> Agent:
+    directory = _find_directory(base, config.working_directory)
     program, *arguments = config.command
     # Relative to the directory in which it runs, or found in PATH.
     path = shutil.which(directory / program if "/" in program else program)
@@ -119,7 +147,8 @@ def _check_origin(name: str, directory: str) -> None:
     if loaded is None or Path(loaded).resolve() != Path(str(expected.origin)).resolve():
         raise AgentLoadError(
             f"Python has a module {name} from {loaded or 'elsewhere'} already, so it cannot load {expected.origin}: "
-            "one process holds one module of a name. Rename yours, and the target with it"
+            "one process holds one module of a name. Rename yours, and the target with it, or set "
+            'isolation = "process"'
         )
 
 
