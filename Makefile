@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 # Test processes share the compiled modules, even where the environment forbids writing them.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup setup-dev system-packages run demo test test-all lint bench faults fuzz lock clean
+.PHONY: setup setup-dev system-packages run demo docs test test-all lint bench faults fuzz lock clean
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev
@@ -22,7 +22,7 @@ $(VENV)/.runtime: requirements.lock pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
 # `make run UI=1` starts the Temporal UI too.
@@ -51,6 +51,10 @@ lint: setup-dev
 	$(BIN)/lint-imports
 	$(BIN)/hadolint docker/Dockerfile
 
+# Builds the site of the documentation in site/, searchable and without content from other hosts.
+docs: setup-dev
+	$(BIN)/python docs/.site/build.py
+
 # `bench` installs the systems that it compares with (Celery, DBOS) in a separate environment. The soak at its end runs
 # all patterns for 30 minutes and reports the memory that a thousand runs leave behind.
 bench: setup-dev
@@ -68,7 +72,7 @@ fuzz: setup-dev
 lock: setup-dev
 	$(BIN)/python -m pip install --quiet uv
 	$(COMPILE) --extra embedded --extra build pyproject.toml -o requirements.lock
-	$(COMPILE) --extra dev --extra s3 --extra redis --extra brokers --extra aws --extra otel -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(COMPILE) --override requirements-overrides.txt --extra dev --extra s3 --extra redis --extra brokers --extra aws --extra otel -c requirements.lock pyproject.toml -o requirements-dev.lock
 	$(COMPILE) --extra build --extra otel -c requirements.lock pyproject.toml -o docker/requirements.lock
 
 clean:

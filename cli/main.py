@@ -1,5 +1,6 @@
 """The `sevenfold` command."""
 
+import json
 from functools import partial
 from typing import Annotated
 
@@ -113,6 +114,14 @@ def check(
     from sevenfold.cli.check import check_gateway  # noqa: PLC0415  (imported on use, as the servers)
 
     check_gateway(as_json=as_json)
+
+
+@app.command()
+def schema() -> None:
+    """Prints the JSON Schema of sevenfold.toml, for editors."""
+    from sevenfold.contracts.config import SevenfoldConfig  # noqa: PLC0415  (imported on use, as the servers)
+
+    typer.echo(json.dumps(SevenfoldConfig.model_json_schema(), indent=2))
 
 
 def _serve(name: str, **options: object) -> None:
