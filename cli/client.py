@@ -2,7 +2,8 @@
 
 import os
 import ssl
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
+from urllib.parse import urlsplit
 
 import httpx
 import typer
@@ -23,15 +24,18 @@ KEY_VARIABLE = "SEVENFOLD_API_KEY"
 def key_headers() -> dict[str, str]:
     """Returns the header with the key of SEVENFOLD_API_KEY; none if it is not set."""
     key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not (key.isascii() and (key.isprintable() or not key)):
+        _fail(f"{KEY_VARIABLE} is no key: it has characters that no key has.")
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def call_gateway(method: str, url: str, path: str, **more: Any) -> dict[str, Any]:
     """Returns the gateway's response. On an error prints what is wrong and what to do next, and exits with 2."""
+    _check_url(url)
     try:
         answer = httpx.request(
             method,
-            f"{url}{API}{path}",
+            f"{url.rstrip('/').removesuffix(API)}{API}{path}",
             timeout=30,
             trust_env=False,
             verify=_trusted(),
@@ -39,18 +43,39 @@ def call_gateway(method: str, url: str, path: str, **more: Any) -> dict[str, Any
             **more,
         )
     except httpx.HTTPError as error:
-        typer.echo(_explain(url, error), err=True)
-        raise typer.Exit(2) from None
+        _fail(_explain(url, error))
+    except (httpx.InvalidURL, UnicodeError) as error:
+        _fail(f"The request cannot be sent: {error}.")
     if answer.status_code >= 400:
-        typer.echo(_describe(answer), err=True)
-        raise typer.Exit(2)
+        _fail(_describe(answer))
     return dict(answer.json()) if answer.content else {}
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(2)
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url) if url.isprintable() else None
+        is_url = parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        has_more = parts is not None and bool(parts.query or parts.fragment)
+    except ValueError:
+        is_url = has_more = False
+    if not is_url or has_more:
+        _fail(
+            "The gateway's URL is none such as http://127.0.0.1:8000. Check SEVENFOLD_URL, SEVENFOLD_PORT or --url."
+        )
 
 
 def _trusted() -> ssl.SSLContext | bool:
     """Trusts the certificates in SSL_CERT_FILE, if it is set: httpx ignores it without the environment's proxies."""
     file = os.environ.get("SSL_CERT_FILE")
-    return ssl.create_default_context(cafile=file) if file else True
+    try:
+        return ssl.create_default_context(cafile=file) if file else True
+    except OSError as error:
+        _fail(f"SSL_CERT_FILE={file} cannot be used: {error}.")
 
 
 def _explain(url: str, error: httpx.HTTPError) -> str:
@@ -58,7 +83,7 @@ def _explain(url: str, error: httpx.HTTPError) -> str:
         return f"The certificate of {url} is not trusted ({error}). Set SSL_CERT_FILE to that of its issuer."
     if isinstance(error, httpx.RemoteProtocolError) and url.startswith("http:"):
         return f"What answers at {url} does not speak plain http ({error}). Set SEVENFOLD_URL to https://…."
-    return f"No gateway answers at {url} ({error}). Start one with `make run`, or set --url."
+    return f"No gateway answers at {url} ({error}). Start one with `sevenfold dev`, or set --url."
 
 
 def _describe(answer: httpx.Response) -> str:

@@ -12,7 +12,7 @@ _FILES = {
 default_agent = "support"
 
 [agents.support]
-kind = "python"               # or http, openai, workflow, builtin
+kind = "python"               # or command, http, openai, workflow, builtin
 target = "support:answer"     # module:function, beside this file
 # max_concurrency = 10        # calls at a time, over all workers
 # rate = "100/m"              # calls a minute, over all workers
@@ -62,8 +62,8 @@ def test_it_ends_with_a_reply() -> None:
 }
 
 _NEXT = """
-Next:
-  sevenfold dev      starts everything on this machine
+Next:{cd}
+  sevenfold dev --reload      # starts everything on this machine, and again after each change
   curl -s http://localhost:8000/api/agent/query -H 'Content-Type: application/json' \\
     -d '{"query": "Where is my parcel?"}'
 """
@@ -73,16 +73,17 @@ def write_project(
     directory: Annotated[Path, typer.Argument(help="Where to write; the current directory by default.")] = Path(),
 ) -> None:
     """Writes sevenfold.toml, support.py and test_support.py. Overwrites nothing."""
-    existing = [name for name in _FILES if (directory / name).exists()]
-    if existing:
-        typer.echo(f"{directory.resolve()} has {', '.join(existing)} already: nothing was written.", err=True)
-        raise typer.Exit(2)
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        existing = [name for name in _FILES if (directory / name).exists()]
+        if existing:
+            typer.echo(f"{directory.resolve()} has {', '.join(existing)} already: nothing was written.", err=True)
+            raise typer.Exit(2)
         for name, text in _FILES.items():
             (directory / name).write_text(text, encoding="utf-8")
             typer.echo(f"wrote {directory / name}")
     except OSError as error:
         typer.echo(f"{error.filename}: {error.strerror}.", err=True)
         raise typer.Exit(2) from None
-    typer.echo(_NEXT)
+    is_here = directory.resolve() == Path.cwd()
+    typer.echo(_NEXT.replace("{cd}", "" if is_here else f"\n  cd {directory}"))

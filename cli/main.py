@@ -1,7 +1,12 @@
 """The `sevenfold` command."""
 
+import errno
+import io
 import json
+import os
+import sys
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -133,5 +138,17 @@ def _serve(name: str, **options: object) -> None:
 
 
 def main() -> None:
-    """Runs the command."""
-    app()
+    """Runs the command. What a terminal cannot show is replaced."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # It was closed.
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        app()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EPIPE):
+            raise
+        sys.stderr.write(f"The output cannot be written: {error.strerror}.\n")
+        sys.exit(1)

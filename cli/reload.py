@@ -46,7 +46,7 @@ async def dev_with_reload(settings: Settings, *, ui: bool, options: Sequence[str
                 typer.echo(f"{names} changed: the gateway starts again. {_what_becomes_of_runs(settings)}")
             finally:
                 reporting.cancel()
-                await _stop(process, settings.grace_seconds)
+                await _stop_surely(process, settings.grace_seconds)
 
 
 def _what_becomes_of_runs(settings: Settings) -> str:
@@ -83,6 +83,23 @@ async def _start(options: Sequence[str]) -> asyncio.subprocess.Process:
     gateway = [sys.executable, "-P", "-m", "sevenfold", "dev", "--without-temporal", *options]
     # Ctrl-C in a terminal signals the whole process group; a second signal would cut the grace time short.
     return await asyncio.create_subprocess_exec(*launcher, *gateway, start_new_session=True)
+
+
+async def _stop_surely(process: asyncio.subprocess.Process, grace_seconds: float) -> None:
+    """Returns when the process has ended, also if this is cancelled meanwhile: the gateway needs Temporal until then.
+    A second cancellation kills it.
+    """
+    stopping = asyncio.create_task(_stop(process, grace_seconds))
+    cancellations = 0
+    while not stopping.done():
+        try:
+            await asyncio.shield(stopping)
+        except asyncio.CancelledError:
+            cancellations += 1
+            if cancellations > 1 and process.returncode is None:
+                process.kill()
+    if cancellations:
+        raise asyncio.CancelledError
 
 
 async def _stop(process: asyncio.subprocess.Process, grace_seconds: float) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
@@ -66,7 +67,7 @@ def show_run(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Shows a run with its progress, result or error."""
-    run = call_gateway("GET", url, f"/runs/{run_id}")
+    run = call_gateway("GET", url, f"/runs/{quote(run_id, safe='')}")
     if as_json:
         typer.echo(json.dumps(run, indent=2, ensure_ascii=False))
         return
@@ -110,7 +111,7 @@ def cancel_runs(
         typer.echo(f"{len(chosen)} runs fit, none was cancelled. Add --yes to cancel them.", err=True)
         raise typer.Exit(2)
     for run_id in chosen:
-        run = call_gateway("POST", url, f"/runs/{run_id}/cancel")
+        run = call_gateway("POST", url, f"/runs/{quote(run_id, safe='')}/cancel")
         ended = run["closedAt"] is not None
         typer.echo(f"{run_id}: {run['status']}" if ended else f"{run_id}: cancellation requested")
 

@@ -103,6 +103,8 @@ async def _run_together(
 
 def _welcome(settings: Settings, config: SevenfoldConfig) -> None:
     typer.echo(f"Sevenfold is ready. API docs: {settings.listen_url}/docs")
+    if not settings.config.exists():
+        typer.echo(f"                    There is no {settings.config} here; `sevenfold init` writes one.")
     names = [f"{name} (default)" if name == config.default_agent else name for name in config.agents]
     typer.echo(f"                    Agents: {', '.join(names)}")
     if settings.ui_url:

@@ -1,6 +1,7 @@
 """`sevenfold stats`: shows statistics as a live table."""
 
 import json
+import sys
 import time
 from typing import Annotated, Any
 
@@ -30,7 +31,7 @@ def show_stats(
         typer.echo(json.dumps(call_gateway("GET", url, "/stats", params={"hours": hours}), indent=2))
         return
     if once:
-        Console().print(load())
+        Console(width=None if sys.stdout.isatty() else 200).print(load())
         return
     try:
         with Live(load(), screen=False, auto_refresh=False) as live:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sevenfold.cli.client import DEFAULT_URL, Url, call_gateway
+from sevenfold.contracts.strict_json import parse_json
 
 _WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.5
@@ -52,7 +53,7 @@ def trigger_event(
 
 def _read_data(text: str) -> Any:
     try:
-        return json.loads(sys.stdin.read() if text == "-" else text)
+        return parse_json((sys.stdin.read() if text == "-" else text).encode())
     except ValueError as error:
         typer.echo(f"--data is not JSON: {error}.", err=True)
         raise typer.Exit(2) from None

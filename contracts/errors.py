@@ -72,9 +72,15 @@ class AgentError(Exception):
 
 
 class AgentFailed(AgentError):  # noqa: N818
-    """The agent's code raised another exception. The call is retried."""
+    """The agent's code raised another exception. The call is retried. `is_outage`: it was an error of a connection, a
+    time-out, or the agent's own word; otherwise development takes it for a mistake in the code.
+    """
 
     code = ErrorCode.AGENT_FAILED
+
+    def __init__(self, detail: str, *, is_outage: bool = True, **more: Any) -> None:
+        super().__init__(detail, **more)
+        self.is_outage = is_outage
 
 
 class AgentBug(AgentFailed):
@@ -85,7 +91,7 @@ class AgentBug(AgentFailed):
     code = ErrorCode.AGENT_BUG
 
     def __init__(self, detail: str, *, traceback: str | None = None, **more: Any) -> None:
-        super().__init__(detail, **more)
+        super().__init__(detail, **{**more, "is_outage": False})
         self.traceback = traceback
 
 

@@ -17,14 +17,16 @@ def load_config(path: Path) -> SevenfoldConfig:
 
     Raises StartupError, which lists every mistake with its line and key.
     """
-    if not path.exists():
+    if not _exists(path):
         if "SEVENFOLD_CONFIG" in os.environ:
             raise StartupError(f"SEVENFOLD_CONFIG names {path}, which does not exist.")
         return SevenfoldConfig()
     try:
         text = path.read_text(encoding="utf-8")
         raw = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise StartupError(f"{path} is not valid TOML: it is nested too deep") from None
+    except ValueError as error:
         raise StartupError(f"{path} is not valid TOML: {error}") from None
     except OSError as error:
         raise StartupError(f"{path} cannot be read: {error.strerror}") from None
@@ -35,3 +37,10 @@ def load_config(path: Path) -> SevenfoldConfig:
         raise StartupError(f"{path} exceeds a limit: {error}.") from None
     except ValidationError as error:
         raise StartupError(describe_errors(path, text, error)) from None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise StartupError(f"{path} cannot be read: {error.strerror}") from None

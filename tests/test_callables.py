@@ -8,6 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage
+from langgraph.checkpoint.memory import MemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import interrupt
 from pydantic import BaseModel
 
 from sevenfold.adapters.agents.callables import as_agent
@@ -165,3 +169,18 @@ async def test_models_and_dataclasses_are_data() -> None:
     assert await events(lambda request: Answer("r", Score(1))) == [Reply(response="r", data={"score": {"value": 1}})]
     with pytest.raises(AgentRejected):
         await events(lambda request: Score)
+
+
+async def test_odd_messages_of_a_graph_are_read() -> None:
+    def graph(node: Any) -> Any:
+        return StateGraph(MessagesState).add_node("n", node).add_edge(START, "n").compile(checkpointer=MemorySaver())
+
+    def parts(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [AIMessage(content=["hello ", {"type": "text", "text": "world"}, {"type": "image"}])]}
+
+    def asking(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [AIMessage(content=str(interrupt("May I?")))]}
+
+    assert (await events(graph(parts)))[-1] == Reply(response="hello world")
+    with pytest.raises(AgentRejected, match="waits for a person"):
+        await events(graph(asking))

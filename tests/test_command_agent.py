@@ -1,8 +1,6 @@
 """Agents that are programs: one process per call, whatever becomes of it."""
 
 import asyncio
-import os
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -79,6 +77,8 @@ print(json.dumps({"done": True, "confidence": 0.5}))
         ("sys.exit(65)", ErrorCode.AGENT_REJECTED, "does not take this request"),
         ("sys.exit(75)", ErrorCode.AGENT_UNAVAILABLE, "may take the request later"),
         ("os.kill(os.getpid(), 9)", ErrorCode.AGENT_FAILED, "ended by SIGKILL"),
+        ("os.kill(os.getpid(), 40)", ErrorCode.AGENT_FAILED, "ended by signal 40"),
+        ('print(json.dumps({"percent": "NaN"}))', ErrorCode.AGENT_UNAVAILABLE, "`percent` must be from 0 to 100"),
         ('print("plain text")', ErrorCode.AGENT_UNAVAILABLE, "it is not JSON"),
         ('print(json.dumps({"text": "a"})); print("{")', ErrorCode.AGENT_UNAVAILABLE, "it is not JSON"),
         ("sys.stdout.buffer.write(b'\\xff\\n')", ErrorCode.AGENT_UNAVAILABLE, "it is not UTF-8"),
@@ -127,7 +127,7 @@ async def test_the_environment_has_none_of_our_secrets(tmp_path: Path, monkeypat
 SLEEPING = """
 import signal
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-if request["query"] == "stubborn":
+if "stubborn" in (request["query"], request["task"]):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 open("pids", "w").write(f"{os.getpid()} {child.pid}")
 print(json.dumps({"text": "a"}), flush=True)
@@ -165,19 +165,78 @@ async def test_a_cancelled_call_ends_the_program_and_what_it_started(tmp_path: P
 CONFIG = '[agents.program]\nkind = "command"\ncommand = ["{python}", "program.py"]\n'
 
 
+async def test_a_call_that_is_cancelled_twice_ends_its_program_too(tmp_path: Path) -> None:
+    """By its deadline, and by Temporal while the program is being ended."""
+    one = agent(tmp_path, SLEEPING)
+
+    async def consume() -> None:
+        async with asyncio.timeout(2):
+            async for _ in call(one, "stubborn"):
+                pass
+
+    calling = asyncio.create_task(consume())
+    await until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text(), seconds=20)
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    while not calling.done():
+        await asyncio.sleep(0.3)
+        calling.cancel()
+    await until(lambda: not any(map(is_alive, pids)), seconds=10)
+
+
+async def test_what_a_program_leaves_behind_does_not_hold_its_answer(tmp_path: Path) -> None:
+    program = """
+left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(json.dumps({"response": "done"}))
+open("pid", "w").write(str(left.pid))
+"""
+    began = time.monotonic()
+    assert await answer(agent(tmp_path, program)) == [Reply(response="done")]
+    assert time.monotonic() - began < 10
+    await until(lambda: not is_alive(int((tmp_path / "pid").read_text())), seconds=5)
+
+
+async def test_many_lines_without_an_event_are_read_in_linear_time(tmp_path: Path) -> None:
+    program = 'print("\\n".join([json.dumps({"level": "info"})] * 100_000)); print(json.dumps({"response": "ok"}))'
+    loop = asyncio.get_running_loop()
+    delays: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            began = loop.time()
+            await asyncio.sleep(0.01)
+            delays.append(loop.time() - began)
+
+    watching = asyncio.create_task(watch())
+    assert await asyncio.wait_for(answer(agent(tmp_path, program)), 30) == [Reply(response="ok")]
+    watching.cancel()
+    assert max(delays) < 2, "others are not held up"
+    lines = 'print(json.dumps({"numbers": list(range(150_000))}, indent=1))'
+    (reply,) = await asyncio.wait_for(answer(agent(tmp_path, lines)), 30)
+    assert isinstance(reply, Reply)
+    assert len(reply.data["numbers"]) == 150_000  # type: ignore[index, arg-type]
+
+
+async def test_a_program_that_cannot_be_executed_is_unavailable(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/no/such/interpreter\n")
+    broken.chmod(0o700)
+    with pytest.raises(AgentError, match="could not be started") as raised:
+        await answer(CommandAgent([str(broken)], tmp_path, {}))
+    assert raised.value.code is ErrorCode.AGENT_UNAVAILABLE
+
+
 async def test_a_killed_worker_leaves_no_program_behind(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(HEAD + SLEEPING, encoding="utf-8")
     settings = make_settings(tmp_path, more_config=CONFIG.format(python=sys.executable))
     with sevenfold("dev", settings) as process:
         await until_ready(settings.port, process=process)
         async with http_client(settings.port) as http:
-            body = {"task": "work", "agent": "program", "params": {"a": 1}}
+            body = {"task": "stubborn", "agent": "program", "params": {"a": 1}}
             assert (await http.post("/api/agent/tasks", json=body)).status_code == 202
             await until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text(), seconds=20)
         process.kill()
-        pid = int((tmp_path / "pids").read_text().split()[0])
-        await until(lambda: not is_alive(pid), seconds=10)
-        os.kill(int((tmp_path / "pids").read_text().split()[1]), signal.SIGKILL)
+        pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+        await until(lambda: not any(map(is_alive, pids)), seconds=10)
 
 
 async def test_a_program_streams_through_the_gateway(tmp_path: Path) -> None:

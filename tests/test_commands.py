@@ -20,7 +20,7 @@ async def test_recommend_and_stats_commands(stack: Stack) -> None:
     assert "sevenfold-batch" in stats.stdout
     away = await asyncio.to_thread(run_sevenfold, "stats", "--once", "--url", "http://127.0.0.1:9")
     assert away.returncode == 2
-    assert "make run" in away.stderr
+    assert "sevenfold dev" in away.stderr
 
 
 async def test_demo_runs_all_patterns_and_fails_without_a_server(stack: Stack) -> None:

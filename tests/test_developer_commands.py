@@ -213,3 +213,43 @@ async def test_dev_needs_no_file_for_one_agent(tmp_path: Path) -> None:
     refused = await asyncio.to_thread(in_folder, tmp_path, "dev", "--agent", "shop")
     assert refused.returncode == 2
     assert "module:function" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "problem"),
+    [
+        (("runs",), {"SEVENFOLD_URL": "127.0.0.1:8000"}, "The gateway's URL is none such as"),
+        (("runs",), {"SEVENFOLD_URL": "http://x..y"}, ""),
+        (("runs",), {"SEVENFOLD_URL": "http://127.0.0.1:9\n"}, "The gateway's URL"),
+        (("runs",), {"SEVENFOLD_URL": "http://127.0.0.1:9?x=1"}, "The gateway's URL"),
+        (("runs",), {"SEVENFOLD_PORT": "abc"}, "The gateway's URL"),
+        (("runs",), {"SEVENFOLD_API_KEY": "é"}, "SEVENFOLD_API_KEY is no key"),
+        (("runs",), {"SEVENFOLD_API_KEY": "a\nb"}, "SEVENFOLD_API_KEY is no key"),
+        (("runs",), {"SSL_CERT_FILE": "/no/file"}, "SSL_CERT_FILE=/no/file cannot be used"),
+        (("trigger", "x", "--data", "NaN"), {}, "--data is not JSON"),
+        (("trigger", "x", "--data", '"\\ud800"'), {}, "--data is not JSON"),
+        (("trigger", "x", "--data", "[" * 3_000), {}, "--data is not JSON"),
+        (("runs", "show", "../runs"), {}, "No gateway answers"),
+        (("runs", "show", "a\nb"), {}, "No gateway answers"),
+        (("init", "x" * 300), {}, "File name too long"),
+        (("check",), {"SEVENFOLD_CONFIG": "x" * 300}, ""),
+    ],
+)
+def test_odd_arguments_are_one_clear_sentence(
+    tmp_path: Path, arguments: tuple[str, ...], variables: dict[str, str], problem: str
+) -> None:
+    gateway = {} if "SEVENFOLD_PORT" in variables else {"SEVENFOLD_URL": "http://127.0.0.1:9"}
+    done = in_folder(tmp_path, *arguments, **(gateway | variables))
+    said = done.stdout + done.stderr
+    assert done.returncode in (1, 2), said
+    assert problem in said
+    assert "Traceback" not in said
+    assert "a\nb" not in said.replace("\r", ""), "the key is not shown"
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 5_000, "x = " + "1" * 5_000])
+def test_odd_files_are_one_clear_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sevenfold.toml").write_text(text)
+    done = in_folder(tmp_path, "check")
+    assert done.returncode == 1
+    assert "is not valid TOML" in done.stdout, done.stdout + done.stderr

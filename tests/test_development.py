@@ -33,9 +33,21 @@ async def streaming(request):
 
 
 def unreadable(request):
-    raise ValueError("not a bug, but data")
+    return [1][3]
+
+
+def away(request):
+    raise ConnectionRefusedError("not a bug")
+
+
+async def halved(request):
+    yield "only half"
+
+
+def painting(request):
+    raise NameError("\\x1b[2J\\x07")
 """
-NAMES = ("misspelt", "streaming", "unreadable")
+NAMES = ("misspelt", "streaming", "unreadable", "away", "halved", "painting")
 
 
 def settings_with_agents(directory: Path, **changes: object) -> Settings:
@@ -69,13 +81,21 @@ async def test_a_bug_is_shown_at_once_is_not_retried_and_opens_no_circuit(tmp_pa
             assert [agent["circuit"]["state"] for agent in agents if agent["name"] == "misspelt"] == ["closed"]
             streamed = (await query(http, "streaming")).json()
             assert "TypeError at shop_agents.py:15: unsupported operand" in streamed["detail"]
-            data = (await query(http, "unreadable")).json()
-            assert (data["code"], data["attempts"]) == ("AgentFailed", 5), "not a bug: it is retried"
-            assert "traceback" not in data
+            index = (await query(http, "unreadable")).json()
+            assert (index["code"], index["attempts"]) == ("AgentBug", 1), "whatever it raises"
+            assert "IndexError at shop_agents.py:19" in index["detail"]
+            outage = (await query(http, "away")).json()
+            assert (outage["code"], outage["attempts"]) == ("AgentFailed", 5), "not a bug: it is retried"
+            assert "traceback" not in outage
+            halved = (await query(http, "halved")).json()
+            assert (halved["attempts"], "without a reply. Yield or return one" in halved["detail"]) == (1, True)
+            painting = (await query(http, "painting")).json()
+            assert "\\x1b[2J\\x07" in painting["detail"]
             items = await failed_items(http)
             assert {one["error"]["code"] for one in items} == {"AgentBug"}
             assert all("shop_agents.py:10" in one["error"]["detail"] for one in items)
             assert all(one["error"]["attempts"] == 1 for one in items)
+    assert "\x1b" not in process.output()
     assert process.output().count("Traceback (most recent call last)") >= 12
 
 

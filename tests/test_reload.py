@@ -108,6 +108,25 @@ def is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+async def test_ctrl_c_during_a_drain_keeps_temporal_until_the_gateway_has_ended(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(AGENT.format(version="old"))
+    settings = make_settings(tmp_path, more_config=CONFIG, grace_seconds=4)
+    with sevenfold("dev", settings, "--reload") as process:
+        await until_ready(settings.port, process=process)
+        async with http_client(settings.port) as http:
+            body = {"task": "work", "agent": "slow", "params": {"a": 1}}
+            assert (await http.post(f"{API}/tasks", json=body)).status_code == 202
+        pid = process.process.pid
+        children = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        await asyncio.sleep(1)
+        (tmp_path / "shop.py").write_text(AGENT.format(version="new"))
+        await until(lambda: "shop.py changed" in process.output(), seconds=20)
+        await asyncio.sleep(1)
+        process.process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(process.process.wait, 40) == 0
+        assert not any(map(is_alive, children)), "none is left behind"
+
+
 async def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
     with reloading(tmp_path) as (process, port):
         await until_ready(port, process=process)

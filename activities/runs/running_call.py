@@ -16,7 +16,7 @@ from sevenfold.adapters.agents.error_boundary import as_agent_error, enter_agent
 from sevenfold.adapters.agents.replies import as_event
 from sevenfold.adapters.tracing import tracer
 from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
-from sevenfold.contracts.errors import DEADLINE_PASSED, AgentRejected, AgentUnavailable, DeadlineExceeded
+from sevenfold.contracts.errors import DEADLINE_PASSED, AgentFailed, AgentRejected, AgentUnavailable, DeadlineExceeded
 from sevenfold.contracts.streams import StreamClosedError, StreamLogError
 from sevenfold.contracts.strict_json import JsonLimitError, check_answer
 
@@ -188,7 +188,7 @@ class CallInFlight:
                         return complete
         finally:
             await self._close_events(events)
-        raise AgentUnavailable("The agent ended without a reply.")
+        raise AgentFailed("The agent ended without a reply. Yield or return one last.", is_outage=False)
 
     def _start_agent(self, agent: Agent, request: AgentRequest) -> AsyncIterator[AgentEvent]:
         try:

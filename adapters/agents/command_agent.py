@@ -10,10 +10,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pydantic_core import to_json
 
-from sevenfold.adapters import die_with_parent
+from sevenfold.adapters.agents import supervise
+from sevenfold.adapters.agents.exits import signal_name, wait_for_exit
 from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, LargeAnswerError, to_agent_error
 from sevenfold.adapters.agents.remote.event_frames import parse_json_lines
 from sevenfold.adapters.agents.remote.event_protocol import parse_event
@@ -26,6 +28,9 @@ _MAX_OUTPUT_BYTES = 20_000_000
 _PIECE_BYTES = 65_536
 _ERROR_LINES = 20
 _TERMINATE_SECONDS = 2.0
+
+# How long output is read after the program's end, if something else holds it open.
+_LEFT_OPEN_SECONDS = 0.5
 
 # The exit codes of sysexits.h that say what is at fault; all others are failed attempts.
 _REJECTING, _TEMPORARY = (64, 65), 75
@@ -45,39 +50,51 @@ class CommandAgent:
         self._command = command
         self._directory = directory
         self._environment = environment
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
-        """Runs the program until it ends. A cancelled call ends it, with all processes that it started."""
+        """Runs the program until it ends. A cancelled call ends it, with all processes of its group."""
         process = await self._start()
+        ended = asyncio.create_task(wait_for_exit(process))
         feeding = asyncio.create_task(_feed(process, to_json(request.model_dump(mode="json", by_alias=True))))
         errors: deque[bytes] = deque(maxlen=_ERROR_LINES)
-        listening = asyncio.create_task(_keep_last_lines(process, errors))
+        listening = asyncio.create_task(_keep_last_lines(process, ended, errors))
         reply: Reply | None = None
         try:
-            async for event in _read_events(process):
+            async for event in _read_events(process, ended):
                 if isinstance(event, Reply):
                     reply = reply or event
                 elif reply is None:
                     yield event
-            await asyncio.gather(feeding, listening)
-            _check_exit(await process.wait(), b"".join(errors))
+            code = await asyncio.shield(ended)
+            await listening
+            _check_exit(code, b"".join(errors))
         except (BadAnswerError, LargeAnswerError) as error:
             raise to_agent_error(error) from ProgramError(b"".join(errors).decode(errors="replace"))
         finally:
             feeding.cancel()
             listening.cancel()
-            await _end(process)
+            self._end(process, ended)
         # After its end, because its exit code counts, and the consumer stops at the reply.
         if reply is not None:
             yield reply
 
+    def _end(self, process: asyncio.subprocess.Process, ended: "asyncio.Future[int]") -> None:
+        """Ends the program beside the call: a call may be cancelled twice, by its deadline and by Temporal."""
+        task = asyncio.create_task(_end(process, ended))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def aclose(self) -> None:
+        """Returns when all programs have ended."""
+        await asyncio.gather(*self._ending)
+
     async def _start(self) -> asyncio.subprocess.Process:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-        # It ends with this process too, whatever ends that.
-        wrapper = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
+        supervisor = [sys.executable, "-I", "-S", supervise.__file__, str(os.getpid())]
         try:
             return await asyncio.create_subprocess_exec(
-                *wrapper,
+                *supervisor,
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
@@ -98,51 +115,75 @@ async def _feed(process: asyncio.subprocess.Process, request: bytes) -> None:
     process.stdin.close()
 
 
-async def _keep_last_lines(process: asyncio.subprocess.Process, lines: deque[bytes]) -> None:
-    assert process.stderr is not None  # noqa: S101  (it is a pipe)
-    while piece := await process.stderr.read(_PIECE_BYTES):
+async def _read_pipe(pipe: asyncio.StreamReader | None, ended: "asyncio.Future[int]") -> AsyncIterator[bytes]:
+    """Yields what the program writes. What it has started may hold the pipe open after its end."""
+    assert pipe is not None  # noqa: S101  (it is a pipe)
+    while True:
+        reading = asyncio.ensure_future(pipe.read(_PIECE_BYTES))
+        try:
+            both: set[asyncio.Future[Any]] = {reading, ended}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                await asyncio.wait({reading}, timeout=_LEFT_OPEN_SECONDS)
+        finally:
+            if not reading.done():
+                reading.cancel()
+        if reading.cancelled() or not reading.done() or not (piece := reading.result()):
+            return
+        yield piece
+
+
+async def _keep_last_lines(
+    process: asyncio.subprocess.Process, ended: "asyncio.Future[int]", lines: deque[bytes]
+) -> None:
+    async for piece in _read_pipe(process.stderr, ended):
         lines.extend(piece[-_PIECE_BYTES // 16 :].splitlines(keepends=True))
 
 
-async def _read_output(process: asyncio.subprocess.Process) -> AsyncIterator[bytes]:
-    assert process.stdout is not None  # noqa: S101  (it is a pipe)
+async def _read_output(process: asyncio.subprocess.Process, ended: "asyncio.Future[int]") -> AsyncIterator[bytes]:
     size = 0
-    while piece := await process.stdout.read(_PIECE_BYTES):
+    async for piece in _read_pipe(process.stdout, ended):
         size += len(piece)
         if size > _MAX_OUTPUT_BYTES:
             raise LargeAnswerError(_MAX_OUTPUT_BYTES)
         yield piece
 
 
-async def _read_events(process: asyncio.subprocess.Process) -> AsyncIterator[AgentEvent]:
-    """Yields events as they come. Output without events is one JSON value, on whatever number of lines: the reply."""
-    value: list[str] | None = []  # the lines so far, until there is an event
-    async for line in parse_json_lines(_read_output(process), _MAX_OUTPUT_BYTES):
-        if value is None:
+async def _read_events(
+    process: asyncio.subprocess.Process, ended: "asyncio.Future[int]"
+) -> AsyncIterator[AgentEvent]:
+    """Yields events as they come. Output without events is one JSON value, on whatever number of lines: the reply.
+
+    Lines before the first event that are objects of another kind are skipped then.
+    """
+    value: list[str] = []  # the lines so far, until there is an event
+    has_events, are_objects = False, True
+    async for line in parse_json_lines(_read_output(process, ended), _MAX_OUTPUT_BYTES):
+        event, is_object = None, False
+        if has_events:
             event = parse_event(parse_value(line))
-        else:
-            event = _parse_first(line) if all(map(_is_object, value)) else None
-            value = None if event is not None else [*value, line]
+        elif are_objects:
+            event, is_object = _parse_first(line)
         if event is not None:
+            has_events = True
+            value.clear()
             yield event
+        elif not has_events:
+            are_objects = are_objects and is_object
+            value.append(line)
     if value:
-        yield as_reply(parse_value("\n".join(value)))
+        yield as_reply(parse_value(value[0] if len(value) == 1 else "\n".join(value)))
 
 
-def _parse_first(line: str) -> AgentEvent | None:
-    """Returns the event of a line; None if it is another value, or the beginning of one."""
+def _parse_first(line: str) -> tuple[AgentEvent | None, bool]:
+    """Returns the event of a line, if it is one, and whether it is an object. Raises BadAnswerError for a malformed
+    event.
+    """
     try:
-        return parse_event(parse_value(line))
+        value = parse_value(line)
     except BadAnswerError:
-        return None
-
-
-def _is_object(line: str) -> bool:
-    """Whether the line is an event of a kind that we do not know, rather than a part of a value."""
-    try:
-        return isinstance(parse_value(line), dict)
-    except BadAnswerError:
-        return False
+        return None, False
+    return (parse_event(value), True) if isinstance(value, dict) else (None, False)
 
 
 def _check_exit(code: int, errors: bytes) -> None:
@@ -157,17 +198,17 @@ def _error_of(code: int) -> AgentError:
         return AgentRejected(f"The program exited with {code}: it does not take this request.")
     if code == _TEMPORARY:
         return AgentUnavailable(f"The program exited with {code}: it may take the request later.")
+    if code == supervise.NOT_STARTED:
+        return AgentUnavailable("The program could not be started.")
     if code < 0:
-        return AgentFailed(f"The program was ended by {signal.Signals(-code).name}.")
-    return AgentFailed(f"The program exited with {code}.")
+        return AgentFailed(f"The program was ended by {signal_name(-code)}.", is_outage=False)
+    return AgentFailed(f"The program exited with {code}.", is_outage=False)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process, ended: "asyncio.Future[int]") -> None:
     """Ends the program's whole group: first politely."""
     for number, seconds in ((signal.SIGTERM, _TERMINATE_SECONDS), (signal.SIGKILL, None)):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-        if process.returncode is not None:
-            continue  # The program has ended; what it started may run on without the signal.
-        with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), seconds)
+        if not ended.done():
+            await asyncio.wait({ended}, timeout=seconds)

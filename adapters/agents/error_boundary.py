@@ -7,6 +7,7 @@ breaks the failure report. So only this module calls agent code.
 
 import asyncio
 import math
+import re
 import traceback
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -33,7 +34,14 @@ _MAX_RETRY_AFTER = 86_400.0
 # What mostly is a mistake in the agent's code.
 _BUGS = (TypeError, NameError, AttributeError, KeyError, ImportError, AssertionError, SyntaxError)
 
+# Packages whose errors are those of a connection or of a server.
+_CLIENTS = frozenset(
+    {"aiohttp", "anthropic", "botocore", "google", "grpc", "httpcore", "httpx", "openai", "requests", "urllib3"}
+)
+
 _MAX_TRACEBACK = 8_000
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _RAISED = "The agent raised "
 
@@ -65,9 +73,14 @@ def as_agent_error(error: BaseException) -> AgentError:
         clean = _sanitize(error)
     else:
         kind = AgentBug if isinstance(error, _BUGS) else AgentFailed
-        clean = kind(f"{_RAISED}{type(error).__name__[:100]}.")
+        clean = kind(f"{_RAISED}{type(error).__name__[:100]}.", is_outage=_is_outage(error))
     clean.__cause__ = _copy_exception(error)
     return clean
+
+
+def _is_outage(error: BaseException) -> bool:
+    """Whether something else than the agent's code is at fault, as far as its type shows."""
+    return isinstance(error, OSError | TimeoutError) or type(error).__module__.partition(".")[0] in _CLIENTS
 
 
 def is_converted(error: BaseException) -> bool:
@@ -75,9 +88,13 @@ def is_converted(error: BaseException) -> bool:
     return type(error).__name__ in (AgentFailed.__name__, AgentBug.__name__) and _text(error).startswith(_RAISED)
 
 
-def explain_bug(bug: AgentBug) -> AgentBug:
-    """Returns the error with what its author needs: place and message in the detail, and the traceback."""
+def explain_bug(bug: AgentFailed) -> AgentBug:
+    """Returns the error with what its author needs: place and message in the detail, and the traceback. That of
+    another process is the message of the cause.
+    """
     origin: BaseException = bug
+    if not is_converted(bug):
+        return AgentBug(bug.detail, traceback=_text(bug.__cause__)[-_MAX_TRACEBACK:] if bug.__cause__ else None)
     while origin.__cause__ is not None and is_converted(origin):
         origin = origin.__cause__
     place = find_error_place(origin)
@@ -95,12 +112,15 @@ def _sanitize(error: AgentError) -> AgentError:
     kind = next((one for one in kinds if one.code is code), AgentFailed)
     detail, pointer = getattr(error, "detail", None), getattr(error, "pointer", None)
     usage = getattr(error, "usage", None)
-    return kind(
+    clean = kind(
         _to_encodable(detail if isinstance(detail, str) else _text(error))[:_MAX_DETAIL],
         retry_after=_check_retry_after(getattr(error, "retry_after", None)),
         pointer=_to_encodable(pointer)[:_MAX_DETAIL] if isinstance(pointer, str) else None,
         usage=_check_usage(usage),
     )
+    if isinstance(clean, AgentFailed):
+        clean.is_outage = getattr(error, "is_outage", True) is not False
+    return clean
 
 
 def _check_usage(usage: object) -> Usage | None:
@@ -136,7 +156,8 @@ def _text(error: BaseException) -> str:
 
 
 def _to_encodable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+    """Returns the text as UTF-8 can hold it, without what steers a terminal."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text.encode("utf-8", "replace").decode())
 
 
 def _last_frames(first: TracebackType | None) -> TracebackType | None:

@@ -9,6 +9,7 @@ from pydantic_core import to_jsonable_python
 
 from sevenfold.adapters.agents.replies import as_reply
 from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
+from sevenfold.contracts.errors import AgentRejected
 
 
 class _Framework(Protocol):
@@ -112,13 +113,16 @@ def _text_of(message: Any) -> str:
     content = message.content
     if isinstance(content, str):
         return content
-    return "".join(part.get("text", "") for part in content if isinstance(part, dict))
+    texts = [part.get("text") if isinstance(part, dict) else part for part in content]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _reply_of(state: Any) -> Reply:
     if not isinstance(state, dict):
         return as_reply(to_jsonable_python(state, fallback=str))
     rest = dict(state)
+    if "__interrupt__" in rest:
+        raise AgentRejected("The graph waits for a person (interrupt), and nobody can answer it here.")
     messages = rest.pop("messages", None) or []
     reply = Reply()
     if messages:

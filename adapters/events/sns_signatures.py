@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 import os
 import re
 from collections.abc import Mapping
@@ -84,7 +83,7 @@ class SnsVerifier:
         try:
             signature = base64.b64decode(message.signature, validate=True)
             key.verify(signature, message.signed_text(), PKCS1v15(), _HASHES[message.signature_version])
-        except (InvalidSignature, binascii.Error):
+        except (InvalidSignature, ValueError):  # ValueError: it is not base64.
             raise UntrustedMessageError("The signature is wrong.") from None
         return topic
 
@@ -120,7 +119,7 @@ class SnsVerifier:
                 if response.status_code != httpx.codes.OK:
                     raise SnsUnavailableError(f"SNS answered {response.status_code}.")
                 return await read_at_most(response, _MAX_CERTIFICATE_BYTES)
-        except (httpx.HTTPError, UnsafeUrlError, TooLargeError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnsafeUrlError, TooLargeError) as error:
             raise SnsUnavailableError(f"{type(error).__name__}: {error}") from error
         finally:
             self._waiting -= 1
@@ -142,6 +141,8 @@ def _find_region(topic: str) -> str:
 
 def _is_sns(url: str, region: str, path: re.Pattern[str]) -> bool:
     """Whether it is a URL of SNS in the region, or of the endpoint that AWS's own variables name instead of it."""
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return False  # `urlsplit` would drop some characters.
     try:
         parts = urlsplit(url)
         endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL_SNS") or os.environ.get("AWS_ENDPOINT_URL") or "")

@@ -17,7 +17,6 @@ from sevenfold.contracts.agent import Reply
 from sevenfold.contracts.agent_config import DirectAgentConfig
 from sevenfold.contracts.circuits import control_task_queue
 from sevenfold.contracts.errors import (
-    AgentBug,
     AgentBusy,
     AgentError,
     AgentFailed,
@@ -149,7 +148,8 @@ class Permit:
             self._lease.release(seconds)
         error = None if call.cancelled() else call.exception()
         observe_call(self._agent, _describe_outcome(call, error), seconds)
-        is_ignored = isinstance(error, AgentBug) and not self._counts_bugs
+        is_bug = isinstance(error, AgentFailed) and not error.is_outage
+        is_ignored = is_bug and not self._counts_bugs
         if call.cancelled() or is_ignored or _is_not_agent_fault(error):
             self._breakers.release_probe(self._agent, self._probe_id)
         elif error is None or (isinstance(error, AgentError) and not isinstance(error, _FAILURE_ERRORS)):

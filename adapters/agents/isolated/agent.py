@@ -53,7 +53,7 @@ class IsolatedAgent:
                 if "error" in frame:
                     raise _to_error(frame["error"])
         except ProcessEndedError as error:
-            raise AgentFailed(f"The agent's process {error}.") from error
+            raise AgentFailed(f"The agent's process {error}.", is_outage=False) from error
         except (asyncio.CancelledError, GeneratorExit):
             is_reusable = await _finish_cancelled(process)
             raise

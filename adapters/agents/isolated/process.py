@@ -19,6 +19,7 @@ import structlog
 
 from sevenfold import __version__
 from sevenfold.adapters import die_with_parent
+from sevenfold.adapters.agents.exits import signal_name, wait_for_exit
 from sevenfold.adapters.agents.isolated import child
 from sevenfold.contracts.agent import AgentContext, AgentRequest
 
@@ -159,7 +160,7 @@ class AgentProcess:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._writer.close()
-        await self._process.wait()
+        await wait_for_exit(self._process)
         for task in self._outputs:
             with suppress(asyncio.CancelledError, TimeoutError):
                 await asyncio.wait_for(task, 1)
@@ -189,8 +190,8 @@ class AgentProcess:
 
     async def _ended(self) -> ProcessEndedError:
         with suppress(TimeoutError):
-            code = await asyncio.wait_for(self._process.wait(), 2)
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            code = await asyncio.wait_for(wait_for_exit(self._process), 2)
+            how = signal_name(-code) if code < 0 else f"exit code {code}"
             return ProcessEndedError(f"ended with {how}")
         return ProcessEndedError("broke its connection")
 
