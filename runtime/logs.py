@@ -121,7 +121,8 @@ def configure_logs(levels: Mapping[str, str], *, hide_messages: bool = False) ->
     root.setLevel(levels[""].upper())
     if hide_messages:  # At the level debug, the SDK logs whole heartbeats and results.
         logging.getLogger("temporalio").setLevel(max(logging.INFO, root.level))
-    for noisy in ("httpx", "httpcore"):
+    # `temporalio.worker`: six identical lines at each stop.
+    for noisy in ("httpx", "httpcore", "watchfiles", "temporalio.worker"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # It writes the address of each WebSocket with the client's query, and at `debug` the handshake with its key.
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -28,7 +28,9 @@ def check_url(url: str, *, allow_loopback: bool) -> httpx.URL:
     """
     parsed = _parse_url(url)
     if parsed.scheme != "https" and not (allow_loopback and parsed.scheme == "http"):
-        raise UnsafeUrlError("Only https URLs are called. Use one that starts with https://.")
+        here = " (for this machine, in development: SEVENFOLD_ALLOW_LOOPBACK_URLS=true)"
+        hint = here if _is_local(parsed.raw_host.decode("ascii")) else ""
+        raise UnsafeUrlError(f"Only https URLs are called. Use one that starts with https://.{hint}")
     if parsed.userinfo:
         raise UnsafeUrlError("The URL contains a user name or password. Remove everything up to the @.")
     host = parsed.raw_host.decode("ascii")
