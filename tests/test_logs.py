@@ -126,6 +126,7 @@ async def test_what_blocks_the_event_loop_is_named(tmp_path: Path) -> None:
             lag = [
                 line for line in (await http.get("/metrics")).text.splitlines() if "event_loop_lag_seconds" in line
             ]
+        await until(lambda: any("blocked the event loop for" in line["event"] for line in lines(process)), 10)
         found = [line for line in lines(process) if line["event"] == "the event loop is blocked"]
     (blocked,) = [line for line in found if line["at"].endswith("support.py:15")]
     assert "support.py:15 blocking" in blocked["stack"]
