@@ -117,7 +117,7 @@ class PythonAgentConfig(_DirectAgentBase):
     kind: Literal["python"]
     target: str
     isolation: Literal["none", "process"] = "none"
-    python: Path | None = None
+    python: str | None = Field(default=None, min_length=1, max_length=4_096)
     working_directory: Path = Path()
     env: dict[VariableName, str] = {}
     memory_mb: int | None = Field(default=None, ge=32, le=1_000_000)

@@ -87,7 +87,8 @@ def test_every_httpx_exception_maps_to_an_error_code() -> None:
     while todo:
         kind = todo.pop()
         found.add(kind)
-        todo += kind.__subclasses__()
+        # Clients of models derive their own from these.
+        todo += [one for one in kind.__subclasses__() if one.__module__.startswith("httpx")]
     assert len(found) > 15
     for kind in found - {httpx.HTTPStatusError}:  # raised by raise_for_status alone
         assert to_agent_error(kind("x")).code in (UNAVAILABLE, REJECTED)

@@ -141,7 +141,7 @@ async def test_yielded_plain_values_are_read_like_return_values(raising: Stack) 
 
 async def test_worker_survives_sys_exit_in_a_callback(tmp_path: Path) -> None:
     """asyncio raises `SystemExit` of a callback out of the event loop; no task is there to contain it."""
-    settings = make_settings(tmp_path, more_config=CONFIG, grace_seconds=5)
+    settings = make_settings(tmp_path, more_config=CONFIG, grace_seconds=5, development=False)
     with sevenfold("dev", settings) as product:
         await until_ready(settings.port, process=product)
         async with http_client(settings.port) as http:

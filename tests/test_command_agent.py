@@ -183,6 +183,22 @@ async def test_a_call_that_is_cancelled_twice_ends_its_program_too(tmp_path: Pat
     await until(lambda: not any(map(is_alive, pids)), seconds=10)
 
 
+async def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    program = """
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(5)"], start_new_session=True)
+print(json.dumps({"response": "done"}))
+"""
+    one = agent(tmp_path, program)
+    await answer(one)
+    await one.aclose()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        await answer(one)
+    await one.aclose()
+    await asyncio.sleep(0.1)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
 async def test_what_a_program_leaves_behind_does_not_hold_its_answer(tmp_path: Path) -> None:
     program = """
 left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])

@@ -247,6 +247,7 @@ async def test_another_environment_has_its_own_packages(folder: Path) -> None:
         ({"target": "isolated_agents:nothing"}, "has no attribute 'nothing'"),
         ({"target": "broken:agent"}, "SyntaxError"),
         ({"python": "no/such/python"}, "is no program"),
+        ({"python": "no-such-python"}, "is no program"),
         ({"working_directory": "nowhere"}, "there is no directory"),
     ],
 )

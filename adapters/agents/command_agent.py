@@ -15,7 +15,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from sevenfold.adapters.agents import supervise
-from sevenfold.adapters.agents.exits import signal_name, wait_for_exit
+from sevenfold.adapters.agents.exits import close_pipes, signal_name, wait_for_exit
 from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, LargeAnswerError, to_agent_error
 from sevenfold.adapters.agents.remote.event_frames import parse_json_lines
 from sevenfold.adapters.agents.remote.event_protocol import parse_event
@@ -212,3 +212,4 @@ async def _end(process: asyncio.subprocess.Process, ended: "asyncio.Future[int]"
             os.killpg(process.pid, number)
         if not ended.done():
             await asyncio.wait({ended}, timeout=seconds)
+    close_pipes(process)

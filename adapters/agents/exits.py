@@ -13,6 +13,11 @@ async def wait_for_exit(process: asyncio.subprocess.Process) -> int:
     return process.returncode
 
 
+def close_pipes(process: asyncio.subprocess.Process) -> None:
+    """Closes what is left of a process that has ended: another one may hold its pipes open."""
+    process._transport.close()  # type: ignore[attr-defined]  # asyncio has no public way
+
+
 def signal_name(number: int) -> str:
     """Returns a signal's name; real-time signals have none."""
     try:

@@ -20,8 +20,10 @@ class _Framework(Protocol):
 
 def as_framework_agent(target: object) -> Agent | None:
     """Returns the agent of an object that one of the frameworks has made; None for any other object."""
-    for package, attribute, adapter in _FRAMEWORKS:
-        if type(target).__module__.partition(".")[0] == package and hasattr(target, attribute):
+    for package, entrance, attribute, adapter in _FRAMEWORKS:
+        is_of_package = type(target).__module__.partition(".")[0] == package
+        # The last name is a plain one, which a user's own package may have.
+        if is_of_package and hasattr(target, attribute) and hasattr(sys.modules[package], entrance):
             return adapter(target)
     return None
 
@@ -155,8 +157,9 @@ def build_prompt(request: AgentRequest) -> str:
     return f"{text}\n\n{json.dumps(given, ensure_ascii=False)}" if given else text
 
 
-_FRAMEWORKS: tuple[tuple[str, str, type[_Framework]], ...] = (
-    ("pydantic_ai", "run_stream_events", PydanticAiAgent),
-    ("langgraph", "astream", LangGraphAgent),
-    ("agents", "instructions", OpenAiSdkAgent),
+# The package, a member of it and of its agents, and the adapter.
+_FRAMEWORKS: tuple[tuple[str, str, str, type[_Framework]], ...] = (
+    ("pydantic_ai", "Agent", "run_stream_events", PydanticAiAgent),
+    ("langgraph", "__path__", "astream", LangGraphAgent),
+    ("agents", "Runner", "instructions", OpenAiSdkAgent),
 )

@@ -89,7 +89,7 @@ def _build_upstream(config: HttpAgentConfig | OpenAIAgentConfig, url: str, envir
 
 def _load_isolated(config: PythonAgentConfig, base: Path) -> Agent:
     directory = _find_directory(base, config.working_directory)
-    python = shutil.which(base / config.python) if config.python is not None else sys.executable
+    python = sys.executable if config.python is None else _find_program(config.python, base)
     if python is None:
         raise AgentLoadError(f"python: {config.python} is no program that can be run")
     terms = ChildTerms(
@@ -106,6 +106,11 @@ def _load_isolated(config: PythonAgentConfig, base: Path) -> Agent:
     return IsolatedAgent(terms, idle=config.idle_processes, max_calls=config.max_calls, max_age=config.max_age)
 
 
+def _find_program(program: str, directory: Path) -> str | None:
+    """Returns the path of a program, relative to the directory or found in PATH; None if there is none."""
+    return shutil.which(directory / program if "/" in program else program)
+
+
 def _find_directory(base: Path, path: Path) -> Path:
     directory = (base / path).resolve()
     if not directory.is_dir():
@@ -116,8 +121,7 @@ def _find_directory(base: Path, path: Path) -> Path:
 def _load_command(config: CommandAgentConfig, base: Path) -> Agent:
     directory = _find_directory(base, config.working_directory)
     program, *arguments = config.command
-    # Relative to the directory in which it runs, or found in PATH.
-    path = shutil.which(directory / program if "/" in program else program)
+    path = _find_program(program, directory)
     if path is None:
         raise AgentLoadError(f"command: there is no program {program} that can be run")
     return CommandAgent([path, *arguments], directory, config.env)

@@ -59,7 +59,8 @@ def _build_document(
     }
     for name, broker in brokers.items():
         # the address may hold a password, so it is not shown
-        servers[name] = {"host": "configured", "pathname": "", "protocol": _PROTOCOLS.get(broker.kind, broker.kind)}
+        protocol = _PROTOCOLS.get(broker.kind, broker.kind) + ("-secure" if broker.tls is not None else "")
+        servers[name] = {"host": "configured", "pathname": "", "protocol": protocol}
         channels |= _broker_channels(name, broker)
     return {
         "asyncapi": "3.0.0",

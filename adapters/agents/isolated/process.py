@@ -19,7 +19,7 @@ import structlog
 
 from sevenfold import __version__
 from sevenfold.adapters import die_with_parent
-from sevenfold.adapters.agents.exits import signal_name, wait_for_exit
+from sevenfold.adapters.agents.exits import close_pipes, signal_name, wait_for_exit
 from sevenfold.adapters.agents.isolated import child
 from sevenfold.contracts.agent import AgentContext, AgentRequest
 
@@ -164,6 +164,7 @@ class AgentProcess:
         for task in self._outputs:
             with suppress(asyncio.CancelledError, TimeoutError):
                 await asyncio.wait_for(task, 1)
+        close_pipes(self._process)
 
     @property
     def is_alive(self) -> bool:
