@@ -74,6 +74,7 @@ async def test_a_bug_is_shown_at_once_is_not_retried_and_opens_no_circuit(tmp_pa
                     "The agent raised NameError at shop_agents.py:10: name 'requst' is not defined"
                 )
                 assert "    return requst.query" in problem["traceback"]
+                assert "shop_agents.py" in problem["traceback"][1], "without the frames of Sevenfold"
                 assert problem["traceback"][-1] == "NameError: name 'requst' is not defined"
             run = (await http.get(f"{API}/runs/{answers[0].json()['runId']}")).json()
             assert "requst" in run["error"]["traceback"]

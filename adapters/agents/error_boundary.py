@@ -12,11 +12,12 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from itertools import dropwhile
 from types import TracebackType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from sevenfold.adapters.agents.places import find_error_place
+from sevenfold.adapters.agents.places import find_error_place, is_ours
 from sevenfold.contracts.agent import Usage
 from sevenfold.contracts.errors import AgentBug, AgentError, AgentFailed, ErrorCode
 
@@ -161,11 +162,13 @@ def _to_encodable(text: str) -> str:
 
 
 def _last_frames(first: TracebackType | None) -> TracebackType | None:
+    """Returns the traceback without the frames by which we called the agent, and without the first of very many."""
     frames: list[TracebackType] = []
     while first is not None:
         frames.append(first)
         first = first.tb_next
-    return frames[-_MAX_FRAMES:][0] if frames else None
+    theirs = list(dropwhile(lambda frame: is_ours(frame.tb_frame.f_code.co_filename), frames)) or frames
+    return theirs[-_MAX_FRAMES:][0] if theirs else None
 
 
 @asynccontextmanager

@@ -13,6 +13,11 @@ _NOT_THE_AGENT = [
 ]
 
 
+def is_ours(filename: str) -> bool:
+    """Whether the file is one of Sevenfold's."""
+    return any(map(Path(filename).is_relative_to, sevenfold.__path__))
+
+
 def find_place(frames: Iterable[traceback.FrameSummary]) -> str:
     """Returns file and line, such as `support.py:31`; empty if no frame is of an agent."""
     own = [frame for frame in frames if not any(map(Path(frame.filename).is_relative_to, _NOT_THE_AGENT))]
