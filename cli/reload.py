@@ -1,7 +1,6 @@
 """`sevenfold dev --reload`: Temporal stays, the gateway is replaced when its agents or its configuration change."""
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -79,10 +78,9 @@ def _watch(config: Path) -> AsyncIterator[list[str]]:
 
 
 async def _start(options: Sequence[str]) -> asyncio.subprocess.Process:
-    launcher = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
     gateway = [sys.executable, "-P", "-m", "sevenfold", "dev", "--without-temporal", *options]
     # Ctrl-C in a terminal signals the whole process group; a second signal would cut the grace time short.
-    return await asyncio.create_subprocess_exec(*launcher, *gateway, start_new_session=True)
+    return await asyncio.create_subprocess_exec(*die_with_parent.launcher(), *gateway, start_new_session=True)
 
 
 async def _stop_surely(process: asyncio.subprocess.Process, grace_seconds: float) -> None:

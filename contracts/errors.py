@@ -5,7 +5,7 @@ names to problems. Clients read `detail`: it must never contain a secret.
 """
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeGuard
 
 from sevenfold.contracts.agent import Usage
 
@@ -93,6 +93,11 @@ class AgentBug(AgentFailed):
     def __init__(self, detail: str, *, traceback: str | None = None, **more: Any) -> None:
         super().__init__(detail, **{**more, "is_outage": False})
         self.traceback = traceback
+
+
+def is_bug(error: BaseException | None) -> TypeGuard[AgentFailed]:
+    """Whether development takes this error for a mistake in the agent's code."""
+    return isinstance(error, AgentFailed) and not error.is_outage
 
 
 class AgentUnavailable(AgentError):  # noqa: N818

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -63,7 +64,7 @@ class Checks:
             if self.config is not None:
                 yield await _find("agents", self._check_agents)
                 for name, broker in self.config.brokers.items():
-                    yield await _find(f"broker {name}", lambda one=(name, broker): _check_broker(*one))  # type: ignore[misc]
+                    yield await _find(f"broker {name}", partial(_check_broker, name, broker))
             if self.client is not None:
                 for part, check in self._parts_of_temporal():
                     yield await _find(part, check)

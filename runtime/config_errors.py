@@ -17,7 +17,7 @@ def describe_errors(path: Path, text: str, error: ValidationError) -> str:
     schema = SevenfoldConfig.model_json_schema()
     lines = []
     for one in error.errors(include_input=False, include_url=False):
-        location = _without_tags(schema, one["loc"])
+        location, _ = _walk(schema, one["loc"])
         number = find_line(text, location)
         place = f"line {number}" if number else "the file"
         key = ".".join(str(part) for part in location if part != "[key]")
@@ -29,7 +29,8 @@ def _to_words(schema: Mapping[str, Any], error: Mapping[str, Any]) -> str:
     kind, context = error["type"], dict(error.get("ctx") or {})
     if kind == "extra_forbidden":
         *parents, name = error["loc"]
-        known = _list_keys(schema, parents)
+        _, table = _walk(schema, parents)
+        known = sorted((table or {}).get("properties", {}))
         there_are = f"; there are: {', '.join(known)}" if known else ""
         return f"there is no such key{suggest(str(name), known) or there_are}"
     if kind == "union_tag_invalid":
@@ -38,27 +39,22 @@ def _to_words(schema: Mapping[str, Any], error: Mapping[str, Any]) -> str:
     return to_words(error)
 
 
-def _without_tags(schema: Mapping[str, Any], location: Sequence[int | str]) -> list[int | str]:
-    """Returns the location as it is in the file: pydantic names the kind of an agent after the agent's name."""
+def _walk(
+    schema: Mapping[str, Any], location: Sequence[int | str]
+) -> tuple[list[int | str], Mapping[str, Any] | None]:
+    """Returns a location as it is in the file, and its schema. pydantic names the kind of an agent after the agent's
+    name; the file does not.
+    """
     found: list[int | str] = []
     node: Mapping[str, Any] | None = schema
     for part in location:
-        if node is not None and "discriminator" in node and part in node["discriminator"]["mapping"]:
-            node = _resolve(schema, {"$ref": node["discriminator"]["mapping"][part]})
-            continue
-        found.append(part)
-        node = _descend(schema, node, part)
-    return found
-
-
-def _list_keys(schema: Mapping[str, Any], location: Sequence[int | str]) -> list[str]:
-    node: Mapping[str, Any] | None = schema
-    for part in location:
-        if node is not None and "discriminator" in node and part in node["discriminator"]["mapping"]:
-            node = _resolve(schema, {"$ref": node["discriminator"]["mapping"][part]})
+        kinds = (node or {}).get("discriminator", {}).get("mapping", {})
+        if part in kinds:
+            node = _resolve(schema, {"$ref": kinds[part]})
         else:
+            found.append(part)
             node = _descend(schema, node, part)
-    return sorted((node or {}).get("properties", {}))
+    return found, node
 
 
 def _descend(schema: Mapping[str, Any], node: Mapping[str, Any] | None, part: int | str) -> Mapping[str, Any] | None:

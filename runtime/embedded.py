@@ -113,10 +113,9 @@ class EmbeddedTemporal:
             settings.temporal_dynamic_config,
             codec_endpoint=settings.codec_endpoint,
         )
-        launcher = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
         with _open_log(self._log_file) as output:
             self._process = await asyncio.create_subprocess_exec(
-                *launcher,
+                *die_with_parent.launcher(),
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,

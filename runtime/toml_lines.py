@@ -1,4 +1,4 @@
-"""Finds the lines of keys in TOML: Python's own parser does not tell them."""
+"""Finds the lines of keys in TOML: the parser of the standard library does not return them."""
 
 import re
 from collections import Counter

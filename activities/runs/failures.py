@@ -7,7 +7,7 @@ from temporalio.exceptions import ApplicationError
 
 from sevenfold.adapters.agents.error_boundary import as_agent_error, explain_bug
 from sevenfold.contracts.agent import AgentContext
-from sevenfold.contracts.errors import AgentBug, AgentError, AgentFailed, QuotaExceeded
+from sevenfold.contracts.errors import AgentBug, AgentError, QuotaExceeded, is_bug
 from sevenfold.contracts.runs import RunError
 from sevenfold.contracts.usage import NO_USAGE, UsageTotals
 
@@ -25,7 +25,7 @@ class FailureRules:
     def read(self, error: Exception) -> AgentError:
         """Returns the AgentError of a failed call: an agent's own error, or the conversion of another exception."""
         failed = error if isinstance(error, AgentError) else as_agent_error(error)
-        if self.development and isinstance(failed, AgentFailed) and not failed.is_outage:
+        if self.development and is_bug(failed):
             return explain_bug(failed)
         return failed
 

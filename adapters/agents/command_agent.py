@@ -5,7 +5,6 @@ JSON value, or one event of `remote.event_protocol` per line.
 import asyncio
 import os
 import signal
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +14,12 @@ from typing import Any
 from pydantic_core import to_json
 
 from sevenfold.adapters.agents import supervise
-from sevenfold.adapters.agents.exits import close_pipes, signal_name, wait_for_exit
+from sevenfold.adapters.agents.child_processes import (
+    close_pipes,
+    inherited_environment,
+    signal_name,
+    wait_for_exit,
+)
 from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, LargeAnswerError, to_agent_error
 from sevenfold.adapters.agents.remote.event_frames import parse_json_lines
 from sevenfold.adapters.agents.remote.event_protocol import parse_event
@@ -34,9 +38,6 @@ _LEFT_OPEN_SECONDS = 0.5
 
 # The exit codes of sysexits.h that say what is at fault; all others are failed attempts.
 _REJECTING, _TEMPORARY = (64, 65), 75
-
-# Our own secrets are not the program's business.
-_OURS = ("SEVENFOLD_", "TEMPORAL_")
 
 
 class ProgramError(Exception):
@@ -90,17 +91,15 @@ class CommandAgent:
         await asyncio.gather(*self._ending)
 
     async def _start(self) -> asyncio.subprocess.Process:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-        supervisor = [sys.executable, "-I", "-S", supervise.__file__, str(os.getpid())]
         try:
             return await asyncio.create_subprocess_exec(
-                *supervisor,
+                *supervise.launcher(),
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 cwd=self._directory,
-                env={**inherited, **self._environment},
+                env={**inherited_environment(), **self._environment},
                 start_new_session=True,
             )
         except OSError as error:

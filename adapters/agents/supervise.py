@@ -14,6 +14,11 @@ PR_SET_PDEATHSIG = 1
 NOT_STARTED = 127
 
 
+def launcher() -> list[str]:
+    """Returns the command line to put before a command, for a program of this worker."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid())]
+
+
 def main() -> None:
     parent, command = int(sys.argv[1]), sys.argv[2:]
 
@@ -44,7 +49,7 @@ def main() -> None:
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
-    os._exit(max(code, 1) if code < 0 else code)
+    os._exit(1 if code < 0 else code)
 
 
 if __name__ == "__main__":

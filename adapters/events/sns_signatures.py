@@ -39,7 +39,7 @@ _MAX_FETCHES, _MAX_WAITING = 2, 20
 
 
 class UntrustedMessageError(Exception):
-    """The message is not one of a configured topic. The text says why."""
+    """The message is not one of a configured topic. The message states the reason."""
 
 
 class SnsUnavailableError(Exception):

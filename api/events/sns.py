@@ -4,8 +4,6 @@ from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Depends, Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 
 from sevenfold.adapters.brokers.aws.envelopes import Content, open_envelopes
 from sevenfold.adapters.brokers.mapping import map_message
@@ -20,7 +18,7 @@ from sevenfold.api.http.disk_guard import DiskSpaceDep, check_storage
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field, not_found
 from sevenfold.api.http.request_id import traceparent
-from sevenfold.api.http.strict_json import InvalidJsonError, StrictJsonRoute
+from sevenfold.api.http.strict_json import InvalidJsonError, StrictJsonRoute, validate_body
 from sevenfold.contracts.broker_config import ConsumeConfig
 from sevenfold.contracts.cloudevents import InvalidEventError
 from sevenfold.contracts.events import VIA_HTTP
@@ -62,9 +60,8 @@ async def accept_sns_message(
     if not verifier.has_topics:
         raise not_found("A topic of SNS in sevenfold.toml")
     check_storage(disk)
-    if (
-        int(request.headers.get("content-length") or 0) > MAX_SNS_BYTES
-    ):  # Before anything is read: anybody may send it.
+    # Before anything is read: anybody may send it.
+    if int(request.headers.get("content-length") or 0) > MAX_SNS_BYTES:
         raise _too_large()
     body = await request.body()
     message = _parse(body, is_raw=request.headers.get(_RAW_DELIVERY) == "true")
@@ -93,11 +90,10 @@ def _parse(body: bytes, *, is_raw: bool) -> SnsMessage:
     if len(body) > MAX_SNS_BYTES:
         raise _too_large()
     try:
-        return SnsMessage.model_validate(parse_json(body))
-    except ValidationError as error:
-        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from None
+        value = parse_json(body)
     except ValueError as error:
         raise InvalidJsonError(error) from None
+    return validate_body(SnsMessage, value)
 
 
 def _too_large() -> ProblemError:

@@ -1,15 +1,19 @@
 """Strict JSON bodies (`sevenfold.contracts.strict_json`), and the refusal of unknown query parameters."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from sevenfold.api.http.problems import FieldError, ProblemError, ProblemType
 from sevenfold.contracts.strict_json import parse_json
+
+T = TypeVar("T", bound=BaseModel)
 
 # Maximum number of top-level fields: each unknown field costs an error.
 _MAX_FIELDS = 500
@@ -32,6 +36,14 @@ class _StrictRequest(Request):
             except ValueError as error:
                 raise InvalidJsonError(error) from None
         return self._json
+
+
+def validate_body(model: type[T], value: Any) -> T:
+    """Returns the model of a body that FastAPI does not read. Raises RequestValidationError, as FastAPI does."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from None
 
 
 class StrictJsonRoute(APIRoute):

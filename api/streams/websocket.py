@@ -10,18 +10,18 @@ problem's HTTP status after an `error`, such as 4404 for a run that does not exi
 
 import asyncio
 from contextlib import suppress
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from sevenfold.adapters.metrics.streams import BYTES
 from sevenfold.api.dependencies import API_PREFIX, PrincipalDep
 from sevenfold.api.http.idempotency import parse_idempotency_key
 from sevenfold.api.http.problem_handlers import to_problem
 from sevenfold.api.http.problems import ProblemError, ProblemType
-from sevenfold.api.http.strict_json import InvalidJsonError
+from sevenfold.api.http.strict_json import InvalidJsonError, validate_body
 from sevenfold.api.streams.lines import StreamLine, StreamSubscription, problem_line
 from sevenfold.api.streams.opener import StreamOpener, StreamOpenerDep
 from sevenfold.api.streams.options import MAX_INDEX, OnDisconnect
@@ -32,8 +32,6 @@ from sevenfold.contracts.requests import StreamRequest
 from sevenfold.contracts.strict_json import parse_json
 
 router = APIRouter(prefix=API_PREFIX)
-
-T = TypeVar("T", bound=RequestBody)
 
 _FIRST_MESSAGE_SECONDS = 10.0
 
@@ -87,10 +85,10 @@ async def _open_stream(socket: WebSocket, opener: StreamOpener, principal: Princ
             "or `streamId` and `after` to resume one.",
         ) from None
     if "streamId" in message:
-        resume = _validate(_Resume, message)
+        resume = validate_body(_Resume, message)
         check_resume(principal, resume.stream_id)
         return await opener.subscribe(principal.tenant, resume.stream_id, resume.after, "/after")
-    start = _validate(_Start, message)
+    start = validate_body(_Start, message)
     check_start(principal)
     body = StreamRequest.model_construct(
         start.model_fields_set - {"idempotency_key"},
@@ -133,7 +131,7 @@ async def _receive(socket: WebSocket, subscription: StreamSubscription, principa
     """Cancels the run when the client requests it. Answers an invalid message with a problem and continues."""
     while True:
         try:
-            if _validate(_Cancel, await _receive_message(socket)).cancel:
+            if validate_body(_Cancel, await _receive_message(socket)).cancel:
                 check_cancel(principal)
                 subscription.cancel_in_background()
         except (RequestValidationError, InvalidJsonError, ProblemError) as error:
@@ -151,10 +149,3 @@ async def _receive_message(socket: WebSocket) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise RequestValidationError([{"loc": ("body",), "msg": "must be an object", "type": "dict_type"}])
     return message
-
-
-def _validate(model: type[T], message: dict[str, Any]) -> T:
-    try:
-        return model.model_validate(message)
-    except ValidationError as error:
-        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from None

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,11 +31,10 @@ class Part:
         """Start it, which must not run."""
         if self.running:
             raise RuntimeError(f"{self.name} runs already")
-        launcher = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
         with self.log.open("ab") as output:
             self._began_at = output.tell()
             self._process = subprocess.Popen(
-                [*launcher, *self._argv],
+                [*die_with_parent.launcher(), *self._argv],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

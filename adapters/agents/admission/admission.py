@@ -25,6 +25,7 @@ from sevenfold.contracts.errors import (
     DeadlineExceeded,
     ErrorCode,
     QuotaExceeded,
+    is_bug,
 )
 from sevenfold.contracts.limits import LeaseGrant, LeaseRequest, Limits, LimitsState, limits_workflow_id
 from sevenfold.contracts.streams import StreamClosedError, StreamLogError
@@ -148,8 +149,7 @@ class Permit:
             self._lease.release(seconds)
         error = None if call.cancelled() else call.exception()
         observe_call(self._agent, _describe_outcome(call, error), seconds)
-        is_bug = isinstance(error, AgentFailed) and not error.is_outage
-        is_ignored = is_bug and not self._counts_bugs
+        is_ignored = is_bug(error) and not self._counts_bugs
         if call.cancelled() or is_ignored or _is_not_agent_fault(error):
             self._breakers.release_probe(self._agent, self._probe_id)
         elif error is None or (isinstance(error, AgentError) and not isinstance(error, _FAILURE_ERRORS)):

@@ -7,7 +7,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +18,12 @@ import structlog
 
 from sevenfold import __version__
 from sevenfold.adapters import die_with_parent
-from sevenfold.adapters.agents.exits import close_pipes, signal_name, wait_for_exit
+from sevenfold.adapters.agents.child_processes import (
+    close_pipes,
+    inherited_environment,
+    signal_name,
+    wait_for_exit,
+)
 from sevenfold.adapters.agents.isolated import child
 from sevenfold.contracts.agent import AgentContext, AgentRequest
 
@@ -30,12 +34,9 @@ _START_SECONDS = 60.0
 _CANCEL_SECONDS = 5.0
 _MAX_LINE = 1_000
 
-# Our own secrets are not the agent's business.
-_OURS = ("SEVENFOLD_", "TEMPORAL_")
-
 
 class ProcessEndedError(Exception):
-    """The child process has ended during a call. The message says how."""
+    """The child process has ended during a call. The message states the cause."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,7 @@ class ChildTerms:
 
     def variables(self) -> dict[str, str]:
         """Returns the child's environment."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-        return {**inherited, "PYTHONUNBUFFERED": "1", **self.environment}
+        return {**inherited_environment(), "PYTHONUNBUFFERED": "1", **self.environment}
 
     def check(self) -> str:
         """Returns why the agent cannot be loaded, or nothing."""
@@ -98,10 +98,9 @@ class AgentProcess:
     async def start(cls, terms: ChildTerms) -> "AgentProcess":
         """Returns a process that has loaded the agent. Raises ProcessEndedError."""
         ours, theirs = socket.socketpair()
-        launcher = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
         try:
             process = await asyncio.create_subprocess_exec(
-                *launcher,
+                *die_with_parent.launcher(),
                 *terms.command(str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,

@@ -1,9 +1,18 @@
-"""How child processes end."""
+"""Child processes of agents: what they inherit, and how they end."""
 
 import asyncio
+import os
 import signal
 
 _POLL_SECONDS = 0.01
+
+# The settings of Sevenfold and Temporal, which include secrets.
+_SETTINGS = ("SEVENFOLD_", "TEMPORAL_")
+
+
+def inherited_environment() -> dict[str, str]:
+    """Returns this process's environment without its own settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
 
 
 async def wait_for_exit(process: asyncio.subprocess.Process) -> int:
