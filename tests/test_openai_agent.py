@@ -1,16 +1,15 @@
 """The kind `openai` against a real server that speaks the protocol, which the `openai` package finds in order too."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 
 import openai
 import pytest
 
+from sevenfold.adapters.agents.remote.chat_completions import CHAT_COMPLETIONS
 from sevenfold.adapters.agents.remote.model_request import ModelConfig
-from sevenfold.adapters.agents.remote.openai_agent import OpenAIAgent
-from sevenfold.adapters.agents.remote.upstream import Upstream
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
+from sevenfold.contracts.agent import AgentEvent, Delta, Reply, Usage
 from sevenfold.contracts.errors import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
+from tests.support.model_calls import ask_model
 from tests.support.receivers import Receiver, running_receiver
 from tests.support.upstreams import Script, chat, chat_chunk, events, reply_script, streams
 
@@ -38,16 +37,7 @@ async def server() -> AsyncIterator[Receiver]:
 async def ask(
     server: Receiver, script: Script, terms: ModelConfig | None = None, **request: object
 ) -> list[AgentEvent]:
-    server.by_path[PATH] = script
-    agent = OpenAIAgent(
-        Upstream(server.url(PATH), api_key="sk-secret", idle_timeout_seconds=2), terms or ModelConfig("m")
-    )
-    asked = AgentRequest.model_validate({"run_id": "qry_a", "task": "query", "query": "hi", **request})
-    try:
-        context = AgentContext(datetime.now(UTC) + timedelta(seconds=30))
-        return [event async for event in agent.run(asked, context)]
-    finally:
-        await agent.aclose()
+    return await ask_model(CHAT_COMPLETIONS, server, PATH, script, terms, **request)
 
 
 async def test_scripted_server_works_with_the_openai_client(server: Receiver) -> None:

@@ -10,11 +10,11 @@ import pytest
 
 from sevenfold.adapters.agents.loading import load_agents
 from sevenfold.adapters.agents.remote.model_request import ModelConfig
-from sevenfold.adapters.agents.remote.responses_agent import ResponsesAgent
-from sevenfold.adapters.agents.remote.upstream import Upstream
+from sevenfold.adapters.agents.remote.responses import RESPONSES
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
 from sevenfold.contracts.config import SevenfoldConfig
 from sevenfold.contracts.errors import AgentError, ErrorCode
+from tests.support.model_calls import ask_model
 from tests.support.receivers import Receiver, running_receiver
 from tests.support.upstreams import Script, events, reply_script, streams
 
@@ -75,15 +75,7 @@ async def server() -> AsyncIterator[Receiver]:
 async def ask(
     server: Receiver, script: Script, terms: ModelConfig | None = None, **request: object
 ) -> list[AgentEvent]:
-    server.by_path[PATH] = script
-    upstream = Upstream(server.url(PATH), api_key="sk-secret", idle_timeout_seconds=2)
-    agent = ResponsesAgent(upstream, terms or ModelConfig("m"))
-    asked = AgentRequest.model_validate({"run_id": "qry_a", "task": "query", "query": "hi", **request})
-    try:
-        context = AgentContext(datetime.now(UTC) + timedelta(seconds=30))
-        return [event async for event in agent.run(asked, context)]
-    finally:
-        await agent.aclose()
+    return await ask_model(RESPONSES, server, PATH, script, terms, **request)
 
 
 async def test_scripted_server_works_with_the_openai_client(server: Receiver) -> None:

@@ -13,10 +13,11 @@ from sevenfold.adapters.agents.command_agent import CommandAgent
 from sevenfold.adapters.agents.isolated.agent import IsolatedAgent
 from sevenfold.adapters.agents.isolated.process import ChildTerms
 from sevenfold.adapters.agents.registry import AgentRegistry
+from sevenfold.adapters.agents.remote.chat_completions import CHAT_COMPLETIONS
 from sevenfold.adapters.agents.remote.http_agent import HttpAgent
+from sevenfold.adapters.agents.remote.model_agent import ModelAgent
 from sevenfold.adapters.agents.remote.model_request import ModelConfig
-from sevenfold.adapters.agents.remote.openai_agent import OpenAIAgent
-from sevenfold.adapters.agents.remote.responses_agent import ResponsesAgent
+from sevenfold.adapters.agents.remote.responses import RESPONSES
 from sevenfold.adapters.agents.remote.upstream import Upstream
 from sevenfold.adapters.agents.simulator import SimulatorAgent
 from sevenfold.contracts.agent import Agent
@@ -75,7 +76,7 @@ def _load(config: DirectAgentConfig, base: Path, environ: Mapping[str, str]) -> 
 def _load_model(config: OpenAIAgentConfig, environ: Mapping[str, str]) -> Agent:
     model_config = ModelConfig(config.model, config.system_prompt, config.json_schema, config.options)
     upstream = _build_upstream(config, config.address, environ)
-    return (ResponsesAgent if config.api == "responses" else OpenAIAgent)(upstream, model_config)
+    return ModelAgent(upstream, model_config, RESPONSES if config.api == "responses" else CHAT_COMPLETIONS)
 
 
 def _build_upstream(config: HttpAgentConfig | OpenAIAgentConfig, url: str, environ: Mapping[str, str]) -> Upstream:

@@ -1,8 +1,4 @@
-"""The kind `openai`: a model behind any server with OpenAI's `/chat/completions`.
-
-The query is the user's message, after the system prompt; the rest of the request follows it as JSON. The answer is
-always streamed, so that readers get chunks and an idle server is detected.
-"""
+"""OpenAI's `/chat/completions`, as any server has it."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,51 +6,15 @@ from typing import Any
 from pydantic import JsonValue
 
 from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, error_for_status
+from sevenfold.adapters.agents.remote.model_agent import ModelApi
 from sevenfold.adapters.agents.remote.model_request import OPTIONS, ModelConfig, build_message, parse_structured
-from sevenfold.adapters.agents.remote.upstream import Upstream, UpstreamResponse, parse_frame
+from sevenfold.adapters.agents.remote.upstream import UpstreamResponse, parse_frame
 from sevenfold.adapters.agents.replies import join_surrogates
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
+from sevenfold.contracts.agent import AgentRequest, Reply, Usage
 from sevenfold.contracts.errors import AgentError, AgentRejected, AgentUnavailable
 from sevenfold.contracts.payload import JsonObject
 
 _LAST_FRAME = "[DONE]"
-
-
-class OpenAIAgent:
-    """Calls one model."""
-
-    def __init__(self, upstream: Upstream, config: ModelConfig) -> None:
-        self._upstream = upstream
-        self._config = config
-
-    async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
-        """Streams one completion. Raises AgentError."""
-        completion = _Completion()
-        async with self._upstream.post(_build_body(self._config, request), context) as answer:
-            if await answer.is_streamed():
-                async for text in _read_texts(answer, completion):
-                    yield Delta(text=text)
-            else:  # The server does not stream.
-                completion.add(await answer.read_json())
-            reply = completion.build_reply(as_json=self._config.json_schema is not None)
-        yield reply
-
-    async def aclose(self) -> None:
-        """Closes the connections."""
-        await self._upstream.aclose()
-
-
-async def _read_texts(answer: UpstreamResponse, completion: "_Completion") -> AsyncIterator[str]:
-    """Yields the text of a stream. A connection that breaks after the finish reason does no harm."""
-    try:
-        async for frame in answer.frames(lenient=True):
-            if frame.strip() == _LAST_FRAME:
-                return
-            if text := completion.add_frame(frame):
-                yield text
-    except Exception:
-        if not completion.is_finished:
-            raise
 
 
 class _Completion:
@@ -69,6 +29,22 @@ class _Completion:
         self._usage: Usage | None = None
         # Content of an unknown form was present, so an answer without text is not an empty one.
         self._has_unknown_content = False
+
+    async def read_texts(self, response: UpstreamResponse) -> AsyncIterator[str]:
+        """Yields the text of a stream. A connection that breaks after the finish reason does no harm."""
+        try:
+            async for frame in response.frames(lenient=True):
+                if frame.strip() == _LAST_FRAME:
+                    return
+                if text := self.add_frame(frame):
+                    yield text
+        except Exception:
+            if not self.is_finished:
+                raise
+
+    def read_whole(self, value: JsonValue) -> None:
+        """Reads a completion that is not streamed. Raises AgentError and BadAnswerError."""
+        self.add(value)
 
     @property
     def is_finished(self) -> bool:
@@ -199,3 +175,6 @@ def _build_error(error: Any) -> Exception:
         case {"type": str() as kind} if "rate_limit" in kind:
             return error_for_status(429)
     return error_for_status(500)
+
+
+CHAT_COMPLETIONS = ModelApi(_build_body, _Completion)

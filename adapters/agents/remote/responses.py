@@ -1,4 +1,4 @@
-"""The kind `openai` with `api = "responses"`: a model behind OpenAI's Responses API, always streamed."""
+"""OpenAI's Responses API."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 from pydantic import JsonValue
 
 from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, error_for_status
+from sevenfold.adapters.agents.remote.model_agent import ModelApi
 from sevenfold.adapters.agents.remote.model_request import OPTIONS, ModelConfig, build_message, parse_structured
-from sevenfold.adapters.agents.remote.upstream import Upstream, UpstreamResponse, parse_frame
+from sevenfold.adapters.agents.remote.upstream import UpstreamResponse, parse_frame
 from sevenfold.adapters.agents.replies import join_surrogates
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
+from sevenfold.contracts.agent import AgentRequest, Reply, Usage
 from sevenfold.contracts.errors import AgentError, AgentRejected, AgentUnavailable
 
 # What this API has under another name, or not at all.
@@ -17,41 +18,6 @@ _RENAMED = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_out
 _UNKNOWN = frozenset({"seed", "stop", "presence_penalty", "frequency_penalty"})
 
 _RATE_LIMITED, _SERVER_FAILED = "rate_limit_exceeded", "server_error"
-
-
-class ResponsesAgent:
-    """Calls one model."""
-
-    def __init__(self, upstream: Upstream, config: ModelConfig) -> None:
-        self._upstream = upstream
-        self._config = config
-
-    async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
-        """Streams one response. Raises AgentError."""
-        response = _Response()
-        async with self._upstream.post(_build_body(self._config, request), context) as answer:
-            if await answer.is_streamed():
-                async for text in _read_texts(answer, response):
-                    yield Delta(text=text)
-            else:  # The server does not stream.
-                response.finish(await answer.read_json())
-            reply = response.build_reply(as_json=self._config.json_schema is not None)
-        yield reply
-
-    async def aclose(self) -> None:
-        """Closes the connections."""
-        await self._upstream.aclose()
-
-
-async def _read_texts(answer: UpstreamResponse, response: "_Response") -> AsyncIterator[str]:
-    """Yields the text of a stream, up to its last event."""
-    async for frame in answer.frames(lenient=True):
-        if frame.strip() == "[DONE]":
-            return
-        if text := response.add(parse_frame(frame)):
-            yield text
-        if response.is_finished:
-            return
 
 
 class _Response:
@@ -65,6 +31,16 @@ class _Response:
         self._has_tool_call = False
         self.is_finished = False
 
+    async def read_texts(self, response: UpstreamResponse) -> AsyncIterator[str]:
+        """Yields the text of a stream, up to its last event."""
+        async for frame in response.frames(lenient=True):
+            if frame.strip() == "[DONE]":
+                return
+            if text := self.add(parse_frame(frame)):
+                yield text
+            if self.is_finished:
+                return
+
     def add(self, event: JsonValue) -> str:
         """Adds an event and returns its text; unknown events are skipped. Raises AgentError and BadAnswerError."""
         match event:
@@ -74,7 +50,7 @@ class _Response:
             case {"type": "response.refusal.delta", "delta": str(refusal)}:
                 self._refusal += refusal
             case {"type": "response.completed" | "response.incomplete" | "response.failed", "response": whole}:
-                self.finish(whole)
+                self.read_whole(whole)
             case {"type": "error"}:
                 raise _build_error(event)
             case {"error": dict() as error}:
@@ -85,16 +61,16 @@ class _Response:
                 raise BadAnswerError("it is not an event of the Responses API")
         return ""
 
-    def finish(self, whole: JsonValue) -> None:
+    def read_whole(self, value: JsonValue) -> None:
         """Reads the whole response. Raises AgentError and BadAnswerError."""
-        if not isinstance(whole, dict) or not isinstance(output := whole.get("output", []), list):
+        if not isinstance(value, dict) or not isinstance(output := value.get("output", []), list):
             raise BadAnswerError("it is not a response of the Responses API")
-        if whole.get("status") == "failed" or whole.get("error"):
-            raise _build_error(whole.get("error"))
-        match whole.get("incomplete_details"):
+        if value.get("status") == "failed" or value.get("error"):
+            raise _build_error(value.get("error"))
+        match value.get("incomplete_details"):
             case {"reason": str(reason)}:
                 self._cut_off_by = reason
-        match whole.get("usage"):
+        match value.get("usage"):
             case {"input_tokens": int() as read, "output_tokens": int() as written} if read >= 0 <= written:
                 self._usage = Usage(input_tokens=read, output_tokens=written)
         items = [item for item in output if isinstance(item, dict)]
@@ -164,3 +140,6 @@ def _build_body(config: ModelConfig, request: AgentRequest) -> dict[str, Any]:
         schema = {"type": "json_schema", "name": "answer", "schema": config.json_schema, "strict": True}
         body["text"] = {"format": schema}
     return body
+
+
+RESPONSES = ModelApi(_build_body, _Response)
