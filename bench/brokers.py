@@ -13,6 +13,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.bare_client import bare_worker
@@ -94,8 +95,16 @@ async def _journal(path: Path, count: int) -> list[tuple[float, float]]:
     return [(float(sent), float(asked)) for sent, asked in map(str.split, text.splitlines())]
 
 
-async def _load(to: str, send: Send, work: Path) -> tuple[float, float]:
-    """Return the p95 in ms from sent to asked at 20 messages a second, and how many a second go through at most."""
+@dataclass(frozen=True)
+class _Figures:
+    """From sent to asked: p95 in ms at 20 messages a second, p95 in s of many at once, and their rate per second."""
+
+    paced: float
+    saturated: float
+    rate: float
+
+
+async def _load(to: str, send: Send, work: Path) -> _Figures:
 
     def message(journal: Path) -> bytes:
         return json.dumps({"sent": time.time(), "journal": str(journal)}).encode()
@@ -114,8 +123,9 @@ async def _load(to: str, send: Send, work: Path) -> tuple[float, float]:
     began = time.time()
     for _ in range(MANY):
         await send(to, message(many))
-    ended = max(asked for _, asked in await _journal(many, MANY))
-    return p95(delays), MANY / (ended - began)
+    times = await _journal(many, MANY)
+    ended = max(asked for _, asked in times)
+    return _Figures(p95(delays), p95([asked - sent for sent, asked in times]), MANY / (ended - began))
 
 
 async def _brokers(sevenfold: Sevenfold, work: Path) -> list[float]:
@@ -128,8 +138,8 @@ async def _brokers(sevenfold: Sevenfold, work: Path) -> list[float]:
             await quiet(timeout_seconds=20)
             async with _bare(kind, url, sevenfold, work):
                 bare = await _load(BARE, send, work)
-        ratios.append(ours[1] / bare[1])
-        figures += [ours[0], bare[0], ours[1], bare[1], ours[1] / bare[1]]
+        ratios.append(ours.rate / bare.rate)
+        figures += [ours.paced, bare.paced, ours.saturated, bare.saturated, ours.rate, bare.rate, ratios[-1]]
     return [*figures, statistics.median(ratios)]
 
 
@@ -137,6 +147,8 @@ def _aims(broker: str) -> list[Aim]:
     return [
         Aim(f"{broker}, {A_SECOND} a second: sent, its agent asked, p95", " ms"),
         Aim(f"{broker}, the same of a bare consumer and workflow", " ms"),
+        Aim(f"{broker}, {MANY:,} at once: sent, its agent asked, p95", " s", digits=1),
+        Aim(f"{broker}, the same {MANY:,} of a bare consumer and workflow, p95", " s", digits=1),
         Aim(f"{broker}, {MANY:,} at once: messages until the last agent was asked", "/s"),
         Aim(f"{broker}, the same messages of a bare consumer", "/s"),
         Aim(f"{broker}, ours against the bare one", " \N{MULTIPLICATION SIGN}", 0.8, less=False, digits=2),
