@@ -41,6 +41,7 @@ from sevenfold.api.runs.estimates import JobEstimator
 from sevenfold.api.runs.job_views import JobReader
 from sevenfold.api.runs.poll_cache import PollCache
 from sevenfold.api.runs.reader import RunReader
+from sevenfold.api.runs.retry import RunRetrier
 from sevenfold.api.runs.start import RunStarter
 from sevenfold.api.runs.start_checks import StartChecks
 from sevenfold.api.streams.detached import DetachedTasks
@@ -82,6 +83,7 @@ class Components:
     run_reader: RunReader
     job_reader: JobReader
     run_starter: RunStarter
+    run_retrier: RunRetrier
     stream_hubs: StreamHubs
     stream_opener: StreamOpener
     endpoint_store: EndpointStore
@@ -154,6 +156,7 @@ def build_components(
         run_reader=reader,
         job_reader=JobReader(reader),
         run_starter=starter,
+        run_retrier=RunRetrier(client, reader, agents, checks, disk),
         stream_hubs=hubs,
         stream_opener=StreamOpener(client, hubs, starter, reader, DetachedTasks()),
         endpoint_store=EndpointStore(client, queue, webhooks, agents.list_names),
@@ -164,7 +167,7 @@ def build_components(
         event_reader=EventReader(client, ui),
         activity_feed=ActivityFeed(client),
         subscription_store=SubscriptionStore(client, queue, services.access, ingest.subscriptions, agents, webhooks),
-        dead_letter_queue=DeadLetterQueue(client, ui, queue),
+        dead_letter_queue=DeadLetterQueue(client, ui),
         brokers=config.brokers,
         pollers=pollers,
         statistics_reader=StatisticsReader(client, queue, shared),

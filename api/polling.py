@@ -111,10 +111,10 @@ async def read_task(
     )
     view = await cached_run.current()
     known = _parse_versions(if_none_match)
-    if wait and not view.is_final and (not known or _is_known(view, known)):
+    if wait and not view.has_ended and (not known or _is_known(view, known)):
         view = await cached_run.wait_for_change(view.version, wait)
     headers = {"ETag": f'"{view.version}"', "Cache-Control": "private, no-cache"}
-    if not view.is_final:
+    if not view.has_ended:
         headers["Retry-After"] = str(min(_MAX_RETRY_AFTER, max(1, math.ceil(view.retry_after))))
     if _is_known(view, known):
         return Response(status_code=304, headers=headers)
@@ -147,7 +147,8 @@ async def _load_view(
     return PollView(
         body=body,
         version=hashlib.sha256(body.encode()).hexdigest()[:24],
-        is_final=final,
+        has_ended=final,
+        has_completed=run.status is RunStatus.COMPLETED,
         retry_after=0.0 if final else await _estimate_retry_after(durations, tenant, run),
     )
 

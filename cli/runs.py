@@ -1,10 +1,11 @@
-"""`sevenfold runs`: lists, shows and cancels runs."""
+"""`sevenfold runs`: lists, shows, cancels and retries runs."""
 
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -14,11 +15,16 @@ from rich.table import Table
 
 from sevenfold.cli.client import DEFAULT_URL, Url, call_gateway
 
-app = typer.Typer(help="List, show and cancel runs.", invoke_without_command=True)
+app = typer.Typer(help="List, show, cancel and retry runs.", invoke_without_command=True)
 
 _STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow"}
 _POLL_SECONDS = 1.0
 _PAGE = 100
+_RETRIED = ("failed", "cancelled")
+_FILTERS = {
+    "Cancel": "--agent, --task, --pattern or --status",
+    "Retry": "--agent, --task or --pattern",
+}
 
 Pattern = Annotated[str | None, typer.Option(help="Only runs of this pattern, such as queue or streaming.")]
 Agent = Annotated[str | None, typer.Option(help="Only runs of this agent.")]
@@ -26,6 +32,8 @@ Task = Annotated[str | None, typer.Option(help="Only runs of this task.")]
 Status = Annotated[
     str | None, typer.Option(help="Only runs in this state: queued, processing, completed, failed or cancelled.")
 ]
+Ids = Annotated[list[str] | None, typer.Argument(help="Ids of runs.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one run per line.")]
 
 
@@ -90,38 +98,61 @@ def show_run(
 
 @app.command("cancel")
 def cancel_runs(
-    run_ids: Annotated[list[str] | None, typer.Argument(help="Ids of runs.")] = None,
+    run_ids: Ids = None,
     pattern: Pattern = None,
     agent: Agent = None,
     task: Task = None,
     status: Annotated[str | None, typer.Option(help="queued or processing; both by default.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Cancels runs, by their ids or by filters."""
     filters = _to_params(pattern, agent, task, status)
-    chosen = run_ids or [run["id"] for run in _find_open(url, filters)]
-    if not run_ids and not filters:
-        typer.echo("Name runs by their ids, or by --agent, --task, --pattern or --status.", err=True)
-        raise typer.Exit(2)
-    if not chosen:
-        typer.echo("No open run fits.")
-        return
-    if len(chosen) > 1 and not yes and not (sys.stdin.isatty() and typer.confirm(f"Cancel {len(chosen)} runs?")):
-        typer.echo(f"{len(chosen)} runs fit, none was cancelled. Add --yes to cancel them.", err=True)
-        raise typer.Exit(2)
+    chosen = run_ids or _choose(filters, takewhile(_is_open, _read_runs(url, filters, None)), "Cancel", yes=yes)
     for run_id in chosen:
         run = call_gateway("POST", url, f"/runs/{quote(run_id, safe='')}/cancel")
-        ended = run["closedAt"] is not None
-        typer.echo(f"{run_id}: {run['status']}" if ended else f"{run_id}: cancellation requested")
+        typer.echo(f"{run_id}: cancellation requested" if _is_open(run) else f"{run_id}: {run['status']}")
 
 
-def _find_open(url: str, filters: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """Yields the open runs that fit; those in one list come first."""
-    for run in _read_runs(url, filters, None):
-        if run["closedAt"] is not None:
-            return
-        yield run
+@app.command("retry")
+def retry_runs(
+    run_ids: Ids = None,
+    pattern: Pattern = None,
+    agent: Agent = None,
+    task: Task = None,
+    status: Annotated[str, typer.Option(help="failed or cancelled.")] = "failed",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many runs at most, the latest first.")] = 1_000,
+    yes: Yes = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Starts runs again that have failed or were cancelled, by their ids or by filters."""
+    filters = _to_params(pattern, agent, task, None)
+    if status not in _RETRIED:
+        typer.echo("--status is failed or cancelled: other runs are not retried.", err=True)
+        raise typer.Exit(2)
+    ended = _read_runs(url, {**filters, "status": status}, limit)
+    for run_id in run_ids or _choose(filters, ended, "Retry", yes=yes):
+        run = call_gateway("POST", url, f"/runs/{quote(run_id, safe='')}/retry")
+        typer.echo(f"{run_id}: {run['status']}")
+
+
+def _choose(filters: dict[str, str], fitting: Iterable[dict[str, Any]], verb: str, *, yes: bool) -> list[str]:
+    """Returns the ids of the runs that fit; asks before it returns several. Exits with 2 without any filter."""
+    if not filters:
+        typer.echo(f"Name runs by their ids, or by {_FILTERS[verb]}.", err=True)
+        raise typer.Exit(2)
+    chosen = [run["id"] for run in fitting]
+    if not chosen:
+        typer.echo("No run fits.")
+        raise typer.Exit
+    if len(chosen) > 1 and not yes and not (sys.stdin.isatty() and typer.confirm(f"{verb} {len(chosen)} runs?")):
+        typer.echo(f"{len(chosen)} runs fit, and nothing was done. Add --yes to go on.", err=True)
+        raise typer.Exit(2)
+    return chosen
+
+
+def _is_open(run: dict[str, Any]) -> bool:
+    return run["closedAt"] is None
 
 
 def _to_params(pattern: str | None, agent: str | None, task: str | None, status: str | None) -> dict[str, str]:

@@ -94,7 +94,7 @@ async def test_open_runs_are_cancelled_by_filters(gateway: Stack) -> None:
     await until(all_listed, seconds=20)
     refused = await command(gateway, "runs", "cancel", "--task", "cancel-me")
     assert refused.returncode == 2
-    assert "3 runs fit, none was cancelled" in refused.stderr
+    assert "3 runs fit, and nothing was done" in refused.stderr
     done = await command(gateway, "runs", "cancel", "--task", "cancel-me", "--yes")
     assert done.stdout.count("cancellation requested") == 3, done.stderr
     for task in tasks:

@@ -232,7 +232,7 @@ async def test_disconnecting_poller_does_not_affect_the_others() -> None:
         nonlocal reads
         reads += 1
         await asyncio.sleep(0.2)
-        return PollView("{}", str(reads), is_final=False, retry_after=1)
+        return PollView("{}", str(reads), has_ended=False, has_completed=False, retry_after=1)
 
     watch = CachedRun(slow_read)
     first, second = asyncio.create_task(watch.current()), asyncio.create_task(watch.current())

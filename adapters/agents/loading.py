@@ -158,6 +158,11 @@ def _check_origin(name: str, directory: str) -> None:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, ImportError) and error.name:
+        return (
+            f"{type(error).__name__}: {error}. If {error.name} is in another environment than Sevenfold, set "
+            'isolation = "process" and python to that environment\'s'
+        )
     if isinstance(error, AgentLoadError | TypeError):
         return str(error)
     return f"{type(error).__name__}: {error}"

@@ -5,27 +5,19 @@ from datetime import datetime
 
 from pydantic import Field
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
-from sevenfold.adapters.temporal.run_outcomes import fetch_input, fetch_outcome
+from sevenfold.adapters.temporal.run_outcomes import fetch_outcome
+from sevenfold.adapters.temporal.run_restarts import load_input, restart_run
 from sevenfold.api.dependencies import TemporalUi
 from sevenfold.api.http.listing import find_execution, tenant_condition
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.http.time_params import to_query_time
 from sevenfold.contracts.dead_letters import IS_DEAD, LETTER_WORKFLOW_TYPES, LetterKind
-from sevenfold.contracts.events import (
-    REJECTED_ID_PREFIX,
-    REJECTION_MEMO,
-    EventInput,
-    ReactionInput,
-    Rejection,
-    event_task_queue,
-)
+from sevenfold.contracts.events import REJECTED_ID_PREFIX, REJECTION_MEMO, Rejection
 from sevenfold.contracts.identity import build_workflow_id, is_public_id, parse_public_id, parse_tenant
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.runs import DEADLINE_MEMO, GENERATION_MEMO, ID_PREFIXES, Pattern, RunResult, compute_deadline
+from sevenfold.contracts.runs import ID_PREFIXES, Pattern
 
 _KIND_OF_TYPE = {workflow_type: kind for kind, workflow_type in LETTER_WORKFLOW_TYPES.items()}
 _PREFIXES = (REJECTED_ID_PREFIX, ID_PREFIXES[Pattern.EVENT], ID_PREFIXES[Pattern.REACTION])
@@ -50,7 +42,6 @@ class DeadLetterQueue:
 
     client: Client
     ui: TemporalUi
-    task_queue: str
 
     async def find(self, tenant: str, letter_id: str) -> WorkflowExecutionDescription:
         """Describes a dead letter. Raises 404 if there is none with this id."""
@@ -98,33 +89,9 @@ class DeadLetterQueue:
         """Starts the workflow again with its own input. Returns False for a rejected message, which has no event to
         start with, and if another request has just redriven the letter.
         """
-        kind = _KIND_OF_TYPE[dead.workflow_type]
-        if kind is LetterKind.REJECTED:
+        if _KIND_OF_TYPE[dead.workflow_type] is LetterKind.REJECTED:
             return False
-        memo = dict(await dead.memo())
-        workflow_input: Payload
-        if kind is LetterKind.EVENT:
-            workflow_input = await fetch_input(self.client, dead, EventInput)
-        else:
-            reaction = await fetch_input(self.client, dead, ReactionInput)
-            workflow_input = reaction.model_copy(update={"generation": reaction.generation + 1})
-            memo |= {GENERATION_MEMO: reaction.generation + 1, DEADLINE_MEMO: compute_deadline(reaction.timeout)}
-        try:
-            await self.client.start_workflow(
-                dead.workflow_type,
-                workflow_input,
-                id=dead.id,
-                task_queue=event_task_queue(self.task_queue),
-                result_type=RunResult,
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
-                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                memo=memo,
-                search_attributes=dead.typed_search_attributes,
-                static_summary="redriven",
-            )
-        except WorkflowAlreadyStartedError:
-            return False
-        return True
+        return await restart_run(self.client, dead, await load_input(self.client, dead))
 
 
 def dead_letters_query(tenant: str | None, kind: LetterKind | None, since: datetime | None) -> str:

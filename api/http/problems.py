@@ -25,6 +25,7 @@ class ProblemType(Enum):
     NOT_FOUND = ("not-found", 404, "The resource does not exist")
     METHOD_NOT_ALLOWED = ("method-not-allowed", 405, "The path does not support this method")
     NOT_ACCEPTABLE = ("not-acceptable", 406, "No media type that the client accepts is available")
+    RUN_COMPLETED = ("run-completed", 409, "The run has completed")
     CANCELLED = ("run-cancelled", 409, "The run was cancelled")
     TERMINATED = ("run-terminated", 409, "An operator terminated the run")
     EVENT_CONFLICT = ("event-conflict", 409, "The event's id belongs to another event")

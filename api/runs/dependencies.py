@@ -11,6 +11,7 @@ from sevenfold.api.runs.estimates import JobEstimator
 from sevenfold.api.runs.job_views import JobReader
 from sevenfold.api.runs.poll_cache import PollCache
 from sevenfold.api.runs.reader import RunReader
+from sevenfold.api.runs.retry import RunRetrier
 from sevenfold.api.runs.start import RunStarter
 
 AgentsDep = Annotated[AgentCatalog, Depends(component("agents"))]
@@ -19,4 +20,5 @@ JobEstimatorDep = Annotated[JobEstimator, Depends(component("job_estimator"))]
 JobReaderDep = Annotated[JobReader, Depends(component("job_reader"))]
 PollCacheDep = Annotated[PollCache, Depends(component("poll_cache"))]
 RunReaderDep = Annotated[RunReader, Depends(component("run_reader"))]
+RunRetrierDep = Annotated[RunRetrier, Depends(component("run_retrier"))]
 RunStarterDep = Annotated[RunStarter, Depends(component("run_starter"))]

@@ -17,11 +17,14 @@ _IDLE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class PollView:
-    """A run at one moment: the body to send, its version, and the seconds until polling again is worthwhile."""
+    """A run at one moment: the body to send, its version, and the seconds until polling again is worthwhile. A run
+    that has ended changes again if it is retried; one that has completed never does.
+    """
 
     body: str
     version: str
-    is_final: bool
+    has_ended: bool
+    has_completed: bool
     retry_after: float
 
 
@@ -44,9 +47,9 @@ class CachedRun:
         return self._waiter_count == 0 and time.monotonic() - self.requested_at > _IDLE_SECONDS
 
     async def current(self) -> PollView:
-        """Returns the run as it was at most 0.15 s ago. The view of an ended run is final and is kept."""
+        """Returns the run as it was at most 0.15 s ago. The view of a completed run is kept."""
         self.requested_at = time.monotonic()
-        if self._view and (self._view.is_final or self.requested_at - self._read_at < _TTL_SECONDS):
+        if self._view and (self._view.has_completed or self.requested_at - self._read_at < _TTL_SECONDS):
             return self._view
         if self._pending_read is None or self._pending_read.done():
             self._pending_read = asyncio.ensure_future(self._read())
@@ -68,7 +71,7 @@ class CachedRun:
         self._waiter_count += 1
         try:
             async with asyncio.timeout(seconds):
-                while view.version == version and not view.is_final:
+                while view.version == version and not view.has_ended:
                     changed = self._changed
                     if self._poller is None or self._poller.done():
                         self._poller = asyncio.create_task(self._poll())

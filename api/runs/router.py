@@ -12,7 +12,7 @@ from sevenfold.api.http.listing import PagerDep, tenant_condition
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import TimeParam, to_query_time
-from sevenfold.api.runs.dependencies import RunReaderDep
+from sevenfold.api.runs.dependencies import RunReaderDep, RunRetrierDep
 from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.runs.views import Run, RunSummary
 from sevenfold.contracts.access import Principal
@@ -101,6 +101,23 @@ async def cancel_run(run_id: RunId, reader: RunReaderDep, principal: PrincipalDe
     if run.closed_at is not None:
         response.status_code = 200
     return run
+
+
+@router.post(
+    "/runs/{run_id}/retry",
+    operation_id="retryRun",
+    summary="Retry a run",
+    status_code=202,
+    responses={200: {"model": Run, "description": "The run is open already."}, **PROBLEMS},
+)
+async def retry_run(run_id: RunId, retrier: RunRetrierDep, principal: PrincipalDep, response: Response) -> Run:
+    """Starts a run again that has failed or was cancelled, under its own id and with its whole timeout. Its webhook
+    is delivered once more, when it ends again.
+    """
+    run, is_started = await retrier.retry(principal.tenant, run_id)
+    if not is_started:
+        response.status_code = 200
+    return run if principal.may_read_runs else run.without_content()
 
 
 async def request_cancellation(reader: RunReader, principal: Principal, run_id: str) -> Run:

@@ -1,0 +1,84 @@
+"""Starts a run again that has failed or was cancelled: under its own id, with its own input."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from temporalio.client import Client, WorkflowExecutionDescription
+from temporalio.common import Priority, TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from sevenfold.adapters.temporal.run_outcomes import fetch_input
+from sevenfold.adapters.temporal.search_attributes import keyword_attributes
+from sevenfold.contracts.analysis import AnalysisInput
+from sevenfold.contracts.events import EventInput, ReactionInput
+from sevenfold.contracts.hybrid import HybridInput
+from sevenfold.contracts.jobs import JobInput
+from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.runs import (
+    COMPLETED_MEMO,
+    DEADLINE_MEMO,
+    FAILED_MEMO,
+    GENERATION_MEMO,
+    PROGRESS_MEMO,
+    SEARCH_ATTRIBUTES,
+    WORKFLOW_TYPES,
+    Pattern,
+    RunInput,
+    RunResult,
+    compute_deadline,
+)
+from sevenfold.contracts.streams import FOLLOWED_MEMO
+
+_INPUT_TYPES: Mapping[str, type[RunInput]] = {
+    **{WORKFLOW_TYPES[pattern]: RunInput for pattern in Pattern if pattern is not Pattern.EVENT},
+    WORKFLOW_TYPES[Pattern.QUEUE]: JobInput,
+    WORKFLOW_TYPES[Pattern.WEBHOOK]: AnalysisInput,
+    WORKFLOW_TYPES[Pattern.HYBRID]: HybridInput,
+    WORKFLOW_TYPES[Pattern.REACTION]: ReactionInput,
+}
+
+# What a run has reported while it was open.
+_REPORTED = frozenset({PROGRESS_MEMO, COMPLETED_MEMO, FAILED_MEMO, FOLLOWED_MEMO})
+
+
+async def load_input(client: Client, ended: WorkflowExecutionDescription) -> RunInput | EventInput:
+    """Returns the input of a run of any pattern."""
+    if ended.workflow_type == WORKFLOW_TYPES[Pattern.EVENT]:
+        return await fetch_input(client, ended, EventInput)
+    return await fetch_input(client, ended, _INPUT_TYPES[ended.workflow_type])
+
+
+async def restart_run(client: Client, ended: WorkflowExecutionDescription, run_input: RunInput | EventInput) -> bool:
+    """Starts the run again as its next generation, with its whole timeout. Returns False if another request has just
+    done so, or if the run has completed meanwhile. Raises RPCError.
+    """
+    memo = {name: value for name, value in (await ended.memo()).items() if name not in _REPORTED}
+    started: Payload = run_input
+    if isinstance(run_input, RunInput):
+        generation = run_input.generation + 1
+        started = run_input.model_copy(update={"generation": generation})
+        memo |= {GENERATION_MEMO: generation, DEADLINE_MEMO: compute_deadline(run_input.timeout)}
+    try:
+        await client.start_workflow(
+            ended.workflow_type,
+            started,
+            id=ended.id,
+            task_queue=ended.task_queue,
+            result_type=RunResult,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            memo=memo,
+            search_attributes=_own_attributes(ended.typed_search_attributes),
+            static_summary=await ended.static_summary(),
+            static_details=await ended.static_details(),
+            priority=Priority(priority_key=ended.raw_info.priority.priority_key or None),
+        )
+    except WorkflowAlreadyStartedError:
+        return False
+    return True
+
+
+def _own_attributes(found: TypedSearchAttributes) -> TypedSearchAttributes:
+    """Leaves out those that Temporal sets itself."""
+    values: dict[str, Any] = {pair.key.name: pair.value for pair in found if pair.key.name in SEARCH_ATTRIBUTES}
+    return keyword_attributes(tuple(values), values.values())
