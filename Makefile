@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 # Test processes share the compiled modules, even where the environment forbids writing them.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup setup-dev system-packages run demo docs test test-all lint bench faults fuzz lock clean
+.PHONY: setup setup-dev system-packages run demo docs reference test test-all lint bench faults fuzz lock clean
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev
@@ -50,6 +50,10 @@ lint: setup-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint docker/Dockerfile
+
+# Writes what the documentation has from the code: settings, keys, problems, commands, the HTTP API.
+reference: setup-dev
+	$(BIN)/python docs/.site/reference.py
 
 # Builds the site of the documentation in site/, searchable and without content from other hosts.
 docs: setup-dev

@@ -17,7 +17,7 @@ from sevenfold.api.access import erasures, keys, tenants, tokens
 from sevenfold.api.components import Components, build_components
 from sevenfold.api.events import asyncapi, dead_letters, eventbridge, sns, subscriptions
 from sevenfold.api.events import stream as event_stream
-from sevenfold.api.http import problem_handlers
+from sevenfold.api.http import problem_handlers, problem_pages
 from sevenfold.api.http.authentication import AuthenticationMiddleware
 from sevenfold.api.http.authorization import CODEC_PREFIX, SOCKET_PATH, check_routes
 from sevenfold.api.http.body_limit import BodyLimitMiddleware
@@ -153,6 +153,7 @@ def create_app(components: Components) -> FastAPI:
         metrics,
     ):
         app.include_router(router_module.router)
+    app.include_router(problem_pages.router)
     install_docs(app)
     check_routes(route.path for route in list_routes(app.routes) if hasattr(route, "path"))
     app.openapi = _document_problems(app.openapi)  # type: ignore[method-assign]

@@ -125,8 +125,9 @@ def check(
 def schema() -> None:
     """Prints the JSON Schema of sevenfold.toml, for editors."""
     from sevenfold.contracts.config import SevenfoldConfig  # noqa: PLC0415  (imported on use, as the servers)
+    from sevenfold.runtime.field_docs import describe_schema, find_models  # noqa: PLC0415
 
-    typer.echo(json.dumps(SevenfoldConfig.model_json_schema(), indent=2))
+    typer.echo(json.dumps(describe_schema(SevenfoldConfig, find_models(SevenfoldConfig)), indent=2))
 
 
 def _serve(name: str, **options: object) -> None:

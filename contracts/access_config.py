@@ -26,13 +26,17 @@ class KeyConfig(ConfigSection, QuotaFields):
     """An API key, by its id and the hash of its secret, with quotas. `sevenfold keys create` prints these lines."""
 
     id: KeyId
+    """the key's part between its first two underscores"""
     hash: KeyHash
+    """`sha256:` and the hash of its secret; [`sevenfold keys create`](security.md#tenants-and-keys) prints both"""
     scopes: frozenset[Scope] = Field(min_length=1)
-    # A time with its offset, or a date: then until the end of that day, UTC.
+    """list of [scopes](security.md#tenants-and-keys)"""
     expires: Annotated[AwareDatetime, BeforeValidator(_end_of_day)] | None = None
+    """a time with its offset, or a date: until the end of that day, UTC; unset: never"""
     name: str = Field(default="", max_length=100, pattern=NAME_PATTERN)
-    # The first key of those that replaced each other by rotation: they share their quotas.
+    """what it is for"""
     lineage: KeyId | None = None
+    """the first key of those that replaced each other by rotation; they share their quotas"""
 
     @model_validator(mode="after")
     def _check_budget(self) -> "KeyConfig":
@@ -47,8 +51,11 @@ class TenantConfig(ConfigSection, QuotaFields):
     """
 
     agents: list[AgentName] | None = None
+    """agents that the tenant may use; unset: all"""
     weight: float = Field(default=1.0, ge=0.001, le=1_000, allow_inf_nan=False)
+    """share of busy task queues, compared with the other tenants' weights, 0.001 to 1,000"""
     keys: list[KeyConfig] = []
+    """list of [keys](#tenantsnamekeys)"""
 
 
 def is_on_loopback(url: str) -> bool:
@@ -77,10 +84,15 @@ class OidcConfig(ConfigSection):
     """
 
     issuer: Annotated[HttpUrl, AfterValidator(_check_issuer)]
+    """URL of the issuer, exactly as the claim `iss` has it; https, except on loopback"""
     audience: str = Field(min_length=1, max_length=500)
+    """what the claim `aud` has to contain"""
     tenant_claim: str = Field(default="tenant", min_length=1, max_length=200)
+    """claim with the tenant's name; dots lead into nested objects"""
     scopes_claim: str = Field(default="scope", min_length=1, max_length=200)
+    """claim with the scopes: a list, or a string with spaces"""
     leeway_seconds: float = Field(default=30.0, ge=0, le=300, allow_inf_nan=False)
+    """seconds by which the clocks may differ, at most 300"""
 
 
 class AuthConfig(ConfigSection):

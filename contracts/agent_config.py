@@ -45,11 +45,17 @@ class CircuitConfig(ConfigSection):
     """
 
     enabled: bool = True
+    """whether there is a circuit breaker; `simulator` has none"""
     failure_rate: float = Field(default=0.5, gt=0, le=1, allow_inf_nan=False)
+    """share of failed calls that opens it, above 0 to 1"""
     window_seconds: float = Field(default=30.0, ge=1, le=3_600, allow_inf_nan=False)
+    """seconds of calls that count, 1 to 3,600"""
     minimum_calls: int = Field(default=5, ge=1, le=1_000)
+    """calls needed within the window, 1 to 1,000"""
     open_seconds: float = Field(default=5.0, ge=0.5, le=3_600, allow_inf_nan=False)
+    """seconds before the first probe, 0.5 to 3,600"""
     max_open_seconds: float = Field(default=60.0, ge=0.5, le=3_600, allow_inf_nan=False)
+    """seconds that the pause grows to, 0.5 to 3,600, not below `open_seconds`"""
 
     @model_validator(mode="after")
     def _check_durations(self) -> "CircuitConfig":
@@ -62,8 +68,11 @@ class Price(ConfigSection):
     """US dollars: for a million tokens of input, of output, and for a call."""
 
     input: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False, strict=True)
+    """US dollars for a million tokens of input"""
     output: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False, strict=True)
+    """US dollars for a million tokens of output"""
     call: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False, strict=True)
+    """US dollars for a call"""
 
     def micro_usd(self, input_tokens: int, output_tokens: int, *, calls: int = 1) -> int:
         """Returns the cost of calls in millionths of a dollar, rounded up."""
@@ -73,17 +82,17 @@ class Price(ConfigSection):
 
 
 class _AgentBase(ConfigSection):
-    # What its answers cost. Without it, budgets and `maxCost` in dollars cannot hold for this agent.
     price: Price | None = None
+    """what its answers cost, a [table](#price); budgets and `maxCost` in dollars need it"""
 
-    # Estimated duration in seconds, used until durations are measured.
     duration_estimate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """seconds that a run takes, until durations are measured"""
 
-    # How many seconds `/hybrid` waits for an answer.
     hybrid_threshold: float = Field(default=5.0, gt=0, le=60, allow_inf_nan=False)
+    """seconds up to which `/hybrid` waits for an answer, at most 60"""
 
-    # Tasks for which the agent takes a job's whole list in one call, instead of one item per call.
     batch_tasks: frozenset[str] = frozenset()
+    """tasks whose lists the agent takes in one call; a `workflow` agent takes all of them"""
 
     def takes_batches(self, task: str) -> bool:
         """Whether the agent takes a job's whole list in one call."""
@@ -93,11 +102,13 @@ class _AgentBase(ConfigSection):
 class _DirectAgentBase(_AgentBase):
     """An agent that our workers call, so that a circuit breaker and limits apply."""
 
-    # Concurrent calls, and calls per time ("100/s", "30/m", "1000/h"), across all workers.
     max_concurrency: int | None = Field(default=None, ge=1, le=100_000)
+    """calls at once over all workers, 1 to 100,000"""
     rate: Rate | None = None
+    """calls per time over all workers: `"100/s"`, `"30/m"`, `"1000/h"`"""
 
     circuit: CircuitConfig = CircuitConfig()
+    """[circuit breaker](#circuit)"""
 
 
 _OF_PROCESSES = frozenset(
@@ -116,14 +127,23 @@ class PythonAgentConfig(_DirectAgentBase):
 
     kind: Literal["python"]
     target: str
+    """`"package.module:attribute"`: a function, a generator, a class with `run`, or an agent of a framework"""
     isolation: Literal["none", "process"] = "none"
+    """`process`: it runs in [child processes](agents.md#isolation)"""
     python: str | None = Field(default=None, min_length=1, max_length=4_096)
+    """the Python that runs it, relative to the file; unset: the worker's"""
     working_directory: Path = Path()
+    """where it runs, relative to the file"""
     env: dict[VariableName, str] = {}
+    """variables added to its environment"""
     memory_mb: int | None = Field(default=None, ge=32, le=1_000_000)
+    """what a process may allocate, in MB, from 32"""
     max_calls: int = Field(default=1_000, ge=1, le=1_000_000)
+    """calls after which a process is replaced"""
     max_age: float = Field(default=3_600.0, gt=0, le=604_800, allow_inf_nan=False)
+    """seconds after which a process is replaced"""
     idle_processes: int = Field(default=4, ge=0, le=1_000)
+    """how many processes wait for the next call"""
 
     @field_validator("target")
     @classmethod
@@ -167,8 +187,11 @@ class CommandAgentConfig(_DirectAgentBase):
 
     kind: Literal["command"]
     command: list[Annotated[str, Field(max_length=4_096)]] = Field(min_length=1, max_length=100)
+    """the program and its arguments"""
     working_directory: Path = Path()
+    """where it runs, relative to the file"""
     env: dict[VariableName, str] = {}
+    """variables added to its environment"""
 
 
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s]*$", max_length=2_048)]
@@ -180,7 +203,9 @@ class _RemoteAgentBase(_DirectAgentBase):
     """
 
     api_key_env: VariableName | None = None
+    """variable with the bearer token"""
     idle_timeout_seconds: float = Field(default=300.0, gt=0, le=86_400, allow_inf_nan=False)
+    """seconds without a byte after which an attempt fails, up to 86,400"""
 
 
 class HttpAgentConfig(_RemoteAgentBase):
@@ -188,6 +213,7 @@ class HttpAgentConfig(_RemoteAgentBase):
 
     kind: Literal["http"]
     url: HttpUrl
+    """address of the service"""
 
 
 class OpenAIAgentConfig(_RemoteAgentBase):
@@ -199,11 +225,17 @@ class OpenAIAgentConfig(_RemoteAgentBase):
 
     kind: Literal["openai"]
     api: Literal["chat", "responses"] = "chat"
+    """`chat`: `/chat/completions`; `responses`: `/responses`"""
     base_url: HttpUrl
+    """address under which that path is; a query stays, such as Azure's `?api-version=…`"""
     model: str = Field(min_length=1)
+    """model name"""
     system_prompt: str | None = None
+    """first message"""
     json_schema: dict[str, JsonValue] | None = None
+    """answers are JSON of this schema"""
     options: dict[str, JsonValue] = {}
+    """sent with each request (`temperature`, …)"""
 
     @property
     def address(self) -> str:
@@ -221,8 +253,11 @@ class WorkflowAgentConfig(_AgentBase):
 
     kind: Literal["workflow"]
     workflow: str = Field(min_length=1, max_length=200)
+    """workflow type"""
     task_queue: str = Field(min_length=1, max_length=200)
+    """task queue of its workers"""
     codec: bool = False
+    """its workers have the keys of `SEVENFOLD_CODEC_KEYS`, so payloads to and from them are encrypted"""
 
     def takes_batches(self, task: str) -> bool:
         """Always true."""

@@ -25,16 +25,27 @@ class ConsumeConfig(ConfigSection):
     """
 
     source: str = Field(alias="from", min_length=1, max_length=200)
+    """queue, subject, stream or topic; the name or URL of an SQS queue"""
     group: str = Field(default="sevenfold", pattern=r"^[A-Za-z0-9_-]{1,100}$")
+    """consumers of the same group share the messages"""
     concurrency: int = Field(default=20, ge=1, le=1_000)
+    """messages in work at once, 1 to 1,000"""
     tenant: TenantName = DEFAULT_TENANT
+    """whose events they are"""
     map: EventMap | None = None
+    """makes [events](#map) of messages that are no CloudEvents"""
     start: StartConfig | None = None
+    """each message [starts a run](#start)"""
     reply_to: MapValue | None = None
+    """where a run's outcome goes; unset: the sender's address"""
     reply: ReplyConfig | None = None
+    """[what a reply looks like](#reply); without an address it is an event for the routes"""
     max_backlog: int | None = Field(default=None, ge=1, le=10_000_000)
+    """tasks in the queue of what the messages start, above which none is taken"""
     max_age: float | None = Field(default=None, gt=0, le=86_400, allow_inf_nan=False)
+    """age of the oldest such task in seconds, above which none is taken"""
     auto_offset_reset: Literal["earliest", "latest"] | None = None
+    """of `kafka`: where a group without an offset begins, `earliest` or `latest`; unset: `earliest`"""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -56,17 +67,24 @@ class PublishConfig(ConfigSection):
     """
 
     filter: EventFilter
+    """which events; see [filters](events.md#filters)"""
     to: str = Field(min_length=1, max_length=200)
+    """routing key, or exchange/key, subject, stream, topic, queue or bus"""
     format: MessageFormat = MessageFormat.CLOUDEVENTS
+    """`cloudevents`: in binary mode; `plain`: the attributes as headers of their own names"""
     tenants: frozenset[TenantName] = Field(default=frozenset({DEFAULT_TENANT}), min_length=1)
+    """whose events"""
 
 
 class SaslConfig(ConfigSection):
     """How to authenticate to Kafka. `password_env`: the variable with the password."""
 
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+    """`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`"""
     username: str = Field(min_length=1, max_length=1_000)
+    """the account"""
     password_env: VariableName
+    """variable with the password"""
 
 
 class TlsConfig(ConfigSection):
@@ -75,8 +93,11 @@ class TlsConfig(ConfigSection):
     """
 
     ca_file: Path | None = None
+    """PEM file that replaces the system's certificates"""
     cert_file: Path | None = None
+    """PEM file of a client certificate"""
     key_file: Path | None = None
+    """PEM file of its key, unless `cert_file` has it"""
 
     @model_validator(mode="after")
     def _check_key(self) -> "TlsConfig":
@@ -100,12 +121,19 @@ class BrokerConfig(ConfigSection):
     """
 
     kind: Literal["rabbitmq", "nats", "redis", "kafka", "sqs", "eventbridge"]
+    """`rabbitmq`, `nats`, `redis`, `kafka`, `sqs` or `eventbridge`"""
     url: str | None = Field(default=None, min_length=1)
+    """address; none for `sqs` and `eventbridge`, which AWS's own variables lead to"""
     url_env: VariableName | None = None
+    """instead of `url`: the variable that holds it"""
     tls: TlsConfig | None = None
+    """of `kafka`: [TLS](#tls)"""
     sasl: SaslConfig | None = None
+    """of `kafka`: [SASL](#sasl)"""
     consume: list[ConsumeConfig] = []
+    """list of [sources](#consume)"""
     publish: list[PublishConfig] = []
+    """list of [routes](#publish)"""
 
     @property
     def is_aws(self) -> bool:

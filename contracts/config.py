@@ -30,27 +30,39 @@ class InteractionsConfig(ConfigSection):
     """Whether the end of every run is published as an event: `interaction.completed`, `.failed`, `.cancelled`."""
 
     enabled: bool = False
+    """publish the end of every run as an event: `interaction.completed`, `.failed`, `.cancelled`"""
 
 
 class MetricsConfig(ConfigSection):
     """What metrics may show by name: each name is a time series more. Other tasks are `other`."""
 
     tasks: frozenset[str] = frozenset()
+    """tasks that metrics show by name; the others are `other`"""
     tenants: bool = False
+    """show tenants by name"""
 
 
 class SevenfoldConfig(ConfigSection):
     """The whole file. Without a file, `builtin` is the only agent."""
 
     default_agent: str = "builtin"
+    """agent of requests that name none"""
     agents: dict[AgentName, AgentConfig] = {}
+    """one table per [agent](#agentsname); `builtin` is always there"""
     subscriptions: list[SubscriptionConfig] = []
+    """list of [tables](#subscriptions)"""
     brokers: dict[AgentName, BrokerConfig] = {}
+    """one table per [broker](#brokersname)"""
     sns: list[SnsTopicConfig] = []
+    """list of [topics](#sns) that may send events over HTTP"""
     interactions: InteractionsConfig = InteractionsConfig()
+    """[whether](#interactions) runs publish events"""
     tenants: dict[TenantName, TenantConfig] = {}
+    """one table per [tenant](#tenantsname), with its keys"""
     auth: AuthConfig = AuthConfig()
+    """a table with [`oidc`](#authoidc): access tokens of an issuer"""
     metrics: MetricsConfig = MetricsConfig()
+    """[what](#metrics) metrics show by name"""
 
     @model_validator(mode="before")
     @classmethod

@@ -47,9 +47,16 @@ class EventMap(ConfigSection):
     """
 
     format: BodyFormat = BodyFormat.JSON
+    """what a message's body is: `json`, `text` or `bytes`"""
     type: MapValue
+    """the event's type"""
     source: MapValue
+    """the event's source"""
     id: MapValue | None = None
+    """the event's id; unset: the message's place at the broker, so that a redelivery is a duplicate"""
     subject: MapValue | None = None
+    """the event's subject"""
     time: MapValue | None = None
+    """the event's time"""
     data: MapValue = BODY
+    """the event's data"""

@@ -37,12 +37,19 @@ class StartConfig(ConfigSection):
     """
 
     pattern: MessagePattern
+    """`queue`, `polling`, `analyze` or `hybrid`"""
     agent: AgentName | None = None
+    """agent to call; unset: the default agent"""
     task: TaskName | None = None
+    """its task; `queue` and `polling` need one"""
     source: str = Field(default="", alias="from", pattern=r"^(/.*)?$", max_length=1_024)
+    """JSON Pointer to what the agent works on: text is the query, an object the data; empty: the whole body"""
     id: MapValue | None = None
+    """identifies the run; unset: the message's place at the broker, so that a redelivery starts none"""
     format: BodyFormat = BodyFormat.JSON
+    """what a message's body is: `json` or `text`"""
     timeout: Annotated[float, Field(ge=0.5, le=86_400, allow_inf_nan=False)] = 3_600.0
+    """deadline of the run in seconds, 0.5 to 86,400"""
 
     @model_validator(mode="after")
     def _check(self) -> "StartConfig":
@@ -68,7 +75,9 @@ class ReplyConfig(ConfigSection):
     """
 
     format: MessageFormat = MessageFormat.CLOUDEVENTS
+    """`cloudevents`, or `plain`"""
     map: dict[str, ReplyValue] | None = None
+    """makes a reply plain JSON: `$reply` and `$reply/…` refer to the outcome, anything else is a constant"""
 
     @property
     def is_plain(self) -> bool:

@@ -29,8 +29,11 @@ class SnsTopicConfig(ConfigSection):
     """
 
     topic: str = Field(pattern=TOPIC_PATTERN)
+    """its ARN"""
     tenant: TenantName = DEFAULT_TENANT
+    """whose events they are"""
     map: EventMap | None = None
+    """makes [events](#map) of messages that are no CloudEvents"""
 
 
 class SnsType(StrEnum):

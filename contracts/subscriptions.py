@@ -87,10 +87,15 @@ class SubscriptionConfig(_SubscriptionFields):
     """A subscription in `sevenfold.toml`, which holds no secrets."""
 
     name: SubscriptionName
+    """lower-case letters, digits and `.` `_` `-`, at most 64"""
     tenant: TenantName = DEFAULT_TENANT
+    """the tenant whose events it matches"""
     agent: AgentName | None = None
+    """agent to call; unset: the default agent"""
     webhook_url: WebhookUrl | None = None
+    """webhook for the end of every reaction"""
     webhook_secret_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    """variable with its secret"""
 
 
 class SubscriptionWebhook(Payload):

@@ -45,92 +45,119 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True)
 
-    # Explains bugs in python agents in answers and does not retry them. Unset: in `sevenfold dev`.
     development: bool | None = None
+    """[explains bugs](agents.md#bugs) in python agents in answers, and does not retry them; unset: in `sevenfold dev`
+    """
 
     host: str = "127.0.0.1"
+    """address to listen on. Beyond loopback, keys or an issuer are required ([security](security.md))"""
     port: Port = 8000
-    # Host names that requests may be addressed to, beside those of loopback and of the public URL; `*`: any.
+    """port of the API"""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_names)] = ()
-    # Origins whose web pages may call the API (CORS).
+    """host names that requests may be addressed to, beside `localhost`, `127.0.0.1`, `::1` and the public URL's;
+    separated by commas; `*` allows any
+    """
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_origins)] = ()
-    # Where clients reach the gateway: for absolute links, which never come from a request's Host.
+    """origins whose web pages may call the API, such as `https://app.example.com`; separated by commas"""
     public_url: Annotated[str | None, AfterValidator(check_public_url)] = None
-    # The certificate chain and the private key, in PEM files: then the API serves https.
+    """address at which clients reach the gateway: its host name is served, pages of its origin may call, and the
+    AsyncAPI document names it
+    """
     tls_cert: Annotated[Path | None, BeforeValidator(parse_optional)] = None
+    """PEM file of the certificate, followed by the intermediate ones: the API then serves https (TLS 1.2 and newer)
+    """
     tls_key: Annotated[Path | None, BeforeValidator(parse_optional)] = None
+    """PEM file of its private key, without a passphrase and readable by its owner alone"""
     data_dir: Path = Path(".sevenfold")
+    """directory of the embedded Temporal database, the secret key and large payloads"""
     config: Path = Path("sevenfold.toml")
+    """path of the configuration file; if set, the file has to exist"""
     task_queue: Annotated[str, AfterValidator(check_name)] = "sevenfold"
+    """Temporal task queue; others derive from it: `-batch`, `-streams`, `-events`, `-webhooks`, `-brokers`"""
 
-    # The build of this process's workers, for Temporal's Worker Versioning; unset: none. The deployment is named like
-    # the task queue, with - for other characters, unless it has a name. See docs/operations/versioning.md.
     build_id: BuildId = None
+    """the build of a worker, see [changing workflows under live runs](operations/versioning.md)"""
     deployment_name: DeploymentName = None
-    # Makes the build current at the start if no build is.
+    """names the workers of all builds together; unset: the task queue's name, with `-` for `.`, `:` and `/`"""
     set_current: bool = False
+    """makes the build current at a worker's start if no build is"""
 
-    # The embedded Temporal server; unused if TEMPORAL_ADDRESS is set.
     temporal_port: Port = 7233
-    # Its UI answers for any host name, so a web page could use it by DNS rebinding: it starts only when asked for.
+    """port of the embedded Temporal server"""
     temporal_ui: bool = False
+    """start the embedded Temporal UI (`sevenfold dev --ui`)"""
     temporal_ui_port: Port = 8233
-    # Further dynamic configuration of the server, as comma-separated `key=value`; overrides ours.
+    """port of the embedded Temporal UI"""
     temporal_dynamic_config: Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_pairs)] = ()
+    """dynamic configuration of the embedded server: `key=value`, comma-separated; takes precedence over Sevenfold's
+    """
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    """days for which the embedded server keeps ended runs, 1 to 3,650; also the window for results and idempotency
+    keys
+    """
 
-    # Stores large payloads in this S3 bucket instead of the data directory; needs the extra `s3`. Credentials, region
-    # and the endpoint of other S3 servers come from AWS's own variables (AWS_ENDPOINT_URL_S3, …).
     payloads_s3_bucket: Annotated[str, Field(min_length=1)] | None = None
+    """S3 bucket for payloads over 256 kB instead of `DATA_DIR/payloads`; needs the extra `s3`"""
 
-    # Keeps streams in this Redis (redis://…) instead of the runs' histories; needs the extra `redis`.
     redis_url: SecretStr | None = None
+    """Redis 7 for stream logs (`redis://…`) instead of histories; needs the extra `redis`"""
 
-    # Seals webhook secrets before they enter a history: base64 of 32 bytes. Several are separated by commas; the
-    # first seals, all open. If it is unset, a key is created in the data directory, unless TEMPORAL_ADDRESS is set.
     secret_key: SecretStr | None = None
+    """seals webhook secrets: base64 of 32 bytes; several are comma-separated, the first seals and all open. Without
+    it a key is made in the data directory, except with a Temporal cluster of your own
+    """
 
-    # Encrypts what Temporal and Redis store: `id:base64 of 32 bytes`. Several are separated by commas; the first
-    # encrypts, all decrypt. If it is unset, payloads are clear.
     codec_keys: SecretStr | None = None
+    """[encrypts](security.md#encryption-of-what-is-stored) what Temporal and Redis store: `id:key`, the key in base64
+    of 32 bytes; several are comma-separated, the first encrypts and all decrypt
+    """
 
-    # Allows webhooks and documents on this machine, and plain http: for development and tests.
     allow_loopback_urls: bool = False
+    """allows webhooks and documents on this machine, in plain http too"""
 
-    # The delay before each delivery attempt of a webhook, in seconds.
     webhook_schedule: Annotated[tuple[float, ...], NoDecode, BeforeValidator(parse_schedule)] = DEFAULT_SCHEDULE
+    """pause before each delivery attempt, in seconds; at most 50"""
 
-    # Maximum events of one correlation; further ones become dead letters.
     event_budget: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """events that may follow from one origin, 1 to 1,000,000"""
 
-    # Base URL of the Temporal UI, for links in responses. The embedded server's is known.
     temporal_ui_url: str | None = None
+    """address of the Temporal UI for links in answers; known for the embedded server"""
 
-    # Required to listen beyond loopback without keys: everyone who reaches the port may use the API.
     allow_anonymous: bool = False
+    """everybody who reaches the port may use it, beyond loopback too; for a proxy that authenticates"""
 
-    # How long a call may run inline before it continues as an activity (0: every call is an activity). See
-    # docs/decisions/inline-calls.md.
     inline_start_seconds: Annotated[float, Field(ge=0, le=4)] = 0.5
+    """seconds for which an agent call runs inline in its workflow task before an activity adopts it, 0 to 4; 0:
+    always an activity. See the [decision](decisions/inline-calls.md)
+    """
 
-    # Time-out of a request's head, and of a pause in its body, in seconds.
     head_seconds: Annotated[float, Field(gt=0, le=3600)] = 15
+    """seconds in which a TLS handshake has to end, and a request's head to arrive, up to 3,600"""
     body_idle_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
+    """seconds without progress after which a request's body is given up, up to 3,600"""
 
-    # Maximum connections to the API; lower if the process may open fewer descriptors.
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """connections to the API at once; fewer if the process has fewer file descriptors"""
 
-    # Where a worker or connector serves its metrics and probes; unset: nowhere. The API has them on its own port.
     metrics_port: Annotated[Port | None, BeforeValidator(parse_optional)] = None
+    """where a worker or connector serves [metrics and probes](operations/observability.md)"""
 
-    # Ends the process when its event loop is blocked for so long, in seconds; 0: never.
     watchdog_seconds: Annotated[float, Field(ge=0, le=3600)] = 60
+    """the process ends when its event loop is blocked for so long, up to 3,600; 0: never"""
 
     max_concurrent_calls: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """agent calls at once in a worker, 1 to 10,000"""
     max_cached_workflows: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    """workflows that a worker keeps in memory, 0 to 100,000; do not use 0 (see the
+    [decision](decisions/inline-calls.md))
+    """
     grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 20
-    # `info`, or several by logger: `info,sevenfold.api=debug,temporalio=error`.
+    """seconds that running work may take to end when a process is stopped or its [tenant is
+    erased](security.md#erase-a-tenant), up to 3,600
+    """
     log_level: Annotated[str, AfterValidator(check_levels)] = "info"
+    """`debug`, `info`, `warning` or `error`, and levels of loggers: `info,sevenfold.api=debug`"""
 
     @property
     def deployment(self) -> str:

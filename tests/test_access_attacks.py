@@ -96,7 +96,7 @@ async def test_a_handshake_that_cannot_be_read_is_refused_at_once(keyed: Stack) 
         answer = await asyncio.wait_for(reader.read(), 10)
         writer.close()
         assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431")), (more[:30], answer[:100])
-        assert b"urn:sevenfold:problem:" in answer
+        assert b"/problems/" in answer
 
 
 async def test_a_websocket_without_a_route_is_a_problem(keyed: Stack) -> None:

@@ -64,7 +64,7 @@ async def test_agent_that_always_raises_fails_with_its_error_code(raising: Stack
     )
     assert answer.status_code == 502
     problem = answer.json()
-    assert problem["type"] == "urn:sevenfold:problem:agent-failed"
+    assert problem["type"] == "/problems/agent-failed"
     assert problem["code"] == "AgentFailed"
     assert problem["attempts"] == 5
     assert "secret of the agent" not in answer.text

@@ -252,7 +252,7 @@ async def test_configured_tenants_and_keys_are_changed_in_the_file_only(admin: h
     ):
         answer = await admin.request(method, TENANTS + path, json={} if method != "DELETE" else None)
         assert answer.status_code == 409
-        assert answer.json()["type"] == "urn:sevenfold:problem:access-fixed"
+        assert answer.json()["type"] == "/problems/access-fixed"
 
 
 @pytest.mark.parametrize(

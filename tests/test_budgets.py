@@ -198,7 +198,7 @@ async def test_a_run_is_stopped_when_it_reports_more_than_it_may(metered: Stack,
         )
         assert stopped.status_code == 409
         problem = stopped.json()
-        assert (problem["type"], problem["code"]) == ("urn:sevenfold:problem:run-limit-reached", "RunLimitReached")
+        assert (problem["type"], problem["code"]) == ("/problems/run-limit-reached", "RunLimitReached")
         run = (await client.get(f"{API}/runs/{problem['runId']}")).json()
         assert run["error"]["usage"]["outputTokens"] == 100
         assert (await ask(client, 99, "priced", **limit)).status_code == 200

@@ -87,7 +87,7 @@ async def test_cancel_ends_the_wait_of_a_client(stack: Stack) -> None:
     await stack.http.post(f"/api/agent/runs/{run_id}/cancel")
     answer = await waiting
     assert answer.status_code == 409
-    assert answer.json()["type"] == "urn:sevenfold:problem:run-cancelled"
+    assert answer.json()["type"] == "/problems/run-cancelled"
     assert answer.json()["runId"] == run_id
 
 

@@ -103,7 +103,7 @@ async def test_circuit_opens_refuses_half_opens_and_closes(circuits: Stack, upst
     for path, body in (("query", {"query": "hi"}), ("stream", {"query": "hi"}), ("hybrid", {"task": "work"})):
         answer = await circuits.http.post(f"/api/agent/{path}", json={**body, "agent": "seen"})
         assert answer.status_code == 503, answer.text
-        assert answer.json()["type"] == "urn:sevenfold:problem:circuit-open"
+        assert answer.json()["type"] == "/problems/circuit-open"
         assert "/tasks" in answer.json()["detail"]
         assert 1 <= int(answer.headers["retry-after"]) <= 10
     assert len(upstream.at("/seen")) == calls, "nobody calls it"

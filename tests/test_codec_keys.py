@@ -79,7 +79,7 @@ async def test_old_key_can_go_once_its_runs_have_ended(tmp_path: Path) -> None:
         assert kept.json()["task"] == "work"
         answer = await stack.http.get(f"/api/agent/runs/{ended}")
         assert answer.status_code == 503
-        assert answer.json()["type"] == "urn:sevenfold:problem:codec-key-missing"
+        assert answer.json()["type"] == "/problems/codec-key-missing"
         assert "codec key old" in answer.json()["detail"]
         listed = await stack.http.get("/api/agent/runs")
         assert ended in [run["id"] for run in listed.json()["items"]], "one run hides no others"
@@ -111,6 +111,6 @@ async def test_api_without_the_key_answers_503_until_it_has_it(encrypted: Stack)
                     ]
         for answer in answers:
             assert answer.status_code == 503, answer.text
-            assert answer.json()["type"] == "urn:sevenfold:problem:codec-key-missing"
+            assert answer.json()["type"] == "/problems/codec-key-missing"
             assert answer.headers["Retry-After"] == "30"
     assert (await encrypted.run(run_id))["status"] == "completed"

@@ -157,7 +157,7 @@ async def test_killed_temporal_server_restarts_without_loss(tmp_path: Path) -> N
         assert unready == {"status": "failing", "temporal": "Temporal does not answer", "worker": "unknown"}
         meanwhile = await stack.http.post("/api/agent/query", json={"query": "x", "agent": "echo"})
         if meanwhile.status_code == 503:
-            assert meanwhile.json()["type"] == "urn:sevenfold:problem:temporal-unavailable"
+            assert meanwhile.json()["type"] == "/problems/temporal-unavailable"
             assert int(meanwhile.headers["Retry-After"]) >= 1
         assert (await readiness_becomes(stack, 200))["status"] == "ok"
         answer = await waiting

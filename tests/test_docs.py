@@ -6,19 +6,19 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from bench.ports import free_port
+from sevenfold.api.http.problem_pages import explain_problems
 from sevenfold.api.http.problems import ProblemType
-from sevenfold.contracts import agent_config, broker_config, config, sns
 from sevenfold.contracts.config import SevenfoldConfig
-from sevenfold.contracts.subscriptions import SubscriptionConfig
+from sevenfold.runtime.field_docs import describe_field, find_models
 from sevenfold.runtime.settings import Settings
 from tests.support.markdown import Block, Page
 from tests.support.shell_pages import PageFailedError, Ran, run_blocks
@@ -204,32 +204,35 @@ def test_the_readme_is_short_and_names_no_index() -> None:
         assert not re.search(r"(?i)index-url|://(test\.)?pypi|simple/", "\n".join(page.lines)), page.path
 
 
-def test_every_setting_is_documented() -> None:
+def test_generated_parts_are_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / ".site" / "reference.py"), "--check"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_section_of_the_configuration_has_a_table() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `SEVENFOLD_(\w+)` \| ([^|]*) \|", text, re.MULTILINE))
-    assert set(rows) == {name.upper() for name in Settings.model_fields}
-    for name, field in Settings.model_fields.items():
-        if field.default is not None and not isinstance(field.default, tuple):
-            written = str(field.default).lower() if isinstance(field.default, bool) else f"{field.default}"
-            assert rows[name.upper()].strip().strip("`") == written, name
-
-
-def test_every_key_of_the_configuration_file_is_documented() -> None:
-    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    models: list[type[BaseModel]] = [SevenfoldConfig, SubscriptionConfig]
-    for module in (config, agent_config, broker_config, sns):
-        models += [one for name, one in vars(module).items() if isinstance(one, type) and name.endswith("Config")]  # type: ignore[misc]
-    # JSON's names are camelCase, the file's are the fields' own; `from` is a keyword of Python
-    keys = {
-        "from" if field.alias == "from" else name for model in models for name, field in model.model_fields.items()
+    tables = set(re.findall(r"^<!-- generated: keys (\w+) -->$", text, re.MULTILINE))
+    models = {one.__name__: one for one in (SevenfoldConfig, *find_models(SevenfoldConfig))}
+    agents = {name for name in models if name.endswith("AgentConfig")}  # They have one table together.
+    elsewhere = {"AuthConfig", "EventFilter", "Budget"}
+    assert tables == set(models) - agents - elsewhere
+    undescribed = {
+        f"{name}.{key}"
+        for name in tables | agents
+        for key in models[name].model_fields
+        if key != "kind" and not describe_field(models[name], key)
     }
-    missing = sorted(key for key in keys if not re.search(rf"`(?:[a-z_]+\.)*{key}`", text))
-    assert not missing
+    assert not undescribed
+    assert not [name for name in Settings.model_fields if not describe_field(Settings, name)]
 
 
-def test_every_problem_type_is_documented() -> None:
-    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    rows: dict[str, Any] = {
-        slug: int(status) for slug, status in re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", text, re.MULTILINE)
-    }
-    assert rows == {kind.type.rpartition(":")[2]: kind.status for kind in ProblemType}
+def test_every_problem_type_is_explained() -> None:
+    text = (ROOT / "api" / "http" / "problems.toml").read_text(encoding="utf-8")
+    assert set(tomllib.loads(text)) == {kind.slug for kind in ProblemType}
+    assert all(one.meaning and one.remedy and one.detail for one in explain_problems().values())

@@ -146,7 +146,7 @@ async def refuses_changes(admin: httpx.AsyncClient, location: str) -> None:
         await admin.delete(tenant),
         await admin.post(f"{tenant}/keys", json={"scopes": ["runs:read"]}),
     ):
-        assert answer.json()["type"] == "urn:sevenfold:problem:tenant-erased", answer.text
+        assert answer.json()["type"] == "/problems/tenant-erased", answer.text
     assert (await admin.get(tenant)).json()["isErasing"]
     first = (await admin.get(location)).json()["requestedAt"]
     again = await admin.delete(tenant, params={"erase": True})

@@ -239,7 +239,7 @@ async def test_connections_beyond_the_limit_are_refused(limited: Stack) -> None:
     statuses: list[Any] = [getattr(one, "status_code", type(one).__name__) for one in answers]
     assert set(statuses) == {200, 503}
     refused = next(one for one in answers if getattr(one, "status_code", 0) == 503)
-    assert refused.json()["type"] == "urn:sevenfold:problem:too-many-connections"  # type: ignore[union-attr]
+    assert refused.json()["type"] == "/problems/too-many-connections"  # type: ignore[union-attr]
     assert (await limited.query()).status_code == 200
 
 

@@ -42,7 +42,7 @@ async def test_same_key_with_another_body_is_refused(stack: Stack) -> None:
     await stack.query("one", agent="echo", headers={"Idempotency-Key": "other"})
     answer = await stack.query("two", agent="echo", headers={"Idempotency-Key": "other"})
     assert answer.status_code == 422
-    assert answer.json()["type"] == "urn:sevenfold:problem:idempotency-key-reused"
+    assert answer.json()["type"] == "/problems/idempotency-key-reused"
 
 
 async def test_repeated_request_gets_the_same_failure(stack: Stack) -> None:

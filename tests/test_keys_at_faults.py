@@ -37,7 +37,7 @@ async def test_known_keys_work_while_temporal_is_away_and_unknown_ones_get_503(t
             await temporal.__aexit__(None, None, None)
             await until(lambda: _is_503(http), 15)
             unknown = await http.get(f"{API}/agents", headers={"X-API-Key": generate_key().text})
-            assert unknown.json()["type"] == "urn:sevenfold:problem:access-unavailable"
+            assert unknown.json()["type"] == "/problems/access-unavailable"
             assert unknown.headers["Retry-After"]
             # Their requests reach the handler: what it reads from Temporal is what fails.
             for key in (stored, ACME.text):

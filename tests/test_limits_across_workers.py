@@ -257,7 +257,7 @@ async def test_busy_agent_answers_429_with_retry_after(tmp_path: Path) -> None:
         refused = await running.query()
         assert time.monotonic() - started_at < 8
         assert refused.status_code == 429, refused.text
-        assert refused.json()["type"] == "urn:sevenfold:problem:agent-busy"
+        assert refused.json()["type"] == "/problems/agent-busy"
         assert int(refused.headers["retry-after"]) >= 1
         queued = await running.task()
         assert {answer.status_code for answer in await asyncio.gather(*first)} == {200}

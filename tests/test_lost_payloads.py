@@ -52,5 +52,5 @@ async def test_lost_result_payload_is_answered_410(stack: Stack) -> None:
     for path in (f"runs/{run_id}", f"runs/{run_id}/stream"):
         answer = await stack.http.get(f"/api/agent/{path}")
         assert answer.status_code == 410, answer.text
-        assert answer.json()["type"] == "urn:sevenfold:problem:payload-lost"
+        assert answer.json()["type"] == "/problems/payload-lost"
     assert (await stack.http.get("/api/agent/runs")).status_code == 200

@@ -42,7 +42,7 @@ FOREIGN_HOSTS += ["localhost@evil.example", "0.0.0.0", "127.0.0.2", "10.0.0.1", 
 async def test_foreign_host_names_are_refused(guarded: Stack, host: str) -> None:
     answer = await guarded.http.get(RUNS, headers={"Host": host})
     assert answer.status_code == 421
-    assert answer.json()["type"] == "urn:sevenfold:problem:misdirected-request"
+    assert answer.json()["type"] == "/problems/misdirected-request"
     assert answer.json()["detail"].startswith("header:Host: ")
 
 

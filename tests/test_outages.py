@@ -96,5 +96,5 @@ async def test_stalled_temporal_is_answered_503_within_seconds(tmp_path: Path) -
                 )
                 for answer in (first, *again):
                     assert answer.status_code == 503, answer.text
-                    assert answer.json()["type"] == "urn:sevenfold:problem:temporal-unavailable"
+                    assert answer.json()["type"] == "/problems/temporal-unavailable"
                     assert answer.elapsed.total_seconds() < 20

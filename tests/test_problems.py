@@ -45,7 +45,7 @@ async def test_invalid_field_of_a_query_is_named(stack: Stack, body: Any, pointe
     assert answer.status_code == 422, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
     problem = answer.json()
-    assert problem["type"] == "urn:sevenfold:problem:invalid-request"
+    assert problem["type"] == "/problems/invalid-request"
     assert problem["errors"][0]["pointer"] == pointer
     assert problem["requestId"] == answer.headers["X-Request-Id"]
     assert {"title", "detail", "status"} <= set(problem)
@@ -67,7 +67,7 @@ async def test_invalid_field_of_a_query_is_named(stack: Stack, body: Any, pointe
 async def test_invalid_json_is_a_problem(stack: Stack, body: bytes) -> None:
     answer = await stack.http.post(URL, content=body, headers=JSON)
     assert answer.status_code == 400
-    assert answer.json()["type"] == "urn:sevenfold:problem:invalid-json"
+    assert answer.json()["type"] == "/problems/invalid-json"
     assert "column" in answer.json()["detail"] or "UTF-8" in answer.json()["detail"]
 
 
@@ -93,7 +93,7 @@ async def test_out_of_range_number_is_refused(stack: Stack, field: str, number: 
 async def test_other_content_type_is_415(stack: Stack, content_type: str) -> None:
     answer = await stack.http.post(URL, content=b'{"query": "x"}', headers={"Content-Type": content_type})
     assert answer.status_code == 415
-    assert answer.json()["type"] == "urn:sevenfold:problem:unsupported-media-type"
+    assert answer.json()["type"] == "/problems/unsupported-media-type"
 
 
 async def test_missing_body_is_a_problem(stack: Stack) -> None:
@@ -103,7 +103,7 @@ async def test_missing_body_is_a_problem(stack: Stack) -> None:
 async def test_body_over_ten_megabytes_is_413(stack: Stack) -> None:
     answer = await stack.http.post(URL, json={"query": "x" * 10_000_001})
     assert answer.status_code == 413
-    assert answer.json()["type"] == "urn:sevenfold:problem:too-large"
+    assert answer.json()["type"] == "/problems/too-large"
 
     async def chunks() -> Any:  # without a Content-Length
         for _ in range(11):

@@ -108,7 +108,7 @@ async def test_rejected_request_is_502_with_its_error_code(stack: Stack) -> None
     assert answer.status_code == 502
     assert answer.headers["Content-Type"] == "application/problem+json"
     problem = answer.json()
-    assert problem["type"] == "urn:sevenfold:problem:agent-rejected"
+    assert problem["type"] == "/problems/agent-rejected"
     assert problem["code"] == "AgentRejected"
     assert problem["detail"] == "This agent never does that."
     assert problem["attempts"] == 1

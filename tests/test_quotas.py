@@ -72,7 +72,7 @@ def assert_exceeded(answer: httpx.Response, policy: str) -> None:
     """The answer is a 429 of this quota, with all that it promises."""
     assert answer.status_code == 429, answer.text
     problem = answer.json()
-    assert problem["type"] == "urn:sevenfold:problem:quota-exceeded"
+    assert problem["type"] == "/problems/quota-exceeded"
     assert problem["violated-policies"] == [policy]
     assert answer.headers["RateLimit-Policy"].startswith(f'"{policy}";q=')
     assert answer.headers["RateLimit"].startswith(f'"{policy}";r=')

@@ -58,7 +58,7 @@ async def test_two_processes_together_hold_the_rate_of_a_tenant(limited: Stack) 
         # 20 a second, and what may come at once after a pause.
         assert 60 <= len(served) <= 20 * 5 + 2 * 20
         problem = refused[0].json()
-        assert problem["type"] == "urn:sevenfold:problem:quota-exceeded"
+        assert problem["type"] == "/problems/quota-exceeded"
         assert problem["violated-policies"] == ["tenant-requests"]
         assert refused[0].headers["RateLimit-Policy"] == '"tenant-requests";q=20;w=1;qu="requests"'
         assert refused[0].headers["RateLimit"].startswith('"tenant-requests";r=0;t=')

@@ -148,7 +148,7 @@ async def test_a_start_token_starts_one_stream_once(keyed: Stack, acme: httpx.As
     assert again.headers["Idempotency-Replayed"] == "true"
     other = await keyed.http.post(url, json={"query": "something else"})
     assert other.status_code == 422
-    assert other.json()["type"] == "urn:sevenfold:problem:idempotency-key-reused"
+    assert other.json()["type"] == "/problems/idempotency-key-reused"
     assert (await keyed.http.post(url, json={"query": "hi", "agent": "builtin"})).status_code == 403
     run = (await acme.get(f"{API}/runs/{issued['runId']}")).json()
     assert (run["tenant"], run["agent"]) == ("acme", "echo")
@@ -201,7 +201,7 @@ async def test_revoking_a_key_ends_its_streams_and_those_of_its_tokens(keyed: St
             async with asyncio.timeout(5):
                 texts = [(await with_key).text, (await with_token).text]
         for text in texts:
-            assert text.rstrip().splitlines()[-1].count("urn:sevenfold:problem:unauthorized") == 1
+            assert text.rstrip().splitlines()[-1].count("/problems/unauthorized") == 1
             assert "word" in text
         await other
         assert (await keyed.http.get(f"{API}/runs/{run}?token={token}")).status_code == 401
@@ -241,5 +241,5 @@ async def test_a_stream_ends_when_its_token_expires(keyed: Stack, acme: httpx.As
     token = await issue(acme, run, seconds=2)
     async with asyncio.timeout(7):
         text = (await keyed.http.get(f"{API}/stream/{run}?token={token}")).text
-    assert "urn:sevenfold:problem:unauthorized" in text
+    assert "/problems/unauthorized" in text
     await acme.post(f"{API}/runs/{run}/cancel")

@@ -161,7 +161,7 @@ async def test_bucket_outage_fails_only_what_needs_the_bucket(
                 await stack.http.get(f"/api/agent/runs/{known}"),
             ):
                 assert answer.status_code == 503, answer.text
-                assert answer.json()["type"] == "urn:sevenfold:problem:storage-unavailable"
+                assert answer.json()["type"] == "/problems/storage-unavailable"
                 assert int(answer.headers["Retry-After"]) > 0
                 assert BUCKET not in answer.text
             small = await stack.query("small", agent="echo")

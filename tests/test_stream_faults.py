@@ -214,7 +214,7 @@ async def test_data_lost_by_redis_is_reported_to_the_reader(redis_stack: Stack, 
     for after in (0, 30):
         answer = await redis_stack.http.get(f"/api/agent/stream/{stream_id}", params={"after": after})
         assert answer.status_code == 410, answer.text
-        assert answer.json()["type"] == "urn:sevenfold:problem:stream-gone"
+        assert answer.json()["type"] == "/problems/stream-gone"
     run = await redis_stack.run(stream_id)
     assert isinstance(run["result"], dict)
     assert run["result"]["response"] == WHOLE

@@ -157,7 +157,7 @@ async def test_failed_stream_ends_with_its_problem(streams: Stack, seconds: floa
     assert text_of(live) == "abc"
     assert live[-1].name == "error"
     problem = live[-1].data
-    assert problem["type"] == "urn:sevenfold:problem:agent-rejected"
+    assert problem["type"] == "/problems/agent-rejected"
     assert problem["runId"] == stream_id
     assert problem["requestId"]
     again = await read(streams.http, stream_id, 1)

@@ -378,7 +378,7 @@ async def test_conflicts_and_unknown_endpoints(stack: Stack, receiver: Receiver)
     created = await create(stack, receiver.url("/c"), "taken", agents=["echo"])
     other = await create(stack, receiver.url("/c"), "other")
     answer = await stack.http.post(ENDPOINTS, json={"name": "taken", "url": receiver.url("/c")})
-    assert (answer.status_code, answer.json()["type"]) == (409, "urn:sevenfold:problem:endpoint-exists")
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/endpoint-exists")
     answer = await stack.http.patch(f"{ENDPOINTS}/{other['id']}", json={"name": "taken"})
     assert answer.status_code == 409
     answer = await stack.http.patch(f"{ENDPOINTS}/{other['id']}", json={"url": None})
@@ -412,7 +412,7 @@ async def test_full_store_is_a_conflict(stack: Stack) -> None:
             break
         created.append(answer.json()["id"])
     assert answer is not None
-    assert answer.json()["type"] == "urn:sevenfold:problem:endpoints-full"
+    assert answer.json()["type"] == "/problems/endpoints-full"
     for one in created:
         await handle.execute_update("remove", one)
     await handle.signal("record_result", EndpointResult(id="whe_nobody", succeeded=False))  # changes nothing

@@ -16,7 +16,7 @@ from sevenfold.api.events.dependencies import EventIngestDep
 from sevenfold.api.http.authorization import SNS_PATH
 from sevenfold.api.http.disk_guard import DiskSpaceDep, check_storage
 from sevenfold.api.http.problem_docs import PROBLEMS
-from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field, not_found
+from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field
 from sevenfold.api.http.request_id import traceparent
 from sevenfold.api.http.strict_json import InvalidJsonError, StrictJsonRoute, validate_body
 from sevenfold.contracts.broker_config import ConsumeConfig
@@ -58,7 +58,7 @@ async def accept_sns_message(
     repeated delivery is a duplicate; a message that is no event becomes a dead letter.
     """
     if not verifier.has_topics:
-        raise not_found("A topic of SNS in sevenfold.toml")
+        raise ProblemError(ProblemType.NOT_FOUND, "The configuration has no topics of SNS: list them under [[sns]].")
     check_storage(disk)
     # Before anything is read: anybody may send it.
     if int(request.headers.get("content-length") or 0) > MAX_SNS_BYTES:

@@ -13,7 +13,7 @@ from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.adapters.quotas.rates import RateQuotas
 from sevenfold.api.dependencies import API_PREFIX, current_principal
-from sevenfold.api.http.authorization import CHALLENGE, OPEN_PATHS, SNS_PATH, UNVERIFIED, authorize
+from sevenfold.api.http.authorization import CHALLENGE, SNS_PATH, UNVERIFIED, authorize, is_open
 from sevenfold.api.http.open_responses import (
     OpenResponse,
     OpenResponses,
@@ -91,7 +91,7 @@ class AuthenticationMiddleware:
     async def _check(self, scope: Scope) -> Principal:
         """Returns who sent the request, if they may send it. Raises 401, 403, 503 and QuotaExceededError."""
         path, method = scope["path"], scope.get("method", "GET")
-        if path in OPEN_PATHS:
+        if is_open(path):
             return ANONYMOUS
         if path == SNS_PATH and method == "POST":
             return UNVERIFIED

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 
 from sevenfold.api.dependencies import API_PREFIX
-from sevenfold.api.http.problems import ProblemError, ProblemType
+from sevenfold.api.http.problems import PROBLEM_PREFIX, ProblemError, ProblemType
 from sevenfold.contracts.access import Principal, RunGrant, RunScope, Scope
 from sevenfold.contracts.identity import DEFAULT_TENANT
 
 CHALLENGE = 'Bearer realm="sevenfold"'
 
-# Requests that need no credential: probes.
-OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
+# Requests that need no credential: probes, and what explains problems.
+_OPEN_PATHS = frozenset({"/health/live", "/health/ready", PROBLEM_PREFIX})
 
 # What is verified by a signature in the body: its sender cannot send a key.
 SNS_PATH = f"{API_PREFIX}/events/sns"
@@ -45,6 +45,11 @@ _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 SOCKET_PATH = f"{API_PREFIX}/stream/ws"
 
 
+def is_open(path: str) -> bool:
+    """Whether requests to the path need no credential."""
+    return path in _OPEN_PATHS or path.startswith(f"{PROBLEM_PREFIX}/")
+
+
 def required_scopes(method: str, path: str) -> frozenset[Scope]:
     """Returns the scopes of which a key needs one; none if any key will do. What has no route needs `admin`."""
     parts = path.split("/")
@@ -64,7 +69,7 @@ def required_scopes(method: str, path: str) -> frozenset[Scope]:
 def check_routes(paths: Iterable[str]) -> None:
     """Raises RuntimeError for a route whose scope this module does not define."""
     for path in paths:
-        is_known = path in OPEN_PATHS or path.split("/")[1] in {*_DESCRIPTIONS, CODEC_PREFIX[1:], _METRICS[1:]}
+        is_known = is_open(path) or path.split("/")[1] in {*_DESCRIPTIONS, CODEC_PREFIX[1:], _METRICS[1:]}
         if not is_known and (not path.startswith(f"{API_PREFIX}/") or path.split("/")[3] not in _SCOPES):
             raise RuntimeError(f"{path} has no scope in api/http/authorization.py")
 

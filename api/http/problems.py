@@ -13,9 +13,12 @@ from sevenfold.contracts.usage import UsageTotals
 
 MEDIA_TYPE = "application/problem+json"
 
+# Where a type is explained. A path, so that a type is the same at every address of a gateway.
+PROBLEM_PREFIX = "/problems"
+
 
 class ProblemType(Enum):
-    """All problems: the slug of `type`, the HTTP status and the title."""
+    """All problems: the name at the end of `type`, the HTTP status and the title. problems.toml explains them."""
 
     INVALID_JSON = ("invalid-json", 400, "The body is not valid JSON")
     BAD_REQUEST = ("bad-request", 400, "The request cannot be understood")
@@ -73,7 +76,8 @@ class ProblemType(Enum):
     DEADLINE_EXCEEDED = ("deadline-exceeded", 504, "The run's deadline has passed")
 
     def __init__(self, slug: str, status: int, title: str) -> None:
-        self.type = f"urn:sevenfold:problem:{slug}"
+        self.slug = slug
+        self.type = f"{PROBLEM_PREFIX}/{slug}"
         self.status = status
         self.title = title
 
@@ -112,7 +116,7 @@ class Problem(Payload):
     """The body of every error."""
 
     type: str = Field(
-        description="One of a fixed list, which docs/errors.md explains.",
+        description="One of a fixed list, each the path of a page that explains it.",
         json_schema_extra={"enum": [*sorted(kind.type for kind in ProblemType)]},
     )
     title: str

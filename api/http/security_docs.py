@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sevenfold.api.http.authorization import OPEN_PATHS, SNS_PATH, required_scopes, run_token_scopes
+from sevenfold.api.http.authorization import SNS_PATH, is_open, required_scopes, run_token_scopes
 from sevenfold.api.http.problem_docs import problem_response
 
 _SCHEMES = {
@@ -27,7 +27,7 @@ def document_security(document: dict[str, Any]) -> None:
     """Adds to each operation its credentials, its scopes and the responses 401 and 403."""
     document["components"]["securitySchemes"] = _SCHEMES
     for path, operations in document["paths"].items():
-        if path in OPEN_PATHS or path == SNS_PATH:
+        if is_open(path) or path == SNS_PATH:
             continue
         for method, operation in operations.items():
             if method in _METHODS:

@@ -37,6 +37,18 @@ def copy_pages(target: Path) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         text = page.read_text(encoding="utf-8")
         copy.write_text(_LINK.sub(lambda link, page=page: _shown(link, page), text), encoding="utf-8")  # type: ignore[misc]
+    _split_problems(target)
+
+
+def _split_problems(target: Path) -> None:
+    """Writes a page for each problem type, at the address that its `type` is on every gateway."""
+    sections = re.split(
+        r"^### `([a-z-]+)`$", (target / "problems.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    for name, text in zip(sections[1::2], sections[2::2], strict=True):
+        page = target / "problems" / name / "index.md"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(f"# `{name}`\n{text.replace('<!-- end -->', '')}", encoding="utf-8")
 
 
 def _shown(link: re.Match[str], page: Path) -> str:

@@ -18,7 +18,7 @@ def expects_error(shown: list[Block]) -> set[int]:
     statuses: set[int] = set()
     for block in shown:
         statuses |= {int(status) for status in re.findall(r"^HTTP/1\.1 ([45]\d\d)", block.text, re.MULTILINE)}
-        if block.language == "json" and "urn:sevenfold:problem:" in block.text:
+        if block.language == "json" and "/problems/" in block.text:
             statuses.add(json.loads(block.text)["status"])
     return statuses
 
