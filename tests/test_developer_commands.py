@@ -167,6 +167,11 @@ def test_check_names_what_is_wrong(tmp_path: Path) -> None:
     assert "has no attribute anser" in found["agents"]["detail"]
     assert "Check TEMPORAL_ADDRESS" in found["temporal"]["detail"]
     assert "tonic" not in found["temporal"]["detail"]
+    (tmp_path / "support.py").write_text("import numpy_of_another_environment\n")
+    config.write_text(text)
+    imported = findings(in_folder(tmp_path, "check", "--json"))["agents"]
+    assert not imported["ok"]
+    assert 'set isolation = "process" and python' in imported["detail"]
     config.write_text("[agnets]\n")
     done = in_folder(tmp_path, "check", "--json")
     assert done.returncode == 1

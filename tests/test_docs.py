@@ -20,14 +20,14 @@ from sevenfold.api.http.problems import ProblemType
 from sevenfold.contracts.config import SevenfoldConfig
 from sevenfold.runtime.field_docs import describe_field, find_models
 from sevenfold.runtime.settings import Settings
-from tests.support.markdown import Block, Page
-from tests.support.shell_pages import PageFailedError, Ran, run_blocks
-from tests.support.shown_answers import SHOWN, compare, expects_error
+from tests.support.markdown import Page
+from tests.support.page_checks import SHELL, find_mistakes, is_run, named
+from tests.support.shell_pages import PageFailedError, run_blocks
 from tests.support.stack import ROOT, Stack, running_stack
 
-SHELL = ("sh", "bash", "console")
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
+QUICKSTARTS = ROOT / "docs" / "quickstart"  # test_quickstarts.py runs them, each with a gateway of its own.
 LINKED = [
     README,
     *DOCS,
@@ -36,15 +36,11 @@ LINKED = [
 PAGES = [Page(path) for path in (README, *DOCS)]
 
 
-def _named(page: Page) -> str:
-    return str(page.path.relative_to(ROOT))
+def _is_quickstart(page: Page) -> bool:
+    return page.path.parent == QUICKSTARTS or page.path == QUICKSTARTS.with_suffix(".md")
 
 
-def _runs(block: Block) -> bool:
-    return block.language in SHELL and not (block.directive or "").startswith("not run")
-
-
-WITH_COMMANDS = [page for page in PAGES if any(_runs(block) for block in page.blocks)]
+WITH_COMMANDS = [page for page in PAGES if any(is_run(block) for block in page.blocks) and not _is_quickstart(page)]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +56,7 @@ needs_shell = pytest.mark.skipif(
 
 
 @needs_shell
-@pytest.mark.parametrize("page", WITH_COMMANDS, ids=_named)
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=named)
 async def test_commands_run_as_printed(page: Page, documented: Stack, tmp_path: Path) -> None:
     mistakes = await _mistakes_of(page, documented, tmp_path)
     assert not mistakes, "\n".join(mistakes)
@@ -73,7 +69,7 @@ async def _mistakes_of(page: Page, documented: Stack, tmp_path: Path) -> list[st
     gateway = f"127.0.0.1:{documented.settings.port}"
     receiver = str(free_port())
     ran = await run_blocks(
-        [block for block in page.blocks if _runs(block)],
+        [block for block in page.blocks if is_run(block)],
         addresses={
             "localhost:8000": gateway,
             "localhost:8233": f"127.0.0.1:{documented.settings.temporal_ui_port}",
@@ -84,7 +80,7 @@ async def _mistakes_of(page: Page, documented: Stack, tmp_path: Path) -> list[st
         directory=tmp_path,
         environment={**own, "SEVENFOLD_URL": f"http://{gateway}"},
     )
-    return [mistake for one in ran for mistake in _mistakes(page, one)]
+    return [mistake for one in ran for mistake in find_mistakes(page, one)]
 
 
 WRONG = {
@@ -112,41 +108,14 @@ async def test_page_with_a_failing_command_fails(documented: Stack, tmp_path: Pa
         await _mistakes_of(page, documented, tmp_path)
 
 
-def _mistakes(page: Page, ran: Ran) -> list[str]:
-    shown = _shown_after(page, ran.block)
-    place = f"{_named(page)}:{ran.block.line}"
-    allowed = expects_error(shown)
-    found = [
-        f"{place}: {url} answered {status}\n{ran.output[-800:]}"
-        for status, url in ran.requests
-        if status >= 400 and status not in allowed
-    ]
-    return found + [
-        f"{_named(page)}:{one.line}: {sentence}\n{ran.output[-1500:]}"
-        for one in shown
-        for sentence in compare(ran, one)
-    ]
-
-
-def _shown_after(page: Page, block: Block) -> list[Block]:
-    """The answers that stand between a block of commands and the next one."""
-    shown: list[Block] = []
-    for other in page.blocks[page.blocks.index(block) + 1 :]:
-        if other.language in SHELL or other.language == "toml":
-            break
-        if other.language in SHOWN and not (other.directive or "").startswith("not an answer"):
-            shown.append(other)
-    return shown
-
-
 def test_few_blocks_are_not_run() -> None:
     not_run = [
-        f"{_named(page)}:{block.line}"
+        f"{named(page)}:{block.line}"
         for page in PAGES
         for block in page.blocks
-        if block.language == "shell-session" or (block.language in SHELL and not _runs(block))
+        if block.language == "shell-session" or (block.language in SHELL and not is_run(block))
     ]
-    run = [block for page in PAGES for block in page.blocks if _runs(block)]
+    run = [block for page in PAGES for block in page.blocks if is_run(block)]
     assert len(not_run) <= len(run) / 2, not_run
 
 
@@ -180,12 +149,15 @@ def test_json_blocks_parse() -> None:
                 json.loads(block.text)
 
 
-def test_python_blocks_compile() -> None:
-    for page in PAGES:
-        for block in page.blocks:
-            if block.language == "python":
-                tree = ast.parse(block.text, filename=f"{_named(page)}:{block.line}")
-                _check_imports(tree)
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_python_blocks_load(page: Page) -> None:
+    """Each is a module that can be imported; those of the quickstarts are run there."""
+    for block in page.blocks:
+        if block.language == "python":
+            tree = ast.parse(block.text, filename=f"{named(page)}:{block.line}")
+            _check_imports(tree)
+            if not _is_quickstart(page) and not (block.directive or "").startswith("not run"):
+                exec(compile(tree, f"{named(page)}:{block.line}", "exec"), {"__name__": "page"})  # noqa: S102
 
 
 def _check_imports(tree: ast.Module) -> None:

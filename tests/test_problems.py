@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.api.http.problem_handlers import to_problem
+from sevenfold.api.http.problems import ProblemType
 from tests.support.stack import Stack
 
 URL = "/api/agent/query"
@@ -234,3 +235,18 @@ def test_errors_of_temporal_are_503_unless_the_request_of_the_gateway_is_wrong(
     problem = to_problem(RPCError("it failed", status, b""))
     assert problem.problem_type.status == expected
     assert "it failed" not in problem.detail
+
+
+async def test_every_problem_type_is_the_address_of_its_page(stack: Stack) -> None:
+    for kind in ProblemType:
+        page = await stack.http.get(kind.type)
+        assert page.status_code == 200, kind.type
+        assert page.headers["content-type"].startswith("text/html")
+        assert kind.title.replace("'", "&#x27;") in page.text
+        assert "What to do" in page.text
+    listed = (await stack.http.get("/problems")).text
+    assert all(f'href="problems/{kind.slug}"' in listed for kind in ProblemType)
+    for odd in ("nothing", "..%2Finvalid-json", "<script>", "a" * 5_000):
+        missing = await stack.http.get(f"/problems/{odd}")
+        assert missing.status_code in (404, 431)
+        assert missing.headers["content-type"] == "application/problem+json"
