@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sevenfold import __version__
 from sevenfold.api import asynchronous_queue, event_driven, hybrid, polling, streaming, synchronous, webhook_callback
 from sevenfold.api.access import erasures, keys, tenants, tokens
+from sevenfold.api.approvals import page as approval_page
+from sevenfold.api.approvals import router as approvals
 from sevenfold.api.components import Components, build_components
 from sevenfold.api.events import asyncapi, dead_letters, eventbridge, sns, subscriptions
 from sevenfold.api.events import stream as event_stream
@@ -94,6 +96,7 @@ _TAGS = {
     "polling": "Pattern 5: the client polls for progress and result.",
     "streaming": "Pattern 6: the answer as it is generated, by server-sent events, JSON lines or WebSocket.",
     "hybrid": "Pattern 7: the gateway answers at once, queues or streams, by the expected duration.",
+    "approvals": "What agents ask people, and the answers.",
     "runs": "Runs of all patterns: list, read, cancel, stream, statistics, usage.",
     "webhooks": "Stored webhook endpoints; deliveries: list, read, deliver again.",
     "agents": "The configured agents and their health.",
@@ -141,6 +144,7 @@ def create_app(components: Components) -> FastAPI:
         statistics,
         usage,
         runs,
+        approvals,
         agents,
         webhooks,
         endpoints,
@@ -154,6 +158,7 @@ def create_app(components: Components) -> FastAPI:
     ):
         app.include_router(router_module.router)
     app.include_router(problem_pages.router)
+    app.include_router(approval_page.router)
     install_docs(app)
     check_routes(route.path for route in list_routes(app.routes) if hasattr(route, "path"))
     app.openapi = _document_problems(app.openapi)  # type: ignore[method-assign]

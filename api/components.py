@@ -37,6 +37,8 @@ from sevenfold.api.operations.cluster_sampler import CLUSTER_REGISTRY, ClusterSa
 from sevenfold.api.operations.statistics_reader import StatisticsReader
 from sevenfold.api.operations.usage_reader import UsageReader
 from sevenfold.api.runs.agents import AgentCatalog
+from sevenfold.api.runs.approval_desk import ApprovalDesk
+from sevenfold.api.runs.approval_links import ApprovalLinks
 from sevenfold.api.runs.estimates import JobEstimator
 from sevenfold.api.runs.job_views import JobReader
 from sevenfold.api.runs.poll_cache import PollCache
@@ -84,6 +86,7 @@ class Components:
     job_reader: JobReader
     run_starter: RunStarter
     run_retrier: RunRetrier
+    approval_desk: ApprovalDesk
     stream_hubs: StreamHubs
     stream_opener: StreamOpener
     endpoint_store: EndpointStore
@@ -120,7 +123,9 @@ def build_components(
     webhooks = WebhookTerms(sealer, settings.webhook_schedule, url_policy, queue, services.webhook_endpoints)
     checks = StartChecks(client, breakers, services.quotas.starts)
     starter = RunStarter(client, queue, agents, checks, webhooks, disk, config.interactions.enabled)
-    reader = RunReader(client, pollers, ui)
+    desk = ApprovalDesk(client, ApprovalLinks(sealer, settings.base_url))
+    reader = RunReader(client, pollers, ui, desk)
+    poll_cache = PollCache()
     shared = SharedAnswers(seconds=_STATISTICS_SECONDS)
     tenants = TenantStore(services.access)
     tokens = RunTokens(sealer) if sealer else None
@@ -152,11 +157,12 @@ def build_components(
         agents=agents,
         durations=durations,
         job_estimator=JobEstimator(durations, queue),
-        poll_cache=PollCache(),
+        poll_cache=poll_cache,
         run_reader=reader,
         job_reader=JobReader(reader),
         run_starter=starter,
-        run_retrier=RunRetrier(client, reader, agents, checks, disk),
+        run_retrier=RunRetrier(client, reader, agents, checks, disk, poll_cache),
+        approval_desk=desk,
         stream_hubs=hubs,
         stream_opener=StreamOpener(client, hubs, starter, reader, DetachedTasks()),
         endpoint_store=EndpointStore(client, queue, webhooks, agents.list_names),

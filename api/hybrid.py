@@ -3,6 +3,7 @@
 import time
 
 from fastapi import APIRouter, Response
+from pydantic import Field
 
 from sevenfold.adapters.temporal.durations import TaskKind
 from sevenfold.adapters.temporal.run_starts import QUEUE_OF_ROUTE, NewRun
@@ -11,6 +12,7 @@ from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.prefer import WaitPreferenceDep
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
+from sevenfold.api.runs.approval_desk import InputRequest
 from sevenfold.api.runs.await_result import await_run, suggest_retry_after
 from sevenfold.api.runs.dependencies import AgentsDep, DurationsDep, RunReaderDep, RunStarterDep
 from sevenfold.api.runs.start import RunStarter, StartedRun
@@ -48,6 +50,7 @@ class HybridAccepted(Payload):
     status: RunStatus
     routing: Routing
     links: RunLinks
+    requests: list[InputRequest] | None = Field(default=None, description="What its agent asks people.")
 
 
 @router.post(
@@ -87,8 +90,12 @@ async def hybrid(
     wait_seconds = wait_preference.seconds if wait_preference.applied else _wait_seconds(routing, threshold_seconds)
     result = await await_run(started, wait_seconds, headers)
     if result is None:
+        status, requests = await reader.read_requests(tenant, started.run_id)
         links = reader.links(tenant, started.run_id)
-        return _accepted_response(started.run_id, links, routing, time.monotonic() - started_at, headers)
+        accepted = HybridAccepted(
+            hybrid_id=started.run_id, status=status, routing=routing, links=links, requests=requests
+        )
+        return _accepted_response(accepted, time.monotonic() - started_at, headers)
     answer = HybridAnswer(
         **dict(Answer.from_result(result)), hybrid_id=started.run_id, routing=routing, metadata=body.metadata or None
     )
@@ -119,13 +126,6 @@ def _wait_seconds(routing: Routing, threshold_seconds: float) -> float:
     return _LONG_RUN_WAIT_SECONDS if routing.chosen is Route.QUEUE else 0.0
 
 
-def _accepted_response(
-    run_id: str,
-    links: RunLinks,
-    routing: Routing,
-    waited_seconds: float,
-    headers: dict[str, str],
-) -> Response:
-    accepted = HybridAccepted(hybrid_id=run_id, status=RunStatus.PROCESSING, routing=routing, links=links)
-    headers = {**headers, "Location": links.self, "Retry-After": suggest_retry_after(waited_seconds)}
+def _accepted_response(accepted: HybridAccepted, waited_seconds: float, headers: dict[str, str]) -> Response:
+    headers = {**headers, "Location": accepted.links.self, "Retry-After": suggest_retry_after(waited_seconds)}
     return Response(accepted.model_dump_json(by_alias=True, exclude_none=True), 202, headers, "application/json")

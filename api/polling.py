@@ -16,6 +16,7 @@ from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.http.strict_json import StrictJsonRoute
+from sevenfold.api.runs.approval_desk import InputRequest
 from sevenfold.api.runs.dependencies import DurationsDep, PollCacheDep, RunReaderDep, RunStarterDep
 from sevenfold.api.runs.poll_cache import PollView
 from sevenfold.api.runs.reader import RunReader
@@ -61,6 +62,7 @@ class TaskState(Payload):
     note: str | None = Field(default=None, description="The agent's note on its progress.")
     result: Answer | None = None
     error: RunError | None = None
+    requests: list[InputRequest] | None = Field(default=None, description="What its agent asks people.")
 
 
 @router.post(
@@ -142,6 +144,7 @@ async def _load_view(
         note=run.progress.note or None if run.progress else None,
         result=run.result,
         error=run.error,
+        requests=run.requests,
     )
     body = state.model_dump_json(by_alias=True, exclude_none=True)
     return PollView(

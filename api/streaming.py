@@ -138,26 +138,24 @@ async def start_stream(
 async def resume_stream(
     stream_id: StreamId,
     opener: StreamOpenerDep,
-    reader: RunReaderDep,
     tenant: TenantDep,
     resume_point: ResumePointDep,
     options: StreamOptionsDep,
 ) -> Response:
     """Streams what follows the index that you have. Any process serves it, while the run is open and afterwards."""
-    return await stream_run(_check_stream_id(stream_id), opener, reader, tenant, resume_point, options)
+    return await stream_run(_check_stream_id(stream_id), opener, tenant, resume_point, options)
 
 
 @router.get("/runs/{run_id}/stream", operation_id="streamRun", summary="Stream a run", responses=_RESPONSES)
 async def stream_run(
     run_id: RunId,
     opener: StreamOpenerDep,
-    reader: RunReaderDep,
     tenant: TenantDep,
     resume_point: ResumePointDep,
     options: StreamOptionsDep,
 ) -> Response:
     """Streams the output of the run's agent, whichever pattern started the run."""
-    if resume_point.is_end and (await reader.find(tenant, run_id)).close_time is not None:
+    if resume_point.is_end and await opener.has_ended_at(tenant, run_id, resume_point.index):
         return Response(status_code=204)
     subscription = await opener.subscribe(tenant, run_id, resume_point.index, resume_point.pointer)
     return _streaming_response(subscription, options)

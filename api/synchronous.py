@@ -11,6 +11,7 @@ from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.prefer import WaitPreferenceDep
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
+from sevenfold.api.runs.approval_desk import InputRequest
 from sevenfold.api.runs.await_result import await_run, suggest_retry_after
 from sevenfold.api.runs.dependencies import RunReaderDep, RunStarterDep
 from sevenfold.api.runs.views import RunLinks
@@ -39,11 +40,12 @@ class QueryAnswer(Answer):
 
 
 class QueryAccepted(Payload):
-    """The run continues; its result will be at `links.self`."""
+    """The run continues; its result will be at `links.self`. With `requests` it waits for people's answers."""
 
     query_id: str
     status: RunStatus
     links: RunLinks
+    requests: list[InputRequest] | None = None
 
 
 @router.post(
@@ -75,8 +77,10 @@ async def query(
     headers = wait_preference.headers() | (REPLAYED if started.replayed else {})
     result = await await_run(started, wait_preference.seconds, headers)
     if result is None:
+        status, requests = await reader.read_requests(tenant, started.run_id)
         links = reader.links(tenant, started.run_id)
-        return _accepted_response(started.run_id, links, time.monotonic() - started_at, headers)
+        accepted = QueryAccepted(query_id=started.run_id, status=status, links=links, requests=requests)
+        return _accepted_response(accepted, time.monotonic() - started_at, headers)
     answer = QueryAnswer(**dict(Answer.from_result(result)), query_id=started.run_id, metadata=body.metadata or None)
     return _json(200, answer.model_dump_json(by_alias=True, exclude=_absent_fields(answer)), headers)
 
@@ -86,12 +90,12 @@ def _absent_fields(answer: QueryAnswer) -> set[str]:
     return {name for name in ("data", "usage", "metadata") if getattr(answer, name) is None}
 
 
-def _accepted_response(run_id: str, links: RunLinks, waited_seconds: float, headers: dict[str, str]) -> Response:
-    accepted = QueryAccepted(query_id=run_id, status=RunStatus.PROCESSING, links=links)
+def _accepted_response(accepted: QueryAccepted, waited_seconds: float, headers: dict[str, str]) -> Response:
+    nothing = {"requests"} if accepted.requests is None else set()
     return _json(
         202,
-        accepted.model_dump_json(by_alias=True),
-        {**headers, "Location": links.self, "Retry-After": suggest_retry_after(waited_seconds)},
+        accepted.model_dump_json(by_alias=True, exclude=nothing),
+        {**headers, "Location": accepted.links.self, "Retry-After": suggest_retry_after(waited_seconds)},
     )
 
 

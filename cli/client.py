@@ -29,8 +29,20 @@ def key_headers() -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
+class GatewayError(Exception):
+    """The gateway refuses a request. The message states the reason."""
+
+
 def call_gateway(method: str, url: str, path: str, **more: Any) -> dict[str, Any]:
     """Returns the gateway's response. On an error prints what is wrong and what to do next, and exits with 2."""
+    try:
+        return try_gateway(method, url, path, **more)
+    except GatewayError as error:
+        _fail(str(error))
+
+
+def try_gateway(method: str, url: str, path: str, **more: Any) -> dict[str, Any]:
+    """The same for one request of several: raises GatewayError if the gateway refuses it."""
     _check_url(url)
     try:
         answer = httpx.request(
@@ -47,7 +59,7 @@ def call_gateway(method: str, url: str, path: str, **more: Any) -> dict[str, Any
     except (httpx.InvalidURL, UnicodeError) as error:
         _fail(f"The request cannot be sent: {error}.")
     if answer.status_code >= 400:
-        _fail(_describe(answer))
+        raise GatewayError(_describe(answer))
     return dict(answer.json()) if answer.content else {}
 
 

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sevenfold.cli.client import DEFAULT_URL, Url, call_gateway
+from sevenfold.cli.client import DEFAULT_URL, GatewayError, Url, call_gateway, try_gateway
 
 app = typer.Typer(help="List, show, cancel and retry runs.", invoke_without_command=True)
 
@@ -109,9 +109,7 @@ def cancel_runs(
     """Cancels runs, by their ids or by filters."""
     filters = _to_params(pattern, agent, task, status)
     chosen = run_ids or _choose(filters, takewhile(_is_open, _read_runs(url, filters, None)), "Cancel", yes=yes)
-    for run_id in chosen:
-        run = call_gateway("POST", url, f"/runs/{quote(run_id, safe='')}/cancel")
-        typer.echo(f"{run_id}: cancellation requested" if _is_open(run) else f"{run_id}: {run['status']}")
+    _post_to_each(url, chosen, "cancel", lambda run: "cancellation requested" if _is_open(run) else run["status"])
 
 
 @app.command("retry")
@@ -131,9 +129,22 @@ def retry_runs(
         typer.echo("--status is failed or cancelled: other runs are not retried.", err=True)
         raise typer.Exit(2)
     ended = _read_runs(url, {**filters, "status": status}, limit)
-    for run_id in run_ids or _choose(filters, ended, "Retry", yes=yes):
-        run = call_gateway("POST", url, f"/runs/{quote(run_id, safe='')}/retry")
-        typer.echo(f"{run_id}: {run['status']}")
+    chosen = run_ids or _choose(filters, ended, "Retry", yes=yes)
+    _post_to_each(url, chosen, "retry", lambda run: str(run["status"]))
+
+
+def _post_to_each(url: str, run_ids: list[str], action: str, describe: Callable[[dict[str, Any]], str]) -> None:
+    """Sends a request for each run, and prints a line for it. Exits with 1 at the end if one was refused."""
+    refused = False
+    for run_id in dict.fromkeys(run_ids):
+        try:
+            run = try_gateway("POST", url, f"/runs/{quote(run_id, safe='')}/{action}")
+            typer.echo(f"{run_id}: {describe(run)}")
+        except GatewayError as error:
+            refused = True
+            typer.echo(f"{run_id}: {error}", err=True)
+    if refused:
+        raise typer.Exit(1)
 
 
 def _choose(filters: dict[str, str], fitting: Iterable[dict[str, Any]], verb: str, *, yes: bool) -> list[str]:

@@ -1,15 +1,19 @@
 """The agent interface: one streaming interface that serves all seven patterns."""
 
+import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Annotated, Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
+from sevenfold.contracts.asking import NO_DEFAULT, Ask, ask, ask_in_thread
 from sevenfold.contracts.identity import DEFAULT_TENANT
 from sevenfold.contracts.payload import JsonObject, Payload
+from sevenfold.contracts.step_runner import StepOptions, run_step, run_step_in_thread
+from sevenfold.contracts.unrecorded import UnrecordedCall
 
 AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -18,10 +22,13 @@ Confidence = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class AgentRequest(Payload):
-    """The input of an agent. `attempt` starts at 1 and increases with every retry of the same run."""
+    """The input of an agent. `attempt` starts at 1 and increases with every retry of the same run. `turn` starts at 1
+    and increases each time that the run goes on after a person's answer; attempts count within a turn.
+    """
 
     run_id: str
     attempt: int = 1
+    turn: int = 1
     task: str
     query: str | None = None
     context: JsonObject = {}
@@ -101,7 +108,7 @@ class AgentContext:
     `deadline` is the run's deadline (UTC); later answers are discarded. A cancellation raises
     `asyncio.CancelledError` in an async agent; an agent in a thread should check `cancelled` between its steps.
     `request_id` and `traceparent` (W3C) are those of the request that started the run, or empty. `tenant` is the
-    run's.
+    run's. `durable` keeps steps and questions, and `loop` is where it lives; without a run nothing is kept.
     """
 
     deadline: datetime
@@ -109,10 +116,79 @@ class AgentContext:
     traceparent: str = ""
     tenant: str = DEFAULT_TENANT
     cancelled: threading.Event = field(default_factory=threading.Event)
+    durable: Any = field(default=None, repr=False)
+    loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
 
     def remaining_seconds(self) -> float:
         """Seconds until the deadline, at least 0."""
         return max(0.0, (self.deadline - datetime.now(UTC)).total_seconds())
+
+    async def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *args: Any,
+        key: str | None = None,
+        retries: int | None = None,
+        timeout: float | None = None,
+        retry_on: tuple[type[BaseException], ...] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Executes `function(*args, **kwargs)` once per run, and returns its result as JSON has it; a later attempt
+        gets the recorded result. See `StepOptions` for the options, and docs/durable-agents.md.
+
+        Raises StepFailed for a failure that is recorded, else what the function raises.
+        """
+        options = StepOptions(key, retries, timeout, retry_on)
+        return await run_step(self.durable or UnrecordedCall(), name, function, (args, kwargs), options)
+
+    def step_sync(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *args: Any,
+        key: str | None = None,
+        retries: int | None = None,
+        timeout: float | None = None,
+        retry_on: tuple[type[BaseException], ...] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The same for a plain function, which runs in a thread."""
+        options = StepOptions(key, retries, timeout, retry_on)
+        if self.loop is None:
+            return asyncio.run(run_step(self.durable or UnrecordedCall(), name, function, (args, kwargs), options))
+        return run_step_in_thread(self.durable, self.loop, name, function, (args, kwargs), options)
+
+    async def ask(
+        self,
+        message: str,
+        schema: Any = None,
+        *,
+        expires_in: float | timedelta | None = None,
+        id: str | None = None,  # noqa: A002  (what it is called on the wire)
+        default: Any = NO_DEFAULT,
+    ) -> Any:
+        """Asks a person, and returns the accepted answer; meanwhile the call has ended. `schema` is the JSON Schema
+        of the answer, `expires_in` is in seconds or a timedelta, 7 days by default.
+
+        Raises Declined and Expired, or returns `default`.
+        """
+        return await ask(self.durable or UnrecordedCall(), Ask(message, schema, expires_in, id, default))
+
+    def ask_sync(
+        self,
+        message: str,
+        schema: Any = None,
+        *,
+        expires_in: float | timedelta | None = None,
+        id: str | None = None,  # noqa: A002
+        default: Any = NO_DEFAULT,
+    ) -> Any:
+        """The same for a plain function."""
+        question = Ask(message, schema, expires_in, id, default)
+        if self.loop is None:
+            return asyncio.run(ask(self.durable or UnrecordedCall(), question))
+        return ask_in_thread(self.durable, self.loop, question)
 
 
 class RequestContext(Payload):

@@ -68,7 +68,9 @@ def webhook_body(run_id: str, outcome: RunOutcome) -> dict[str, Any]:
 
 
 def update_body(run_id: str, subject: DeliverySubject) -> dict[str, Any]:
-    """Returns the webhook body of an update on an open run: `{taskId, status, event, sequence}`, and its progress."""
+    """Returns the webhook body of an update on an open run: `{taskId, status, event, sequence}`, and its progress or
+    its questions.
+    """
     body: dict[str, Any] = {
         _ID_FIELDS[_find_pattern(run_id)]: run_id,
         "status": RunStatus.PROCESSING,
@@ -77,6 +79,9 @@ def update_body(run_id: str, subject: DeliverySubject) -> dict[str, Any]:
     }
     if subject.progress is not None:
         body |= {"progress": math.floor(subject.progress.percent), "note": subject.progress.note}
+    if subject.questions:
+        asked = [one.model_dump(mode="json", by_alias=True) for one in subject.questions]
+        body |= {"status": RunStatus.INPUT_REQUIRED, "requests": asked}
     return body
 
 

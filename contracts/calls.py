@@ -4,7 +4,9 @@ from datetime import datetime
 
 from sevenfold.contracts.agent import AgentRequest, Progress, Reply, RequestContext, Usage
 from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.questions import Answer, Question
 from sevenfold.contracts.runs import RunLimits
+from sevenfold.contracts.steps import RunningStep, StreamMark
 from sevenfold.contracts.usage import NO_USAGE, UsageTotals
 
 
@@ -23,6 +25,8 @@ class AgentCall(Payload):
     `progress_workflow_id`: the workflow that takes the agent's progress by the signal `progress`, for webhooks.
 
     `key_id`: the key that started the run. `prior_usage`: what earlier attempts, outside of this activity, have used.
+
+    `answers`: to the questions of earlier turns. `mark`: the text of the turn before, which readers have.
     """
 
     agent: str
@@ -39,26 +43,36 @@ class AgentCall(Payload):
     key_id: str | None = None
     limits: RunLimits | None = None
     prior_usage: UsageTotals = NO_USAGE
+    answers: dict[str, Answer] = {}
+    mark: StreamMark | None = None
 
 
 class CallHeartbeat(Payload):
     """Heartbeat details of `call_agent`: the progress, and whether the agent was ever called. `skipped_attempts`
     counts Temporal's attempts that did not call the agent: admission was refused, or the activity was paused.
-    `usage`: what all attempts of the run have used so far.
+    `usage`: what all attempts of the run have used so far. `steps`: those that are executed now.
     """
 
     progress: Progress | None = None
     skipped_attempts: int = 0
     agent_called: bool = False
     usage: UsageTotals = NO_USAGE
+    steps: list[RunningStep] = []
 
 
 class AgentOutcome(Payload):
-    """A finished call, the number of the attempt that finished it, and the last index that its stream keeps."""
+    """A finished call, the number of the attempt that finished it, and the last index that its stream keeps.
 
-    reply: Reply
+    Without a reply it has `questions`, which have to be answered first; then `mark` is how far its text was, and
+    `usage` what the run has used.
+    """
+
+    reply: Reply | None
     attempt: int
     last_index: int = 0
+    questions: list[Question] = []
+    mark: StreamMark | None = None
+    usage: UsageTotals = NO_USAGE
 
 
 class InlineStart(Payload):

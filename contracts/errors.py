@@ -158,6 +158,10 @@ class AgentRejected(AgentError):  # noqa: N818
     code = ErrorCode.AGENT_REJECTED
 
 
+class StepMismatch(AgentRejected):
+    """The agent's steps come in another order than in an earlier attempt, so what is recorded does not fit."""
+
+
 class DocumentUnavailable(AgentError):  # noqa: N818
     """The document could not be fetched. The fetch is retried."""
 

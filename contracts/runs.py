@@ -88,6 +88,8 @@ class RunStatus(StrEnum):
 
     QUEUED = "queued"
     PROCESSING = "processing"
+    # Its agent has asked, and people have to answer first.
+    INPUT_REQUIRED = "input_required"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"

@@ -15,7 +15,7 @@ from sevenfold.contracts.message_maps import EventMap
 from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.sections import ConfigSection
 
-TOPIC_PATTERN = r"^arn:aws[a-z-]*:sns:(?P<region>[a-z0-9-]{1,40}):\d{12}:[A-Za-z0-9_.-]{1,256}$"
+TOPIC_PATTERN = r"^arn:aws[a-z-]*:sns:[a-z0-9-]{1,40}:\d{12}:[A-Za-z0-9_.-]{1,256}$"
 
 # A message may have 256 kB, its attributes included; the envelope escapes them.
 MAX_SNS_BYTES = 1_000_000

@@ -40,6 +40,12 @@ class EntryKind(StrEnum):
     CHUNK = "chunk"
     RESET = "reset"
     PROGRESS = "progress"
+    INPUT_REQUIRED = "inputRequired"
+
+    @property
+    def has_index(self) -> bool:
+        """Whether it has an index of its own; the others have that of the entry before."""
+        return self in (EntryKind.CHUNK, EntryKind.RESET)
 
 
 # A lookup in place of the enum's constructor, which takes four times as long.
@@ -71,9 +77,14 @@ class StreamEntry:
         """How far the agent is, in whole percent."""
         return cls(_encode(f'{{"progress":{math.floor(percent)},"note":{_to_json(note)},"index":{index}}}'))
 
+    @classmethod
+    def input_required(cls, index: Index, questions: str) -> "StreamEntry":
+        """The agent asks; `questions` is a list in JSON."""
+        return cls(_encode(f'{{"inputRequired":{questions},"index":{index}}}'))
+
     @property
     def index(self) -> Index:
-        """The number of the chunk or reset; a progress has that of the entry before it."""
+        """The number of the chunk or reset; other entries have that of the one before them."""
         return int(self.data[self.data.rindex(b":") + 1 : -1])
 
     @property

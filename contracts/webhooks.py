@@ -8,6 +8,7 @@ from pydantic import Field
 from sevenfold.contracts.agent import Progress
 from sevenfold.contracts.identity import DELIVERY_PREFIX, build_workflow_id, derive_id, parse_public_id, parse_tenant
 from sevenfold.contracts.payload import Payload, Seconds
+from sevenfold.contracts.questions import Question
 
 # Ten attempts over 75 hours: the delay before each, in seconds.
 DEFAULT_SCHEDULE = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -38,10 +39,13 @@ def webhook_task_queue(task_queue: str) -> str:
 
 
 class WebhookEvent(StrEnum):
-    """What a run delivers. `completed`: its end, whether completed, failed or cancelled."""
+    """What a run delivers. `completed`: its end, whether completed, failed or cancelled. `input_required`: its agent
+    asks people.
+    """
 
     STARTED = "started"
     PROGRESS = "progress"
+    INPUT_REQUIRED = "input_required"
     COMPLETED = "completed"
 
 
@@ -127,7 +131,15 @@ class DeliverySubject(Payload):
     event: WebhookEvent = WebhookEvent.COMPLETED
     sequence: int | None = None
     progress: Progress | None = None
+    questions: list[Question] = []
     endpoint_id: str | None = None
+
+
+class QuestionsAsked(Payload):
+    """The signal `input_required` to `WebhookUpdates`. `deadline`: the run ends by then, whoever answers."""
+
+    questions: list[Question]
+    deadline: datetime
 
 
 class DeliveryInput(Payload):

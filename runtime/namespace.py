@@ -13,15 +13,18 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, UpdateNa
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.contracts.questions import INPUT_ATTRIBUTE
 from sevenfold.contracts.runs import LIST_SEARCH_ATTRIBUTES, SEARCH_ATTRIBUTES
 from sevenfold.runtime.startup import StartupError
 
 _KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
 _KEYWORD_LIST = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST
-_TYPE_NAMES = {_KEYWORD: "Keyword", _KEYWORD_LIST: "KeywordList"}
+_BOOL = IndexedValueType.INDEXED_VALUE_TYPE_BOOL
+_TYPE_NAMES = {_KEYWORD: "Keyword", _KEYWORD_LIST: "KeywordList", _BOOL: "Bool"}
 ATTRIBUTE_TYPES = {
     **dict.fromkeys(SEARCH_ATTRIBUTES, _KEYWORD),
     **dict.fromkeys(LIST_SEARCH_ATTRIBUTES, _KEYWORD_LIST),
+    INPUT_ATTRIBUTE: _BOOL,
 }
 _TIMEOUT_SECONDS = 20.0
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import jsonschema_rs
 import pytest
 
 from tests.support.stack import ROOT
@@ -62,4 +63,7 @@ def test_every_page_is_in_the_menu() -> None:
 def test_the_schema_is_that_of_the_configuration() -> None:
     program = [str(Path(sys.executable).with_name("sevenfold")), "schema"]
     done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True)
-    assert {"agents", "brokers", "tenants"} <= set(json.loads(done.stdout)["properties"])
+    schema = json.loads(done.stdout)
+    assert {"agents", "brokers", "tenants"} <= set(schema["properties"])
+    jsonschema_rs.meta.validate(schema)
+    assert "whether" in schema["properties"]["interactions"]["description"]

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from temporalio.exceptions import ApplicationError
@@ -11,6 +12,7 @@ from temporalio.testing import ActivityEnvironment
 
 from sevenfold.activities.runs.agent_calls import AgentCalls
 from sevenfold.activities.runs.call_meter import CallMeter
+from sevenfold.activities.runs.durable_call import DurableTerms, RunDurableCall
 from sevenfold.activities.runs.failures import FailureRules
 from sevenfold.activities.runs.inline_calls import CallsInFlight
 from sevenfold.activities.runs.spending import Spending
@@ -19,6 +21,7 @@ from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
 from sevenfold.adapters.agents.registry import AgentRegistry
 from sevenfold.adapters.streams.publisher import StreamAttempt, StreamPublisher
 from sevenfold.adapters.temporal.disk_space import DiskSpace
+from sevenfold.adapters.temporal.step_ledger import StepLedger
 from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
 from sevenfold.contracts.calls import AgentCall, CallHeartbeat, InlineStart
 from sevenfold.contracts.usage import UsageTotals
@@ -53,9 +56,13 @@ def call(run_id: str = "qry_x") -> AgentCall:
     )
 
 
+# Temporal's id of an execution that does not exist.
+EXECUTION = "0a4a6e5c-0000-4000-8000-000000000000"
+
+
 def environment_of(stack: Stack, workflow_id: str = "default:qry_x") -> ActivityEnvironment:
     environment = ActivityEnvironment(client=stack.temporal)
-    environment.info = replace(environment.info, workflow_id=workflow_id)
+    environment.info = replace(environment.info, workflow_id=workflow_id, workflow_run_id=EXECUTION)
     return environment
 
 
@@ -141,8 +148,13 @@ async def test_call_that_nobody_adopts_is_cancelled(stack: Stack) -> None:
         datetime.now(UTC) + timedelta(seconds=30),
         awaits_adoption=True,
     )
+    ledger = StepLedger(stack.temporal, "default:qry_x", EXECUTION)
+    durable = partial(RunDurableCall, ledger, DurableTerms("qry_x", 1))
     context = call().request_context.agent_context(call().deadline)
-    calls.park("qry_x", calls.start(agent, call().request, context, publisher, None, Spending(), None, name="a"))
+    calls.park(
+        "qry_x",
+        calls.start(agent, call().request, context, publisher, None, Spending(), None, name="a", durable=durable),
+    )
     await until(lambda: agent.cancelled)
     assert agent.cancelled == 1
     assert calls.adopt("qry_x") is None

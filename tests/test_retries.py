@@ -173,3 +173,78 @@ async def test_the_command_retries_what_a_filter_finds(sulky: Stack, tmp_path: P
     assert "No run fits" in (await command("--task", "nobodys")).stdout
     assert "failed or cancelled" in (await command("--task", "x", "--status", "completed")).stderr
     flag.touch()
+
+
+async def test_a_retried_run_is_listed_once(sulky: Stack, tmp_path: Path) -> None:
+    flag = tmp_path / "well"
+    run_id = await start_failing(sulky, "polling", flag, task="listed-once")
+    await sulky.run_until(run_id, "failed")
+    assert await retry(sulky, run_id) == 202
+    await sulky.run_until(run_id, "failed")
+    flag.touch()
+    assert await retry(sulky, run_id) == 202
+    await sulky.run_until(run_id, "completed")
+
+    async def listed() -> list[dict[str, Any]]:
+        found = await sulky.http.get(f"{API}/runs", params={"task": "listed-once"})
+        return list(found.json()["items"])
+
+    await until(lambda: listed(), 20)
+    assert [(one["id"], one["status"]) for one in await listed()] == [(run_id, "completed")]
+    failed = await sulky.http.get(f"{API}/runs", params={"task": "listed-once", "status": "failed"})
+    assert failed.json()["items"] == []
+
+
+async def test_a_reader_at_the_old_end_gets_what_the_retry_wrote(sulky: Stack, tmp_path: Path) -> None:
+    flag = tmp_path / "well"
+    run_id = await start_failing(sulky, "streaming", flag)
+    await sulky.run_until(run_id, "failed")
+    flag.touch()
+    await retry(sulky, run_id)
+    await sulky.run_until(run_id, "completed")
+    path, last = f"{API}/stream/{run_id}", "1-end"
+    for _ in range(2):
+        async with sulky.http.stream("GET", path, headers={"Last-Event-ID": last}) as answer:
+            if answer.status_code == 204:
+                break
+            read = [one async for one in stream_events(answer)]
+            assert "".join(one.data.get("chunk", "") for one in read) == "so far"
+            last = str(read[-1].id)
+    else:
+        raise AssertionError("a reader that has everything reads it again")
+    assert last.endswith("-end")
+
+
+async def test_a_long_poll_right_after_the_retry_waits(sulky: Stack, tmp_path: Path) -> None:
+    flag = tmp_path / "well"
+    run_id = await start_failing(sulky, "polling", flag)
+    await sulky.run_until(run_id, "failed")
+    path = f"{API}/tasks/{run_id}"
+    assert (await sulky.http.get(path)).json()["status"] == "failed"
+    flag.touch()
+    assert await retry(sulky, run_id) == 202
+    assert (await sulky.http.get(path)).json()["status"] in ("processing", "completed")
+
+
+async def test_a_run_that_is_being_cancelled_is_not_retried(sulky: Stack, tmp_path: Path) -> None:
+    body = {"task": "t", "agent": "sulky", "params": {"flag": str(tmp_path), "waits": True}}
+    run_id = (await sulky.http.post(f"{API}/tasks", json=body)).json()["taskId"]
+    await sulky.run_until(run_id, "processing")
+    await sulky.http.post(f"{API}/runs/{run_id}/cancel")
+    answers = {await retry(sulky, run_id) for _ in range(3)}
+    assert answers <= {409, 202, 200}
+    assert 200 not in answers or 202 in answers, "a run that ends cancelled is not said to be open"
+
+
+async def test_the_command_goes_on_after_a_refusal(sulky: Stack, tmp_path: Path) -> None:
+    flag = tmp_path / "well"
+    flag.touch()
+    done = await start_failing(sulky, "polling", flag)
+    await sulky.run_until(done, "completed")
+    failed = await start_failing(sulky, "polling", tmp_path / "never")
+    await sulky.run_until(failed, "failed")
+    url = ("--url", f"http://127.0.0.1:{sulky.settings.port}")
+    ran = await asyncio.to_thread(run_sevenfold, "runs", "retry", done, failed, *url)
+    assert ran.returncode == 1
+    assert f"{done}: The run has completed" in ran.stderr
+    assert failed in ran.stdout

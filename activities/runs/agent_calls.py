@@ -7,6 +7,7 @@ inline_calls.py states the guarantee; docs/decisions/inline-calls.md has the fig
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from temporalio import activity
@@ -17,6 +18,7 @@ from sevenfold.activities.runs.call_heartbeats import build_heartbeat, last_hear
 from sevenfold.activities.runs.call_meter import CallMeter
 from sevenfold.activities.runs.call_starter import CallStarter
 from sevenfold.activities.runs.cancellation import raise_unless_cancel_requested
+from sevenfold.activities.runs.durable_call import current_ledger, load_steps
 from sevenfold.activities.runs.failures import FailureRules, clamp_retry_after, to_application_error
 from sevenfold.activities.runs.follow_poller import FollowPoller
 from sevenfold.activities.runs.inline_calls import CallsInFlight
@@ -30,6 +32,8 @@ from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.contracts.agent import Agent
 from sevenfold.contracts.calls import AgentCall, AgentOutcome, CallHeartbeat, InlineStart, PublishStreamInput
 from sevenfold.contracts.errors import AgentBusy, AgentUnavailable, CircuitOpen, QuotaExceeded, RunLimitReached
+from sevenfold.contracts.questions import InputRequired
+from sevenfold.contracts.steps import StepRecord
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +91,7 @@ class AgentCalls:
                 return InlineStart()
             running = self._starter.start(call, agent, permit, call.request.attempt, awaits_adoption=True)
         try:
-            done, _ = await asyncio.wait({running.done}, timeout=0 if call.is_streamed else self._inline_seconds)
+            done = await _wait_inline(running, 0 if call.is_streamed else self._inline_seconds)
         except asyncio.CancelledError:
             await running.cancel()
             raise
@@ -117,11 +121,19 @@ class AgentCalls:
                 raise to_application_error(lost, call.max_attempts, final=True)
             agent = self._get_agent(call, attempt)
             self._check_limits(call, attempt, last)
+            records = await self._load_steps(call, attempt) if _has_earlier_calls(attempt, last) else None
             permit = await self._acquire_permit(call, attempt, last)
             running = self._starter.start(
-                call, agent, permit, attempt, awaits_adoption=False, is_retry=last.agent_called, last=last
+                call,
+                agent,
+                permit,
+                attempt,
+                awaits_adoption=False,
+                is_retry=last.agent_called,
+                last=last,
+                records=records,
             )
-        running.publisher.confirm_adoption()
+        running.confirm_adoption()
         follower = FollowPoller(running)
         try:
             while not running.done.done():
@@ -144,10 +156,22 @@ class AgentCalls:
         await self._wait_until_storable(outcome, build_heartbeat(running, last.skipped_attempts))
         return outcome
 
+    async def _load_steps(self, call: AgentCall, attempt: int) -> list[StepRecord]:
+        """Returns the steps of earlier attempts: the text before them is not repeated to readers."""
+        try:
+            return await load_steps(current_ledger())
+        except AgentUnavailable as error:
+            raise to_application_error(error, attempt - 1) from error.__cause__
+
     async def _await_outcome(self, running: CallInFlight, call: AgentCall) -> AgentOutcome:
         try:
             reply = await running.done
             return AgentOutcome(reply=reply, attempt=running.attempt, last_index=running.last_index)
+        except InputRequired as asked:
+            usage = running.spending.sum(running.usage, failed=False)
+            return AgentOutcome(
+                reply=None, attempt=running.attempt, questions=asked.questions, mark=asked.mark, usage=usage
+            )
         except Exception as error:
             failed = self._rules.read(error)
             last = call.max_attempts is not None and running.attempt >= call.max_attempts
@@ -232,6 +256,23 @@ class AgentCalls:
             acquisition.add_done_callback(_release_acquired)  # The permit may be granted at this very moment.
             raise_unless_cancel_requested(activity.cancellation_details())
             raise
+
+
+def _has_earlier_calls(attempt: int, last: CallHeartbeat) -> bool:
+    return attempt > 1 or last.agent_called
+
+
+async def _wait_inline(running: CallInFlight, seconds: float) -> bool:
+    """Waits until the call has ended, or needs to be adopted; returns whether it has ended."""
+    waits: set[asyncio.Future[Any]] = {running.done}
+    if seconds and running.durable is not None:
+        waits.add(asyncio.ensure_future(running.durable.needs_adoption.wait()))
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waits - {running.done}:
+            one.cancel()
+    return running.done.done()
 
 
 def _release_acquired(acquisition: asyncio.Future[Permit]) -> None:

@@ -6,6 +6,9 @@ from sevenfold.activities.runs.running_call import CallInFlight
 from sevenfold.contracts.calls import AgentCall, CallHeartbeat
 from sevenfold.contracts.usage import UsageTotals
 
+# Steps that are executed at once, and shown.
+_SHOWN_STEPS = 20
+
 
 def prior_usage(call: AgentCall, last: CallHeartbeat) -> UsageTotals:
     """Returns what the run's earlier attempts have used: a heartbeat includes those before this activity."""
@@ -19,6 +22,7 @@ def build_heartbeat(running: CallInFlight, skipped_attempts: int, *, failed: boo
         skipped_attempts=skipped_attempts,
         agent_called=True,
         usage=running.spending.sum(running.usage, failed=failed),
+        steps=running.durable.running_steps[:_SHOWN_STEPS] if running.durable is not None else [],
     )
 
 

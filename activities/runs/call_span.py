@@ -10,6 +10,7 @@ from sevenfold.activities.identity import current_workflow_id
 from sevenfold.adapters.tracing import record, tracer
 from sevenfold.contracts.agent import Agent, AgentContext, AgentRequest, Reply, Usage
 from sevenfold.contracts.errors import AgentError, ErrorCode
+from sevenfold.contracts.questions import InputRequired
 from sevenfold.contracts.tracing import Span, SpanKind, TraceContext, run_context
 
 _MAX_CONTENT = 10_000
@@ -31,7 +32,7 @@ class CallSpan:
     def finish(self, done: "asyncio.Task[Reply]", usage: Usage | None) -> None:
         """Records the call, which has ended."""
         error = None if done.cancelled() else done.exception()
-        failed = error.code if isinstance(error, AgentError) else ErrorCode.INTERNAL if error else None
+        failed = _read_code(error)
         attributes: dict[str, str | int | float | bool] = {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.agent.name": self.agent,
@@ -73,3 +74,10 @@ def start_call_span(
     own = parent.child()
     span = CallSpan(name, request, getattr(agent, "is_remote", False), own, parent)
     return span, replace(context, traceparent=str(own))
+
+
+def _read_code(error: BaseException | None) -> ErrorCode | None:
+    """The code of a failure; a call that asks has not failed."""
+    if error is None or isinstance(error, InputRequired):
+        return None
+    return error.code if isinstance(error, AgentError) else ErrorCode.INTERNAL

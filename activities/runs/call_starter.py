@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+from collections.abc import Sequence
 from functools import partial
 
 import structlog
@@ -11,6 +12,7 @@ from sevenfold.activities.identity import current_tenant, current_workflow_id
 from sevenfold.activities.runs.call_heartbeats import prior_usage
 from sevenfold.activities.runs.call_meter import CallMeter
 from sevenfold.activities.runs.call_span import start_call_span
+from sevenfold.activities.runs.durable_call import DurableTerms, RunDurableCall, current_ledger
 from sevenfold.activities.runs.inline_calls import CallsInFlight
 from sevenfold.activities.runs.progress_reporter import ProgressReporter
 from sevenfold.activities.runs.running_call import CallInFlight
@@ -20,6 +22,7 @@ from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.streams.publisher import StreamAttempt, StreamPublisher
 from sevenfold.contracts.agent import Agent
 from sevenfold.contracts.calls import AgentCall, CallHeartbeat
+from sevenfold.contracts.steps import StepRecord, find_mark
 from sevenfold.contracts.streams import GENERATION_STEP
 
 
@@ -44,29 +47,38 @@ class CallStarter:
         awaits_adoption: bool,
         is_retry: bool = False,
         last: CallHeartbeat | None = None,
+        records: Sequence[StepRecord] | None = None,
     ) -> CallInFlight:
-        """Starts an attempt for the current activity. The permit is released when the call ends."""
+        """Starts an attempt for the current activity. The permit is released when the call ends. `records`: the run's
+        steps, if they were read.
+        """
         request = call.request
         if request.attempt != attempt:
             request = request.model_copy(update={"attempt": attempt})
         stream = StreamAttempt(
             attempt,
-            is_retry=is_retry or attempt > 1 or call.generation > 1,
+            is_retry=is_retry or attempt > 1 or request.turn > 1 or call.generation > 1,
             first_index=(call.generation - 1) * GENERATION_STEP,
             is_awaited=call.is_streamed,
+            mark=find_mark(records) or call.mark,
         )
         context = call.request_context.agent_context(call.deadline, current_tenant())
         span, context = start_call_span(call.agent, agent, request, context)
         prior = prior_usage(call, last or CallHeartbeat())
         spending = self._meter.spending(current_tenant(), call.key_id, call.agent, call.limits, lambda: prior)
         client, workflow_id = activity.client(), current_workflow_id()
+        ledger = current_ledger()
+        terms = DurableTerms(request.run_id, attempt, request.turn, call.answers)
+        durable = partial(RunDurableCall, ledger, terms, awaits_adoption=awaits_adoption, records=records)
         agent_name, deadline, progress_id = call.agent, call.deadline, call.progress_workflow_id
 
         def start() -> CallInFlight:
             publisher = StreamPublisher(self._hubs, workflow_id, stream, deadline, awaits_adoption=awaits_adoption)
             reporter = ProgressReporter(client, progress_id) if progress_id is not None else None
             report = reporter.report if reporter else None
-            running = self._calls.start(agent, request, context, publisher, report, spending, span, name=agent_name)
+            running = self._calls.start(
+                agent, request, context, publisher, report, spending, span, name=agent_name, durable=durable
+            )
             running.done.add_done_callback(permit.on_done)
             running.done.add_done_callback(partial(_observe_first_text, agent_name, running))
             if reporter is not None:

@@ -1,11 +1,12 @@
 """The results of a chunk so far, in the heartbeat details of its activity.
 
-The details are the counts, then the results in segments. A segment that exceeds the threshold of large payloads is
-closed: its digest stays the same in later heartbeats, so it is stored once. So a heartbeat stays small, and a chunk
-with large results stores no partial copies.
+The details are the counts with the steps of unfinished items, then the results in segments. A segment that exceeds
+the threshold of large payloads is closed: its digest stays the same in later heartbeats, so it is stored once. So a
+heartbeat stays small, and a chunk with large results stores no partial copies.
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 
@@ -16,6 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES
 from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.contracts.jobs import ItemCounts, ItemResult
+from sevenfold.contracts.steps import StepRecord
 from sevenfold.contracts.usage import NO_USAGE, UsageTotals
 
 # Heartbeat interval without new results, well below the heartbeat timeout.
@@ -25,6 +27,12 @@ _HEARTBEAT_SECONDS = 1.0
 _BYTES_PER_SECOND = 4_000_000
 
 _NOT_FOUND = activity.ActivityCancellationDetails(not_found=True)
+
+
+class ChunkState(ItemCounts):
+    """The first of the heartbeat's details: the counts, and the steps of items without a result, by their indexes."""
+
+    steps: dict[int, list[StepRecord]] = {}
 
 
 class ChunkCancelledError(Exception):
@@ -46,6 +54,27 @@ def load_recorded_usage(info: activity.Info) -> UsageTotals:
     return ItemCounts.model_validate(info.heartbeat_details[0]).usage if info.heartbeat_details else NO_USAGE
 
 
+def load_recorded_steps(info: activity.Info) -> dict[int, list[StepRecord]]:
+    """Returns the steps of items that the previous attempt had not finished."""
+    return ChunkState.model_validate(info.heartbeat_details[0]).steps if info.heartbeat_details else {}
+
+
+class ItemLedger:
+    """The steps of one item, in the checkpoint of its chunk."""
+
+    def __init__(self, checkpoint: "ChunkCheckpoint", index: int) -> None:
+        self._checkpoint = checkpoint
+        self._index = index
+
+    async def load(self) -> list[StepRecord]:
+        """Returns the steps so far."""
+        return self._checkpoint.steps_of(self._index)
+
+    async def record(self, record: StepRecord) -> None:
+        """Returns when the server has the step."""
+        await self._checkpoint.record_step(self._index, record)
+
+
 class ChunkCheckpoint:
     """Results and `counts` of one chunk.
 
@@ -58,6 +87,7 @@ class ChunkCheckpoint:
         handle: AsyncActivityHandle,
         results: list[ItemResult],
         usage: UsageTotals,
+        steps: Mapping[int, list[StepRecord]],
         *,
         waits_for_confirmation: bool,
     ) -> None:
@@ -69,6 +99,7 @@ class ChunkCheckpoint:
         self._bytes = 0
         self._unconfirmed: list[asyncio.Future[None]] = []
         self._changed = asyncio.Event()
+        self._steps = dict(steps)
         self.counts = ItemCounts(usage=usage)
         for result in results:
             self._add(result)
@@ -89,8 +120,20 @@ class ChunkCheckpoint:
     async def record(self, result: ItemResult) -> None:
         """Adds a result. Returns when the server has confirmed it, if `waits_for_confirmation`."""
         self._add(result)
-        if not self._waits_for_confirmation:
-            return
+        if self._waits_for_confirmation:
+            await self._confirm()
+
+    def steps_of(self, index: int) -> list[StepRecord]:
+        """Returns the steps of an item without a result."""
+        return self._steps.get(index, [])
+
+    async def record_step(self, index: int, record: StepRecord) -> None:
+        """Adds a step of an item. Returns when the server has confirmed it."""
+        self._steps.setdefault(index, []).append(record)
+        await self._confirm()
+
+    async def _confirm(self) -> None:
+        """Returns when the server has confirmed what there is."""
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unconfirmed.append(confirmed)
         self._changed.set()
@@ -105,6 +148,7 @@ class ChunkCheckpoint:
         self._segment_bytes += size
         self._bytes += size
         self._indexes.add(result.index)
+        self._steps.pop(result.index, None)
         self.counts = self.counts.add(ItemCounts.from_results([result]))
 
     async def run_heartbeats(self) -> None:
@@ -136,10 +180,14 @@ class ChunkCheckpoint:
         """
         await self._heartbeat()
 
+    @property
+    def _state(self) -> "ChunkState":
+        return ChunkState(**dict(self.counts), steps=self._steps)
+
     async def _heartbeat(self) -> None:
         while True:
             try:
-                await self._handle.heartbeat(self.counts, *self._segments, rpc_timeout=timedelta(seconds=5))
+                await self._handle.heartbeat(self._state, *self._segments, rpc_timeout=timedelta(seconds=5))
                 return
             except PayloadStoreError:  # The store has no space for large results now.
                 await asyncio.sleep(_HEARTBEAT_SECONDS)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 import structlog
 
 from sevenfold.activities.runs.call_span import CallSpan
+from sevenfold.activities.runs.durable_call import RunDurableCall
 from sevenfold.activities.runs.running_call import CallInFlight, CallPublisher
 from sevenfold.activities.runs.spending import Spending
 from sevenfold.adapters.fairness import TenantShares
 from sevenfold.contracts.agent import Agent, AgentContext, AgentRequest, Progress
+from sevenfold.contracts.steps import StreamMark
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +35,8 @@ class CallsInFlight:
     `call_agent`, and that activity adopts the same call and sends its heartbeats.
 
     States of a call: running → finished (kept for 12 s); running → parked → adopted by `call_agent`; or running →
-    parked → cancelled after 15 s. All methods run on the event loop, so they need no lock.
+    parked → cancelled after 15 s. The first step or question of a durable agent ends the wait at once. All methods
+    run on the event loop, so they need no lock.
 
     Guarantee: at least once. Each attempt calls the agent once, unless a worker or its connection to Temporal is
     lost: then the agent may be called again. A result that Temporal has recorded is never requested again.
@@ -81,9 +84,12 @@ class CallsInFlight:
         span: CallSpan | None,
         *,
         name: str,
+        durable: Callable[[Callable[[], StreamMark | None]], RunDurableCall],
     ) -> CallInFlight:
         """Starts a call of the agent of this name. The caller awaits it, cancels it, or parks it."""
-        call = CallInFlight(agent, request, context, publisher, report_progress, spending, span, name=name)
+        call = CallInFlight(
+            agent, request, context, publisher, report_progress, spending, span, name=name, durable=durable
+        )
         self._running[request.run_id] = call
         self._shares.add(context.tenant)
         call.done.add_done_callback(lambda _: self._forget(request.run_id, context.tenant, call))

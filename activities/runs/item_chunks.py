@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from pydantic import JsonValue
 from temporalio import activity
@@ -20,9 +21,12 @@ from sevenfold.activities.runs.cancellation import raise_unless_cancel_requested
 from sevenfold.activities.runs.chunk_checkpoint import (
     ChunkCancelledError,
     ChunkCheckpoint,
+    ItemLedger,
     load_recorded_results,
+    load_recorded_steps,
     load_recorded_usage,
 )
+from sevenfold.activities.runs.durable_call import DurableTerms, RunDurableCall
 from sevenfold.activities.runs.failures import FailureRules, clamp_retry_after, to_application_error
 from sevenfold.activities.runs.job_spending import ChunkSpending, JobSpending
 from sevenfold.activities.runs.running_call import CallInFlight
@@ -85,7 +89,8 @@ class ItemChunks:
         done = load_recorded_results(info)
         more_than_slots = len(chunk.items) - len(done) > chunk.concurrency
         usage = load_recorded_usage(info)
-        checkpoint = ChunkCheckpoint(handle, done, usage, waits_for_confirmation=more_than_slots)
+        steps = load_recorded_steps(info)
+        checkpoint = ChunkCheckpoint(handle, done, usage, steps, waits_for_confirmation=more_than_slots)
         was_cancelled = limit_reached = False
         try:
             with self._jobs.chunk(chunk.request.run_id, chunk.offset, chunk.used_before, usage) as spending:
@@ -190,7 +195,11 @@ class ItemChunks:
         request = chunk.request.model_copy(update={"data": data, "attempt": attempt})
         context = chunk.request_context.agent_context(chunk.deadline, tenant)
         span, context = start_call_span(chunk.agent, item.agent, request, context)
-        call = CallInFlight(item.agent, request, context, spending=spending, span=span, name=chunk.agent)
+        terms = DurableTerms(f"{request.run_id}.{item.index}", attempt, may_ask=False)
+        durable = partial(RunDurableCall, ItemLedger(checkpoint, item.index), terms)
+        call = CallInFlight(
+            item.agent, request, context, spending=spending, span=span, name=chunk.agent, durable=durable
+        )
 
         def count(done: "asyncio.Task[Reply]") -> None:
             failed = done.cancelled() or done.exception() is not None

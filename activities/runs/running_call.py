@@ -4,12 +4,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from sevenfold.activities.runs.call_span import CallSpan
+from sevenfold.activities.runs.durable_call import RunDurableCall
 from sevenfold.activities.runs.spending import Spending
 from sevenfold.activities.runs.text_accumulator import TextAccumulator
 from sevenfold.adapters.agents.error_boundary import as_agent_error, enter_agent_code
@@ -17,6 +20,8 @@ from sevenfold.adapters.agents.replies import as_event
 from sevenfold.adapters.tracing import tracer
 from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
 from sevenfold.contracts.errors import DEADLINE_PASSED, AgentFailed, AgentRejected, AgentUnavailable, DeadlineExceeded
+from sevenfold.contracts.questions import InputRequired
+from sevenfold.contracts.steps import StreamMark
 from sevenfold.contracts.streams import StreamClosedError, StreamLogError
 from sevenfold.contracts.strict_json import JsonLimitError, check_answer
 
@@ -35,6 +40,8 @@ class CallPublisher(Protocol):
 
     async def publish_response(self, text: str) -> None: ...
 
+    async def publish_questions(self, questions: str) -> None: ...
+
     def confirm_adoption(self) -> None: ...
 
     async def wait_for_adoption(self) -> None: ...
@@ -45,6 +52,9 @@ class CallPublisher(Protocol):
 
     @property
     def is_buffering(self) -> bool: ...
+
+    @property
+    def last_index(self) -> int: ...
 
 
 class NullPublisher:
@@ -57,6 +67,9 @@ class NullPublisher:
         pass
 
     async def publish_response(self, text: str) -> None:
+        pass
+
+    async def publish_questions(self, questions: str) -> None:
         pass
 
     def confirm_adoption(self) -> None:
@@ -75,9 +88,14 @@ class NullPublisher:
     def is_buffering(self) -> bool:
         return False
 
+    @property
+    def last_index(self) -> int:
+        return 0
+
 
 class CallInFlight:
-    """One running call. `done` resolves to the agent's reply or raises its AgentError.
+    """One running call. `done` resolves to the agent's reply, or raises its AgentError, or InputRequired if people
+    have to answer first. `durable` keeps its steps and questions.
 
     Text and progress go to `publisher`, progress to `report_progress` too; `last_index` is the last index that the
     stream keeps, and `first_text_seconds` how long its first text took. `usage` is what the agent has reported; when
@@ -99,8 +117,11 @@ class CallInFlight:
         span: CallSpan | None = None,
         *,
         name: str = "agent",
+        durable: Callable[[Callable[[], StreamMark | None]], RunDurableCall] | None = None,
     ) -> None:
         self._name = name
+        self._text = TextAccumulator()
+        self.durable = durable(self._build_mark) if durable is not None else None
         self.attempt = request.attempt
         self.usage: Usage | None = None
         self.spending = spending or Spending()
@@ -111,7 +132,7 @@ class CallInFlight:
         self.publisher: CallPublisher = publisher or NullPublisher()
         self._report_progress = report_progress
         self._span = span
-        self._context = context
+        self._context = replace(context, durable=self.durable, loop=asyncio.get_running_loop())
         self._cancel_requested = False
         self._deadline_timeout: asyncio.Timeout | None = None
         self.done = asyncio.create_task(self._run_agent(agent, request), name=f"agent call {request.run_id}")
@@ -124,18 +145,24 @@ class CallInFlight:
         return self.usage
 
     def _finish(self, done: "asyncio.Task[Reply]") -> None:
-        self.spending.finish(self.usage, failed=done.cancelled() or done.exception() is not None)
+        error = None if done.cancelled() else done.exception()
+        has_failed = done.cancelled() or (error is not None and not isinstance(error, InputRequired))
+        self.spending.finish(self.usage, failed=has_failed)
         if self._span is not None:
             self._span.finish(done, self.usage)
 
     async def _run_agent(self, agent: Agent, request: AgentRequest) -> Reply:
         enter_agent_code(self._name)
+        if self.durable is not None and (task := asyncio.current_task()) is not None:
+            self.durable.start(task)
         if self._span is not None and (active := tracer()) is not None:
             active.enter(self._span.context)
         try:
             reply = await self._run_until_adopted(agent, request)
-        except BaseException:
+        except BaseException as error:
             with suppress(StreamLogError, StreamClosedError):  # The earlier error explains more.
+                if isinstance(error, InputRequired):
+                    await self.publisher.publish_questions(to_json(error.questions, by_alias=True).decode())
                 await self.publisher.close()
             raise
         self.last_index = await self._close_publisher()
@@ -147,11 +174,29 @@ class CallInFlight:
         """
         try:
             reply = await self._run_with_deadline(agent, request)
-        except Exception:
+        except Exception as error:
             await self.publisher.wait_for_adoption()
+            self._raise_if_input_required(error)
             raise
         await self.publisher.wait_for_adoption()
+        self._raise_if_input_required(None)
         return reply
+
+    def _raise_if_input_required(self, error: Exception | None) -> None:
+        """Whatever an agent does that was to end, it has asked."""
+        if self.durable is not None and self.durable.questions and not isinstance(error, DeadlineExceeded):
+            raise InputRequired(self.durable.questions, self._build_mark())
+
+    def _build_mark(self) -> StreamMark | None:
+        if not self._text.size:
+            return None
+        return StreamMark(size=self._text.size, digest=self._text.digest(), index=self.publisher.last_index)
+
+    def confirm_adoption(self) -> None:
+        """An activity has adopted the call: its stream goes to the log, and its steps may begin."""
+        self.publisher.confirm_adoption()
+        if self.durable is not None:
+            self.durable.confirm_adoption()
 
     async def _run_with_deadline(self, agent: Agent, request: AgentRequest) -> Reply:
         self._deadline_timeout = asyncio.timeout(self._context.remaining_seconds())
@@ -163,7 +208,7 @@ class CallInFlight:
             raise DeadlineExceeded(DEADLINE_PASSED) from None
 
     async def _consume_events(self, agent: Agent, request: AgentRequest) -> Reply:
-        accumulator = TextAccumulator()
+        accumulator = self._text
         events = self._start_agent(agent, request)
         try:
             while (event := await self._next_event(events)) is not None:

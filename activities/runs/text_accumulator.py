@@ -1,5 +1,7 @@
 """Joins the text that an agent streams."""
 
+import hashlib
+
 from sevenfold.adapters.agents.replies import join_surrogates
 from sevenfold.contracts.errors import AgentRejected
 
@@ -16,11 +18,24 @@ class TextAccumulator:
         # Bytes, because a list of one-word strings takes ten times the memory of its characters.
         self._buffer = bytearray()
         self._pending_half = ""
+        self._digest = hashlib.blake2b(digest_size=16)
+        self._digested = 0
 
     @property
     def has_text(self) -> bool:
         """Whether any text was appended."""
         return bool(self._buffer)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the text so far."""
+        return len(self._buffer)
+
+    def digest(self) -> str:
+        """Returns a hash of the text so far."""
+        self._digest.update(memoryview(self._buffer)[self._digested :])
+        self._digested = len(self._buffer)
+        return self._digest.hexdigest()
 
     def append(self, text: str) -> str:
         """Appends a piece and returns the text to publish.

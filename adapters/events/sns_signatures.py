@@ -135,8 +135,7 @@ def _check_age(timestamp: str) -> None:
 
 
 def _find_region(topic: str) -> str:
-    found = re.fullmatch(TOPIC_PATTERN, topic)
-    return found["region"] if found else ""
+    return topic.split(":")[3] if re.fullmatch(TOPIC_PATTERN, topic) else ""
 
 
 def _is_sns(url: str, region: str, path: re.Pattern[str]) -> bool:

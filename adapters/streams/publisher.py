@@ -9,7 +9,9 @@ from enum import Enum
 from sevenfold.adapters.metrics.streams import RESETS
 from sevenfold.adapters.streams.batch_writer import BatchWriter, retry_while_unreachable
 from sevenfold.adapters.streams.hub import StreamHubs
+from sevenfold.adapters.streams.replayed_text import ReplayedText
 from sevenfold.adapters.streams.wakeup import LightEvent
+from sevenfold.contracts.steps import StreamMark
 from sevenfold.contracts.streams import (
     MAX_UNCONFIRMED,
     RESET_STEP,
@@ -30,13 +32,15 @@ _PROGRESS_SECONDS = 0.25
 class StreamAttempt:
     """One attempt of a run's agent call. `is_retry`: an attempt before may have readers, who need a reset.
     `first_index`: this life's indexes are above it. `is_awaited`: somebody waits for the first chunk, here or
-    elsewhere; otherwise nothing is published before `start_publishing`.
+    elsewhere; otherwise nothing is published before `start_publishing`. `mark`: the text of before that this attempt
+    writes again, if its agent is durable; while it matches, readers get no reset.
     """
 
     number: int
     is_retry: bool = False
     first_index: Index = 0
     is_awaited: bool = False
+    mark: StreamMark | None = None
 
 
 class PublisherState(Enum):
@@ -90,6 +94,8 @@ class StreamPublisher:
         self._attempt = attempt
         self._log_writer: StreamWriter = hubs.log.writer(workflow_id, deadline, is_retry=attempt.is_retry)
         self._state = PublisherState.REQUESTED if attempt.is_awaited else PublisherState.BUFFERING
+        self._replayed = ReplayedText(attempt.mark) if attempt.mark is not None and attempt.mark.index else None
+        self._resets = attempt.is_retry
         self._adopted = LightEvent()
         if not awaits_adoption:
             self._adopted.set()
@@ -103,6 +109,11 @@ class StreamPublisher:
     def is_buffering(self) -> bool:
         """Whether nobody has asked for the text yet."""
         return self._state is PublisherState.BUFFERING
+
+    @property
+    def last_index(self) -> Index:
+        """The last index that readers may have; 0 if nobody has asked for the text."""
+        return 0 if self.is_buffering else self._hub.buffer.last_index
 
     def start_publishing(self) -> None:
         """Somebody asks for the text: publishes what there is of it, and from now on everything."""
@@ -139,7 +150,11 @@ class StreamPublisher:
     async def publish_chunk(self, text: str) -> None:
         """Publishes a piece of the response. Waits while the log is too far behind. Raises what `close` does."""
         self._raise_if_superseded()
-        if self.is_buffering and self._attempt.is_retry and not self._unpublished and await self._last_logged_index():
+        if self._replayed is not None:
+            if self._replayed.add(text):
+                await self._end_replay()
+            return
+        if self.is_buffering and self._resets and not self._unpublished and await self._last_logged_index():
             self.start_publishing()  # readers have something of an attempt before
         if self.is_buffering:
             self._unpublished += text.encode()
@@ -149,6 +164,31 @@ class StreamPublisher:
             await writer.wait_for_room()
         self._raise_if_superseded()
         self._publish(writer, StreamEntry.chunk(self._hub.buffer.last_index + 1, text))
+
+    async def _end_replay(self) -> None:
+        """Goes on after the text of before, if this is the same and nothing followed it; else voids it."""
+        replayed = self._replayed
+        self._replayed = None
+        if replayed is None:
+            return
+        follows = self._hub.buffer.last_index <= replayed.mark.index
+        if replayed.matches and follows and await self._last_logged_index() == replayed.mark.index:
+            self._resets = False
+            self.start_publishing()
+            text = replayed.rest()
+        else:
+            text = replayed.whole()
+        if text:
+            await self.publish_chunk(text)
+
+    async def publish_questions(self, questions: str) -> None:
+        """Tells readers that the agent asks; `questions` is a list in JSON."""
+        await self._end_replay()
+        if self.is_buffering:
+            return
+        writer = await self._ensure_open()
+        self._raise_if_superseded()
+        self._publish(writer, StreamEntry.input_required(self._hub.buffer.last_index, questions))
 
     async def publish_progress(self, percent: float, note: str) -> None:
         """Publishes how far the work is. Any single progress may be dropped, and a run that nobody follows has its
@@ -167,7 +207,7 @@ class StreamPublisher:
         """Publishes the response of an agent that does not stream, if readers may have chunks of an earlier attempt,
         after the reset. All others get it from the result. Raises what `close` does.
         """
-        if self._attempt.is_retry and (self._hub.buffer.last_index or await self._last_logged_index()):
+        if self._resets and (self._hub.buffer.last_index or await self._last_logged_index()):
             await self.publish_chunk(text)
 
     async def close(self, *, is_final: bool = False) -> Index:
@@ -178,6 +218,7 @@ class StreamPublisher:
         """
         try:
             self._raise_if_superseded()
+            await self._end_replay()
             if self._opening is not None:
                 await self._opening
             if self._writer is None or self._state is not PublisherState.LOGGED:  # the result has all of it
@@ -223,7 +264,7 @@ class StreamPublisher:
         writer = self._writer = BatchWriter(
             self._hubs, self._hub, self._log_writer, is_awaited=self._attempt.is_awaited
         )
-        if self._attempt.is_retry:
+        if self._resets:
             RESETS.inc()
             self._publish(writer, StreamEntry.reset(buffer.last_index + RESET_STEP, self._attempt.number))
         text = self._unpublished.decode()

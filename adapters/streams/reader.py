@@ -95,7 +95,7 @@ class _Cursor:
         fresh = []
         for entry in entries:
             index = entry.index
-            if index > self.index or (index == self.index and entry.kind is EntryKind.PROGRESS):
+            if index > self.index or (index == self.index and not entry.kind.has_index):
                 if index > self.index + 1 and entry.kind is EntryKind.CHUNK:
                     raise StreamGoneError(self.index)
                 fresh.append(entry)

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from itertools import islice
 
-from sevenfold.contracts.streams import EntryKind, Index, Offset, StreamEntry
+from sevenfold.contracts.streams import Index, Offset, StreamEntry
 
 # How much is kept beside the unconfirmed entries: some seconds of a model's output. A reader who falls further behind
 # catches up from the log.
@@ -24,7 +24,7 @@ class ReplayBuffer:
     def __init__(self) -> None:
         self._entries: deque[StreamEntry] = deque()
         self._bytes = 0
-        self._progress = b""
+        self._unnumbered = b""
         self._waiters: set[asyncio.Future[bool]] = set()
         self.end_offset: Offset = 0
         self.confirmed_offset: Offset = 0
@@ -59,10 +59,10 @@ class ReplayBuffer:
     def append(self, entry: StreamEntry, *, confirmed: bool) -> None:
         """Adds the next entry. An entry that is here already is ignored."""
         index = entry.index
-        if entry.kind is EntryKind.PROGRESS:
-            if index < self.last_index or entry.data == self._progress:
+        if not entry.kind.has_index:
+            if index < self.last_index or entry.data == self._unnumbered:
                 return
-            self._progress = entry.data
+            self._unnumbered = entry.data
         elif index <= self.last_index:
             return
         else:

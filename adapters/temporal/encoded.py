@@ -10,11 +10,12 @@ from enum import Enum
 from typing import TypeVar
 
 from temporalio.api.common.v1 import Payload
-from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.enums.v1 import PendingActivityState, PendingWorkflowTaskState
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
+from temporalio.common import Priority
 from temporalio.exceptions import FailureError
 
 from sevenfold.adapters.encryption.payload_codec import find_key_id
@@ -90,6 +91,22 @@ def memo_key_ids(execution: WorkflowExecution) -> set[str | None]:
 def memo_names(execution: WorkflowExecutionDescription) -> frozenset[str]:
     """Returns the names of the execution's memos."""
     return frozenset(execution.raw_description.workflow_execution_info.memo.fields)
+
+
+def find_priority(execution: WorkflowExecutionDescription) -> Priority:
+    """Returns the priority with which the execution was started."""
+    return Priority(priority_key=execution.raw_description.workflow_execution_info.priority.priority_key or None)
+
+
+def is_task_in_progress(execution: WorkflowExecutionDescription) -> bool:
+    """Whether a worker processes a workflow task now; what arrives meanwhile is not in the history yet."""
+    state = execution.raw_description.pending_workflow_task.state
+    return state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_STARTED
+
+
+def signal_name(event: HistoryEvent) -> str:
+    """Returns the name of a signal; empty for any other event."""
+    return event.workflow_execution_signaled_event_attributes.signal_name
 
 
 def has_pending_task(execution: WorkflowExecutionDescription) -> bool:

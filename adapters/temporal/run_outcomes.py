@@ -16,9 +16,10 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError, TimeoutError
 from temporalio.service import RPCError
 
-from sevenfold.adapters.temporal.encoded import workflow_input
+from sevenfold.adapters.temporal.encoded import memo_names, workflow_input
 from sevenfold.adapters.temporal.errors import is_transient
 from sevenfold.contracts.errors import ErrorCode
+from sevenfold.contracts.questions import QUESTIONS_MEMO
 from sevenfold.contracts.runs import RunError, RunOutcome, RunResult, RunStatus
 
 # Pause before retrying after a lost connection, for a server that restarts.
@@ -130,6 +131,8 @@ def to_run_status(execution: WorkflowExecution) -> RunStatus:
     """Converts Temporal's status; only a description distinguishes `queued` from `processing`."""
     status = _STATUS_OF_EXECUTION.get(execution.status or WorkflowExecutionStatus.RUNNING, RunStatus.PROCESSING)
     if status is RunStatus.PROCESSING and isinstance(execution, WorkflowExecutionDescription):
+        if QUESTIONS_MEMO in memo_names(execution):
+            return RunStatus.INPUT_REQUIRED
         return RunStatus.QUEUED if _is_not_started(execution) else status
     return status
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionDescription
-from temporalio.common import Priority, TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
+from sevenfold.adapters.temporal.encoded import find_priority
 from sevenfold.adapters.temporal.run_outcomes import fetch_input
 from sevenfold.adapters.temporal.search_attributes import keyword_attributes
 from sevenfold.contracts.analysis import AnalysisInput
@@ -14,6 +15,7 @@ from sevenfold.contracts.events import EventInput, ReactionInput
 from sevenfold.contracts.hybrid import HybridInput
 from sevenfold.contracts.jobs import JobInput
 from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.questions import QUESTIONS_MEMO
 from sevenfold.contracts.runs import (
     COMPLETED_MEMO,
     DEADLINE_MEMO,
@@ -27,6 +29,7 @@ from sevenfold.contracts.runs import (
     RunResult,
     compute_deadline,
 )
+from sevenfold.contracts.steps import STEPS_MEMO
 from sevenfold.contracts.streams import FOLLOWED_MEMO
 
 _INPUT_TYPES: Mapping[str, type[RunInput]] = {
@@ -38,7 +41,7 @@ _INPUT_TYPES: Mapping[str, type[RunInput]] = {
 }
 
 # What a run has reported while it was open.
-_REPORTED = frozenset({PROGRESS_MEMO, COMPLETED_MEMO, FAILED_MEMO, FOLLOWED_MEMO})
+_REPORTED = frozenset({PROGRESS_MEMO, COMPLETED_MEMO, FAILED_MEMO, FOLLOWED_MEMO, STEPS_MEMO, QUESTIONS_MEMO})
 
 
 async def load_input(client: Client, ended: WorkflowExecutionDescription) -> RunInput | EventInput:
@@ -71,7 +74,7 @@ async def restart_run(client: Client, ended: WorkflowExecutionDescription, run_i
             search_attributes=_own_attributes(ended.typed_search_attributes),
             static_summary=await ended.static_summary(),
             static_details=await ended.static_details(),
-            priority=Priority(priority_key=ended.raw_info.priority.priority_key or None),
+            priority=find_priority(ended),
         )
     except WorkflowAlreadyStartedError:
         return False

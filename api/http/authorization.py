@@ -19,7 +19,7 @@ SNS_PATH = f"{API_PREFIX}/events/sns"
 # is missing here.
 _SCOPES: dict[str, tuple[Scope, Scope]] = {
     **dict.fromkeys(
-        ("query", "jobs", "tasks", "analyze", "stream", "hybrid", "runs", "tokens"),
+        ("query", "jobs", "tasks", "analyze", "stream", "hybrid", "runs", "tokens", "approvals"),
         (Scope.RUNS_READ, Scope.RUNS_WRITE),
     ),
     # A recommendation starts nothing.
@@ -32,6 +32,9 @@ _SCOPES: dict[str, tuple[Scope, Scope]] = {
 
 # What describes the API needs a key, of any scope.
 _DESCRIPTIONS = frozenset({"", "docs", "swagger", "openapi.json", "asyncapi.json"})
+
+# Pages behind one-time links, which are the credential.
+APPROVALS_PREFIX = "/approvals"
 
 # Temporal's remote codec: shows the content of all tenants.
 CODEC_PREFIX = "/codec"
@@ -47,7 +50,7 @@ SOCKET_PATH = f"{API_PREFIX}/stream/ws"
 
 def is_open(path: str) -> bool:
     """Whether requests to the path need no credential."""
-    return path in _OPEN_PATHS or path.startswith(f"{PROBLEM_PREFIX}/")
+    return path in _OPEN_PATHS or path.startswith((f"{PROBLEM_PREFIX}/", f"{APPROVALS_PREFIX}/"))
 
 
 def required_scopes(method: str, path: str) -> frozenset[Scope]:

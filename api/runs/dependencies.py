@@ -7,6 +7,7 @@ from fastapi import Depends
 from sevenfold.adapters.temporal.durations import Durations
 from sevenfold.api.dependencies import component
 from sevenfold.api.runs.agents import AgentCatalog
+from sevenfold.api.runs.approval_desk import ApprovalDesk
 from sevenfold.api.runs.estimates import JobEstimator
 from sevenfold.api.runs.job_views import JobReader
 from sevenfold.api.runs.poll_cache import PollCache
@@ -14,6 +15,7 @@ from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.runs.retry import RunRetrier
 from sevenfold.api.runs.start import RunStarter
 
+ApprovalDeskDep = Annotated[ApprovalDesk, Depends(component("approval_desk"))]
 AgentsDep = Annotated[AgentCatalog, Depends(component("agents"))]
 DurationsDep = Annotated[Durations, Depends(component("durations"))]
 JobEstimatorDep = Annotated[JobEstimator, Depends(component("job_estimator"))]

@@ -106,6 +106,10 @@ class PollCache:
             entry = self._entries[tenant, run_id] = CachedRun(read, requested_at=time.monotonic())
         return entry
 
+    def drop(self, tenant: str, run_id: str) -> None:
+        """Forgets a run that was retried."""
+        self._entries.pop((tenant, run_id), None)
+
     def _sweep(self) -> None:
         now = time.monotonic()
         if now - self._swept_at > _IDLE_SECONDS:

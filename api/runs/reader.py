@@ -6,14 +6,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from structlog.contextvars import bind_contextvars
-from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
+from temporalio.client import (
+    Client,
+    WorkflowExecution,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+)
 
-from sevenfold.adapters.temporal.encoded import ActivityState, pending_activities
+from sevenfold.adapters.temporal.encoded import ActivityState, memo_names, pending_activities
 from sevenfold.adapters.temporal.pollers import WorkerPollers
 from sevenfold.adapters.temporal.run_outcomes import fetch_outcome, is_cancel_requested
+from sevenfold.adapters.temporal.step_ledger import read_steps
 from sevenfold.api.dependencies import TemporalUi
 from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problems import not_found
+from sevenfold.api.runs.approval_desk import ApprovalDesk, InputRequest
 from sevenfold.api.runs.job_items import count_items
 from sevenfold.api.runs.views import PATTERN_OF_TYPE, Run, RunLinks, RunSummary, Waiting, run_links, summarize_run
 from sevenfold.api.webhooks.views import load_run_webhook
@@ -21,7 +28,7 @@ from sevenfold.contracts.agent import Progress
 from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.calls import CallHeartbeat
 from sevenfold.contracts.errors import ErrorCode
-from sevenfold.contracts.identity import build_workflow_id, is_public_id
+from sevenfold.contracts.identity import build_workflow_id, is_public_id, parse_public_id, parse_tenant
 from sevenfold.contracts.runs import (
     DEADLINE_GRACE,
     DEADLINE_MEMO,
@@ -33,6 +40,7 @@ from sevenfold.contracts.runs import (
     RunResult,
     RunStatus,
 )
+from sevenfold.contracts.steps import STEPS_MEMO, RunningStep, StepView, view_steps
 from sevenfold.contracts.tracing import TRACE_MEMO
 from sevenfold.contracts.webhooks import WEBHOOK_MEMO
 
@@ -46,6 +54,7 @@ class RunReader:
     client: Client
     pollers: WorkerPollers
     ui: TemporalUi
+    desk: ApprovalDesk
 
     def links(self, tenant: str, run_id: str) -> RunLinks:
         """Returns a run's links."""
@@ -60,14 +69,26 @@ class RunReader:
                 return found
         raise not_found("This run")
 
-    async def summarize(self, execution: WorkflowExecution) -> RunSummary:
-        """Returns a listed run. Visibility lags and does not know `queued`, so an open run is described again."""
-        if execution.close_time is None:
-            execution = await find_execution(self.client, execution.id) or execution
-        return summarize_run(self.ui, execution)
+    async def read_requests(self, tenant: str, run_id: str) -> tuple[RunStatus, list[InputRequest] | None]:
+        """Returns the state of a run that has not ended, as a client that waits is told, and what is asked."""
+        questions = await self.desk.read(await self.find(tenant, run_id))
+        if not questions:
+            return RunStatus.PROCESSING, None
+        return RunStatus.INPUT_REQUIRED, self.desk.show(tenant, run_id, questions)
 
-    async def load(self, description: WorkflowExecutionDescription) -> Run:
-        """Returns a run with its progress, result or error."""
+    async def summarize(self, execution: WorkflowExecution) -> RunSummary | None:
+        """Returns a listed run as it is now; None if it was retried since, which visibility lists by itself.
+        Visibility lags and does not know `queued`, so what may have changed is described again.
+        """
+        if execution.status is WorkflowExecutionStatus.COMPLETED:
+            return summarize_run(self.ui, execution)
+        latest = await find_execution(self.client, execution.id)
+        if latest is not None and latest.run_id != execution.run_id:
+            return None
+        return summarize_run(self.ui, latest or execution)
+
+    async def load(self, description: WorkflowExecutionDescription, *, with_steps: bool = False) -> Run:
+        """Returns a run with its progress, result or error, and with its steps, which are read from its history."""
         summary = summarize_run(self.ui, description)
         progress, attempt = await self._load_call_progress(description)
         memo = await description.memo()
@@ -81,8 +102,12 @@ class RunReader:
             summary = summary.model_copy(update={"status": RunStatus.FAILED})
         elif summary.status in (RunStatus.COMPLETED, RunStatus.FAILED):
             result, error = await fetch_outcome(self.client, description.id)
+        questions = await self.desk.read(description)
+        tenant, run_id = parse_tenant(description.id), parse_public_id(description.id)
         return Run(
             **dict(summary),
+            requests=self.desk.show(tenant, run_id, questions) if questions else None,
+            steps=await self._load_steps(description) if with_steps else None,
             progress=progress,
             attempt=result.attempts if result else error.attempts if error else attempt,
             waiting=await self._find_waiting(summary.status, description),
@@ -95,6 +120,18 @@ class RunReader:
             if WEBHOOK_MEMO in memo
             else None,
         )
+
+    async def _load_steps(self, description: WorkflowExecutionDescription) -> list[StepView] | None:
+        """Returns the steps of a durable agent; None if the run has none."""
+        running: list[RunningStep] = []
+        for activity in pending_activities(self.client, description):
+            if activity.type_name == "call_agent" and activity.heartbeat:
+                (last,) = await activity.heartbeat.decode(CallHeartbeat)
+                running = last.steps if activity.state is ActivityState.RUNNING else []
+        if STEPS_MEMO not in memo_names(description):
+            return view_steps([], running) or None
+        handle = self.client.get_workflow_handle(description.id, run_id=description.run_id)
+        return view_steps(await read_steps(self.client, handle), running)
 
     async def _load_call_progress(self, description: WorkflowExecutionDescription) -> tuple[Progress | None, int]:
         """Returns the progress and the attempt of the agent call. They come from its heartbeat, which costs neither a

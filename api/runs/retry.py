@@ -6,10 +6,12 @@ from temporalio.client import Client, WorkflowExecutionStatus
 
 from sevenfold.adapters.metrics.runs import count_start
 from sevenfold.adapters.temporal.disk_space import DiskSpace
+from sevenfold.adapters.temporal.run_outcomes import is_cancel_requested
 from sevenfold.adapters.temporal.run_restarts import load_input, restart_run
 from sevenfold.api.http.disk_guard import check_storage
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.runs.agents import AgentCatalog
+from sevenfold.api.runs.poll_cache import PollCache
 from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.runs.start_checks import StartChecks
 from sevenfold.api.runs.views import PATTERN_OF_TYPE, Run
@@ -26,6 +28,7 @@ class RunRetrier:
     agents: AgentCatalog
     checks: StartChecks
     disk: DiskSpace
+    poll_cache: PollCache
 
     async def retry(self, tenant: str, run_id: str) -> tuple[Run, bool]:
         """Returns the run as it is then, and whether this request has started it again; an open run is left alone.
@@ -36,6 +39,13 @@ class RunRetrier:
             raise ProblemError(
                 ProblemType.RUN_COMPLETED,
                 "The run has completed: read its result, or start a new run.",
+                run_id=run_id,
+            )
+        if is_cancel_requested(ended):
+            raise ProblemError(
+                ProblemType.CANCELLED,
+                "The run is being cancelled. Send the request again when it has ended.",
+                retry_after=1,
                 run_id=run_id,
             )
         if ended.close_time is None:
@@ -59,4 +69,5 @@ class RunRetrier:
                 count_start(pattern, call.agent, call.request.task, tenant)
         else:
             reservation.release()
+        self.poll_cache.drop(tenant, run_id)
         return await self.reader.load(await self.reader.find(tenant, run_id)), is_started

@@ -19,6 +19,7 @@ from sevenfold.contracts.access import Principal
 from sevenfold.contracts.agent import AgentName
 from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.questions import INPUT_ATTRIBUTE
 from sevenfold.contracts.runs import WORKFLOW_TYPES, Pattern, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["runs"], route_class=StrictJsonRoute)
@@ -26,6 +27,7 @@ router = APIRouter(prefix=API_PREFIX, tags=["runs"], route_class=StrictJsonRoute
 _EXECUTION_STATUSES = {
     RunStatus.QUEUED: ("Running",),
     RunStatus.PROCESSING: ("Running",),
+    RunStatus.INPUT_REQUIRED: ("Running",),
     RunStatus.COMPLETED: ("Completed",),
     RunStatus.FAILED: ("Failed", "TimedOut", "Terminated"),
     RunStatus.CANCELLED: ("Canceled",),
@@ -55,13 +57,16 @@ async def list_runs(
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: str | None = None,
 ) -> RunPage:
-    """Lists what Temporal's visibility knows, which lags by a moment. An open run is looked up again, because
-    visibility does not know `queued`. A page may hold fewer than `limit` items and still have a next one.
+    """Lists what Temporal's visibility knows, which lags by a moment. Runs that have not completed are looked up
+    again, because visibility does not know `queued`, and lists a retried run twice. A page may hold fewer than
+    `limit` items and still have a next one.
     """
     conditions = [_is_in("WorkflowType", [WORKFLOW_TYPES[one] for one in ([pattern] if pattern else WORKFLOW_TYPES)])]
     conditions += tenant_condition(tenant)
     if status:
         conditions.append(_is_in("ExecutionStatus", _EXECUTION_STATUSES[status]))
+    if status is RunStatus.INPUT_REQUIRED:
+        conditions.append(f"{INPUT_ATTRIBUTE} = true")
     if agent:
         conditions.append(f"Agent = '{agent}'")
     if task:
@@ -73,7 +78,7 @@ async def list_runs(
     listed, next_cursor = await pager.list_page(" AND ".join(conditions), limit, cursor)
     items = await gather_bounded(reader.summarize, listed)
     return RunPage(
-        items=[item for item in items if status in (None, item.status)],
+        items=[item for item in items if item is not None and status in (None, item.status)],
         next_cursor=next_cursor,
     )
 
@@ -85,7 +90,7 @@ def _is_in(attribute: str, values: Sequence[str]) -> str:
 @router.get("/runs/{run_id}", operation_id="getRun", summary="Read a run", responses=PROBLEMS)
 async def read_run(run_id: RunId, reader: RunReaderDep, tenant: TenantDep) -> Run:
     """Returns the run as it is now, with its progress, result or error."""
-    return await reader.load(await reader.find(tenant, run_id))
+    return await reader.load(await reader.find(tenant, run_id), with_steps=True)
 
 
 @router.post(

@@ -9,12 +9,14 @@ from temporalio.common import SearchAttributeKey
 
 from sevenfold.adapters.temporal.run_outcomes import to_run_status
 from sevenfold.api.dependencies import API_PREFIX, TemporalUi
+from sevenfold.api.runs.approval_desk import InputRequest
 from sevenfold.api.webhooks.views import RunWebhook
 from sevenfold.contracts.agent import Progress
 from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.identity import parse_public_id, parse_tenant
 from sevenfold.contracts.payload import JsonObject, Payload
 from sevenfold.contracts.runs import WORKFLOW_TYPES, Pattern, RunError, RunStatus
+from sevenfold.contracts.steps import StepView
 
 PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
 AGENT = SearchAttributeKey.for_keyword("Agent")
@@ -64,11 +66,18 @@ class Run(RunSummary):
     result: Answer | None
     error: RunError | None
     trace_id: str | None = Field(description="The id of the trace that the run belongs to (W3C).")
+    requests: list[InputRequest] | None = Field(
+        default=None, description="What its agent asks people, with the status `input_required`."
+    )
+    steps: list[StepView] | None = Field(
+        default=None, description="The steps of a durable agent, when one run is read; null if it has none."
+    )
     webhook: RunWebhook | None = Field(description="The state of its webhook's delivery; null without a webhook.")
 
     def without_content(self) -> "Run":
         """Returns the run without what the client and the agent wrote."""
-        nothing: dict[str, Any] = {"progress": None, "metadata": {}, "result": None, "error": None, "webhook": None}
+        none = ("progress", "result", "error", "requests", "steps", "webhook")
+        nothing: dict[str, Any] = {**dict.fromkeys(none), "metadata": {}}
         return self.model_copy(update=nothing)
 
 

@@ -166,6 +166,8 @@ def _replayed_entries(attempts: int, response: str) -> list[StreamEntry]:
 def _to_line(entry: StreamEntry) -> StreamLine:
     if entry.kind is EntryKind.PROGRESS:
         return StreamLine(entry.data, "progress")
+    if entry.kind is EntryKind.INPUT_REQUIRED:
+        return StreamLine(entry.data, "input_required")
     return StreamLine(entry.data, index=entry.index)
 
 

@@ -18,7 +18,7 @@ from sevenfold.api.streams.lines import StreamSubscription, fetch_stream_outcome
 from sevenfold.contracts.access import Principal
 from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.requests import StreamRequest
-from sevenfold.contracts.runs import Pattern, RunOutcome
+from sevenfold.contracts.runs import GENERATION_MEMO, Pattern, RunOutcome
 from sevenfold.contracts.streams import MAX_UNCONFIRMED, RESET_STEP
 
 
@@ -55,6 +55,19 @@ class StreamOpener:
         if after:
             RESUMES.inc()
         return self._subscription(tenant, run_id, after, outcome)
+
+    async def has_ended_at(self, tenant: str, run_id: str, index: int) -> bool:
+        """Whether a run has ended, and a reader who had an end at this index has all of it: the run may have been
+        retried since. Raises 404.
+        """
+        description = await self.reader.find(tenant, run_id)
+        if description.close_time is None:
+            return False
+        if (await description.memo()).get(GENERATION_MEMO, 1) == 1:
+            return True
+        outcome = await fetch_stream_outcome(self.client, tenant, run_id)
+        last = outcome.last_index or await self.hubs.log.last_index(build_workflow_id(tenant, run_id))
+        return index >= last if outcome.last_index != 0 else index > RESET_STEP
 
     def _subscription(
         self, tenant: str, run_id: str, after: int = 0, outcome: RunOutcome | None = None

@@ -3,10 +3,10 @@ Temporal UI.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -17,15 +17,17 @@ from sevenfold.activities.runs.run_control import RunControl
 from sevenfold.contracts.agent import Progress, WorkflowTarget
 from sevenfold.contracts.calls import AgentCall, AgentOutcome, CancelRequest, InlineStart, PublishStreamInput
 from sevenfold.contracts.payload import JsonObject
-from sevenfold.contracts.runs import DEADLINE_GRACE, RunError, RunInput, RunResult
+from sevenfold.contracts.questions import Question
+from sevenfold.contracts.runs import RunInput, RunResult
 from sevenfold.contracts.streams import FOLLOW_SIGNAL, FOLLOWED_MEMO
 from sevenfold.contracts.usage import NO_USAGE
 from sevenfold.workflows.runs.call_start import FIRST_CALL, CallStart
 from sevenfold.workflows.runs.child_agent import WorkflowAgent, register_progress_handler
-from sevenfold.workflows.runs.failures import deadline_failure, is_final, to_application_error, to_run_error
-from sevenfold.workflows.runs.interactions import publish_interaction
+from sevenfold.workflows.runs.failures import is_final, to_run_error
+from sevenfold.workflows.runs.interactions import publish_input_required, publish_interaction
 from sevenfold.workflows.runs.retry_profiles import BACKGROUND, INITIAL_INTERVAL, INTERACTIVE, RetryProfile
 from sevenfold.workflows.runs.run_reply import start_reply
+from sevenfold.workflows.runs.run_state import RunState
 from sevenfold.workflows.runs.run_webhook import RunWebhook
 from sevenfold.workflows.runs.stream_buffer import StreamBuffer
 
@@ -46,17 +48,14 @@ class AgentRun:
 
     def __init__(self, run: RunInput) -> None:
         self._run = run
-        self._summary = f"{run.agent}: {run.request.task}"
-        self._started_at = workflow.info().workflow_start_time
-        self._deadline = self._started_at + timedelta(seconds=run.timeout)
-        self._request = run.request
+        self._state = RunState(run)
         self._stream = StreamBuffer()
-        self._webhook = RunWebhook(run, self._deadline)
+        self._webhook = RunWebhook(run, self._state.deadline)
         self._is_followed = False
         workflow.set_signal_handler(FOLLOW_SIGNAL, self._handle_follow)
         if run.target is not None:
-            register_progress_handler(self._set_details, self.report_progress)
-        self._set_details("call starts")
+            register_progress_handler(self._state.set_details, self.report_progress)
+        self._state.set_details("call starts")
 
     async def _handle_follow(self) -> None:
         """Starts publishing the stream. If another worker makes the call, it polls the memo for this."""
@@ -65,7 +64,7 @@ class AgentRun:
         self._is_followed = True
         is_local = await workflow.execute_local_activity_method(
             AgentCalls.publish_stream,
-            PublishStreamInput(run_id=self._request.run_id),
+            PublishStreamInput(run_id=self._state.request.run_id),
             schedule_to_close_timeout=timedelta(seconds=60),
         )
         if not is_local:
@@ -123,18 +122,18 @@ class AgentRun:
         return await self._start_inline_then_call(replace(BACKGROUND, max_attempts=attempts))
 
     async def _start_inline_then_call(self, profile: RetryProfile) -> RunResult:
-        self._check_deadline()
+        self._state.check_deadline()
         if self._run.target is not None:
             return await self._call_workflow_agent(self._run.target, profile)
         try:
             inline_start = await self._start_inline(self._build_call(profile))
             if inline_start.outcome is not None:
-                return self._build_result(inline_start.outcome)
+                return self._state.build_result(inline_start.outcome)
             start = CallStart(started_inline=inline_start.is_running)
         except FailureError as error:
             start = CallStart(prior_attempts=1, prior_usage=to_run_error(error, self._run.timeout).usage or NO_USAGE)
             if profile.max_attempts == 1:
-                self._raise_failure(error)
+                self._state.raise_failure(error)
             await self._back_off(error)
         return await self._call_by_activity(profile, start)
 
@@ -142,8 +141,8 @@ class AgentRun:
         inline_start: InlineStart = await workflow.execute_local_activity_method(
             AgentCalls.start_call_inline,
             call,
-            schedule_to_close_timeout=self._remaining(),
-            summary=self._summary,
+            schedule_to_close_timeout=self._state.remaining(),
+            summary=self._state.summary,
             retry_policy=RetryPolicy(maximum_attempts=1),
         )
         return inline_start
@@ -163,8 +162,8 @@ class AgentRun:
         try:
             found = await data
         except ActivityError as error:
-            self._raise_failure(error)
-        self._request = self._request.model_copy(update={"data": {**self._request.data, **found}})
+            self._state.raise_failure(error)
+        self._state.request = self._state.request.model_copy(update={"data": {**self._state.request.data, **found}})
         return await self._start_inline_then_call(BACKGROUND)
 
     async def call_streaming(self) -> RunResult:
@@ -176,28 +175,32 @@ class AgentRun:
     async def _call_streaming(self) -> RunResult:
         # A workflow task that is repeated long after the start would make a second call, whose text some readers may
         # have already. So the inline start counts as made, and the activity decides.
-        is_fresh = workflow.now() - self._started_at < _MAX_INLINE_DELAY
+        is_fresh = workflow.now() - self._state.started_at < _MAX_INLINE_DELAY
         is_repeated = not is_fresh and workflow.info().get_current_history_length() > _FIRST_TASK_EVENTS
         start = CallStart(is_streamed=True, started_inline=is_repeated)
         if self._run.target is None and is_fresh:
-            self._check_deadline()
+            self._state.check_deadline()
             try:
-                inline_start = await self._start_inline(self._build_call(INTERACTIVE, CallStart(is_streamed=True)))
+                inline_start = await self._start_inline(
+                    self._state.build_call(
+                        self._webhook.progress_workflow_id, INTERACTIVE, CallStart(is_streamed=True)
+                    )
+                )
             except FailureError as error:
                 if is_cancelled_exception(error) or is_final(error):
-                    self._raise_failure(error)
+                    self._state.raise_failure(error)
                 # The activity meets the same failure and handles it.
                 used = to_run_error(error, self._run.timeout).usage or NO_USAGE
                 start = replace(start, started_inline=True, prior_usage=used)
             else:
                 if inline_start.outcome is not None:
-                    return self._build_result(inline_start.outcome)
+                    return self._state.build_result(inline_start.outcome)
                 start = replace(start, started_inline=inline_start.is_running)
         return await self._call_by_activity(INTERACTIVE, start)
 
     async def cancel(self) -> None:
         """Handles the `cancel` signal: requests Temporal's own cancellation of this run."""
-        self._set_details("cancellation requested")
+        self._state.set_details("cancellation requested")
         info = workflow.info()
         await workflow.execute_local_activity_method(
             RunControl.request_cancellation,
@@ -206,93 +209,60 @@ class AgentRun:
         )
 
     async def _call_by_activity(self, profile: RetryProfile, start: CallStart = FIRST_CALL) -> RunResult:
-        self._check_deadline()
-        self._set_details("call is running")
+        self._state.check_deadline()
+        self._state.set_details("call is running")
         if self._run.target is not None:
             return await self._call_workflow_agent(self._run.target, profile)
+        outcome = await self._execute_call(profile, start)
+        while outcome.questions:
+            await self._wait_for_answers(outcome.questions)
+            # No client waits for the answer any more.
+            profile = BACKGROUND if profile is INTERACTIVE else profile
+            start = CallStart(prior_usage=outcome.usage, is_streamed=start.is_streamed, mark=outcome.mark)
+            outcome = await self._execute_call(profile, start)
+        return self._state.build_result(outcome)
+
+    async def _wait_for_answers(self, questions: Sequence[Question]) -> None:
+        """Waits until people have answered, without a process, and begins a new turn."""
+        self._webhook.report_questions(questions)
+        publication = asyncio.create_task(publish_input_required(self._run, self._state.request.turn, questions))
+        await self._state.wait_for_answers(questions)
+        await publication
+
+    async def _execute_call(self, profile: RetryProfile, start: CallStart) -> AgentOutcome:
         truncation = asyncio.create_task(self._stream.truncate())
         try:
-            outcome = await workflow.execute_activity_method(
+            outcome: AgentOutcome = await workflow.execute_activity_method(
                 AgentCalls.call_agent,
                 self._build_call(profile, start),
-                summary=self._summary,
-                schedule_to_close_timeout=self._remaining(),
+                summary=self._state.summary,
+                schedule_to_close_timeout=self._state.remaining(),
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 retry_policy=profile.retry_policy(start.prior_attempts),
             )
         except ActivityError as error:
-            self._raise_failure(error)
+            self._state.raise_failure(error)
         finally:
             truncation.cancel()
-        return self._build_result(outcome)
+        return outcome
 
     async def _call_workflow_agent(self, target: WorkflowTarget, profile: RetryProfile) -> RunResult:
-        workflow_agent = WorkflowAgent(self._run, target, self._request, self._deadline, self._set_details)
+        workflow_agent = WorkflowAgent(self._run, target, self._state)
         try:
             outcome = await workflow_agent.call(profile)
         except ApplicationError as error:
-            self._raise_failure(error)
-        return self._build_result(outcome)
+            self._state.raise_failure(error)
+        return self._state.build_result(outcome)
+
+    def _build_call(self, profile: RetryProfile, start: CallStart = FIRST_CALL) -> AgentCall:
+        return self._state.build_call(self._webhook.progress_workflow_id, profile, start)
 
     async def _back_off(self, error: FailureError) -> None:
         """Waits before the second attempt. Raises if the failure is not retryable or the run is cancelled."""
         failed = to_run_error(error, self._run.timeout)
         if is_cancelled_exception(error) or is_final(error):
-            self._raise_failure(error)
-        self._set_details(f"attempt 1 failed (`{failed.code}`), retrying")
+            self._state.raise_failure(error)
+        self._state.set_details(f"attempt 1 failed (`{failed.code}`), retrying")
         pause = INITIAL_INTERVAL if failed.retry_after is None else timedelta(seconds=failed.retry_after)
-        await workflow.sleep(min(pause, self._remaining()))
-
-    def _raise_failure(self, error: FailureError) -> NoReturn:
-        if is_cancelled_exception(error):
-            self._set_details("cancelled")
-            raise error
-        failed: RunError = to_run_error(error, self._run.timeout)
-        self._set_details(f"failed: **{failed.code}**. {failed.detail}")
-        raise to_application_error(failed) from error
-
-    def _check_deadline(self) -> None:
-        # True also when no worker was available in time.
-        if workflow.now() >= self._deadline:
-            raise deadline_failure(self._run.timeout)
-
-    def _remaining(self) -> timedelta:
-        return max(self._deadline - workflow.now(), timedelta(milliseconds=1))
-
-    def _build_call(self, profile: RetryProfile, start: CallStart = FIRST_CALL) -> AgentCall:
-        return AgentCall(
-            agent=self._run.agent,
-            request=self._request,
-            deadline=self._deadline,
-            request_context=self._run.request_context,
-            prior_attempts=start.prior_attempts,
-            max_attempts=profile.max_attempts,
-            waits_for_capacity=profile.waits_for_capacity,
-            started_inline=start.started_inline,
-            is_streamed=start.is_streamed,
-            generation=self._run.generation,
-            progress_workflow_id=self._webhook.progress_workflow_id,
-            key_id=self._run.key_id,
-            limits=self._run.limits,
-            prior_usage=start.prior_usage,
-        )
-
-    def _build_result(self, outcome: AgentOutcome) -> RunResult:
-        if workflow.now() > self._deadline + DEADLINE_GRACE:  # The API has reported the run as failed.
-            raise deadline_failure(self._run.timeout)
-        self._set_details(f"answered at attempt {outcome.attempt}")
-        seconds = (workflow.now() - self._started_at).total_seconds()
-        return RunResult(
-            reply=outcome.reply,
-            duration_seconds=max(0.0, seconds),
-            attempts=outcome.attempt,
-            last_index=outcome.last_index,
-        )
-
-    def _set_details(self, status: str) -> None:
-        """Writes the run's current details for the Temporal UI."""
-        workflow.set_current_details(
-            f"Agent `{self._run.agent}`, task `{self._run.request.task}`: {status}.\n\n"
-            f"Deadline {self._deadline:%Y-%m-%d %H:%M:%S} UTC."
-        )
+        await workflow.sleep(min(pause, self._state.remaining()))

@@ -9,7 +9,7 @@ the run; after any other failure a new child makes the next attempt.
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -26,13 +26,14 @@ from temporalio.workflow import ChildWorkflowCancellationType, ParentClosePolicy
 from sevenfold.activities.runs.workflow_agent_budgets import WorkflowAgentBudgets
 from sevenfold.adapters.agents.replies import as_reply
 from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES
-from sevenfold.contracts.agent import AgentRequest, Progress, Usage, WorkflowTarget
+from sevenfold.contracts.agent import Progress, Usage, WorkflowTarget
 from sevenfold.contracts.calls import AgentOutcome, BudgetCheck, LimitCheck, WorkflowAgentUsage
 from sevenfold.contracts.errors import DEADLINE_PASSED, AgentRejected, ErrorCode
 from sevenfold.contracts.identity import child_workflow_id
 from sevenfold.contracts.runs import PROGRESS_MEMO, RunError, RunInput
 from sevenfold.workflows.runs.failures import to_application_error
 from sevenfold.workflows.runs.retry_profiles import INITIAL_INTERVAL, RetryProfile
+from sevenfold.workflows.runs.run_state import RunState
 
 # A child that ignores its cancellation is timed out after this much longer.
 _CANCELLATION_GRACE = timedelta(seconds=60)
@@ -80,15 +81,11 @@ class WorkflowAgent:
         self,
         run: RunInput,
         target: WorkflowTarget,
-        request: AgentRequest,
-        deadline: datetime,
-        set_details: SetDetails,
+        state: RunState,
     ) -> None:
         self._run = run
         self._target = target
-        self._request = request
-        self._deadline = deadline
-        self._set_details = set_details
+        self._state = state
         self._attempts = 0
         # What earlier attempts have reported, and the current one.
         self._earlier_usage, self._usage = Usage(), Usage()
@@ -111,7 +108,7 @@ class WorkflowAgent:
         for attempt in count(1):
             await self._wait_for_budget(profile)
             await self._check_limits()
-            self._set_details(f"child workflow `{self._child_id(attempt)}` is running")
+            self._state.set_details(f"child workflow `{self._child_id(attempt)}` is running")
             try:
                 reply = as_reply(await self._run_child(attempt))
                 return AgentOutcome(reply=reply, attempt=attempt)
@@ -121,7 +118,7 @@ class WorkflowAgent:
                 failed = _to_run_error(error, attempt)
             if not failed.code.is_retryable or attempt == profile.max_attempts:
                 break
-            self._set_details(f"attempt {attempt} failed (`{failed.code}`), retrying")
+            self._state.set_details(f"attempt {attempt} failed (`{failed.code}`), retrying")
             await workflow.sleep(min(_retry_delay(attempt, failed.retry_after), self._remaining()))
             if self._remaining() <= timedelta():
                 failed = self._deadline_error(attempt, failed.detail)
@@ -142,7 +139,7 @@ class WorkflowAgent:
                 refusal = RunError.model_validate(error.details[0])
                 if not profile.waits_for_capacity:
                     raise to_application_error(refusal) from error
-            self._set_details(f"call waits: {refusal.detail}")
+            self._state.set_details(f"call waits: {refusal.detail}")
             await workflow.sleep(min(timedelta(seconds=refusal.retry_after or 1.0), _MAX_PAUSE, self._remaining()))
             if self._remaining() <= timedelta():
                 raise to_application_error(self._deadline_error(self._attempts, refusal.detail))
@@ -156,7 +153,7 @@ class WorkflowAgent:
             key_id=self._run.key_id,
             attempts=self._attempts,
             has_failed=outcome is None,
-            usage=self._sum_usage((outcome.reply.usage if outcome else None) or Usage()),
+            usage=self._sum_usage((outcome.reply and outcome.reply.usage if outcome else None) or Usage()),
         )
         await workflow.execute_local_activity_method(
             WorkflowAgentBudgets.record_usage, used, schedule_to_close_timeout=_LOCAL_ACTIVITY_TIMEOUT
@@ -177,7 +174,7 @@ class WorkflowAgent:
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_REQUESTED,
             parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
             execution_timeout=self._remaining() + _CANCELLATION_GRACE,
-            static_summary=f"{self._request.task}, attempt {attempt}",
+            static_summary=f"{self._state.request.task}, attempt {attempt}",
         )
         self._attempts = attempt
         self._earlier_usage, self._usage = self._sum_usage(), Usage()
@@ -219,18 +216,18 @@ class WorkflowAgent:
         )
 
     def _input(self, attempt: int) -> dict[str, Any]:
-        request = self._request.model_copy(update={"attempt": attempt})
+        request = self._state.request.model_copy(update={"attempt": attempt})
         return {
             **request.model_dump(mode="json", by_alias=True),
             "timeout": self._remaining().total_seconds(),
-            "deadline": self._deadline.isoformat(),
+            "deadline": self._state.deadline.isoformat(),
         }
 
     def _child_id(self, attempt: int) -> str:
         return child_workflow_id(workflow.info().workflow_id, attempt, uses_codec=self._target.codec)
 
     def _remaining(self) -> timedelta:
-        return max(self._deadline - workflow.now(), timedelta())
+        return max(self._state.deadline - workflow.now(), timedelta())
 
     def _deadline_error(self, attempt: int, last: str = "") -> RunError:
         detail = DEADLINE_PASSED

@@ -1,5 +1,6 @@
 """Publishes the end of a run as an event, for analytics and for subscriptions."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -9,20 +10,39 @@ from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_e
 
 from sevenfold.activities.events.publish import EventPublication
 from sevenfold.contracts.cloudevents import CloudEvent
-from sevenfold.contracts.event_sources import INTERACTION_TYPE_PREFIX, RUNS_SOURCE
+from sevenfold.contracts.event_sources import INPUT_REQUIRED_TYPE, INTERACTION_TYPE_PREFIX, RUNS_SOURCE
 from sevenfold.contracts.events import PublishEventsInput
 from sevenfold.contracts.identity import parse_tenant
+from sevenfold.contracts.questions import Question
 from sevenfold.contracts.runs import WORKFLOW_TYPES, RunInput, RunStatus
 
 _PUBLISH_TIMEOUT = timedelta(minutes=10)
 _PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
 
 
+async def publish_input_required(run: RunInput, turn: int, questions: Sequence[Question]) -> None:
+    """Publishes that the run's agent asks people, if interactions are published. What it asks is left out."""
+    if not run.publish_interaction:
+        return
+    info = workflow.info()
+    run_id = run.request.run_id if run.generation == 1 else f"{run.request.run_id}-{run.generation}"
+    pattern = _PATTERN_OF_TYPE[info.workflow_type]
+    data: dict[str, Any] = {
+        "runId": run.request.run_id,
+        "pattern": pattern,
+        "agent": run.agent,
+        "task": run.request.task,
+        "status": RunStatus.INPUT_REQUIRED,
+        "questions": [one.id for one in questions],
+        "expiresAt": min(one.expires_at for one in questions).isoformat(),
+        "metadata": run.request.metadata,
+    }
+    await _publish(f"{run_id}-turn-{turn}", INPUT_REQUIRED_TYPE, pattern, data)
+
+
 async def publish_interaction(run: RunInput, error: BaseException | None) -> None:
     """Publishes the run's status, duration and error code, if interactions are published. Query and answer are left
     out.
-
-    A failure is logged and does not fail the run; a cancellation is raised.
     """
     if not run.publish_interaction:
         return
@@ -42,11 +62,17 @@ async def publish_interaction(run: RunInput, error: BaseException | None) -> Non
     }
     if isinstance(error, ApplicationError) and status is RunStatus.FAILED:
         data["code"] = error.type
+    event_id = run.request.run_id if run.generation == 1 else f"{run.request.run_id}-{run.generation}"
+    await _publish(event_id, f"{INTERACTION_TYPE_PREFIX}{status}", pattern, data)
+
+
+async def _publish(event_id: str, event_type: str, pattern: str, data: dict[str, Any]) -> None:
+    """A failure is logged and does not fail the run; a cancellation is raised."""
     event = CloudEvent(
         specversion="1.0",
-        id=run.request.run_id if run.generation == 1 else f"{run.request.run_id}-{run.generation}",
+        id=event_id,
         source=RUNS_SOURCE,
-        type=f"{INTERACTION_TYPE_PREFIX}{status}",
+        type=event_type,
         subject=pattern,
         time=workflow.now(),
         datacontenttype="application/json",
@@ -55,7 +81,7 @@ async def publish_interaction(run: RunInput, error: BaseException | None) -> Non
     try:
         await workflow.execute_local_activity_method(
             EventPublication.publish_events,
-            PublishEventsInput(tenant=parse_tenant(info.workflow_id), events=[event]),
+            PublishEventsInput(tenant=parse_tenant(workflow.info().workflow_id), events=[event]),
             start_to_close_timeout=timedelta(seconds=30),
             schedule_to_close_timeout=_PUBLISH_TIMEOUT,
             retry_policy=RetryPolicy(maximum_interval=timedelta(minutes=1)),

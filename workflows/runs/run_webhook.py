@@ -1,9 +1,9 @@
 """A run's side of its webhook: starts what delivers its updates, and the delivery of its outcome."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
@@ -11,17 +11,22 @@ from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
 
 from sevenfold.contracts.agent import Progress
+from sevenfold.contracts.questions import Question
 from sevenfold.contracts.runs import RunInput
 from sevenfold.contracts.tracing import run_context
 from sevenfold.contracts.webhooks import (
     DeliveryInput,
     DeliverySubject,
+    QuestionsAsked,
     UpdatesInput,
     WebhookEvent,
     updates_workflow_id,
 )
 from sevenfold.workflows.webhooks.delivery import start_delivery
 from sevenfold.workflows.webhooks.updates import WebhookUpdates, progress_interval
+
+# How long a run may go on after its answers.
+_AFTER_ANSWERS = timedelta(days=1)
 
 # The sequence of an outcome whose WebhookUpdates is gone: higher than any that it gives out.
 _LAST_SEQUENCE = 10_000
@@ -64,6 +69,22 @@ class RunWebhook:
         report = asyncio.create_task(self._signal_progress(target, progress))
         self._reports.add(report)
         report.add_done_callback(self._reports.discard)
+
+    def report_questions(self, questions: Sequence[Question]) -> None:
+        """Passes on what the agent asks, if the endpoint asks for updates."""
+        if self._starting is None:
+            return
+        latest = max(one.expires_at for one in questions)
+        asked = QuestionsAsked(questions=list(questions), deadline=max(self._deadline, latest + _AFTER_ANSWERS))
+        report = asyncio.create_task(self._signal_questions(self._starting, asked))
+        self._reports.add(report)
+        report.add_done_callback(self._reports.discard)
+
+    async def _signal_questions(self, starting: asyncio.Task[None], asked: QuestionsAsked) -> None:
+        target = updates_workflow_id(workflow.info().workflow_id, self._generation)
+        with suppress(FailureError):  # An operator may have ended it.
+            await starting
+            await workflow.get_external_workflow_handle(target).signal(WebhookUpdates.input_required, asked)
 
     async def deliver_outcome(self) -> None:
         """Has the outcome delivered. The caller's run ends right after it."""

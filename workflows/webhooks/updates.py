@@ -1,12 +1,21 @@
 """Numbers and starts the deliveries of one run whose endpoint asks for more than the outcome."""
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from temporalio import workflow
 
 from sevenfold.contracts.agent import Progress
-from sevenfold.contracts.webhooks import DeliveryInput, DeliverySubject, UpdatesInput, WebhookEvent
+from sevenfold.contracts.questions import Question
+from sevenfold.contracts.webhooks import (
+    DeliveryInput,
+    DeliverySubject,
+    QuestionsAsked,
+    UpdatesInput,
+    WebhookEvent,
+)
 from sevenfold.workflows.webhooks.delivery import Delivery, start_delivery
 
 # A run may end after its deadline, when its workers were away. Then its outcome is delivered all the same.
@@ -40,6 +49,8 @@ class WebhookUpdates:
         self._updates = updates
         self._sequence = 0
         self._progress: Progress | None = None
+        self._questions: list[list[Question]] = []
+        self._deadline = updates.deadline
         self._is_finished = False
         self._is_starting = False
 
@@ -50,16 +61,13 @@ class WebhookUpdates:
         """
         if WebhookEvent.STARTED in updates.webhook.events:
             await self._start(WebhookEvent.STARTED)
-        progress = asyncio.create_task(self._deliver_progress())
-        try:
-            await workflow.wait_condition(
-                lambda: self._is_finished, timeout=max(updates.deadline + _GRACE - workflow.now(), timedelta())
-            )
-        except TimeoutError:
+        tasks = [asyncio.create_task(self._deliver_progress()), asyncio.create_task(self._deliver_questions())]
+        if not await self._wait_for_end():
             return self._sequence
         # A delivery whose start is under way has its sequence, and is started.
-        await workflow.wait_condition(lambda: not self._is_starting)
-        progress.cancel()
+        await workflow.wait_condition(lambda: not self._is_starting and not self._questions)
+        for task in tasks:
+            task.cancel()
         if updates.webhook.delivers_outcome:
             await self._start(WebhookEvent.COMPLETED)
         return self._sequence
@@ -70,14 +78,37 @@ class WebhookUpdates:
         if WebhookEvent.PROGRESS in self._updates.webhook.events:
             self._progress = progress
 
+    @workflow.signal(name="input_required", description="The run's agent asks people.")
+    def input_required(self, asked: QuestionsAsked) -> None:
+        """Sent by the run, whose deadline moves."""
+        self._deadline = max(self._deadline, asked.deadline)
+        if WebhookEvent.INPUT_REQUIRED in self._updates.webhook.events:
+            self._questions.append(asked.questions)
+
     @workflow.signal(name="finish", description="The run ends: its outcome is delivered.")
     def finish(self) -> None:
         """Sent by the run."""
         self._is_finished = True
 
+    async def _wait_for_end(self) -> bool:
+        """Waits for the signal `finish`; returns False if it does not come until well after the deadline."""
+        while not self._is_finished:
+            remaining = self._deadline + _GRACE - workflow.now()
+            if remaining <= timedelta():
+                return False
+            with suppress(TimeoutError):
+                await workflow.wait_condition(lambda: self._is_finished, timeout=remaining)
+        return True
+
+    async def _deliver_questions(self) -> None:
+        while True:
+            await workflow.wait_condition(lambda: bool(self._questions) and not self._is_starting)
+            await self._start(WebhookEvent.INPUT_REQUIRED, questions=self._questions[0])
+            self._questions.pop(0)
+
     async def _deliver_progress(self) -> None:
         while not self._is_finished:
-            await workflow.wait_condition(lambda: self._progress is not None)
+            await workflow.wait_condition(lambda: self._progress is not None and not self._is_starting)
             progress, self._progress = self._progress, None
             delivery = await self._start(WebhookEvent.PROGRESS, progress)
             pause = progress_interval(workflow.now() - workflow.info().start_time)
@@ -86,14 +117,20 @@ class WebhookUpdates:
                 pause = pause if delivery.exception() is None else _PAUSE
             await workflow.sleep(pause)
 
-    async def _start(self, event: WebhookEvent, progress: Progress | None = None) -> Delivery | None:
+    async def _start(
+        self, event: WebhookEvent, progress: Progress | None = None, questions: Sequence[Question] = ()
+    ) -> Delivery | None:
         updates, self._is_starting = self._updates, True
         self._sequence += 1
         webhook = updates.webhook
         if event is WebhookEvent.PROGRESS:
             webhook = webhook.model_copy(update={"schedule": webhook.schedule[:_PROGRESS_ATTEMPTS]})
         subject = DeliverySubject(
-            event=event, sequence=self._sequence, progress=progress, endpoint_id=webhook.endpoint_id
+            event=event,
+            sequence=self._sequence,
+            progress=progress,
+            questions=list(questions),
+            endpoint_id=webhook.endpoint_id,
         )
         delivery = await start_delivery(
             DeliveryInput(

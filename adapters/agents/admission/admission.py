@@ -28,6 +28,7 @@ from sevenfold.contracts.errors import (
     is_bug,
 )
 from sevenfold.contracts.limits import LeaseGrant, LeaseRequest, Limits, LimitsState, limits_workflow_id
+from sevenfold.contracts.questions import InputRequired
 from sevenfold.contracts.streams import StreamClosedError, StreamLogError
 
 # Errors that count as failures of the agent in its circuit breaker: it did not answer.
@@ -152,7 +153,7 @@ class Permit:
         is_ignored = is_bug(error) and not self._counts_bugs
         if call.cancelled() or is_ignored or _is_not_agent_fault(error):
             self._breakers.release_probe(self._agent, self._probe_id)
-        elif error is None or (isinstance(error, AgentError) and not isinstance(error, _FAILURE_ERRORS)):
+        elif error is None or _is_answer(error):
             self._breakers.record_success(self._agent, self._tenant, self._probe_id)
         else:
             self._breakers.record_failure(self._agent, self._tenant, self._probe_id)
@@ -165,11 +166,19 @@ class Permit:
         self._breakers.release_probe(self._agent, self._probe_id)
 
 
+def _is_answer(error: BaseException) -> bool:
+    """Whether the agent was there: it refused, or asks a person."""
+    is_refusal = isinstance(error, AgentError) and not isinstance(error, _FAILURE_ERRORS)
+    return is_refusal or isinstance(error, InputRequired)
+
+
 def _describe_outcome(call: "asyncio.Task[Reply]", error: BaseException | None) -> str:
     if call.cancelled():
         return "cancelled"
     if error is None:
         return "ok"
+    if isinstance(error, InputRequired):
+        return "input_required"
     return error.code if isinstance(error, AgentError) else ErrorCode.INTERNAL
 
 

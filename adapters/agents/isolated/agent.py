@@ -9,10 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sevenfold.adapters.agents.isolated.durable_requests import DurableRequests
 from sevenfold.adapters.agents.isolated.process import AgentProcess, ChildTerms, ProcessEndedError
 from sevenfold.adapters.agents.replies import as_reply, as_usage
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
 from sevenfold.contracts.errors import AgentError, AgentFailed, AgentRejected, ErrorCode
+from sevenfold.contracts.unrecorded import UnrecordedCall
 
 _KINDS: dict[str, type[Delta | Progress | Usage | Reply]] = {
     "delta": Delta,
@@ -43,11 +45,15 @@ class IsolatedAgent:
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
         """Makes one call. A process that ends during it fails this call alone."""
         process = await self._take()
+        requests = DurableRequests(process, context.durable or UnrecordedCall())
         is_reusable = False
         try:
             async for frame in process.call(request, context):
                 if "event" in frame:
                     yield _to_event(frame["event"])
+                    continue
+                if "durable" in frame:
+                    requests.start(frame["durable"])
                     continue
                 is_reusable = True
                 if "error" in frame:
@@ -58,6 +64,7 @@ class IsolatedAgent:
             is_reusable = await _finish_cancelled(process)
             raise
         finally:
+            requests.cancel()
             self._give_back(process, is_reusable=is_reusable)
 
     async def aclose(self) -> None:

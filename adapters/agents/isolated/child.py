@@ -6,7 +6,9 @@ Python 3.9 and newer. It speaks frames over the socket of that descriptor: four 
 Standard output and error are not part of that; the worker logs them.
 
 Frames to it: {"call": {request, deadline, …}} and {"cancel": true}. Frames of it: {"ready": true}, {"event": {"kind":
-"delta", …}} as often as the agent has one, and at the end {"done": true} or {"error": {…}}.
+"delta", …}} as often as the agent has one, and at the end {"done": true} or {"error": {…}}. Steps and questions are
+requests of the child: {"durable": {"id", "method", "arguments"}}, answered by {"durable": {"id", "value"}}, or with
+an "error" or "suspended" in place of the value.
 """
 
 from __future__ import annotations
@@ -23,27 +25,18 @@ import sys
 import threading
 import time
 import traceback
-from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
+
+# This file is run as a program; tests import it.
+if __package__:
+    from sevenfold.adapters.agents.isolated import child_durable
+else:
+    import child_durable  # type: ignore[import-not-found, no-redef]
 
 _EVENTS = {"Delta": "delta", "Progress": "progress", "Usage": "usage", "Reply": "reply"}
 _MAX_TRACEBACK = 8_000
 _MAX_UNSENT_BYTES = 1_000_000
-
-
-class Context:
-    """What `sevenfold.AgentContext` is, for an agent whose environment has no Sevenfold."""
-
-    def __init__(self, fields: dict[str, Any]) -> None:
-        self.deadline = datetime.fromtimestamp(fields["deadline"], timezone.utc)
-        self.request_id = fields["request_id"]
-        self.traceparent = fields["traceparent"]
-        self.tenant = fields["tenant"]
-        self.cancelled = threading.Event()
-
-    def remaining_seconds(self) -> float:
-        return max(0.0, (self.deadline - datetime.now(timezone.utc)).total_seconds())
 
 
 def load(target: str, directory: str, version: str) -> Any:
@@ -64,10 +57,10 @@ def load(target: str, directory: str, version: str) -> Any:
     return found
 
 
-def build_arguments(call: dict[str, Any]) -> tuple[Any, Any]:
+def build_arguments(call: dict[str, Any], durable: Any) -> tuple[Any, Any]:
     """Returns the request and the context, of Sevenfold's own types if the agent has imported them."""
     sevenfold = sys.modules.get("sevenfold")
-    context = Context(call)
+    context = child_durable.Context(call, durable)
     if sevenfold is None:
         return SimpleNamespace(**call["request"]), context
     own = sevenfold.AgentContext(
@@ -75,6 +68,8 @@ def build_arguments(call: dict[str, Any]) -> tuple[Any, Any]:
         request_id=context.request_id,
         traceparent=context.traceparent,
         tenant=context.tenant,
+        durable=durable,
+        loop=context.loop,
     )
     return sevenfold.AgentRequest(**call["request"]), own
 
@@ -106,9 +101,9 @@ def takes_context(function: Any) -> bool:
 
 
 async def answer(agent: Any, call: dict[str, Any], send: Sender, context_of: list[Any]) -> None:
-    """Runs the agent and sends its events."""
+    """Runs the agent and sends its events. The context is appended to `context_of`."""
     function = agent if callable(agent) and not inspect.isasyncgenfunction(getattr(agent, "run", None)) else agent.run
-    request, context = build_arguments(call)
+    request, context = build_arguments(call, child_durable.DurableProxy(send))
     context_of.append(context)
     arguments = (request, context) if takes_context(function) else (request,)
     body = function if inspect.isroutine(function) else type(function).__call__
@@ -172,7 +167,11 @@ class Sender:
         self._loop = loop
 
     def __call__(self, event: dict[str, Any]) -> None:
-        data = json.dumps({"event": event}, allow_nan=False).encode()
+        self.send_frame({"event": event})
+
+    def send_frame(self, frame: dict[str, Any]) -> None:
+        """Sends a frame that is not the last. Raises ValueError and TypeError for what is not JSON."""
+        data = json.dumps(frame, allow_nan=False).encode()
         if threading.current_thread() is not threading.main_thread():
             while self._writer.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
                 time.sleep(0.01)
@@ -189,6 +188,17 @@ class Sender:
         data = json.dumps(frame).encode()
         self._writer.write(struct.pack(">I", len(data)) + data)
         await self._writer.drain()
+
+
+def tell(context_of: list[Any], frame: dict[str, Any], running: asyncio.Task[None]) -> None:
+    """Passes a frame to the call that runs: an answer, or its cancellation."""
+    for context in context_of:
+        if "durable" in frame:
+            context.durable.receive(frame["durable"])
+        else:
+            context.cancelled.set()
+    if "cancel" in frame:
+        running.cancel()
 
 
 async def serve(agent: Any, descriptor: int) -> None:
@@ -217,10 +227,8 @@ async def serve(agent: Any, descriptor: int) -> None:
         if "call" in frame:
             context_of = []
             running = loop.create_task(one_call(frame["call"], context_of))
-        elif "cancel" in frame and running is not None:
-            for context in context_of:
-                context.cancelled.set()
-            running.cancel()
+        elif running is not None:
+            tell(context_of, frame, running)
 
 
 def end_with_parent(parent: int) -> None:

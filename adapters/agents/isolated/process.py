@@ -80,6 +80,11 @@ class ChildTerms:
         return done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"it exits with {done.returncode}"
 
 
+def is_last(frame: Mapping[str, Any]) -> bool:
+    """Whether a call has ended with this frame."""
+    return "done" in frame or "error" in frame
+
+
 class AgentProcess:
     """Life cycle: started, ready, then calls one after the other, until `end`."""
 
@@ -141,15 +146,19 @@ class AgentProcess:
         while True:
             frame = await self._read()
             yield frame
-            if "event" not in frame:
+            if is_last(frame):
                 return
+
+    async def answer(self, frame: Mapping[str, Any]) -> None:
+        """Answers a request of the child. Raises ProcessEndedError."""
+        await self._write(frame)
 
     async def cancel(self) -> bool:
         """Asks the agent to stop; returns whether it has, so that the process can take another call."""
         with suppress(ProcessEndedError, TimeoutError):
             async with asyncio.timeout(_CANCEL_SECONDS):
                 await self._write({"cancel": True})
-                while "event" in await self._read():
+                while not is_last(await self._read()):
                     pass
                 return True
         return False

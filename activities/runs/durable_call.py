@@ -1,0 +1,314 @@
+"""What makes a call of an agent durable: the steps and the questions of its run."""
+
+import asyncio
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+from temporalio import activity
+from temporalio.service import RPCError
+
+from sevenfold.activities.identity import current_workflow_id
+from sevenfold.adapters.temporal.step_ledger import RunEndedError, StepLedger, StepsUnreadableError
+from sevenfold.contracts.asking import Suspended
+from sevenfold.contracts.errors import AgentRejected, AgentUnavailable, StepMismatch
+from sevenfold.contracts.json_schema import InvalidSchemaError, check_schema
+from sevenfold.contracts.questions import (
+    BOOLEAN,
+    MAX_EXPIRY_SECONDS,
+    MAX_QUESTIONS,
+    Answer,
+    Question,
+    to_agent_answers,
+)
+from sevenfold.contracts.step_runner import StepStart
+from sevenfold.contracts.steps import (
+    MAX_STEP_BYTES,
+    MAX_STEP_NAME,
+    MAX_STEPS,
+    RunningStep,
+    StepFailure,
+    StepRecord,
+    StreamMark,
+)
+from sevenfold.contracts.strict_json import JsonLimitError, check_answer
+
+# Questions that are asked at once, as by asyncio.gather, are collected for so many turns of the event loop.
+_SETTLE_TURNS = 5
+
+
+class Ledger(Protocol):
+    """Where steps are kept: in the run's history, or in the checkpoint of a job's chunk."""
+
+    async def load(self) -> list[StepRecord]: ...
+
+    async def record(self, record: StepRecord) -> None: ...
+
+
+@dataclass(frozen=True)
+class DurableTerms:
+    """Which call it is. `answers`: to the questions of earlier turns. `may_ask`: not for the items of a job."""
+
+    run_id: str
+    attempt: int
+    turn: int = 1
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    may_ask: bool = True
+
+
+@dataclass
+class _Step:
+    """A step that is executed now."""
+
+    running: RunningStep
+    position: int | None
+    mark: StreamMark | None
+
+
+class RunDurableCall:
+    """The steps and questions of one call, in this process. All methods run on the event loop.
+
+    A call that was started inline first waits to be adopted: only then are its steps safe from a repeated workflow
+    task. `needs_adoption` tells whoever started it. What is recorded is read before the first step.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        terms: DurableTerms,
+        mark: Callable[[], StreamMark | None] = lambda: None,
+        *,
+        awaits_adoption: bool = False,
+        records: Sequence[StepRecord] | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._terms = terms
+        self._mark = mark
+        self._answers = to_agent_answers(terms.answers)
+        self._records = {one.key: one for one in records or ()}
+        self._is_loaded = records is not None
+        self._loading: asyncio.Task[None] | None = None
+        self._running: dict[str, _Step] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._requested: set[str] = set()
+        self._occurrences: Counter[str] = Counter()
+        self._position = 0
+        self._asked: dict[str, Question] = {}
+        self._suspending: asyncio.Task[None] | None = None
+        self._main_task: asyncio.Task[Any] | None = None
+        self.needs_adoption = asyncio.Event()
+        self._adopted = asyncio.Event()
+        if not awaits_adoption:
+            self._adopted.set()
+
+    def start(self, main_task: "asyncio.Task[Any]") -> None:
+        """Tells which task runs the agent's own code."""
+        self._main_task = main_task
+
+    def confirm_adoption(self) -> None:
+        """An activity has adopted the call."""
+        self._adopted.set()
+
+    @property
+    def running_steps(self) -> list[RunningStep]:
+        """The steps that are executed now."""
+        return [one.running for one in self._running.values()]
+
+    @property
+    def questions(self) -> list[Question]:
+        """The questions without an answer. With any the call has to end."""
+        return list(self._asked.values())
+
+    def is_main_task(self) -> bool:
+        """Whether the agent's own code asks, and no task that it has created."""
+        return asyncio.current_task() is self._main_task
+
+    async def begin_step(self, name: str, key: str | None, *, is_main: bool = False) -> StepStart:
+        """Returns what is recorded of the step, or that it is to be executed. Raises AgentError."""
+        own_key = self._identify(name, key)
+        position = None
+        if is_main and key is None and not self._running:
+            self._position += 1
+            position = self._position
+        await self._be_ready()
+        self._requested.add(own_key)
+        number = len(self._requested)
+        idempotency_key = f"{self._terms.run_id}-{hashlib.sha256(own_key.encode()).hexdigest()[:16]}"
+        if (record := self._records.get(own_key)) is not None:
+            failure = record.failure
+            return StepStart(
+                number,
+                name,
+                own_key,
+                idempotency_key,
+                is_recorded=True,
+                result=record.result,
+                failure=(failure.type, failure.message) if failure else None,
+            )
+        self._check_sequence(name, own_key, position)
+        if own_key in self._running:
+            raise AgentRejected(f"Two steps at once have the key {own_key}. Give each its own key.")
+        if len(self._records) + len(self._running) >= MAX_STEPS:
+            raise AgentRejected(f"A run may have {MAX_STEPS:,} steps.")
+        running = RunningStep(key=own_key, name=name, started_at=datetime.now(UTC), attempt=self._terms.attempt)
+        self._running[own_key] = _Step(running, position, self._mark())
+        self._idle.clear()
+        return StepStart(number, name, own_key, idempotency_key)
+
+    async def end_step(self, start: StepStart, result: Any, failure: tuple[str, str] | None) -> Any:
+        """Records the step, and returns its result as JSON has it. Raises AgentError."""
+        step = self._running[start.key]
+        try:
+            record = StepRecord(
+                key=start.key,
+                name=start.name,
+                attempt=self._terms.attempt,
+                turn=self._terms.turn,
+                started_at=step.running.started_at,
+                seconds=max(0.0, (datetime.now(UTC) - step.running.started_at).total_seconds()),
+                result=_to_json(start.name, result),
+                failure=StepFailure(type=failure[0][:200], message=failure[1][:2_000]) if failure else None,
+                position=step.position,
+                mark=step.mark,
+            )
+            await self._keep(record)
+        finally:
+            self._forget(start.key)
+        self._records[record.key] = record
+        return record.result
+
+    async def abandon_step(self, start: StepStart) -> None:
+        """Forgets a step that failed, but not for good."""
+        self._forget(start.key)
+
+    async def ask(self, question: dict[str, Any]) -> Any:
+        """Returns the answer; without one, raises Suspended. Raises AgentRejected for an invalid question."""
+        if not self._terms.may_ask:
+            raise AgentRejected(
+                "An item of a job cannot ask: nobody could answer thousands of them. Start it as a task."
+            )
+        self._occurrences["ask"] += 1
+        asked = _to_question(question, self._occurrences["ask"])
+        if (answer := self._answers.get(asked.id)) is not None:
+            return answer
+        await self._be_ready()
+        if len(self._asked) >= MAX_QUESTIONS:
+            raise AgentRejected(f"A run may ask {MAX_QUESTIONS} questions at once.")
+        self._asked.setdefault(asked.id, asked)
+        if self._suspending is None:
+            self._suspending = asyncio.create_task(self._settle(), name="collects the questions of a run")
+        await asyncio.shield(self._suspending)
+        raise Suspended
+
+    async def _settle(self) -> None:
+        """Returns when the questions that are asked at once are all there, and steps under way have ended."""
+        for _ in range(_SETTLE_TURNS):
+            await asyncio.sleep(0)
+        await self._idle.wait()
+
+    def _identify(self, name: str, key: str | None) -> str:
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_STEP_NAME:
+            raise AgentRejected(f"A step needs a name of 1 to {MAX_STEP_NAME} characters.")
+        if key is not None:
+            if not isinstance(key, str) or not 0 < len(key) <= MAX_STEP_NAME:
+                raise AgentRejected(f"The key of the step {name} is not a text of 1 to {MAX_STEP_NAME} characters.")
+            return f"{name}[{key}]"
+        self._occurrences[f"step {name}"] += 1
+        count = self._occurrences[f"step {name}"]
+        return name if count == 1 else f"{name}#{count}"
+
+    async def _be_ready(self) -> None:
+        if not self._adopted.is_set():
+            self.needs_adoption.set()
+            await self._adopted.wait()
+        if self._is_loaded:
+            return
+        if self._loading is None:
+            self._loading = asyncio.create_task(self._load(), name="reads the steps of a run")
+        await asyncio.shield(self._loading)
+
+    async def _load(self) -> None:
+        self._records = {one.key: one for one in await load_steps(self._ledger)}
+        self._is_loaded = True
+
+    async def _keep(self, record: StepRecord) -> None:
+        try:
+            await self._ledger.record(record)
+        except RunEndedError as error:
+            raise AgentRejected("The run has ended, so it takes no more steps.") from error
+        except RPCError as error:
+            raise AgentUnavailable(f"The step {record.name} cannot be recorded: {error.message}") from error
+
+    def _forget(self, key: str) -> None:
+        self._running.pop(key, None)
+        if not self._running:
+            self._idle.set()
+
+    def _check_sequence(self, name: str, key: str, position: int | None) -> None:
+        """Raises StepMismatch if an earlier attempt had another step here, for which this one has not asked."""
+        if position is None:
+            return
+        for record in self._records.values():
+            if record.position == position and record.key not in self._requested:
+                raise StepMismatch(
+                    f"Step {position} of the run was `{record.name}` in an earlier attempt, and is `{name}` now: the "
+                    "agent's code was changed, or depends on something that changes, such as time or chance. Make "
+                    "that a step, or give the steps keys."
+                )
+
+
+def current_ledger() -> StepLedger:
+    """Returns the ledger of the run that the current activity belongs to."""
+    info = activity.info()
+    return StepLedger(activity.client(), current_workflow_id(), info.workflow_run_id or "")
+
+
+async def load_steps(ledger: Ledger) -> list[StepRecord]:
+    """Returns the steps of earlier attempts and turns. Raises AgentUnavailable."""
+    try:
+        return await ledger.load()
+    except (RPCError, StepsUnreadableError) as error:
+        raise AgentUnavailable("The run's earlier steps cannot be read now.") from error
+
+
+def _to_json(name: str, result: Any) -> Any:
+    """Returns the result as JSON has it. Raises AgentRejected."""
+    try:
+        found = to_jsonable_python(result)
+        check_answer({"result": found})
+        size = len(json.dumps(found, ensure_ascii=False).encode())
+    except (PydanticSerializationError, JsonLimitError, ValueError, RecursionError) as error:
+        raise AgentRejected(f"The step {name} returned what cannot be encoded as JSON: {error}.") from error
+    if size > MAX_STEP_BYTES:
+        raise AgentRejected(
+            f"The step {name} returned more than {MAX_STEP_BYTES:,} bytes. Store it, and return where."
+        )
+    return found
+
+
+def _to_question(asked: Mapping[str, Any], number: int) -> Question:
+    """Returns the question. Raises AgentRejected."""
+    schema = BOOLEAN if asked["schema"] is None else asked["schema"]
+    seconds = asked["expires_in"]
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 1 <= seconds <= MAX_EXPIRY_SECONDS:
+        raise AgentRejected("The expires_in of a question is not from 1 second to 365 days.")
+    try:
+        check_schema(schema)
+        return Question(
+            id=asked["id"] or f"question-{number}",
+            message=asked["message"],
+            response_schema=schema,
+            expires_at=datetime.now(UTC) + timedelta(seconds=seconds),
+        )
+    except InvalidSchemaError as error:
+        raise AgentRejected(f"The schema of a question cannot be used: {error}") from error
+    except ValidationError as error:
+        where = ", ".join(str(one["loc"][0]) for one in error.errors())
+        raise AgentRejected(f"A question has an invalid {where}.") from error

@@ -1,0 +1,57 @@
+"""Checks JSON Schemas of agents, and answers of people against them.
+
+No schema is fetched from anywhere, and no pattern takes longer than its text.
+"""
+
+import json
+from typing import Any, NoReturn
+
+import jsonschema_rs
+from pydantic import JsonValue
+
+from sevenfold.contracts.questions import MAX_SCHEMA_BYTES, AnswerError
+
+_MAX_ERRORS = 20
+# Linear in the text: a person's answer must not stop a worker. Look-around is not supported.
+_PATTERNS = jsonschema_rs.RegexOptions()
+
+
+class InvalidSchemaError(Exception):
+    """A schema cannot be used. The message says why."""
+
+
+def check_schema(schema: Any) -> None:
+    """Raises InvalidSchemaError."""
+    try:
+        size = len(json.dumps(schema, allow_nan=False).encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidSchemaError(f"it is not JSON: {error}") from error
+    if size > MAX_SCHEMA_BYTES:
+        raise InvalidSchemaError(f"it has {size:,} bytes, and may have {MAX_SCHEMA_BYTES:,}")
+    if not isinstance(schema, dict | bool):
+        raise InvalidSchemaError("it is neither an object nor true or false")
+    _build(schema)
+
+
+def check_content(schema: JsonValue, content: JsonValue, pointer: str) -> list[AnswerError]:
+    """Returns what does not fit; `pointer` is where the content stands."""
+    errors = []
+    for error in _build(schema).iter_errors(content):
+        path = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in error.instance_path)
+        errors.append(AnswerError(pointer=pointer + path, detail=error.message[:500]))
+        if len(errors) == _MAX_ERRORS:
+            break
+    return errors
+
+
+def _build(schema: Any) -> Any:
+    try:
+        return jsonschema_rs.validator_for(
+            schema, validate_formats=True, pattern_options=_PATTERNS, retriever=_refuse_to_fetch
+        )
+    except (ValueError, jsonschema_rs.ValidationError) as error:
+        raise InvalidSchemaError(str(error).splitlines()[0][:500]) from error
+
+
+def _refuse_to_fetch(uri: str) -> NoReturn:
+    raise ValueError(f"{uri} is not fetched: write what it has into the schema")
