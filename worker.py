@@ -28,6 +28,7 @@ from sevenfold.activities.webhooks.attempts import WebhookAttempts
 from sevenfold.activities.webhooks.endpoint_health import EndpointHealthActivities
 from sevenfold.activities.webhooks.endpoint_tests import EndpointTests
 from sevenfold.activities.webhooks.targets import DeliveryTargets
+from sevenfold.adapters.access.step_addresses import StepAddresses
 from sevenfold.adapters.agents.admission.admission import build_admission_control
 from sevenfold.adapters.agents.error_boundary import contain_tasks
 from sevenfold.adapters.agents.loading import AgentLoadError, load_agents
@@ -133,6 +134,7 @@ async def running_worker(
         rules=rules,
         inline_timeout=timedelta(seconds=settings.inline_start_seconds),
         max_calls=settings.max_concurrent_calls,
+        steps=StepAddresses(load_sealer(settings), settings.base_url),
     )
     control = RunControl(client)
     agent_budgets = WorkflowAgentBudgets(quotas.budgets, quotas.meter, services.access, config.prices)

@@ -38,6 +38,7 @@ from sevenfold.api.http.uvicorn_protocol import limited_protocol
 from sevenfold.api.http.websocket_protocol import WebSocketProtocol
 from sevenfold.api.operations import agents, codec, health, metrics, recommendations, statistics, usage
 from sevenfold.api.runs import router as runs
+from sevenfold.api.runs import steps
 from sevenfold.api.streams import websocket as stream_websocket
 from sevenfold.api.webhooks import endpoints
 from sevenfold.api.webhooks import router as webhooks
@@ -144,6 +145,7 @@ def create_app(components: Components) -> FastAPI:
         statistics,
         usage,
         runs,
+        steps,
         approvals,
         agents,
         webhooks,

@@ -38,18 +38,22 @@ class Scope(StrEnum):
 
 
 class RunScope(StrEnum):
-    """What a run token may do with its run. `start`: start it, once."""
+    """What a run token may do with its run. `start`: start it, once. `step`: record its agent's steps; only agents
+    get such a token.
+    """
 
     START = "start"
     STREAM = "stream"
     READ = "read"
     CANCEL = "cancel"
+    STEP = "step"
 
 
 # The scope that a key needs to issue a run token with this scope.
 SCOPE_OF_RUN_SCOPE = {
     RunScope.START: Scope.RUNS_WRITE,
     RunScope.CANCEL: Scope.RUNS_WRITE,
+    RunScope.STEP: Scope.RUNS_WRITE,
     RunScope.STREAM: Scope.RUNS_READ,
     RunScope.READ: Scope.RUNS_READ,
 }

@@ -9,11 +9,19 @@ from typing import Any, NoReturn
 import jsonschema_rs
 from pydantic import JsonValue
 
-from sevenfold.contracts.questions import MAX_SCHEMA_BYTES, AnswerError
+from sevenfold.contracts.payload import Payload
 
 _MAX_ERRORS = 20
+MAX_SCHEMA_BYTES = 64_000
 # Linear in the text: a person's answer must not stop a worker. Look-around is not supported.
 _PATTERNS = jsonschema_rs.RegexOptions()
+
+
+class AnswerError(Payload):
+    """Why an answer does not fit: a pointer into the body of the request, and a sentence."""
+
+    pointer: str
+    detail: str
 
 
 class InvalidSchemaError(Exception):

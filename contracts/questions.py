@@ -5,8 +5,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, ValidationError
 
+from sevenfold.contracts.asking import DEFAULT_EXPIRY
+from sevenfold.contracts.json_schema import InvalidSchemaError, check_schema
 from sevenfold.contracts.payload import Payload, RequestBody
 from sevenfold.contracts.steps import StreamMark
 
@@ -20,7 +22,6 @@ QUESTION_UNKNOWN, QUESTION_ANSWERED, ANSWER_INVALID = "QuestionUnknown", "Questi
 
 MAX_QUESTIONS = 20
 MAX_MESSAGE = 10_000
-MAX_SCHEMA_BYTES = 64_000
 MAX_CONTENT_BYTES = 64_000
 MAX_EXPIRY_SECONDS = 365 * 86_400.0
 
@@ -46,6 +47,29 @@ class Question(Payload):
     message: str = Field(min_length=1, max_length=MAX_MESSAGE)
     response_schema: JsonValue
     expires_at: datetime
+
+
+class AskedQuestion(Payload):
+    """A question of a workflow agent, as it comes by signal."""
+
+    id: Any = None
+    message: Any = None
+    response_schema: Any = None
+    expires_at: Any = None
+
+    def to_question(self, now: datetime) -> Question | None:
+        """Returns the question; None if it is none."""
+        schema = BOOLEAN if self.response_schema is None else self.response_schema
+        try:
+            check_schema(schema)
+            return Question(
+                id=self.id,
+                message=self.message,
+                response_schema=schema,
+                expires_at=self.expires_at or now + DEFAULT_EXPIRY,
+            )
+        except (ValidationError, InvalidSchemaError):
+            return None
 
 
 class ResponseAction(StrEnum):
@@ -76,13 +100,6 @@ class RespondInput(Payload):
     """Input of the update `respond`: answers by the ids of their questions."""
 
     responses: dict[QuestionId, QuestionResponse]
-
-
-class AnswerError(Payload):
-    """Why an answer does not fit: a pointer into the body of the request, and a sentence."""
-
-    pointer: str
-    detail: str
 
 
 class InputRequired(Exception):  # noqa: N818

@@ -10,7 +10,7 @@ An agent of the kind `python` is a callable in a module beside `sevenfold.toml`:
 | name | meaning |
 |---|---|
 | `AgentRequest` | the agent's input: task, query, context, data, params, metadata, number of the attempt |
-| `AgentContext` | context of the call: deadline, cancellation, request id; an optional second parameter |
+| `AgentContext` | context of the call: deadline, cancellation, `step` and `ask`; an optional second parameter |
 | `Delta`, `Progress`, `Reply` | the events that an agent yields: a piece of text, the progress, the complete answer |
 | `Usage` | the tokens that the attempt has used so far: an event, and `Reply.usage`; budgets count it |
 | `AgentEvent` | the union of these four |
@@ -19,6 +19,8 @@ An agent of the kind `python` is a callable in a module beside `sevenfold.toml`:
 | `AgentRejected` | raise it to end the run: no further attempt can succeed |
 | `AgentFailed` | replaces any other exception: the call is retried |
 | `AgentError` | the base class of these errors |
+| `StepFailed`, `StepMismatch` | raised by `context.step`: a recorded failure; steps in another order than before |
+| `Declined`, `Expired` | raised by `context.ask`: nobody has accepted |
 
 The names are loaded on first use, because every process of the gateway imports this package, and the process that
 reads a document must not wait for pydantic (125 ms). None of them loads temporalio or fastapi.
@@ -38,13 +40,16 @@ if TYPE_CHECKING:
         Reply,
         Usage,
     )
+    from sevenfold.contracts.asking import Declined, Expired
     from sevenfold.contracts.errors import (
         AgentError,
         AgentFailed,
         AgentRateLimited,
         AgentRejected,
         AgentUnavailable,
+        StepMismatch,
     )
+    from sevenfold.contracts.step_runner import StepFailed
 
     __version__: str
 
@@ -58,13 +63,24 @@ __all__ = [
     "AgentRejected",
     "AgentRequest",
     "AgentUnavailable",
+    "Declined",
     "Delta",
+    "Expired",
     "Progress",
     "Reply",
+    "StepFailed",
+    "StepMismatch",
     "Usage",
 ]
 
-_ERRORS = ("AgentError", "AgentFailed", "AgentRateLimited", "AgentRejected", "AgentUnavailable")
+_HOMES = {
+    **dict.fromkeys(
+        ("AgentError", "AgentFailed", "AgentRateLimited", "AgentRejected", "AgentUnavailable", "StepMismatch"),
+        "errors",
+    ),
+    **dict.fromkeys(("Declined", "Expired"), "asking"),
+    "StepFailed": "step_runner",
+}
 
 
 def __getattr__(name: str) -> object:
@@ -72,8 +88,7 @@ def __getattr__(name: str) -> object:
     if name == "__version__":
         found = metadata.version("sevenfold")
     elif name in __all__:
-        home = "errors" if name in _ERRORS else "agent"
-        found = getattr(import_module(f"sevenfold.contracts.{home}"), name)
+        found = getattr(import_module(f"sevenfold.contracts.{_HOMES.get(name, 'agent')}"), name)
     else:
         raise AttributeError(f"module 'sevenfold' has no attribute {name!r}")
     globals()[name] = found

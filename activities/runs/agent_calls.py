@@ -18,11 +18,12 @@ from sevenfold.activities.runs.call_heartbeats import build_heartbeat, last_hear
 from sevenfold.activities.runs.call_meter import CallMeter
 from sevenfold.activities.runs.call_starter import CallStarter
 from sevenfold.activities.runs.cancellation import raise_unless_cancel_requested
-from sevenfold.activities.runs.durable_call import current_ledger, load_steps
+from sevenfold.activities.runs.durable_values import current_ledger, load_steps
 from sevenfold.activities.runs.failures import FailureRules, clamp_retry_after, to_application_error
 from sevenfold.activities.runs.follow_poller import FollowPoller
 from sevenfold.activities.runs.inline_calls import CallsInFlight
 from sevenfold.activities.runs.running_call import CallInFlight
+from sevenfold.adapters.access.step_addresses import StepAddresses
 from sevenfold.adapters.agents.admission.admission import AdmissionControl, Permit
 from sevenfold.adapters.agents.registry import AgentRegistry
 from sevenfold.adapters.metrics.runs import count_retry
@@ -59,6 +60,7 @@ class AgentCalls:
         rules: FailureRules,
         inline_timeout: timedelta,
         max_calls: int,
+        steps: StepAddresses | None = None,
     ) -> None:
         self._rules = rules
         self._agents = agents
@@ -67,7 +69,7 @@ class AgentCalls:
         self._meter = meter
         self._inline_seconds = inline_timeout.total_seconds()
         self._calls = CallsInFlight(max_calls)
-        self._starter = CallStarter(hubs, meter, self._calls)
+        self._starter = CallStarter(hubs, meter, self._calls, steps)
 
     @activity.defn(name="start_call_inline")
     async def start_call_inline(self, call: AgentCall) -> InlineStart:

@@ -12,10 +12,12 @@ from sevenfold.activities.identity import current_tenant, current_workflow_id
 from sevenfold.activities.runs.call_heartbeats import prior_usage
 from sevenfold.activities.runs.call_meter import CallMeter
 from sevenfold.activities.runs.call_span import start_call_span
-from sevenfold.activities.runs.durable_call import DurableTerms, RunDurableCall, current_ledger
+from sevenfold.activities.runs.durable_call import DurableTerms, RunDurableCall
+from sevenfold.activities.runs.durable_values import current_ledger
 from sevenfold.activities.runs.inline_calls import CallsInFlight
 from sevenfold.activities.runs.progress_reporter import ProgressReporter
 from sevenfold.activities.runs.running_call import CallInFlight
+from sevenfold.adapters.access.step_addresses import StepAddresses
 from sevenfold.adapters.agents.admission.admission import Permit
 from sevenfold.adapters.metrics.runs import observe_first_chunk
 from sevenfold.adapters.streams.hub import StreamHubs
@@ -31,7 +33,8 @@ class CallStarter:
     that starts it, and would keep that activity's context in memory.
     """
 
-    def __init__(self, hubs: StreamHubs, meter: CallMeter, calls: CallsInFlight) -> None:
+    def __init__(self, hubs: StreamHubs, meter: CallMeter, calls: CallsInFlight, steps: StepAddresses | None) -> None:
+        self._steps = steps
         self._hubs = hubs
         self._meter = meter
         self._calls = calls
@@ -68,7 +71,8 @@ class CallStarter:
         spending = self._meter.spending(current_tenant(), call.key_id, call.agent, call.limits, lambda: prior)
         client, workflow_id = activity.client(), current_workflow_id()
         ledger = current_ledger()
-        terms = DurableTerms(request.run_id, attempt, request.turn, call.answers)
+        steps_url = self._steps.build(current_tenant(), request.run_id, call.deadline) if self._steps else None
+        terms = DurableTerms(request.run_id, attempt, request.turn, call.answers, steps_url=steps_url)
         durable = partial(RunDurableCall, ledger, terms, awaits_adoption=awaits_adoption, records=records)
         agent_name, deadline, progress_id = call.agent, call.deadline, call.progress_workflow_id
 

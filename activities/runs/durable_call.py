@@ -2,26 +2,19 @@
 
 import asyncio
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from datetime import UTC, datetime
+from typing import Any
 
-from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError, to_jsonable_python
-from temporalio import activity
 from temporalio.service import RPCError
 
-from sevenfold.activities.identity import current_workflow_id
-from sevenfold.adapters.temporal.step_ledger import RunEndedError, StepLedger, StepsUnreadableError
+from sevenfold.activities.runs.durable_values import Ledger, load_steps, to_json_result, to_question
+from sevenfold.adapters.temporal.step_ledger import RunEndedError
 from sevenfold.contracts.asking import Suspended
 from sevenfold.contracts.errors import AgentRejected, AgentUnavailable, StepMismatch
-from sevenfold.contracts.json_schema import InvalidSchemaError, check_schema
 from sevenfold.contracts.questions import (
-    BOOLEAN,
-    MAX_EXPIRY_SECONDS,
     MAX_QUESTIONS,
     Answer,
     Question,
@@ -29,7 +22,6 @@ from sevenfold.contracts.questions import (
 )
 from sevenfold.contracts.step_runner import StepStart
 from sevenfold.contracts.steps import (
-    MAX_STEP_BYTES,
     MAX_STEP_NAME,
     MAX_STEPS,
     RunningStep,
@@ -37,29 +29,27 @@ from sevenfold.contracts.steps import (
     StepRecord,
     StreamMark,
 )
-from sevenfold.contracts.strict_json import JsonLimitError, check_answer
 
 # Questions that are asked at once, as by asyncio.gather, are collected for so many turns of the event loop.
 _SETTLE_TURNS = 5
 
 
-class Ledger(Protocol):
-    """Where steps are kept: in the run's history, or in the checkpoint of a job's chunk."""
-
-    async def load(self) -> list[StepRecord]: ...
-
-    async def record(self, record: StepRecord) -> None: ...
+# What an agent behind HTTP gets of each step.
+_SENT = {"name", "key", "result", "failure"}
 
 
 @dataclass(frozen=True)
 class DurableTerms:
-    """Which call it is. `answers`: to the questions of earlier turns. `may_ask`: not for the items of a job."""
+    """Which call it is. `answers`: to the questions of earlier turns. `may_ask`: not for the items of a job.
+    `steps_url`: where an agent behind HTTP records its steps.
+    """
 
     run_id: str
     attempt: int
     turn: int = 1
     answers: Mapping[str, Answer] = field(default_factory=dict)
     may_ask: bool = True
+    steps_url: str | None = None
 
 
 @dataclass
@@ -126,6 +116,13 @@ class RunDurableCall:
         """The questions without an answer. With any the call has to end."""
         return list(self._asked.values())
 
+    @property
+    def remote_state(self) -> dict[str, Any]:
+        """What an agent behind HTTP gets: the steps so far, the answers, and where it records steps."""
+        steps = [one.model_dump(mode="json", by_alias=True, include=_SENT) for one in self._records.values()]
+        responses = {key: {"action": one["action"], "content": one["content"]} for key, one in self._answers.items()}
+        return {"steps": steps, "responses": responses, "stepsUrl": self._terms.steps_url}
+
     def is_main_task(self) -> bool:
         """Whether the agent's own code asks, and no task that it has created."""
         return asyncio.current_task() is self._main_task
@@ -173,7 +170,7 @@ class RunDurableCall:
                 turn=self._terms.turn,
                 started_at=step.running.started_at,
                 seconds=max(0.0, (datetime.now(UTC) - step.running.started_at).total_seconds()),
-                result=_to_json(start.name, result),
+                result=to_json_result(start.name, result),
                 failure=StepFailure(type=failure[0][:200], message=failure[1][:2_000]) if failure else None,
                 position=step.position,
                 mark=step.mark,
@@ -195,7 +192,7 @@ class RunDurableCall:
                 "An item of a job cannot ask: nobody could answer thousands of them. Start it as a task."
             )
         self._occurrences["ask"] += 1
-        asked = _to_question(question, self._occurrences["ask"])
+        asked = to_question(question, self._occurrences["ask"])
         if (answer := self._answers.get(asked.id)) is not None:
             return answer
         await self._be_ready()
@@ -262,53 +259,3 @@ class RunDurableCall:
                     "agent's code was changed, or depends on something that changes, such as time or chance. Make "
                     "that a step, or give the steps keys."
                 )
-
-
-def current_ledger() -> StepLedger:
-    """Returns the ledger of the run that the current activity belongs to."""
-    info = activity.info()
-    return StepLedger(activity.client(), current_workflow_id(), info.workflow_run_id or "")
-
-
-async def load_steps(ledger: Ledger) -> list[StepRecord]:
-    """Returns the steps of earlier attempts and turns. Raises AgentUnavailable."""
-    try:
-        return await ledger.load()
-    except (RPCError, StepsUnreadableError) as error:
-        raise AgentUnavailable("The run's earlier steps cannot be read now.") from error
-
-
-def _to_json(name: str, result: Any) -> Any:
-    """Returns the result as JSON has it. Raises AgentRejected."""
-    try:
-        found = to_jsonable_python(result)
-        check_answer({"result": found})
-        size = len(json.dumps(found, ensure_ascii=False).encode())
-    except (PydanticSerializationError, JsonLimitError, ValueError, RecursionError) as error:
-        raise AgentRejected(f"The step {name} returned what cannot be encoded as JSON: {error}.") from error
-    if size > MAX_STEP_BYTES:
-        raise AgentRejected(
-            f"The step {name} returned more than {MAX_STEP_BYTES:,} bytes. Store it, and return where."
-        )
-    return found
-
-
-def _to_question(asked: Mapping[str, Any], number: int) -> Question:
-    """Returns the question. Raises AgentRejected."""
-    schema = BOOLEAN if asked["schema"] is None else asked["schema"]
-    seconds = asked["expires_in"]
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 1 <= seconds <= MAX_EXPIRY_SECONDS:
-        raise AgentRejected("The expires_in of a question is not from 1 second to 365 days.")
-    try:
-        check_schema(schema)
-        return Question(
-            id=asked["id"] or f"question-{number}",
-            message=asked["message"],
-            response_schema=schema,
-            expires_at=datetime.now(UTC) + timedelta(seconds=seconds),
-        )
-    except InvalidSchemaError as error:
-        raise AgentRejected(f"The schema of a question cannot be used: {error}") from error
-    except ValidationError as error:
-        where = ", ".join(str(one["loc"][0]) for one in error.errors())
-        raise AgentRejected(f"A question has an invalid {where}.") from error

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import structlog
 
+from sevenfold.activities.runs.call_publisher import CallPublisher
 from sevenfold.activities.runs.call_span import CallSpan
 from sevenfold.activities.runs.durable_call import RunDurableCall
-from sevenfold.activities.runs.running_call import CallInFlight, CallPublisher
+from sevenfold.activities.runs.running_call import CallInFlight
 from sevenfold.activities.runs.spending import Spending
 from sevenfold.adapters.fairness import TenantShares
 from sevenfold.contracts.agent import Agent, AgentContext, AgentRequest, Progress

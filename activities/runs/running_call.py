@@ -5,12 +5,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Protocol
 
 import structlog
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from sevenfold.activities.runs.call_publisher import CallPublisher, NullPublisher
 from sevenfold.activities.runs.call_span import CallSpan
 from sevenfold.activities.runs.durable_call import RunDurableCall
 from sevenfold.activities.runs.spending import Spending
@@ -29,68 +29,6 @@ log = structlog.get_logger(__name__)
 
 # Time for a cancelled agent's cleanup.
 CLEANUP_SECONDS = 10.0
-
-
-class CallPublisher(Protocol):
-    """Publishes the stream of a call (implemented by `sevenfold.adapters.streams.publisher`)."""
-
-    async def publish_chunk(self, text: str) -> None: ...
-
-    async def publish_progress(self, percent: float, note: str) -> None: ...
-
-    async def publish_response(self, text: str) -> None: ...
-
-    async def publish_questions(self, questions: str) -> None: ...
-
-    def confirm_adoption(self) -> None: ...
-
-    async def wait_for_adoption(self) -> None: ...
-
-    async def close(self, *, is_final: bool = False) -> int: ...
-
-    def start_publishing(self) -> None: ...
-
-    @property
-    def is_buffering(self) -> bool: ...
-
-    @property
-    def last_index(self) -> int: ...
-
-
-class NullPublisher:
-    """Publishes nothing, for the calls of a job's single items, which have no readers."""
-
-    async def publish_chunk(self, text: str) -> None:
-        pass
-
-    async def publish_progress(self, percent: float, note: str) -> None:
-        pass
-
-    async def publish_response(self, text: str) -> None:
-        pass
-
-    async def publish_questions(self, questions: str) -> None:
-        pass
-
-    def confirm_adoption(self) -> None:
-        pass
-
-    async def wait_for_adoption(self) -> None:
-        pass
-
-    async def close(self, *, is_final: bool = False) -> int:
-        return 0
-
-    def start_publishing(self) -> None:
-        pass
-
-    @property
-    def is_buffering(self) -> bool:
-        return False
-
-    @property
-    def last_index(self) -> int:
-        return 0
 
 
 class CallInFlight:

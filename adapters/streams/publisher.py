@@ -1,7 +1,6 @@
 """The agent's end of a stream: into the buffer at once, into the log behind it."""
 
 import asyncio
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -9,6 +8,7 @@ from enum import Enum
 from sevenfold.adapters.metrics.streams import RESETS
 from sevenfold.adapters.streams.batch_writer import BatchWriter, retry_while_unreachable
 from sevenfold.adapters.streams.hub import StreamHubs
+from sevenfold.adapters.streams.latest_progress import LatestProgress
 from sevenfold.adapters.streams.replayed_text import ReplayedText
 from sevenfold.adapters.streams.wakeup import LightEvent
 from sevenfold.contracts.steps import StreamMark
@@ -23,9 +23,6 @@ from sevenfold.contracts.streams import (
 
 # Text from before anybody asked is published in chunks of this length.
 _CATCH_UP_CHUNK_CHARACTERS = 8_000
-
-# An agent may report its progress as often as it likes; readers get the latest, this often.
-_PROGRESS_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +97,7 @@ class StreamPublisher:
         if not awaits_adoption:
             self._adopted.set()
         self._unpublished = bytearray()
-        self._progress = _LatestProgress()
+        self._progress = LatestProgress()
         self._opening: asyncio.Task[BatchWriter] | None = None
         self._writer: BatchWriter | None = None
         self._hub.attach(self)
@@ -287,24 +284,3 @@ class StreamPublisher:
     def _publish_progress(self, writer: BatchWriter) -> None:
         if not writer.is_full and (latest := self._progress.take()) is not None:
             self._publish(writer, StreamEntry.progress(self._hub.buffer.last_index, *latest))
-
-
-class _LatestProgress:
-    """The newest progress that is not published yet."""
-
-    def __init__(self) -> None:
-        self._pending: tuple[float, str] | None = None
-        self._published_at = 0.0
-
-    @property
-    def is_due(self) -> bool:
-        return time.monotonic() - self._published_at >= _PROGRESS_SECONDS
-
-    def set(self, percent: float, note: str) -> None:
-        self._pending = percent, note
-
-    def take(self) -> tuple[float, str] | None:
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            self._published_at = time.monotonic()
-        return pending

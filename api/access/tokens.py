@@ -87,7 +87,7 @@ async def create_start_token(
     """
     agent = agents.resolve(principal.tenant, body.agent)
     run_id = new_id(ID_PREFIXES[Pattern.STREAMING])
-    return _issue(tokens, principal, response, run_id, frozenset(RunScope), body.seconds, agent)
+    return _issue(tokens, principal, response, run_id, frozenset(RunScope) - {RunScope.STEP}, body.seconds, agent)
 
 
 def _issue(

@@ -123,4 +123,6 @@ def _run_scopes(method: str, path: str) -> tuple[frozenset[RunScope], str | None
             return frozenset({RunScope.READ}), run_id
         case ["runs" | "stream", run_id, "cancel"] if method == "POST":
             return frozenset({RunScope.CANCEL}), run_id
+        case ["runs", run_id, "steps"] if method == "POST":
+            return frozenset({RunScope.STEP}), run_id
     return frozenset(), None

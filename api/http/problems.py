@@ -31,6 +31,7 @@ class ProblemType(Enum):
     RUN_COMPLETED = ("run-completed", 409, "The run has completed")
     CANCELLED = ("run-cancelled", 409, "The run was cancelled")
     TERMINATED = ("run-terminated", 409, "An operator terminated the run")
+    RUN_ENDED = ("run-ended", 409, "The run has ended")
     QUESTION_ANSWERED = ("question-answered", 409, "The question is not open any more")
     EVENT_CONFLICT = ("event-conflict", 409, "The event's id belongs to another event")
     EVENT_REFUSED = ("event-refused", 409, "The event was refused")

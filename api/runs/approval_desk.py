@@ -14,6 +14,7 @@ from sevenfold.adapters.temporal.updates import await_update
 from sevenfold.api.http.problems import FieldError, ProblemError, ProblemType
 from sevenfold.api.runs.approval_links import ApprovalLinks
 from sevenfold.contracts.identity import build_workflow_id
+from sevenfold.contracts.json_schema import AnswerError
 from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.questions import (
     ANSWER_INVALID,
@@ -21,7 +22,6 @@ from sevenfold.contracts.questions import (
     QUESTION_UNKNOWN,
     QUESTIONS_MEMO,
     RESPOND_UPDATE,
-    AnswerError,
     Question,
     QuestionResponse,
     RespondInput,

@@ -48,7 +48,7 @@ class AgentRun:
 
     def __init__(self, run: RunInput) -> None:
         self._run = run
-        self._state = RunState(run)
+        self._state = RunState(run, self._announce_questions)
         self._stream = StreamBuffer()
         self._webhook = RunWebhook(run, self._state.deadline)
         self._is_followed = False
@@ -215,19 +215,17 @@ class AgentRun:
             return await self._call_workflow_agent(self._run.target, profile)
         outcome = await self._execute_call(profile, start)
         while outcome.questions:
-            await self._wait_for_answers(outcome.questions)
+            await self._state.wait_for_answers(outcome.questions)
             # No client waits for the answer any more.
             profile = BACKGROUND if profile is INTERACTIVE else profile
             start = CallStart(prior_usage=outcome.usage, is_streamed=start.is_streamed, mark=outcome.mark)
             outcome = await self._execute_call(profile, start)
         return self._state.build_result(outcome)
 
-    async def _wait_for_answers(self, questions: Sequence[Question]) -> None:
-        """Waits until people have answered, without a process, and begins a new turn."""
+    async def _announce_questions(self, questions: Sequence[Question]) -> None:
+        """Tells the webhook and subscribers that people are asked."""
         self._webhook.report_questions(questions)
-        publication = asyncio.create_task(publish_input_required(self._run, self._state.request.turn, questions))
-        await self._state.wait_for_answers(questions)
-        await publication
+        await publish_input_required(self._run, self._state.request.turn, questions)
 
     async def _execute_call(self, profile: RetryProfile, start: CallStart) -> AgentOutcome:
         truncation = asyncio.create_task(self._stream.truncate())

@@ -3,8 +3,9 @@
 Its input is one object: the request as an HTTP agent gets it, plus `timeout` (remaining seconds) and `deadline` (ISO
 8601). It returns `{response, confidence?, data?, usage?}` or a string. It reports progress by the signal `progress`
 with `{percent, note}` to its parent, and what the attempt has used so far by the signal `usage` with `{inputTokens,
-outputTokens}`. An ApplicationError of the type `AgentRejected`, or a non-retryable one, ends
-the run; after any other failure a new child makes the next attempt.
+outputTokens}`. It asks people by the signal `ask` with `{id, message, responseSchema, expiresAt}`, and gets the
+signal `answer` with `{id, action, content}`; the run's timeout rests meanwhile. An ApplicationError of the type
+`AgentRejected`, or a non-retryable one, ends the run; after any other failure a new child makes the next attempt.
 """
 
 import asyncio
@@ -30,13 +31,11 @@ from sevenfold.contracts.agent import Progress, Usage, WorkflowTarget
 from sevenfold.contracts.calls import AgentOutcome, BudgetCheck, LimitCheck, WorkflowAgentUsage
 from sevenfold.contracts.errors import DEADLINE_PASSED, AgentRejected, ErrorCode
 from sevenfold.contracts.identity import child_workflow_id
+from sevenfold.contracts.questions import MAX_QUESTIONS, AskedQuestion, Question, to_agent_answers
 from sevenfold.contracts.runs import PROGRESS_MEMO, RunError, RunInput
 from sevenfold.workflows.runs.failures import to_application_error
 from sevenfold.workflows.runs.retry_profiles import INITIAL_INTERVAL, RetryProfile
 from sevenfold.workflows.runs.run_state import RunState
-
-# A child that ignores its cancellation is timed out after this much longer.
-_CANCELLATION_GRACE = timedelta(seconds=60)
 
 # The child has retries of its own, and an attempt adds a dozen events to the run's history: the attempts of a day
 # stay below 1,000 events.
@@ -89,10 +88,18 @@ class WorkflowAgent:
         self._attempts = 0
         # What earlier attempts have reported, and the current one.
         self._earlier_usage, self._usage = Usage(), Usage()
+        self._asked: list[Question] = []
         workflow.set_signal_handler("usage", self._handle_usage)
+        workflow.set_signal_handler("ask", self._handle_ask)
 
     def _handle_usage(self, usage: Usage) -> None:
         self._usage = self._usage.at_least(usage)
+
+    def _handle_ask(self, asked: AskedQuestion) -> None:
+        """A child's question. What is none is ignored: it may come from anybody who can signal."""
+        question = asked.to_question(workflow.now())
+        if question is not None and len(self._asked) < MAX_QUESTIONS:
+            self._asked.append(question)
 
     async def call(self, profile: RetryProfile) -> AgentOutcome:
         """Returns the reply. Raises ApplicationError with an ErrorCode as its type, or a cancellation."""
@@ -173,25 +180,47 @@ class WorkflowAgent:
             # A child whose workers are down cannot confirm its end.
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_REQUESTED,
             parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
-            execution_timeout=self._remaining() + _CANCELLATION_GRACE,
             static_summary=f"{self._state.request.task}, attempt {attempt}",
         )
         self._attempts = attempt
         self._earlier_usage, self._usage = self._sum_usage(), Usage()
         limits = asyncio.create_task(self._watch_limits())
         try:
-            done, _ = await workflow.wait(
-                [child, limits], timeout=self._remaining().total_seconds(), return_when=asyncio.FIRST_COMPLETED
-            )
+            while not child.done() and not limits.done() and self._remaining() > timedelta():
+                asking = asyncio.create_task(workflow.wait_condition(lambda: bool(self._asked)))
+                await workflow.wait(
+                    [child, limits, asking],
+                    timeout=self._remaining().total_seconds(),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                asking.cancel()
+                if self._asked and not child.done():
+                    await self._answer(child)
         finally:
             limits.cancel()
-        if child in done:
+        if child.done():
             return child.result()
         child.cancel()
         await workflow.wait([child])
-        if limits in done:
+        if limits.done() and not limits.cancelled():
             limits.result()
         raise to_application_error(self._deadline_error(attempt))
+
+    async def _answer(self, child: workflow.ChildWorkflowHandle[Any, Any]) -> None:
+        """Waits for people's answers and passes them on, unless the child ends before."""
+        questions, self._asked = self._asked, []
+        waiting = asyncio.create_task(self._state.wait_for_answers(questions))
+        try:
+            await workflow.wait([child, waiting], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not waiting.done():
+                waiting.cancel()
+                self._state.questions.close(self._state.deadline)
+        if child.done():
+            return
+        for question in questions:
+            answer = self._state.questions.answers[question.id]
+            await child.signal("answer", to_agent_answers({question.id: answer})[question.id])
 
     def _sum_usage(self, reported: Usage = _NO_REPORT) -> Usage:
         """Returns what all attempts have used, if the current one has also `reported` this."""

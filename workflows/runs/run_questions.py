@@ -7,7 +7,7 @@ from temporalio import workflow
 from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import ApplicationError
 
-from sevenfold.contracts.json_schema import check_content
+from sevenfold.contracts.json_schema import AnswerError, check_content
 from sevenfold.contracts.questions import (
     ANSWER_INVALID,
     INPUT_ATTRIBUTE,
@@ -18,7 +18,6 @@ from sevenfold.contracts.questions import (
     RESPOND_UPDATE,
     Action,
     Answer,
-    AnswerError,
     Question,
     QuestionResponse,
     RespondInput,

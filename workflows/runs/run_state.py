@@ -1,8 +1,9 @@
 """What is known of a run while it is open: its request, its deadline, its steps and questions."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from temporalio import workflow
 from temporalio.exceptions import FailureError, is_cancelled_exception
@@ -19,11 +20,12 @@ from sevenfold.workflows.runs.run_steps import RunSteps
 
 class RunState:
     """One run. `deadline` moves by the time in which people are asked, `waited` in all; `request` is that of the
-    current turn.
+    current turn. `announce` tells others that people are asked.
     """
 
-    def __init__(self, run: RunInput) -> None:
+    def __init__(self, run: RunInput, announce: Callable[[Sequence[Question]], Coroutine[Any, Any, None]]) -> None:
         self.run = run
+        self._announce = announce
         self.summary = f"{run.agent}: {run.request.task}"
         self.started_at = workflow.info().workflow_start_time
         self.deadline = self.started_at + timedelta(seconds=run.timeout)
@@ -37,7 +39,9 @@ class RunState:
         """Waits until people have answered, and begins a new turn."""
         named = ", ".join(f"`{one.id}`" for one in questions)
         self.set_details(f"waits for input: {named}")
+        announcement = asyncio.create_task(self._announce(questions))
         waited = await self.questions.wait(questions)
+        await announcement
         self.deadline += waited
         self.waited += waited
         self.questions.close(self.deadline)

@@ -4,6 +4,7 @@
 {"percent": 45, "note": "…"}     progress
 {"usage": {"inputTokens": 9, "outputTokens": 4}}   what the attempt has used so far
 {"response": "…", …}             the complete answer, last; {"done": true} if the streamed text is the answer
+{"inputRequired": [{"id", "message", "responseSchema", "expiresAt"}]}   people have to answer first, last
 {"error": {"status": 503, "detail": "…"}}   a failure; its HTTP status decides whether it is retried
 """
 

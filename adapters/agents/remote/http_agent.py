@@ -1,12 +1,16 @@
 """The kind `http`: an agent behind its own URL.
 
-It gets `{runId, attempt, task, query, context, data, params, metadata}` and answers with JSON, `{response,
-confidence?, data?, usage?}`, or with a stream, server-sent events or JSON lines, of the events of `event_protocol`.
+It gets `{runId, attempt, turn, task, query, context, data, params, metadata, steps, responses, stepsUrl}` and answers
+with JSON, `{response, confidence?, data?, usage?}` or `{inputRequired}`, or with a stream, server-sent events or JSON
+lines, of the events of `event_protocol`.
 """
 
 from collections.abc import AsyncIterator
 
+from pydantic import JsonValue
+
 from sevenfold.adapters.agents.remote.event_protocol import parse_event
+from sevenfold.adapters.agents.remote.remote_questions import ask_all, read_questions
 from sevenfold.adapters.agents.remote.upstream import Upstream, UpstreamResponse, parse_frame
 from sevenfold.adapters.agents.replies import as_reply
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Reply, Usage
@@ -23,14 +27,23 @@ class HttpAgent:
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
         """Makes one exchange. Raises AgentError."""
         body = request.model_dump(mode="json", by_alias=True)
+        if context.durable is not None:
+            body |= context.durable.remote_state
+        questions: list[JsonValue] | None = None
         async with self._upstream.post(body, context) as answer:
             if not await answer.is_streamed():
-                yield as_reply(await answer.read_json())
-                return
+                found = await answer.read_json()
+                questions = read_questions(found)
+                if questions is None:
+                    yield as_reply(found)
+                    return
             reply: Reply | None = None
             reports = 0
             last: AgentEvent | None = None
-            async for event in _read_events(answer):
+            async for event in _read_events(answer) if questions is None else _nothing():
+                if isinstance(event, list):
+                    questions = event
+                    break
                 if isinstance(event, Reply):
                     reply = event
                     break
@@ -39,6 +52,8 @@ class HttpAgent:
             if reply is None and isinstance(last, Usage) and reports == 1:
                 # The only report, at the end: the answer is the streamed text. After several it may be cut off.
                 reply = Reply(usage=last)
+        if questions is not None:
+            await ask_all(questions, context)
         # After the exchange, because the consumer stops at the reply, and the connection should stay reusable.
         if reply is not None:
             yield reply
@@ -48,8 +63,14 @@ class HttpAgent:
         await self._upstream.aclose()
 
 
-async def _read_events(answer: UpstreamResponse) -> AsyncIterator[AgentEvent]:
+async def _read_events(answer: UpstreamResponse) -> AsyncIterator[AgentEvent | list[JsonValue]]:
     async for frame in answer.frames():
-        event = parse_event(parse_frame(frame))
+        parsed = parse_frame(frame)
+        event = read_questions(parsed) or parse_event(parsed)
         if event is not None:
             yield event
+
+
+async def _nothing() -> AsyncIterator[AgentEvent | list[JsonValue]]:
+    return
+    yield
