@@ -14,7 +14,7 @@ from sevenfold.contracts.identity import parse_public_id
 from sevenfold.contracts.webhooks import delivery_workflow_id, updates_workflow_id
 from tests.support.processes import EmbeddedTemporalOnly, until
 from tests.support.receivers import Post, Receiver, Send, hangs, running_receiver, simple
-from tests.support.stack import Stack, http_client, make_settings, sevenfold, until_ready
+from tests.support.stack import Stack, http_client, make_settings, running_stack, sevenfold, until_ready
 from tests.test_webhook_faults import KEY
 
 ENDPOINTS = "/api/agent/webhooks/endpoints"
@@ -181,3 +181,29 @@ async def test_killed_worker_leaves_no_gap_and_repeats_no_sequence(tmp_path: Pat
     assert posts[0].json["event"] == "started"
     assert posts[-1].json["status"] == "completed"
     assert {post.headers["webhook-event"] for post in posts[1:-1]} == {"progress"}
+
+
+async def test_a_question_is_delivered_between_start_and_end(tmp_path: Path, receiver: Receiver) -> None:
+    config = '[agents.asker]\nkind = "python"\ntarget = "tests.support.durable_agents:asker"\n'
+    (tmp_path / "tests").symlink_to(Path(__file__).parent)
+    async with running_stack(tmp_path, more_config=config) as stack:
+        run_id = await start(
+            stack.http,
+            receiver.url("/asked"),
+            "asked",
+            ["started", "input_required", "completed"],
+            agent="asker",
+            params={"log": str(tmp_path / "log")},
+        )
+        await stack.run_until(run_id, "input_required")
+        await until(lambda: len(receiver.at("/asked")) == 2, 20)
+        given = {"responses": {"may-i": {"action": "accept", "content": True}}}
+        await stack.http.post(f"/api/agent/runs/{run_id}/responses", json=given)
+        posts = await completed(receiver, "/asked")
+    assert [(sequence(post), post.headers["webhook-event"]) for post in posts] == [
+        (1, "started"),
+        (2, "input_required"),
+        (3, "completed"),
+    ]
+    assert posts[1].json["status"] == "input_required"
+    assert [one["id"] for one in posts[1].json["requests"]] == ["may-i"]

@@ -224,3 +224,27 @@ async def clear_parts_in(stack: Stack, workflow_id: str) -> list[str]:
         for event in (await stack.temporal.get_workflow_handle(workflow_id).fetch_history()).events
         for part in clear_parts(event)
     ]
+
+
+async def test_child_workflow_asks_people(family: Stack) -> None:
+    """The run's timeout rests meanwhile, and the server has none for the child."""
+    answer = await ask(family, "ask", timeout=3, wait=30)
+    assert (answer.status_code, answer.json()["status"]) == (202, "input_required")
+    run_id = answer.json()["queryId"]
+    assert [one["id"] for one in answer.json()["requests"]] == ["may-i"]
+    await asyncio.sleep(3)
+    given = {"responses": {"may-i": {"action": "accept", "content": True}}}
+    assert (await family.http.post(f"/api/agent/runs/{run_id}/responses", json=given)).status_code == 200
+    run = await family.run_until(run_id, "completed", "failed")
+    assert run["result"]["data"]["answer"] == {"id": "may-i", "action": "accept", "content": True}  # type: ignore[index]
+
+
+async def test_child_workflow_that_asks_is_cancelled(family: Stack) -> None:
+    answer = await ask(family, "ask", wait=30)
+    run_id = answer.json()["queryId"]
+    await family.http.post(f"/api/agent/runs/{run_id}/cancel")
+    await family.run_until(run_id, "cancelled")
+    child = family.temporal.get_workflow_handle(f"default:{run_id}/1")
+    async with asyncio.timeout(20):
+        while (await child.describe()).status is not WorkflowExecutionStatus.CANCELED:
+            await asyncio.sleep(0.2)

@@ -121,8 +121,9 @@ class CallInFlight:
         return reply
 
     def _raise_if_input_required(self, error: Exception | None) -> None:
-        """Whatever an agent does that was to end, it has asked."""
-        if self.durable is not None and self.durable.questions and not isinstance(error, DeadlineExceeded):
+        """An agent that was to end has asked, whatever it does then; unless it refuses, or its time is over."""
+        is_over = isinstance(error, DeadlineExceeded | AgentRejected)
+        if self.durable is not None and self.durable.questions and not is_over:
             raise InputRequired(self.durable.questions, self._build_mark())
 
     def _build_mark(self) -> StreamMark | None:

@@ -20,6 +20,7 @@ from sevenfold.contracts.questions import Question, QuestionResponse, ResponseAc
 router = APIRouter(include_in_schema=False)
 
 _MAX_FORM_BYTES = 200_000
+_MAX_FIELDS = 1_000
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -35,7 +36,8 @@ font: inherit; padding: .5rem 1.2rem; margin: .5rem .5rem 0 0 }}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
     "frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
+    # Not `no-referrer`: with it browsers send the form with the origin `null`, which is refused.
+    "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
     "X-Robots-Tag": "noindex",
 }
@@ -66,10 +68,9 @@ async def decide(token: Token, request: Request, desk: ApprovalDeskDep) -> Respo
     body = await request.body()
     if len(body) > _MAX_FORM_BYTES:
         return _say("The answer is too long.", 413)
-    form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1_000))
     question = await _find(desk, grant)
     try:
-        response = _read(question, form)
+        response = _read(question, _parse(body))
         await desk.respond(grant.tenant, grant.run_id, {grant.question_id: response})
     except FormError as error:
         return _ask(question, str(error)) if question else _say(str(error), 422)
@@ -80,6 +81,14 @@ async def decide(token: Token, request: Request, desk: ApprovalDeskDep) -> Respo
             return _ask(question, "; ".join(one.detail for one in problem.errors))
         return _say(_NOT_OPEN, 410)
     return _say("Thank you. Your answer was taken.", 200)
+
+
+def _parse(body: bytes) -> dict[str, str]:
+    """Returns the fields of a form. Raises FormError."""
+    try:
+        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+    except ValueError:
+        raise FormError(f"The form has more than {_MAX_FIELDS:,} fields.") from None
 
 
 def _read(question: Question | None, form: dict[str, str]) -> QuestionResponse:

@@ -123,8 +123,8 @@ def _with_security_headers(send: Send) -> Send:
             headers = MutableHeaders(scope=message)
             headers["X-Content-Type-Options"] = "nosniff"
             if headers.get("content-type", "").startswith("text/html"):
-                headers["Content-Security-Policy"] = _PAGE_POLICY
-                headers["Referrer-Policy"] = "no-referrer"
+                headers.setdefault("Content-Security-Policy", _PAGE_POLICY)
+                headers.setdefault("Referrer-Policy", "no-referrer")
         await send(message)
 
     return send_with_headers

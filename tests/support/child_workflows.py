@@ -32,7 +32,7 @@ class Child:
                 raise ApplicationError("internal-host:9 is away", type="Own")
             case "fail":
                 raise ApplicationError("internal-host:9 is away", type="Own")
-            case "wait" | "stay" | "spend":
+            case "wait" | "stay" | "spend" | "ask":
                 return await getattr(self, f"_{do}")(request)
         usage = {"outputTokens": request["params"].get("usage", 0)}
         return {"response": f"attempt {request['attempt']}", "confidence": 0.5, "usage": usage}
@@ -64,6 +64,25 @@ class Child:
             CLEANED_UP.add(request["runId"])
             raise
         return {"response": "spent", "usage": {"inputTokens": 300, "outputTokens": 100}}
+
+    @workflow.signal
+    def answer(self, answer: dict[str, Any]) -> None:
+        """What a person has answered."""
+        self._answers.append(answer)
+
+    @workflow.init
+    def __init__(self, request: dict[str, Any]) -> None:
+        self._answers: list[dict[str, Any]] = []
+
+    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Asks a person, and before something that is no question."""
+        parent = workflow.info().parent
+        assert parent is not None
+        handle = workflow.get_external_workflow_handle(parent.workflow_id)
+        await handle.signal("ask", {"id": "no id", "message": 7})
+        await handle.signal("ask", {"id": "may-i", "message": "May I?"})
+        await workflow.wait_condition(lambda: bool(self._answers))
+        return {"response": "answered", "data": {"answer": self._answers[0]}}
 
     async def _stay(self, request: dict[str, Any]) -> dict[str, Any]:
         """Ignores its cancellation."""

@@ -132,19 +132,28 @@ async def running_receiver(answers: Sequence[Answer] = ()) -> AsyncIterator[Rece
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         receiver = Receiver(sock.getsockname()[1], answers=list(answers))
-        config = uvicorn.Config(
-            receiver,  # type: ignore[arg-type]
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=1,
-        )
-        server = _Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[sock]))
-        while not server.started:
-            await asyncio.sleep(0.01)
-        try:
+        async with _serving(receiver, sock):
             yield receiver
-        finally:
-            server.should_exit = True
-            await serving
+
+
+@asynccontextmanager
+async def running_app(app: Any) -> AsyncIterator[str]:
+    """Any ASGI app on a free port: its address."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        async with _serving(app, sock):
+            yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+@asynccontextmanager
+async def _serving(app: Any, sock: socket.socket) -> AsyncIterator[None]:
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
