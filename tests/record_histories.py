@@ -36,7 +36,7 @@ from sevenfold.contracts.tenant_registry import (
 )
 from sevenfold.contracts.usage import DayUsage, UsageFlush, UsageTotals
 from sevenfold.contracts.webhooks import delivery_workflow_id
-from tests.support import endpoint_histories, message_histories
+from tests.support import durable_histories, endpoint_histories, message_histories
 from tests.support.child_workflows import Child
 from tests.support.events import EVENTS, LETTERS, event, published, subscribed, tree
 from tests.support.receivers import SECRET, Answer, running_receiver
@@ -350,7 +350,7 @@ task_queue = "children"
 async def recorded_stack(directory: Path, **changes: object) -> AsyncIterator[Stack]:
     """What the scenarios need."""
     async with (
-        running_stack(directory, more_config=MORE_AGENTS, **changes) as stack,
+        running_stack(directory, more_config=MORE_AGENTS + durable_histories.AGENTS, **changes) as stack,
         Worker(stack.temporal, task_queue="children", workflows=[Child]),
     ):
         yield stack
@@ -451,7 +451,9 @@ async def _child_refused(stack: Stack) -> str:
 
 
 async def _child_late(stack: Stack) -> str:
-    return str((await stack.query(agent="child", params={"do": "wait"}, timeout=1)).json()["runId"])
+    answer = await stack.query(agent="child", params={"do": "wait"}, timeout=1)
+    assert "runId" in answer.text, (answer.status_code, answer.text)
+    return str(answer.json()["runId"])
 
 
 async def _child_cancelled_by_signal(stack: Stack) -> str:
@@ -514,6 +516,7 @@ SCENARIOS = {
     "tenant_registry": _tenant_registry,
     "tenant_erasure": _tenant_erasure,
     **endpoint_histories.SCENARIOS,
+    **durable_histories.SCENARIOS,
 }
 
 

@@ -21,13 +21,12 @@ from sevenfold.contracts.config import SevenfoldConfig
 from sevenfold.runtime.field_docs import describe_field, find_models
 from sevenfold.runtime.settings import Settings
 from tests.support.markdown import Page
-from tests.support.page_checks import SHELL, find_mistakes, is_run, named
+from tests.support.page_checks import SHELL, find_mistakes, has_own_gateway, is_run, named
 from tests.support.shell_pages import PageFailedError, run_blocks
 from tests.support.stack import ROOT, Stack, running_stack
 
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
-QUICKSTARTS = ROOT / "docs" / "quickstart"  # test_quickstarts.py runs them, each with a gateway of its own.
 LINKED = [
     README,
     *DOCS,
@@ -36,11 +35,7 @@ LINKED = [
 PAGES = [Page(path) for path in (README, *DOCS)]
 
 
-def _is_quickstart(page: Page) -> bool:
-    return page.path.parent == QUICKSTARTS or page.path == QUICKSTARTS.with_suffix(".md")
-
-
-WITH_COMMANDS = [page for page in PAGES if any(is_run(block) for block in page.blocks) and not _is_quickstart(page)]
+WITH_COMMANDS = [page for page in PAGES if any(is_run(block) for block in page.blocks) and not has_own_gateway(page)]
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +151,7 @@ def test_python_blocks_load(page: Page) -> None:
         if block.language == "python":
             tree = ast.parse(block.text, filename=f"{named(page)}:{block.line}")
             _check_imports(tree)
-            if not _is_quickstart(page) and not (block.directive or "").startswith("not run"):
+            if not has_own_gateway(page) and not (block.directive or "").startswith("not run"):
                 exec(compile(tree, f"{named(page)}:{block.line}", "exec"), {"__name__": "page"})  # noqa: S102
 
 

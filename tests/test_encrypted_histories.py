@@ -40,7 +40,12 @@ def clear_parts_of(event: HistoryEvent) -> list[str]:
         event.child_workflow_execution_canceled_event_attributes,
     )
     children = {initiated.workflow_id, *(one.workflow_execution.workflow_id for one in ended)} - {""}
-    is_progress = event.workflow_execution_signaled_event_attributes.signal_name == "progress"
-    if is_progress or any(is_clear_child(child) for child in children):
+    is_of_child = event.workflow_execution_signaled_event_attributes.signal_name in ("progress", "ask")
+    answered = event.signal_external_workflow_execution_initiated_event_attributes
+    if (
+        is_of_child
+        or is_clear_child(answered.workflow_execution.workflow_id)
+        or any(is_clear_child(child) for child in children)
+    ):
         return []
     return list(clear_parts(event, str(event.event_id)))

@@ -1,4 +1,4 @@
-"""The quickstarts, followed from the first line to the last, each in an empty folder with a gateway of its own."""
+"""The quickstarts and other pages that start a gateway, followed from the first line to the last, in an empty folder."""
 
 import os
 import shutil
@@ -8,12 +8,11 @@ import pytest
 
 from bench.ports import free_ports
 from tests.support.markdown import Page
-from tests.support.page_checks import find_mistakes, is_run, named
+from tests.support.page_checks import find_mistakes, has_own_gateway, is_run, named
 from tests.support.shell_pages import is_file, run_blocks
 from tests.support.stack import ROOT
 
-DOCS = ROOT / "docs"
-PAGES = [Page(DOCS / "quickstart.md"), *(Page(path) for path in sorted((DOCS / "quickstart").glob("*.md")))]
+PAGES = [page for page in map(Page, sorted((ROOT / "docs").rglob("*.md"))) if has_own_gateway(page)]
 
 # What the pages print; each is another port here. Temporal's is a setting, where a page does not name it.
 PORTS = (8000, 7233, 9000, 9001, 4222)

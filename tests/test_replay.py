@@ -135,4 +135,12 @@ async def test_every_scenario_survives_forced_replay(tmp_path: Path) -> None:
         "webhook_updates": "COMPLETED",
         "delivery_of_update": "COMPLETED",
         "webhook_endpoints": "RUNNING",
+        "durable_steps": "COMPLETED",
+        "asked_synchronously": "COMPLETED",
+        "asked_in_a_stream": "COMPLETED",
+        "asked_by_a_job": "COMPLETED",
+        "asked_by_a_reaction": "COMPLETED",
+        "asked_by_a_child": "COMPLETED",
+        "asked_and_expired": "COMPLETED",
+        "asked_and_cancelled": "CANCELED",
     }

@@ -15,6 +15,11 @@ def named(page: Page) -> str:
     return str(page.path.relative_to(ROOT))
 
 
+def has_own_gateway(page: Page) -> bool:
+    """Whether the page starts what it asks; test_quickstarts.py runs it."""
+    return any('in the background until "is ready"' in (block.directive or "") for block in page.blocks)
+
+
 def is_run(block: Block) -> bool:
     """Whether a test runs the block."""
     return block.language in SHELL and not (block.directive or "").startswith("not run")
