@@ -27,6 +27,7 @@ class AgentCall(Payload):
     `key_id`: the key that started the run. `prior_usage`: what earlier attempts, outside of this activity, have used.
 
     `answers`: to the questions of earlier turns. `mark`: the text of the turn before, which readers have.
+    `earlier_executions`: as those of the run.
     """
 
     agent: str
@@ -45,6 +46,7 @@ class AgentCall(Payload):
     prior_usage: UsageTotals = NO_USAGE
     answers: dict[str, Answer] = {}
     mark: StreamMark | None = None
+    earlier_executions: list[str] = []
 
 
 class CallHeartbeat(Payload):

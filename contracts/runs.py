@@ -112,6 +112,7 @@ class RunInput(Payload):
     """Input of a pattern's workflow. `timeout` is the whole run's, in seconds. `target`: the agent is this workflow.
     `publish_interaction`: the run publishes an event when it ends. `generation`: 1, plus 1 for each redrive.
     `key_id`: the key that started the run, for its budget. `reply`: where the outcome goes, if a message started it.
+    `earlier_executions`: Temporal's ids of the generations before, whose steps are not executed again.
     """
 
     agent: str
@@ -125,6 +126,7 @@ class RunInput(Payload):
     key_id: str | None = None
     limits: RunLimits | None = None
     reply: ReplyAddress | None = None
+    earlier_executions: list[str] = []
 
 
 class RunResult(Payload):

@@ -81,6 +81,14 @@ def _hide_secrets(_: object, __: str, line: Any) -> str:
     return text
 
 
+def _shorten(_: object, __: str, event: Any) -> Any:
+    """Leaves out of a terminal's lines what nobody reads there while all is well: ids, and the only tenant."""
+    if event.get("level") not in ("info", "debug"):
+        return event
+    hidden = {"request_id", "trace_id", "logger", *(["tenant"] if event.get("tenant") == "default" else [])}
+    return {name: value for name, value in event.items() if name not in hidden}
+
+
 def configure_logs(levels: Mapping[str, str], *, hide_messages: bool = False) -> None:
     """Renders our own, uvicorn's and Temporal's log lines alike, to standard error. `levels`: by logger; that of the
     empty name is for all others. `hide_messages`: exceptions are shown without their messages, which may quote what a
@@ -101,7 +109,7 @@ def configure_logs(levels: Mapping[str, str], *, hide_messages: bool = False) ->
     on_terminal = sys.stderr.isatty()
     last: list[Processor] = (
         # Plain, because the rich traceback prints every local variable, including secrets.
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        [_shorten, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if on_terminal
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

@@ -150,3 +150,18 @@ async def test_cancelling_a_run_cancels_its_step(durable: Stack, tmp_path: Path)
     await durable.http.post(f"{API}/runs/{run_id}/cancel")
     await durable.run_until(run_id, "cancelled")
     assert lines(tmp_path / "log") == ["step 0"]
+
+
+async def test_a_retried_run_takes_over_what_has_completed(durable: Stack, tmp_path: Path) -> None:
+    """Not what has failed: that is why somebody retries it."""
+    log = tmp_path / "log"
+    body = {"query": "shoes", "agent": "shopper", "params": {"log": str(log), "failures": 9}, "timeout": 2}
+    failed = await durable.http.post(f"{API}/query", json=body)
+    run_id = failed.json()["runId"]
+    assert lines(log) == ["search shoes", "pay 12"]
+    for _ in range(2):
+        assert (await durable.http.post(f"{API}/runs/{run_id}/retry")).status_code == 202
+        await durable.run_until(run_id, "failed", seconds=30)
+    assert lines(log) == ["search shoes", "pay 12"], "nothing was searched or paid again"
+    run = await finished(durable, "troubled", tmp_path / "other", how="odd")
+    assert (await durable.http.post(f"{API}/runs/{run['id']}/retry")).status_code == 202

@@ -161,7 +161,7 @@ class AgentCalls:
     async def _load_steps(self, call: AgentCall, attempt: int) -> list[StepRecord]:
         """Returns the steps of earlier attempts: the text before them is not repeated to readers."""
         try:
-            return await load_steps(current_ledger())
+            return await load_steps(current_ledger(call.earlier_executions))
         except AgentUnavailable as error:
             raise to_application_error(error, attempt - 1) from error.__cause__
 

@@ -70,7 +70,7 @@ class CallStarter:
         prior = prior_usage(call, last or CallHeartbeat())
         spending = self._meter.spending(current_tenant(), call.key_id, call.agent, call.limits, lambda: prior)
         client, workflow_id = activity.client(), current_workflow_id()
-        ledger = current_ledger()
+        ledger = current_ledger(call.earlier_executions)
         steps_url = self._steps.build(current_tenant(), request.run_id, call.deadline) if self._steps else None
         terms = DurableTerms(request.run_id, attempt, request.turn, call.answers, steps_url=steps_url)
         durable = partial(RunDurableCall, ledger, terms, awaits_adoption=awaits_adoption, records=records)

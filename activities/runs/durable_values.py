@@ -1,7 +1,7 @@
 """Where a call's steps are kept, and how an agent's results and questions become what is kept."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -27,10 +27,10 @@ class Ledger(Protocol):
     async def record(self, record: StepRecord) -> None: ...
 
 
-def current_ledger() -> StepLedger:
+def current_ledger(earlier_executions: Sequence[str]) -> StepLedger:
     """Returns the ledger of the run that the current activity belongs to."""
     info = activity.info()
-    return StepLedger(activity.client(), current_workflow_id(), info.workflow_run_id or "")
+    return StepLedger(activity.client(), current_workflow_id(), info.workflow_run_id or "", earlier_executions)
 
 
 async def load_steps(ledger: Ledger) -> list[StepRecord]:

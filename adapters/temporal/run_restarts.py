@@ -40,6 +40,9 @@ _INPUT_TYPES: Mapping[str, type[RunInput]] = {
     WORKFLOW_TYPES[Pattern.REACTION]: ReactionInput,
 }
 
+# Whose steps a further generation finds.
+_MAX_EARLIER = 20
+
 # What a run has reported while it was open.
 _REPORTED = frozenset({PROGRESS_MEMO, COMPLETED_MEMO, FAILED_MEMO, FOLLOWED_MEMO, STEPS_MEMO, QUESTIONS_MEMO})
 
@@ -59,7 +62,8 @@ async def restart_run(client: Client, ended: WorkflowExecutionDescription, run_i
     started: Payload = run_input
     if isinstance(run_input, RunInput):
         generation = run_input.generation + 1
-        started = run_input.model_copy(update={"generation": generation})
+        earlier = [*run_input.earlier_executions, ended.run_id][-_MAX_EARLIER:]
+        started = run_input.model_copy(update={"generation": generation, "earlier_executions": earlier})
         memo |= {GENERATION_MEMO: generation, DEADLINE_MEMO: compute_deadline(run_input.timeout)}
     try:
         await client.start_workflow(

@@ -4,6 +4,7 @@ docs/decisions/durable-steps.md has the figures.
 """
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowHandle
@@ -18,7 +19,7 @@ from sevenfold.adapters.temporal.encoded import (
     signal_name,
 )
 from sevenfold.adapters.temporal.errors import is_transient
-from sevenfold.contracts.steps import STEP_SIGNAL, STEPS_MEMO, StepRecord
+from sevenfold.contracts.steps import STEP_SIGNAL, STEPS_MEMO, StepRecord, StepStatus
 
 _RPC_TIMEOUT = timedelta(seconds=5)
 _PAUSE_SECONDS = 0.25
@@ -38,10 +39,15 @@ class StepsUnreadableError(Exception):
 
 
 class StepLedger:
-    """The steps of one run, by its workflow id and Temporal's id of the execution."""
+    """The steps of one run, by its workflow id and Temporal's id of the execution. `earlier`: executions before it
+    was retried, of which it takes over what has completed.
+    """
 
-    def __init__(self, client: Client, workflow_id: str, workflow_run_id: str) -> None:
+    def __init__(self, client: Client, workflow_id: str, workflow_run_id: str, earlier: Sequence[str] = ()) -> None:
         self._client = client
+        self._earlier: list[WorkflowHandle[object, object]] = [
+            client.get_workflow_handle(workflow_id, run_id=one) for one in earlier
+        ]
         self._handle: WorkflowHandle[object, object] = client.get_workflow_handle(workflow_id, run_id=workflow_run_id)
 
     async def record(self, record: StepRecord) -> None:
@@ -70,9 +76,24 @@ class StepLedger:
             if error.status is RPCStatusCode.NOT_FOUND:  # The run has been deleted meanwhile.
                 return []
             raise
-        if STEPS_MEMO not in memo_names(description) and not has_pending_task(description):
-            return []
-        return await read_steps(self._client, self._handle)
+        records = await self._load_earlier()
+        if STEPS_MEMO in memo_names(description) or has_pending_task(description):
+            records |= {one.key: one for one in await read_steps(self._client, self._handle)}
+        return list(records.values())
+
+    async def _load_earlier(self) -> dict[str, StepRecord]:
+        """Returns the completed steps of earlier executions, without their order: the code may have been mended."""
+        records: dict[str, StepRecord] = {}
+        for handle in self._earlier:
+            try:
+                found = await read_steps(self._client, handle)
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:  # It is older than the retention.
+                    continue
+                raise
+            completed = (one for one in found if one.status is StepStatus.COMPLETED)
+            records |= {one.key: one.model_copy(update={"position": None, "mark": None}) for one in completed}
+        return records
 
     async def _wait_for_task(self) -> WorkflowExecutionDescription:
         """Waits until no workflow task is in progress: the server adds signals to the history only between tasks."""

@@ -86,6 +86,7 @@ class RunState:
             prior_usage=start.prior_usage,
             answers=self.questions.answers,
             mark=start.mark,
+            earlier_executions=self.run.earlier_executions,
         )
 
     def build_result(self, outcome: AgentOutcome) -> RunResult:
