@@ -27,6 +27,7 @@ from bench.processes import REPOSITORY
 from bench.quotas import QUOTAS
 from bench.report import around_tables, circumstances, requests_table, rewrite, suites_table, targets_table
 from bench.sevenfold import Ports
+from bench.steps import STEPS_SUITE, WAITING_SUITE
 from bench.streams import STREAMS, STREAMS_APART, STREAMS_REDIS
 from bench.suite import Suite, run_suites
 from bench.tenants import JOB_BESIDE_JOBS, QUERY_BESIDE_QUERIES, SLOW_QUERY_BESIDE_QUERIES
@@ -49,6 +50,8 @@ SUITES += [
     QUOTAS,
     CODEC,
     METRICS,
+    STEPS_SUITE,
+    WAITING_SUITE,
 ]
 SUITES += [JOB_BESIDE_JOBS, QUERY_BESIDE_QUERIES, SLOW_QUERY_BESIDE_QUERIES]
 QUICK = Plan(rounds=2, calls=20, seconds=2)

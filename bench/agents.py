@@ -90,3 +90,16 @@ async def recording(request: Any) -> str:
 def _note(journal: str, line: str) -> None:
     with Path(journal).open("a") as lines:
         lines.write(line)
+
+
+async def stepping(request: Any, context: Any) -> str:
+    """Execute as many steps as `params.steps`, none of which takes any time."""
+    for number in range(request.params["steps"]):
+        await context.step("step", str, number)
+    return "ok"
+
+
+async def asking(request: Any, context: Any) -> str:
+    """Ask, and answer what was answered."""
+    await context.step("step", str, 1)
+    return str(await context.ask("Go on?", id="go-on"))

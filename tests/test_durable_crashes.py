@@ -119,3 +119,34 @@ async def test_a_waiting_run_outlives_all_processes(tmp_path: Path) -> None:
         again = await running.http.post(f"{API}/runs/{run_id}/responses", json=answer)
         assert again.status_code in (200, 409), again.text
         assert (await running.until(run_id, "completed"))["result"]["data"]["answer"] is True
+
+
+@pytest.mark.slow
+async def test_a_thousand_waiting_runs_outlive_their_workers(tmp_path: Path) -> None:
+    """All can be answered afterwards, and none holds a slot meanwhile."""
+    async with processes(tmp_path) as running:
+        at_once = asyncio.Semaphore(20)
+
+        async def begin(number: int) -> str:
+            async with at_once:
+                return await start(running.http, log=str(tmp_path / f"log-{number}"), steps=1, asks=True)
+
+        async def until(run_id: str, status: str) -> None:
+            async with at_once:
+                await running.until(run_id, status, seconds=300)
+
+        async def answer(run_id: str) -> None:
+            async with at_once:
+                given = {"responses": {"go-on": {"action": "accept", "content": True}}}
+                answered = await running.http.post(f"{API}/runs/{run_id}/responses", json=given)
+                assert answered.status_code == 200, answered.text
+
+        runs = await asyncio.gather(*(begin(number) for number in range(1_000)))
+        await asyncio.gather(*(until(run_id, "input_required") for run_id in runs))
+        for _ in range(2):
+            running.worker.kill()
+            running.worker = running.start("worker")
+            await until_ready(running.settings.port)
+        await asyncio.gather(*(answer(run_id) for run_id in runs))
+        await asyncio.gather(*(until(run_id, "completed") for run_id in runs))
+    assert all((tmp_path / f"log-{n}").read_text() == "step 0\nstep 99\n" for n in range(1_000))

@@ -1,4 +1,4 @@
-"""The quickstarts and other pages that start a gateway, followed from the first to the last line in an empty folder."""
+"""Pages that start a gateway of their own, followed from the first line to the last in an empty folder."""
 
 import os
 import shutil
