@@ -138,7 +138,11 @@ async def test_a_thousand_waiting_runs_outlive_their_workers(tmp_path: Path) -> 
         async def answer(run_id: str) -> None:
             async with at_once:
                 given = {"responses": {"go-on": {"action": "accept", "content": True}}}
-                answered = await running.http.post(f"{API}/runs/{run_id}/responses", json=given)
+                # For 5 s a run that a dead worker had in its cache is offered to that worker alone.
+                for _ in range(3):
+                    answered = await running.http.post(f"{API}/runs/{run_id}/responses", json=given)
+                    if answered.status_code != 503:
+                        break
                 assert answered.status_code == 200, answered.text
 
         runs = await asyncio.gather(*(begin(number) for number in range(1_000)))
