@@ -85,6 +85,7 @@ def show_run(
         console.print(f"{progress['percent']:.0f}% {progress['note']}", markup=False)
     if (waiting := run.get("waiting")) is not None:
         console.print(f"waits: {waiting['reason']}", markup=False)
+    _show_durable(console, run)
     if (error := run.get("error")) is not None:
         console.print(f"{error['code']}, attempt {error['attempts']}: {error['detail']}", markup=False)
         if error.get("traceback"):
@@ -94,6 +95,15 @@ def show_run(
     for name, link in run["links"].items():
         if link is not None:
             console.print(f"{name}: {link}", markup=False)
+
+
+def _show_durable(console: Console, run: dict[str, Any]) -> None:
+    """Prints what the run's agent asks, and its steps."""
+    for request in run.get("requests") or []:
+        console.print(f"asks {request['id']}: {request['message']} {request['url'] or ''}", markup=False)
+    for step in run.get("steps") or []:
+        took = f", {step['seconds']:.2f} s" if step["seconds"] is not None else ""
+        console.print(f"step {step['key']}: {step['status']}, attempt {step['attempt']}{took}", markup=False)
 
 
 @app.command("cancel")

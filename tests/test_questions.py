@@ -11,6 +11,7 @@ import pytest
 
 from bench.server_sent_events import events as stream_events
 from sevenfold.contracts.questions import QUESTIONS_MEMO
+from tests.support.fork_server import run_sevenfold
 from tests.support.processes import until
 from tests.support.stack import Stack, running_stack
 
@@ -214,6 +215,12 @@ async def test_what_waits_is_listed_and_published(asking: Stack, tmp_path: Path)
     await until(lambda: listed(), 20)
     assert run_id in await listed(agent="asker", task="t")
     assert run_id not in await listed(agent="plain")
+    assert await listed(createdBefore="2026-01-01T00:00:00Z") == []
+    shown = await asyncio.to_thread(
+        run_sevenfold, "runs", "show", run_id, "--url", f"http://127.0.0.1:{asking.settings.port}"
+    )
+    assert "asks may-i: May I?" in shown.stdout
+    assert "step prepare: completed" in shown.stdout
     runs = (await asking.http.get(f"{API}/runs", params={"status": "input_required"})).json()["items"]
     assert run_id in [one["id"] for one in runs]
     polled = (await asking.http.get(f"{API}/tasks/{run_id}")).json()

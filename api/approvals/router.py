@@ -11,6 +11,7 @@ from sevenfold.api.dependencies import API_PREFIX, ListedTenantDep, PrincipalDep
 from sevenfold.api.http.listing import PagerDep, filter_latest, tenant_condition
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
+from sevenfold.api.http.time_params import TimeParam, to_query_time
 from sevenfold.api.runs.approval_desk import InputRequest
 from sevenfold.api.runs.dependencies import ApprovalDeskDep, RunReaderDep
 from sevenfold.api.runs.router import RunId
@@ -77,6 +78,9 @@ async def list_approvals(
     status: Literal["open"] = "open",
     agent: AgentName | None = None,
     task: Annotated[str | None, Query(pattern=r"^[\w.:-]{1,100}$")] = None,
+    created_before: Annotated[
+        TimeParam | None, Query(alias="createdBefore", description="Only runs that were started before.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: str | None = None,
 ) -> ApprovalPage:
@@ -88,6 +92,7 @@ async def list_approvals(
         *tenant_condition(tenant),
         *([f"Agent = '{agent}'"] if agent else []),
         *([f"Task = '{task}'"] if task else []),
+        *([f"StartTime < '{to_query_time(created_before)}'"] if created_before else []),
     ]
     listed, next_cursor = await pager.list_page(" AND ".join(conditions), limit, cursor)
     present = await filter_latest(pager.client, listed)
