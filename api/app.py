@@ -42,6 +42,10 @@ from sevenfold.api.runs import steps
 from sevenfold.api.streams import websocket as stream_websocket
 from sevenfold.api.webhooks import endpoints
 from sevenfold.api.webhooks import router as webhooks
+from sevenfold.api.wires.openai import chat as openai_chat
+from sevenfold.api.wires.openai import models as openai_models
+from sevenfold.api.wires.openai import responses as openai_responses
+from sevenfold.api.wires.openai.errors import OpenAIErrors
 from sevenfold.runtime.config_file import load_config
 from sevenfold.runtime.event_loop_watch import arm_watchdog
 from sevenfold.runtime.garbage_collection import freeze_gc
@@ -147,6 +151,9 @@ def create_app(components: Components) -> FastAPI:
         runs,
         steps,
         approvals,
+        openai_models,
+        openai_chat,
+        openai_responses,
         agents,
         webhooks,
         endpoints,
@@ -229,7 +236,7 @@ async def serve(app: FastAPI, sock: socket.socket, settings: Settings, *, on_rea
     context = load_tls(settings)
     tls = TlsServer(context, protocol, limits) if context is not None else None
     config = uvicorn.Config(
-        RunTokenMiddleware(RequestIdMiddleware(RequestObserver(_guarded(app, settings)))),
+        RunTokenMiddleware(RequestIdMiddleware(RequestObserver(OpenAIErrors(_guarded(app, settings))))),
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -50,6 +50,8 @@ from sevenfold.api.streams.detached import DetachedTasks
 from sevenfold.api.streams.opener import StreamOpener
 from sevenfold.api.webhooks.endpoint_store import EndpointStore
 from sevenfold.api.webhooks.requests import WebhookTerms
+from sevenfold.api.wires.openai.response_store import ResponseStore
+from sevenfold.api.wires.openai.starts import OpenAIStarts
 from sevenfold.contracts.broker_config import BrokerConfig
 from sevenfold.runtime.authentication import build_authenticator
 from sevenfold.runtime.sdk import shared_runtime
@@ -87,6 +89,8 @@ class Components:
     run_starter: RunStarter
     run_retrier: RunRetrier
     approval_desk: ApprovalDesk
+    openai_starts: OpenAIStarts
+    response_store: ResponseStore
     stream_hubs: StreamHubs
     stream_opener: StreamOpener
     endpoint_store: EndpointStore
@@ -126,6 +130,7 @@ def build_components(
     desk = ApprovalDesk(client, ApprovalLinks(sealer, settings.base_url))
     reader = RunReader(client, pollers, ui, desk)
     poll_cache = PollCache()
+    opener = StreamOpener(client, hubs, starter, reader, DetachedTasks())
     shared = SharedAnswers(seconds=_STATISTICS_SECONDS)
     tenants = TenantStore(services.access)
     tokens = RunTokens(sealer) if sealer else None
@@ -164,7 +169,9 @@ def build_components(
         run_retrier=RunRetrier(client, reader, agents, checks, disk, poll_cache),
         approval_desk=desk,
         stream_hubs=hubs,
-        stream_opener=StreamOpener(client, hubs, starter, reader, DetachedTasks()),
+        stream_opener=opener,
+        openai_starts=OpenAIStarts(client, starter, opener),
+        response_store=ResponseStore(client, reader, opener, poll_cache),
         endpoint_store=EndpointStore(client, queue, webhooks, agents.list_names),
         event_ingest=ingest,
         sns_verifier=SnsVerifier(

@@ -72,7 +72,7 @@ async def query(
     """
     started_at = time.monotonic()
     run = starter.prepare(Pattern.SYNCHRONOUS, tenant, body, task="query", key=key)
-    workflow_input = await starter.build_input(run, query=body.query, context=body.context)
+    workflow_input = await starter.build_input(run, query=body.query, context=body.context, messages=body.messages)
     started = await starter.start(run, workflow_input, queue=RunQueue.INTERACTIVE, fails_fast=True)
     headers = wait_preference.headers() | (REPLAYED if started.replayed else {})
     result = await await_run(started, wait_preference.seconds, headers)

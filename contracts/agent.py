@@ -5,7 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -21,9 +21,24 @@ Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Confidence = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
+class Message(Payload):
+    """A message of a conversation. `content`: a text, or a list of parts as OpenAI's Chat Completions has them."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[JsonObject]
+
+    @property
+    def text(self) -> str:
+        """The text of all its parts."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(text for part in self.content if isinstance(text := part.get("text"), str))
+
+
 class AgentRequest(Payload):
     """The input of an agent. `attempt` starts at 1 and increases with every retry of the same run. `turn` starts at 1
-    and increases each time that the run goes on after a person's answer; attempts count within a turn.
+    and increases each time that the run goes on after a person's answer; attempts count within a turn. `messages` is
+    the conversation, if the client has one: `query` is then the text of its last message.
     """
 
     run_id: str
@@ -35,6 +50,7 @@ class AgentRequest(Payload):
     data: JsonObject = {}
     params: JsonObject = {}
     metadata: JsonObject = {}
+    messages: list[Message] = []
 
 
 class WorkflowTarget(Payload):

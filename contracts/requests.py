@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, SecretStr, field_validator
 
-from sevenfold.contracts.agent import AgentName
+from sevenfold.contracts.agent import AgentName, Message
 from sevenfold.contracts.payload import JsonObject, RequestBody
 from sevenfold.contracts.webhook_endpoints import EndpointName
 
@@ -110,6 +110,9 @@ class QueryRequest(StartOptions):
 
     query: str = Field(min_length=1, description="The query for the agent.")
     context: JsonObject = Field(default={}, description="Background for the agent.")
+    messages: list[Message] = Field(
+        default=[], max_length=1_000, description="The conversation, with the query as its last message."
+    )
 
 
 class StreamRequest(StartOptions):
@@ -119,6 +122,9 @@ class StreamRequest(StartOptions):
 
     query: str = Field(min_length=1, description="The query for the agent.")
     context: JsonObject = Field(default={}, description="Background for the agent.")
+    messages: list[Message] = Field(
+        default=[], max_length=1_000, description="The conversation, with the query as its last message."
+    )
 
 
 class TaskRequest(StartOptions):

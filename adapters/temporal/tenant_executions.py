@@ -6,13 +6,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from temporalio.api.common.v1 import WorkflowExecution as ExecutionRef
-from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowExecution, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.errors import is_transient
+from sevenfold.adapters.temporal.run_deletion import delete_execution
 from sevenfold.contracts.erasure import TENANT_WORKFLOW_TYPES
 from sevenfold.contracts.identity import build_workflow_id, is_public_id, parse_public_id
 
@@ -93,7 +92,7 @@ class TenantExecutions:
         async def delete(execution: WorkflowExecution) -> None:
             nonlocal refusal
             try:
-                await self._delete(execution)
+                await delete_execution(self._client, execution)
             except RPCError as error:
                 if is_transient(error) or error.status is RPCStatusCode.NOT_FOUND:
                     raise
@@ -112,12 +111,6 @@ class TenantExecutions:
         async for one in self._list(self._ended_calls):
             if _is_agent_call(one):
                 yield one
-
-    async def _delete(self, execution: WorkflowExecution) -> None:
-        ref = ExecutionRef(workflow_id=execution.id, run_id=execution.run_id)
-        await self._client.workflow_service.delete_workflow_execution(
-            DeleteWorkflowExecutionRequest(namespace=self._client.namespace, workflow_execution=ref), retry=True
-        )
 
     def _list(self, query: str) -> AsyncIterator[WorkflowExecution]:
         return self._client.list_workflows(query, page_size=_PAGE)

@@ -33,6 +33,9 @@ _SCOPES: dict[str, tuple[Scope, Scope]] = {
 # What describes the API needs a key, of any scope.
 _DESCRIPTIONS = frozenset({"", "docs", "swagger", "openapi.json", "asyncapi.json"})
 
+# What OpenAI's clients ask for.
+OPENAI_PREFIX = "/v1"
+
 # Pages behind one-time links, which are the credential.
 APPROVALS_PREFIX = "/approvals"
 
@@ -58,6 +61,8 @@ def required_scopes(method: str, path: str) -> frozenset[Scope]:
     parts = path.split("/")
     if path == _METRICS:
         return frozenset({Scope.METRICS_READ})
+    if path.startswith(f"{OPENAI_PREFIX}/"):
+        return frozenset({Scope.RUNS_READ if method in _READS else Scope.RUNS_WRITE})
     if not path.startswith(f"{API_PREFIX}/"):
         if parts[1:] == ["asyncapi.json"]:
             return frozenset({Scope.EVENTS_READ})
@@ -72,7 +77,12 @@ def required_scopes(method: str, path: str) -> frozenset[Scope]:
 def check_routes(paths: Iterable[str]) -> None:
     """Raises RuntimeError for a route whose scope this module does not define."""
     for path in paths:
-        is_known = is_open(path) or path.split("/")[1] in {*_DESCRIPTIONS, CODEC_PREFIX[1:], _METRICS[1:]}
+        is_known = is_open(path) or path.split("/")[1] in {
+            *_DESCRIPTIONS,
+            CODEC_PREFIX[1:],
+            _METRICS[1:],
+            OPENAI_PREFIX[1:],
+        }
         if not is_known and (not path.startswith(f"{API_PREFIX}/") or path.split("/")[3] not in _SCOPES):
             raise RuntimeError(f"{path} has no scope in api/http/authorization.py")
 

@@ -32,6 +32,7 @@ class ProblemType(Enum):
     CANCELLED = ("run-cancelled", 409, "The run was cancelled")
     TERMINATED = ("run-terminated", 409, "An operator terminated the run")
     RUN_ENDED = ("run-ended", 409, "The run has ended")
+    RUN_OPEN = ("run-open", 409, "The run has not ended")
     QUESTION_ANSWERED = ("question-answered", 409, "The question is not open any more")
     EVENT_CONFLICT = ("event-conflict", 409, "The event's id belongs to another event")
     EVENT_REFUSED = ("event-refused", 409, "The event was refused")

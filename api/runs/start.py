@@ -1,6 +1,6 @@
 """Starts runs: what all patterns share. Each pattern's router builds the input of its own workflow."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,7 @@ from sevenfold.api.runs.start_checks import StartChecks
 from sevenfold.api.runs.start_turns import StartTurns, Turn
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.access import RunGrant
-from sevenfold.contracts.agent import AgentRequest, RequestContext
+from sevenfold.contracts.agent import AgentRequest, Message, RequestContext
 from sevenfold.contracts.identity import derive_id, new_id
 from sevenfold.contracts.payload import JsonObject
 from sevenfold.contracts.requests import StartOptions
@@ -118,6 +118,7 @@ class RunStarter:
         query: str | None = None,
         context: JsonObject | None = None,
         data: JsonObject | None = None,
+        messages: Sequence[Message] = (),
     ) -> RunInput:
         """Builds the workflow input that all patterns share. Raises 422 if the webhook is invalid, or if `maxCost` is
         set for an agent without a price.
@@ -132,6 +133,7 @@ class RunStarter:
                 data=data or {},
                 params=run.options.params,
                 metadata=run.options.metadata,
+                messages=list(messages),
             ),
             timeout=run.options.timeout,
             request_context=RequestContext(request_id=request_id(), traceparent=traceparent()),

@@ -36,7 +36,9 @@ class StreamOpener:
         """Starts a stream, or subscribes to the one that this key or run token started before."""
         tenant = principal.tenant
         run = self.starter.prepare(Pattern.STREAMING, tenant, body, task="query", key=key, grant=principal.run)
-        workflow_input = await self.starter.build_input(run, query=body.query, context=body.context)
+        workflow_input = await self.starter.build_input(
+            run, query=body.query, context=body.context, messages=body.messages
+        )
         started = await self.starter.start(run, workflow_input, queue=RunQueue.STREAM, fails_fast=True)
         if started.replayed:
             return replace(await self.subscribe(tenant, started.run_id), replayed=True)

@@ -31,6 +31,11 @@ async def echo(request: AgentRequest) -> dict[str, object]:
     return {"response": request.query or "", "confidence": 0.5, "context": request.context}
 
 
+async def listener(request: AgentRequest) -> dict[str, object]:
+    """Answers with its whole request, as data."""
+    return {"response": request.query or "", "data": request.model_dump(mode="json")}
+
+
 async def careful(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
     """Takes `params.seconds`, reports its progress, and records its cleanup when it is cancelled."""
     note(request, "started")

@@ -39,6 +39,7 @@ CONFIG = "\n".join(
         f'[agents.{name}]\nkind = "python"\ntarget = "tests.support.agents:{name}"\ncircuit = {{enabled = false}}'
         for name in (
             "echo",
+            "listener",
             "careful",
             "stubborn",
             "flaky",

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, error_for_status
 from sevenfold.adapters.agents.remote.model_agent import ModelApi
-from sevenfold.adapters.agents.remote.model_request import OPTIONS, ModelConfig, build_message, parse_structured
+from sevenfold.adapters.agents.remote.model_request import OPTIONS, ModelConfig, build_conversation, parse_structured
 from sevenfold.adapters.agents.remote.upstream import UpstreamResponse, parse_frame
 from sevenfold.adapters.agents.replies import join_surrogates
 from sevenfold.contracts.agent import AgentRequest, Reply, Usage
@@ -148,7 +148,7 @@ class _Completion:
 def _build_body(config: ModelConfig, request: AgentRequest) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": config.model,
-        "messages": _build_messages(config, request),
+        "messages": build_conversation(config, request),
         "stream": True,
         "stream_options": {"include_usage": True},
         **config.options,
@@ -158,11 +158,6 @@ def _build_body(config: ModelConfig, request: AgentRequest) -> dict[str, Any]:
         schema = {"name": "answer", "schema": config.json_schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return body
-
-
-def _build_messages(config: ModelConfig, request: AgentRequest) -> list[dict[str, str]]:
-    system = [{"role": "system", "content": config.system_prompt}] if config.system_prompt else []
-    return [*system, {"role": "user", "content": build_message(request)}]
 
 
 def _build_error(error: Any) -> Exception:

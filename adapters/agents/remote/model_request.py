@@ -23,6 +23,7 @@ OPTIONS = frozenset(
         "presence_penalty",
         "frequency_penalty",
         "reasoning_effort",
+        "response_format",
     }
 )
 
@@ -37,6 +38,24 @@ class ModelConfig:
     system_prompt: str | None = None
     json_schema: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def build_conversation(config: ModelConfig, request: AgentRequest) -> list[dict[str, Any]]:
+    """Returns the messages: the system prompt, then the client's conversation, or the query as the user's message.
+    The client's instructions follow the system prompt.
+    """
+    system = [config.system_prompt] if config.system_prompt else []
+    if not request.messages:
+        return [*({"role": "system", "content": one} for one in system), _user_message(request)]
+    instructions = request.context.get("instructions")
+    if isinstance(instructions, str):
+        system.append(instructions)
+    conversation = [one.model_dump(mode="json") for one in request.messages]
+    return [*({"role": "system", "content": one} for one in system), *conversation]
+
+
+def _user_message(request: AgentRequest) -> dict[str, Any]:
+    return {"role": "user", "content": build_message(request)}
 
 
 def build_message(request: AgentRequest) -> str:

@@ -10,7 +10,7 @@ from sevenfold.adapters.agents.remote.model_agent import ModelApi
 from sevenfold.adapters.agents.remote.model_request import OPTIONS, ModelConfig, build_message, parse_structured
 from sevenfold.adapters.agents.remote.upstream import UpstreamResponse, parse_frame
 from sevenfold.adapters.agents.replies import join_surrogates
-from sevenfold.contracts.agent import AgentRequest, Reply, Usage
+from sevenfold.contracts.agent import AgentRequest, Message, Reply, Usage
 from sevenfold.contracts.errors import AgentError, AgentRejected, AgentUnavailable
 
 # What this API has under another name, or not at all.
@@ -123,23 +123,58 @@ def _build_body(config: ModelConfig, request: AgentRequest) -> dict[str, Any]:
     given = {name: value for name, value in request.params.items() if name in OPTIONS - _UNKNOWN}
     body: dict[str, Any] = {
         "model": config.model,
-        "input": build_message(request),
+        "input": _build_input(request),
         "stream": True,
         # Otherwise the server keeps what was asked and answered for weeks.
         "store": False,
         **config.options,
     }
-    if config.system_prompt:
-        body["instructions"] = config.system_prompt
+    own = request.context.get("instructions") if request.messages else None
+    if instructions := [one for one in (config.system_prompt, own) if isinstance(one, str) and one]:
+        body["instructions"] = "\n\n".join(instructions)
     for name, value in given.items():
         if name == "reasoning_effort":
             body["reasoning"] = {"effort": value}
+        elif name == "response_format":
+            body["text"] = {"format": _to_format(value)}
         else:
             body[_RENAMED.get(name, name)] = value
     if config.json_schema is not None:
         schema = {"type": "json_schema", "name": "answer", "schema": config.json_schema, "strict": True}
         body["text"] = {"format": schema}
     return body
+
+
+def _build_input(request: AgentRequest) -> str | list[dict[str, Any]]:
+    """Returns the conversation, or the user's message."""
+    if not request.messages:
+        return build_message(request)
+    return [{"role": one.role, "content": _to_parts(one)} for one in request.messages]
+
+
+def _to_parts(message: Message) -> str | list[dict[str, Any]]:
+    """Returns a message's content as this API has it."""
+    if isinstance(message.content, str):
+        return message.content
+    kind = "output_text" if message.role == "assistant" else "input_text"
+    return [_to_part(part, kind) for part in message.content]
+
+
+def _to_part(part: Mapping[str, JsonValue], text_kind: str) -> dict[str, Any]:
+    match part:
+        case {"text": str(text)}:
+            return {"type": text_kind, "text": text}
+        case {"image_url": {"url": str(url)}}:
+            return {"type": "input_image", "image_url": url}
+    return dict(part)
+
+
+def _to_format(response_format: JsonValue) -> JsonValue:
+    """Returns what Chat Completions calls `response_format` as this API has it."""
+    match response_format:
+        case {"type": "json_schema", "json_schema": dict(schema)}:
+            return {"type": "json_schema", **schema}
+    return response_format
 
 
 RESPONSES = ModelApi(_build_body, _Response)

@@ -1,0 +1,1 @@
+"""OpenAI's API: models, Chat Completions and Responses, on durable runs."""

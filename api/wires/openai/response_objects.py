@@ -1,0 +1,161 @@
+"""The objects of the Responses API: a response is a run, and its output the run's answer."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sevenfold.api.runs.views import Run
+from sevenfold.api.wires.openai.answers import describe_run, responses_usage, text_of, text_of_requests
+from sevenfold.api.wires.openai.requests import INSTRUCTIONS, PREVIOUS, ResponsesRequest
+from sevenfold.contracts.answers import Answer
+from sevenfold.contracts.payload import JsonObject
+from sevenfold.contracts.runs import Pattern, RunInput, RunStatus
+
+ID_PREFIX = "resp_"
+
+_STATUSES = {
+    RunStatus.QUEUED: "queued",
+    RunStatus.PROCESSING: "in_progress",
+    RunStatus.INPUT_REQUIRED: "incomplete",
+    RunStatus.COMPLETED: "completed",
+    RunStatus.FAILED: "failed",
+    RunStatus.CANCELLED: "cancelled",
+}
+
+# Where people have to answer first: the API has no status for it.
+INPUT_REQUIRED = {"reason": "input_required"}
+
+# What the API's schema requires and an agent has no use for.
+_CONSTANTS: dict[str, Any] = {
+    "parallel_tool_calls": True,
+    "tool_choice": "auto",
+    "tools": [],
+    "truncation": "disabled",
+    "top_logprobs": 0,
+    "max_tool_calls": None,
+    "service_tier": "default",
+    "safety_identifier": None,
+    "prompt_cache_key": None,
+    "store": True,
+}
+
+
+def to_response_id(run_id: str) -> str:
+    """Returns the id of a run's response."""
+    return f"{ID_PREFIX}{run_id}"
+
+
+@dataclass(frozen=True)
+class ResponseHead:
+    """What is known of a response before it has an answer. `created_at`: seconds since 1970."""
+
+    run_id: str
+    model: str
+    created_at: int
+    background: bool = False
+    params: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict)
+
+    @classmethod
+    def of_request(cls, run_id: str, request: ResponsesRequest) -> "ResponseHead":
+        """Returns the head of a run that this request has just started."""
+        options = request.start_options()
+        context = {INSTRUCTIONS: request.instructions, PREVIOUS: request.previous_response_id}
+        now, background = int(datetime.now(UTC).timestamp()), bool(request.background)
+        return cls(run_id, request.model, now, background, options.params, context, options.metadata)
+
+    @classmethod
+    def of_run(cls, run: Run, run_input: RunInput) -> "ResponseHead":
+        """Returns the head of a run that exists."""
+        asked = run_input.request
+        created = int(run.created_at.timestamp())
+        is_background = run.pattern is not Pattern.SYNCHRONOUS
+        return cls(run.id, run.agent, created, is_background, asked.params, asked.context, run.metadata)
+
+    def build(
+        self, status: RunStatus, output: list[dict[str, Any]], described: JsonObject | None = None, **more: Any
+    ) -> dict[str, Any]:
+        """Returns the response object. `described` stands under `sevenfold`."""
+        output_format = self.params.get("response_format")
+        return {
+            "id": to_response_id(self.run_id),
+            "object": "response",
+            "created_at": self.created_at,
+            "status": _STATUSES[status],
+            "background": self.background,
+            "completed_at": None,
+            "error": None,
+            "incomplete_details": INPUT_REQUIRED if status is RunStatus.INPUT_REQUIRED else None,
+            "instructions": self.context.get(INSTRUCTIONS),
+            "max_output_tokens": self.params.get("max_completion_tokens"),
+            "model": self.model,
+            "output": output,
+            "previous_response_id": self.context.get(PREVIOUS),
+            "reasoning": {"effort": self.params.get("reasoning_effort"), "summary": None},
+            "temperature": self.params.get("temperature"),
+            "top_p": self.params.get("top_p"),
+            "presence_penalty": self.params.get("presence_penalty"),
+            "frequency_penalty": self.params.get("frequency_penalty"),
+            "text": {"format": _to_text_format(output_format) if output_format else {"type": "text"}},
+            "usage": None,
+            "metadata": {name: _to_text(value) for name, value in self.metadata.items()},
+            **_CONSTANTS,
+            "sevenfold": described or describe_run(self.run_id),
+            **more,
+        }
+
+    def build_completed(self, answer: Answer, item: dict[str, Any], completed_at: float) -> dict[str, Any]:
+        """Returns the response of a run that has completed, with its one message."""
+        return self.build(
+            RunStatus.COMPLETED,
+            [item],
+            describe_run(self.run_id, answer),
+            completed_at=int(completed_at),
+            usage=responses_usage(answer.usage),
+        )
+
+
+def build_message(run_id: str, reset_index: int, text: str, status: str) -> dict[str, Any]:
+    """Returns an item of the output: a message, which begins after the reset with this index (0: the first)."""
+    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    return {
+        "id": f"msg_{run_id}_{reset_index}",
+        "type": "message",
+        "status": status,
+        "role": "assistant",
+        "content": [part] if text or status != "in_progress" else [],
+    }
+
+
+def build_response(run: Run, run_input: RunInput, reset_index: int = 0) -> dict[str, Any]:
+    """Returns the response of a run as it is now."""
+    head = ResponseHead.of_run(run, run_input)
+    if run.result is not None:
+        item = build_message(run.id, reset_index, text_of(run.result), "completed")
+        return head.build_completed(run.result, item, run.closed_at.timestamp() if run.closed_at else head.created_at)
+    if run.requests:
+        item = build_message(run.id, reset_index, text_of_requests(run.requests), "incomplete")
+        return head.build(run.status, [item], describe_run(run.id, None, run.requests))
+    described = describe_run(run.id)
+    if run.error is None:
+        return head.build(run.status, [], described)
+    described["error"] = run.error.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return head.build(run.status, [], described, error=build_error(run.error.detail))
+
+
+def build_error(message: str) -> dict[str, str]:
+    """Returns the error of a response; the API has few codes, and one that fits."""
+    return {"code": "server_error", "message": message}
+
+
+def _to_text_format(value: Any) -> Any:
+    if isinstance(value, dict) and isinstance(schema := value.get("json_schema"), dict):
+        return {"type": "json_schema", **schema}
+    return value
+
+
+def _to_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,136 @@
+"""Finds the runs behind responses, and reads what was asked in them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends
+from temporalio.client import Client, WorkflowExecutionDescription
+
+from sevenfold.adapters.streams.reader import read_logged_entries_after
+from sevenfold.adapters.temporal.run_deletion import delete_run
+from sevenfold.adapters.temporal.run_restarts import load_input
+from sevenfold.api.dependencies import component
+from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field, not_found
+from sevenfold.api.runs.poll_cache import PollCache
+from sevenfold.api.runs.reader import RunReader
+from sevenfold.api.runs.views import Run
+from sevenfold.api.streams.lines import StreamSubscription
+from sevenfold.api.streams.opener import StreamOpener
+from sevenfold.api.wires.openai.answers import text_of
+from sevenfold.api.wires.openai.conversations import continue_conversation
+from sevenfold.api.wires.openai.response_events import ItemStart, ResponseEvents, to_index
+from sevenfold.api.wires.openai.response_objects import ID_PREFIX, ResponseHead
+from sevenfold.contracts.access import Principal
+from sevenfold.contracts.agent import Message
+from sevenfold.contracts.identity import build_workflow_id
+from sevenfold.contracts.runs import RunInput, RunStatus
+from sevenfold.contracts.streams import RESET_STEP, EntryKind, Index
+
+# The events that end a stream follow its last delta with these many numbers.
+_END_EVENTS = 4
+
+
+@dataclass(frozen=True)
+class ResponseStore:
+    """The responses of a tenant: its runs."""
+
+    client: Client
+    reader: RunReader
+    opener: StreamOpener
+    poll_cache: PollCache
+
+    async def load(self, tenant: str, response_id: str) -> tuple[Run, RunInput]:
+        """Returns a response's run and what was asked in it. Raises 404."""
+        description = await self._find(tenant, response_id)
+        return await self.reader.load(description), await self._load_input(description)
+
+    async def load_messages(self, tenant: str, response_id: str) -> Sequence[Message]:
+        """Returns the conversation that a response answers. Raises 404."""
+        run_input = await self._load_input(await self._find(tenant, response_id))
+        return _messages_of(run_input)
+
+    async def continue_from(
+        self, principal: Principal, previous: str | None, new: Sequence[Message]
+    ) -> list[Message]:
+        """Returns the whole conversation of a response that continues another. Raises 403 for a key that may not
+        read runs, and 400 if the one before does not exist, has no answer yet, or is too long.
+        """
+        if previous is None:
+            return list(new)
+        if not principal.may_read_runs:
+            raise ProblemError(ProblemType.FORBIDDEN, "Only a key with the scope runs:read may continue a response.")
+        try:
+            run, run_input = await self.load(principal.tenant, previous)
+        except ProblemError as error:
+            if error.problem_type is not ProblemType.NOT_FOUND:
+                raise
+            raise invalid_field("/previous_response_id", "there is no such response") from error
+        if run.result is None:
+            detail = f"the response is {run.status}: only one with an answer can be continued"
+            raise invalid_field("/previous_response_id", detail)
+        return continue_conversation(_messages_of(run_input), text_of(run.result), new)
+
+    async def stream(
+        self, tenant: str, response_id: str, after: int | None
+    ) -> tuple[ResponseEvents, StreamSubscription]:
+        """Returns the events of a response after a sequence number. Raises as `StreamOpener` does."""
+        run, run_input = await self.load(tenant, response_id)
+        last = -1 if after is None else after
+        index = await self._clamp(run, tenant, to_index(last))
+        item = await self._find_item(tenant, run.id, index)
+        subscription = await self.opener.subscribe(tenant, run.id, index, "query:starting_after")
+        text = "" if index <= item.reset_index else None
+        return ResponseEvents(
+            ResponseHead.of_run(run, run_input), self.reader, tenant, last, item, text
+        ), subscription
+
+    async def delete(self, tenant: str, response_id: str) -> None:
+        """Deletes the run of a response. Raises 404, and 409 if it has not ended."""
+        description = await self._find(tenant, response_id)
+        if description.close_time is None:
+            detail = "The response is in progress. Cancel it first."
+            raise ProblemError(ProblemType.RUN_OPEN, detail, run_id=response_id.removeprefix(ID_PREFIX))
+        await delete_run(self.client, description)
+        self.poll_cache.drop(tenant, response_id.removeprefix(ID_PREFIX))
+
+    async def _find(self, tenant: str, response_id: str) -> WorkflowExecutionDescription:
+        if not response_id.startswith(ID_PREFIX):
+            raise not_found("This response")
+        return await self.reader.find(tenant, response_id.removeprefix(ID_PREFIX))
+
+    async def _load_input(self, description: WorkflowExecutionDescription) -> RunInput:
+        run_input = await load_input(self.client, description)
+        if not isinstance(run_input, RunInput):
+            raise not_found("This response")
+        return run_input
+
+    async def _clamp(self, run: Run, tenant: str, index: Index) -> Index:
+        """Who has an event of the end has every chunk."""
+        if run.status not in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED):
+            return index
+        last = await self.opener.hubs.log.last_index(build_workflow_id(tenant, run.id))
+        return last if last and last < index <= last + _END_EVENTS else index
+
+    async def _find_item(self, tenant: str, run_id: str, index: Index) -> ItemStart:
+        """Returns the item that is open after an index."""
+        if index < RESET_STEP:
+            return ItemStart()
+        resets: list[Index] = []
+        is_logged = False
+        async for entries in read_logged_entries_after(
+            self.opener.hubs.log, build_workflow_id(tenant, run_id), 0, None
+        ):
+            is_logged = is_logged or bool(entries)
+            resets += [one.index for one in entries if one.kind is EntryKind.RESET and one.index <= index]
+        if not is_logged:  # lines.py: such a response follows one reset
+            return ItemStart(RESET_STEP, 1)
+        return ItemStart(resets[-1], len(resets)) if resets else ItemStart()
+
+
+def _messages_of(run_input: RunInput) -> list[Message]:
+    asked = run_input.request
+    return asked.messages or [Message(role="user", content=asked.query or asked.task)]
+
+
+ResponseStoreDep = Annotated[ResponseStore, Depends(component("response_store"))]
