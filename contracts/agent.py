@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
@@ -12,7 +13,7 @@ from pydantic import Field
 from sevenfold.contracts.asking import NO_DEFAULT, Ask, ask, ask_in_thread
 from sevenfold.contracts.identity import DEFAULT_TENANT
 from sevenfold.contracts.payload import JsonObject, Payload
-from sevenfold.contracts.step_runner import StepOptions, run_step, run_step_in_thread
+from sevenfold.contracts.step_runner import StepOptions, is_agent_thread, on_loop, run_step, run_step_in_thread
 from sevenfold.contracts.unrecorded import UnrecordedCall
 
 AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -204,7 +205,7 @@ class AgentContext:
         question = Ask(message, schema, expires_in, id, default)
         if self.loop is None:
             return asyncio.run(ask(self.durable or UnrecordedCall(), question))
-        return ask_in_thread(self.durable, self.loop, question)
+        return ask_in_thread(self.durable, partial(on_loop, self.loop, "ask"), question, is_main=is_agent_thread())
 
 
 class RequestContext(Payload):

@@ -5,10 +5,12 @@ The standard library alone, as step_runner.py.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DEFAULT_EXPIRY = timedelta(days=7)
 
@@ -33,15 +35,15 @@ class Expired(Exception):  # noqa: N818
 
 
 class Suspended(BaseException):
-    """The call ends here: a person has to answer first. Not an Exception, so that agents do not take it for a
-    failure.
+    """The call ends here: a person has to answer first, or it has ended already. Not an Exception, so that agents do
+    not take it for a failure.
     """
 
 
 @dataclass(frozen=True)
 class Ask:
     """A question as an agent asks it. `schema`: JSON Schema of the answer, by default true or false. `id` identifies
-    it within its run, by default its number.
+    it within its run, by default its text and schema do.
     """
 
     message: str
@@ -67,9 +69,13 @@ class Ask:
 
 async def ask(call: Any, question: Ask) -> Any:
     """Asks. `call` is a `DurableCall`."""
-    return question.read(await call.ask(question.describe()))
+    return question.read(await call.ask(_describe(call, question, is_main=call.is_main_task())))
 
 
-def ask_in_thread(call: Any, loop: asyncio.AbstractEventLoop, question: Ask) -> Any:
-    """The same for an agent in a thread."""
-    return question.read(asyncio.run_coroutine_threadsafe(call.ask(question.describe()), loop).result())
+def ask_in_thread(call: Any, on_loop: Callable[[Any], Any], question: Ask, *, is_main: bool) -> Any:
+    """The same for an agent in a thread. `on_loop` executes a coroutine on the event loop, and waits."""
+    return question.read(on_loop(call.ask(_describe(call, question, is_main=is_main))))
+
+
+def _describe(call: Any, question: Ask, *, is_main: bool) -> dict[str, Any]:
+    return {**question.describe(), "is_main": is_main, "in_step": call.in_step.get()}

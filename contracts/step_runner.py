@@ -10,12 +10,14 @@ import asyncio
 import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _FIRST_PAUSE = 0.5
 _MAX_PAUSE = 30.0
@@ -102,7 +104,8 @@ async def run_step(
     tries = 1
     while True:
         try:
-            result = await _execute(bound, options.timeout)
+            with _inside(call):
+                result = await _execute(bound, options.timeout)
             break
         except asyncio.CancelledError:
             await call.abandon_step(start)
@@ -131,7 +134,8 @@ async def _fail(call: Any, start: StepStart, error: Exception, options: StepOpti
 async def _execute(bound: Callable[[], Any], timeout: float | None) -> Any:
     if inspect.iscoroutinefunction(bound.func if isinstance(bound, partial) else bound):
         return await asyncio.wait_for(bound(), timeout)
-    found = await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(_THREADS, _contained, bound), timeout)
+    run = partial(copy_context().run, _contained, bound)
+    found = await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(_THREADS, run), timeout)
     return await asyncio.wait_for(found, timeout) if inspect.isawaitable(found) else found
 
 
@@ -145,37 +149,62 @@ def run_step_in_thread(
 ) -> Any:
     """The same for an agent in a thread: the function runs in that thread, what keeps the steps on the event loop."""
 
-    def on_loop(coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
-
-    is_main = threading.current_thread().name.startswith(_AGENT_THREADS)
-    start: StepStart = on_loop(call.begin_step(name, options.key, is_main=is_main))
+    wait = partial(on_loop, loop, "step")
+    start: StepStart = wait(call.begin_step(name, options.key, is_main=is_agent_thread()))
     if start.is_recorded:
         return start.outcome()
     bound = _bind(function, work, start)
     tries = 1
     while True:
         try:
-            result = _contained(bound) if options.timeout is None else _in_time(bound, options.timeout)
+            with _inside(call):
+                result = _contained(bound) if options.timeout is None else _in_time(bound, options.timeout)
             break
         except Exception as error:
             if options.may_retry(error, tries):
-                on_loop(asyncio.sleep(pause_before(tries)))
+                wait(asyncio.sleep(pause_before(tries)))
                 tries += 1
                 continue
-            on_loop(_fail(call, start, error, options))
+            wait(_fail(call, start, error, options))
             raise StepFailed(start.name, type(error).__name__, str(error)) from error
         except BaseException:
-            on_loop(call.abandon_step(start))
+            wait(call.abandon_step(start))
             raise
-    return on_loop(call.end_step(start, result, None))
+    return wait(call.end_step(start, result, None))
+
+
+def on_loop(loop: asyncio.AbstractEventLoop, name: str, coroutine: Any) -> Any:
+    """Returns what the coroutine returns on the event loop. Raises RuntimeError on the loop's own thread, which would
+    wait for itself.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+    coroutine.close()
+    raise RuntimeError(f"context.{name}_sync is for plain functions: in a coroutine use await context.{name}(...)")
+
+
+def is_agent_thread() -> bool:
+    """Whether the agent's own code runs in this thread, and no thread that it has started."""
+    return threading.current_thread().name.startswith(_AGENT_THREADS)
+
+
+@contextmanager
+def _inside(call: Any) -> Iterator[None]:
+    """What is executed here is a step, which cannot ask: the call would wait for its end."""
+    token = call.in_step.set(True)
+    try:
+        yield
+    finally:
+        call.in_step.reset(token)
 
 
 def _in_time(bound: Callable[[], Any], timeout: float) -> Any:
     """A thread cannot be stopped: one that is late is left to itself."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="step")
     try:
-        return pool.submit(_contained, bound).result(timeout)
+        return pool.submit(copy_context().run, _contained, bound).result(timeout)
     finally:
         pool.shutdown(wait=False)
 

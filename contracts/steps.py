@@ -1,6 +1,7 @@
 """Steps of a durable agent: what a run keeps of each, and how an agent's call reaches what keeps them."""
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
@@ -114,7 +115,11 @@ def view_steps(records: Sequence[StepRecord], running: Sequence[RunningStep]) ->
 
 
 class DurableCall(Protocol):
-    """What makes one call of an agent durable: it keeps the steps and the questions of the run."""
+    """What makes one call of an agent durable: it keeps the steps and the questions of the run. `in_step`: a step is
+    executed where this is true.
+    """
+
+    in_step: ContextVar[bool]
 
     def is_main_task(self) -> bool:
         """Whether the current task is the agent's own, and none that it has created."""

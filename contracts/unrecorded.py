@@ -1,6 +1,7 @@
 """What a context without a run has in place of a durable call: steps are executed, and nothing is kept."""
 
 from collections import Counter
+from contextvars import ContextVar
 from typing import Any
 
 from pydantic_core import to_jsonable_python
@@ -12,6 +13,7 @@ class UnrecordedCall:
     """For tests of agents, which need no server, and where nothing can be kept."""
 
     def __init__(self) -> None:
+        self.in_step: ContextVar[bool] = ContextVar("in_step", default=False)
         self._occurrences: Counter[str] = Counter()
 
     def is_main_task(self) -> bool:

@@ -169,12 +169,13 @@ async def test_a_reset_ends_the_stream_and_the_key_finds_the_whole(openai: Async
 
     async def talk() -> str:
         stream = await openai.chat.completions.create(
-            model="whole_at_last", messages=HELLO, stream=True, extra_headers=headers
+            model="whole_at_last", messages=HELLO, stream=True, extra_body=asks(pause=0.5), extra_headers=headers
         )
         return "".join([one.choices[0].delta.content or "" async for one in stream if one.choices])
 
     with pytest.raises(APIError, match="starts its answer anew"):
         await talk()
+    assert await talk() == "the whole"
 
 
 async def test_disconnects_cancel_only_if_the_client_wants_it(stack: Stack, openai: AsyncOpenAI) -> None:

@@ -196,7 +196,8 @@ async def test_a_stream_says_so_and_goes_on_without_a_reset(asking: Stack, tmp_p
             seen.append((one.name, one.data))
             if one.name == "input_required":
                 assert one.data["inputRequired"][0]["id"] == "may-i"
-                await respond(asking, run_id, may_i=True)
+                status, found = await respond(asking, run_id, may_i=True)
+                assert status == 200, found
     assert [event for event, _ in seen if event in ("input_required", "done")] == ["input_required", "done"]
     assert not any(data.get("reset") for _, data in seen)
     assert "".join(str(data.get("chunk", "")) for _, data in seen) == "thinking got True"

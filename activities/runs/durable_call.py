@@ -4,13 +4,15 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from temporalio.service import RPCError
 
-from sevenfold.activities.runs.durable_values import Ledger, load_steps, to_json_result, to_question
+from sevenfold.activities.runs.durable_values import Ledger, load_steps, to_json_result
+from sevenfold.activities.runs.question_builder import QuestionBuilder
 from sevenfold.adapters.temporal.step_ledger import RunEndedError
 from sevenfold.contracts.asking import Suspended
 from sevenfold.contracts.errors import AgentRejected, AgentUnavailable, StepMismatch
@@ -33,6 +35,9 @@ from sevenfold.contracts.steps import (
 # Questions that are asked at once, as by asyncio.gather, are collected for so many turns of the event loop.
 _SETTLE_TURNS = 5
 
+
+# How long an agent may clean up after it has asked.
+_END_SECONDS = 30.0
 
 # What an agent behind HTTP gets of each step.
 _SENT = {"name", "key", "result", "failure"}
@@ -81,6 +86,7 @@ class RunDurableCall:
         self._terms = terms
         self._mark = mark
         self._answers = to_agent_answers(terms.answers)
+        self._questions = QuestionBuilder(self._answers)
         self._records = {one.key: one for one in records or ()}
         self._is_loaded = records is not None
         self._loading: asyncio.Task[None] | None = None
@@ -92,6 +98,8 @@ class RunDurableCall:
         self._position = 0
         self._asked: dict[str, Question] = {}
         self._suspending: asyncio.Task[None] | None = None
+        self._has_ended = False
+        self.in_step: ContextVar[bool] = ContextVar("in_step", default=False)
         self._main_task: asyncio.Task[Any] | None = None
         self.needs_adoption = asyncio.Event()
         self._adopted = asyncio.Event()
@@ -101,6 +109,12 @@ class RunDurableCall:
     def start(self, main_task: "asyncio.Task[Any]") -> None:
         """Tells which task runs the agent's own code."""
         self._main_task = main_task
+
+    def close(self) -> None:
+        """The call ends, or has ended: what the agent has left behind, such as tasks and threads, gets Suspended, and
+        executes no further step.
+        """
+        self._has_ended = True
 
     def confirm_adoption(self) -> None:
         """An activity has adopted the call."""
@@ -129,12 +143,14 @@ class RunDurableCall:
 
     async def begin_step(self, name: str, key: str | None, *, is_main: bool = False) -> StepStart:
         """Returns what is recorded of the step, or that it is to be executed. Raises AgentError."""
+        await self._raise_if_ended()
         own_key = self._identify(name, key)
         position = None
         if is_main and key is None and not self._running:
             self._position += 1
             position = self._position
         await self._be_ready()
+        await self._raise_if_ended()
         self._requested.add(own_key)
         number = len(self._requested)
         idempotency_key = f"{self._terms.run_id}-{hashlib.sha256(own_key.encode()).hexdigest()[:16]}"
@@ -163,6 +179,7 @@ class RunDurableCall:
         """Records the step, and returns its result as JSON has it. Raises AgentError."""
         step = self._running[start.key]
         try:
+            await self._raise_if_ended()
             record = StepRecord(
                 key=start.key,
                 name=start.name,
@@ -187,12 +204,14 @@ class RunDurableCall:
 
     async def ask(self, question: dict[str, Any]) -> Any:
         """Returns the answer; without one, raises Suspended. Raises AgentRejected for an invalid question."""
+        await self._raise_if_ended()
         if not self._terms.may_ask:
             raise AgentRejected(
                 "An item of a job cannot ask: nobody could answer thousands of them. Start it as a task."
             )
-        self._occurrences["ask"] += 1
-        asked = to_question(question, self._occurrences["ask"])
+        if question.get("in_step"):
+            raise AgentRejected("A step cannot ask: it would be executed again with the answer. Ask before it.")
+        asked = self._questions.build(question)
         if (answer := self._answers.get(asked.id)) is not None:
             return answer
         await self._be_ready()
@@ -204,11 +223,21 @@ class RunDurableCall:
         await asyncio.shield(self._suspending)
         raise Suspended
 
+    async def _raise_if_ended(self) -> None:
+        if self._has_ended:
+            await asyncio.sleep(0)  # an agent that goes on for ever lets others run
+            raise Suspended
+
     async def _settle(self) -> None:
         """Returns when the questions that are asked at once are all there, and steps under way have ended."""
         for _ in range(_SETTLE_TURNS):
             await asyncio.sleep(0)
         await self._idle.wait()
+        self.close()
+        if self._main_task is not None:
+            # An agent that swallows Suspended must not keep its place until its deadline.
+            main = self._main_task
+            asyncio.get_running_loop().call_later(_END_SECONDS, lambda: main.done() or main.cancel())
 
     def _identify(self, name: str, key: str | None) -> str:
         if not isinstance(name, str) or not 0 < len(name) <= MAX_STEP_NAME:

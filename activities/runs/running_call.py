@@ -83,6 +83,8 @@ class CallInFlight:
         return self.usage
 
     def _finish(self, done: "asyncio.Task[Reply]") -> None:
+        if self.durable is not None:
+            self.durable.close()
         error = None if done.cancelled() else done.exception()
         has_failed = done.cancelled() or (error is not None and not isinstance(error, InputRequired))
         self.spending.finish(self.usage, failed=has_failed)
@@ -231,6 +233,8 @@ class CallInFlight:
         """Cancels the call and waits up to 10 s for the agent's cleanup."""
         self._cancel_requested = True
         self._context.cancelled.set()
+        if self.durable is not None:
+            self.durable.close()
         self.done.cancel()
         with suppress(asyncio.CancelledError):
             await asyncio.wait({self.done}, timeout=CLEANUP_SECONDS)

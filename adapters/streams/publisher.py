@@ -168,8 +168,10 @@ class StreamPublisher:
         self._replayed = None
         if replayed is None:
             return
-        follows = self._hub.buffer.last_index <= replayed.mark.index
-        if replayed.matches and follows and await self._last_logged_index() == replayed.mark.index:
+        logged = await self._last_logged_index()
+        # Decided without a pause: a reader may have come meanwhile, and a reset with it.
+        follows = self._hub.buffer.last_index <= replayed.mark.index == logged
+        if replayed.matches and follows:
             self._resets = False
             self.start_publishing()
             text = replayed.rest()
@@ -204,8 +206,18 @@ class StreamPublisher:
         """Publishes the response of an agent that does not stream, if readers may have chunks of an earlier attempt,
         after the reset. All others get it from the result. Raises what `close` does.
         """
-        if self._resets and (self._hub.buffer.last_index or await self._last_logged_index()):
-            await self.publish_chunk(text)
+        if self._resets and (self._state is not PublisherState.REQUESTED or await self._readers_have_text()):
+            await self.publish_chunk(text)  # or keeps it for a reader who comes before the end
+
+    async def _readers_have_text(self) -> bool:
+        return bool(self._hub.buffer.last_index or await self._last_logged_index())
+
+    async def _void_earlier_text(self) -> None:
+        """An attempt that ends without any text has a reset all the same."""
+        has_text = self._writer is not None or self._opening is not None or self._unpublished
+        if self._resets and not has_text and await self._readers_have_text():
+            self.start_publishing()
+            await self._ensure_open()
 
     async def close(self, *, is_final: bool = False) -> Index:
         """Ends the attempt; returns the last index that the log keeps, 0 if it keeps nothing. `is_final`: no other
@@ -216,6 +228,8 @@ class StreamPublisher:
         try:
             self._raise_if_superseded()
             await self._end_replay()
+            if is_final:
+                await self._void_earlier_text()
             if self._opening is not None:
                 await self._opening
             if self._writer is None or self._state is not PublisherState.LOGGED:  # the result has all of it

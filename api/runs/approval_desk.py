@@ -1,5 +1,6 @@
 """Reads the open questions of runs and gives them answers."""
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from sevenfold.contracts.questions import (
 
 # How long a worker may take to accept an answer.
 _LIMIT = timedelta(seconds=5)
+
+# A stream tells of a question before its run takes answers: so long is an answer to an unknown one tried again.
+_EARLY_SECONDS, _EARLY_INTERVAL = 3.0, 0.1
 
 _QUESTIONS = TypeAdapter(list[Question])
 _PROBLEMS = {
@@ -74,6 +78,19 @@ class ApprovalDesk:
         schema, and UpdateTimeoutError if no worker accepts them within 5 s.
         """
         given = RespondInput(responses=dict(responses))
+        waited = 0.0
+        while True:
+            try:
+                await self._update(tenant, run_id, given)
+                return
+            except ProblemError as problem:
+                is_early = problem.problem_type is ProblemType.NOT_FOUND and waited < _EARLY_SECONDS
+                if not is_early or not await self._may_ask_yet(tenant, run_id, given):
+                    raise
+            await asyncio.sleep(_EARLY_INTERVAL)
+            waited += _EARLY_INTERVAL
+
+    async def _update(self, tenant: str, run_id: str, given: RespondInput) -> None:
         body = given.model_dump_json().encode()
         update_id = f"respond-{hashlib.sha256(body).hexdigest()[:32]}"
         handle = self.client.get_workflow_handle(build_workflow_id(tenant, run_id))
@@ -87,6 +104,13 @@ class ApprovalDesk:
             raise ProblemError(
                 ProblemType.QUESTION_ANSWERED, "The run has ended, so it takes no answers.", run_id=run_id
             ) from error
+
+    async def _may_ask_yet(self, tenant: str, run_id: str, given: RespondInput) -> bool:
+        """Whether an open run asks nothing yet, or asks just this by now."""
+        description = await self.client.get_workflow_handle(build_workflow_id(tenant, run_id)).describe()
+        questions = await self.read(description)
+        is_asked = any(one.id in given.responses for one in questions)
+        return description.close_time is None and (is_asked or not questions)
 
 
 def _to_problem(run_id: str, error: WorkflowUpdateFailedError) -> Exception:

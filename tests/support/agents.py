@@ -163,6 +163,7 @@ async def whole_at_last(request: AgentRequest, context: AgentContext) -> AsyncIt
     """Streams a part and fails; the second attempt replies without streaming."""
     if request.attempt == 1:
         yield Delta(text="a part that is void")
+        await asyncio.sleep(float(str(request.params.get("pause", 0))))
         raise ConnectionResetError("in the middle")
     yield Reply(response="the whole")
 

@@ -9,9 +9,12 @@ import asyncio
 import dataclasses
 import importlib
 import importlib.util
+import json
 import sys
 import threading
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,6 +50,7 @@ class DurableProxy:
     """Reaches what makes the call durable in the worker."""
 
     def __init__(self, send: Any) -> None:
+        self.in_step: ContextVar[bool] = ContextVar("in_step", default=False)
         self._send = send
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._main_task = asyncio.current_task()
@@ -66,6 +70,12 @@ class DurableProxy:
         elif dataclasses.is_dataclass(result) and not isinstance(result, type):
             result = dataclasses.asdict(result)
         arguments = {"start": dataclasses.asdict(start), "result": result, "failure": failure}
+        try:
+            json.dumps(result, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            await self.abandon_step(start)
+            detail = f"The step {start.name} returned what cannot be encoded as JSON: {error}."
+            raise DurableError("AgentRejected", detail) from error
         return await self._request("end_step", arguments)
 
     async def abandon_step(self, start: Any) -> None:
@@ -75,15 +85,21 @@ class DurableProxy:
         return await self._request("ask", {"question": question})
 
     async def _request(self, method: str, arguments: dict[str, Any]) -> Any:
-        number = len(self._waiting)
-        self._waiting[number] = asyncio.get_running_loop().create_future()
+        return await self._send_request(method, arguments)
+
+    def _send_request(self, method: str, arguments: dict[str, Any]) -> asyncio.Future[Any]:
+        number = len(self._waiting)  # ended ones are kept, so that no number is used twice
+        waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
         self._send.send_frame({"durable": {"id": number, "method": method, "arguments": arguments}})
-        return await self._waiting[number]
+        return waiting
 
     def receive(self, answer: dict[str, Any]) -> None:
         """Takes an answer of the worker."""
         waiting = self._waiting[answer["id"]]
         if waiting.done():
+            if (start := answer.get("value")) and isinstance(start, dict) and start.get("is_recorded") is False:
+                # Whoever began this step was cancelled before it could execute it.
+                self._send_request("abandon_step", {"start": start})
             return
         if answer.get("suspended"):
             waiting.set_exception(load_shared("asking").Suspended())
@@ -122,7 +138,10 @@ class Context:
 
     def ask_sync(self, message: str, schema: Any = None, **options: Any) -> Any:
         asking = load_shared("asking")
-        return asking.ask_in_thread(self.durable, self.loop, asking.Ask(message, schema, **options))
+        steps = load_shared("step_runner")
+        wait = partial(steps.on_loop, self.loop, "ask")
+        question = asking.Ask(message, schema, **options)
+        return asking.ask_in_thread(self.durable, wait, question, is_main=steps.is_agent_thread())
 
 
 def _split(args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:

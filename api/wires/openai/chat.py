@@ -92,9 +92,12 @@ class _Chunks:
             pieces: list[bytes] = []
             for line in lines:
                 event = json.loads(line.data)
-                if line.event is None and event.get("reset") and self.has_text:
-                    yield b"".join(pieces) + _error(_RESET)
-                    return
+                if line.event is None and event.get("reset"):
+                    if self.has_text:
+                        yield _error(_RESET)
+                        return
+                    pieces = []  # nobody has seen it
+                    continue
                 if line.event == "input_required":
                     piece, is_last = await self._ask(event, is_latest=line is lines[-1])
                 else:
@@ -108,7 +111,6 @@ class _Chunks:
     def _translate(self, line: StreamLine, event: dict[str, Any]) -> tuple[bytes, bool]:
         match line.event:
             case None if "chunk" in event:
-                self.has_text = self.has_text or bool(event["chunk"])
                 return self._chunk({"content": event["chunk"]}), False
             case "done" if event["status"] == "completed":
                 return self._end(event), True
