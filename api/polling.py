@@ -1,6 +1,7 @@
 """Pattern 5, polling: `POST /tasks`, `GET /tasks/{id}`."""
 
 import hashlib
+import json
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from sevenfold.adapters.temporal.durations import Durations, TaskKind
 from sevenfold.adapters.temporal.run_starts import RunQueue
-from sevenfold.api.dependencies import API_PREFIX, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, PrincipalDep, TenantDep
 from sevenfold.api.http.idempotency import REPLAYED, IdempotencyKeyDep
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import not_found
@@ -96,7 +97,7 @@ async def read_task(
     reader: RunReaderDep,
     durations: DurationsDep,
     poll_cache: PollCacheDep,
-    tenant: TenantDep,
+    principal: PrincipalDep,
     wait: Annotated[
         float,
         Query(ge=0, le=MAX_WAIT, allow_inf_nan=False, description="Seconds to wait for a change before answering."),
@@ -108,6 +109,7 @@ async def read_task(
     """
     if not task_id.startswith(ID_PREFIXES[Pattern.POLLING] + "_"):
         raise not_found("This task")
+    tenant = principal.tenant
     cached_run = poll_cache.get(
         tenant, task_id, partial(_load_view, reader, durations, tenant, task_id, _LastProgress())
     )
@@ -120,7 +122,15 @@ async def read_task(
         headers["Retry-After"] = str(min(_MAX_RETRY_AFTER, max(1, math.ceil(view.retry_after))))
     if _is_known(view, known):
         return Response(status_code=304, headers=headers)
-    return Response(view.body, 200, headers, "application/json")
+    body = view.body if principal.may_answer else _without_links(view.body)
+    return Response(body, 200, headers, "application/json")
+
+
+def _without_links(body: str) -> str:
+    state = json.loads(body)
+    for request in state.get("requests", ()):
+        request.pop("url", None)
+    return json.dumps(state, ensure_ascii=False)
 
 
 @dataclass

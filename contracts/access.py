@@ -95,6 +95,11 @@ class Principal:
         return self.has(Scope.RUNS_READ) if self.run is None else RunScope.READ in self.run.scopes
 
     @property
+    def may_answer(self) -> bool:
+        """Whether it may answer the questions of runs; whoever may not is not shown the links that need no key."""
+        return self.run is None and self.has(Scope.RUNS_WRITE)
+
+    @property
     def api_key_id(self) -> str | None:
         """The id of its API key, or of the one that issued its run token; None for an access token of an issuer."""
         return None if self.key_id is None or ":" in self.key_id else self.key_id

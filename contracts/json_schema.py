@@ -4,15 +4,18 @@ No schema is fetched from anywhere, and no pattern takes longer than its text.
 """
 
 import json
+from itertools import islice
 from typing import Any, NoReturn
 
 import jsonschema_rs
 from pydantic import JsonValue
 
 from sevenfold.contracts.payload import Payload
+from sevenfold.contracts.schema_cost import InvalidSchemaError, check_cost
 
 _MAX_ERRORS = 20
 MAX_SCHEMA_BYTES = 64_000
+_MAX_ITERATED_BYTES = 4_000
 # Linear in the text: a person's answer must not stop a worker. Look-around is not supported.
 _PATTERNS = jsonschema_rs.RegexOptions()
 
@@ -22,10 +25,6 @@ class AnswerError(Payload):
 
     pointer: str
     detail: str
-
-
-class InvalidSchemaError(Exception):
-    """A schema cannot be used. The message says why."""
 
 
 def check_schema(schema: Any) -> None:
@@ -38,18 +37,29 @@ def check_schema(schema: Any) -> None:
         raise InvalidSchemaError(f"it has {size:,} bytes, and may have {MAX_SCHEMA_BYTES:,}")
     if not isinstance(schema, dict | bool):
         raise InvalidSchemaError("it is neither an object nor true or false")
+    check_cost(schema)
     _build(schema)
 
 
 def check_content(schema: JsonValue, content: JsonValue, pointer: str) -> list[AnswerError]:
-    """Returns what does not fit; `pointer` is where the content stands."""
-    errors = []
-    for error in _build(schema).iter_errors(content):
-        path = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in error.instance_path)
-        errors.append(AnswerError(pointer=pointer + path, detail=error.message[:500]))
-        if len(errors) == _MAX_ERRORS:
-            break
-    return errors
+    """Returns what does not fit; `pointer` is where the content stands. Of a large content only the first error: each
+    holds a copy of its part of the schema.
+    """
+    validator = _build(schema)
+    if validator.is_valid(content):
+        return []
+    if len(json.dumps(content)) <= _MAX_ITERATED_BYTES:
+        return [_to_error(error, pointer) for error in islice(validator.iter_errors(content), _MAX_ERRORS)]
+    try:
+        validator.validate(content)
+    except jsonschema_rs.ValidationError as error:
+        return [_to_error(error, pointer)]
+    return []
+
+
+def _to_error(error: jsonschema_rs.ValidationError, pointer: str) -> AnswerError:
+    path = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in error.instance_path)
+    return AnswerError(pointer=pointer + path, detail=error.message[:500])
 
 
 def _build(schema: Any) -> Any:

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field, JsonValue, ValidationError
 
 from sevenfold.contracts.asking import DEFAULT_EXPIRY
-from sevenfold.contracts.json_schema import InvalidSchemaError, check_schema
+from sevenfold.contracts.json_schema import check_schema
 from sevenfold.contracts.payload import Payload, RequestBody
+from sevenfold.contracts.schema_cost import InvalidSchemaError
 from sevenfold.contracts.steps import StreamMark
 
 # The memo with the open questions of a run, and the search attribute of runs that have any.

@@ -11,7 +11,7 @@ from typing import Any
 
 from temporalio.service import RPCError
 
-from sevenfold.activities.runs.durable_values import Ledger, load_steps, to_json_result
+from sevenfold.activities.runs.durable_values import HistoryBudget, Ledger, load_steps, to_json_result
 from sevenfold.activities.runs.question_builder import QuestionBuilder
 from sevenfold.adapters.temporal.step_ledger import RunEndedError
 from sevenfold.contracts.asking import Suspended
@@ -96,6 +96,7 @@ class RunDurableCall:
         self._requested: set[str] = set()
         self._occurrences: Counter[str] = Counter()
         self._position = 0
+        self._budget = HistoryBudget()
         self._asked: dict[str, Question] = {}
         self._suspending: asyncio.Task[None] | None = None
         self._has_ended = False
@@ -192,6 +193,7 @@ class RunDurableCall:
                 position=step.position,
                 mark=step.mark,
             )
+            self._budget.add(record)
             await self._keep(record)
         finally:
             self._forget(start.key)
@@ -262,6 +264,8 @@ class RunDurableCall:
 
     async def _load(self) -> None:
         self._records = {one.key: one for one in await load_steps(self._ledger)}
+        for one in self._records.values():
+            self._budget.add(one)
         self._is_loaded = True
 
     async def _keep(self, record: StepRecord) -> None:

@@ -14,6 +14,26 @@ from sevenfold.contracts.errors import AgentRejected, AgentUnavailable
 from sevenfold.contracts.steps import MAX_STEP_BYTES, StepRecord
 from sevenfold.contracts.strict_json import JsonLimitError, check_answer
 
+# Temporal ends a run whose history has more than 50 MB. Results from 256 kB on are stored outside it.
+_MAX_HISTORY_BYTES, _MAX_INLINE_BYTES, _REFERENCE_BYTES = 30_000_000, 256_000, 1_000
+
+
+class HistoryBudget:
+    """What the steps of a run add to its history."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def add(self, record: StepRecord) -> None:
+        """Counts a step. Raises AgentRejected for one that is too much."""
+        size = len(record.model_dump_json())
+        self._bytes += size if size < _MAX_INLINE_BYTES else _REFERENCE_BYTES
+        if self._bytes > _MAX_HISTORY_BYTES:
+            raise AgentRejected(
+                f"The steps of the run have returned more than {_MAX_HISTORY_BYTES:,} bytes. Store what they "
+                "find, and return where."
+            )
+
 
 class Ledger(Protocol):
     """Where steps are kept: in the run's history, or in the checkpoint of a job's chunk."""

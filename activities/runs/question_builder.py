@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from sevenfold.contracts.errors import AgentRejected, StepMismatch
-from sevenfold.contracts.json_schema import InvalidSchemaError, check_schema
+from sevenfold.contracts.json_schema import check_schema
 from sevenfold.contracts.questions import BOOLEAN, MAX_EXPIRY_SECONDS, Question
+from sevenfold.contracts.schema_cost import InvalidSchemaError
 
 
 class QuestionBuilder:

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from sevenfold.contracts.strict_json import parse_json
+
 # The name of the field with a single value, or with JSON.
 WHOLE, AS_JSON = "content", "json"
 
@@ -50,10 +52,9 @@ def read_fields(schema: Any, form: Mapping[str, str]) -> JsonValue:
     if _is_simple(schema):
         return _parse("Your answer", schema, form.get(WHOLE, ""))
     try:
-        value: JsonValue = json.loads(form.get(AS_JSON, ""))
-    except (ValueError, RecursionError) as error:
+        return parse_json(form.get(AS_JSON, ""))
+    except ValueError as error:
         raise FormError(f"This is not JSON: {error}.") from None
-    return value
 
 
 def _properties(schema: Any) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from typing import Annotated
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Path, Request, Response
+from pydantic import ValidationError
 
 from sevenfold.adapters.temporal.updates import UpdateTimeoutError
 from sevenfold.api.approvals.forms import FormError, read_fields, render_fields
@@ -99,7 +100,11 @@ def _read(question: Question | None, form: dict[str, str]) -> QuestionResponse:
         raise FormError("Accept or decline.")
     if question is None:  # It is not open: whether this is its answer is known to the run alone.
         raise FormError(_NOT_OPEN)
-    return QuestionResponse(action=ResponseAction.ACCEPT, content=read_fields(question.response_schema, form))
+    content = read_fields(question.response_schema, form)
+    try:
+        return QuestionResponse(action=ResponseAction.ACCEPT, content=content)
+    except ValidationError:
+        raise FormError("The answer is nested too deeply.") from None
 
 
 async def _find(desk: ApprovalDesk, grant: ApprovalGrant) -> Question | None:

@@ -12,7 +12,7 @@ from sevenfold.api.http.listing import PagerDep, filter_latest, tenant_condition
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import TimeParam, to_query_time
-from sevenfold.api.runs.approval_desk import InputRequest
+from sevenfold.api.runs.approval_desk import InputRequest, without_links
 from sevenfold.api.runs.dependencies import ApprovalDeskDep, RunReaderDep
 from sevenfold.api.runs.router import RunId
 from sevenfold.api.runs.views import AGENT, TASK, Run, RunLinks, run_links
@@ -75,6 +75,7 @@ async def list_approvals(
     reader: RunReaderDep,
     pager: PagerDep,
     tenant: ListedTenantDep,
+    principal: PrincipalDep,
     status: Literal["open"] = "open",
     agent: AgentName | None = None,
     task: Annotated[str | None, Query(pattern=r"^[\w.:-]{1,100}$")] = None,
@@ -103,6 +104,7 @@ async def list_approvals(
             continue
         owner, run_id = parse_tenant(execution.id), parse_public_id(execution.id)
         attributes = execution.typed_search_attributes
+        shown = desk.show(owner, run_id, asked)
         items.append(
             Approval(
                 run_id=run_id,
@@ -110,7 +112,7 @@ async def list_approvals(
                 agent=attributes.get(AGENT, ""),
                 task=attributes.get(TASK, ""),
                 created_at=execution.start_time,
-                requests=desk.show(owner, run_id, asked),
+                requests=shown if principal.may_answer else without_links(shown) or [],
                 links=run_links(reader.ui, owner, run_id),
             )
         )

@@ -66,7 +66,8 @@ def _build_handler(translate: Callable[[Any], ProblemError]) -> Callable[[Reques
     async def handle(request: Request, error: Exception) -> Response:
         problem = translate(error)
         if problem.problem_type is ProblemType.INTERNAL:
-            log.error("request failed", path=request.url.path, exc_info=error)
+            route = getattr(request.scope.get("route"), "path", None)  # a path may have a link's token
+            log.error("request failed", route=route, exc_info=error)
         if problem.problem_type is ProblemType.METHOD_NOT_ALLOWED:
             problem.headers["Allow"] = _allowed_methods(request)
         return render(problem)

@@ -54,6 +54,11 @@ class InputRequest(Payload):
     )
 
 
+def without_links(requests: list[InputRequest] | None) -> list[InputRequest] | None:
+    """Returns questions without the links by which anybody can answer them."""
+    return [one.model_copy(update={"url": None}) for one in requests] if requests else requests
+
+
 @dataclass(frozen=True)
 class ApprovalDesk:
     """The open questions are in a memo of their run, so that reading them needs no worker."""

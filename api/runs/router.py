@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Response
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.temporal.concurrency import gather_bounded
-from sevenfold.api.dependencies import API_PREFIX, ListedTenantDep, PrincipalDep, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, ListedTenantDep, PrincipalDep
 from sevenfold.api.http.listing import PagerDep, tenant_condition
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
@@ -88,9 +88,10 @@ def _is_in(attribute: str, values: Sequence[str]) -> str:
 
 
 @router.get("/runs/{run_id}", operation_id="getRun", summary="Read a run", responses=PROBLEMS)
-async def read_run(run_id: RunId, reader: RunReaderDep, tenant: TenantDep) -> Run:
+async def read_run(run_id: RunId, reader: RunReaderDep, principal: PrincipalDep) -> Run:
     """Returns the run as it is now, with its progress, result or error."""
-    return await reader.load(await reader.find(tenant, run_id), with_steps=True)
+    run = await reader.load(await reader.find(principal.tenant, run_id), with_steps=True)
+    return run if principal.may_answer else run.without_approval_links()
 
 
 @router.post(

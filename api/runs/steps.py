@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import Field, JsonValue
+from pydantic_core import to_json
 
 from sevenfold.adapters.temporal.step_ledger import RunEndedError, StepLedger, StepsUnreadableError
 from sevenfold.api.dependencies import API_PREFIX, ClientDep, TenantDep
@@ -14,18 +15,20 @@ from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.runs.dependencies import RunReaderDep
 from sevenfold.api.runs.router import RunId
 from sevenfold.contracts.payload import Payload, RequestBody
-from sevenfold.contracts.steps import MAX_STEP_NAME, MAX_STEPS, StepFailure, StepRecord, StepStatus
+from sevenfold.contracts.steps import MAX_STEP_BYTES, MAX_STEP_NAME, MAX_STEPS, StepFailure, StepRecord, StepStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["runs"], route_class=StrictJsonRoute)
 
-_Name = Annotated[str, Field(min_length=1, max_length=MAX_STEP_NAME)]
+# The key of a step is `name` or `name[key]`: no two may look the same.
+_Name = Annotated[str, Field(min_length=1, max_length=MAX_STEP_NAME, pattern=r"^[^\x00-\x1f\x7f\[\]#]+$")]
+_Key = Annotated[str, Field(min_length=1, max_length=MAX_STEP_NAME, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class StepRequest(RequestBody):
     """A step that the agent has executed: its result, or a failure that is final."""
 
     name: _Name
-    key: _Name | None = Field(default=None, description="Identifies the step within its run; its name if absent.")
+    key: _Key | None = Field(default=None, description="Identifies the step within its run; its name if absent.")
     result: JsonValue = Field(default=None, description="What it returned, as JSON.")
     failure: StepFailure | None = None
     attempt: int = Field(default=1, ge=1, le=1_000_000, description="The `attempt` of the agent's request.")
@@ -50,9 +53,11 @@ async def record_step(
     """For agents behind HTTP, which get this address as `stepsUrl`. With the answer the step is durable. A step that
     was recorded before is not changed: the answer has its earlier result, which the agent has to use.
     """
+    _check(body)
     description = await reader.find(tenant, run_id)
     ledger = StepLedger(client, description.id, description.run_id)
     key = body.name if body.key is None else f"{body.name}[{body.key}]"
+    first: StepRecord | None = None
     try:
         records = {one.key: one for one in await ledger.load()}
         if key not in records:
@@ -61,6 +66,8 @@ async def record_step(
             if description.close_time is not None:
                 raise RunEndedError
             await ledger.record(_to_record(body, key))
+            # Of requests that came at once the first one counts for all.
+            first = {one.key: one for one in await ledger.load()}.get(key)
     except RunEndedError:
         raise ProblemError(
             ProblemType.RUN_ENDED, "The run has ended, so it takes no more steps.", run_id=run_id
@@ -69,10 +76,20 @@ async def record_step(
         raise ProblemError(
             ProblemType.TEMPORAL_UNAVAILABLE, "The run's steps cannot be read now.", retry_after=2, run_id=run_id
         ) from None
-    kept = records.get(key) or _to_record(body, key)
-    return RecordedStep(
-        key=key, status=kept.status, result=kept.result, failure=kept.failure, replayed=key in records
-    )
+    own = _to_record(body, key)
+    kept = records.get(key) or first or own
+    is_replayed = key in records or (kept.result, kept.failure) != (own.result, own.failure)
+    return RecordedStep(key=key, status=kept.status, result=kept.result, failure=kept.failure, replayed=is_replayed)
+
+
+def _check(body: StepRequest) -> None:
+    """Raises 422 for what a step of an agent in a worker could not have either."""
+    if body.failure is not None and body.result is not None:
+        raise invalid_field("/failure", "stands beside a result: a step has one of them")
+    if len(to_json(body.result)) > MAX_STEP_BYTES:
+        raise invalid_field("/result", f"has more than {MAX_STEP_BYTES:,} bytes. Store it, and record where.")
+    if body.failure is not None and (len(body.failure.type) > 200 or len(body.failure.message) > 2_000):
+        raise invalid_field("/failure", "its type may have 200 characters, its message 2,000")
 
 
 def _to_record(body: StepRequest, key: str) -> StepRecord:

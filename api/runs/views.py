@@ -9,7 +9,7 @@ from temporalio.common import SearchAttributeKey
 
 from sevenfold.adapters.temporal.run_outcomes import to_run_status
 from sevenfold.api.dependencies import API_PREFIX, TemporalUi
-from sevenfold.api.runs.approval_desk import InputRequest
+from sevenfold.api.runs.approval_desk import InputRequest, without_links
 from sevenfold.api.webhooks.views import RunWebhook
 from sevenfold.contracts.agent import Progress
 from sevenfold.contracts.answers import Answer
@@ -79,6 +79,10 @@ class Run(RunSummary):
         none = ("progress", "result", "error", "requests", "steps", "webhook")
         nothing: dict[str, Any] = {**dict.fromkeys(none), "metadata": {}}
         return self.model_copy(update=nothing)
+
+    def without_approval_links(self) -> "Run":
+        """Returns the run without the links by which its questions are answered."""
+        return self.model_copy(update={"requests": without_links(self.requests)})
 
 
 def run_links(ui: TemporalUi, tenant: str, run_id: str) -> RunLinks:

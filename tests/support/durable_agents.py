@@ -175,3 +175,61 @@ def die_once(request: AgentRequest, place: str) -> None:
     if not marker.exists():
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def crossed(request: AgentRequest, context: AgentContext) -> Reply:
+    """Two questions at once, whose order differs between the turns: the steps before them are recorded by then."""
+
+    async def flow(name: str, seconds: float) -> str:
+        await context.step("prepare", asyncio.sleep, seconds, key=name)
+        return str(await context.ask(f"Refund {name}?", {"type": "string"}))
+
+    slow, fast = await asyncio.gather(flow("A", 0.3), flow("B", 0.02))
+    return Reply(data={"A": slow, "B": fast})
+
+
+async def leaver(request: AgentRequest, context: AgentContext) -> Reply:
+    """Its first attempt fails while a task of its own goes on."""
+
+    async def one(name: str) -> str:
+        note(request, f"{name} in attempt {request.attempt}")
+        await asyncio.sleep(0.2)
+        return f"{name} of attempt {request.attempt}"
+
+    async def flow() -> str:
+        return "".join([await context.step(f"s{number}", one, f"s{number}") for number in range(5)])
+
+    working = asyncio.ensure_future(flow())
+    await asyncio.sleep(0.3)
+    if request.attempt == 1:
+        raise AgentUnavailable("not yet")
+    return Reply(response=await working)
+
+
+async def cleaner(request: AgentRequest, context: AgentContext) -> Reply:
+    """Has a step in `finally`, and one after the answer; with `params.inside` it asks within a step."""
+    if request.params.get("inside"):
+        return Reply(data={"answer": await context.step("inner", context.ask, "Go on?")})
+    try:
+        await context.ask("Go on?", id="go")
+        await context.step("pay", asyncio.sleep, 0)
+    finally:
+        await context.step("release", asyncio.sleep, 0)
+    return Reply(response="paid")
+
+
+async def blocker(request: AgentRequest, context: AgentContext) -> Reply:
+    """Calls what plain functions call."""
+    return Reply(response=str(context.step_sync("one", str, 1)))
+
+
+async def texts(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+    """Yields the text of each turn in `params.turns`, and asks between them; replies with `params.response`."""
+    turns = request.params["turns"]
+    assert isinstance(turns, list)
+    for number, text in enumerate(turns):
+        if text and (request.turn <= number + 1 or not request.params.get("once")):
+            yield Delta(text=str(text))
+        if number + 1 < len(turns):
+            await context.ask("Go on?", id=f"turn-{number + 1}")
+    yield Reply(response=str(request.params.get("response", "")), data={"done": True})

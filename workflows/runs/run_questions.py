@@ -59,7 +59,7 @@ class RunQuestions:
                     timeout_summary="a question expires",
                 )
             except TimeoutError:
-                continue
+                self._expire(workflow.now())
             if self._open:
                 workflow.upsert_memo({QUESTIONS_MEMO: list(self._open.values())})
         return workflow.now() - started_at
@@ -89,6 +89,10 @@ class RunQuestions:
         """Raises ApplicationError with AnswerErrors as its details."""
         if not given.responses:
             raise _refuse(ANSWER_INVALID, [AnswerError(pointer="/responses", detail="must name a question")])
+        # The timer of an expired question may still be waiting for its task.
+        late = [key for key in given.responses if key in self._open and self._open[key].expires_at <= workflow.now()]
+        if late:
+            raise _refuse(QUESTION_ANSWERED, [_error(key, "has expired") for key in late])
         unknown = [key for key in given.responses if key not in self._open and key not in self.answers]
         if unknown:
             open_ones = ", ".join(sorted(self._open)) or "none"
@@ -112,7 +116,7 @@ class RunQuestions:
         question = self._open.get(question_id)
         if question is None or response.action is not ResponseAction.ACCEPT:
             return []
-        if len(response.model_dump_json()) > MAX_CONTENT_BYTES:
+        if len(response.model_dump_json().encode()) > MAX_CONTENT_BYTES:
             return [_error(question_id, f"has more than {MAX_CONTENT_BYTES:,} bytes", "/content")]
         return check_content(question.response_schema, response.content, f"/responses/{question_id}/content")
 

@@ -26,6 +26,7 @@ from sevenfold.api.wires.openai.errors import describe_error
 from sevenfold.api.wires.openai.questions import find_open_requests
 from sevenfold.api.wires.openai.requests import ChatRequest
 from sevenfold.api.wires.openai.starts import Conversation, OpenAIStartsDep, RepeatDep
+from sevenfold.contracts.access import Principal
 from sevenfold.contracts.agent import Usage
 from sevenfold.contracts.answers import Answer
 
@@ -49,7 +50,7 @@ async def complete(
         if on_disconnect == "cancel":
             check_cancel(principal)
         subscription = await starts.start_stream(principal, body, conversation, repeat)
-        chunks = _Chunks(subscription.run_id, body, reader, principal.tenant)
+        chunks = _Chunks(subscription.run_id, body, reader, principal)
         pieces = cancel_on_disconnect(subscription, chunks.of(subscription), cancels=on_disconnect == "cancel")
         headers = {**STREAM_HEADERS, "X-Stream-Id": subscription.run_id}
         return StreamingResponse(pieces, media_type="text/event-stream", headers=headers)
@@ -80,7 +81,7 @@ class _Chunks:
     run_id: str
     body: ChatRequest
     reader: RunReader
-    tenant: str
+    principal: Principal
     has_text: bool = False
 
     async def of(self, subscription: StreamSubscription) -> AsyncIterator[bytes]:
@@ -106,7 +107,9 @@ class _Chunks:
                 if is_last:
                     yield b"".join(pieces)
                     return
-            yield b"".join(pieces) or b": heartbeat\n\n"
+            found = b"".join(pieces)
+            self.has_text = self.has_text or bool(found)
+            yield found or b": heartbeat\n\n"
 
     def _translate(self, line: StreamLine, event: dict[str, Any]) -> tuple[bytes, bool]:
         match line.event:
@@ -126,7 +129,7 @@ class _Chunks:
         """The API has no status for it: the question is text, and the completion ends. A repetition of the request
         finds the same run, and goes on when it was answered.
         """
-        requests = await find_open_requests(self.reader, self.tenant, self.run_id, event, is_latest=is_latest)
+        requests = await find_open_requests(self.reader, self.principal, self.run_id, event, is_latest=is_latest)
         if not requests:
             return b"", False
         text = self._chunk({"content": "\n\n" * self.has_text + text_of_requests(requests)})

@@ -3,15 +3,16 @@
 import asyncio
 from typing import Any
 
-from sevenfold.api.runs.approval_desk import InputRequest
+from sevenfold.api.runs.approval_desk import InputRequest, without_links
 from sevenfold.api.runs.reader import RunReader
+from sevenfold.contracts.access import Principal
 
 # A run notes its questions a moment after its stream has told of them.
 _LIMIT_SECONDS, _INTERVAL_SECONDS = 5.0, 0.2
 
 
 async def find_open_requests(
-    reader: RunReader, tenant: str, run_id: str, event: dict[str, Any], *, is_latest: bool
+    reader: RunReader, principal: Principal, run_id: str, event: dict[str, Any], *, is_latest: bool
 ) -> list[InputRequest]:
     """Returns what is asked, with links; nothing if it was answered before. `is_latest`: nothing follows in the
     stream yet.
@@ -19,12 +20,13 @@ async def find_open_requests(
     asked = {one["id"] for one in event["inputRequired"]}
     waited = 0.0
     while is_latest and waited < _LIMIT_SECONDS:
-        description = await reader.find(tenant, run_id)
+        description = await reader.find(principal.tenant, run_id)
         if description.close_time is not None:
             return []
         questions = await reader.desk.read(description)
         if any(one.id in asked for one in questions):
-            return reader.desk.show(tenant, run_id, questions)
+            shown = reader.desk.show(principal.tenant, run_id, questions)
+            return shown if principal.may_answer else without_links(shown) or []
         await asyncio.sleep(_INTERVAL_SECONDS)
         waited += _INTERVAL_SECONDS
     return []

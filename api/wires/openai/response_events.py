@@ -22,6 +22,7 @@ from sevenfold.api.streams.lines import StreamLine, StreamSubscription
 from sevenfold.api.wires.openai.answers import describe_run, text_of, text_of_requests
 from sevenfold.api.wires.openai.questions import find_open_requests
 from sevenfold.api.wires.openai.response_objects import ResponseHead, build_error, build_message
+from sevenfold.contracts.access import Principal
 from sevenfold.contracts.agent import Usage
 from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.runs import RunStatus
@@ -52,7 +53,7 @@ class ResponseEvents:
 
     head: ResponseHead
     reader: RunReader
-    tenant: str
+    principal: Principal
     after: int = -1
     item: ItemStart = field(default_factory=ItemStart)
     text: str | None = ""
@@ -138,7 +139,7 @@ class ResponseEvents:
         )
         completed_at = time.time()
         if not self.text:
-            run = await self.reader.load(await self.reader.find(self.tenant, self.head.run_id))
+            run = await self.reader.load(await self.reader.find(self.principal.tenant, self.head.run_id))
             answer = run.result or answer
             completed_at = run.closed_at.timestamp() if run.closed_at else completed_at
         self.text = text_of(answer)
@@ -148,7 +149,7 @@ class ResponseEvents:
 
     async def _ask(self, event: dict[str, Any], index: Index, *, is_latest: bool) -> tuple[list[bytes], bool]:
         run_id = self.head.run_id
-        requests = await find_open_requests(self.reader, self.tenant, run_id, event, is_latest=is_latest)
+        requests = await find_open_requests(self.reader, self.principal, run_id, event, is_latest=is_latest)
         if not requests:
             return [], False
         described = describe_run(run_id, None, requests)

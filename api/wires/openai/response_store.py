@@ -72,9 +72,10 @@ class ResponseStore:
         return continue_conversation(_messages_of(run_input), text_of(run.result), new)
 
     async def stream(
-        self, tenant: str, response_id: str, after: int | None
+        self, principal: Principal, response_id: str, after: int | None
     ) -> tuple[ResponseEvents, StreamSubscription]:
         """Returns the events of a response after a sequence number. Raises as `StreamOpener` does."""
+        tenant = principal.tenant
         run, run_input = await self.load(tenant, response_id)
         last = -1 if after is None else after
         index = await self._clamp(run, tenant, to_index(last))
@@ -82,7 +83,7 @@ class ResponseStore:
         subscription = await self.opener.subscribe(tenant, run.id, index, "query:starting_after")
         text = "" if index <= item.reset_index else None
         return ResponseEvents(
-            ResponseHead.of_run(run, run_input), self.reader, tenant, last, item, text
+            ResponseHead.of_run(run, run_input), self.reader, principal, last, item, text
         ), subscription
 
     async def delete(self, tenant: str, response_id: str) -> None:

@@ -30,6 +30,7 @@ from sevenfold.api.wires.openai.response_objects import (
 )
 from sevenfold.api.wires.openai.response_store import ResponseStore, ResponseStoreDep
 from sevenfold.api.wires.openai.starts import Conversation, OpenAIStartsDep, RepeatDep
+from sevenfold.contracts.access import Principal
 from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.runs import Pattern, RunStatus
 
@@ -61,9 +62,7 @@ async def create_response(
             check_cancel(principal)
         subscription = await starts.start_stream(principal, body, conversation, repeat)
         head = ResponseHead.of_request(subscription.run_id, body)
-        return _stream(
-            ResponseEvents(head, store.reader, principal.tenant), subscription, cancels=on_disconnect == "cancel"
-        )
+        return _stream(ResponseEvents(head, store.reader, principal), subscription, cancels=on_disconnect == "cancel")
     pattern = Pattern.POLLING if body.background else Pattern.SYNCHRONOUS
     started = await starts.start(principal, body, conversation, repeat, pattern=pattern)
     head = ResponseHead.of_request(started.run_id, body)
@@ -75,22 +74,22 @@ async def create_response(
             answer = Answer.from_result(result)
             item = build_message(started.run_id, 0, text_of(answer), "completed")
             return JSONResponse(head.build_completed(answer, item, head.created_at + result.duration_seconds))
-    return await _read(store, principal.tenant, f"{ID_PREFIX}{started.run_id}")
+    return await _read(store, principal, f"{ID_PREFIX}{started.run_id}")
 
 
 @router.get("/responses/{response_id}")
 async def read_response(
     response_id: ResponseId,
     store: ResponseStoreDep,
-    tenant: TenantDep,
+    principal: PrincipalDep,
     stream: bool = False,
     starting_after: Annotated[int | None, Query(ge=0, le=10**15)] = None,
 ) -> Response:
     """Returns the response as it is now, or streams the events after a sequence number."""
     if stream:
-        events, subscription = await store.stream(tenant, response_id, starting_after)
+        events, subscription = await store.stream(principal, response_id, starting_after)
         return _stream(events, subscription, cancels=False)
-    return await _read(store, tenant, response_id)
+    return await _read(store, principal, response_id)
 
 
 @router.post("/responses/{response_id}/cancel")
@@ -107,7 +106,7 @@ async def cancel_response(
         run = await reader.load(await reader.find(principal.tenant, run_id))
     if not principal.may_read_runs:
         return JSONResponse(ResponseHead(run.id, run.agent, int(run.created_at.timestamp())).build(run.status, []))
-    return await _read(store, principal.tenant, response_id)
+    return await _read(store, principal, response_id)
 
 
 @router.delete("/responses/{response_id}")
@@ -149,8 +148,9 @@ def _page(items: Sequence[dict[str, Any]], after: str | None, limit: int) -> dic
     }
 
 
-async def _read(store: ResponseStore, tenant: str, response_id: str) -> Response:
-    return JSONResponse(build_response(*await store.load(tenant, response_id)))
+async def _read(store: ResponseStore, principal: Principal, response_id: str) -> Response:
+    run, run_input = await store.load(principal.tenant, response_id)
+    return JSONResponse(build_response(run if principal.may_answer else run.without_approval_links(), run_input))
 
 
 def _stream(events: ResponseEvents, subscription: StreamSubscription, *, cancels: bool) -> StreamingResponse:
