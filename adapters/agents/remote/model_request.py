@@ -9,23 +9,11 @@ from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError
 from sevenfold.adapters.agents.remote.upstream import parse_value
 from sevenfold.contracts.agent import AgentRequest
 from sevenfold.contracts.errors import AgentRejected, AgentUnavailable
+from sevenfold.contracts.model_options import MODEL_OPTIONS
 from sevenfold.contracts.payload import JsonObject
 
 # Those of a request's `params` that are options of the model's server; the others go into the message.
-OPTIONS = frozenset(
-    {
-        "temperature",
-        "top_p",
-        "max_tokens",
-        "max_completion_tokens",
-        "seed",
-        "stop",
-        "presence_penalty",
-        "frequency_penalty",
-        "reasoning_effort",
-        "response_format",
-    }
-)
+OPTIONS = frozenset(MODEL_OPTIONS)
 
 
 @dataclass(frozen=True)

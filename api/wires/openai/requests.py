@@ -5,24 +5,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from sevenfold.contracts.agent import AgentName
+from sevenfold.contracts.model_options import MODEL_OPTIONS
 from sevenfold.contracts.payload import JsonObject
 from sevenfold.contracts.requests import StartOptions
 
 MAX_MESSAGES = 1_000
-
-# Options of models that agents get as `params`, by the names that Chat Completions has for them.
-MODEL_OPTIONS = (
-    "temperature",
-    "top_p",
-    "max_tokens",
-    "max_completion_tokens",
-    "seed",
-    "stop",
-    "presence_penalty",
-    "frequency_penalty",
-    "reasoning_effort",
-    "response_format",
-)
 
 # Fields of a run's context: clients of the Responses API send them, and read them again.
 INSTRUCTIONS, PREVIOUS = "instructions", "previousResponseId"
