@@ -40,7 +40,7 @@ def lines(log: Path) -> list[str]:
 async def finished(stack: Stack, agent: str, log: Path, **params: Any) -> dict[str, Any]:
     body = {"task": "t", "agent": agent, "params": {"log": str(log), **params}}
     run_id = (await stack.http.post(f"{API}/tasks", json=body)).json()["taskId"]
-    await stack.run_until(run_id, "completed", "failed", seconds=40)
+    await stack.run_until(run_id, "completed", "failed", seconds=90)
     return dict((await stack.http.get(f"{API}/runs/{run_id}")).json())
 
 

@@ -50,6 +50,7 @@ async def test_request_holds_the_call_and_its_headers(server: Receiver) -> None:
     assert post.json == {
         "runId": "qry_a",
         "attempt": 2,
+        "turn": 1,
         "task": "query",
         "query": "hi",
         "context": {"customerId": "1"},

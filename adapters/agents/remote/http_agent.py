@@ -26,7 +26,7 @@ class HttpAgent:
 
     async def run(self, request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
         """Makes one exchange. Raises AgentError."""
-        body = request.model_dump(mode="json", by_alias=True)
+        body = request.model_dump(mode="json", by_alias=True, exclude=None if request.messages else {"messages"})
         if context.durable is not None:
             body |= context.durable.remote_state
         questions: list[JsonValue] | None = None
