@@ -100,27 +100,28 @@ async def run_step(
     start: StepStart = await call.begin_step(name, options.key, is_main=call.is_main_task())
     if start.is_recorded:
         return start.outcome()
-    bound = _bind(function, work, start)
+    try:
+        result = await _execute_with_retries(call, _bind(function, work, start), options)
+    except Exception as error:
+        await _fail(call, start, error, options)
+        raise StepFailed(start.name, type(error).__name__, str(error)) from error
+    except BaseException:
+        await call.abandon_step(start)
+        raise
+    return await call.end_step(start, result, None)
+
+
+async def _execute_with_retries(call: Any, bound: Callable[[], Any], options: StepOptions) -> Any:
     tries = 1
     while True:
         try:
             with _inside(call):
-                result = await _execute(bound, options.timeout)
-            break
-        except asyncio.CancelledError:
-            await call.abandon_step(start)
-            raise
+                return await _execute(bound, options.timeout)
         except Exception as error:
-            if options.may_retry(error, tries):
-                await asyncio.sleep(pause_before(tries))
-                tries += 1
-                continue
-            await _fail(call, start, error, options)
-            raise StepFailed(start.name, type(error).__name__, str(error)) from error
-        except BaseException:
-            await call.abandon_step(start)
-            raise
-    return await call.end_step(start, result, None)
+            if not options.may_retry(error, tries):
+                raise
+        await asyncio.sleep(pause_before(tries))
+        tries += 1
 
 
 async def _fail(call: Any, start: StepStart, error: Exception, options: StepOptions) -> None:
@@ -148,29 +149,32 @@ def run_step_in_thread(
     options: StepOptions,
 ) -> Any:
     """The same for an agent in a thread: the function runs in that thread, what keeps the steps on the event loop."""
-
     wait = partial(on_loop, loop, "step")
     start: StepStart = wait(call.begin_step(name, options.key, is_main=is_agent_thread()))
     if start.is_recorded:
         return start.outcome()
-    bound = _bind(function, work, start)
+    try:
+        result = _execute_in_thread(call, wait, _bind(function, work, start), options)
+    except Exception as error:
+        wait(_fail(call, start, error, options))
+        raise StepFailed(start.name, type(error).__name__, str(error)) from error
+    except BaseException:
+        wait(call.abandon_step(start))
+        raise
+    return wait(call.end_step(start, result, None))
+
+
+def _execute_in_thread(call: Any, wait: Callable[[Any], Any], bound: Callable[[], Any], options: StepOptions) -> Any:
     tries = 1
     while True:
         try:
             with _inside(call):
-                result = _contained(bound) if options.timeout is None else _in_time(bound, options.timeout)
-            break
+                return _contained(bound) if options.timeout is None else _in_time(bound, options.timeout)
         except Exception as error:
-            if options.may_retry(error, tries):
-                wait(asyncio.sleep(pause_before(tries)))
-                tries += 1
-                continue
-            wait(_fail(call, start, error, options))
-            raise StepFailed(start.name, type(error).__name__, str(error)) from error
-        except BaseException:
-            wait(call.abandon_step(start))
-            raise
-    return wait(call.end_step(start, result, None))
+            if not options.may_retry(error, tries):
+                raise
+        wait(asyncio.sleep(pause_before(tries)))
+        tries += 1
 
 
 def on_loop(loop: asyncio.AbstractEventLoop, name: str, coroutine: Any) -> Any:

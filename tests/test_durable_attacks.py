@@ -11,6 +11,8 @@ from bench.server_sent_events import events as stream_events
 from sevenfold.api.approvals.forms import FormError, read_fields
 from sevenfold.contracts.json_schema import check_content, check_schema
 from sevenfold.contracts.schema_cost import InvalidSchemaError
+from sevenfold.contracts.step_runner import StepOptions, StepStart, run_step
+from sevenfold.contracts.unrecorded import UnrecordedCall
 from tests.support.stack import Stack, running_stack
 from tests.support.tenants import TenantKey, client_of, key_config
 
@@ -176,3 +178,24 @@ def test_forms_that_are_no_json_are_refused(text: str) -> None:
     schema = {"type": ["object", "array", "number", "string"]}
     with pytest.raises(FormError):
         read_fields(schema, {"json": text})
+
+
+@pytest.mark.parametrize("moment", ["executes", "waits for its next try"])
+async def test_a_step_that_is_cancelled_is_abandoned(moment: str) -> None:
+    """Otherwise a question after it would wait for its end."""
+
+    class Recorder(UnrecordedCall):
+        abandoned = 0
+
+        async def abandon_step(self, start: StepStart) -> None:
+            self.abandoned += 1
+
+    async def work() -> None:
+        if moment == "executes":
+            await asyncio.sleep(60)
+        raise OSError("not yet")
+
+    call = Recorder()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(run_step(call, "work", work, ((), {}), StepOptions(retries=9)), 0.1)
+    assert call.abandoned == 1

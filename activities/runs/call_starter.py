@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 
 import structlog
@@ -71,8 +72,13 @@ class CallStarter:
         spending = self._meter.spending(current_tenant(), call.key_id, call.agent, call.limits, lambda: prior)
         client, workflow_id = activity.client(), current_workflow_id()
         ledger = current_ledger(call.earlier_executions)
-        steps_url = self._steps.build(current_tenant(), request.run_id, call.deadline) if self._steps else None
-        terms = DurableTerms(request.run_id, attempt, request.turn, call.answers, steps_url=steps_url)
+        terms = DurableTerms(
+            request.run_id,
+            attempt,
+            request.turn,
+            call.answers,
+            build_steps_url=partial(self._build_steps_url, current_tenant(), request.run_id, call.deadline),
+        )
         durable = partial(RunDurableCall, ledger, terms, awaits_adoption=awaits_adoption, records=records)
         agent_name, deadline, progress_id = call.agent, call.deadline, call.progress_workflow_id
 
@@ -96,6 +102,10 @@ class CallStarter:
         context = self._context.copy()
         context.run(structlog.contextvars.bind_contextvars, **structlog.contextvars.get_contextvars())
         return context
+
+    def _build_steps_url(self, tenant: str, run_id: str, deadline: datetime) -> str | None:
+        """Returns where an agent behind HTTP records its steps. Signed only when one is called."""
+        return self._steps.build(tenant, run_id, deadline) if self._steps is not None else None
 
 
 def _observe_first_text(agent: str, running: CallInFlight, _: asyncio.Future[object]) -> None:

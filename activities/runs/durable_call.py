@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from temporalio.service import RPCError
 
 from sevenfold.activities.runs.durable_values import HistoryBudget, Ledger, load_steps, to_json_result
 from sevenfold.activities.runs.question_builder import QuestionBuilder
+from sevenfold.activities.runs.step_keys import StepKeys
 from sevenfold.adapters.temporal.step_ledger import RunEndedError
 from sevenfold.contracts.asking import Suspended
 from sevenfold.contracts.errors import AgentRejected, AgentUnavailable, StepMismatch
@@ -24,7 +24,6 @@ from sevenfold.contracts.questions import (
 )
 from sevenfold.contracts.step_runner import StepStart
 from sevenfold.contracts.steps import (
-    MAX_STEP_NAME,
     MAX_STEPS,
     RunningStep,
     StepFailure,
@@ -46,7 +45,7 @@ _SENT = {"name", "key", "result", "failure"}
 @dataclass(frozen=True)
 class DurableTerms:
     """Which call it is. `answers`: to the questions of earlier turns. `may_ask`: not for the items of a job.
-    `steps_url`: where an agent behind HTTP records its steps.
+    `build_steps_url` returns where an agent behind HTTP records its steps.
     """
 
     run_id: str
@@ -54,7 +53,7 @@ class DurableTerms:
     turn: int = 1
     answers: Mapping[str, Answer] = field(default_factory=dict)
     may_ask: bool = True
-    steps_url: str | None = None
+    build_steps_url: Callable[[], str | None] = lambda: None
 
 
 @dataclass
@@ -70,7 +69,7 @@ class RunDurableCall:
     """The steps and questions of one call, in this process. All methods run on the event loop.
 
     A call that was started inline first waits to be adopted: only then are its steps safe from a repeated workflow
-    task. `needs_adoption` tells whoever started it. What is recorded is read before the first step.
+    task. `needs_adoption` is set then. What is recorded is read before the first step.
     """
 
     def __init__(
@@ -87,16 +86,18 @@ class RunDurableCall:
         self._mark = mark
         self._answers = to_agent_answers(terms.answers)
         self._questions = QuestionBuilder(self._answers)
-        self._records = {one.key: one for one in records or ()}
-        self._is_loaded = records is not None
+        self._budget = HistoryBudget()
+        self._records: dict[str, StepRecord] = {}
+        self._is_loaded = False
+        if records is not None:
+            self._take_over(records)
         self._loading: asyncio.Task[None] | None = None
         self._running: dict[str, _Step] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._requested: set[str] = set()
-        self._occurrences: Counter[str] = Counter()
+        self._keys = StepKeys()
         self._position = 0
-        self._budget = HistoryBudget()
         self._asked: dict[str, Question] = {}
         self._suspending: asyncio.Task[None] | None = None
         self._has_ended = False
@@ -108,7 +109,7 @@ class RunDurableCall:
             self._adopted.set()
 
     def start(self, main_task: "asyncio.Task[Any]") -> None:
-        """Tells which task runs the agent's own code."""
+        """Sets the task that runs the agent's own code."""
         self._main_task = main_task
 
     def close(self) -> None:
@@ -136,7 +137,7 @@ class RunDurableCall:
         """What an agent behind HTTP gets: the steps so far, the answers, and where it records steps."""
         steps = [one.model_dump(mode="json", by_alias=True, include=_SENT) for one in self._records.values()]
         responses = {key: {"action": one["action"], "content": one["content"]} for key, one in self._answers.items()}
-        return {"steps": steps, "responses": responses, "stepsUrl": self._terms.steps_url}
+        return {"steps": steps, "responses": responses, "stepsUrl": self._terms.build_steps_url()}
 
     def is_main_task(self) -> bool:
         """Whether the agent's own code asks, and no task that it has created."""
@@ -145,7 +146,7 @@ class RunDurableCall:
     async def begin_step(self, name: str, key: str | None, *, is_main: bool = False) -> StepStart:
         """Returns what is recorded of the step, or that it is to be executed. Raises AgentError."""
         await self._raise_if_ended()
-        own_key = self._identify(name, key)
+        own_key = self._keys.identify(name, key)
         position = None
         if is_main and key is None and not self._running:
             self._position += 1
@@ -193,7 +194,8 @@ class RunDurableCall:
                 position=step.position,
                 mark=step.mark,
             )
-            self._budget.add(record)
+            self._budget.count(record)
+            self._budget.check()
             await self._keep(record)
         finally:
             self._forget(start.key)
@@ -211,7 +213,7 @@ class RunDurableCall:
             raise AgentRejected(
                 "An item of a job cannot ask: nobody could answer thousands of them. Start it as a task."
             )
-        if question.get("in_step"):
+        if question["in_step"]:
             raise AgentRejected("A step cannot ask: it would be executed again with the answer. Ask before it.")
         asked = self._questions.build(question)
         if (answer := self._answers.get(asked.id)) is not None:
@@ -241,17 +243,6 @@ class RunDurableCall:
             main = self._main_task
             asyncio.get_running_loop().call_later(_END_SECONDS, lambda: main.done() or main.cancel())
 
-    def _identify(self, name: str, key: str | None) -> str:
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_STEP_NAME:
-            raise AgentRejected(f"A step needs a name of 1 to {MAX_STEP_NAME} characters.")
-        if key is not None:
-            if not isinstance(key, str) or not 0 < len(key) <= MAX_STEP_NAME:
-                raise AgentRejected(f"The key of the step {name} is not a text of 1 to {MAX_STEP_NAME} characters.")
-            return f"{name}[{key}]"
-        self._occurrences[f"step {name}"] += 1
-        count = self._occurrences[f"step {name}"]
-        return name if count == 1 else f"{name}#{count}"
-
     async def _be_ready(self) -> None:
         if not self._adopted.is_set():
             self.needs_adoption.set()
@@ -263,9 +254,13 @@ class RunDurableCall:
         await asyncio.shield(self._loading)
 
     async def _load(self) -> None:
-        self._records = {one.key: one for one in await load_steps(self._ledger)}
-        for one in self._records.values():
-            self._budget.add(one)
+        self._take_over(await load_steps(self._ledger))
+
+    def _take_over(self, records: Sequence[StepRecord]) -> None:
+        """Takes the steps of earlier attempts and turns."""
+        self._records = {one.key: one for one in records}
+        for one in records:
+            self._budget.count(one)
         self._is_loaded = True
 
     async def _keep(self, record: StepRecord) -> None:

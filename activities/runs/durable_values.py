@@ -24,10 +24,13 @@ class HistoryBudget:
     def __init__(self) -> None:
         self._bytes = 0
 
-    def add(self, record: StepRecord) -> None:
-        """Counts a step. Raises AgentRejected for one that is too much."""
+    def count(self, record: StepRecord) -> None:
+        """Counts a step."""
         size = len(record.model_dump_json())
         self._bytes += size if size < _MAX_INLINE_BYTES else _REFERENCE_BYTES
+
+    def check(self) -> None:
+        """Raises AgentRejected if the steps are too large in all."""
         if self._bytes > _MAX_HISTORY_BYTES:
             raise AgentRejected(
                 f"The steps of the run have returned more than {_MAX_HISTORY_BYTES:,} bytes. Store what they "

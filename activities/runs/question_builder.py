@@ -33,7 +33,7 @@ class QuestionBuilder:
     def _identify(self, asked: Mapping[str, Any]) -> str:
         text = json.dumps([asked["message"], asked["schema"]], sort_keys=True, default=repr)
         digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:8]
-        if not asked.get("is_main"):
+        if not asked["is_main"]:
             self._occurrences[digest] += 1
             count = self._occurrences[digest]
             return f"question-{digest}" + (f"-{count}" if count > 1 else "")

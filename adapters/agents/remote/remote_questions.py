@@ -41,6 +41,8 @@ def _to_question(asked: Any) -> dict[str, Any]:
         "message": asked.get("message"),
         "schema": asked.get("responseSchema"),
         "expires_in": _to_seconds(asked.get("expiresAt")),
+        "is_main": False,
+        "in_step": False,
     }
 
 
