@@ -96,7 +96,7 @@ class Principal:
 
     @property
     def may_answer(self) -> bool:
-        """Whether it may answer the questions of runs; whoever may not is not shown the links that need no key."""
+        """Whether it may answer the questions of runs; without it, links that need no key are hidden."""
         return self.run is None and self.has(Scope.RUNS_WRITE)
 
     @property

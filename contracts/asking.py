@@ -53,7 +53,7 @@ class Ask:
     default: Any = NO_DEFAULT
 
     def describe(self) -> dict[str, Any]:
-        """Returns what is sent to whoever keeps the questions; times in seconds."""
+        """Returns the fields of the question; times in seconds."""
         expiry = DEFAULT_EXPIRY if self.expires_in is None else self.expires_in
         seconds = expiry.total_seconds() if isinstance(expiry, timedelta) else expiry
         return {"id": self.id, "message": self.message, "schema": self.schema, "expires_in": seconds}

@@ -9,5 +9,5 @@ def subscription_source(subscription: str) -> str:
 # The `source` of interaction events (ends of runs), and the prefix of their types.
 RUNS_SOURCE = "/sevenfold/runs"
 INTERACTION_TYPE_PREFIX = "interaction."
-# The type of the event that says that a run waits for people.
+# The type of the event of a run that requires input.
 INPUT_REQUIRED_TYPE = "run.input_required"

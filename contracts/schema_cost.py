@@ -8,7 +8,7 @@ _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
 class InvalidSchemaError(Exception):
-    """A schema cannot be used. The message says why."""
+    """A schema cannot be used. The message has the reason."""
 
 
 def check_cost(schema: Any) -> None:
@@ -54,7 +54,7 @@ class _Counter:
 
     def _count_reference(self, ref: str, open_refs: frozenset[str]) -> int:
         if ref in open_refs:
-            raise InvalidSchemaError(f"{ref[:100]} refers to itself, so nobody can say how long an answer may take")
+            raise InvalidSchemaError(f"{ref[:100]} refers to itself, so the time of a check has no bound")
         if ref not in self._counts:
             self._counts[ref] = self.count(_resolve(self._schema, ref), open_refs | {ref})
         return self._counts[ref]

@@ -136,7 +136,7 @@ class DeliverySubject(Payload):
 
 
 class QuestionsAsked(Payload):
-    """The signal `input_required` to `WebhookUpdates`. `deadline`: the run ends by then, whoever answers."""
+    """The signal `input_required` to `WebhookUpdates`. `deadline`: the run ends by then, answered or not."""
 
     questions: list[Question]
     deadline: datetime

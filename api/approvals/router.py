@@ -66,7 +66,7 @@ async def respond(
     await reader.find(principal.tenant, run_id)
     await desk.respond(principal.tenant, run_id, body.responses)
     run = await reader.load(await reader.find(principal.tenant, run_id))
-    return run if principal.may_read_runs else run.without_content()
+    return run.shown_to(principal)
 
 
 @router.get("/approvals", operation_id="listApprovals", summary="List what waits for people", responses=PROBLEMS)
@@ -112,7 +112,7 @@ async def list_approvals(
                 agent=attributes.get(AGENT, ""),
                 task=attributes.get(TASK, ""),
                 created_at=execution.start_time,
-                requests=shown if principal.may_answer else without_links(shown) or [],
+                requests=shown if principal.may_answer else without_links(shown),
                 links=run_links(reader.ui, owner, run_id),
             )
         )

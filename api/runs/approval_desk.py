@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -31,7 +31,7 @@ from sevenfold.contracts.questions import (
 # How long a worker may take to accept an answer.
 _LIMIT = timedelta(seconds=5)
 
-# A stream tells of a question before its run takes answers: so long is an answer to an unknown one tried again.
+# A stream publishes a question before its run takes answers: an early answer is retried for so long.
 _EARLY_SECONDS, _EARLY_INTERVAL = 3.0, 0.1
 
 _QUESTIONS = TypeAdapter(list[Question])
@@ -54,9 +54,9 @@ class InputRequest(Payload):
     )
 
 
-def without_links(requests: list[InputRequest] | None) -> list[InputRequest] | None:
-    """Returns questions without the links by which anybody can answer them."""
-    return [one.model_copy(update={"url": None}) for one in requests] if requests else requests
+def without_links(requests: Sequence[InputRequest]) -> list[InputRequest]:
+    """Returns questions without the links, which need no key."""
+    return [one.model_copy(update={"url": None}) for one in requests]
 
 
 @dataclass(frozen=True)

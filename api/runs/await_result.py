@@ -15,7 +15,7 @@ from sevenfold.contracts.runs import RunResult
 
 _MAX_RETRY_AFTER = 30.0  # seconds
 
-# When a client that waits is told of questions: most runs have ended before the first look.
+# When a waiting client's run is checked for questions: most runs have ended before the first check.
 _FIRST_LOOK_SECONDS, _MAX_LOOK_SECONDS = 0.5, 4.0
 
 

@@ -70,7 +70,7 @@ class RunReader:
         raise not_found("This run")
 
     async def read_requests(self, tenant: str, run_id: str) -> tuple[RunStatus, list[InputRequest] | None]:
-        """Returns the state of a run that has not ended, as a client that waits is told, and what is asked."""
+        """Returns the state of a run that has not ended, for a waiting client, and its questions."""
         questions = await self.desk.read(await self.find(tenant, run_id))
         if not questions:
             return RunStatus.PROCESSING, None

@@ -91,7 +91,7 @@ def _is_in(attribute: str, values: Sequence[str]) -> str:
 async def read_run(run_id: RunId, reader: RunReaderDep, principal: PrincipalDep) -> Run:
     """Returns the run as it is now, with its progress, result or error."""
     run = await reader.load(await reader.find(principal.tenant, run_id), with_steps=True)
-    return run if principal.may_answer else run.without_approval_links()
+    return run.shown_to(principal)
 
 
 @router.post(
@@ -123,12 +123,12 @@ async def retry_run(run_id: RunId, retrier: RunRetrierDep, principal: PrincipalD
     run, is_started = await retrier.retry(principal.tenant, run_id)
     if not is_started:
         response.status_code = 200
-    return run if principal.may_read_runs else run.without_content()
+    return run.shown_to(principal)
 
 
 async def request_cancellation(reader: RunReader, principal: Principal, run_id: str) -> Run:
-    """Requests the cancellation of an open run; returns the run as it is then, without its content for who may not
-    read it. Raises 404.
+    """Requests the cancellation of an open run; returns the run as it is then, as the principal may see it. Raises
+    404.
     """
     tenant = principal.tenant
     description = await reader.find(tenant, run_id)
@@ -140,4 +140,4 @@ async def request_cancellation(reader: RunReader, principal: Principal, run_id: 
                 raise
         description = await reader.find(tenant, run_id)
     run = await reader.load(description)
-    return run if principal.may_read_runs else run.without_content()
+    return run.shown_to(principal)

@@ -85,7 +85,7 @@ async def record_step(
 def _check(body: StepRequest) -> None:
     """Raises 422 for what a step of an agent in a worker could not have either."""
     if body.failure is not None and body.result is not None:
-        raise invalid_field("/failure", "stands beside a result: a step has one of them")
+        raise invalid_field("/failure", "must be absent beside a result")
     if len(to_json(body.result)) > MAX_STEP_BYTES:
         raise invalid_field("/result", f"has more than {MAX_STEP_BYTES:,} bytes. Store it, and record where.")
     if body.failure is not None and (len(body.failure.type) > 200 or len(body.failure.message) > 2_000):

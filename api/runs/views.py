@@ -11,6 +11,7 @@ from sevenfold.adapters.temporal.run_outcomes import to_run_status
 from sevenfold.api.dependencies import API_PREFIX, TemporalUi
 from sevenfold.api.runs.approval_desk import InputRequest, without_links
 from sevenfold.api.webhooks.views import RunWebhook
+from sevenfold.contracts.access import Principal
 from sevenfold.contracts.agent import Progress
 from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.identity import parse_public_id, parse_tenant
@@ -74,15 +75,17 @@ class Run(RunSummary):
     )
     webhook: RunWebhook | None = Field(description="The state of its webhook's delivery; null without a webhook.")
 
-    def without_content(self) -> "Run":
-        """Returns the run without what the client and the agent wrote."""
-        none = ("progress", "result", "error", "requests", "steps", "webhook")
-        nothing: dict[str, Any] = {**dict.fromkeys(none), "metadata": {}}
-        return self.model_copy(update=nothing)
-
-    def without_approval_links(self) -> "Run":
-        """Returns the run without the links by which its questions are answered."""
-        return self.model_copy(update={"requests": without_links(self.requests)})
+    def shown_to(self, principal: Principal) -> "Run":
+        """Returns the run as a principal may see it: without what the client and the agent wrote unless it may read
+        runs, and without the links that answer questions unless it may answer.
+        """
+        if not principal.may_read_runs:
+            none = ("progress", "result", "error", "requests", "steps", "webhook")
+            nothing: dict[str, Any] = {**dict.fromkeys(none), "metadata": {}}
+            return self.model_copy(update=nothing)
+        if self.requests and not principal.may_answer:
+            return self.model_copy(update={"requests": without_links(self.requests)})
+        return self
 
 
 def run_links(ui: TemporalUi, tenant: str, run_id: str) -> RunLinks:

@@ -23,7 +23,7 @@ def text_of_requests(requests: list[InputRequest]) -> str:
 def describe_run(
     run_id: str, answer: Answer | None = None, requests: list[InputRequest] | None = None
 ) -> dict[str, Any]:
-    """Returns what stands under `sevenfold`."""
+    """Returns the member `sevenfold`."""
     described: dict[str, Any] = {"runId": run_id}
     if answer is not None:
         described |= {"confidence": answer.confidence, "data": answer.data, "processingTime": answer.processing_time}

@@ -97,7 +97,7 @@ class _Chunks:
                     if self.has_text:
                         yield _error(_RESET)
                         return
-                    pieces = []  # nobody has seen it
+                    pieces = []  # not sent yet
                     continue
                 if line.event == "input_required":
                     piece, is_last = await self._ask(event, is_latest=line is lines[-1])

@@ -7,7 +7,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sevenfold.api.http.authorization import OPENAI_PREFIX
-from sevenfold.api.http.problems import MEDIA_TYPE, PROBLEM_PREFIX, ProblemError
+from sevenfold.api.http.problems import MEDIA_TYPE, PROBLEM_PREFIX
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {"unauthorized": "invalid_api_key"}
@@ -17,7 +17,7 @@ _FINAL = frozenset({409, 502, 504})
 
 
 class OpenAIErrors:
-    """Turns problems of the paths below `/v1` into errors of OpenAI, whoever has rendered them."""
+    """Turns problems of the paths below `/v1` into errors of OpenAI, also those of middleware."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -69,7 +69,7 @@ def _translate(held: list[Message]) -> list[Message]:
 
 
 def describe_error(problem: dict[str, Any]) -> dict[str, Any]:
-    """Returns what stands under `error`. `code` is the name of the problem type."""
+    """Returns the member `error`. `code` is the name of the problem type."""
     slug = str(problem["type"]).removeprefix(f"{PROBLEM_PREFIX}/")
     status = int(problem["status"])
     default = "server_error" if status >= 500 else "invalid_request_error"
@@ -82,8 +82,3 @@ def describe_error(problem: dict[str, Any]) -> dict[str, Any]:
         "param": "model" if is_model else param,
         "code": "model_not_found" if is_model else _CODES.get(slug, slug),
     }
-
-
-def error_of(problem: ProblemError, request_id: str) -> dict[str, Any]:
-    """Returns the same of a problem that ends a stream."""
-    return describe_error(problem.body(request_id).model_dump(by_alias=True, exclude_none=True))

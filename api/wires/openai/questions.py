@@ -7,7 +7,7 @@ from sevenfold.api.runs.approval_desk import InputRequest, without_links
 from sevenfold.api.runs.reader import RunReader
 from sevenfold.contracts.access import Principal
 
-# A run notes its questions a moment after its stream has told of them.
+# A run keeps its questions a moment after its stream has published them.
 _LIMIT_SECONDS, _INTERVAL_SECONDS = 5.0, 0.2
 
 
@@ -26,7 +26,7 @@ async def find_open_requests(
         questions = await reader.desk.read(description)
         if any(one.id in asked for one in questions):
             shown = reader.desk.show(principal.tenant, run_id, questions)
-            return shown if principal.may_answer else without_links(shown) or []
+            return shown if principal.may_answer else without_links(shown)
         await asyncio.sleep(_INTERVAL_SECONDS)
         waited += _INTERVAL_SECONDS
     return []

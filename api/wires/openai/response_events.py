@@ -78,10 +78,10 @@ class ResponseEvents:
             yield b"".join(pieces) or b": heartbeat\n\n"
 
     def _opening(self) -> list[bytes]:
-        begun = self.head.build(RunStatus.PROCESSING, [])
+        started = self.head.build(RunStatus.PROCESSING, [])
         return [
-            *self._event("response.created", 0, response=begun),
-            *self._event("response.in_progress", 1, response=begun),
+            *self._event("response.created", 0, response=started),
+            *self._event("response.in_progress", 1, response=started),
             *self._open_item(2),
         ]
 

@@ -78,7 +78,7 @@ class ResponseHead:
     def build(
         self, status: RunStatus, output: list[dict[str, Any]], described: JsonObject | None = None, **more: Any
     ) -> dict[str, Any]:
-        """Returns the response object. `described` stands under `sevenfold`."""
+        """Returns the response object. `described` is its member `sevenfold`."""
         output_format = self.params.get("response_format")
         return {
             "id": to_response_id(self.run_id),

@@ -36,7 +36,7 @@ from sevenfold.contracts.runs import Pattern, RunStatus
 
 router = APIRouter(prefix=OPENAI_PREFIX, include_in_schema=False, route_class=StrictJsonRoute)
 
-# How long a cancellation may take to arrive before the client is told that the response is still in progress.
+# How long the request waits for the end of the run. After that the answer has the status `in_progress`.
 _CANCEL_SECONDS, _CANCEL_INTERVAL = 5.0, 0.1
 
 ResponseId = Annotated[str, Path(max_length=200)]
@@ -98,15 +98,17 @@ async def cancel_response(
 ) -> Response:
     """Cancels the run, and waits a moment until it has ended."""
     run_id = response_id.removeprefix(ID_PREFIX)
-    run = await request_cancellation(reader, principal, run_id)
+    await request_cancellation(reader, principal, run_id)
+    description = await reader.find(principal.tenant, run_id)
     waited = 0.0
-    while run.closed_at is None and waited < _CANCEL_SECONDS:
+    while description.close_time is None and waited < _CANCEL_SECONDS:
         await asyncio.sleep(_CANCEL_INTERVAL)
         waited += _CANCEL_INTERVAL
-        run = await reader.load(await reader.find(principal.tenant, run_id))
-    if not principal.may_read_runs:
-        return JSONResponse(ResponseHead(run.id, run.agent, int(run.created_at.timestamp())).build(run.status, []))
-    return await _read(store, principal, response_id)
+        description = await reader.find(principal.tenant, run_id)
+    if principal.may_read_runs:
+        return await _read(store, principal, response_id)
+    run = await reader.load(description)
+    return JSONResponse(ResponseHead(run.id, run.agent, int(run.created_at.timestamp())).build(run.status, []))
 
 
 @router.delete("/responses/{response_id}")
@@ -150,7 +152,7 @@ def _page(items: Sequence[dict[str, Any]], after: str | None, limit: int) -> dic
 
 async def _read(store: ResponseStore, principal: Principal, response_id: str) -> Response:
     run, run_input = await store.load(principal.tenant, response_id)
-    return JSONResponse(build_response(run if principal.may_answer else run.without_approval_links(), run_input))
+    return JSONResponse(build_response(run.shown_to(principal), run_input))
 
 
 def _stream(events: ResponseEvents, subscription: StreamSubscription, *, cancels: bool) -> StreamingResponse:

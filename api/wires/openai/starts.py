@@ -29,7 +29,7 @@ _MAX_CANDIDATES = 200
 
 @dataclass(frozen=True)
 class Repeat:
-    """How a request says that it may be a repetition: by an idempotency key, or by the client's own count."""
+    """How a repeated request is recognised: by its idempotency key, or by the client's retry count."""
 
     key: str | None
     count: int = 0
