@@ -1,4 +1,4 @@
-"""What stands about each field of the configuration's models, as the string below it in the source.
+"""The description of each field of the configuration's models, as the string below it in the source.
 
 Read only where it is shown: pydantic would read it at every import, which takes 0.2 s.
 """

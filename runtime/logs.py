@@ -82,7 +82,7 @@ def _hide_secrets(_: object, __: str, line: Any) -> str:
 
 
 def _shorten(_: object, __: str, event: Any) -> Any:
-    """Leaves out of a terminal's lines what nobody reads there while all is well: ids, and the only tenant."""
+    """Removes ids and the only tenant from a terminal's lines, unless they are warnings."""
     if event.get("level") not in ("info", "debug"):
         return event
     hidden = {"request_id", "trace_id", "logger", *(["tenant"] if event.get("tenant") == "default" else [])}

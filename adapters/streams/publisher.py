@@ -181,7 +181,7 @@ class StreamPublisher:
             await self.publish_chunk(text)
 
     async def publish_questions(self, questions: str) -> None:
-        """Tells readers that the agent asks; `questions` is a list in JSON."""
+        """Publishes questions to readers; `questions` is a list in JSON."""
         await self._end_replay()
         if self.is_buffering:
             return

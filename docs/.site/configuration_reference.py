@@ -88,7 +88,7 @@ def _meaning(model: type[BaseModel], key: str) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    """What stands in the table: `none` for what is absent or empty."""
+    """Returns a cell of the table: `none` for what is absent or empty."""
     value: Any = field.get_default(call_default_factory=True, validated_data={})
     if field.is_required():
         return "required"

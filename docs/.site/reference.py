@@ -1,6 +1,6 @@
-"""`make reference`: writes the generated parts of the documentation anew, from the models, commands and routes.
+"""`make reference`: regenerates parts of the documentation from the models, commands and routes.
 
-A generated part stands between `<!-- generated: name -->` and `<!-- end -->`; what is around it is written by hand.
+A generated part is between `<!-- generated: name -->` and `<!-- end -->`; what is around it is written by hand.
 With `--check` nothing is written: it exits with 1 if a part is out of date.
 """
 
@@ -56,7 +56,7 @@ def write_part(name: str) -> str:
 
 
 def render(text: str) -> str:
-    """Returns a page with all its generated parts anew."""
+    """Returns a page with its generated parts replaced."""
     return _PART.sub(lambda part: f"{part[1]}\n{write_part(part['name']).strip()}\n\n{part[4]}", text)
 
 

@@ -223,7 +223,7 @@ class AgentRun:
         return self._state.build_result(outcome)
 
     async def _announce_questions(self, questions: Sequence[Question]) -> None:
-        """Tells the webhook and subscribers that people are asked."""
+        """Publishes the questions to the webhook and to subscribers."""
         self._webhook.report_questions(questions)
         await publish_input_required(self._run, self._state.request.turn, questions)
 

@@ -20,7 +20,7 @@ from sevenfold.workflows.runs.run_steps import RunSteps
 
 class RunState:
     """One run. `deadline` moves by the time in which people are asked, `waited` in all; `request` is that of the
-    current turn. `announce` tells others that people are asked.
+    current turn. `announce` publishes the questions.
     """
 
     def __init__(self, run: RunInput, announce: Callable[[Sequence[Question]], Coroutine[Any, Any, None]]) -> None:

@@ -40,7 +40,7 @@ class DurableRequests:
         except Exception as error:
             failed = as_agent_error(error)
             answer["error"] = {"code": failed.code, "detail": failed.detail}
-        with suppress(ProcessEndedError):  # The call itself says so.
+        with suppress(ProcessEndedError):  # The call reports it.
             await self._process.answer({"durable": answer})
 
     async def _call(self, method: str, arguments: dict[str, Any]) -> Any:
