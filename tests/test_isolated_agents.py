@@ -1,5 +1,6 @@
 """Python agents in child processes: what goes wrong in one hurts one call only."""
 
+import ast
 import asyncio
 import json
 import os
@@ -315,3 +316,23 @@ def _read(path: Path) -> str:
         return path.read_text()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+# Of the modules that these files import: datetime, typing, asyncio, enum, itertools, contextlib.
+_NEWER_THAN_3_9 = {"UTC", "Self", "StrEnum", "TypeAlias", "ParamSpec", "TaskGroup", "timeout", "pairwise", "aclosing"}
+_IN_CHILDREN = (
+    "adapters/agents/isolated/child.py",
+    "adapters/agents/isolated/child_durable.py",
+    "contracts/step_runner.py",
+    "contracts/asking.py",
+)
+
+
+@pytest.mark.parametrize("name", _IN_CHILDREN)
+def test_what_children_execute_is_python_3_9(name: str) -> None:
+    """Their interpreters may be older than the worker's, which no linter here checks."""
+    tree = ast.parse((ROOT / name).read_text(encoding="utf-8"), feature_version=(3, 9))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert "annotations" in imported
+    assert not imported & _NEWER_THAN_3_9
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Match | ast.TryStar)]

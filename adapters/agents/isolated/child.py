@@ -190,7 +190,7 @@ class Sender:
         await self._writer.drain()
 
 
-def tell(context_of: list[Any], frame: dict[str, Any], running: asyncio.Task[None]) -> None:
+def dispatch_frame(context_of: list[Any], frame: dict[str, Any], running: asyncio.Task[None]) -> None:
     """Passes a frame to the call that runs: an answer, or its cancellation."""
     for context in context_of:
         if "durable" in frame:
@@ -228,7 +228,7 @@ async def serve(agent: Any, descriptor: int) -> None:
             context_of = []
             running = loop.create_task(one_call(frame["call"], context_of))
         elif running is not None:
-            tell(context_of, frame, running)
+            dispatch_frame(context_of, frame, running)
 
 
 def end_with_parent(parent: int) -> None:

@@ -13,7 +13,7 @@ import json
 import sys
 import threading
 from contextvars import ContextVar
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -84,10 +84,8 @@ class DurableProxy:
     async def ask(self, question: dict[str, Any]) -> Any:
         return await self._request("ask", {"question": question})
 
-    async def _request(self, method: str, arguments: dict[str, Any]) -> Any:
-        return await self._send_request(method, arguments)
-
-    def _send_request(self, method: str, arguments: dict[str, Any]) -> asyncio.Future[Any]:
+    def _request(self, method: str, arguments: dict[str, Any]) -> asyncio.Future[Any]:
+        """Sends a request; returns the future of its answer."""
         number = len(self._waiting)  # ended ones are kept, so that no number is used twice
         waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
         self._send.send_frame({"durable": {"id": number, "method": method, "arguments": arguments}})
@@ -98,8 +96,8 @@ class DurableProxy:
         waiting = self._waiting[answer["id"]]
         if waiting.done():
             if (start := answer.get("value")) and isinstance(start, dict) and start.get("is_recorded") is False:
-                # Whoever began this step was cancelled before it could execute it.
-                self._send_request("abandon_step", {"start": start})
+                # The task that began this step was cancelled before it could execute it.
+                self._request("abandon_step", {"start": start})
             return
         if answer.get("suspended"):
             waiting.set_exception(load_shared("asking").Suspended())
@@ -115,14 +113,14 @@ class Context:
     def __init__(self, fields: dict[str, Any], durable: DurableProxy) -> None:
         self.durable = durable
         self.loop = asyncio.get_running_loop()
-        self.deadline = datetime.fromtimestamp(fields["deadline"], UTC)
+        self.deadline = datetime.fromtimestamp(fields["deadline"], timezone.utc)
         self.request_id = fields["request_id"]
         self.traceparent = fields["traceparent"]
         self.tenant = fields["tenant"]
         self.cancelled = threading.Event()
 
     def remaining_seconds(self) -> float:
-        return max(0.0, (self.deadline - datetime.now(UTC)).total_seconds())
+        return max(0.0, (self.deadline - datetime.now(timezone.utc)).total_seconds())
 
     async def step(self, name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
         steps = load_shared("step_runner")
