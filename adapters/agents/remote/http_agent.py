@@ -31,16 +31,10 @@ class HttpAgent:
             body |= context.durable.remote_state
         questions: list[JsonValue] | None = None
         async with self._upstream.post(body, context) as answer:
-            if not await answer.is_streamed():
-                found = await answer.read_json()
-                questions = read_questions(found)
-                if questions is None:
-                    yield as_reply(found)
-                    return
             reply: Reply | None = None
             reports = 0
             last: AgentEvent | None = None
-            async for event in _read_events(answer) if questions is None else _nothing():
+            async for event in _read_events(answer):
                 if isinstance(event, list):
                     questions = event
                     break
@@ -64,13 +58,12 @@ class HttpAgent:
 
 
 async def _read_events(answer: UpstreamResponse) -> AsyncIterator[AgentEvent | list[JsonValue]]:
+    if not await answer.is_streamed():
+        found = await answer.read_json()
+        yield read_questions(found) or as_reply(found)
+        return
     async for frame in answer.frames():
         parsed = parse_frame(frame)
         event = read_questions(parsed) or parse_event(parsed)
         if event is not None:
             yield event
-
-
-async def _nothing() -> AsyncIterator[AgentEvent | list[JsonValue]]:
-    return
-    yield

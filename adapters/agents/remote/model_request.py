@@ -9,7 +9,7 @@ from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError
 from sevenfold.adapters.agents.remote.upstream import parse_value
 from sevenfold.contracts.agent import AgentRequest
 from sevenfold.contracts.errors import AgentRejected, AgentUnavailable
-from sevenfold.contracts.model_options import MODEL_OPTIONS
+from sevenfold.contracts.model_requests import INSTRUCTIONS, MODEL_OPTIONS
 from sevenfold.contracts.payload import JsonObject
 
 # Those of a request's `params` that are options of the model's server; the others go into the message.
@@ -35,7 +35,7 @@ def build_conversation(config: ModelConfig, request: AgentRequest) -> list[dict[
     system = [config.system_prompt] if config.system_prompt else []
     if not request.messages:
         return [*({"role": "system", "content": one} for one in system), _user_message(request)]
-    instructions = request.context.get("instructions")
+    instructions = request.context.get(INSTRUCTIONS)
     if isinstance(instructions, str):
         system.append(instructions)
     conversation = [one.model_dump(mode="json") for one in request.messages]

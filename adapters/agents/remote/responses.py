@@ -12,6 +12,7 @@ from sevenfold.adapters.agents.remote.upstream import UpstreamResponse, parse_fr
 from sevenfold.adapters.agents.replies import join_surrogates
 from sevenfold.contracts.agent import AgentRequest, Message, Reply, Usage
 from sevenfold.contracts.errors import AgentError, AgentRejected, AgentUnavailable
+from sevenfold.contracts.model_requests import INSTRUCTIONS, to_responses_format, to_responses_part
 
 # What this API has under another name, or not at all.
 _RENAMED = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
@@ -129,14 +130,14 @@ def _build_body(config: ModelConfig, request: AgentRequest) -> dict[str, Any]:
         "store": False,
         **config.options,
     }
-    own = request.context.get("instructions") if request.messages else None
+    own = request.context.get(INSTRUCTIONS) if request.messages else None
     if instructions := [one for one in (config.system_prompt, own) if isinstance(one, str) and one]:
         body["instructions"] = "\n\n".join(instructions)
     for name, value in given.items():
         if name == "reasoning_effort":
             body["reasoning"] = {"effort": value}
         elif name == "response_format":
-            body["text"] = {"format": _to_format(value)}
+            body["text"] = {"format": to_responses_format(value)}
         else:
             body[_RENAMED.get(name, name)] = value
     if config.json_schema is not None:
@@ -157,24 +158,7 @@ def _to_parts(message: Message) -> str | list[dict[str, Any]]:
     if isinstance(message.content, str):
         return message.content
     kind = "output_text" if message.role == "assistant" else "input_text"
-    return [_to_part(part, kind) for part in message.content]
-
-
-def _to_part(part: Mapping[str, JsonValue], text_kind: str) -> dict[str, Any]:
-    match part:
-        case {"text": str(text)}:
-            return {"type": text_kind, "text": text}
-        case {"image_url": {"url": str(url)}}:
-            return {"type": "input_image", "image_url": url}
-    return dict(part)
-
-
-def _to_format(response_format: JsonValue) -> JsonValue:
-    """Returns what Chat Completions calls `response_format` as this API has it."""
-    match response_format:
-        case {"type": "json_schema", "json_schema": dict(schema)}:
-            return {"type": "json_schema", **schema}
-    return response_format
+    return [to_responses_part(part, kind) for part in message.content]
 
 
 RESPONSES = ModelApi(_build_body, _Response)

@@ -6,6 +6,7 @@ from typing import Any
 from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.wires.openai.requests import MAX_MESSAGES, ChatMessage
 from sevenfold.contracts.agent import Message
+from sevenfold.contracts.model_requests import to_responses_part
 from sevenfold.contracts.payload import JsonObject
 
 # A conversation that is continued: the messages of all responses before.
@@ -72,13 +73,9 @@ def to_item(message: Message, item_id: str) -> dict[str, Any]:
     return {"id": item_id, "type": "message", "status": "completed", "role": message.role, "content": content}
 
 
-def _to_content(part: JsonObject, text_kind: str) -> dict[str, Any]:
-    match part:
-        case {"type": "text", "text": str(text)}:
-            return {"type": text_kind, "text": text}
-        case {"type": "image_url", "image_url": {"url": str(url)}}:
-            return {"type": "input_image", "image_url": url, "detail": "auto"}
-    return dict(part)
+def _to_content(part: JsonObject, text_type: str) -> dict[str, Any]:
+    found = to_responses_part(part, text_type)
+    return {**found, "detail": "auto"} if found.get("type") == "input_image" else found
 
 
 def find_query(messages: Sequence[Message]) -> str:

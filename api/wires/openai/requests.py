@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from sevenfold.contracts.agent import AgentName
-from sevenfold.contracts.model_options import MODEL_OPTIONS
+from sevenfold.contracts.model_requests import MODEL_OPTIONS
 from sevenfold.contracts.payload import JsonObject
 from sevenfold.contracts.requests import StartOptions
 
 MAX_MESSAGES = 1_000
 
-# Fields of a run's context: clients of the Responses API send them, and read them again.
-INSTRUCTIONS, PREVIOUS = "instructions", "previousResponseId"
+# The member of a run's context with the id of the response that it continues.
+PREVIOUS = "previousResponseId"
 
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 

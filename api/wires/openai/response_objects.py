@@ -8,8 +8,9 @@ from typing import Any
 
 from sevenfold.api.runs.views import Run
 from sevenfold.api.wires.openai.answers import describe_run, responses_usage, text_of, text_of_requests
-from sevenfold.api.wires.openai.requests import INSTRUCTIONS, PREVIOUS, ResponsesRequest
+from sevenfold.api.wires.openai.requests import PREVIOUS, ResponsesRequest
 from sevenfold.contracts.answers import Answer
+from sevenfold.contracts.model_requests import INSTRUCTIONS, to_responses_format
 from sevenfold.contracts.payload import JsonObject
 from sevenfold.contracts.runs import Pattern, RunInput, RunStatus
 
@@ -99,7 +100,7 @@ class ResponseHead:
             "top_p": self.params.get("top_p"),
             "presence_penalty": self.params.get("presence_penalty"),
             "frequency_penalty": self.params.get("frequency_penalty"),
-            "text": {"format": _to_text_format(output_format) if output_format else {"type": "text"}},
+            "text": {"format": to_responses_format(output_format) if output_format else {"type": "text"}},
             "usage": None,
             "metadata": {name: _to_text(value) for name, value in self.metadata.items()},
             **_CONSTANTS,
@@ -149,12 +150,6 @@ def build_response(run: Run, run_input: RunInput, reset_index: int = 0) -> dict[
 def build_error(message: str) -> dict[str, str]:
     """Returns the error of a response; the API has few codes, and one that fits."""
     return {"code": "server_error", "message": message}
-
-
-def _to_text_format(value: Any) -> Any:
-    if isinstance(value, dict) and isinstance(schema := value.get("json_schema"), dict):
-        return {"type": "json_schema", **schema}
-    return value
 
 
 def _to_text(value: Any) -> str:

@@ -15,10 +15,11 @@ from sevenfold.api.runs.start import RunStarter, StartedRun
 from sevenfold.api.streams.lines import StreamSubscription
 from sevenfold.api.streams.opener import StreamOpener
 from sevenfold.api.wires.openai.conversations import find_query
-from sevenfold.api.wires.openai.requests import INSTRUCTIONS, PREVIOUS, OpenAIRequest
+from sevenfold.api.wires.openai.requests import PREVIOUS, OpenAIRequest
 from sevenfold.contracts.access import Principal
 from sevenfold.contracts.agent import Message
 from sevenfold.contracts.identity import parse_public_id
+from sevenfold.contracts.model_requests import INSTRUCTIONS
 from sevenfold.contracts.requests import QueryRequest, StreamRequest
 from sevenfold.contracts.runs import WORKFLOW_TYPES, Pattern, RunResult
 
