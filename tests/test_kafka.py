@@ -236,6 +236,15 @@ async def test_what_is_held_at_a_rebalance_goes_to_its_new_member_and_no_offset_
             await until(lambda: is_committed(topic, [4, 4]), seconds=10)
 
 
+async def test_a_refused_commit_is_tried_again_though_no_other_record_comes(topic: Topic, cluster: Kafka) -> None:
+    async with member(topic) as made:
+        await until(made.transport.is_alive, seconds=10)
+        cluster.refuse_commits(2)
+        await send(topic, 1)
+        await until(lambda: len(made.done) == 1, seconds=30)
+        await until(lambda: is_committed(topic, [1, -1001]), seconds=20)
+
+
 async def is_committed(topic: Topic, expected: list[int]) -> bool:
     return await committed(topic) == expected
 

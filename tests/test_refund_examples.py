@@ -1,5 +1,6 @@
 """examples/refund: the same agent as a function, behind HTTP and with Pydantic AI."""
 
+import asyncio
 import shutil
 import subprocess
 import sys
@@ -41,15 +42,19 @@ async def refunds(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tup
 async def ended(http: httpx.AsyncClient, agent: str, order: str, approval: Any = None) -> dict[str, Any]:
     body = {"task": "refund", "agent": agent, "data": {"order": order}}
     run_id = (await http.post(f"{API}/jobs", json=body)).json()["jobId"]
-    while (run := (await http.get(f"{API}/runs/{run_id}")).json())["status"] in ("queued", "processing"):
-        pass
+    run = await until_it_stops(http, run_id)
     if run["status"] != "input_required":
-        return dict(run)
+        return run
     assert "120" in run["requests"][0]["message"]
     answered = await http.post(f"{API}/runs/{run_id}/responses", json={"responses": {"approve": approval}})
     assert answered.status_code == 200, answered.text
-    while (run := (await http.get(f"{API}/runs/{run_id}")).json())["status"] == "processing":
-        pass
+    return await until_it_stops(http, run_id)
+
+
+async def until_it_stops(http: httpx.AsyncClient, run_id: str) -> dict[str, Any]:
+    """The run, once it has ended or asks; after an answer the job is queued again."""
+    while (run := (await http.get(f"{API}/runs/{run_id}")).json())["status"] in ("queued", "processing"):
+        await asyncio.sleep(0.05)
     return dict(run)
 
 
@@ -67,6 +72,7 @@ async def test_a_dear_refund_asks_and_pays_once(agent: str, refunds: tuple[httpx
         "nothing was executed twice"
     )
     run = await ended(http, agent, "4711", {"action": "decline"})
+    assert run["status"] == "completed", run
     assert "declined" in run["result"]["response"]
     assert len(payments.read_text().splitlines()) == len(before) + 1
 

@@ -183,6 +183,10 @@ class Kafka:
     def topic(self, name: str) -> None:
         self._say(f"create {name}")
 
+    def refuse_commits(self, count: int) -> None:
+        """Answers the next commits of offsets with an error, as a broker does whose permissions have just changed."""
+        self._say(f"refuse {count}")
+
     def _say(self, line: str) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -223,8 +227,14 @@ def broker_server(kind: str, directory: Path, *topics: str) -> Iterator[Server |
         server.close()
 
 
+# Kafka's numbers of a request and of an error.
+_OFFSET_COMMIT, _NOT_AUTHORIZED = 8, 29
+
+
 def _serve_kafka() -> None:
-    """The cluster's process: `create TOPIC`, `down` and `up` on standard input, whose end is its own."""
+    """The cluster's process: `create TOPIC`, `refuse COUNT`, `down` and `up` on standard input, whose end is its
+    own.
+    """
     (path,) = (Path(confluent_kafka.__file__).parent.parent / "confluent_kafka.libs").glob("librdkafka*.so*")
     library = ctypes.CDLL(str(path))
     pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
@@ -237,6 +247,7 @@ def _serve_kafka() -> None:
         "rd_kafka_mock_group_initial_rebalance_delay_ms": (None, [pointer, ctypes.c_int32]),
         "rd_kafka_mock_broker_set_down": (number, [pointer, ctypes.c_int32]),
         "rd_kafka_mock_broker_set_up": (number, [pointer, ctypes.c_int32]),
+        "rd_kafka_mock_push_request_errors_array": (None, [pointer, ctypes.c_int16, ctypes.c_size_t, pointer]),
     }
     for name, (result, arguments) in shapes.items():
         function = getattr(library, name)
@@ -249,6 +260,9 @@ def _serve_kafka() -> None:
         match line.split():
             case ["create", name]:
                 library.rd_kafka_mock_topic_create(cluster, name.encode(), 2, 1)
+            case ["refuse", count]:
+                errors = (ctypes.c_int * int(count))(*[_NOT_AUTHORIZED] * int(count))
+                library.rd_kafka_mock_push_request_errors_array(cluster, _OFFSET_COMMIT, int(count), errors)
             case ["down"]:
                 library.rd_kafka_mock_broker_set_down(cluster, 1)
             case ["up"]:

@@ -17,6 +17,9 @@ _REVOKE_SECONDS = 3.0
 
 _CLOSE_SECONDS = 2.0
 
+# Pauses between the tries of a commit, in seconds.
+_FIRST_PAUSE, _MAX_PAUSE = 0.5, 30.0
+
 
 @dataclass(eq=False)
 class _Partition:
@@ -93,13 +96,18 @@ class OffsetTracker(ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning("committing offsets to Kafka failed", error=f"{type(error).__name__}: {error}")
 
     async def _commit_all(self) -> None:
+        """Commits until nothing is left. What Kafka does not take is tried again, as no other acknowledgement may
+        come: it is a group that rebalances, or a broker that is away. A partition that was revoked is left out.
+        """
+        pause = _FIRST_PAUSE
         while self._consumer is not None and (positions := self._uncommitted()):
             try:
                 await self._consumer.commit(positions)
             except KafkaError as error:
-                # The group is rebalancing, and the records come again as duplicates, or Kafka refuses the commit.
-                log.info("Kafka did not take offsets", error=f"{type(error).__name__}: {error}")
-                return
+                log.info("Kafka did not take offsets", error=f"{type(error).__name__}: {error}", retry_in=pause)
+                await asyncio.sleep(pause)
+                pause = min(_MAX_PAUSE, pause * 2)
+                continue
             for key, position in positions.items():
                 if (partition := self._partitions.get(key)) is not None:
                     partition.committed = position
@@ -134,6 +142,7 @@ class OffsetTracker(ConsumerRebalanceListener):  # type: ignore[misc]
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         if self._committing is not None:
+            self._committing.cancel()  # it may wait for its next try
             await asyncio.wait({self._committing}, timeout=_CLOSE_SECONDS)
         try:
             await asyncio.wait_for(self._commit_all(), _CLOSE_SECONDS)

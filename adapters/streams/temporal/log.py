@@ -147,13 +147,16 @@ class TemporalStreamLog:
         return 0
 
     async def last_index(self, workflow_id: str) -> Index:
-        """Looked up from the last segment's end backwards."""
+        """Looked up from the last segment's end backwards. A run that was deleted has none."""
         try:
             for segment in range(await self.last_segment(workflow_id), 0, -1):
                 index = await self._last_index_in(segment_workflow_id(workflow_id, segment))
                 if index:
                     return index
-        except (RPCError, PayloadStoreError, DecryptionError) as error:
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise StreamLogError(str(error)) from error
+        except (PayloadStoreError, DecryptionError) as error:
             raise StreamLogError(str(error)) from error
         return 0
 
