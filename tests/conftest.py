@@ -57,6 +57,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name in _SLOW:
             item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(1_200))
     others = [name for name in dict.fromkeys(item.path.name for item in items) if name not in _LONG]
     place = {name: (at, 0) for at, name in enumerate(_LONG)} | {name: (at, 1) for at, name in enumerate(others)}
     items.sort(key=lambda item: place[item.path.name])

@@ -30,6 +30,7 @@ from sevenfold.contracts.agent_config import (
     PythonAgentConfig,
     SimulatorAgentConfig,
 )
+from sevenfold.contracts.model_requests import ON_DISCONNECT_HEADER
 
 
 class AgentLoadError(Exception):
@@ -75,17 +76,24 @@ def _load(config: DirectAgentConfig, base: Path, environ: Mapping[str, str]) -> 
 
 def _load_model(config: OpenAIAgentConfig, environ: Mapping[str, str]) -> Agent:
     model_config = ModelConfig(config.model, config.system_prompt, config.json_schema, config.options)
-    upstream = _build_upstream(config, config.address, environ)
+    # A server that is another Sevenfold: its run ends with the call.
+    headers = {ON_DISCONNECT_HEADER: "cancel"}
+    upstream = _build_upstream(config, config.address, environ, headers)
     return ModelAgent(upstream, model_config, RESPONSES if config.api == "responses" else CHAT_COMPLETIONS)
 
 
-def _build_upstream(config: HttpAgentConfig | OpenAIAgentConfig, url: str, environ: Mapping[str, str]) -> Upstream:
+def _build_upstream(
+    config: HttpAgentConfig | OpenAIAgentConfig,
+    url: str,
+    environ: Mapping[str, str],
+    headers: Mapping[str, str] | None = None,
+) -> Upstream:
     key = environ.get(config.api_key_env) if config.api_key_env else None
     if config.api_key_env and not key:
         raise AgentLoadError(f"the variable {config.api_key_env} (api_key_env) is not set")
     if key and not (key.isascii() and key.isprintable()):
         raise AgentLoadError(f"the value of {config.api_key_env} is not a valid key: use printable ASCII characters")
-    return Upstream(url, api_key=key, idle_timeout_seconds=config.idle_timeout_seconds)
+    return Upstream(url, api_key=key, idle_timeout_seconds=config.idle_timeout_seconds, headers=headers)
 
 
 def _load_isolated(config: PythonAgentConfig, base: Path) -> Agent:

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_v
 from sevenfold.adapters.agents.json_input import one_line, pointer_to
 from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
 from sevenfold.contracts.errors import AgentRejected, AgentUnavailable
+from sevenfold.contracts.model_requests import without_model_options
 from sevenfold.contracts.payload import Payload
 
 MAX_TEXT = 10_000_000
@@ -19,7 +20,7 @@ _STEPS_BETWEEN_TURNS = 64
 
 
 class SimulatorParams(Payload):
-    """The `params` of a request. Unknown or wrongly typed ones are errors."""
+    """The `params` of a request, without the options of models. Unknown or wrongly typed ones are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -97,7 +98,7 @@ async def _sleep(seconds: float, step: int) -> None:
 
 def _parse(request: AgentRequest) -> SimulatorParams:
     try:
-        return SimulatorParams.model_validate(request.params, by_alias=True, by_name=False)
+        return SimulatorParams.model_validate(without_model_options(request.params), by_alias=True, by_name=False)
     except ValidationError as failure:
         first = failure.errors(include_url=False, include_context=False, include_input=False)[0]
         pointer = "/params"

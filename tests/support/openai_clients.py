@@ -9,8 +9,12 @@ from tests.support.stack import Stack
 
 def openai_client(stack: Stack, api_key: str = "any", **options: Any) -> AsyncOpenAI:
     """A client of the running product; a gateway without keys takes any."""
-    base_url = f"http://127.0.0.1:{stack.settings.port}/v1"
-    return AsyncOpenAI(base_url=base_url, api_key=api_key, **{"timeout": 60, **options})
+    return client_at(stack.settings.port, api_key, **options)
+
+
+def client_at(port: int, api_key: str = "any", **options: Any) -> AsyncOpenAI:
+    """A client of a gateway on this machine."""
+    return AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=api_key, **{"timeout": 60, **options})
 
 
 def asks(**params: object) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from sevenfold.adapters.agents.builtin.text import enumerate_words, key_terms, q
 from sevenfold.adapters.agents.json_input import Scope, clean, number, one_line, show
 from sevenfold.contracts.agent import AgentRequest, Reply
 from sevenfold.contracts.errors import AgentRejected
+from sevenfold.contracts.model_requests import without_model_options
 from sevenfold.contracts.payload import JsonObject
 
 # The most lines that people would read. A section states how many more there were.
@@ -53,7 +54,7 @@ def generate_report(request: AgentRequest) -> Reply:
     `params`.
     """
     scope = Scope.from_request(request)
-    given: JsonObject = {**request.params, **request.data}
+    given: JsonObject = {**without_model_options(request.params), **request.data}
     if not given:
         raise AgentRejected("There is nothing to report on: /data and /params are empty.", pointer="/data")
     title = scope.word(*_TITLES) or _default_title(scope)

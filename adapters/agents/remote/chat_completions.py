@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, error_for_status
+from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, error_for_status, error_of_gateway
 from sevenfold.adapters.agents.remote.model_agent import ModelApi
 from sevenfold.adapters.agents.remote.model_request import OPTIONS, ModelConfig, build_conversation, parse_structured
 from sevenfold.adapters.agents.remote.upstream import UpstreamResponse, parse_frame
@@ -67,7 +67,7 @@ class _Completion:
         if not isinstance(chunk, dict):
             raise BadAnswerError("it is not a chat completion")
         if chunk.get("error"):
-            raise _build_error(chunk["error"])
+            raise error_of_gateway(chunk) or _build_error(chunk["error"])
         self._record_usage(chunk.get("usage"))
         choices = chunk.get("choices")
         if not isinstance(choices, list):

@@ -32,6 +32,8 @@ _TOO_MANY_REQUESTS = 429
 _KEY_REFUSED = frozenset({401, 403})
 # Statuses from 500 on that are permanent.
 _PERMANENT_STATUSES = frozenset({501, 505})
+# Statuses of failed runs that may succeed later: busy, or out of service for a while.
+_LATER = frozenset({429, 503})
 
 
 def to_agent_error(
@@ -47,8 +49,7 @@ def to_agent_error(
     """
     match outcome:
         case httpx.Response():
-            pause = retry_after_seconds(outcome.headers.get("Retry-After"), now=now)
-            return error_for_status(outcome.status_code, explanation, pause)
+            return _error_for_response(outcome, explanation, now)
         case BadAnswerError():
             return AgentUnavailable(f"The agent's answer cannot be read: {outcome.reason}.")
         case LargeAnswerError():
@@ -68,6 +69,13 @@ def to_agent_error(
     return AgentUnavailable("The connection to the agent broke off.")
 
 
+def _error_for_response(response: httpx.Response, explanation: str, now: datetime | None) -> AgentError:
+    status = response.status_code
+    if status >= 500 and response.headers.get("x-should-retry") == "false":
+        return _final_failure(status, explanation)
+    return error_for_status(status, explanation, retry_after_seconds(response.headers.get("Retry-After"), now=now))
+
+
 def error_for_status(status: int, explanation: str = "", retry_after: float | None = None) -> AgentError:
     """Returns the AgentError of a status, of a response or of an error within a stream."""
     suffix = f": {explanation}" if explanation else "."
@@ -83,6 +91,18 @@ def error_for_status(status: int, explanation: str = "", retry_after: float | No
             f"The agent's server answered {status}: its URL has changed, and redirects are not followed."
         )
     return AgentRejected(f"The agent's server answered {status}{suffix}")
+
+
+def error_of_gateway(frame: JsonValue) -> AgentError | None:
+    """Returns the error of a run behind another Sevenfold, which has made all attempts that it makes."""
+    match frame:
+        case {"sevenfold": {"error": {"status": int(status), "detail": str(detail)}}}:
+            return error_for_status(status) if status in _LATER else _final_failure(status, detail)
+    return None
+
+
+def _final_failure(status: int, explanation: str) -> AgentError:
+    return AgentRejected(f"The agent's server answered {status}{f': {explanation}' if explanation else '.'}")
 
 
 def _describe_connect_error(error: httpx.ConnectError) -> str:

@@ -9,7 +9,7 @@ from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError
 from sevenfold.adapters.agents.remote.upstream import parse_value
 from sevenfold.contracts.agent import AgentRequest
 from sevenfold.contracts.errors import AgentRejected, AgentUnavailable
-from sevenfold.contracts.model_requests import INSTRUCTIONS, MODEL_OPTIONS
+from sevenfold.contracts.model_requests import INSTRUCTIONS, MODEL_OPTIONS, without_model_options
 from sevenfold.contracts.payload import JsonObject
 
 # Those of a request's `params` that are options of the model's server; the others go into the message.
@@ -49,7 +49,7 @@ def _user_message(request: AgentRequest) -> dict[str, Any]:
 def build_message(request: AgentRequest) -> str:
     """Returns the user's message: the query, or the task, and the rest of the request as JSON."""
     parts = [request.query if request.query is not None else f"Task: {request.task}"]
-    params = {name: value for name, value in request.params.items() if name not in OPTIONS}
+    params = without_model_options(request.params)
     for title, value in (("Context", request.context), ("Data", request.data), ("Parameters", params)):
         if value:
             parts.append(f"{title}:\n{json.dumps(value, ensure_ascii=False)}")

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, error_for_status
+from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, error_for_status, error_of_gateway
 from sevenfold.adapters.agents.remote.model_agent import ModelApi
 from sevenfold.adapters.agents.remote.model_request import OPTIONS, ModelConfig, build_message, parse_structured
 from sevenfold.adapters.agents.remote.upstream import UpstreamResponse, parse_frame
@@ -67,7 +67,7 @@ class _Response:
         if not isinstance(value, dict) or not isinstance(output := value.get("output", []), list):
             raise BadAnswerError("it is not a response of the Responses API")
         if value.get("status") == "failed" or value.get("error"):
-            raise _build_error(value.get("error"))
+            raise error_of_gateway(value) or _build_error(value.get("error"))
         match value.get("incomplete_details"):
             case {"reason": str(reason)}:
                 self._cut_off_by = reason

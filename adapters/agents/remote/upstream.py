@@ -47,23 +47,31 @@ class Upstream:
     """An agent's server. Raises only AgentError.
 
     `idle_timeout_seconds`: the longest pause in the server's response, in seconds. `api_key` is sent as a bearer
-    token and removed from error details.
+    token and removed from error details. `headers` are sent with every request.
     """
 
-    def __init__(self, url: str, *, api_key: str | None, idle_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None,
+        idle_timeout_seconds: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self._url = url
         self._api_key = api_key
-        headers = {
+        sent = {
             "User-Agent": "Sevenfold",
             "Accept": f"application/json, {_SSE}, {_NDJSON[0]}",
             "Accept-Encoding": "gzip",
+            **(headers or {}),
         }
         if api_key:
-            headers["Authorization"] = f"Bearer {api_key}"
+            sent["Authorization"] = f"Bearer {api_key}"
             if httpx.URL(url).host.endswith(_AZURE_HOSTS):  # Its older addresses know keys by this header alone.
-                headers["api-key"] = api_key
+                sent["api-key"] = api_key
         self._client = httpx.AsyncClient(
-            headers=headers,
+            headers=sent,
             timeout=httpx.Timeout(idle_timeout_seconds, connect=_CONNECT_SECONDS),
             # Unlimited: admission control limits the calls, and none may wait here unseen.
             limits=httpx.Limits(

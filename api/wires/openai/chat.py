@@ -50,6 +50,7 @@ async def complete(
         if on_disconnect == "cancel":
             check_cancel(principal)
         subscription = await starts.start_stream(principal, body, conversation, repeat)
+        subscription = await starts.without_void_text(subscription)
         chunks = _Chunks(subscription.run_id, body, reader, principal)
         pieces = cancel_on_disconnect(subscription, chunks.of(subscription), cancels=on_disconnect == "cancel")
         headers = {**STREAM_HEADERS, "X-Stream-Id": subscription.run_id}
@@ -120,7 +121,8 @@ class _Chunks:
             case "done":
                 return _error(_CANCELLED), True
             case "error":
-                return _error(describe_error(event)), True
+                described = {**describe_run(self.run_id), "error": event}
+                return _data({"error": describe_error(event), "sevenfold": described}), True
             case "reconnect":
                 return _error(_RECONNECT), True
         return b"", False

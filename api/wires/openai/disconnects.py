@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 from fastapi import Header
 
 from sevenfold.api.streams.lines import StreamSubscription
+from sevenfold.contracts.model_requests import ON_DISCONNECT_HEADER
 
 # After the deadline the run itself has an answer or a failure.
 GRACE_SECONDS = 5.0
 
-OnDisconnect = Annotated[Literal["cancel", "continue"] | None, Header(alias="x-sevenfold-on-disconnect")]
+OnDisconnect = Annotated[Literal["cancel", "continue"] | None, Header(alias=ON_DISCONNECT_HEADER)]
 
 
 async def cancel_on_disconnect(

@@ -28,6 +28,9 @@ _STATUSES = {
 # Where people have to answer first: the API has no status for it.
 INPUT_REQUIRED = {"reason": "input_required"}
 
+# The API's schema requires numbers, also of agents that know no such option.
+_DEFAULTS = {"temperature": 1.0, "top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+
 # What the API's schema requires and an agent has no use for.
 _CONSTANTS: dict[str, Any] = {
     "parallel_tool_calls": True,
@@ -96,10 +99,7 @@ class ResponseHead:
             "output": output,
             "previous_response_id": self.context.get(PREVIOUS),
             "reasoning": {"effort": self.params.get("reasoning_effort"), "summary": None},
-            "temperature": self.params.get("temperature"),
-            "top_p": self.params.get("top_p"),
-            "presence_penalty": self.params.get("presence_penalty"),
-            "frequency_penalty": self.params.get("frequency_penalty"),
+            **{name: self._number(name, default) for name, default in _DEFAULTS.items()},
             "text": {"format": to_responses_format(output_format) if output_format else {"type": "text"}},
             "usage": None,
             "metadata": {name: _to_text(value) for name, value in self.metadata.items()},
@@ -107,6 +107,10 @@ class ResponseHead:
             "sevenfold": described or describe_run(self.run_id),
             **more,
         }
+
+    def _number(self, name: str, default: float) -> float:
+        given = self.params.get(name)
+        return given if isinstance(given, int | float) else default
 
     def build_completed(self, answer: Answer, item: dict[str, Any], completed_at: float) -> dict[str, Any]:
         """Returns the response of a run that has completed, with its one message."""

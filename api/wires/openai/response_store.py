@@ -7,7 +7,6 @@ from typing import Annotated
 from fastapi import Depends
 from temporalio.client import Client, WorkflowExecutionDescription
 
-from sevenfold.adapters.streams.reader import read_logged_entries_after
 from sevenfold.adapters.temporal.run_deletion import delete_run
 from sevenfold.adapters.temporal.run_restarts import load_input
 from sevenfold.api.dependencies import component
@@ -19,13 +18,14 @@ from sevenfold.api.streams.lines import StreamSubscription
 from sevenfold.api.streams.opener import StreamOpener
 from sevenfold.api.wires.openai.answers import text_of
 from sevenfold.api.wires.openai.conversations import continue_conversation
+from sevenfold.api.wires.openai.resets import find_resets
 from sevenfold.api.wires.openai.response_events import ItemStart, ResponseEvents, to_index
 from sevenfold.api.wires.openai.response_objects import ID_PREFIX, ResponseHead
 from sevenfold.contracts.access import Principal
 from sevenfold.contracts.agent import Message
 from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.runs import RunInput, RunStatus
-from sevenfold.contracts.streams import RESET_STEP, EntryKind, Index
+from sevenfold.contracts.streams import RESET_STEP, Index
 
 # The events that end a stream follow its last delta with these many numbers.
 _END_EVENTS = 4
@@ -117,15 +117,10 @@ class ResponseStore:
         """Returns the item that is open after an index."""
         if index < RESET_STEP:
             return ItemStart()
-        resets: list[Index] = []
-        is_logged = False
-        async for entries in read_logged_entries_after(
-            self.opener.hubs.log, build_workflow_id(tenant, run_id), 0, None
-        ):
-            is_logged = is_logged or bool(entries)
-            resets += [one.index for one in entries if one.kind is EntryKind.RESET and one.index <= index]
-        if not is_logged:  # lines.py: such a response follows one reset
+        found = await find_resets(self.opener.hubs.log, build_workflow_id(tenant, run_id))
+        if found is None:  # lines.py: such a response follows one reset
             return ItemStart(RESET_STEP, 1)
+        resets = [reset for reset in found if reset <= index]
         return ItemStart(resets[-1], len(resets)) if resets else ItemStart()
 
 

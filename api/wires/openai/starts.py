@@ -1,6 +1,6 @@
 """Starts the runs of OpenAI's clients."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -16,9 +16,10 @@ from sevenfold.api.streams.lines import StreamSubscription
 from sevenfold.api.streams.opener import StreamOpener
 from sevenfold.api.wires.openai.conversations import find_query
 from sevenfold.api.wires.openai.requests import PREVIOUS, OpenAIRequest
+from sevenfold.api.wires.openai.resets import find_resets
 from sevenfold.contracts.access import Principal
 from sevenfold.contracts.agent import Message
-from sevenfold.contracts.identity import parse_public_id
+from sevenfold.contracts.identity import build_workflow_id, parse_public_id
 from sevenfold.contracts.model_requests import INSTRUCTIONS
 from sevenfold.contracts.requests import QueryRequest, StreamRequest
 from sevenfold.contracts.runs import WORKFLOW_TYPES, Pattern, RunResult
@@ -93,12 +94,22 @@ class OpenAIStarts:
     async def start_stream(
         self, principal: Principal, request: OpenAIRequest, conversation: Conversation, repeat: Repeat
     ) -> StreamSubscription:
-        """Starts a run whose text is streamed. Raises as `StreamOpener` does."""
+        """Starts a run whose text is streamed, or returns the stream of the one that an earlier request has started.
+        Raises as `StreamOpener` does.
+        """
         body = StreamRequest(**dict(request.start_options()), **conversation.fields())
         found = await self._find_repeated(principal, body, repeat, Pattern.STREAMING)
         if found is not None:
-            return await self.opener.subscribe(principal.tenant, found.run_id)
+            return replace(await self.opener.subscribe(principal.tenant, found.run_id), replayed=True)
         return await self.opener.start(principal, body, repeat.key)
+
+    async def without_void_text(self, subscription: StreamSubscription) -> StreamSubscription:
+        """Returns a replayed stream from its last reset on, for clients that cannot take text back."""
+        if not subscription.replayed:
+            return subscription
+        workflow_id = build_workflow_id(subscription.tenant, subscription.run_id)
+        resets = await find_resets(self.opener.hubs.log, workflow_id)
+        return replace(subscription, after_index=resets[-1]) if resets else subscription
 
     async def _find_repeated(
         self, principal: Principal, body: QueryRequest | StreamRequest, repeat: Repeat, pattern: Pattern
