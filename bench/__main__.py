@@ -23,6 +23,7 @@ from bench.jobs import AGAINST_LOOP, QUERY_BESIDE_JOB, THROUGHPUT
 from bench.keys import KEYS
 from bench.long_polls import LONG_POLLS
 from bench.metrics import METRICS
+from bench.openai import OPENAI
 from bench.processes import REPOSITORY
 from bench.quotas import QUOTAS
 from bench.report import around_tables, circumstances, requests_table, rewrite, suites_table, targets_table
@@ -52,6 +53,7 @@ SUITES += [
     METRICS,
     STEPS_SUITE,
     WAITING_SUITE,
+    OPENAI,
 ]
 SUITES += [JOB_BESIDE_JOBS, QUERY_BESIDE_QUERIES, SLOW_QUERY_BESIDE_QUERIES]
 QUICK = Plan(rounds=2, calls=20, seconds=2)

@@ -10,6 +10,7 @@ from sevenfold.runtime.checks import Checks, Finding
 from sevenfold.runtime.logs import configure_logs
 from sevenfold.runtime.settings import Settings, load_settings
 from sevenfold.runtime.startup import StartupError
+from sevenfold.runtime.stopping import hard_exit
 
 
 def check_gateway(*, as_json: bool) -> None:
@@ -20,8 +21,7 @@ def check_gateway(*, as_json: bool) -> None:
     except StartupError as error:
         _show(Finding("settings", is_ok=False, detail=str(error)), as_json=as_json)
         raise typer.Exit(1) from None
-    if not asyncio.run(_check(settings, as_json=as_json)):
-        raise typer.Exit(1)
+    hard_exit(0 if asyncio.run(_check(settings, as_json=as_json)) else 1)
 
 
 async def _check(settings: Settings, *, as_json: bool) -> bool:

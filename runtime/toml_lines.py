@@ -1,53 +1,57 @@
-"""Finds the lines of keys in TOML: the parser of the standard library does not return them."""
+"""Finds the lines of keys in TOML: the parser of the standard library does not return them.
 
-import re
-from collections import Counter
-from collections.abc import Sequence
+A file's beginnings, line by line, are TOML too, except where one ends within a value of several lines. A key's line
+is that where the first beginning starts to have it. So no other parser of TOML is needed.
+"""
 
-_HEADER = re.compile(r"\s*(?P<brackets>\[\[?)(?P<name>[^\]]+)\]\]?\s*(#.*)?$")
-_KEY = re.compile(r"""\s*(?P<name>(?:"[^"]*"|'[^']*'|[A-Za-z0-9_.-])+)\s*=""")
-_PART = re.compile(r""""([^"]*)"|'([^']*)'|([^.\s"']+)""")
+import tomllib
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any
 
 
 def find_line(text: str, location: Sequence[int | str]) -> int | None:
-    """Returns the line (from 1) of the key at this location, or of the table that should have it; None if neither
-    has one. Text of several lines that looks like a key may be taken for one.
+    """Returns the line (from 1) of the key at this location, or of the table that should have it; None if neither is
+    in the text, or the text is no TOML.
     """
-    lines = {tuple(path): number for path, number in reversed(list(_list_keys(text)))}
-    wanted = tuple(location)
-    while wanted:
-        if wanted in lines:
-            return lines[wanted]
-        wanted = wanted[:-1]
+    lines = text.split("\n")
+    whole = _parse(lines, len(lines))
+    for depth in range(len(location), 0, -1):
+        if whole is not None and _has(whole, location[:depth]):
+            return _first_line(lines, location[:depth])
     return None
 
 
-def _list_keys(text: str) -> list[tuple[tuple[int | str, ...], int]]:
-    """Returns the path of each header and key with its line. An entry of an array of tables has its index."""
-    table: tuple[int | str, ...] = ()
-    entries: Counter[tuple[int | str, ...]] = Counter()
-    found: list[tuple[tuple[int | str, ...], int]] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if (header := _HEADER.match(line)) is not None:
-            table = _place(_split(header["name"]), entries)
-            if header["brackets"] == "[[":
-                table = (*table, entries[table])
-                entries[table[:-1]] += 1
-            found.append((table, number))
-        elif (key := _KEY.match(line)) is not None:
-            found.append(((*table, *_split(key["name"])), number))
-    return found
+def _first_line(lines: list[str], path: Sequence[int | str]) -> int:
+    """Bisects between `without`, a beginning that lacks the path, and `having`, one that has it."""
+    without, having = 0, len(lines)
+    while True:
+        middle = (without + having) // 2
+        beginning = _first_whole(lines, chain(range(middle, having), range(middle - 1, without, -1)))
+        if beginning is None or beginning[0] == without:
+            return without + 1
+        end, found = beginning
+        if _has(found, path):
+            having = end
+        else:
+            without = end
 
 
-def _place(parts: list[str], entries: Counter[tuple[int | str, ...]]) -> tuple[int | str, ...]:
-    """Returns the path of a table: a part that names an array means its last entry, unless it is the table itself."""
-    path: tuple[int | str, ...] = ()
-    for at, part in enumerate(parts):
-        path = (*path, part)
-        if entries[path] and at < len(parts) - 1:
-            path = (*path, entries[path] - 1)
-    return path
+def _first_whole(lines: list[str], ends: Iterable[int]) -> tuple[int, dict[str, Any]] | None:
+    return next(((end, found) for end in ends if (found := _parse(lines, end)) is not None), None)
 
 
-def _split(name: str) -> list[str]:
-    return [double or single or bare for double, single, bare in _PART.findall(name)]
+def _parse(lines: list[str], end: int) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads("\n".join(lines[:end]))
+    except tomllib.TOMLDecodeError:
+        return None
+
+
+def _has(value: Any, path: Sequence[int | str]) -> bool:
+    for part in path:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True

@@ -95,12 +95,45 @@ def test_no_value_is_shown(tmp_path: Path) -> None:
         (["subscriptions", 0, "task"], 11),
         (["subscriptions", 1, "task"], 14),
         (["brokers", "main", "consume", 1, "from"], 21),
-        (["brokers", "other"], None),
+        (["brokers", "other"], 15),
+        (["webhooks"], None),
         ([], None),
     ],
 )
 def test_lines_of_keys(location: list[int | str], line: int | None) -> None:
     assert find_line(FILE.format("", 1), location) == line
+
+
+ODD = """# keys as TOML permits them, and text that looks like one
+agents.a = {kind = "builtin"}
+["agents" . 'b c']
+"kin\\u0064" = \'\'\'
+kind = 5
+\'\'\'
+[[subscriptions]]
+tags = [
+  1,
+]
+[[ "subscriptions" ]]
+filter = {any = [{exact = {type = "a"}}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("location", "line"),
+    [
+        (("agents", "a", "kind"), 2),
+        (("agents", "b c"), 3),
+        (("agents", "b c", "kind"), 4),
+        (("agents", "b c", "target"), 3),
+        (("subscriptions", 0, "tags", 0), 8),
+        (("subscriptions", 1), 11),
+        (("subscriptions", 1, "filter", "any", 0, "exact"), 12),
+        (("brokers",), None),
+    ],
+)
+def test_keys_are_found_however_they_are_written(location: tuple[int | str, ...], line: int | None) -> None:
+    assert find_line(ODD, location) == line
 
 
 def test_settings_are_named_in_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ async def test_everything_is_ok(stack: Stack) -> None:
 
 async def test_a_temporal_that_hangs_makes_the_process_unready_within_seconds(tmp_path: Path) -> None:
     async with running_stack(tmp_path) as stack:
-        assert (await ready(stack))[0] == 200
+        await becomes(stack, 200, "ok", 20)
         assert stack.server.pid is not None
         os.kill(stack.server.pid, signal.SIGSTOP)
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,26 +10,29 @@ import pytest
 from tests.support.openai_clients import openai_client
 from tests.support.stack import Stack, running_stack
 
-AGENTS = ("careful", "hopeless", "whole_at_last", "simulator")
-# What the agent in front sends with each request.
-OPTIONS = {"careful": "options = {sevenfold = {params = {seconds = 15}}}"}
+AGENTS = ("careful", "hopeless", "torn_once", "simulator")
 APIS = ("chat", "responses")
 
 
-def front_config(port: int) -> str:
-    return "\n".join(
-        f'[agents.{agent}_{api}]\nkind = "openai"\napi = "{api}"\nmodel = "{agent}"\n'
-        f'base_url = "http://127.0.0.1:{port}/v1"\ncircuit = {{enabled = false}}\n{OPTIONS.get(agent, "")}'
-        for agent in AGENTS
-        for api in APIS
-    )
+def front_config(port: int, directory: Path) -> str:
+    """The agents of the gateway in front. It sends their `options` with each request."""
+    sections = []
+    for api in APIS:
+        options = {"careful": "{seconds = 15}", "torn_once": f'{{journal = "{directory}/{api}"}}'}
+        sections += [
+            f'[agents.{agent}_{api}]\nkind = "openai"\napi = "{api}"\nmodel = "{agent}"\n'
+            f'base_url = "http://127.0.0.1:{port}/v1"\ncircuit = {{enabled = false}}\n'
+            f"options = {{sevenfold = {{params = {options.get(agent, '{}')}}}}}"
+            for agent in AGENTS
+        ]
+    return "\n".join(sections)
 
 
 @pytest.fixture(scope="module")
 async def front(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """A gateway whose agents are those of `stack`."""
     directory = tmp_path_factory.mktemp("front")
-    async with running_stack(directory, more_config=front_config(stack.settings.port)) as running:
+    async with running_stack(directory, more_config=front_config(stack.settings.port, directory)) as running:
         yield running
 
 
@@ -80,6 +84,14 @@ async def test_failures_pass_through_and_are_not_repeated(api: str, stack: Stack
     assert answer.json()["type"] == "/problems/agent-rejected"
     assert "never does that" in answer.json()["detail"]
     assert len(await runs_behind(stack, "hopeless")) == before + 1
+
+
+@pytest.mark.parametrize("api", APIS)
+async def test_a_reset_behind_is_another_attempt_in_front(api: str, front: Stack) -> None:
+    """Nothing of the void text is left in the answer."""
+    answer = await front.query(agent=f"torn_once_{api}")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["response"] == "the whole"
 
 
 @pytest.mark.parametrize("api", APIS)

@@ -19,7 +19,9 @@ from openai import (
     PermissionDeniedError,
 )
 
+from sevenfold.contracts.model_requests import MODEL_OPTIONS
 from tests.support.openai_clients import asks, openai_client
+from tests.support.receivers import running_receiver
 from tests.support.stack import Stack, running_stack
 from tests.support.tenants import TenantKey, key_config
 
@@ -28,6 +30,7 @@ READER = TenantKey("acme", ("runs:read",))
 ASKER = '[agents.asker]\nkind = "python"\ntarget = "tests.support.durable_agents:asker"\n'
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 KEY = base64.b64encode(bytes(32)).decode()
+SECRET = "whsec_" + KEY
 CHAT = "/v1/chat/completions"
 
 
@@ -71,6 +74,62 @@ async def test_a_conversation_reaches_the_agent(stack: Stack, openai: AsyncOpenA
     assert asked["messages"][2]["content"][1] == image
     run = await stack.run(run_id)
     assert (run["pattern"], run["agent"], run["metadata"]) == ("synchronous", "listener", {"team": "a"})
+
+
+async def test_every_option_of_a_model_reaches_the_agent(stack: Stack, openai: AsyncOpenAI) -> None:
+    options: dict[str, Any] = {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "max_tokens": 9,
+        "max_completion_tokens": 8,
+        "seed": 7,
+        "stop": ["END"],
+        "presence_penalty": 0.1,
+        "frequency_penalty": 0.2,
+        "reasoning_effort": "low",
+        "response_format": {"type": "json_object"},
+    }
+    assert set(options) == set(MODEL_OPTIONS)
+    found = await openai.chat.completions.create(model="listener", messages=HELLO, **options)
+    assert found.model_extra["sevenfold"]["data"]["params"] == options  # type: ignore[index]
+    response = await openai.responses.create(
+        model="listener",
+        input="x",
+        max_output_tokens=8,
+        reasoning={"effort": "low"},
+        text={"format": {"type": "json_schema", "name": "a", "schema": {"type": "object"}}},
+    )
+    assert response.model_extra["sevenfold"]["data"]["params"] == {  # type: ignore[index]
+        "max_completion_tokens": 8,
+        "reasoning_effort": "low",
+        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}},
+    }
+
+
+async def test_the_gateways_own_options_hold(stack: Stack, openai: AsyncOpenAI) -> None:
+    """A run behind this API is told to a webhook, has priority, a deadline and limits, as any other."""
+    async with running_receiver() as receiver:
+        own = {
+            "webhookUrl": receiver.url("/hook"),
+            "webhookSecret": SECRET,
+            "priority": 1,
+            "timeout": 30,
+            "maxTokens": 100_000,
+        }
+        found = await openai.chat.completions.create(
+            model="simulator", messages=HELLO, extra_body={"sevenfold": {**own, "params": {"seconds": 0.1}}}
+        )
+        run_id = found.id.removeprefix("chatcmpl-")
+        async with asyncio.timeout(20):
+            while not receiver.posts:
+                await asyncio.sleep(0.05)
+    assert receiver.posts[0].json["queryId"] == run_id
+    assert receiver.posts[0].json["result"]["response"] == found.choices[0].message.content
+    with pytest.raises(InternalServerError) as late:
+        await openai.chat.completions.create(
+            model="careful", messages=HELLO, extra_body={"sevenfold": {"timeout": 1, "params": {"seconds": 5}}}
+        )
+    assert late.value.status_code == 504
 
 
 async def test_a_stream_has_its_chunks_usage_and_end(openai: AsyncOpenAI) -> None:

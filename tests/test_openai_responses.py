@@ -203,6 +203,7 @@ async def test_a_conversation_continues(openai: AsyncOpenAI) -> None:
         ({"input": []}, "input"),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input"),
         ({"input": "x", "conversation": "conv_1"}, "conversation"),
+        ({"input": "x", "prompt": {"id": "pmpt_1"}}, "prompt"),
         ({"input": 5}, "input"),
     ],
 )

@@ -168,6 +168,15 @@ async def whole_at_last(request: AgentRequest, context: AgentContext) -> AsyncIt
     yield Reply(response="the whole")
 
 
+async def torn_once(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+    """Streams a part and fails, unless the file `params.journal` exists."""
+    yield Delta(text="a part " if not Path(str(request.params["journal"])).exists() else "the whole")
+    if not Path(str(request.params["journal"])).exists():
+        note(request, "torn")
+        raise ConnectionResetError("in the middle")
+    yield Reply()
+
+
 async def deriver(request: AgentRequest) -> dict[str, object]:
     """Derives the events in `params.events`."""
     note(request, "called")

@@ -53,6 +53,7 @@ CONFIG = "\n".join(
             "teller",
             "torn",
             "whole_at_last",
+            "torn_once",
             "deriver",
             "witness",
             "choosy",

@@ -30,6 +30,7 @@ class _Response:
         self._usage: Usage | None = None
         self._cut_off_by: str | None = None
         self._has_tool_call = False
+        self._is_void = False
         self.is_finished = False
 
     async def read_texts(self, response: UpstreamResponse) -> AsyncIterator[str]:
@@ -50,6 +51,11 @@ class _Response:
                 return text
             case {"type": "response.refusal.delta", "delta": str(refusal)}:
                 self._refusal += refusal
+            case {"type": "response.output_item.done", "item": {"type": "message", "status": "incomplete"}}:
+                self._is_void = bool(self._text)
+            case {"type": "response.output_item.added"} if self._is_void:
+                # Another Sevenfold whose own agent has failed in the middle. Text cannot be taken back here either.
+                raise AgentUnavailable("The agent behind began its answer anew.")
             case {"type": "response.completed" | "response.incomplete" | "response.failed", "response": whole}:
                 self.read_whole(whole)
             case {"type": "error"}:
