@@ -34,7 +34,7 @@ async def becomes(stack: Stack, status: int, health: str, seconds: float = 5) ->
 
 
 async def test_everything_is_ok(stack: Stack) -> None:
-    assert await ready(stack) == (200, {"status": "ok", "temporal": "ok", "worker": "ok"})
+    assert await becomes(stack, 200, "ok", 20) == {"status": "ok", "temporal": "ok", "worker": "ok"}
 
 
 async def test_a_temporal_that_hangs_makes_the_process_unready_within_seconds(tmp_path: Path) -> None:
