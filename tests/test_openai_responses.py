@@ -168,6 +168,7 @@ async def test_failures(openai: AsyncOpenAI) -> None:
     events = await events_of(await openai.responses.create(model="hopeless", input="x", stream=True))
     assert events[-1].type == "response.failed"
     assert events[-1].response.error.message
+    assert events[-1].response.error.code == "invalid_prompt", "Codex gives up; it would repeat a server_error"
     started = await openai.responses.create(model="hopeless", input="x", background=True)
     async with asyncio.timeout(20):
         while (found := await openai.responses.retrieve(started.id)).status != "failed":

@@ -162,7 +162,8 @@ class ResponseEvents:
 
     def _fail(self, problem: dict[str, Any], index: Index) -> list[bytes]:
         described = {**describe_run(self.head.run_id), "error": problem}
-        failed = self.head.build(RunStatus.FAILED, [], described, error=build_error(problem["detail"]))
+        error = build_error(problem.get("code"), problem["detail"])
+        failed = self.head.build(RunStatus.FAILED, [], described, error=error)
         closing = self._close_item(index + 4, "incomplete")
         return [*closing, *self._event("response.failed", index + 7, response=failed)]
 

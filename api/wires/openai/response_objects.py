@@ -10,6 +10,7 @@ from sevenfold.api.runs.views import Run
 from sevenfold.api.wires.openai.answers import describe_run, responses_usage, text_of, text_of_requests
 from sevenfold.api.wires.openai.requests import PREVIOUS, ResponsesRequest
 from sevenfold.contracts.answers import Answer
+from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.model_requests import INSTRUCTIONS, to_responses_format
 from sevenfold.contracts.payload import JsonObject
 from sevenfold.contracts.runs import Pattern, RunInput, RunStatus
@@ -27,6 +28,13 @@ _STATUSES = {
 
 # Where people have to answer first: the API has no status for it.
 INPUT_REQUIRED = {"reason": "input_required"}
+
+_ERROR_CODES: dict[str | None, str] = {
+    ErrorCode.AGENT_REJECTED: "invalid_prompt",
+    ErrorCode.AGENT_RATE_LIMITED: "rate_limit_exceeded",
+    ErrorCode.AGENT_BUSY: "rate_limit_exceeded",
+    ErrorCode.QUOTA_EXCEEDED: "rate_limit_exceeded",
+}
 
 # The API's schema requires numbers, also of agents that know no such option.
 _DEFAULTS = {"temperature": 1.0, "top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
@@ -148,12 +156,14 @@ def build_response(run: Run, run_input: RunInput, reset_index: int = 0) -> dict[
     if run.error is None:
         return head.build(run.status, [], described)
     described["error"] = run.error.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return head.build(run.status, [], described, error=build_error(run.error.detail))
+    return head.build(run.status, [], described, error=build_error(run.error.code, run.error.detail))
 
 
-def build_error(message: str) -> dict[str, str]:
-    """Returns the error of a response; the API has few codes, and one that fits."""
-    return {"code": "server_error", "message": message}
+def build_error(code: str | None, message: str) -> dict[str, str]:
+    """Returns the error of a response. The API has few codes: clients repeat `server_error`, and give up
+    `invalid_prompt`. `code`: the run's ErrorCode.
+    """
+    return {"code": _ERROR_CODES.get(code, "server_error"), "message": message}
 
 
 def _to_text(value: Any) -> str:
