@@ -15,8 +15,9 @@ from sevenfold.contracts.runs import RunResult
 
 _MAX_RETRY_AFTER = 30.0  # seconds
 
-# When a waiting client's run is checked for questions: most runs have ended before the first check.
-_FIRST_LOOK_SECONDS, _MAX_LOOK_SECONDS = 0.5, 4.0
+# When a waiting client's run is checked for questions. A check is a read from Temporal, and under load most runs take
+# half a second: with a first check after 0.5 s each of them cost one more.
+_FIRST_LOOK_SECONDS, _MAX_LOOK_SECONDS = 2.0, 4.0
 
 
 async def await_run(started: StartedRun, seconds: float, headers: dict[str, str]) -> RunResult | None:
