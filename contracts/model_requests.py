@@ -39,8 +39,9 @@ def to_responses_part(part: Mapping[str, JsonValue], text_type: str) -> dict[str
     match part:
         case {"text": str(text)}:
             return {"type": text_type, "text": text}
-        case {"image_url": {"url": str(url)}}:
-            return {"type": "input_image", "image_url": url}
+        case {"image_url": {"url": str(url), **more}}:
+            detail = {"detail": more["detail"]} if more.get("detail") else {}
+            return {"type": "input_image", "image_url": url, **detail}
     return dict(part)
 
 

@@ -47,7 +47,9 @@ def validate_body(model: type[T], value: Any) -> T:
 
 
 class StrictJsonRoute(APIRoute):
-    """The route class of all routers."""
+    """The route class of all routers. `ignores_unknown_parameters`: for clients of other people's making."""
+
+    ignores_unknown_parameters = False
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Returns FastAPI's handler over a request with strict JSON. Raises 422 for an unknown query parameter,
@@ -55,9 +57,10 @@ class StrictJsonRoute(APIRoute):
         """
         handler = super().get_route_handler()
         known = _query_parameters(self.dependant)
+        is_strict = not self.ignores_unknown_parameters
 
         async def strict_handler(request: Request) -> Response:
-            if unknown := [name for name in request.query_params if name not in known]:
+            if is_strict and (unknown := [name for name in request.query_params if name not in known]):
                 there_are = f"; there are: {', '.join(sorted(known))}" if known else ""
                 detail = f"There is no such query parameter{there_are}."
                 errors = [FieldError(pointer=f"query:{name}", detail=detail) for name in unknown[:50]]

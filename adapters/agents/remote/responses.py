@@ -31,6 +31,7 @@ class _Response:
         self._cut_off_by: str | None = None
         self._has_tool_call = False
         self._is_void = False
+        self._rest = ""
         self.is_finished = False
 
     async def read_texts(self, response: UpstreamResponse) -> AsyncIterator[str]:
@@ -58,6 +59,7 @@ class _Response:
                 raise AgentUnavailable("The agent behind began its answer anew.")
             case {"type": "response.completed" | "response.incomplete" | "response.failed", "response": whole}:
                 self.read_whole(whole)
+                return self._rest
             case {"type": "error"}:
                 raise _build_error(event)
             case {"error": dict() as error}:
@@ -82,8 +84,11 @@ class _Response:
                 self._usage = Usage(input_tokens=read, output_tokens=written)
         items = [item for item in output if isinstance(item, dict)]
         self._has_tool_call = any(str(item.get("type", "")).endswith("_call") for item in items)
-        if not self._text:
-            self._text = [text for item in items for text in _texts_of(item)]
+        whole = "".join(text for item in items for text in _texts_of(item))
+        streamed = "".join(self._text)
+        # A question, or an answer of data alone, follows the text that was streamed.
+        self._rest = whole.removeprefix(streamed) if whole.startswith(streamed) else ""
+        self._text.append(self._rest)
         self._refusal = self._refusal or "".join(_refusals_of(items))
         self.is_finished = True
 
@@ -156,7 +161,10 @@ def _build_input(request: AgentRequest) -> str | list[dict[str, Any]]:
     """Returns the conversation, or the user's message."""
     if not request.messages:
         return build_message(request)
-    return [{"role": one.role, "content": _to_parts(one)} for one in request.messages]
+    # The API has no such role; a tool's result without its call is what somebody says.
+    return [
+        {"role": "user" if one.role == "tool" else one.role, "content": _to_parts(one)} for one in request.messages
+    ]
 
 
 def _to_parts(message: Message) -> str | list[dict[str, Any]]:

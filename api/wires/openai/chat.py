@@ -13,7 +13,6 @@ from sevenfold.api.dependencies import PrincipalDep
 from sevenfold.api.http.authorization import OPENAI_PREFIX
 from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field
 from sevenfold.api.http.sse import STREAM_HEADERS
-from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.runs.await_result import await_run
 from sevenfold.api.runs.dependencies import RunReaderDep
 from sevenfold.api.runs.reader import RunReader
@@ -24,13 +23,13 @@ from sevenfold.api.wires.openai.conversations import from_chat
 from sevenfold.api.wires.openai.disconnects import GRACE_SECONDS, OnDisconnect, cancel_on_disconnect
 from sevenfold.api.wires.openai.errors import describe_error
 from sevenfold.api.wires.openai.questions import find_open_requests
-from sevenfold.api.wires.openai.requests import ChatRequest
+from sevenfold.api.wires.openai.requests import ChatRequest, OpenAIRoute
 from sevenfold.api.wires.openai.starts import Conversation, OpenAIStartsDep, RepeatDep
 from sevenfold.contracts.access import Principal
 from sevenfold.contracts.agent import Usage
 from sevenfold.contracts.answers import Answer
 
-router = APIRouter(prefix=OPENAI_PREFIX, include_in_schema=False, route_class=StrictJsonRoute)
+router = APIRouter(prefix=OPENAI_PREFIX, include_in_schema=False, route_class=OpenAIRoute)
 
 
 @router.post("/chat/completions")
@@ -51,7 +50,7 @@ async def complete(
             check_cancel(principal)
         subscription = await starts.start_stream(principal, body, conversation, repeat)
         subscription = await starts.without_void_text(subscription)
-        chunks = _Chunks(subscription.run_id, body, reader, principal)
+        chunks = _Chunks(subscription.run_id, body, reader, principal, cancels=on_disconnect == "cancel")
         pieces = cancel_on_disconnect(subscription, chunks.of(subscription), cancels=on_disconnect == "cancel")
         headers = {**STREAM_HEADERS, "X-Stream-Id": subscription.run_id}
         return StreamingResponse(pieces, media_type="text/event-stream", headers=headers)
@@ -77,12 +76,16 @@ async def complete(
 
 @dataclass
 class _Chunks:
-    """The chunks of one streamed completion."""
+    """The chunks of one streamed completion. `cancels`: a client that does not get the end cancels the run.
+    `has_sent`: the client has text; `has_text`: it will have, with what is about to be sent.
+    """
 
     run_id: str
     body: ChatRequest
     reader: RunReader
     principal: Principal
+    cancels: bool = False
+    has_sent: bool = False
     has_text: bool = False
 
     async def of(self, subscription: StreamSubscription) -> AsyncIterator[bytes]:
@@ -95,29 +98,31 @@ class _Chunks:
             for line in lines:
                 event = json.loads(line.data)
                 if line.event is None and event.get("reset"):
-                    if self.has_text:
+                    if self.has_sent:
+                        if self.cancels:
+                            subscription.cancel_in_background()
                         yield _error(_RESET)
                         return
-                    pieces = []  # not sent yet
+                    pieces, self.has_text = [], False
                     continue
                 if line.event == "input_required":
                     piece, is_last = await self._ask(event, is_latest=line is lines[-1])
                 else:
-                    piece, is_last = self._translate(line, event)
+                    piece, is_last = await self._translate(line, event)
                 pieces.append(piece)
                 if is_last:
                     yield b"".join(pieces)
                     return
-            found = b"".join(pieces)
-            self.has_text = self.has_text or bool(found)
-            yield found or b": heartbeat\n\n"
+            self.has_sent = self.has_text
+            yield b"".join(pieces) or b": heartbeat\n\n"
 
-    def _translate(self, line: StreamLine, event: dict[str, Any]) -> tuple[bytes, bool]:
+    async def _translate(self, line: StreamLine, event: dict[str, Any]) -> tuple[bytes, bool]:
         match line.event:
             case None if "chunk" in event:
+                self.has_text = True
                 return self._chunk({"content": event["chunk"]}), False
             case "done" if event["status"] == "completed":
-                return self._end(event), True
+                return await self._end(event), True
             case "done":
                 return _error(_CANCELLED), True
             case "error":
@@ -138,13 +143,20 @@ class _Chunks:
         described = describe_run(self.run_id, None, requests)
         return b"".join([text, self._chunk({}, finish="stop", sevenfold=described), b"data: [DONE]\n\n"]), True
 
-    def _end(self, event: dict[str, Any]) -> bytes:
+    async def _end(self, event: dict[str, Any]) -> bytes:
         usage = Usage.model_validate(event["usage"]) if event.get("usage") else None
-        pieces = [self._chunk({}, finish="stop", sevenfold=describe_run(self.run_id))]
+        text = "" if self.has_text else await self._load_text()
+        pieces = [self._chunk({"content": text})] if text else []
+        pieces += [self._chunk({}, finish="stop", sevenfold=describe_run(self.run_id))]
         if self.body.stream_options is not None and self.body.stream_options.include_usage:
             counted = {**_head(self.run_id, self.body, "chat.completion.chunk"), "choices": []}
             pieces.append(_data({**counted, "usage": chat_usage(usage)}))
         return b"".join([*pieces, b"data: [DONE]\n\n"])
+
+    async def _load_text(self) -> str:
+        """An answer of data alone streams nothing."""
+        run = await self.reader.load(await self.reader.find(self.principal.tenant, self.run_id))
+        return text_of(run.result) if run.result is not None else ""
 
     def _chunk(self, delta: dict[str, Any], *, finish: str | None = None, **more: Any) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}

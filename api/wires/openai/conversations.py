@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sevenfold.api.http.problems import invalid_field
-from sevenfold.api.wires.openai.requests import MAX_MESSAGES, ChatMessage
+from sevenfold.api.wires.openai.requests import MAX_MESSAGES, TEXT_PARTS, ChatMessage
 from sevenfold.contracts.agent import Message
 from sevenfold.contracts.model_requests import to_responses_part
 from sevenfold.contracts.payload import JsonObject
@@ -13,7 +13,6 @@ from sevenfold.contracts.payload import JsonObject
 MAX_BYTES = 1_000_000
 
 _ROLES = {"function": "tool"}
-_TEXTS = ("input_text", "output_text", "text")
 
 
 def from_chat(messages: Sequence[ChatMessage]) -> list[Message]:
@@ -56,10 +55,11 @@ def _from_item(item: JsonObject) -> Message | None:
 
 def _from_part(part: JsonObject) -> JsonObject:
     """Returns a part as Chat Completions has it."""
-    if part.get("type") in _TEXTS:
-        return {"type": "text", "text": str(part.get("text", ""))}
-    if part.get("type") == "input_image":
-        return {"type": "image_url", "image_url": {"url": part.get("image_url")}}
+    if part.get("type") in TEXT_PARTS:
+        return {"type": "text", "text": part["text"]}
+    if part.get("type") == "input_image" and part.get("image_url"):
+        detail = {"detail": part["detail"]} if part.get("detail") else {}
+        return {"type": "image_url", "image_url": {"url": part["image_url"], **detail}}
     return part
 
 
@@ -75,7 +75,7 @@ def to_item(message: Message, item_id: str) -> dict[str, Any]:
 
 def _to_content(part: JsonObject, text_type: str) -> dict[str, Any]:
     found = to_responses_part(part, text_type)
-    return {**found, "detail": "auto"} if found.get("type") == "input_image" else found
+    return {"detail": "auto", **found} if found.get("type") == "input_image" else found
 
 
 def find_query(messages: Sequence[Message]) -> str:

@@ -8,9 +8,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sevenfold.api.http.authorization import OPENAI_PREFIX
 from sevenfold.api.http.problems import MEDIA_TYPE, PROBLEM_PREFIX
+from sevenfold.contracts.requests import StartOptions
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {"unauthorized": "invalid_api_key"}
+
+# Fields of the gateway's own requests, as they stand under `sevenfold`.
+_OWN_FIELDS = frozenset(str(field.alias or name) for name, field in StartOptions.model_fields.items()) - {"metadata"}
 
 # The client repeats these by itself: 409 and most of 5xx. A run that has failed was repeated here already.
 _FINAL = frozenset({409, 502, 504})
@@ -54,7 +58,10 @@ def _is_problem(start: Message) -> bool:
 
 def _translate(held: list[Message]) -> list[Message]:
     start, *rest = held
-    problem = json.loads(b"".join(one.get("body", b"") for one in rest))
+    content = b"".join(one.get("body", b"") for one in rest)
+    if not content:  # the answer to HEAD
+        return held
+    problem = json.loads(content)
     status = 400 if start["status"] == 422 else start["status"]
     body = json.dumps({"error": describe_error(problem)}).encode()
     headers = MutableHeaders(raw=list(start["headers"]))
@@ -74,11 +81,21 @@ def describe_error(problem: dict[str, Any]) -> dict[str, Any]:
     status = int(problem["status"])
     default = "server_error" if status >= 500 else "invalid_request_error"
     pointers = [str(one["pointer"]) for one in problem.get("errors") or []]
-    param = pointers[0].strip("/").replace("/", ".") if pointers else None
-    is_model = param in ("agent", "model")
+    param = _to_param(pointers[0]) if pointers else None
+    is_unknown_agent = pointers[:1] == ["/agent"]
     return {
-        "message": problem["detail"],
+        "message": problem["detail"].replace("/agent:", "/model:") if is_unknown_agent else problem["detail"],
         "type": _TYPES.get(status, default),
-        "param": "model" if is_model else param,
-        "code": "model_not_found" if is_model else _CODES.get(slug, slug),
+        "param": param,
+        "code": "model_not_found" if is_unknown_agent else _CODES.get(slug, slug),
     }
+
+
+def _to_param(pointer: str) -> str | None:
+    """Returns the field's name as the client knows it: what is ours, stands under `sevenfold`."""
+    if pointer == "/agent":
+        return "model"
+    path = pointer.removeprefix("query:").strip("/").split("/")
+    if path[0] in _OWN_FIELDS:
+        path.insert(0, "sevenfold")
+    return ".".join(path) or None

@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
+from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.contracts.agent import AgentName
 from sevenfold.contracts.model_requests import MODEL_OPTIONS
 from sevenfold.contracts.payload import JsonObject
@@ -11,10 +12,18 @@ from sevenfold.contracts.requests import StartOptions
 
 MAX_MESSAGES = 1_000
 
+TEXT_PARTS = ("text", "input_text", "output_text")
+
 # The member of a run's context with the id of the response that it continues.
 PREVIOUS = "previousResponseId"
 
 _Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class OpenAIRoute(StrictJsonRoute):
+    """Clients send query parameters too that agents have no use for."""
+
+    ignores_unknown_parameters = True
 
 
 class OpenAIRequest(BaseModel):
@@ -42,13 +51,60 @@ class OpenAIRequest(BaseModel):
         )
 
 
+def _check_content(value: JsonValue) -> JsonValue:
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise ValueError("must be a text or a list of parts")
+    for number, part in enumerate(value):
+        if complaint := find_bad_part(part):
+            raise ValueError(f"part {number} {complaint}")
+    return value
+
+
+def _check_items(value: JsonValue) -> JsonValue:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ValueError("must be a text or a list of items")
+    if len(value) > MAX_MESSAGES:
+        raise ValueError(f"has {len(value):,} items, and may have {MAX_MESSAGES:,}")
+    for number, item in enumerate(value):
+        content = item.get("content") if isinstance(item, dict) else None
+        for part in content if isinstance(content, list) else []:
+            if complaint := find_bad_part(part):
+                raise ValueError(f"item {number}: a part {complaint}")
+    return value
+
+
+def find_bad_part(part: JsonValue) -> str | None:
+    """Returns what is wrong with a part of a message, in words; None if nothing is. Unknown kinds are the agent's."""
+    if not isinstance(part, dict):
+        return "must be an object"
+    kind, image = part.get("type"), part.get("image_url")
+    if kind in TEXT_PARTS and not isinstance(part.get("text"), str):
+        return f"of the type {kind} must have a text"
+    if kind == "image_url" and not (isinstance(image, dict) and isinstance(image.get("url"), str)):
+        return "of the type image_url must have an image_url with a url"
+    if kind == "input_image" and not isinstance(image, str | None):
+        return "of the type input_image must have a text as its image_url"
+    return None
+
+
+def _check_stop(value: JsonValue) -> JsonValue:
+    texts = value if isinstance(value, list) else [value]
+    if value is not None and not all(isinstance(one, str) for one in texts):
+        raise ValueError("must be a text or a list of texts")
+    return value
+
+
 class ChatMessage(BaseModel):
     """A message; its tool calls are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[JsonObject] | None = None
+    content: Annotated[Any, AfterValidator(_check_content)] = None
 
 
 class StreamOptions(BaseModel):
@@ -68,7 +124,7 @@ class ChatRequest(OpenAIRequest):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     seed: int | None = None
-    stop: str | list[str] | None = None
+    stop: Annotated[Any, AfterValidator(_check_stop)] = None
     presence_penalty: _Number | None = None
     frequency_penalty: _Number | None = None
     reasoning_effort: str | None = None
@@ -78,7 +134,7 @@ class ChatRequest(OpenAIRequest):
 class ResponsesRequest(OpenAIRequest):
     """Body of `POST /v1/responses`."""
 
-    input: str | Annotated[list[JsonObject], Field(max_length=MAX_MESSAGES)] = ""
+    input: Annotated[Any, AfterValidator(_check_items)] = ""
     instructions: str | None = None
     background: bool | None = None
     store: bool | None = None

@@ -91,7 +91,8 @@ class ResponseHead:
         self, status: RunStatus, output: list[dict[str, Any]], described: JsonObject | None = None, **more: Any
     ) -> dict[str, Any]:
         """Returns the response object. `described` is its member `sevenfold`."""
-        output_format = self.params.get("response_format")
+        given, effort = self.params.get("response_format"), self.params.get("reasoning_effort")
+        output_format = given if isinstance(given, dict) else {"type": "text"}
         return {
             "id": to_response_id(self.run_id),
             "object": "response",
@@ -102,13 +103,13 @@ class ResponseHead:
             "error": None,
             "incomplete_details": INPUT_REQUIRED if status is RunStatus.INPUT_REQUIRED else None,
             "instructions": self.context.get(INSTRUCTIONS),
-            "max_output_tokens": self.params.get("max_completion_tokens"),
+            "max_output_tokens": limit if type(limit := self.params.get("max_completion_tokens")) is int else None,
             "model": self.model,
             "output": output,
             "previous_response_id": self.context.get(PREVIOUS),
-            "reasoning": {"effort": self.params.get("reasoning_effort"), "summary": None},
+            "reasoning": {"effort": effort if isinstance(effort, str) else None, "summary": None},
             **{name: self._number(name, default) for name, default in _DEFAULTS.items()},
-            "text": {"format": to_responses_format(output_format) if output_format else {"type": "text"}},
+            "text": {"format": to_responses_format(output_format)},
             "usage": None,
             "metadata": {name: _to_text(value) for name, value in self.metadata.items()},
             **_CONSTANTS,
@@ -118,7 +119,7 @@ class ResponseHead:
 
     def _number(self, name: str, default: float) -> float:
         given = self.params.get(name)
-        return given if isinstance(given, int | float) else default
+        return given if isinstance(given, int | float) and not isinstance(given, bool) else default
 
     def build_completed(self, answer: Answer, item: dict[str, Any], completed_at: float) -> dict[str, Any]:
         """Returns the response of a run that has completed, with its one message."""

@@ -42,12 +42,12 @@ class ResponseStore:
 
     async def load(self, tenant: str, response_id: str) -> tuple[Run, RunInput]:
         """Returns a response's run and what was asked in it. Raises 404."""
-        description = await self._find(tenant, response_id)
+        description = await self.find(tenant, response_id)
         return await self.reader.load(description), await self._load_input(description)
 
     async def load_messages(self, tenant: str, response_id: str) -> Sequence[Message]:
         """Returns the conversation that a response answers. Raises 404."""
-        run_input = await self._load_input(await self._find(tenant, response_id))
+        run_input = await self._load_input(await self.find(tenant, response_id))
         return _messages_of(run_input)
 
     async def continue_from(
@@ -88,14 +88,15 @@ class ResponseStore:
 
     async def delete(self, tenant: str, response_id: str) -> None:
         """Deletes the run of a response. Raises 404, and 409 if it has not ended."""
-        description = await self._find(tenant, response_id)
+        description = await self.find(tenant, response_id)
         if description.close_time is None:
             detail = "The response is in progress. Cancel it first."
             raise ProblemError(ProblemType.RUN_OPEN, detail, run_id=response_id.removeprefix(ID_PREFIX))
         await delete_run(self.client, description)
         self.poll_cache.drop(tenant, response_id.removeprefix(ID_PREFIX))
 
-    async def _find(self, tenant: str, response_id: str) -> WorkflowExecutionDescription:
+    async def find(self, tenant: str, response_id: str) -> WorkflowExecutionDescription:
+        """Returns the execution of a response's run. Raises 404."""
         if not response_id.startswith(ID_PREFIX):
             raise not_found("This response")
         return await self.reader.find(tenant, response_id.removeprefix(ID_PREFIX))

@@ -11,7 +11,6 @@ from sevenfold.api.dependencies import PrincipalDep, TenantDep
 from sevenfold.api.http.authorization import OPENAI_PREFIX
 from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.http.sse import STREAM_HEADERS
-from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.runs.await_result import await_run
 from sevenfold.api.runs.dependencies import RunReaderDep
 from sevenfold.api.runs.router import request_cancellation
@@ -20,7 +19,7 @@ from sevenfold.api.streams.permissions import check_cancel
 from sevenfold.api.wires.openai.answers import text_of
 from sevenfold.api.wires.openai.conversations import from_items, to_item
 from sevenfold.api.wires.openai.disconnects import GRACE_SECONDS, OnDisconnect, cancel_on_disconnect
-from sevenfold.api.wires.openai.requests import ResponsesRequest
+from sevenfold.api.wires.openai.requests import OpenAIRoute, ResponsesRequest
 from sevenfold.api.wires.openai.response_events import ResponseEvents
 from sevenfold.api.wires.openai.response_objects import (
     ID_PREFIX,
@@ -34,7 +33,7 @@ from sevenfold.contracts.access import Principal
 from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.runs import Pattern, RunStatus
 
-router = APIRouter(prefix=OPENAI_PREFIX, include_in_schema=False, route_class=StrictJsonRoute)
+router = APIRouter(prefix=OPENAI_PREFIX, include_in_schema=False, route_class=OpenAIRoute)
 
 # How long the request waits for the end of the run. After that the answer has the status `in_progress`.
 _CANCEL_SECONDS, _CANCEL_INTERVAL = 5.0, 0.1
@@ -97,7 +96,7 @@ async def cancel_response(
     response_id: ResponseId, store: ResponseStoreDep, reader: RunReaderDep, principal: PrincipalDep
 ) -> Response:
     """Cancels the run, and waits a moment until it has ended."""
-    run_id = response_id.removeprefix(ID_PREFIX)
+    run_id = (await store.find(principal.tenant, response_id)).id.partition(":")[2]
     await request_cancellation(reader, principal, run_id)
     description = await reader.find(principal.tenant, run_id)
     waited = 0.0

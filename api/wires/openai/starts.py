@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header
 from structlog.contextvars import bind_contextvars
@@ -10,6 +10,7 @@ from temporalio.client import Client, WorkflowHandle
 
 from sevenfold.adapters.temporal.run_starts import FINGERPRINT_MEMO, RunQueue, fingerprint
 from sevenfold.api.dependencies import component
+from sevenfold.api.http.strict_json import validate_body
 from sevenfold.api.http.time_params import to_query_time
 from sevenfold.api.runs.start import RunStarter, StartedRun
 from sevenfold.api.streams.lines import StreamSubscription
@@ -24,6 +25,8 @@ from sevenfold.contracts.model_requests import INSTRUCTIONS
 from sevenfold.contracts.requests import QueryRequest, StreamRequest
 from sevenfold.contracts.runs import WORKFLOW_TYPES, Pattern, RunResult
 
+Body = TypeVar("Body", QueryRequest, StreamRequest)
+
 # The client repeats a request within seconds, without a key.
 _REPEAT_WINDOW = timedelta(minutes=15)
 _MAX_CANDIDATES = 200
@@ -35,6 +38,15 @@ class Repeat:
 
     key: str | None
     count: int = 0
+
+    def key_for(self, body: QueryRequest | StreamRequest) -> str | None:
+        """Returns the key of a run that this request starts. A repetition without one has a key all the same: two of
+        them may come at the same time.
+        """
+        if self.key is not None or not self.count:
+            return self.key
+        window = int(datetime.now(UTC).timestamp() // _REPEAT_WINDOW.total_seconds())
+        return f"repeated-{window}-{fingerprint(body)}"
 
 
 async def _repeat(
@@ -81,10 +93,10 @@ class OpenAIStarts:
         pattern: Pattern = Pattern.SYNCHRONOUS,
     ) -> StartedRun:
         """Starts a run whose client waits, or one that is polled. Raises as `RunStarter` does."""
-        body = QueryRequest(**dict(request.start_options()), **conversation.fields())
+        body = _build_body(QueryRequest, request, conversation)
         if (found := await self._find_repeated(principal, body, repeat, pattern)) is not None:
             return found
-        run = self.starter.prepare(pattern, principal.tenant, body, task="query", key=repeat.key)
+        run = self.starter.prepare(pattern, principal.tenant, body, task="query", key=repeat.key_for(body))
         workflow_input = await self.starter.build_input(
             run, query=body.query, context=body.context, messages=body.messages
         )
@@ -97,11 +109,11 @@ class OpenAIStarts:
         """Starts a run whose text is streamed, or returns the stream of the one that an earlier request has started.
         Raises as `StreamOpener` does.
         """
-        body = StreamRequest(**dict(request.start_options()), **conversation.fields())
+        body = _build_body(StreamRequest, request, conversation)
         found = await self._find_repeated(principal, body, repeat, Pattern.STREAMING)
         if found is not None:
             return replace(await self.opener.subscribe(principal.tenant, found.run_id), replayed=True)
-        return await self.opener.start(principal, body, repeat.key)
+        return await self.opener.start(principal, body, repeat.key_for(body))
 
     async def without_void_text(self, subscription: StreamSubscription) -> StreamSubscription:
         """Returns a replayed stream from its last reset on, for clients that cannot take text back."""
@@ -135,6 +147,11 @@ class OpenAIStarts:
                 )
                 return StartedRun(run_id, handle, replayed=True)
         return None
+
+
+def _build_body(model: type[Body], request: OpenAIRequest, conversation: Conversation) -> Body:
+    """Returns the gateway's own request. Raises RequestValidationError: what is merged may be too large."""
+    return validate_body(model, {**dict(request.start_options()), **conversation.fields()})
 
 
 OpenAIStartsDep = Annotated[OpenAIStarts, Depends(component("openai_starts"))]
