@@ -124,14 +124,16 @@ class AgentContext:
 
     `deadline` is the run's deadline (UTC); later answers are discarded. A cancellation raises
     `asyncio.CancelledError` in an async agent; an agent in a thread should check `cancelled` between its steps.
-    `request_id` and `traceparent` (W3C) are those of the request that started the run, or empty. `tenant` is the
-    run's. `durable` keeps steps and questions, and `loop` is where it lives; without a run nothing is kept.
+    `request_id` and `traceparent` (W3C) are those of the request that started the run, or empty, and `hops` is how
+    many gateways it has passed. `tenant` is the run's. `durable` keeps steps and questions, and `loop` is where it
+    lives; without a run nothing is kept.
     """
 
     deadline: datetime
     request_id: str = ""
     traceparent: str = ""
     tenant: str = DEFAULT_TENANT
+    hops: int = 0
     cancelled: threading.Event = field(default_factory=threading.Event)
     durable: Any = field(default=None, repr=False)
     loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
@@ -208,15 +210,23 @@ class AgentContext:
         return ask_in_thread(self.durable, partial(on_loop, self.loop, "ask"), question, is_main=is_agent_thread())
 
 
+# How many calls of agents may lead from one gateway to the next, or back to itself.
+MAX_HOPS = 8
+HOPS_HEADER = "X-Sevenfold-Hops"
+
+
 class RequestContext(Payload):
-    """The HTTP request that started a run: its id, and its `traceparent` (W3C)."""
+    """The HTTP request that started a run: its id, its `traceparent` (W3C), and how many gateways it has passed."""
 
     request_id: str = ""
     traceparent: str = ""
+    hops: int = 0
 
     def agent_context(self, deadline: datetime, tenant: str = DEFAULT_TENANT) -> AgentContext:
         """Returns the context of a tenant's call for this request."""
-        return AgentContext(deadline, request_id=self.request_id, traceparent=self.traceparent, tenant=tenant)
+        return AgentContext(
+            deadline, request_id=self.request_id, traceparent=self.traceparent, tenant=tenant, hops=self.hops
+        )
 
 
 class Agent(Protocol):

@@ -76,6 +76,7 @@ class ProblemType(Enum):
     STORAGE_FULL = ("storage-full", 507, "The disk is full")
     CODEC_KEY_MISSING = ("codec-key-missing", 503, "The gateway lacks the key of what is stored")
     STORAGE_UNAVAILABLE = ("storage-unavailable", 503, "A store is unavailable")
+    LOOP_DETECTED = ("loop-detected", 508, "Agents call each other without end")
     DEADLINE_EXCEEDED = ("deadline-exceeded", 504, "The run's deadline has passed")
 
     def __init__(self, slug: str, status: int, title: str) -> None:

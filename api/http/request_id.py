@@ -12,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sevenfold.adapters.tracing import new_trace, tracer
+from sevenfold.contracts.agent import HOPS_HEADER
 from sevenfold.contracts.tracing import TraceContext
 
 HEADER = "X-Request-Id"
@@ -37,6 +38,7 @@ class RequestTrace:
     parent: TraceContext | None
 
 
+_hops: ContextVar[int] = ContextVar("hops", default=0)
 _trace: ContextVar[RequestTrace | None] = ContextVar("trace", default=None)
 
 
@@ -49,6 +51,11 @@ def traceparent() -> str:
     """Returns the `traceparent` of what the current request starts (W3C); empty outside of a request."""
     trace = _trace.get()
     return "" if trace is None else str(trace.context)
+
+
+def hops() -> int:
+    """Returns how many gateways the current request has passed before."""
+    return _hops.get()
 
 
 def _open_span(parent: TraceContext | None) -> TraceContext:
@@ -74,6 +81,8 @@ class RequestIdMiddleware:
         parent = TraceContext.parse(trace)
         context = _open_span(parent)
         _trace.set(RequestTrace(context, parent))
+        passed = headers.get(HOPS_HEADER, "")
+        _hops.set(int(passed) if passed.isascii() and passed.isdigit() and len(passed) < 4 else 0)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -21,14 +21,14 @@ from sevenfold.adapters.temporal.run_starts import (
 from sevenfold.api.dependencies import current_principal
 from sevenfold.api.http.disk_guard import check_storage
 from sevenfold.api.http.problems import ProblemError, ProblemType
-from sevenfold.api.http.request_id import request_id, traceparent
+from sevenfold.api.http.request_id import hops, request_id, traceparent
 from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.runs.run_limits import build_limits
 from sevenfold.api.runs.start_checks import StartChecks
 from sevenfold.api.runs.start_turns import StartTurns, Turn
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.access import RunGrant
-from sevenfold.contracts.agent import AgentRequest, Message, RequestContext
+from sevenfold.contracts.agent import MAX_HOPS, AgentRequest, Message, RequestContext
 from sevenfold.contracts.identity import derive_id, new_id
 from sevenfold.contracts.payload import JsonObject
 from sevenfold.contracts.requests import StartOptions
@@ -76,10 +76,13 @@ class RunStarter:
         grant: RunGrant | None = None,
     ) -> NewRun:
         """Resolves the agent and gives the run its id, which is derived from the key if there is one. A run token's
-        `grant` has id and agent. Raises 507 if the disk is full, 422 if there is no such agent, and 403 if the grant
-        is for another.
+        `grant` has id and agent. Raises 507 if the disk is full, 508 for a request that runs in a circle, 422 if
+        there is no such agent, and 403 if the grant is for another.
         """
         check_storage(self.disk)
+        if hops() > MAX_HOPS:
+            detail = f"The request has passed {MAX_HOPS} gateways. Does an agent call itself?"
+            raise ProblemError(ProblemType.LOOP_DETECTED, detail)
         prefix = ID_PREFIXES[pattern]
         if grant is not None and grant.agent is not None:
             if options.agent not in (None, grant.agent):
@@ -136,7 +139,7 @@ class RunStarter:
                 messages=list(messages),
             ),
             timeout=run.options.timeout,
-            request_context=RequestContext(request_id=request_id(), traceparent=traceparent()),
+            request_context=RequestContext(request_id=request_id(), traceparent=traceparent(), hops=hops()),
             target=self.agents.workflow_targets.get(run.agent),
             webhook=await self.webhooks.build(run.tenant, run.run_id, run.agent, run.options),
             publish_interaction=self.publish_interactions,

@@ -1,7 +1,7 @@
 """A run's stream as lines for its readers, whatever the transport: chunks, resets, progress, and one end."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,13 +31,14 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class StreamLine:
     """One line of a stream: its JSON in UTF-8, the name of its event (None for a chunk or a reset), its index if it
-    has one, and the HTTP status of a problem.
+    has one, and the HTTP status of a problem. `is_whole`: it is the whole text of a run that streamed nothing.
     """
 
     data: bytes
     event: str | None = None
     index: int | None = None
     status: int | None = None
+    is_whole: bool = False
 
     @property
     def as_object(self) -> bytes:
@@ -75,7 +76,7 @@ class StreamSubscription:
         handle = self.client.get_workflow_handle(build_workflow_id(self.tenant, self.run_id))
         self.detached.start(handle.cancel())
 
-    async def lines(self) -> AsyncIterator[list[StreamLine]]:
+    async def lines(self) -> AsyncGenerator[list[StreamLine]]:
         """Yields lines as they come, the end last; an empty list as a heartbeat.
 
         Raises nothing: a failure becomes the end, as a problem.
@@ -155,7 +156,7 @@ def _unlogged_lines(outcome: RunOutcome, after: int, index: int) -> list[StreamL
         lost = outcome.result.attempts > 1 and index < RESET_STEP
         return [_to_line(entry) for entry in _replayed_entries(outcome.result.attempts, response)] if lost else []
     if after == 0:
-        return [_to_line(StreamEntry.chunk(1, response))]
+        return [replace(_to_line(StreamEntry.chunk(1, response)), is_whole=True)]
     return [_to_line(entry) for entry in _replayed_entries(outcome.result.attempts, response) if entry.index > after]
 
 

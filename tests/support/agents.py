@@ -36,6 +36,11 @@ async def listener(request: AgentRequest) -> dict[str, object]:
     return {"response": request.query or "", "data": request.model_dump(mode="json")}
 
 
+async def mute(request: AgentRequest) -> dict[str, object]:
+    """Answers with data alone."""
+    return {"only": "data"}
+
+
 async def careful(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
     """Takes `params.seconds`, reports its progress, and records its cleanup when it is cancelled."""
     note(request, "started")

@@ -26,12 +26,14 @@ class LargeAnswerError(Exception):
         self.limit = limit
 
 
+_ANSWERED = "The agent's server answered"
+
 # Statuses below 500 that are transient.
 _TRANSIENT_STATUSES = frozenset({408, 425})
 _TOO_MANY_REQUESTS = 429
 _KEY_REFUSED = frozenset({401, 403})
 # Statuses from 500 on that are permanent.
-_PERMANENT_STATUSES = frozenset({501, 505})
+_PERMANENT_STATUSES = frozenset({501, 505, 508})
 # Statuses of failed runs that may succeed later: busy, or out of service for a while.
 _LATER = frozenset({429, 503})
 
@@ -102,7 +104,9 @@ def error_of_gateway(frame: JsonValue) -> AgentError | None:
 
 
 def _final_failure(status: int, explanation: str) -> AgentError:
-    return AgentRejected(f"The agent's server answered {status}{f': {explanation}' if explanation else '.'}")
+    if explanation.startswith(_ANSWERED):  # said by a gateway behind, of the one behind it
+        return AgentRejected(explanation)
+    return AgentRejected(f"{_ANSWERED} {status}{f': {explanation}' if explanation else '.'}")
 
 
 def _describe_connect_error(error: httpx.ConnectError) -> str:

@@ -22,7 +22,7 @@ from sevenfold.adapters.agents.remote.event_frames import parse_json_lines, pars
 from sevenfold.adapters.outbound.bounded import decompress_pieces
 from sevenfold.adapters.outbound.connections import KEPT_IDLE_SECONDS
 from sevenfold.adapters.tracing import record, tracer
-from sevenfold.contracts.agent import AgentContext
+from sevenfold.contracts.agent import HOPS_HEADER, AgentContext
 from sevenfold.contracts.errors import AgentError
 from sevenfold.contracts.strict_json import JsonLimitError, check_value, parse_json
 from sevenfold.contracts.tracing import Span, SpanKind, TraceContext
@@ -252,7 +252,7 @@ def _start_exchange(context: AgentContext) -> TraceContext | None:
 
 def _context_headers(context: AgentContext, exchange: TraceContext | None) -> dict[str, str]:
     """Request id, trace context, and the remaining seconds: a duration, because clocks differ."""
-    headers = {"X-Request-Timeout": f"{context.remaining_seconds():.3f}"}
+    headers = {"X-Request-Timeout": f"{context.remaining_seconds():.3f}", HOPS_HEADER: str(context.hops + 1)}
     if context.request_id:
         headers["X-Request-Id"] = context.request_id
     if exchange is not None or context.traceparent:

@@ -17,7 +17,7 @@ _CODES = {"unauthorized": "invalid_api_key"}
 _OWN_FIELDS = frozenset(str(field.alias or name) for name, field in StartOptions.model_fields.items()) - {"metadata"}
 
 # The client repeats these by itself: 409 and most of 5xx. A run that has failed was repeated here already.
-_FINAL = frozenset({409, 502, 504})
+_FINAL = frozenset({409, 502, 504, 508})
 
 
 class OpenAIErrors:

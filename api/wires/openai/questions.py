@@ -1,14 +1,46 @@
 """Questions of agents, for clients that have no event for them: their stream ends, and shows where to answer."""
 
 import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from sevenfold.api.runs.approval_desk import InputRequest, without_links
 from sevenfold.api.runs.reader import RunReader
+from sevenfold.api.streams.lines import StreamLine
 from sevenfold.contracts.access import Principal
 
 # A run keeps its questions a moment after its stream has published them.
 _LIMIT_SECONDS, _INTERVAL_SECONDS = 5.0, 0.2
+
+
+async def with_silence(
+    lines: AsyncGenerator[list[StreamLine]], seconds: float | None
+) -> AsyncIterator[list[StreamLine]]:
+    """Yields the lines, and one more empty list, like a heartbeat, where nothing comes for so long at the start."""
+    reading = asyncio.ensure_future(anext(lines, None))
+    try:
+        while True:
+            done, _ = await asyncio.wait({reading}, timeout=seconds)
+            if not done:
+                seconds = None
+                yield []
+                continue
+            if (found := reading.result()) is None:
+                return
+            reading = asyncio.ensure_future(anext(lines, None))
+            yield found
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        await lines.aclose()
+
+
+async def load_open_requests(reader: RunReader, principal: Principal, run_id: str) -> list[InputRequest]:
+    """Returns what a run asks now, with links: a run that nobody reads publishes no questions."""
+    description = await reader.find(principal.tenant, run_id)
+    questions = await reader.desk.read(description)
+    shown = reader.desk.show(principal.tenant, run_id, questions)
+    return shown if principal.may_answer else without_links(shown)
 
 
 async def find_open_requests(

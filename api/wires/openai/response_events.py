@@ -7,6 +7,8 @@ the same number, before and after any restart:
 - A reset with index *r* closes the open item and opens the next with the numbers *r* - 1 to *r* + 3. They are free: a
   reset is at least 500 above the chunk before it.
 - The end after index *i* has *i* + 4 to *i* + 7.
+- A run that streamed nothing has its whole answer at the index 900, which no chunk has before a reset: a reader who
+  had chunks of it live, which the log has not, is so told from one who has the whole.
 - What has no index of its own, has the number of what came before: questions, and errors of the transport.
 """
 
@@ -20,7 +22,7 @@ from sevenfold.api.runs.approval_desk import InputRequest
 from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.streams.lines import StreamLine, StreamSubscription
 from sevenfold.api.wires.openai.answers import describe_run, text_of, text_of_requests
-from sevenfold.api.wires.openai.questions import find_open_requests
+from sevenfold.api.wires.openai.questions import find_open_requests, load_open_requests, with_silence
 from sevenfold.api.wires.openai.response_objects import ResponseHead, build_error, build_message
 from sevenfold.contracts.access import Principal
 from sevenfold.contracts.agent import Usage
@@ -29,6 +31,12 @@ from sevenfold.contracts.runs import RunStatus
 from sevenfold.contracts.streams import Index
 
 _FIRST_DELTA = 3
+
+# The index of the whole text of a run that streamed nothing: above MAX_UNCONFIRMED, below RESET_STEP.
+WHOLE_INDEX = 900
+
+# How long a stream with open questions is silent once all that it has was sent.
+_SILENCE_SECONDS = 1.0
 
 
 def to_index(sequence_number: int) -> Index:
@@ -48,7 +56,9 @@ class ItemStart:
 class ResponseEvents:
     """The events of one response for one reader, who has all up to `after`.
 
-    `text`: of the open item, as far as this reader has seen it; None if its beginning came before `after`.
+    `text`: of the open item, as far as this reader has seen it; None if its beginning came before `after`. `asked`:
+    the questions that were open at the start, with links. `has_whole`: the reader has the answer of a run that
+    streamed nothing.
     """
 
     head: ResponseHead
@@ -57,18 +67,30 @@ class ResponseEvents:
     after: int = -1
     item: ItemStart = field(default_factory=ItemStart)
     text: str | None = ""
+    asked: list[InputRequest] = field(default_factory=list)
+    has_whole: bool = False
 
     async def of(self, subscription: StreamSubscription) -> AsyncIterator[bytes]:
         """Yields server-sent events, and a comment as a heartbeat."""
-        index = subscription.after_index
+        index = WHOLE_INDEX if self.has_whole else subscription.after_index
         yield b"".join(self._opening()) or b": resumed\n\n"
-        async for lines in subscription.lines():
+        async for lines in with_silence(subscription.lines(), _SILENCE_SECONDS if self.asked else None):
+            if not lines:
+                requests = await load_open_requests(self.reader, self.principal, self.head.run_id)
+                if requests:
+                    yield b"".join(self._ask(requests, index))
+                    return
             pieces: list[bytes] = []
             for line in lines:
-                index = line.index or index
+                if not self.has_whole:
+                    index = WHOLE_INDEX if line.is_whole else max(line.index or 0, index)
                 event = json.loads(line.data)
                 if line.event == "input_required":
-                    events, is_last = await self._ask(event, index, is_latest=line is lines[-1])
+                    latest = line is lines[-1]
+                    requests = await find_open_requests(
+                        self.reader, self.principal, self.head.run_id, event, is_latest=latest
+                    )
+                    events, is_last = (self._ask(requests, index), True) if requests else ([], False)
                 else:
                     events, is_last = await self._translate(line, event, index)
                 pieces += events
@@ -138,23 +160,23 @@ class ResponseEvents:
             usage=Usage.model_validate(event["usage"]) if event.get("usage") else None,
         )
         completed_at = time.time()
+        delta: list[bytes] = []
         if not self.text:
             run = await self.reader.load(await self.reader.find(self.principal.tenant, self.head.run_id))
             answer = run.result or answer
             completed_at = run.closed_at.timestamp() if run.closed_at else completed_at
+            if self.text is not None and text_of(answer):  # an answer of data alone, which no chunk has
+                index = index + 1 if self.item.reset_index else WHOLE_INDEX
+                delta = self._delta(text_of(answer), index)
         self.text = text_of(answer)
         completed = self.head.build_completed(answer, self._message("completed"), completed_at)
         closing = self._close_item(index + 4, "completed")
-        return [*closing, *self._event("response.completed", index + 7, response=completed)]
+        return [*delta, *closing, *self._event("response.completed", index + 7, response=completed)]
 
-    async def _ask(self, event: dict[str, Any], index: Index, *, is_latest: bool) -> tuple[list[bytes], bool]:
-        run_id = self.head.run_id
-        requests = await find_open_requests(self.reader, self.principal, run_id, event, is_latest=is_latest)
-        if not requests:
-            return [], False
-        described = describe_run(run_id, None, requests)
+    def _ask(self, requests: list[InputRequest], index: Index) -> list[bytes]:
+        described = describe_run(self.head.run_id, None, requests)
         asked = self.head.build(RunStatus.INPUT_REQUIRED, [self._question(requests)], described)
-        return self._event("response.incomplete", None, index, response=asked), True
+        return self._event("response.incomplete", None, index, response=asked)
 
     def _question(self, requests: list[InputRequest]) -> dict[str, Any]:
         text = "\n\n".join(one for one in (self.text or "", text_of_requests(requests)) if one)

@@ -19,7 +19,7 @@ from sevenfold.api.streams.opener import StreamOpener
 from sevenfold.api.wires.openai.answers import text_of
 from sevenfold.api.wires.openai.conversations import continue_conversation
 from sevenfold.api.wires.openai.resets import find_resets
-from sevenfold.api.wires.openai.response_events import ItemStart, ResponseEvents, to_index
+from sevenfold.api.wires.openai.response_events import WHOLE_INDEX, ItemStart, ResponseEvents, to_index
 from sevenfold.api.wires.openai.response_objects import ID_PREFIX, ResponseHead
 from sevenfold.contracts.access import Principal
 from sevenfold.contracts.agent import Message
@@ -29,6 +29,9 @@ from sevenfold.contracts.streams import RESET_STEP, Index
 
 # The events that end a stream follow its last delta with these many numbers.
 _END_EVENTS = 4
+
+# Beyond all that lines.py makes of a run that streamed nothing.
+_AFTER_EVERYTHING = RESET_STEP + 1
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,14 @@ class ResponseStore:
         tenant = principal.tenant
         run, run_input = await self.load(tenant, response_id)
         last = -1 if after is None else after
-        index = await self._clamp(run, tenant, to_index(last))
-        item = await self._find_item(tenant, run.id, index)
-        subscription = await self.opener.subscribe(tenant, run.id, index, "query:starting_after")
-        text = "" if index <= item.reset_index else None
-        return ResponseEvents(
-            ResponseHead.of_run(run, run_input), self.reader, principal, last, item, text
-        ), subscription
+        index, has_whole = await self._locate(run, tenant, to_index(last))
+        item = ItemStart() if has_whole else await self._find_item(tenant, run.id, index)
+        text = None if has_whole or index > item.reset_index else ""
+        # Who has the whole, gets the end alone.
+        after_index = _AFTER_EVERYTHING if has_whole else index
+        subscription = await self.opener.subscribe(tenant, run.id, after_index, "query:starting_after")
+        head, asked = ResponseHead.of_run(run, run_input), run.shown_to(principal).requests or []
+        return ResponseEvents(head, self.reader, principal, last, item, text, asked, has_whole), subscription
 
     async def delete(self, tenant: str, response_id: str) -> None:
         """Deletes the run of a response. Raises 404, and 409 if it has not ended."""
@@ -107,12 +111,16 @@ class ResponseStore:
             raise not_found("This response")
         return run_input
 
-    async def _clamp(self, run: Run, tenant: str, index: Index) -> Index:
-        """Who has an event of the end has every chunk."""
-        if run.status not in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED):
-            return index
+    async def _locate(self, run: Run, tenant: str, index: Index) -> tuple[Index, bool]:
+        """Returns the index of the last chunk or reset that the reader has: who has an event of the end, has every
+        chunk. The second is whether that is the whole of a run that streamed nothing.
+        """
+        if not index or run.status not in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED):
+            return index, False
         last = await self.opener.hubs.log.last_index(build_workflow_id(tenant, run.id))
-        return last if last and last < index <= last + _END_EVENTS else index
+        if not last and run.status is RunStatus.COMPLETED:  # its end follows the whole
+            return index, WHOLE_INDEX <= index <= WHOLE_INDEX + _END_EVENTS
+        return (last if last < index <= last + _END_EVENTS else index), False
 
     async def _find_item(self, tenant: str, run_id: str, index: Index) -> ItemStart:
         """Returns the item that is open after an index."""
