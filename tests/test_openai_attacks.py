@@ -11,7 +11,7 @@ import pytest
 
 from bench.ports import free_port
 from tests.support.openai_clients import asks
-from tests.support.stack import Sevenfold, Stack, make_settings, running_stack, sevenfold, until_ready
+from tests.support.stack import Sevenfold, Stack, another_api, make_settings, running_stack, sevenfold, until_ready
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 HELLO = [{"role": "user", "content": "hello"}]
@@ -235,3 +235,16 @@ REFUSED = ("request", 400)
 
 def lines_of(running: Sevenfold) -> list[dict[str, Any]]:
     return [json.loads(line) for line in running.output().splitlines() if line.startswith("{") and line.endswith("}")]
+
+
+@pytest.mark.parametrize(
+    ("agent", "params"), [("whole_at_last", {}), ("teller", {"say": ["a", "b", "c"]}), ("echo", {})]
+)
+async def test_replicas_number_events_alike(agent: str, params: dict[str, Any], stack: Stack) -> None:
+    body = {"model": agent, "input": "x", "stream": True, **asks(**params)}
+    live = events_in((await stack.http.post(RESPONSES, json=body)).text)
+    async with another_api(stack) as replica:
+        elsewhere = await read(replica, live[0]["response"]["id"])
+    assert [(one["type"], one["sequence_number"]) for one in elsewhere] == [
+        (one["type"], one["sequence_number"]) for one in live
+    ]

@@ -2,8 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 from typing import Any
 
+from temporalio.service import RPCError
+
+from sevenfold.api.http.problems import ProblemError
 from sevenfold.api.runs.approval_desk import InputRequest, without_links
 from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.streams.lines import StreamLine
@@ -36,11 +40,14 @@ async def with_silence(
 
 
 async def load_open_requests(reader: RunReader, principal: Principal, run_id: str) -> list[InputRequest]:
-    """Returns what a run asks now, with links: a run that nobody reads publishes no questions."""
-    description = await reader.find(principal.tenant, run_id)
-    questions = await reader.desk.read(description)
-    shown = reader.desk.show(principal.tenant, run_id, questions)
-    return shown if principal.may_answer else without_links(shown)
+    """Returns what a run asks now, with links: a run that nobody reads publishes no questions. Nothing if the run
+    cannot be read at the moment: the stream goes on.
+    """
+    with suppress(ProblemError, RPCError, asyncio.TimeoutError):
+        questions = await reader.desk.read(await reader.find(principal.tenant, run_id))
+        shown = reader.desk.show(principal.tenant, run_id, questions)
+        return shown if principal.may_answer else without_links(shown)
+    return []
 
 
 async def find_open_requests(
