@@ -185,6 +185,10 @@ class StreamLog(Protocol):
         """
         ...
 
+    async def read_now(self, workflow_id: str, position: LogPosition) -> StreamPage:
+        """Like `read`, and never waits, also while the run is open. Raises StreamLogError."""
+        ...
+
     async def last_index(self, workflow_id: str) -> Index:
         """The index of the last chunk or reset that is kept, 0 if there is none. Raises StreamLogError."""
         ...

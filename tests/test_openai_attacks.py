@@ -23,6 +23,17 @@ target = "tests.support.durable_agents:asker"
 kind = "python"
 target = "tests.support.agents:mute"
 circuit = {enabled = false}
+[agents.held]
+kind = "python"
+target = "tests.support.agents:held"
+circuit = {enabled = false}
+[agents.empty]
+kind = "python"
+target = "tests.support.agents:empty"
+[agents.torn_mute]
+kind = "python"
+target = "tests.support.agents:torn_mute"
+circuit = {enabled = false}
 """
 
 
@@ -159,9 +170,9 @@ async def test_resumptions_of_what_streamed_nothing_repeat_nothing(way: str, own
         assert [one["sequence_number"] for one in rest] == [one["sequence_number"] for one in expected]
 
 
-@pytest.mark.parametrize("agent", ["hopeless", "mute"])
+@pytest.mark.parametrize("agent", ["hopeless", "mute", "torn_mute", "empty"])
 async def test_the_end_without_text_comes_once(agent: str, own: Stack) -> None:
-    """A run that failed, and one that answers with data alone."""
+    """A run that failed, one that answers with data alone, and one that does so after a reset."""
     everything = events_in((await own.http.post(RESPONSES, json={"model": agent, "input": "x", "stream": True})).text)
     made = everything[0]["response"]["id"]
     for known in everything:
@@ -211,6 +222,50 @@ async def test_agents_that_call_themselves_come_to_an_end(tmp_path: Path) -> Non
         text = "".join(one["delta"] for one in events_in(asked.text) if "delta" in one)
         assert text.startswith("thinking ")
         assert "May I?" in text
+
+
+@pytest.mark.parametrize("retry", ["chat", "resumption"])
+async def test_an_open_run_is_joined_at_once(retry: str, own: Stack, tmp_path: Path) -> None:
+    """A Chat stream repeated with its key, and a resumption after a reset, while the agent waits."""
+    hold = tmp_path / "hold"
+    say = ["x"] * 30  # it waits after 25
+    if retry == "chat":
+        headers = {"Idempotency-Key": f"join-{tmp_path.name}"}
+        body = {"model": "teller", "messages": HELLO, "stream": True, **asks(say=say, hold=str(hold))}
+        url, method = CHAT, "POST"
+        async with own.http.stream("POST", CHAT, json=body, headers=headers) as first:
+            await anext(first.aiter_bytes())
+    else:
+        body = {"model": "held", "input": "x", "background": True, **asks(hold=str(hold))}
+        made = (await own.http.post(RESPONSES, json=body)).json()["id"]
+        async with own.http.stream("GET", f"{RESPONSES}/{made}?stream=true") as first:
+            async for line in first.aiter_lines():
+                if line.startswith("data: ") and json.loads(line[6:])["sequence_number"] > 1_003:
+                    break
+        url, method, body, headers = f"{RESPONSES}/{made}?stream=true&starting_after=1003", "GET", None, {}
+    async with asyncio.timeout(10), own.http.stream(method, url, json=body, headers=headers) as joined:
+        assert joined.status_code == 200
+        text = ""
+        async for piece in joined.aiter_text():
+            hold.touch()  # only now that it has the first piece
+            text += piece
+    assert "response.completed" in text or "[DONE]" in text
+
+
+async def test_a_last_turn_that_writes_nothing_new_repeats_nothing(own: Stack, tmp_path: Path) -> None:
+    body = {"model": "asker", "input": "x", "stream": True, **asks(log=str(tmp_path / "log"), silent=True)}
+    asked = events_in((await own.http.post(RESPONSES, json=body)).text)
+    run_id = asked[0]["response"]["id"].removeprefix("resp_")
+    given = {"responses": {"may-i": {"action": "decline"}}}
+    assert (await own.http.post(f"/api/agent/runs/{run_id}/responses", json=given)).status_code == 200
+    await own.run_until(run_id, "completed")
+    everything = await read(own, f"resp_{run_id}")
+    assert "".join(one["delta"] for one in everything if "delta" in one) == "thinking "
+    for known in everything:
+        rest = await read(own, f"resp_{run_id}", known["sequence_number"])
+        assert [one["sequence_number"] for one in rest] == [
+            one["sequence_number"] for one in everything if one["sequence_number"] > known["sequence_number"]
+        ]
 
 
 async def test_a_log_line_names_its_own_run(tmp_path: Path) -> None:

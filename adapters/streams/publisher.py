@@ -96,6 +96,8 @@ class StreamPublisher:
         self._adopted = LightEvent()
         if not awaits_adoption:
             self._adopted.set()
+        # What the log keeps of the text of before, while this attempt has written nothing new.
+        self._kept_index: Index = 0
         self._unpublished = bytearray()
         self._progress = LatestProgress()
         self._opening: asyncio.Task[BatchWriter] | None = None
@@ -173,6 +175,7 @@ class StreamPublisher:
         follows = self._hub.buffer.last_index <= replayed.mark.index == logged
         if replayed.matches and follows:
             self._resets = False
+            self._kept_index = logged
             self.start_publishing()
             text = replayed.rest()
         else:
@@ -233,7 +236,7 @@ class StreamPublisher:
             if self._opening is not None:
                 await self._opening
             if self._writer is None or self._state is not PublisherState.LOGGED:  # the result has all of it
-                return 0
+                return self._kept_index
             self._publish_progress(self._writer)
             await self._writer.drain()
             if is_final:

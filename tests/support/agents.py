@@ -173,6 +173,31 @@ async def whole_at_last(request: AgentRequest, context: AgentContext) -> AsyncIt
     yield Reply(response="the whole")
 
 
+async def torn_mute(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+    """Streams a part and fails; the second attempt answers with data alone."""
+    if request.attempt == 1:
+        yield Delta(text="a part that is void")
+        raise ConnectionResetError("in the middle")
+    yield Reply(data={"only": "data"})
+
+
+async def empty(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+    """Answers with nothing."""
+    yield Reply()
+
+
+async def held(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
+    """Streams a part and fails; the second attempt goes on once the file `params.hold` exists."""
+    yield Delta(text="begun ")
+    await asyncio.sleep(0.5)
+    if request.attempt == 1:
+        raise ConnectionResetError("in the middle")
+    while not Path(str(request.params["hold"])).exists():
+        await asyncio.sleep(0.05)
+    yield Delta(text="ended")
+    yield Reply()
+
+
 async def torn_once(request: AgentRequest, context: AgentContext) -> AsyncIterator[AgentEvent]:
     """Streams a part and fails, unless the file `params.journal` exists."""
     yield Delta(text="a part " if not Path(str(request.params["journal"])).exists() else "the whole")

@@ -137,7 +137,7 @@ async def asker(request: AgentRequest, context: AgentContext) -> AsyncIterator[A
             return
         answer = await context.ask("May I?", schema=schema, id="may-i", **options)  # type: ignore[arg-type]
     except (Declined, Expired) as refused:
-        yield Reply(response=type(refused).__name__)
+        yield Reply(response="" if request.params.get("silent") else type(refused).__name__)
         return
     yield Delta(text=f"got {answer}")
     if request.params.get("fails") and request.attempt == 1:

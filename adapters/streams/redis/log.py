@@ -105,6 +105,10 @@ class RedisStreamLog:
         entries = [StreamEntry(line) for line in lines]
         return StreamPage(entries, batches[-1][0] if batches else position, has_more=len(batches) == _PAGE)
 
+    async def read_now(self, workflow_id: str, position: bytes | None) -> StreamPage:
+        """What the log has at the moment."""
+        return await self.read(workflow_id, position, wait=False)
+
     async def last_index(self, workflow_id: str) -> Index:
         """The first part of the last entry's id."""
         try:

@@ -119,6 +119,13 @@ class TemporalStreamLog:
         except (RPCError, PayloadStoreError, DecryptionError) as error:
             raise StreamLogError(str(error)) from error
 
+    async def read_now(self, workflow_id: str, position: _LogPosition | None) -> StreamPage:
+        """What the history has at the moment, over all segments."""
+        try:
+            return await self._read_page(workflow_id, position or _LogPosition(), wait=False)
+        except (RPCError, PayloadStoreError, DecryptionError) as error:
+            raise StreamLogError(str(error)) from error
+
     async def _read_page(self, workflow_id: str, current: _LogPosition, *, wait: bool) -> StreamPage:
         request = GetWorkflowExecutionHistoryRequest(
             namespace=self._client.namespace,

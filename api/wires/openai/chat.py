@@ -106,7 +106,7 @@ class _Chunks:
                     pieces, self.has_text = [], False
                     continue
                 if line.event == "input_required":
-                    piece, is_last = await self._ask(event, is_latest=line is lines[-1])
+                    piece, is_last = await self._ask(is_latest=line is lines[-1])
                 else:
                     piece, is_last = await self._translate(line, event)
                 pieces.append(piece)
@@ -132,11 +132,11 @@ class _Chunks:
                 return _error(_RECONNECT), True
         return b"", False
 
-    async def _ask(self, event: dict[str, Any], *, is_latest: bool) -> tuple[bytes, bool]:
+    async def _ask(self, *, is_latest: bool) -> tuple[bytes, bool]:
         """The API has no status for it: the question is text, and the completion ends. A repetition of the request
         finds the same run, and goes on when it was answered.
         """
-        requests = await find_open_requests(self.reader, self.principal, self.run_id, event, is_latest=is_latest)
+        requests = await find_open_requests(self.reader, self.principal, self.run_id, is_latest=is_latest)
         if not requests:
             return b"", False
         text = self._chunk({"content": "\n\n" * self.has_text + text_of_requests(requests)})

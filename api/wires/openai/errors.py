@@ -95,7 +95,7 @@ def _to_param(pointer: str) -> str | None:
     """Returns the field's name as the client knows it: what is ours, stands under `sevenfold`."""
     if pointer == "/agent":
         return "model"
-    path = pointer.removeprefix("query:").strip("/").split("/")
+    path = pointer.removeprefix("query:").removeprefix("header:").strip("/").split("/")
     if path[0] in _OWN_FIELDS:
         path.insert(0, "sevenfold")
     return ".".join(path) or None

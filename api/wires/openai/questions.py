@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
-from typing import Any
 
 from temporalio.service import RPCError
 
@@ -51,19 +50,18 @@ async def load_open_requests(reader: RunReader, principal: Principal, run_id: st
 
 
 async def find_open_requests(
-    reader: RunReader, principal: Principal, run_id: str, event: dict[str, Any], *, is_latest: bool
+    reader: RunReader, principal: Principal, run_id: str, *, is_latest: bool
 ) -> list[InputRequest]:
-    """Returns what is asked, with links; nothing if it was answered before. `is_latest`: nothing follows in the
-    stream yet.
+    """Returns what is asked, with links; nothing if it was answered before. `is_latest`: nothing follows the question
+    in the stream yet.
     """
-    asked = {one["id"] for one in event["inputRequired"]}
     waited = 0.0
     while is_latest and waited < _LIMIT_SECONDS:
         description = await reader.find(principal.tenant, run_id)
         if description.close_time is not None:
             return []
         questions = await reader.desk.read(description)
-        if any(one.id in asked for one in questions):
+        if questions:  # these, or others that the run has asked since
             shown = reader.desk.show(principal.tenant, run_id, questions)
             return shown if principal.may_answer else without_links(shown)
         await asyncio.sleep(_INTERVAL_SECONDS)

@@ -88,7 +88,7 @@ class ResponseEvents:
                 if line.event == "input_required":
                     latest = line is lines[-1]
                     requests = await find_open_requests(
-                        self.reader, self.principal, self.head.run_id, event, is_latest=latest
+                        self.reader, self.principal, self.head.run_id, is_latest=latest
                     )
                     events, is_last = (self._ask(requests, index), True) if requests else ([], False)
                 else:

@@ -27,8 +27,8 @@ from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.runs import RunInput, RunStatus
 from sevenfold.contracts.streams import RESET_STEP, Index
 
-# The events that end a stream follow its last delta with these many numbers.
-_END_EVENTS = 4
+# The events that end a stream follow its last delta with these many numbers, or a reset, if data alone follow that.
+_END_EVENTS = 5
 
 # Beyond all that lines.py makes of a run that streamed nothing.
 _AFTER_EVERYTHING = RESET_STEP + 1
@@ -118,7 +118,7 @@ class ResponseStore:
         if not index or run.status not in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED):
             return index, False
         last = await self.opener.hubs.log.last_index(build_workflow_id(tenant, run.id))
-        if not last and run.status is RunStatus.COMPLETED:  # its end follows the whole
+        if not last and run.result is not None and text_of(run.result):  # its end follows the whole
             return index, WHOLE_INDEX <= index <= WHOLE_INDEX + _END_EVENTS
         return (last if last < index <= last + _END_EVENTS else index), False
 
