@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import sys
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -33,6 +36,15 @@ async def _check(settings: Settings, *, as_json: bool) -> bool:
 
 
 def _show(finding: Finding, *, as_json: bool) -> None:
+    """Prints a finding. Whoever reads the first lines alone (`| head`) is no failed check."""
+    try:
+        _print(finding, as_json=as_json)
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # Rich ends the process at a broken pipe.
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (until the process ends)
+
+
+def _print(finding: Finding, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"part": finding.part, "ok": finding.is_ok, "detail": finding.detail}))
         return

@@ -179,6 +179,17 @@ def test_check_names_what_is_wrong(tmp_path: Path) -> None:
     assert "must be a whole number" in in_folder(tmp_path, "check", SEVENFOLD_PORT="x").stdout
 
 
+def test_check_whose_reader_leaves_early_has_not_failed(tmp_path: Path) -> None:
+    assert in_folder(tmp_path, "init").returncode == 0
+    command = f"'{Path(sys.executable).with_name('sevenfold')}' check | head -1; exit ${{PIPESTATUS[0]}}"
+    for _ in range(3):
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, env=without_ours(), capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "ok   settings: all known\n"
+
+
 async def test_check_of_a_running_gateway_finds_its_worker(gateway: Stack) -> None:
     done = await asyncio.to_thread(
         in_folder,

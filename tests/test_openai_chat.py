@@ -218,6 +218,7 @@ async def test_errors_are_of_the_clients_classes(openai: AsyncOpenAI) -> None:
     with pytest.raises(InternalServerError) as failed:
         await openai.chat.completions.create(model="hopeless", messages=HELLO)
     assert failed.value.status_code == 502
+    assert failed.value.response.json()["sevenfold"]["runId"].startswith("qry_")
     stream = await openai.chat.completions.create(model="hopeless", messages=HELLO, stream=True)
     with pytest.raises(APIError, match=r".+"):
         [one async for one in stream]

@@ -162,6 +162,22 @@ async def test_a_reset_closes_the_item_and_opens_the_next(openai: AsyncOpenAI) -
     assert {one.output_index for one in rest if hasattr(one, "output_index")} == {1}
 
 
+async def test_a_response_that_is_not_stored_is_not_read_again(stack: Stack, openai: AsyncOpenAI) -> None:
+    found = await openai.responses.create(model="echo", input="x", store=False)
+    assert (found.status, found.store) == ("completed", False)  # type: ignore[attr-defined]
+    with pytest.raises(NotFoundError):
+        await openai.responses.retrieve(found.id)
+    with pytest.raises(NotFoundError):
+        [one async for one in openai.responses.input_items.list(found.id)]
+    with pytest.raises(BadRequestError, match="no such response"):
+        await openai.responses.create(model="echo", input="y", previous_response_id=found.id)
+    with pytest.raises(BadRequestError, match="must be true with background"):
+        await openai.responses.create(model="echo", input="x", store=False, background=True)
+    events = await events_of(await openai.responses.create(model="echo", input="x", store=False, stream=True))
+    assert events[-1].response.store is False
+    assert (await stack.run(found.id.removeprefix("resp_")))["status"] == "completed", "the run is kept"
+
+
 async def test_failures(openai: AsyncOpenAI) -> None:
     with pytest.raises(InternalServerError):
         await openai.responses.create(model="hopeless", input="x")

@@ -245,7 +245,6 @@ async def test_every_problem_type_is_the_address_of_its_page(stack: Stack) -> No
         assert kind.title.replace("'", "&#x27;") in page.text
         assert "What to do" in page.text
     listed = (await stack.http.get("/problems")).text
-    assert (await stack.http.get("/problems/", follow_redirects=True)).text == listed
     assert all(f'href="problems/{kind.slug}"' in listed for kind in ProblemType)
     for odd in ("nothing", "..%2Finvalid-json", "<script>", "a" * 5_000):
         missing = await stack.http.get(f"/problems/{odd}")

@@ -114,6 +114,11 @@ async def test_forged_changed_and_expired_tokens_are_refused(keyed: Stack, acme:
     assert answer.status_code == 401
     assert "expired" in answer.json()["detail"]
     assert (await keyed.http.get(f"{API}/runs/{run}?token={token}")).status_code == 200
+    for path in (f"{API}/runs/{run}", "/v1/models"):
+        misplaced = await keyed.http.get(path, headers={"Authorization": f"Bearer {token}"})
+        assert misplaced.status_code == 401
+        assert "as ?token=" in misplaced.text
+        assert token not in misplaced.text
 
 
 async def test_a_token_permits_no_more_than_its_key(keyed: Stack, acme: httpx.AsyncClient) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.access.last_use import LastUseRecorder
 from sevenfold.adapters.access.oidc import OIDC_PREFIX, InvalidTokenError, IssuerUnavailableError, OidcVerifier
-from sevenfold.adapters.access.run_tokens import InvalidRunTokenError, RunTokens
+from sevenfold.adapters.access.run_tokens import InvalidRunTokenError, RunTokens, is_run_token
 from sevenfold.adapters.access.snapshot import AccessSnapshot
 from sevenfold.contracts.access import SCOPE_OF_RUN_SCOPE, Principal, RunGrant, Scope
 from sevenfold.contracts.api_keys import parse_key
@@ -49,6 +49,8 @@ class Authenticator:
 
     async def authenticate(self, credential: str) -> Principal:
         """Returns who sent a key or an access token. Raises InvalidCredentialError and AccessUnavailableError."""
+        if is_run_token(credential):
+            raise InvalidCredentialError("This is a run token: append it to the run's address as ?token=….")
         if not credential.startswith("sf_") and self._oidc is not None:
             return await self._verify_token(self._oidc, credential)
         presented = parse_key(credential)

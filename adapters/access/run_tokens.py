@@ -35,6 +35,11 @@ _REFUSALS = {
 }
 
 
+def is_run_token(credential: str) -> bool:
+    """Whether it has the form of a run token."""
+    return credential.startswith(_PREFIX)
+
+
 class RunTokens:
     """Signs and verifies tokens with a key that is derived from SEVENFOLD_SECRET_KEY."""
 

@@ -7,7 +7,6 @@ from html import escape
 from importlib.resources import files
 
 from fastapi import APIRouter, Path, Response
-from fastapi.responses import RedirectResponse
 
 from sevenfold.api.http.problems import PROBLEM_PREFIX, Problem, ProblemError, ProblemType
 
@@ -65,12 +64,6 @@ async def list_problems() -> Response:
         for slug, one in explain_problems().items()
     )
     return _render("Problems", f"<h1>Problems</h1><ul>{rows}</ul>")
-
-
-@router.get(f"{PROBLEM_PREFIX}/")
-async def redirect_to_list() -> Response:
-    """For whoever adds a slash."""
-    return RedirectResponse(f"..{PROBLEM_PREFIX}", 308)
 
 
 @router.get(f"{PROBLEM_PREFIX}/{{name}}")

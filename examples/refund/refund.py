@@ -19,7 +19,7 @@ def pay(amount: int, idempotency_key: str) -> str:
     """Yours calls a bank, with the key: it is the same each time that this step is tried."""
     with PAYMENTS.open("a", encoding="utf-8") as file:
         file.write(f"{amount} {idempotency_key}\n")
-    return f"receipt-{idempotency_key[-8:]}"
+    return f"receipt-{idempotency_key}"
 
 
 async def refund(request: AgentRequest, context: AgentContext) -> AsyncIterator[Delta | Reply]:

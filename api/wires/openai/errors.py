@@ -63,7 +63,8 @@ def _translate(held: list[Message]) -> list[Message]:
         return held
     problem = json.loads(content)
     status = 400 if start["status"] == 422 else start["status"]
-    body = json.dumps({"error": describe_error(problem)}).encode()
+    run = {"sevenfold": {"runId": problem["runId"]}} if problem.get("runId") else {}
+    body = json.dumps({"error": describe_error(problem), **run}).encode()
     headers = MutableHeaders(raw=list(start["headers"]))
     headers["content-type"] = "application/json"
     headers["content-length"] = str(len(body))

@@ -14,8 +14,9 @@ MAX_MESSAGES = 1_000
 
 TEXT_PARTS = ("text", "input_text", "output_text")
 
-# The member of a run's context with the id of the response that it continues.
-PREVIOUS = "previousResponseId"
+# Members of a run's context: the id of the response that it continues; and false, if the client does not want the
+# response to be read again.
+PREVIOUS, STORE = "previousResponseId", "store"
 
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 

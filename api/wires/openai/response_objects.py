@@ -8,7 +8,7 @@ from typing import Any
 
 from sevenfold.api.runs.views import Run
 from sevenfold.api.wires.openai.answers import describe_run, responses_usage, text_of, text_of_requests
-from sevenfold.api.wires.openai.requests import PREVIOUS, ResponsesRequest
+from sevenfold.api.wires.openai.requests import PREVIOUS, STORE, ResponsesRequest
 from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.errors import ErrorCode
 from sevenfold.contracts.model_requests import INSTRUCTIONS, to_responses_format
@@ -50,7 +50,6 @@ _CONSTANTS: dict[str, Any] = {
     "service_tier": "default",
     "safety_identifier": None,
     "prompt_cache_key": None,
-    "store": True,
 }
 
 
@@ -75,7 +74,11 @@ class ResponseHead:
     def of_request(cls, run_id: str, request: ResponsesRequest) -> "ResponseHead":
         """Returns the head of a run that this request has just started."""
         options = request.start_options()
-        context = {INSTRUCTIONS: request.instructions, PREVIOUS: request.previous_response_id}
+        context = {
+            INSTRUCTIONS: request.instructions,
+            PREVIOUS: request.previous_response_id,
+            STORE: request.store,
+        }
         now, background = int(datetime.now(UTC).timestamp()), bool(request.background)
         return cls(run_id, request.model, now, background, options.params, context, options.metadata)
 
@@ -107,6 +110,7 @@ class ResponseHead:
             "model": self.model,
             "output": output,
             "previous_response_id": self.context.get(PREVIOUS),
+            "store": self.context.get(STORE) is not False,
             "reasoning": {"effort": effort if isinstance(effort, str) else None, "summary": None},
             **{name: self._number(name, default) for name, default in _DEFAULTS.items()},
             "text": {"format": to_responses_format(output_format)},

@@ -18,6 +18,7 @@ from sevenfold.api.streams.lines import StreamSubscription
 from sevenfold.api.streams.opener import StreamOpener
 from sevenfold.api.wires.openai.answers import text_of
 from sevenfold.api.wires.openai.conversations import continue_conversation
+from sevenfold.api.wires.openai.requests import STORE
 from sevenfold.api.wires.openai.resets import find_resets
 from sevenfold.api.wires.openai.response_events import WHOLE_INDEX, ItemStart, ResponseEvents, to_index
 from sevenfold.api.wires.openai.response_objects import ID_PREFIX, ResponseHead
@@ -43,10 +44,12 @@ class ResponseStore:
     opener: StreamOpener
     poll_cache: PollCache
 
-    async def load(self, tenant: str, response_id: str) -> tuple[Run, RunInput]:
-        """Returns a response's run and what was asked in it. Raises 404."""
+    async def load(self, tenant: str, response_id: str, *, is_own: bool = False) -> tuple[Run, RunInput]:
+        """Returns a response's run and what was asked in it. Raises 404, also for one that its client did not want to
+        be stored, unless it `is_own` request that asks.
+        """
         description = await self.find(tenant, response_id)
-        return await self.reader.load(description), await self._load_input(description)
+        return await self.reader.load(description), await self._load_input(description, is_own=is_own)
 
     async def load_messages(self, tenant: str, response_id: str) -> Sequence[Message]:
         """Returns the conversation that a response answers. Raises 404."""
@@ -105,9 +108,11 @@ class ResponseStore:
             raise not_found("This response")
         return await self.reader.find(tenant, response_id.removeprefix(ID_PREFIX))
 
-    async def _load_input(self, description: WorkflowExecutionDescription) -> RunInput:
+    async def _load_input(self, description: WorkflowExecutionDescription, *, is_own: bool = False) -> RunInput:
         run_input = await load_input(self.client, description)
         if not isinstance(run_input, RunInput):
+            raise not_found("This response")
+        if not is_own and run_input.request.context.get(STORE) is False:
             raise not_found("This response")
         return run_input
 

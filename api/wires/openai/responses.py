@@ -54,8 +54,11 @@ async def create_response(
     for name in ("conversation", "prompt"):
         if getattr(body, name) is not None:
             raise invalid_field(f"/{name}", "is not supported; continue a response with previous_response_id")
+    is_stored = body.store is not False
+    if body.background and not is_stored:
+        raise invalid_field("/store", "must be true with background: such a response is read later")
     messages = await store.continue_from(principal, body.previous_response_id, from_items(body.input))
-    conversation = Conversation(messages, body.instructions, body.previous_response_id)
+    conversation = Conversation(messages, body.instructions, body.previous_response_id, is_stored)
     if body.stream:
         if on_disconnect == "cancel":
             check_cancel(principal)
@@ -73,7 +76,8 @@ async def create_response(
             answer = Answer.from_result(result)
             item = build_message(started.run_id, 0, text_of(answer), "completed")
             return JSONResponse(head.build_completed(answer, item, head.created_at + result.duration_seconds))
-    return await _read(store, principal, f"{ID_PREFIX}{started.run_id}")
+    run, run_input = await store.load(principal.tenant, f"{ID_PREFIX}{started.run_id}", is_own=True)
+    return JSONResponse(build_response(run.shown_to(principal), run_input))
 
 
 @router.get("/responses/{response_id}")

@@ -16,7 +16,7 @@ from sevenfold.api.runs.start import RunStarter, StartedRun
 from sevenfold.api.streams.lines import StreamSubscription
 from sevenfold.api.streams.opener import StreamOpener
 from sevenfold.api.wires.openai.conversations import find_query
-from sevenfold.api.wires.openai.requests import PREVIOUS, OpenAIRequest
+from sevenfold.api.wires.openai.requests import PREVIOUS, STORE, OpenAIRequest
 from sevenfold.api.wires.openai.resets import find_resets
 from sevenfold.contracts.access import Principal
 from sevenfold.contracts.agent import Message
@@ -62,16 +62,21 @@ RepeatDep = Annotated[Repeat, Depends(_repeat)]
 
 @dataclass(frozen=True)
 class Conversation:
-    """What an agent is asked: the messages, the client's instructions, and the id of the response before."""
+    """What an agent is asked: the messages, the client's instructions, and the id of the response before.
+    `is_stored`: the response may be read again.
+    """
 
     messages: list[Message]
     instructions: str | None = None
     previous: str | None = None
+    is_stored: bool = True
 
     def fields(self) -> dict[str, Any]:
         """Returns the fields of the gateway's own request."""
-        context = {INSTRUCTIONS: self.instructions, PREVIOUS: self.previous}
+        context: dict[str, Any] = {INSTRUCTIONS: self.instructions, PREVIOUS: self.previous}
         context = {name: value for name, value in context.items() if value}
+        if not self.is_stored:
+            context[STORE] = False
         return {"query": find_query(self.messages), "context": context, "messages": self.messages}
 
 
