@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from sevenfold.adapters.temporal.run_restarts import load_input
+from sevenfold.contracts.identity import build_workflow_id
+from sevenfold.contracts.runs import RunInput
 from tests.support.openai_clients import openai_client
 from tests.support.stack import Stack, running_stack
 
@@ -69,10 +72,11 @@ async def test_conversations_and_options_pass_through(api: str, stack: Stack, fr
             model=f"simulator_{api}", input="who am I", instructions="Be brief.", previous_response_id=first.id
         )
     latest = (await runs_behind(stack, "simulator"))[0]
-    items = (await stack.http.get(f"/v1/responses/resp_{latest['id']}/input_items?order=asc")).json()["data"]
-    roles = [one["role"] for one in items]
-    assert roles[-3:] == ["user", "assistant", "user"]
-    assert items[-1]["content"][0]["text"] == "who am I"
+    handle = stack.temporal.get_workflow_handle(build_workflow_id("default", latest["id"]))
+    asked = await load_input(stack.temporal, await handle.describe())
+    assert isinstance(asked, RunInput)
+    assert [one.role for one in asked.request.messages][-3:] == ["user", "assistant", "user"]
+    assert asked.request.messages[-1].text == "who am I"
 
 
 @pytest.mark.parametrize("api", APIS)
