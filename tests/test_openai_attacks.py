@@ -15,26 +15,11 @@ from tests.support.stack import Sevenfold, Stack, another_api, make_settings, ru
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 HELLO = [{"role": "user", "content": "hello"}]
-AGENTS = """
-[agents.asker]
-kind = "python"
-target = "tests.support.durable_agents:asker"
-[agents.mute]
-kind = "python"
-target = "tests.support.agents:mute"
-circuit = {enabled = false}
-[agents.held]
-kind = "python"
-target = "tests.support.agents:held"
-circuit = {enabled = false}
-[agents.empty]
-kind = "python"
-target = "tests.support.agents:empty"
-[agents.torn_mute]
-kind = "python"
-target = "tests.support.agents:torn_mute"
-circuit = {enabled = false}
-"""
+AGENTS = "".join(
+    f'[agents.{name}]\nkind = "python"\ntarget = "tests.support.{module}:{name}"\ncircuit = {{enabled = false}}\n'
+    for module, names in (("durable_agents", ("asker",)), ("agents", ("mute", "held", "empty", "torn_mute")))
+    for name in names
+)
 
 
 def circular(port: int, log: Path) -> str:

@@ -96,8 +96,7 @@ class StreamPublisher:
         self._adopted = LightEvent()
         if not awaits_adoption:
             self._adopted.set()
-        # What the log keeps of the text of before, while this attempt has written nothing new.
-        self._kept_index: Index = 0
+        self._kept_index: Index = 0  # the log's last index, while this attempt only repeats logged text
         self._unpublished = bytearray()
         self._progress = LatestProgress()
         self._opening: asyncio.Task[BatchWriter] | None = None
@@ -166,16 +165,14 @@ class StreamPublisher:
 
     async def _end_replay(self) -> None:
         """Goes on after the text of before, if this is the same and nothing followed it; else voids it."""
-        replayed = self._replayed
-        self._replayed = None
+        replayed, self._replayed = self._replayed, None
         if replayed is None:
             return
         logged = await self._last_logged_index()
         # Decided without a pause: a reader may have come meanwhile, and a reset with it.
         follows = self._hub.buffer.last_index <= replayed.mark.index == logged
         if replayed.matches and follows:
-            self._resets = False
-            self._kept_index = logged
+            self._resets, self._kept_index = False, logged
             self.start_publishing()
             text = replayed.rest()
         else:

@@ -104,7 +104,7 @@ def error_of_gateway(frame: JsonValue) -> AgentError | None:
 
 
 def _final_failure(status: int, explanation: str) -> AgentError:
-    if explanation.startswith(_ANSWERED):  # said by a gateway behind, of the one behind it
+    if explanation.startswith(_ANSWERED):  # the error of a further gateway, passed on unchanged
         return AgentRejected(explanation)
     return AgentRejected(f"{_ANSWERED} {status}{f': {explanation}' if explanation else '.'}")
 

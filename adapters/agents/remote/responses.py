@@ -55,8 +55,8 @@ class _Response:
             case {"type": "response.output_item.done", "item": {"type": "message", "status": "incomplete"}}:
                 self._is_void = bool(self._text)
             case {"type": "response.output_item.added"} if self._is_void:
-                # Another Sevenfold whose own agent has failed in the middle. Text cannot be taken back here either.
-                raise AgentUnavailable("The agent behind began its answer anew.")
+                # The server is another Sevenfold, whose agent failed and was retried. Sent text cannot be retracted.
+                raise AgentUnavailable("The agent's server restarted its answer.")
             case {"type": "response.completed" | "response.incomplete" | "response.failed", "response": whole}:
                 self.read_whole(whole)
                 return self._rest
@@ -161,7 +161,7 @@ def _build_input(request: AgentRequest) -> str | list[dict[str, Any]]:
     """Returns the conversation, or the user's message."""
     if not request.messages:
         return build_message(request)
-    # The API has no such role; a tool's result without its call is what somebody says.
+    # The API has no role `tool`, and a tool's result needs the id of its call, which a message does not have.
     return [
         {"role": "user" if one.role == "tool" else one.role, "content": _to_parts(one)} for one in request.messages
     ]

@@ -16,16 +16,15 @@ from sevenfold.contracts.access import Principal
 _LIMIT_SECONDS, _INTERVAL_SECONDS = 5.0, 0.2
 
 
-async def with_silence(
-    lines: AsyncGenerator[list[StreamLine]], seconds: float | None
-) -> AsyncIterator[list[StreamLine]]:
+async def with_silence(lines: AsyncGenerator[list[StreamLine]], seconds: float) -> AsyncIterator[list[StreamLine]]:
     """Yields the lines, and one more empty list, like a heartbeat, where nothing comes for so long at the start."""
     reading = asyncio.ensure_future(anext(lines, None))
+    timeout: float | None = seconds
     try:
         while True:
-            done, _ = await asyncio.wait({reading}, timeout=seconds)
+            done, _ = await asyncio.wait({reading}, timeout=timeout)
             if not done:
-                seconds = None
+                timeout = None
                 yield []
                 continue
             if (found := reading.result()) is None:

@@ -7,8 +7,8 @@ the same number, before and after any restart:
 - A reset with index *r* closes the open item and opens the next with the numbers *r* - 1 to *r* + 3. They are free: a
   reset is at least 500 above the chunk before it.
 - The end after index *i* has *i* + 4 to *i* + 7.
-- A run that streamed nothing has its whole answer at the index 900, which no chunk has before a reset: a reader who
-  had chunks of it live, which the log has not, is so told from one who has the whole.
+- A run that streamed nothing has its whole answer at the index 900, which no unlogged chunk has: this distinguishes
+  a reader who has the whole answer from one who received chunks that the log does not have.
 - What has no index of its own, has the number of what came before: questions, and errors of the transport.
 """
 
@@ -74,7 +74,8 @@ class ResponseEvents:
         """Yields server-sent events, and a comment as a heartbeat."""
         index = WHOLE_INDEX if self.has_whole else subscription.after_index
         yield b"".join(self._opening()) or b": resumed\n\n"
-        async for lines in with_silence(subscription.lines(), _SILENCE_SECONDS if self.asked else None):
+        all_lines = subscription.lines()
+        async for lines in with_silence(all_lines, _SILENCE_SECONDS) if self.asked else all_lines:
             if not lines:
                 requests = await load_open_requests(self.reader, self.principal, self.head.run_id)
                 if requests:

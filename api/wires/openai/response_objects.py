@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from sevenfold.api.http.problems import not_found
 from sevenfold.api.runs.views import Run
 from sevenfold.api.wires.openai.answers import describe_run, responses_usage, text_of, text_of_requests
 from sevenfold.api.wires.openai.requests import PREVIOUS, STORE, ResponsesRequest
@@ -56,6 +57,13 @@ _CONSTANTS: dict[str, Any] = {
 def to_response_id(run_id: str) -> str:
     """Returns the id of a run's response."""
     return f"{ID_PREFIX}{run_id}"
+
+
+def to_run_id(response_id: str) -> str:
+    """Returns the id of a response's run. Raises 404 for what is no id of a response."""
+    if not response_id.startswith(ID_PREFIX):
+        raise not_found("This response")
+    return response_id.removeprefix(ID_PREFIX)
 
 
 @dataclass(frozen=True)

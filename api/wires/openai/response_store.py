@@ -21,7 +21,7 @@ from sevenfold.api.wires.openai.conversations import continue_conversation
 from sevenfold.api.wires.openai.requests import STORE
 from sevenfold.api.wires.openai.resets import find_resets
 from sevenfold.api.wires.openai.response_events import WHOLE_INDEX, ItemStart, ResponseEvents, to_index
-from sevenfold.api.wires.openai.response_objects import ID_PREFIX, ResponseHead
+from sevenfold.api.wires.openai.response_objects import ResponseHead, to_run_id
 from sevenfold.contracts.access import Principal
 from sevenfold.contracts.agent import Message
 from sevenfold.contracts.identity import build_workflow_id
@@ -48,12 +48,12 @@ class ResponseStore:
         """Returns a response's run and what was asked in it. Raises 404, also for one that its client did not want to
         be stored, unless it `is_own` request that asks.
         """
-        description = await self.find(tenant, response_id)
+        description = await self._find(tenant, response_id)
         return await self.reader.load(description), await self._load_input(description, is_own=is_own)
 
     async def load_messages(self, tenant: str, response_id: str) -> Sequence[Message]:
         """Returns the conversation that a response answers. Raises 404."""
-        run_input = await self._load_input(await self.find(tenant, response_id))
+        run_input = await self._load_input(await self._find(tenant, response_id))
         return _messages_of(run_input)
 
     async def continue_from(
@@ -95,18 +95,15 @@ class ResponseStore:
 
     async def delete(self, tenant: str, response_id: str) -> None:
         """Deletes the run of a response. Raises 404, and 409 if it has not ended."""
-        description = await self.find(tenant, response_id)
+        description = await self._find(tenant, response_id)
         if description.close_time is None:
             detail = "The response is in progress. Cancel it first."
-            raise ProblemError(ProblemType.RUN_OPEN, detail, run_id=response_id.removeprefix(ID_PREFIX))
+            raise ProblemError(ProblemType.RUN_OPEN, detail, run_id=to_run_id(response_id))
         await delete_run(self.client, description)
-        self.poll_cache.drop(tenant, response_id.removeprefix(ID_PREFIX))
+        self.poll_cache.drop(tenant, to_run_id(response_id))
 
-    async def find(self, tenant: str, response_id: str) -> WorkflowExecutionDescription:
-        """Returns the execution of a response's run. Raises 404."""
-        if not response_id.startswith(ID_PREFIX):
-            raise not_found("This response")
-        return await self.reader.find(tenant, response_id.removeprefix(ID_PREFIX))
+    async def _find(self, tenant: str, response_id: str) -> WorkflowExecutionDescription:
+        return await self.reader.find(tenant, to_run_id(response_id))
 
     async def _load_input(self, description: WorkflowExecutionDescription, *, is_own: bool = False) -> RunInput:
         run_input = await load_input(self.client, description)

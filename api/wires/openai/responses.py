@@ -22,10 +22,11 @@ from sevenfold.api.wires.openai.disconnects import GRACE_SECONDS, OnDisconnect, 
 from sevenfold.api.wires.openai.requests import OpenAIRoute, ResponsesRequest
 from sevenfold.api.wires.openai.response_events import ResponseEvents
 from sevenfold.api.wires.openai.response_objects import (
-    ID_PREFIX,
     ResponseHead,
     build_message,
     build_response,
+    to_response_id,
+    to_run_id,
 )
 from sevenfold.api.wires.openai.response_store import ResponseStore, ResponseStoreDep
 from sevenfold.api.wires.openai.starts import Conversation, OpenAIStartsDep, RepeatDep
@@ -76,8 +77,7 @@ async def create_response(
             answer = Answer.from_result(result)
             item = build_message(started.run_id, 0, text_of(answer), "completed")
             return JSONResponse(head.build_completed(answer, item, head.created_at + result.duration_seconds))
-    run, run_input = await store.load(principal.tenant, f"{ID_PREFIX}{started.run_id}", is_own=True)
-    return JSONResponse(build_response(run.shown_to(principal), run_input))
+    return await _read(store, principal, to_response_id(started.run_id), is_own=True)
 
 
 @router.get("/responses/{response_id}")
@@ -100,7 +100,7 @@ async def cancel_response(
     response_id: ResponseId, store: ResponseStoreDep, reader: RunReaderDep, principal: PrincipalDep
 ) -> Response:
     """Cancels the run, and waits a moment until it has ended."""
-    run_id = (await store.find(principal.tenant, response_id)).id.partition(":")[2]
+    run_id = to_run_id(response_id)
     await request_cancellation(reader, principal, run_id)
     description = await reader.find(principal.tenant, run_id)
     waited = 0.0
@@ -132,9 +132,7 @@ async def list_input_items(
 ) -> Response:
     """Lists the messages of the conversation that the response answers."""
     messages = await store.load_messages(tenant, response_id)
-    items = [
-        to_item(message, f"msg_{response_id.removeprefix(ID_PREFIX)}_in{n}") for n, message in enumerate(messages)
-    ]
+    items = [to_item(message, f"msg_{to_run_id(response_id)}_in{n}") for n, message in enumerate(messages)]
     return JSONResponse(_page(items if order == "asc" else items[::-1], after, limit))
 
 
@@ -153,8 +151,8 @@ def _page(items: Sequence[dict[str, Any]], after: str | None, limit: int) -> dic
     }
 
 
-async def _read(store: ResponseStore, principal: Principal, response_id: str) -> Response:
-    run, run_input = await store.load(principal.tenant, response_id)
+async def _read(store: ResponseStore, principal: Principal, response_id: str, *, is_own: bool = False) -> Response:
+    run, run_input = await store.load(principal.tenant, response_id, is_own=is_own)
     return JSONResponse(build_response(run.shown_to(principal), run_input))
 
 
