@@ -10,16 +10,16 @@ from temporalio.worker import Worker
 from sevenfold.activities.events.publish import BrokerPublication
 from sevenfold.adapters.brokers.connection import BrokerConnection
 from sevenfold.adapters.brokers.message import UnknownBrokerError
-from sevenfold.contracts.events import PublishToBrokerInput, broker_task_queue
+from sevenfold.contracts.events.event_driven import PublishToBrokerInput, broker_task_queue
 from sevenfold.runtime.brokers import broker_connections
-from sevenfold.runtime.config_file import load_config
-from sevenfold.runtime.event_loop_watch import arm_watchdog
-from sevenfold.runtime.garbage_collection import freeze_gc
+from sevenfold.runtime.config.config_file import load_config
+from sevenfold.runtime.config.settings import Settings
 from sevenfold.runtime.probe_server import served_probes
+from sevenfold.runtime.process.event_loop_watch import arm_watchdog
+from sevenfold.runtime.process.garbage_collection import freeze_gc
 from sevenfold.runtime.services import Services, open_services
-from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.startup import StartupError
-from sevenfold.runtime.workers import UNVERSIONED_BUILD_ID
+from sevenfold.runtime.temporal.workers import UNVERSIONED_BUILD_ID
 
 log = structlog.get_logger(__name__)
 

@@ -12,11 +12,11 @@ from temporalio.client import Client
 from temporalio.common import VersioningBehavior
 from temporalio.worker import Worker
 
-from sevenfold.activities.erasure import ErasureActivities
 from sevenfold.activities.events.dispatch import EventDispatch
 from sevenfold.activities.events.publish import EventPublication
 from sevenfold.activities.events.replies import RunReplies
-from sevenfold.activities.payload_cleanup import PayloadCleaner
+from sevenfold.activities.maintenance.erasure import ErasureActivities
+from sevenfold.activities.maintenance.payload_cleanup import PayloadCleaner
 from sevenfold.activities.runs.agent_calls import AgentCalls
 from sevenfold.activities.runs.call_meter import CallMeter
 from sevenfold.activities.runs.documents import DocumentActivities
@@ -38,37 +38,37 @@ from sevenfold.adapters.outbound.guarded_http import guarded_client
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.adapters.webhooks.posting import TIMEOUT_SECONDS, WebhookPoster
-from sevenfold.contracts.circuits import control_task_queue
-from sevenfold.contracts.config import SevenfoldConfig
-from sevenfold.contracts.events import event_task_queue
-from sevenfold.contracts.runs import batch_task_queue, stream_task_queue
-from sevenfold.contracts.webhooks import webhook_task_queue
-from sevenfold.runtime.builds import watched_build
+from sevenfold.contracts.agents.circuits import control_task_queue
+from sevenfold.contracts.config.schema import SevenfoldConfig
+from sevenfold.contracts.events.event_driven import event_task_queue
+from sevenfold.contracts.runs.run import batch_task_queue, stream_task_queue
+from sevenfold.contracts.webhooks.delivery import webhook_task_queue
 from sevenfold.runtime.command import run
-from sevenfold.runtime.config_file import load_config
-from sevenfold.runtime.event_loop_watch import arm_watchdog
-from sevenfold.runtime.garbage_collection import freeze_gc
+from sevenfold.runtime.config.config_file import load_config
+from sevenfold.runtime.config.settings import Settings
+from sevenfold.runtime.interceptors.builds import watched_build
 from sevenfold.runtime.probe_server import served_probes
-from sevenfold.runtime.schedules import ensure_daily
-from sevenfold.runtime.secret_key import load_sealer
+from sevenfold.runtime.process.event_loop_watch import arm_watchdog
+from sevenfold.runtime.process.garbage_collection import freeze_gc
+from sevenfold.runtime.secrets.secret_key import load_sealer
 from sevenfold.runtime.services import Services, open_services
-from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.startup import StartupError
 from sevenfold.runtime.streams import open_streams
-from sevenfold.runtime.workers import build_options, running_workers
+from sevenfold.runtime.temporal.schedules import ensure_daily
+from sevenfold.runtime.temporal.workers import build_options, running_workers
 from sevenfold.workflows.asynchronous_queue import AsynchronousQueue
+from sevenfold.workflows.entities.agent_limits import AgentLimits
 from sevenfold.workflows.entities.circuit_breaker import CircuitBreaker
-from sevenfold.workflows.entities.quota import AgentLimits
 from sevenfold.workflows.entities.tenant_registry import TenantRegistry
 from sevenfold.workflows.entities.usage_ledger import UsageLedger
-from sevenfold.workflows.erasure import TenantErasure
 from sevenfold.workflows.event_driven import EventDriven
 from sevenfold.workflows.events.event_reaction import EventReaction
 from sevenfold.workflows.events.ordering import OrderingSemaphore
 from sevenfold.workflows.events.rejected_event import RejectedEvent
 from sevenfold.workflows.events.subscription_registry import SubscriptionRegistry
 from sevenfold.workflows.hybrid import Hybrid
-from sevenfold.workflows.payload_cleanup import PayloadCleanup
+from sevenfold.workflows.maintenance.erasure import TenantErasure
+from sevenfold.workflows.maintenance.payload_cleanup import PayloadCleanup
 from sevenfold.workflows.polling import Polling
 from sevenfold.workflows.runs.run_reply import RunReply
 from sevenfold.workflows.runs.stream_segment import StreamSegment

@@ -15,8 +15,8 @@ from sevenfold.adapters.payloads.stores import PayloadStoreError, expiring_store
 from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.adapters.temporal.pollers import QueuePollers, WorkerPollers
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
-from sevenfold.contracts.health import OK, Health, Readiness
-from sevenfold.contracts.streams import StreamLog, StreamLogError
+from sevenfold.contracts.operations.health import OK, Health, Readiness
+from sevenfold.contracts.runs.streams import StreamLog, StreamLogError
 
 log = structlog.get_logger(__name__)
 

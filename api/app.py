@@ -36,25 +36,25 @@ from sevenfold.api.http.security_docs import document_security
 from sevenfold.api.http.tls_handshake import TlsServer
 from sevenfold.api.http.uvicorn_protocol import limited_protocol
 from sevenfold.api.http.websocket_protocol import WebSocketProtocol
+from sevenfold.api.openai import chat as openai_chat
+from sevenfold.api.openai import models as openai_models
+from sevenfold.api.openai import responses as openai_responses
+from sevenfold.api.openai.errors import OpenAIErrors
 from sevenfold.api.operations import agents, codec, health, metrics, recommendations, statistics, usage
 from sevenfold.api.runs import router as runs
 from sevenfold.api.runs import steps
 from sevenfold.api.streams import websocket as stream_websocket
 from sevenfold.api.webhooks import endpoints
 from sevenfold.api.webhooks import router as webhooks
-from sevenfold.api.wires.openai import chat as openai_chat
-from sevenfold.api.wires.openai import models as openai_models
-from sevenfold.api.wires.openai import responses as openai_responses
-from sevenfold.api.wires.openai.errors import OpenAIErrors
-from sevenfold.runtime.config_file import load_config
-from sevenfold.runtime.event_loop_watch import arm_watchdog
-from sevenfold.runtime.garbage_collection import freeze_gc
-from sevenfold.runtime.http_server import HttpServer
-from sevenfold.runtime.ports import bind
+from sevenfold.runtime.config.config_file import load_config
+from sevenfold.runtime.config.settings import Settings
+from sevenfold.runtime.process.event_loop_watch import arm_watchdog
+from sevenfold.runtime.process.garbage_collection import freeze_gc
+from sevenfold.runtime.process.http_server import HttpServer
+from sevenfold.runtime.process.ports import bind
+from sevenfold.runtime.secrets.tls import load_tls
 from sevenfold.runtime.services import open_services
-from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.streams import open_streams
-from sevenfold.runtime.tls import load_tls
 
 log = structlog.get_logger(__name__)
 

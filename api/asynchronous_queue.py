@@ -14,9 +14,9 @@ from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.runs.dependencies import AgentsDep, JobEstimatorDep, JobReaderDep, RunStarterDep
 from sevenfold.api.runs.estimates import describe_seconds
 from sevenfold.api.runs.job_views import ItemLine, JobState
-from sevenfold.contracts.jobs import InvalidJobError, JobInput, JobRequest, split_job
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.runs import TOTAL_MEMO, Pattern, RunStatus
+from sevenfold.contracts.runs.jobs import InvalidJobError, JobInput, JobRequest, split_job
+from sevenfold.contracts.runs.run import TOTAL_MEMO, Pattern, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["asynchronous queue"], route_class=StrictJsonRoute)
 

@@ -32,6 +32,8 @@ from sevenfold.api.events.subscription_store import SubscriptionStore
 from sevenfold.api.http.listing import Pager
 from sevenfold.api.http.pagination import Cursors
 from sevenfold.api.http.url_policy import UrlPolicy
+from sevenfold.api.openai.response_store import ResponseStore
+from sevenfold.api.openai.starts import OpenAIStarts
 from sevenfold.api.operations.agent_overview import AgentOverview
 from sevenfold.api.operations.cluster_sampler import CLUSTER_REGISTRY, ClusterSampler
 from sevenfold.api.operations.statistics_reader import StatisticsReader
@@ -50,13 +52,11 @@ from sevenfold.api.streams.detached import DetachedTasks
 from sevenfold.api.streams.opener import StreamOpener
 from sevenfold.api.webhooks.endpoint_store import EndpointStore
 from sevenfold.api.webhooks.requests import WebhookTerms
-from sevenfold.api.wires.openai.response_store import ResponseStore
-from sevenfold.api.wires.openai.starts import OpenAIStarts
-from sevenfold.contracts.broker_config import BrokerConfig
+from sevenfold.contracts.config.brokers import BrokerConfig
 from sevenfold.runtime.authentication import build_authenticator
-from sevenfold.runtime.sdk import shared_runtime
-from sevenfold.runtime.secret_key import load_sealer
+from sevenfold.runtime.secrets.secret_key import load_sealer
 from sevenfold.runtime.services import Services
+from sevenfold.runtime.temporal.sdk import shared_runtime
 
 _STATISTICS_SECONDS = 1.0
 _SNS_SECONDS = 5.0

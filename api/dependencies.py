@@ -14,7 +14,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 from temporalio.client import Client
 
-from sevenfold.contracts.access import Principal
+from sevenfold.contracts.access.principals import Principal
 from sevenfold.contracts.identity import build_workflow_id
 
 API_PREFIX = "/api/agent"

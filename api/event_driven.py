@@ -18,9 +18,9 @@ from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.request_id import traceparent
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import TimeParam, to_query_time
-from sevenfold.contracts.access import Scope
-from sevenfold.contracts.cloudevents import CloudEvent, InvalidEventError
-from sevenfold.contracts.events import VIA_HTTP, VIA_REPLAY, AcceptOutcome, to_keyword
+from sevenfold.contracts.access.principals import Scope
+from sevenfold.contracts.events.cloudevents import CloudEvent, InvalidEventError
+from sevenfold.contracts.events.event_driven import VIA_HTTP, VIA_REPLAY, AcceptOutcome, to_keyword
 from sevenfold.contracts.identity import derive_id, new_id
 from sevenfold.contracts.payload import Payload
 

@@ -17,8 +17,8 @@ from sevenfold.api.runs.await_result import await_run, suggest_retry_after
 from sevenfold.api.runs.dependencies import AgentsDep, DurationsDep, RunReaderDep, RunStarterDep
 from sevenfold.api.runs.start import RunStarter, StartedRun
 from sevenfold.api.runs.views import RunLinks
-from sevenfold.contracts.answers import Answer
-from sevenfold.contracts.hybrid import (
+from sevenfold.contracts.payload import JsonObject, Payload
+from sevenfold.contracts.runs.hybrid import (
     ROUTING_MEMO,
     HybridInput,
     HybridRequest,
@@ -26,8 +26,8 @@ from sevenfold.contracts.hybrid import (
     Routing,
     choose_route,
 )
-from sevenfold.contracts.payload import JsonObject, Payload
-from sevenfold.contracts.runs import Pattern, RunStatus
+from sevenfold.contracts.runs.outcomes import Answer
+from sevenfold.contracts.runs.run import Pattern, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["hybrid"], route_class=StrictJsonRoute)
 

@@ -22,10 +22,10 @@ from sevenfold.api.runs.dependencies import DurationsDep, PollCacheDep, RunReade
 from sevenfold.api.runs.poll_cache import PollView
 from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.runs.views import Run
-from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.requests import TaskRequest
-from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunError, RunStatus
+from sevenfold.contracts.runs.outcomes import Answer
+from sevenfold.contracts.runs.requests import TaskRequest
+from sevenfold.contracts.runs.run import ID_PREFIXES, Pattern, RunError, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["polling"], route_class=StrictJsonRoute)
 

@@ -26,8 +26,8 @@ from sevenfold.api.streams.lines import StreamLine, StreamSubscription
 from sevenfold.api.streams.opener import StreamOpenerDep
 from sevenfold.api.streams.options import MAX_INDEX, OnDisconnect
 from sevenfold.api.streams.permissions import check_cancel
-from sevenfold.contracts.requests import StreamRequest
-from sevenfold.contracts.runs import ID_PREFIXES, Pattern
+from sevenfold.contracts.runs.requests import StreamRequest
+from sevenfold.contracts.runs.run import ID_PREFIXES, Pattern
 
 router = APIRouter(prefix=API_PREFIX, tags=["streaming"], route_class=StrictJsonRoute)
 

@@ -15,10 +15,10 @@ from sevenfold.api.runs.approval_desk import InputRequest
 from sevenfold.api.runs.await_result import await_run, suggest_retry_after
 from sevenfold.api.runs.dependencies import RunReaderDep, RunStarterDep
 from sevenfold.api.runs.views import RunLinks
-from sevenfold.contracts.answers import Answer
 from sevenfold.contracts.payload import JsonObject, Payload
-from sevenfold.contracts.requests import QueryRequest
-from sevenfold.contracts.runs import Pattern, RunStatus
+from sevenfold.contracts.runs.outcomes import Answer
+from sevenfold.contracts.runs.requests import QueryRequest
+from sevenfold.contracts.runs.run import Pattern, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["synchronous request"], route_class=StrictJsonRoute)
 

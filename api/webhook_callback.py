@@ -12,9 +12,9 @@ from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.url_policy import UrlPolicyDep
 from sevenfold.api.polling import TaskAccepted
 from sevenfold.api.runs.dependencies import RunStarterDep
-from sevenfold.contracts.analysis import AnalysisInput, AnalyzeRequest
-from sevenfold.contracts.documents import DocumentByUrl
-from sevenfold.contracts.runs import Pattern, RunStatus
+from sevenfold.contracts.agents.documents import DocumentByUrl
+from sevenfold.contracts.runs.analysis import AnalysisInput, AnalyzeRequest
+from sevenfold.contracts.runs.run import Pattern, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["webhook callback"], route_class=StrictJsonRoute)
 

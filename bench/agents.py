@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from sevenfold.contracts.agent import AgentEvent, Delta, Progress, Reply
-from sevenfold.contracts.errors import AgentRejected
+from sevenfold.contracts.agents.errors import AgentRejected
+from sevenfold.contracts.agents.interface import AgentEvent, Delta, Progress, Reply
 
 TICKS = 10
 CHUNKS_A_SECOND = 20

@@ -11,7 +11,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from bench.sevenfold import BODY, Sevenfold
 from bench.suite import Aim, Suite, p95
 from sevenfold.adapters.temporal.durations import Durations, TaskKind
-from sevenfold.contracts.hybrid import Estimate, EstimateBasis, choose_route
+from sevenfold.contracts.runs.hybrid import Estimate, EstimateBasis, choose_route
 
 CALLS = 150
 CHOICES = 2_000

@@ -8,8 +8,8 @@ from pathlib import Path
 from bench.sevenfold import Sevenfold
 from bench.suite import Aim, Suite, p95
 from sevenfold.adapters.agents.loading import load_agents
-from sevenfold.contracts.agent import Agent, AgentContext, AgentRequest
-from sevenfold.contracts.config import SevenfoldConfig
+from sevenfold.contracts.agents.interface import Agent, AgentContext, AgentRequest
+from sevenfold.contracts.config.schema import SevenfoldConfig
 
 CALLS = 500
 

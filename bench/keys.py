@@ -18,9 +18,9 @@ from sevenfold.adapters.access.registry import TenantRegistryClient
 from sevenfold.adapters.access.snapshot import ConfiguredAccess
 from sevenfold.adapters.quotas.rates import RateQuotas
 from sevenfold.api.http.authentication import AuthenticationMiddleware
-from sevenfold.contracts.access import Scope
-from sevenfold.contracts.access_config import KeyConfig, TenantConfig
-from sevenfold.contracts.api_keys import NewKey, generate_key
+from sevenfold.contracts.access.api_keys import NewKey, generate_key
+from sevenfold.contracts.access.principals import Scope
+from sevenfold.contracts.config.access import KeyConfig, TenantConfig
 
 TENANTS, KEYS_EACH = 200, 5
 CALLS = 300

@@ -13,8 +13,8 @@ from bench.keys import KEYS_EACH, TENANTS, TIMES, ask_in_turn
 from bench.sevenfold import CONFIG, Ports, Sevenfold, run_sevenfold
 from bench.suite import Aim, Suite
 from sevenfold.adapters.quotas.usage_meter import today
-from sevenfold.contracts.api_keys import NewKey, generate_key
-from sevenfold.contracts.usage import ledger_workflow_id, month_of
+from sevenfold.contracts.access.api_keys import NewKey, generate_key
+from sevenfold.contracts.agents.usage import ledger_workflow_id, month_of
 
 _SECONDS, _IN_FLIGHT = 10.0, 10
 _QUOTAS = (

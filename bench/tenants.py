@@ -12,7 +12,7 @@ from typing import Any
 from bench.http_load import HttpClient, bearer
 from bench.sevenfold import BODY, Sevenfold
 from bench.suite import Aim, Suite, p95
-from sevenfold.contracts.api_keys import generate_key
+from sevenfold.contracts.access.api_keys import generate_key
 
 JOBS = 5_000
 SENDERS = 16  # connections of the flooding tenant

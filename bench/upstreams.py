@@ -16,7 +16,7 @@ from bench.sevenfold import Ports, Sevenfold, run_sevenfold
 from bench.suite import Aim, Suite, p95
 from sevenfold.adapters.agents.remote.http_agent import HttpAgent
 from sevenfold.adapters.agents.remote.upstream import Upstream
-from sevenfold.contracts.agent import AgentContext, AgentRequest, Reply
+from sevenfold.contracts.agents.interface import AgentContext, AgentRequest, Reply
 
 IN_FLIGHT = 20
 CALLS = 400

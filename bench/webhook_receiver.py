@@ -60,7 +60,7 @@ class Receiver:
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         status = _judged(path, headers, body, arrived)
         payload = json.loads(body)
-        # The time that the agent noted, in the form of `sevenfold.contracts.answers`.
+        # The time that the agent noted, in the form of `sevenfold.contracts.runs.outcomes`.
         done = payload["result"]["data"]["done"]
         run_id = payload.get("taskId") or payload["queryId"]
         self._posts[path].append(Post(headers["webhook-id"], run_id, arrived, done, status))

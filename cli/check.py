@@ -10,10 +10,10 @@ import typer
 from rich.console import Console
 
 from sevenfold.runtime.checks import Checks, Finding
-from sevenfold.runtime.logs import configure_logs
-from sevenfold.runtime.settings import Settings, load_settings
+from sevenfold.runtime.config.settings import Settings, load_settings
+from sevenfold.runtime.process.logs import configure_logs
+from sevenfold.runtime.process.stopping import hard_exit
 from sevenfold.runtime.startup import StartupError
-from sevenfold.runtime.stopping import hard_exit
 
 
 def check_gateway(*, as_json: bool) -> None:

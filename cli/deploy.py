@@ -70,7 +70,7 @@ def rollback(
 def _run(name: str, **options: Any) -> None:
     # Imported on use: it takes half a second, which the other commands need not wait for.
     from sevenfold.cli import deployment  # noqa: PLC0415
-    from sevenfold.runtime.stopping import hard_exit  # noqa: PLC0415
+    from sevenfold.runtime.process.stopping import hard_exit  # noqa: PLC0415
 
     # The SDK's threads may still run: a normal exit of the interpreter would abort.
     hard_exit(deployment.run(getattr(deployment, name), **options))

@@ -16,9 +16,9 @@ from temporalio.service import RPCError
 from sevenfold.adapters.temporal.deployments import Deployment, DeploymentError, Deployments
 from sevenfold.adapters.temporal.pollers import count_workers
 from sevenfold.adapters.temporal.task_queues import read_routing
-from sevenfold.runtime.settings import load_settings
+from sevenfold.runtime.config.settings import load_settings
 from sevenfold.runtime.startup import StartupError
-from sevenfold.runtime.temporal import connect_without_payloads
+from sevenfold.runtime.temporal.connection import connect_without_payloads
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, InlineTable, Table
 
-from sevenfold.contracts.access_config import KeyConfig
-from sevenfold.contracts.api_keys import NewKey
-from sevenfold.runtime.config_file import load_config
+from sevenfold.contracts.access.api_keys import NewKey
+from sevenfold.contracts.config.access import KeyConfig
+from sevenfold.runtime.config.config_file import load_config
 from sevenfold.runtime.startup import StartupError
 
 

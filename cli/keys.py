@@ -13,10 +13,10 @@ from rich.table import Table
 
 from sevenfold.cli.client import DEFAULT_URL, Url, call_gateway
 from sevenfold.cli.key_file import add_key, build_key, remove_key, render_key, rotate_key
-from sevenfold.contracts.access import Scope, TenantName
-from sevenfold.contracts.agent_config import Rate
-from sevenfold.contracts.api_keys import generate_key
-from sevenfold.runtime.settings import load_settings
+from sevenfold.contracts.access.api_keys import generate_key
+from sevenfold.contracts.access.principals import Scope, TenantName
+from sevenfold.contracts.agents.config import Rate
+from sevenfold.runtime.config.settings import load_settings
 from sevenfold.runtime.startup import StartupError
 
 app = typer.Typer(help="Create, list, rotate and revoke API keys.", no_args_is_help=True)

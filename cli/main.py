@@ -124,8 +124,8 @@ def check(
 @app.command()
 def schema() -> None:
     """Prints the JSON Schema of sevenfold.toml, for editors."""
-    from sevenfold.contracts.config import SevenfoldConfig  # noqa: PLC0415  (imported on use, as the servers)
-    from sevenfold.runtime.field_docs import describe_schema, find_models  # noqa: PLC0415
+    from sevenfold.contracts.config.schema import SevenfoldConfig  # noqa: PLC0415  (imported on use, as the servers)
+    from sevenfold.runtime.config.field_docs import describe_schema, find_models  # noqa: PLC0415
 
     typer.echo(json.dumps(describe_schema(SevenfoldConfig, find_models(SevenfoldConfig)), indent=2))
 

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from sevenfold.cli.client import DEFAULT_URL, Url, call_gateway
-from sevenfold.contracts.recommendation import ClientKind, Maturity, Recommendation, Situation, recommend
+from sevenfold.contracts.runs.recommendation import ClientKind, Maturity, Recommendation, Situation, recommend
 
 
 def recommend_pattern(

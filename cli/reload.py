@@ -10,13 +10,13 @@ from pathlib import Path
 
 import typer
 
-from sevenfold.adapters import die_with_parent
-from sevenfold.runtime.data_dir import lock_data_dir
-from sevenfold.runtime.embedded import EmbeddedTemporal
-from sevenfold.runtime.namespace import ensure_retention
-from sevenfold.runtime.settings import Settings, uses_own_cluster
+from sevenfold.adapters.processes import die_with_parent
+from sevenfold.runtime.config.settings import Settings, uses_own_cluster
+from sevenfold.runtime.process.data_dir import lock_data_dir
 from sevenfold.runtime.startup import StartupError
-from sevenfold.runtime.temporal import connect_without_payloads
+from sevenfold.runtime.temporal.connection import connect_without_payloads
+from sevenfold.runtime.temporal.embedded import EmbeddedTemporal
+from sevenfold.runtime.temporal.namespace import ensure_retention
 
 # What the gateway needs beyond the grace time of its runs.
 _STOP_SECONDS = 15.0

@@ -11,14 +11,14 @@ from sevenfold.api.app import create_app, run_api, serve
 from sevenfold.api.components import build_components
 from sevenfold.cli.reload import dev_with_reload
 from sevenfold.connector import run_connector, running_connector
-from sevenfold.contracts.config import SevenfoldConfig
-from sevenfold.runtime.config_file import load_config
-from sevenfold.runtime.ports import bind
+from sevenfold.contracts.config.schema import SevenfoldConfig
+from sevenfold.runtime.config.config_file import load_config
+from sevenfold.runtime.config.settings import Settings, uses_own_cluster
+from sevenfold.runtime.process.ports import bind
+from sevenfold.runtime.secrets.tls import load_tls
 from sevenfold.runtime.services import open_services
-from sevenfold.runtime.settings import Settings, uses_own_cluster
 from sevenfold.runtime.startup import StartupError
 from sevenfold.runtime.streams import open_streams
-from sevenfold.runtime.tls import load_tls
 from sevenfold.worker import load_agent_registry, run_worker, running_worker
 
 __all__ = [

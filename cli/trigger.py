@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sevenfold.cli.client import DEFAULT_URL, Url, call_gateway
-from sevenfold.contracts.strict_json import parse_json
+from sevenfold.contracts.json.strict import parse_json
 
 _WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.5

@@ -8,11 +8,11 @@ from sevenfold.adapters.brokers.consumer import BrokerConsumer
 from sevenfold.adapters.brokers.message import Transport
 from sevenfold.adapters.brokers.runs import MessageRuns
 from sevenfold.adapters.temporal.durations import Durations
-from sevenfold.contracts.broker_config import BrokerConfig
-from sevenfold.contracts.events import event_task_queue
-from sevenfold.runtime.logs import hide_in_logs
-from sevenfold.runtime.secret_key import load_sealer
-from sevenfold.runtime.server_urls import BROKER_FORMS, check_server_url
+from sevenfold.contracts.config.brokers import BrokerConfig
+from sevenfold.contracts.events.event_driven import event_task_queue
+from sevenfold.runtime.config.server_urls import BROKER_FORMS, check_server_url
+from sevenfold.runtime.process.logs import hide_in_logs
+from sevenfold.runtime.secrets.secret_key import load_sealer
 from sevenfold.runtime.services import Services
 from sevenfold.runtime.startup import StartupError
 

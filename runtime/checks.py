@@ -17,19 +17,19 @@ from sevenfold.adapters.brokers.message import Message
 from sevenfold.adapters.payloads.stores import PayloadStoreError, expiring_stores
 from sevenfold.adapters.temporal.pollers import count_workers
 from sevenfold.adapters.temporal.task_queues import WORKFLOW_TASKS, describe_task_queue
-from sevenfold.contracts.broker_config import BrokerConfig
-from sevenfold.contracts.config import SevenfoldConfig
+from sevenfold.contracts.config.brokers import BrokerConfig
+from sevenfold.contracts.config.schema import SevenfoldConfig
 from sevenfold.runtime.brokers import build_transport
-from sevenfold.runtime.codec_keys import check_open_workflows, load_key_ring
-from sevenfold.runtime.config_file import load_config
-from sevenfold.runtime.embedded import find_binary
-from sevenfold.runtime.namespace import find_missing_attributes
-from sevenfold.runtime.secret_key import load_sealer
-from sevenfold.runtime.settings import Settings, find_misspelt, uses_own_cluster
+from sevenfold.runtime.config.config_file import load_config
+from sevenfold.runtime.config.settings import Settings, find_misspelt, uses_own_cluster
+from sevenfold.runtime.secrets.codec_keys import check_open_workflows, load_key_ring
+from sevenfold.runtime.secrets.secret_key import load_sealer
+from sevenfold.runtime.secrets.tls import load_tls
 from sevenfold.runtime.startup import StartupError
 from sevenfold.runtime.streams import open_stream_log
-from sevenfold.runtime.temporal import connect_temporal
-from sevenfold.runtime.tls import load_tls
+from sevenfold.runtime.temporal.connection import connect_temporal
+from sevenfold.runtime.temporal.embedded import find_binary
+from sevenfold.runtime.temporal.namespace import find_missing_attributes
 
 # By how many seconds the clocks of this machine and of Temporal may differ.
 _MAX_CLOCK_OFFSET = 5.0

@@ -8,12 +8,12 @@ from typing import Any
 
 import structlog
 
-from sevenfold.runtime.codec_keys import load_key_ring
-from sevenfold.runtime.event_loop_watch import watched_event_loop
-from sevenfold.runtime.logs import configure_logs
-from sevenfold.runtime.settings import Settings, find_misspelt, load_settings
+from sevenfold.runtime.config.settings import Settings, find_misspelt, load_settings
+from sevenfold.runtime.process.event_loop_watch import watched_event_loop
+from sevenfold.runtime.process.logs import configure_logs
+from sevenfold.runtime.process.stopping import hard_exit, run_until_stopped
+from sevenfold.runtime.secrets.codec_keys import load_key_ring
 from sevenfold.runtime.startup import StartupError
-from sevenfold.runtime.stopping import hard_exit, run_until_stopped
 
 log = structlog.get_logger(__name__)
 

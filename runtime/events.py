@@ -11,16 +11,16 @@ from sevenfold.adapters.events.subscription_cache import SubscriptionCache
 from sevenfold.adapters.events.webhook_secrets import seal_webhook
 from sevenfold.adapters.outbound.addresses import UnsafeUrlError
 from sevenfold.adapters.outbound.urls import check_url
-from sevenfold.contracts.config import SevenfoldConfig
-from sevenfold.contracts.subscriptions import (
+from sevenfold.contracts.config.schema import SevenfoldConfig
+from sevenfold.contracts.events.subscriptions import (
     Subscription,
     SubscriptionConfig,
     SubscriptionWebhook,
     build_subscription,
 )
+from sevenfold.runtime.config.settings import Settings
 from sevenfold.runtime.quotas import ProcessQuotas
-from sevenfold.runtime.secret_key import load_sealer
-from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.secrets.secret_key import load_sealer
 from sevenfold.runtime.startup import StartupError
 
 

@@ -19,16 +19,16 @@ from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.health import HealthChecks
 from sevenfold.adapters.metrics.page import MetricsPage, visible_to
 from sevenfold.adapters.temporal.disk_space import DiskSpace
-from sevenfold.contracts.access import ANONYMOUS
-from sevenfold.contracts.access import Scope as AccessScope
-from sevenfold.contracts.health import Health, Liveness
-from sevenfold.contracts.streams import StreamLog
+from sevenfold.contracts.access.principals import ANONYMOUS
+from sevenfold.contracts.access.principals import Scope as AccessScope
+from sevenfold.contracts.operations.health import Health, Liveness
+from sevenfold.contracts.runs.streams import StreamLog
 from sevenfold.runtime.authentication import build_authenticator
-from sevenfold.runtime.http_server import HttpServer
-from sevenfold.runtime.ports import bind
-from sevenfold.runtime.sdk import shared_runtime
+from sevenfold.runtime.config.settings import Settings
+from sevenfold.runtime.process.http_server import HttpServer
+from sevenfold.runtime.process.ports import bind
 from sevenfold.runtime.services import Services
-from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.temporal.sdk import shared_runtime
 
 log = structlog.get_logger(__name__)
 

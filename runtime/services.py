@@ -15,17 +15,17 @@ from sevenfold.adapters.encryption.key_ring import KeyRing
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.adapters.metrics.labels import LabelPolicy, use_policy
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
-from sevenfold.contracts.config import SevenfoldConfig
-from sevenfold.runtime.builds import EagerStarts
-from sevenfold.runtime.codec_keys import check_open_workflows, load_key_ring
-from sevenfold.runtime.data_dir import lock_data_dir
-from sevenfold.runtime.embedded import EmbeddedTemporal
+from sevenfold.contracts.config.schema import SevenfoldConfig
+from sevenfold.runtime.config.settings import Settings
 from sevenfold.runtime.events import build_event_ingest
-from sevenfold.runtime.namespace import ensure_retention, ensure_search_attributes
+from sevenfold.runtime.interceptors.builds import EagerStarts
+from sevenfold.runtime.process.data_dir import lock_data_dir
+from sevenfold.runtime.process.tracing import exported_traces
 from sevenfold.runtime.quotas import ProcessQuotas, build_quotas
-from sevenfold.runtime.settings import Settings
-from sevenfold.runtime.temporal import Interceptors, connect_temporal
-from sevenfold.runtime.tracing import exported_traces
+from sevenfold.runtime.secrets.codec_keys import check_open_workflows, load_key_ring
+from sevenfold.runtime.temporal.connection import Interceptors, connect_temporal
+from sevenfold.runtime.temporal.embedded import EmbeddedTemporal
+from sevenfold.runtime.temporal.namespace import ensure_retention, ensure_search_attributes
 
 
 @dataclass(frozen=True)

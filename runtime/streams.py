@@ -9,10 +9,10 @@ from temporalio.client import Client
 from sevenfold.adapters.encryption.key_ring import KeyRing
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.streams.temporal.log import TemporalStreamLog
-from sevenfold.contracts.streams import StreamLog
-from sevenfold.runtime.server_urls import REDIS_FORM, check_server_url
+from sevenfold.contracts.runs.streams import StreamLog
+from sevenfold.runtime.config.server_urls import REDIS_FORM, check_server_url
+from sevenfold.runtime.config.settings import Settings
 from sevenfold.runtime.services import Services
-from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.startup import StartupError
 
 _VARIABLE = "SEVENFOLD_REDIS_URL"

@@ -30,7 +30,16 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sevenfold.contracts.agent import (
+    from sevenfold.contracts.agents.asking import Declined, Expired
+    from sevenfold.contracts.agents.errors import (
+        AgentError,
+        AgentFailed,
+        AgentRateLimited,
+        AgentRejected,
+        AgentUnavailable,
+        StepMismatch,
+    )
+    from sevenfold.contracts.agents.interface import (
         Agent,
         AgentContext,
         AgentEvent,
@@ -40,16 +49,7 @@ if TYPE_CHECKING:
         Reply,
         Usage,
     )
-    from sevenfold.contracts.asking import Declined, Expired
-    from sevenfold.contracts.errors import (
-        AgentError,
-        AgentFailed,
-        AgentRateLimited,
-        AgentRejected,
-        AgentUnavailable,
-        StepMismatch,
-    )
-    from sevenfold.contracts.step_runner import StepFailed
+    from sevenfold.contracts.agents.step_runner import StepFailed
 
     __version__: str
 
@@ -88,7 +88,7 @@ def __getattr__(name: str) -> object:
     if name == "__version__":
         found = metadata.version("sevenfold")
     elif name in __all__:
-        found = getattr(import_module(f"sevenfold.contracts.{_HOMES.get(name, 'agent')}"), name)
+        found = getattr(import_module(f"sevenfold.contracts.agents.{_HOMES.get(name, 'interface')}"), name)
     else:
         raise AttributeError(f"module 'sevenfold' has no attribute {name!r}")
     globals()[name] = found

@@ -18,14 +18,9 @@ from temporalio.contrib.workflow_streams import PublishEntry, PublishInput
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from sevenfold.contracts.access import Scope
-from sevenfold.contracts.api_keys import generate_key
-from sevenfold.contracts.circuits import CIRCUIT_MEMO, OpenCircuit, circuit_workflow_id, control_task_queue
-from sevenfold.contracts.erasure import ErasureInput, erasure_workflow_id
-from sevenfold.contracts.events import build_reaction_id, ordering_workflow_id
-from sevenfold.contracts.identity import RESERVED_TENANTS, new_id, parse_public_id
-from sevenfold.contracts.limits import limits_workflow_id
-from sevenfold.contracts.tenant_registry import (
+from sevenfold.contracts.access.api_keys import generate_key
+from sevenfold.contracts.access.principals import Scope
+from sevenfold.contracts.access.tenant_registry import (
     REGISTRY_WORKFLOW_ID,
     KeyRecord,
     LastUse,
@@ -34,8 +29,13 @@ from sevenfold.contracts.tenant_registry import (
     RotateKeyInput,
     TenantRecord,
 )
-from sevenfold.contracts.usage import DayUsage, UsageFlush, UsageTotals
-from sevenfold.contracts.webhooks import delivery_workflow_id
+from sevenfold.contracts.agents.circuits import CIRCUIT_MEMO, OpenCircuit, circuit_workflow_id, control_task_queue
+from sevenfold.contracts.agents.limits import limits_workflow_id
+from sevenfold.contracts.agents.usage import DayUsage, UsageFlush, UsageTotals
+from sevenfold.contracts.events.event_driven import build_reaction_id, ordering_workflow_id
+from sevenfold.contracts.identity import RESERVED_TENANTS, new_id, parse_public_id
+from sevenfold.contracts.operations.erasure import ErasureInput, erasure_workflow_id
+from sevenfold.contracts.webhooks.delivery import delivery_workflow_id
 from tests.support import durable_histories, endpoint_histories, message_histories
 from tests.support.child_workflows import Child
 from tests.support.events import EVENTS, LETTERS, event, published, subscribed, tree

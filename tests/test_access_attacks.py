@@ -13,9 +13,9 @@ from websockets.exceptions import InvalidStatus
 from sevenfold.api.app import create_app
 from sevenfold.api.components import build_components
 from sevenfold.api.http.problem_handlers import list_routes
-from sevenfold.contracts.access import Scope
-from sevenfold.contracts.api_keys import generate_key
-from sevenfold.contracts.tenant_registry import REGISTRY_WORKFLOW_ID
+from sevenfold.contracts.access.api_keys import generate_key
+from sevenfold.contracts.access.principals import Scope
+from sevenfold.contracts.access.tenant_registry import REGISTRY_WORKFLOW_ID
 from tests.support.processes import until
 from tests.support.stack import Stack, http_client, make_settings, running_stack, sevenfold, until_ready
 from tests.support.tenants import TenantKey, client_of, key_config

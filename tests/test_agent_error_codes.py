@@ -7,7 +7,7 @@ import pytest
 
 from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, LargeAnswerError, to_agent_error
 from sevenfold.adapters.outbound.retry_after import retry_after_seconds
-from sevenfold.contracts.errors import ErrorCode
+from sevenfold.contracts.agents.errors import ErrorCode
 
 NOW = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevenfold.contracts.api_keys import generate_key, parse_key
+from sevenfold.contracts.access.api_keys import generate_key, parse_key
 
 
 def test_a_key_is_one_word_of_letters_digits_and_underscores() -> None:
@@ -49,7 +49,7 @@ def test_no_text_makes_the_parser_fail(text: str) -> None:
 
 
 def test_a_secret_beyond_32_bytes_is_refused() -> None:
-    from sevenfold.contracts.api_keys import _checksum  # noqa: PLC0415  (the only way to a right checksum)
+    from sevenfold.contracts.access.api_keys import _checksum  # noqa: PLC0415  (the only way to a right checksum)
 
     body = "sf_" + "a" * 12 + "_" + "z" * 43
     assert parse_key(body + _checksum(body)) is None

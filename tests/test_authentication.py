@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 from sevenfold.api.app import create_app
 from sevenfold.api.components import build_components
 from sevenfold.api.http.problem_handlers import list_routes
-from sevenfold.contracts.api_keys import generate_key
+from sevenfold.contracts.access.api_keys import generate_key
 from tests.support.events import event as cloud_event
 from tests.support.events import published, wait_until_settled
 from tests.support.stack import Stack, another_api, running_stack
@@ -49,7 +49,7 @@ async def acme(keyed: Stack) -> AsyncIterator[httpx.AsyncClient]:
 
 def swapped(key: TenantKey) -> str:
     """The id of one key with the secret of another, and a right checksum."""
-    from sevenfold.contracts.api_keys import _checksum  # noqa: PLC0415
+    from sevenfold.contracts.access.api_keys import _checksum  # noqa: PLC0415
 
     body = f"sf_{key.new.key_id}_{ADMIN.text.split('_')[2][:-6]}"
     return body + _checksum(body)

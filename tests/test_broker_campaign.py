@@ -9,7 +9,7 @@ from pathlib import Path
 from temporalio.client import Client as Temporal
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.config.settings import Settings
 from tests.support.aws_server import Aws
 from tests.support.broker_clients import INBOUND, OUTBOUND, Client, client_of
 from tests.support.broker_servers import KINDS, Kafka, Server, broker_section, broker_server

@@ -14,7 +14,7 @@ from temporalio.client import Client as Temporal
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from bench.ports import free_port
-from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.config.settings import Settings
 from tests.support.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, client_of
 from tests.support.broker_servers import KINDS, Aws, Kafka, Server, broker_section, broker_server
 from tests.support.events import event

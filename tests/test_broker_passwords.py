@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.ports import free_port
-from sevenfold.runtime.logs import configure_logs, hide_in_logs
-from sevenfold.runtime.server_urls import BROKER_FORMS, check_server_url
+from sevenfold.runtime.config.server_urls import BROKER_FORMS, check_server_url
+from sevenfold.runtime.process.logs import configure_logs, hide_in_logs
 from sevenfold.runtime.startup import StartupError
 from tests.support.broker_servers import KINDS, Server
 from tests.support.redis_server import PASSWORD as REDIS_PASSWORD

@@ -19,10 +19,10 @@ from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.access.registry import TenantRegistryClient
 from sevenfold.adapters.access.snapshot import ConfiguredAccess
 from sevenfold.adapters.quotas.budgets import seconds_to_midnight
-from sevenfold.contracts.errors import QuotaExceeded
-from sevenfold.contracts.quotas import Budget, Quotas
-from sevenfold.contracts.tenant_registry import TenantRecord
-from sevenfold.contracts.usage import DayUsage, LedgerState, UsageFlush, UsageTotals, ledger_workflow_id
+from sevenfold.contracts.access.quotas import Budget, Quotas
+from sevenfold.contracts.access.tenant_registry import TenantRecord
+from sevenfold.contracts.agents.errors import QuotaExceeded
+from sevenfold.contracts.agents.usage import DayUsage, LedgerState, UsageFlush, UsageTotals, ledger_workflow_id
 from sevenfold.runtime.quotas import build_quotas
 from tests.support.child_workflows import CLEANED_UP, Child
 from tests.support.events import SUBSCRIPTIONS, event, published

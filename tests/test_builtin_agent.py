@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sevenfold.adapters.agents.builtin.agent import TASKS, BuiltinAgent
-from sevenfold.contracts.agent import AgentContext, AgentRequest, Delta, Reply
-from sevenfold.contracts.errors import AgentRejected
+from sevenfold.contracts.agents.errors import AgentRejected
+from sevenfold.contracts.agents.interface import AgentContext, AgentRequest, Delta, Reply
 
 CONTEXT = AgentContext(deadline=datetime(2100, 1, 1, tzinfo=UTC))
 ANGRY = (
@@ -338,7 +338,7 @@ async def test_long_text_does_not_block_the_event_loop():
 _PROGRAM = """
 import sys
 from sevenfold.adapters.agents.builtin.agent import TASKS
-from sevenfold.contracts.agent import AgentRequest
+from sevenfold.contracts.agents.interface import AgentRequest
 for line in sys.stdin:
     request = AgentRequest.model_validate_json(line)
     print(TASKS[request.task](request).model_dump_json())

@@ -15,8 +15,8 @@ from langgraph.types import interrupt
 from pydantic import BaseModel
 
 from sevenfold.adapters.agents.callables import as_agent
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
-from sevenfold.contracts.errors import AgentBug, AgentRejected
+from sevenfold.contracts.agents.errors import AgentBug, AgentRejected
+from sevenfold.contracts.agents.interface import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
 
 REQUEST = AgentRequest(run_id="qry_x", task="query", query="hello")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sevenfold.contracts.identity import derive_id
-from sevenfold.contracts.runs import Pattern
+from sevenfold.contracts.runs.run import Pattern
 from tests.support.agents import CALLS, CLEANED_UP
 from tests.support.stack import Stack
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sevenfold.contracts.circuits import OpenCircuit, circuit_workflow_id
+from sevenfold.contracts.agents.circuits import OpenCircuit, circuit_workflow_id
 from tests.support.events import event, published, subscribed, tree, wait_until_settled
 from tests.support.processes import until
 from tests.support.receivers import Receiver, hangs, running_receiver

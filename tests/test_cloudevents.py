@@ -17,7 +17,7 @@ from cloudevents.core.v1.event import CloudEvent as OtherEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevenfold.contracts.cloudevents import (
+from sevenfold.contracts.events.cloudevents import (
     MAX_EVENT_BYTES,
     CloudEvent,
     InvalidEventError,
@@ -25,7 +25,7 @@ from sevenfold.contracts.cloudevents import (
     event_from_json,
     to_binary_mode,
 )
-from sevenfold.contracts.event_filters import EventFilter, value_at_path
+from sevenfold.contracts.events.filters import EventFilter, value_at_path
 
 GOOD: dict[str, Any] = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "customer.created"}
 

@@ -17,8 +17,8 @@ from sevenfold.adapters.encryption.payload_codec import EncryptionCodec
 from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES
 from sevenfold.adapters.streams.redis.batch_cipher import BatchCipher
 from sevenfold.contracts.identity import child_workflow_id
-from sevenfold.contracts.streams import segment_workflow_id
-from sevenfold.runtime.codec_keys import load_key_ring
+from sevenfold.contracts.runs.streams import segment_workflow_id
+from sevenfold.runtime.secrets.codec_keys import load_key_ring
 from sevenfold.runtime.startup import StartupError
 from tests.support.codec_keys import key_setting, new_key, ring_of
 from tests.support.stack import make_settings

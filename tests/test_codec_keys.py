@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from sevenfold.api.app import create_app
-from sevenfold.runtime.ports import bind
-from sevenfold.runtime.settings import Settings
-from sevenfold.runtime.temporal import connect_temporal
+from sevenfold.runtime.config.settings import Settings
+from sevenfold.runtime.process.ports import bind
+from sevenfold.runtime.temporal.connection import connect_temporal
 from tests.support.codec_keys import key_setting, new_key
 from tests.support.events import subscribed
 from tests.support.stack import (

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from sevenfold.adapters.agents.command_agent import CommandAgent
 from sevenfold.adapters.agents.loading import AgentLoadError, load_agents
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
-from sevenfold.contracts.config import SevenfoldConfig
-from sevenfold.contracts.errors import AgentError, ErrorCode
+from sevenfold.contracts.agents.errors import AgentError, ErrorCode
+from sevenfold.contracts.agents.interface import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
+from sevenfold.contracts.config.schema import SevenfoldConfig
 from tests.support.processes import until
 from tests.support.stack import http_client, make_settings, running_stack, sevenfold, until_ready
 

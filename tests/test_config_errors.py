@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from sevenfold.contracts.spelling import suggest
-from sevenfold.runtime.config_file import load_config
-from sevenfold.runtime.settings import find_misspelt, load_settings
+from sevenfold.runtime.config.config_file import load_config
+from sevenfold.runtime.config.settings import find_misspelt, load_settings
+from sevenfold.runtime.config.toml_lines import find_line
 from sevenfold.runtime.startup import StartupError
-from sevenfold.runtime.toml_lines import find_line
 
 FILE = """# our gateway
 default_agent = "support"

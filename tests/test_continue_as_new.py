@@ -10,13 +10,9 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
 
-from sevenfold.contracts.access import Scope
-from sevenfold.contracts.api_keys import generate_key
-from sevenfold.contracts.circuits import CIRCUIT_MEMO, OpenCircuit, circuit_workflow_id
-from sevenfold.contracts.events import ordering_workflow_id
-from sevenfold.contracts.limits import LeaseGrant, LeaseRequest, Limits, limits_workflow_id
-from sevenfold.contracts.subscriptions import registry_workflow_id
-from sevenfold.contracts.tenant_registry import (
+from sevenfold.contracts.access.api_keys import generate_key
+from sevenfold.contracts.access.principals import Scope
+from sevenfold.contracts.access.tenant_registry import (
     REGISTRY_WORKFLOW_ID,
     KeyRecord,
     LastUse,
@@ -25,9 +21,13 @@ from sevenfold.contracts.tenant_registry import (
     RegistryState,
     TenantRecord,
 )
-from sevenfold.contracts.usage import DayUsage, UsageFlush, UsageTotals, ledger_workflow_id
-from sevenfold.contracts.webhook_endpoints import endpoints_workflow_id
-from sevenfold.contracts.webhooks import ENDPOINT_MEMO, EndpointState
+from sevenfold.contracts.agents.circuits import CIRCUIT_MEMO, OpenCircuit, circuit_workflow_id
+from sevenfold.contracts.agents.limits import LeaseGrant, LeaseRequest, Limits, limits_workflow_id
+from sevenfold.contracts.agents.usage import DayUsage, UsageFlush, UsageTotals, ledger_workflow_id
+from sevenfold.contracts.events.event_driven import ordering_workflow_id
+from sevenfold.contracts.events.subscriptions import registry_workflow_id
+from sevenfold.contracts.webhooks.delivery import ENDPOINT_MEMO, EndpointState
+from sevenfold.contracts.webhooks.endpoints import endpoints_workflow_id
 from tests.support.agents import SEEN
 from tests.support.endpoint_histories import ENDPOINTS
 from tests.support.endpoints import start_paused_endpoint
@@ -273,6 +273,6 @@ def test_every_entity_workflow_continues_as_new_here() -> None:
         "endpoints.py",
         "ordering.py",
         "circuit_breaker.py",
-        "quota.py",
+        "agent_limits.py",
         "tenant_registry.py",
     }

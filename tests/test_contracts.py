@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevenfold.api.http.prefer import DEFAULT_WAIT, parse_prefer
-from sevenfold.contracts.answers import processing_time
-from sevenfold.contracts.errors import AgentError, AgentFailed, ErrorCode
+from sevenfold.contracts.agents.errors import AgentError, AgentFailed, ErrorCode
 from sevenfold.contracts.identity import build_workflow_id, derive_id, is_public_id, new_id, parse_public_id
-from sevenfold.contracts.streams import EntryKind, StreamEntry
+from sevenfold.contracts.runs.outcomes import processing_time
+from sevenfold.contracts.runs.streams import EntryKind, StreamEntry
 
 
 def test_new_ids_are_valid_and_unique() -> None:

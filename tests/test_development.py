@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from sevenfold.adapters.agents.error_boundary import as_agent_error, explain_bug
-from sevenfold.contracts.errors import AgentBug, AgentFailed, ErrorCode
-from sevenfold.runtime.settings import Settings
+from sevenfold.contracts.agents.errors import AgentBug, AgentFailed, ErrorCode
+from sevenfold.runtime.config.settings import Settings
 from tests.support.stack import http_client, make_settings, sevenfold, until_ready
 
 API = "/api/agent"

@@ -28,9 +28,9 @@ import yaml
 from temporalio.envconfig import ClientConfig
 
 from bench.ports import free_port
-from sevenfold.runtime.config_file import load_config
-from sevenfold.runtime.embedded_flags import server_arguments
-from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.config.config_file import load_config
+from sevenfold.runtime.config.settings import Settings
+from sevenfold.runtime.temporal.embedded_flags import server_arguments
 from tests.support.certificates import make_certificate
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -18,9 +18,9 @@ import pytest
 from bench.ports import free_port
 from sevenfold.api.http.problem_pages import explain_problems
 from sevenfold.api.http.problems import ProblemType
-from sevenfold.contracts.config import SevenfoldConfig
-from sevenfold.runtime.field_docs import describe_field, find_models
-from sevenfold.runtime.settings import Settings
+from sevenfold.contracts.config.schema import SevenfoldConfig
+from sevenfold.runtime.config.field_docs import describe_field, find_models
+from sevenfold.runtime.config.settings import Settings
 from tests.support.markdown import Page
 from tests.support.page_checks import SHELL, find_mistakes, has_own_gateway, is_run, named
 from tests.support.shell_pages import PageFailedError, run_blocks

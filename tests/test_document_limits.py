@@ -15,7 +15,7 @@ import pytest
 
 from sevenfold.adapters.documents.extraction import DocumentReader
 from sevenfold.adapters.documents.limits import Limits
-from sevenfold.contracts.document_errors import DocumentFault
+from sevenfold.contracts.agents.document_errors import DocumentFault
 from tests.support.documents import ROOT, fault, pdf, read
 
 

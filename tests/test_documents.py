@@ -8,9 +8,15 @@ from pydantic import ValidationError
 
 from sevenfold.adapters.agents.builtin.agent import BuiltinAgent
 from sevenfold.adapters.documents.limits import Limits
-from sevenfold.contracts.agent import AgentContext, AgentRequest
-from sevenfold.contracts.document_errors import DocumentFault
-from sevenfold.contracts.documents import Document, DocumentByBytes, DocumentByText, DocumentByUrl, decode_inline
+from sevenfold.contracts.agents.document_errors import DocumentFault
+from sevenfold.contracts.agents.documents import (
+    Document,
+    DocumentByBytes,
+    DocumentByText,
+    DocumentByUrl,
+    decode_inline,
+)
+from sevenfold.contracts.agents.interface import AgentContext, AgentRequest
 from sevenfold.contracts.payload import RequestBody
 from tests.support.documents import drawing, fault, pdf, read, sealed
 

@@ -9,10 +9,10 @@ import pytest
 
 from bench.server_sent_events import events as stream_events
 from sevenfold.api.approvals.forms import FormError, read_fields
-from sevenfold.contracts.json_schema import check_content, check_schema
-from sevenfold.contracts.schema_cost import InvalidSchemaError
-from sevenfold.contracts.step_runner import StepOptions, StepStart, run_step
-from sevenfold.contracts.unrecorded import UnrecordedCall
+from sevenfold.contracts.agents.step_runner import StepOptions, StepStart, run_step
+from sevenfold.contracts.agents.unrecorded import UnrecordedCall
+from sevenfold.contracts.json.schema_cost import InvalidSchemaError
+from sevenfold.contracts.json.schemas import check_content, check_schema
 from tests.support.stack import Stack, running_stack
 from tests.support.tenants import TenantKey, client_of, key_config
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.config.settings import Settings
 from tests.support.processes import EmbeddedTemporalOnly
 from tests.support.stack import Sevenfold, http_client, make_settings, sevenfold, until_ready
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sevenfold.contracts.steps import STEP_SIGNAL
+from sevenfold.contracts.agents.steps import STEP_SIGNAL
 from tests.support.stack import Stack, running_stack
 
 API = "/api/agent"

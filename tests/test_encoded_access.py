@@ -37,10 +37,10 @@ _MAKERS = frozenset(
         "adapters/payloads/stores.py",
         "adapters/streams/temporal/batches.py",
         "api/operations/codec.py",  # the remote codec's own field
-        "runtime/payload_converter.py",
-        "runtime/payloads.py",
-        "runtime/workflow_runner.py",
-        "workflows/erasure.py",  # counts payloads
+        "runtime/temporal/payload_converter.py",
+        "runtime/temporal/payloads.py",
+        "runtime/temporal/workflow_runner.py",
+        "workflows/maintenance/erasure.py",  # counts payloads
     }
 )
 

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from sevenfold.runtime.temporal import connect_temporal
+from sevenfold.runtime.temporal.connection import connect_temporal
 from tests.support.child_workflows import Child
 from tests.support.codec_keys import key_setting, new_key
 from tests.support.events import EVENTS, SUBSCRIPTIONS, event

@@ -13,8 +13,8 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from sevenfold.adapters.access.directory import TenantErasingError
-from sevenfold.contracts.cloudevents import CloudEvent
-from sevenfold.contracts.erasure import TENANT_WORKFLOW_TYPES, erasure_workflow_id
+from sevenfold.contracts.events.cloudevents import CloudEvent
+from sevenfold.contracts.operations.erasure import TENANT_WORKFLOW_TYPES, erasure_workflow_id
 from sevenfold.worker import WORKFLOWS
 from tests.support.child_workflows import CLEANED_UP, Child
 from tests.support.events import SUBSCRIPTIONS, event

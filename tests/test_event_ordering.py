@@ -7,7 +7,7 @@ from typing import Any
 
 from temporalio.client import WorkflowExecutionStatus
 
-from sevenfold.contracts.events import (
+from sevenfold.contracts.events.event_driven import (
     AcquireInput,
     SemaphoreRef,
     SemaphoreRequest,

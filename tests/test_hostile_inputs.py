@@ -11,7 +11,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from sevenfold.contracts.strict_json import MAX_DEPTH, parse_json
+from sevenfold.contracts.json.strict import MAX_DEPTH, parse_json
 from tests.support.events import EVENTS, SUBSCRIPTIONS, event, published, subscribed, wait_until_settled
 from tests.support.stack import Stack, http_client
 from tests.support.streams import indexes, read, started

@@ -13,8 +13,8 @@ import pytest
 
 from sevenfold.adapters.agents.remote.http_agent import HttpAgent
 from sevenfold.adapters.agents.remote.upstream import Upstream
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
-from sevenfold.contracts.errors import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.errors import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.interface import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
 from tests.support.receivers import Answer, Receiver, drips, floods, hangs, running_receiver, simple
 from tests.support.upstreams import JSON, NDJSON, SSE, events, reply_script, streams
 

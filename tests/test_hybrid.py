@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from bench.server_sent_events import events as sse
-from sevenfold.contracts.hybrid import Estimate, EstimateBasis, Route, choose_route
+from sevenfold.contracts.runs.hybrid import Estimate, EstimateBasis, Route, choose_route
 from tests.support.agents import CALLS
 from tests.support.receivers import SECRET, running_receiver
 from tests.support.stack import Stack, running_stack

@@ -22,9 +22,9 @@ from sevenfold.adapters.agents.registry import AgentRegistry
 from sevenfold.adapters.streams.publisher import StreamAttempt, StreamPublisher
 from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.adapters.temporal.step_ledger import StepLedger
-from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
-from sevenfold.contracts.calls import AgentCall, CallHeartbeat, InlineStart
-from sevenfold.contracts.usage import UsageTotals
+from sevenfold.contracts.agents.interface import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
+from sevenfold.contracts.agents.usage import UsageTotals
+from sevenfold.contracts.runs.calls import AgentCall, CallHeartbeat, InlineStart
 from tests.support.processes import until
 from tests.support.stack import Stack
 

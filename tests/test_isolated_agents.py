@@ -16,9 +16,9 @@ import pytest
 from sevenfold.adapters.agents.isolated.agent import IsolatedAgent
 from sevenfold.adapters.agents.isolated.process import ChildTerms
 from sevenfold.adapters.agents.loading import AgentLoadError, load_agents
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
-from sevenfold.contracts.config import SevenfoldConfig
-from sevenfold.contracts.errors import AgentFailed, AgentRateLimited
+from sevenfold.contracts.agents.errors import AgentFailed, AgentRateLimited
+from sevenfold.contracts.agents.interface import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
+from sevenfold.contracts.config.schema import SevenfoldConfig
 from tests.support.processes import until
 from tests.support.stack import ROOT, http_client, make_settings, running_stack, sevenfold, until_ready
 
@@ -323,8 +323,8 @@ _NEWER_THAN_3_9 = {"UTC", "Self", "StrEnum", "TypeAlias", "ParamSpec", "TaskGrou
 _IN_CHILDREN = (
     "adapters/agents/isolated/child.py",
     "adapters/agents/isolated/child_durable.py",
-    "contracts/step_runner.py",
-    "contracts/asking.py",
+    "contracts/agents/step_runner.py",
+    "contracts/agents/asking.py",
 )
 
 

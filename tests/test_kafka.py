@@ -18,9 +18,9 @@ from pydantic import ValidationError
 from sevenfold.adapters.brokers.kafka.security import build_security
 from sevenfold.adapters.brokers.kafka.transport import KafkaTransport
 from sevenfold.adapters.brokers.message import Message
-from sevenfold.contracts.broker_config import BrokerConfig, ConsumeConfig, SaslConfig, TlsConfig
-from sevenfold.contracts.cloudevents import event_from_json
-from sevenfold.contracts.events import OutboundRoute
+from sevenfold.contracts.config.brokers import BrokerConfig, ConsumeConfig, SaslConfig, TlsConfig
+from sevenfold.contracts.events.cloudevents import event_from_json
+from sevenfold.contracts.events.event_driven import OutboundRoute
 from sevenfold.runtime.brokers import build_transport
 from sevenfold.runtime.startup import StartupError
 from tests.support.broker_servers import Kafka

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from sevenfold.contracts.api_keys import generate_key
+from sevenfold.contracts.access.api_keys import generate_key
 from sevenfold.contracts.payload import JsonObject
 from tests.support.oidc_issuer import AUDIENCE, running_issuer
 from tests.support.processes import EmbeddedTemporalOnly, is_live, until

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sevenfold.contracts.api_keys import parse_key
+from sevenfold.contracts.access.api_keys import parse_key
 from tests.support.fork_server import run_sevenfold
 from tests.support.stack import http_client, make_settings, sevenfold, until_ready
 from tests.support.tenants import TenantKey, key_config

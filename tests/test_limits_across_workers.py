@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.config.settings import Settings
 from tests.support.processes import EmbeddedTemporalOnly, until
 from tests.support.receivers import Answer, Post, Receiver, Send, running_receiver
 from tests.support.stack import Sevenfold, http_client, make_settings, sevenfold, until_ready

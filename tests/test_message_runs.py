@@ -19,13 +19,13 @@ from temporalio.client import Client as Temporal
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from sevenfold.activities.events.replies import build_reply
-from sevenfold.contracts.agent import Reply
-from sevenfold.contracts.broker_config import ConsumeConfig
-from sevenfold.contracts.config import SevenfoldConfig
-from sevenfold.contracts.errors import ErrorCode
+from sevenfold.contracts.agents.errors import ErrorCode
+from sevenfold.contracts.agents.interface import Reply
+from sevenfold.contracts.config.brokers import ConsumeConfig
+from sevenfold.contracts.config.schema import SevenfoldConfig
 from sevenfold.contracts.identity import new_id
-from sevenfold.contracts.message_runs import ReplyAddress, ReplyInput
-from sevenfold.contracts.runs import RunError, RunOutcome, RunResult, RunStatus
+from sevenfold.contracts.runs.message_runs import ReplyAddress, ReplyInput
+from sevenfold.contracts.runs.run import RunError, RunOutcome, RunResult, RunStatus
 from tests.support.broker_clients import INBOUND, OUTBOUND, Client, Got, client_of
 from tests.support.broker_servers import KINDS, broker_section, broker_server
 from tests.support.events import EVENTS, dead_letters

@@ -12,7 +12,7 @@ import pytest
 
 from sevenfold.adapters.access.issuer_keys import issuer_client
 from sevenfold.adapters.access.oidc import InvalidTokenError, IssuerUnavailableError, KeyTimes, OidcVerifier
-from sevenfold.contracts.access_config import OidcConfig
+from sevenfold.contracts.config.access import OidcConfig
 from tests.support.oidc_issuer import AUDIENCE, DISCOVERY, JWKS, Issuer, running_issuer
 from tests.support.processes import until
 

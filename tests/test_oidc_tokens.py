@@ -11,8 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sevenfold.adapters.access.oidc import InvalidTokenError, OidcVerifier
-from sevenfold.contracts.access import Principal, Scope
-from sevenfold.contracts.access_config import OidcConfig
+from sevenfold.contracts.access.principals import Principal, Scope
+from sevenfold.contracts.config.access import OidcConfig
 from tests.support.oidc_issuer import AUDIENCE, Issuer, encode, make_key, running_issuer, sign
 
 LEEWAY = 5

@@ -7,8 +7,8 @@ import pytest
 
 from sevenfold.adapters.agents.remote.chat_completions import CHAT_COMPLETIONS
 from sevenfold.adapters.agents.remote.model_request import ModelConfig
-from sevenfold.contracts.agent import AgentEvent, Delta, Reply, Usage
-from sevenfold.contracts.errors import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.errors import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.interface import AgentEvent, Delta, Reply, Usage
 from tests.support.model_calls import ask_model
 from tests.support.receivers import Receiver, running_receiver
 from tests.support.upstreams import Script, chat, chat_chunk, events, reply_script, streams

@@ -9,7 +9,7 @@ import pytest
 
 from sevenfold.adapters.temporal.run_restarts import load_input
 from sevenfold.contracts.identity import build_workflow_id
-from sevenfold.contracts.runs import RunInput
+from sevenfold.contracts.runs.run import RunInput
 from tests.support.openai_clients import openai_client
 from tests.support.stack import Stack, running_stack
 

@@ -19,7 +19,7 @@ from openai import (
     PermissionDeniedError,
 )
 
-from sevenfold.contracts.model_requests import MODEL_OPTIONS
+from sevenfold.contracts.agents.model_requests import MODEL_OPTIONS
 from tests.support.openai_clients import asks, openai_client
 from tests.support.receivers import running_receiver
 from tests.support.stack import Stack, running_stack

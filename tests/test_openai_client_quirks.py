@@ -1,4 +1,4 @@
-"""What particular clients need of the wire, or send to it: one row each."""
+"""What particular clients need of the answers, or send to it: one row each."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ SAY = asks(say=["one ", "two"])
 
 
 @dataclass(frozen=True)
-class Wire:
+class Exchange:
     """An answer: its body, or the data of its events, in order."""
 
     status: int
@@ -27,7 +27,7 @@ class Wire:
     text: str
 
 
-Check = Callable[[Wire], bool]
+Check = Callable[[Exchange], bool]
 
 
 def chat(**more: Any) -> dict[str, Any]:
@@ -38,32 +38,32 @@ def responses(**more: Any) -> dict[str, Any]:
     return {"model": "teller", "input": "hello", **SAY, **more}
 
 
-def deltas(wire: Wire) -> list[Any]:
-    return [one["choices"][0]["delta"] for one in wire.events if one.get("choices")]
+def deltas(exchange: Exchange) -> list[Any]:
+    return [one["choices"][0]["delta"] for one in exchange.events if one.get("choices")]
 
 
-def is_answered(wire: Wire) -> bool:
-    return wire.status == 200 and wire.body["choices"][0]["message"]["content"] == "one two"
+def is_answered(exchange: Exchange) -> bool:
+    return exchange.status == 200 and exchange.body["choices"][0]["message"]["content"] == "one two"
 
 
-def is_responded(wire: Wire) -> bool:
-    return wire.status == 200 and wire.body["output"][0]["content"][0]["text"] == "one two"
+def is_responded(exchange: Exchange) -> bool:
+    return exchange.status == 200 and exchange.body["output"][0]["content"][0]["text"] == "one two"
 
 
-def of_type(wire: Wire, kind: str) -> list[dict[str, Any]]:
-    return [one for one in wire.events if one["type"] == kind]
+def of_type(exchange: Exchange, kind: str) -> list[dict[str, Any]]:
+    return [one for one in exchange.events if one["type"] == kind]
 
 
-def has_full_objects(wire: Wire) -> bool:
+def has_full_objects(exchange: Exchange) -> bool:
     """Codex reads usage and output from `response.completed`, and the text from the item that is done."""
-    (done,) = of_type(wire, "response.output_item.done")
-    (completed,) = of_type(wire, "response.completed")
+    (done,) = of_type(exchange, "response.output_item.done")
+    (completed,) = of_type(exchange, "response.completed")
     return (
         done["output_index"] == 0
         and done["item"]["content"][0]["text"] == "one two"
         and completed["response"]["output"] == [done["item"]]
         and "total_tokens" in completed["response"]["usage"]
-        and all("output_index" in one for one in wire.events if "item_id" in one)
+        and all("output_index" in one for one in exchange.events if "item_id" in one)
     )
 
 
@@ -71,55 +71,67 @@ STREAM_QUIRKS: dict[str, tuple[str, dict[str, Any], Check]] = {
     "Open WebUI leaves a message blank where content is null": (
         CHAT,
         chat(stream=True),
-        lambda wire: all(isinstance(one.get("content", ""), str) for one in deltas(wire)),
+        lambda exchange: all(isinstance(one.get("content", ""), str) for one in deltas(exchange)),
     ),
-    "the first chunk has the role": (CHAT, chat(stream=True), lambda wire: deltas(wire)[0]["role"] == "assistant"),
-    "a stream ends with [DONE]": (CHAT, chat(stream=True), lambda wire: wire.text.rstrip().endswith("data: [DONE]")),
+    "the first chunk has the role": (
+        CHAT,
+        chat(stream=True),
+        lambda exchange: deltas(exchange)[0]["role"] == "assistant",
+    ),
+    "a stream ends with [DONE]": (
+        CHAT,
+        chat(stream=True),
+        lambda exchange: exchange.text.rstrip().endswith("data: [DONE]"),
+    ),
     "no usage without include_usage": (
         CHAT,
         chat(stream=True),
-        lambda wire: not any("usage" in one for one in wire.events),
+        lambda exchange: not any("usage" in one for one in exchange.events),
     ),
     "usage comes in a chunk of its own without choices": (
         CHAT,
         chat(stream=True, stream_options={"include_usage": True}),
-        lambda wire: wire.events[-1]["choices"] == [] and "total_tokens" in wire.events[-1]["usage"],
+        lambda exchange: exchange.events[-1]["choices"] == [] and "total_tokens" in exchange.events[-1]["usage"],
     ),
-    "all chunks have one id": (CHAT, chat(stream=True), lambda wire: len({one["id"] for one in wire.events}) == 1),
+    "all chunks have one id": (
+        CHAT,
+        chat(stream=True),
+        lambda exchange: len({one["id"] for one in exchange.events}) == 1,
+    ),
     "created is a whole number": (
         CHAT,
         chat(stream=True),
-        lambda wire: all(type(one["created"]) is int for one in wire.events),
+        lambda exchange: all(type(one["created"]) is int for one in exchange.events),
     ),
     "a key `error` in an event raises in the client": (
         CHAT,
         chat(stream=True),
-        lambda wire: not any("error" in one for one in wire.events),
+        lambda exchange: not any("error" in one for one in exchange.events),
     ),
     "proxies must not buffer": (
         CHAT,
         chat(stream=True),
-        lambda wire: "no-transform" in wire.headers["cache-control"],
+        lambda exchange: "no-transform" in exchange.headers["cache-control"],
     ),
     "`.stream()` wants response.created first": (
         RESPONSES,
         responses(stream=True),
-        lambda wire: wire.events[0]["type"] == "response.created",
+        lambda exchange: exchange.events[0]["type"] == "response.created",
     ),
     "an event's name is its type": (
         RESPONSES,
         responses(stream=True),
-        lambda wire: (
-            [line[7:] for line in wire.text.splitlines() if line.startswith("event: ")]
-            == [one["type"] for one in wire.events]
+        lambda exchange: (
+            [line[7:] for line in exchange.text.splitlines() if line.startswith("event: ")]
+            == [one["type"] for one in exchange.events]
         ),
     ),
-    "Responses has no [DONE]": (RESPONSES, responses(stream=True), lambda wire: "[DONE]" not in wire.text),
+    "Responses has no [DONE]": (RESPONSES, responses(stream=True), lambda exchange: "[DONE]" not in exchange.text),
     "Codex reads whole objects from the last events": (RESPONSES, responses(stream=True), has_full_objects),
     "a failed stream has no key `error` beside the response": (
         RESPONSES,
         {"model": "hopeless", "input": "x", "stream": True},
-        lambda wire: wire.events[-1]["type"] == "response.failed" and "error" not in wire.events[-1],
+        lambda exchange: exchange.events[-1]["type"] == "response.failed" and "error" not in exchange.events[-1],
     ),
     "Codex sends its own fields": (
         RESPONSES,
@@ -135,7 +147,7 @@ STREAM_QUIRKS: dict[str, tuple[str, dict[str, Any], Check]] = {
             text={"verbosity": "low"},
             client_metadata={"a": "b"},
         ),
-        lambda wire: wire.events[-1]["type"] == "response.completed",
+        lambda exchange: exchange.events[-1]["type"] == "response.completed",
     ),
 }
 
@@ -198,12 +210,12 @@ QUIRKS: dict[str, tuple[str, dict[str, Any], Check]] = {
 }
 
 
-async def ask(stack: Stack, path: str, body: dict[str, Any]) -> Wire:
+async def ask(stack: Stack, path: str, body: dict[str, Any]) -> Exchange:
     answer = await stack.http.post(path, json=body, headers={"Authorization": "Bearer any"})
     text = answer.text
     data = [line[6:] for line in text.splitlines() if line.startswith("data: ") and line != "data: [DONE]"]
     is_json = answer.headers["content-type"].startswith("application/json")
-    return Wire(
+    return Exchange(
         answer.status_code, answer.headers, answer.json() if is_json else {}, [json.loads(one) for one in data], text
     )
 
@@ -211,16 +223,16 @@ async def ask(stack: Stack, path: str, body: dict[str, Any]) -> Wire:
 @pytest.mark.parametrize("quirk", STREAM_QUIRKS)
 async def test_quirks_of_streams(quirk: str, stack: Stack) -> None:
     path, body, is_right = STREAM_QUIRKS[quirk]
-    wire = await ask(stack, path, body)
-    assert wire.headers["content-type"].startswith("text/event-stream"), wire.text
-    assert is_right(wire), wire.text
+    exchange = await ask(stack, path, body)
+    assert exchange.headers["content-type"].startswith("text/event-stream"), exchange.text
+    assert is_right(exchange), exchange.text
 
 
 @pytest.mark.parametrize("quirk", QUIRKS)
 async def test_quirks_of_whole_answers(quirk: str, stack: Stack) -> None:
     path, body, is_right = QUIRKS[quirk]
-    wire = await ask(stack, path, body)
-    assert is_right(wire), wire.text
+    exchange = await ask(stack, path, body)
+    assert is_right(exchange), exchange.text
 
 
 @pytest.mark.parametrize(

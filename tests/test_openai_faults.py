@@ -11,7 +11,7 @@ import httpx
 import pytest
 from openai import APIConnectionError, AsyncOpenAI, RateLimitError
 
-from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.config.settings import Settings
 from tests.support.openai_clients import asks, client_at, openai_client
 from tests.support.processes import EmbeddedTemporalOnly
 from tests.support.stack import Sevenfold, http_client, make_settings, running_stack, sevenfold, until_ready

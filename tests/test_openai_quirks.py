@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sevenfold.contracts.agent import Reply, Usage
-from sevenfold.contracts.errors import AgentError, AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.errors import AgentError, AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.interface import Reply, Usage
 from tests.support.receivers import Receiver, simple
 from tests.support.upstreams import reply_script, streams
 from tests.test_openai_agent import ask, server  # noqa: F401  (a fixture)

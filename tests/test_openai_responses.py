@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI, BadRequestError, ConflictError, InternalServerError, NotFoundError
 
-from sevenfold.contracts.questions import QuestionResponse
+from sevenfold.contracts.agents.questions import QuestionResponse
 from tests.support.openai_clients import asks, openai_client
 from tests.support.stack import Stack, running_stack
 

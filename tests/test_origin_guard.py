@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from sevenfold.runtime.settings import load_settings
+from sevenfold.runtime.config.settings import load_settings
 from sevenfold.runtime.startup import StartupError
 from tests.support.browser import EVIL, browser_page, foreign_page
 from tests.support.stack import Stack, running_stack

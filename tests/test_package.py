@@ -18,7 +18,7 @@ import pytest
 import sevenfold as package
 from bench.ports import free_port
 from sevenfold.adapters.agents.loading import AgentLoadError, load_agents
-from sevenfold.contracts.agent_config import PythonAgentConfig
+from sevenfold.contracts.agents.config import PythonAgentConfig
 from tests.support.stack import ROOT, Sevenfold, until_ready
 
 BIN = Path(sys.executable).parent  # not resolved: the virtual environment's own

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from sevenfold.adapters.brokers.mapping import map_message
 from sevenfold.adapters.brokers.message import Message
-from sevenfold.contracts.broker_config import ConsumeConfig
-from sevenfold.contracts.cloudevents import InvalidEventError
-from sevenfold.contracts.message_maps import EventMap
+from sevenfold.contracts.config.brokers import ConsumeConfig
+from sevenfold.contracts.events.cloudevents import InvalidEventError
+from sevenfold.contracts.messages.maps import EventMap
 from tests.support.broker_clients import INBOUND, OUTBOUND, STRUCTURED, Client, Got, client_of
 from tests.support.broker_servers import KINDS, broker_section, broker_server
 from tests.support.events import EVENTS, LETTERS, event

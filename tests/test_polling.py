@@ -17,7 +17,7 @@ from temporalio.client import (
 
 from sevenfold.api.app import create_app
 from sevenfold.api.runs.poll_cache import CachedRun, PollView
-from sevenfold.runtime.ports import bind
+from sevenfold.runtime.process.ports import bind
 from tests.support.stack import Stack, components_of, http_client, served
 
 TASKS = "/api/agent/tasks"

@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import replace
 
 from sevenfold.contracts.identity import build_workflow_id, derive_id
-from sevenfold.contracts.runs import Pattern
-from sevenfold.runtime.temporal import connect_temporal
+from sevenfold.contracts.runs.run import Pattern
+from sevenfold.runtime.temporal.connection import connect_temporal
 from tests.support.agents import CALLS
 from tests.support.dropping_proxy import dropping_proxy
 from tests.support.stack import Stack, another_api

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.server_sent_events import events as stream_events
-from sevenfold.contracts.questions import QUESTIONS_MEMO
+from sevenfold.contracts.agents.questions import QUESTIONS_MEMO
 from tests.support.fork_server import run_sevenfold
 from tests.support.processes import until
 from tests.support.stack import Stack, running_stack

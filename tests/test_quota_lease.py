@@ -10,9 +10,9 @@ import pytest
 from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError
 
 from sevenfold.adapters.agents.admission.quota_lease import QuotaLease
-from sevenfold.contracts.errors import AgentBusy
-from sevenfold.contracts.limits import Allocation, LeaseGrant, LeaseRequest, Limits
-from sevenfold.workflows.entities.quota import allocate
+from sevenfold.contracts.agents.errors import AgentBusy
+from sevenfold.contracts.agents.limits import Allocation, LeaseGrant, LeaseRequest, Limits
+from sevenfold.workflows.entities.agent_limits import allocate
 from tests.support.processes import until
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sevenfold.contracts.recommendation import ClientKind, Maturity, Situation, recommend
-from sevenfold.contracts.runs import Pattern
+from sevenfold.contracts.runs.recommendation import ClientKind, Maturity, Situation, recommend
+from sevenfold.contracts.runs.run import Pattern
 from tests.support.stack import Stack
 
 RECOMMEND = "/api/agent/patterns/recommend"

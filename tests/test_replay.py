@@ -7,8 +7,8 @@ import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
-from sevenfold.runtime.payloads import directory_storage
-from sevenfold.runtime.temporal import build_plugin
+from sevenfold.runtime.temporal.connection import build_plugin
+from sevenfold.runtime.temporal.payloads import directory_storage
 from sevenfold.worker import WORKFLOWS
 from tests.record_histories import HISTORIES, SCENARIOS, recorded_stack, workflow_of
 from tests.support.codec_keys import new_key, ring_of

@@ -11,9 +11,9 @@ import pytest
 from sevenfold.adapters.agents.loading import load_agents
 from sevenfold.adapters.agents.remote.model_request import ModelConfig
 from sevenfold.adapters.agents.remote.responses import RESPONSES
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
-from sevenfold.contracts.config import SevenfoldConfig
-from sevenfold.contracts.errors import AgentError, ErrorCode
+from sevenfold.contracts.agents.errors import AgentError, ErrorCode
+from sevenfold.contracts.agents.interface import AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
+from sevenfold.contracts.config.schema import SevenfoldConfig
 from tests.support.model_calls import ask_model
 from tests.support.receivers import Receiver, running_receiver
 from tests.support.upstreams import Script, events, reply_script, streams

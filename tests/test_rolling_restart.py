@@ -12,7 +12,7 @@ import httpx
 
 from bench.ports import free_port
 from bench.server_sent_events import Event, events
-from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.config.settings import Settings
 from tests.support.processes import EmbeddedTemporalOnly
 from tests.support.stack import Sevenfold, http_client, make_settings, sevenfold, until_ready
 from tests.support.streams import indexes, last_index, text_of

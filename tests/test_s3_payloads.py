@@ -13,9 +13,9 @@ from temporalio.converter import StorageDriverRetrieveContext, StorageDriverStor
 
 from sevenfold.adapters.payloads.s3 import open_bucket
 from sevenfold.adapters.payloads.stores import PayloadOwner
-from sevenfold.runtime.payloads import open_storage
-from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.config.settings import Settings
 from sevenfold.runtime.startup import StartupError
+from sevenfold.runtime.temporal.payloads import open_storage
 from tests.support.moto_server import BUCKET, S3, found_by_aws, moto
 from tests.support.stack import ROOT, Stack, environment, make_settings, running_stack
 from tests.test_startup import refused
@@ -251,7 +251,7 @@ def test_missing_s3_extra_names_what_to_install(tmp_path: Path) -> None:
 def test_without_a_bucket_no_aws_library_is_imported(tmp_path: Path) -> None:
     look = (
         "import asyncio, sys, sevenfold.cli.servers, tests.support.stack as t, pathlib\n"
-        "from sevenfold.runtime.payloads import open_storage\n"
+        "from sevenfold.runtime.temporal.payloads import open_storage\n"
         "async def look():\n"
         "    async with open_storage(t.make_settings(pathlib.Path('.'))): pass\n"
         "asyncio.run(look())\n"

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sevenfold.adapters.webhooks.sealing import Sealer, SealError
-from sevenfold.runtime.secret_key import load_sealer
-from sevenfold.runtime.settings import Settings, load_settings
+from sevenfold.adapters.encryption.sealing import Sealer, SealError
+from sevenfold.runtime.config.settings import Settings, load_settings
+from sevenfold.runtime.secrets.secret_key import load_sealer
 from sevenfold.runtime.startup import StartupError
 from tests.support.stack import ROOT
 
@@ -162,8 +162,8 @@ def test_key_file_that_cannot_be_created_is_explained(local: Settings) -> None:
 STARTING = """
 import sys, time
 from pathlib import Path
-from sevenfold.runtime.secret_key import load_sealer
-from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.secrets.secret_key import load_sealer
+from sevenfold.runtime.config.settings import Settings
 print(flush=True)
 begin = float(sys.stdin.readline())
 for number in range(50):

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sevenfold.adapters.agents.simulator import SimulatorAgent
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
-from sevenfold.contracts.errors import AgentError, AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.errors import AgentError, AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.interface import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
 
 CONTEXT = AgentContext(deadline=datetime(2100, 1, 1, tzinfo=UTC))
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from sevenfold.adapters.events.sns_signatures import SnsVerifier, UntrustedMessageError
-from sevenfold.contracts.sns import SnsMessage, SnsTopicConfig
+from sevenfold.contracts.events.sns import SnsMessage, SnsTopicConfig
 from tests.support.events import EVENTS
 from tests.support.sns import CERTIFICATE, TOPIC, Sns, running_sns
 from tests.support.stack import Stack, running_stack

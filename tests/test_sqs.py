@@ -14,9 +14,9 @@ import pytest
 from sevenfold.adapters.brokers.aws.envelopes import open_message
 from sevenfold.adapters.brokers.aws.sqs import SqsTransport
 from sevenfold.adapters.brokers.message import Message
-from sevenfold.contracts.cloudevents import event_from_json
-from sevenfold.contracts.events import OutboundRoute
-from sevenfold.contracts.message_maps import MessageFormat
+from sevenfold.contracts.events.cloudevents import event_from_json
+from sevenfold.contracts.events.event_driven import OutboundRoute
+from sevenfold.contracts.messages.maps import MessageFormat
 from tests.support.aws_server import ACCOUNT, REGION, Aws
 from tests.support.events import EVENTS, LETTERS, dead_letters, event, published, wait_until_settled
 from tests.support.processes import EmbeddedTemporalOnly, until

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from sevenfold.api.http.problems import ProblemError, ProblemType
-from sevenfold.api.runs.start_turns import StartTurns
+from sevenfold.api.runs.start_limiter import StartTurns
 
 
 async def test_only_tenant_never_waits() -> None:

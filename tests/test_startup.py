@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sevenfold.runtime.config_file import load_config
-from sevenfold.runtime.ports import bind
+from sevenfold.runtime.config.config_file import load_config
+from sevenfold.runtime.process.ports import bind
 from sevenfold.runtime.startup import StartupError
 from tests.support.fork_server import run_sevenfold
 from tests.support.stack import ROOT, children_of, environment, make_settings, sevenfold, until_ready

@@ -15,7 +15,7 @@ import pytest
 
 from bench.ports import free_port
 from bench.server_sent_events import Event, events
-from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.config.settings import Settings
 from tests.support.processes import EmbeddedTemporalOnly, until
 from tests.support.redis_server import RedisServer
 from tests.support.stack import (

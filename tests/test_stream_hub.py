@@ -4,9 +4,9 @@ import asyncio
 
 from sevenfold.adapters.streams.hub import HubState, StreamHub
 from sevenfold.adapters.streams.log_feeder import RunSource
-from sevenfold.contracts.agent import Reply
-from sevenfold.contracts.runs import RunOutcome, RunResult, RunStatus
-from sevenfold.contracts.streams import StreamEntry
+from sevenfold.contracts.agents.interface import Reply
+from sevenfold.contracts.runs.run import RunOutcome, RunResult, RunStatus
+from sevenfold.contracts.runs.streams import StreamEntry
 from tests.support.processes import until
 from tests.support.stack import Stack
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sevenfold.contracts.streams import segment_workflow_id
+from sevenfold.contracts.runs.streams import segment_workflow_id
 from tests.support.agents import CALLS
 from tests.support.processes import until
 from tests.support.stack import Stack, another_api, running_stack

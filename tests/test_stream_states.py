@@ -11,8 +11,8 @@ from sevenfold.adapters.streams.hub import HubState, StreamHub, StreamHubs
 from sevenfold.adapters.streams.log_feeder import RunSource
 from sevenfold.adapters.streams.publisher import PublisherState, StreamAttempt, StreamPublisher
 from sevenfold.adapters.streams.reader import StreamGoneError, read_entries_after
-from sevenfold.contracts.runs import RunOutcome, RunResult, RunStatus
-from sevenfold.contracts.streams import (
+from sevenfold.contracts.runs.run import RunOutcome, RunResult, RunStatus
+from sevenfold.contracts.runs.streams import (
     MAX_UNCONFIRMED,
     RESET_STEP,
     StreamClosedError,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sevenfold.contracts.subscriptions import MAX_REGISTRY_BYTES
-from sevenfold.runtime.config_file import load_config
+from sevenfold.contracts.events.subscriptions import MAX_REGISTRY_BYTES
+from sevenfold.runtime.config.config_file import load_config
 from sevenfold.runtime.startup import StartupError
 from tests.support.agents import SEEN
 from tests.support.events import (

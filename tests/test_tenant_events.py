@@ -14,9 +14,9 @@ from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.api.components import Components
 from sevenfold.api.events.asyncapi import asyncapi
 from sevenfold.api.http.problems import ProblemError
-from sevenfold.contracts.cloudevents import CloudEvent
+from sevenfold.contracts.events.cloudevents import CloudEvent
+from sevenfold.contracts.events.subscriptions import PutSubscriptionInput, SubscriptionBody
 from sevenfold.contracts.identity import build_workflow_id, parse_public_id, parse_tenant
-from sevenfold.contracts.subscriptions import PutSubscriptionInput, SubscriptionBody
 from tests.support.broker_servers import broker_server
 from tests.support.processes import until
 from tests.support.stack import Stack, components_of, running_stack

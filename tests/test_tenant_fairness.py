@@ -14,9 +14,9 @@ from temporalio.client import WorkflowExecutionDescription
 from temporalio.worker import Worker
 
 from sevenfold.adapters.temporal.durations import Durations
-from sevenfold.contracts.cloudevents import CloudEvent
+from sevenfold.contracts.events.cloudevents import CloudEvent
 from sevenfold.contracts.identity import find_tenant, parse_public_id
-from sevenfold.contracts.runs import Pattern, batch_task_queue
+from sevenfold.contracts.runs.run import Pattern, batch_task_queue
 from tests.support.events import EVENTS, LETTERS, SUBSCRIPTIONS, event, wait_until_settled
 from tests.support.receivers import SECRET, Receiver, running_receiver
 from tests.support.stack import Stack, another_api, running_stack

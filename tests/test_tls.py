@@ -20,12 +20,12 @@ from bench.ports import free_port
 from bench.server_sent_events import events
 from sevenfold.api.app import create_app
 from sevenfold.api.components import build_components
-from sevenfold.runtime.ports import bind
+from sevenfold.runtime.config.settings import Settings, load_settings
+from sevenfold.runtime.process.ports import bind
+from sevenfold.runtime.secrets.tls import load_tls
 from sevenfold.runtime.services import build_services
-from sevenfold.runtime.settings import Settings, load_settings
 from sevenfold.runtime.startup import StartupError
 from sevenfold.runtime.streams import open_streams
-from sevenfold.runtime.tls import load_tls
 from tests.support.certificates import Certificate, make_certificate
 from tests.support.fork_server import run_sevenfold
 from tests.support.stack import Stack, environment, make_settings, served, sevenfold

@@ -13,7 +13,7 @@ from temporalio.worker import Worker
 
 from bench.ports import free_port
 from sevenfold.contracts.tracing import TraceContext, run_context
-from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.config.settings import Settings
 from tests.support.child_workflows import Child
 from tests.support.events import EVENTS, SUBSCRIPTIONS, event
 from tests.support.otlp import ReceivedSpan, check_connected, received_spans

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sevenfold.contracts.identity import parse_public_id
-from sevenfold.contracts.webhook_endpoints import EndpointResult, endpoints_workflow_id
-from sevenfold.contracts.webhooks import EndpointState, delivery_workflow_id
+from sevenfold.contracts.webhooks.delivery import EndpointState, delivery_workflow_id
+from sevenfold.contracts.webhooks.endpoints import EndpointResult, endpoints_workflow_id
 from tests.support.events import EVENTS, SUBSCRIPTIONS, event, published
 from tests.support.processes import until
 from tests.support.receivers import SECRET, Receiver, running_receiver, simple

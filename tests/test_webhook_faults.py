@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sevenfold.contracts.identity import parse_public_id
-from sevenfold.contracts.webhooks import delivery_workflow_id
+from sevenfold.contracts.webhooks.delivery import delivery_workflow_id
 from tests.support.processes import EmbeddedTemporalOnly
 from tests.support.receivers import SECRET, Send, running_receiver, simple
 from tests.support.stack import http_client, make_settings, running_stack, sevenfold, until_ready

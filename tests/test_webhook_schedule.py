@@ -11,8 +11,8 @@ from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError
 
 from sevenfold.api.webhooks.views import find_delivery_state
-from sevenfold.contracts.webhook_endpoints import ENDPOINT_MEMO_PREFIX, WebhookEndpoint, endpoints_workflow_id
-from sevenfold.contracts.webhooks import DEFAULT_SCHEDULE, ENDPOINT_MEMO, DeliveryState, EndpointState
+from sevenfold.contracts.webhooks.delivery import DEFAULT_SCHEDULE, ENDPOINT_MEMO, DeliveryState, EndpointState
+from sevenfold.contracts.webhooks.endpoints import ENDPOINT_MEMO_PREFIX, WebhookEndpoint, endpoints_workflow_id
 from tests.support.receivers import Answer, hangs, simple
 from tests.support.time_skipping import Days, days
 

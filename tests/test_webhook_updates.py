@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from sevenfold.contracts.identity import parse_public_id
-from sevenfold.contracts.webhooks import delivery_workflow_id, updates_workflow_id
+from sevenfold.contracts.webhooks.delivery import delivery_workflow_id, updates_workflow_id
 from tests.support.processes import EmbeddedTemporalOnly, until
 from tests.support.receivers import Post, Receiver, Send, hangs, running_receiver, simple
 from tests.support.stack import Stack, http_client, make_settings, running_stack, sevenfold, until_ready

@@ -10,7 +10,7 @@ import pytest
 from standardwebhooks import Webhook as StandardWebhook
 
 from sevenfold.contracts.identity import parse_public_id
-from sevenfold.contracts.webhooks import delivery_workflow_id
+from sevenfold.contracts.webhooks.delivery import delivery_workflow_id
 from tests.support.receivers import SECRET, Answer, Receiver, breaks, drips, floods, hangs, running_receiver, simple
 from tests.support.stack import Stack
 

@@ -15,7 +15,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
 from bench.ports import free_port
-from sevenfold.runtime.settings import Settings
+from sevenfold.runtime.config.settings import Settings
 from tests.support.events import event as new_event
 from tests.support.events import published, tree
 from tests.support.fork_server import run_sevenfold

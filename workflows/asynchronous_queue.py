@@ -4,9 +4,9 @@ expires.
 
 from temporalio import workflow
 
-from sevenfold.contracts.agent import Reply, Usage
-from sevenfold.contracts.jobs import JobInput
-from sevenfold.contracts.runs import RunResult
+from sevenfold.contracts.agents.interface import Reply, Usage
+from sevenfold.contracts.runs.jobs import JobInput
+from sevenfold.contracts.runs.run import RunResult
 from sevenfold.workflows.runs.agent_call import AgentRun
 from sevenfold.workflows.runs.item_fan_out import ItemFanOut
 

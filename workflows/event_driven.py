@@ -10,10 +10,9 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 from sevenfold.activities.events.dispatch import EventDispatch
 from sevenfold.activities.events.publish import BrokerPublication
 from sevenfold.activities.runs.run_control import RunControl
-from sevenfold.contracts.agent import Reply
-from sevenfold.contracts.calls import CancelRequest
-from sevenfold.contracts.errors import ErrorCode
-from sevenfold.contracts.events import (
+from sevenfold.contracts.agents.errors import ErrorCode
+from sevenfold.contracts.agents.interface import Reply
+from sevenfold.contracts.events.event_driven import (
     DISPATCH_MEMO,
     Dispatch,
     DispatchSummary,
@@ -26,7 +25,8 @@ from sevenfold.contracts.events import (
     SemaphoreRequest,
 )
 from sevenfold.contracts.identity import build_workflow_id, parse_tenant
-from sevenfold.contracts.runs import RunError, RunResult
+from sevenfold.contracts.runs.calls import CancelRequest
+from sevenfold.contracts.runs.run import RunError, RunResult
 from sevenfold.workflows.events.ordering import GRANT_SIGNAL, release_semaphores
 from sevenfold.workflows.runs.agent_call import HEARTBEAT_TIMEOUT
 from sevenfold.workflows.runs.failures import to_application_error

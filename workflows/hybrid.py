@@ -2,8 +2,8 @@
 
 from temporalio import workflow
 
-from sevenfold.contracts.hybrid import HybridInput, Route
-from sevenfold.contracts.runs import RunResult
+from sevenfold.contracts.runs.hybrid import HybridInput, Route
+from sevenfold.contracts.runs.run import RunResult
 from sevenfold.workflows.runs.agent_call import AgentRun
 
 

@@ -2,7 +2,7 @@
 
 from temporalio import workflow
 
-from sevenfold.contracts.runs import RunInput, RunResult
+from sevenfold.contracts.runs.run import RunInput, RunResult
 from sevenfold.workflows.runs.agent_call import AgentRun
 
 

@@ -7,9 +7,9 @@ from datetime import timedelta
 from temporalio import workflow
 
 from sevenfold.activities.runs.documents import DocumentActivities
-from sevenfold.contracts.analysis import AnalysisInput, ReadDocumentInput
 from sevenfold.contracts.payload import JsonObject
-from sevenfold.contracts.runs import RunResult
+from sevenfold.contracts.runs.analysis import AnalysisInput, ReadDocumentInput
+from sevenfold.contracts.runs.run import RunResult
 from sevenfold.workflows.runs.agent_call import HEARTBEAT_TIMEOUT, AgentRun
 from sevenfold.workflows.runs.retry_profiles import BACKGROUND
 

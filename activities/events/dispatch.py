@@ -7,6 +7,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.activities.identity import current_workflow_id
+from sevenfold.adapters.encryption.sealing import Sealer, SealError
 from sevenfold.adapters.events.matching import find_matching, matches
 from sevenfold.adapters.events.ordering import acquire_semaphore, semaphores_for
 from sevenfold.adapters.events.reactions import start_reaction
@@ -14,11 +15,10 @@ from sevenfold.adapters.events.subscription_cache import SubscriptionCache
 from sevenfold.adapters.events.webhook_secrets import reseal_for_reaction, reseal_url_for_reaction
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
-from sevenfold.adapters.webhooks.sealing import Sealer, SealError
-from sevenfold.contracts.agent import WorkflowTarget
-from sevenfold.contracts.broker_config import BrokerConfig
-from sevenfold.contracts.cloudevents import CloudEvent
-from sevenfold.contracts.events import (
+from sevenfold.contracts.agents.interface import WorkflowTarget
+from sevenfold.contracts.config.brokers import BrokerConfig
+from sevenfold.contracts.events.cloudevents import CloudEvent
+from sevenfold.contracts.events.event_driven import (
     MAX_HOPS,
     Dispatch,
     EventInput,
@@ -32,9 +32,9 @@ from sevenfold.contracts.events import (
     count_hops,
     find_correlation_id,
 )
+from sevenfold.contracts.events.subscriptions import Subscription
 from sevenfold.contracts.identity import parse_public_id, parse_tenant
-from sevenfold.contracts.subscriptions import Subscription
-from sevenfold.contracts.webhooks import Webhook, WebhookEvent, webhook_task_queue
+from sevenfold.contracts.webhooks.delivery import Webhook, WebhookEvent, webhook_task_queue
 
 
 class EventDispatch:

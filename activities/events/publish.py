@@ -17,8 +17,13 @@ from sevenfold.adapters.brokers.message import UnknownBrokerError, Unpublishable
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.adapters.tracing import record
-from sevenfold.contracts.errors import ErrorCode
-from sevenfold.contracts.events import VIA_DERIVED, PublishedEvent, PublishEventsInput, PublishToBrokerInput
+from sevenfold.contracts.agents.errors import ErrorCode
+from sevenfold.contracts.events.event_driven import (
+    VIA_DERIVED,
+    PublishedEvent,
+    PublishEventsInput,
+    PublishToBrokerInput,
+)
 from sevenfold.contracts.tracing import Span, SpanKind, TraceContext
 
 

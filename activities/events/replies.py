@@ -10,14 +10,13 @@ from temporalio.service import RPCStatusCode
 from sevenfold.activities.events.publish import refusals_as_failures
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.adapters.temporal.run_outcomes import await_outcome
-from sevenfold.contracts.answers import webhook_body
-from sevenfold.contracts.cloudevents import CloudEvent, InvalidEventError, event_from_json
-from sevenfold.contracts.errors import ErrorCode
-from sevenfold.contracts.events import VIA_DERIVED, OutboundRoute, broker_task_queue
+from sevenfold.contracts.agents.errors import ErrorCode
+from sevenfold.contracts.events.cloudevents import CloudEvent, InvalidEventError, event_from_json
+from sevenfold.contracts.events.event_driven import VIA_DERIVED, OutboundRoute, broker_task_queue
 from sevenfold.contracts.identity import parse_public_id, parse_tenant
-from sevenfold.contracts.json_pointers import MISSING, find_pointer
-from sevenfold.contracts.message_maps import MessageFormat
-from sevenfold.contracts.message_runs import (
+from sevenfold.contracts.json.pointers import MISSING, find_pointer
+from sevenfold.contracts.messages.maps import MessageFormat
+from sevenfold.contracts.runs.message_runs import (
     ERROR,
     OUTCOME_ATTRIBUTE,
     REPLIES_SOURCE,
@@ -26,7 +25,8 @@ from sevenfold.contracts.message_runs import (
     ReplyAddress,
     ReplyInput,
 )
-from sevenfold.contracts.runs import RunError, RunOutcome, RunResult
+from sevenfold.contracts.runs.outcomes import webhook_body
+from sevenfold.contracts.runs.run import RunError, RunOutcome, RunResult
 
 
 class RunReplies:

@@ -30,11 +30,11 @@ from sevenfold.adapters.metrics.runs import count_retry
 from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.temporal.disk_space import DiskSpace
-from sevenfold.contracts.agent import Agent
-from sevenfold.contracts.calls import AgentCall, AgentOutcome, CallHeartbeat, InlineStart, PublishStreamInput
-from sevenfold.contracts.errors import AgentBusy, AgentUnavailable, CircuitOpen, QuotaExceeded, RunLimitReached
-from sevenfold.contracts.questions import InputRequired
-from sevenfold.contracts.steps import StepRecord
+from sevenfold.contracts.agents.errors import AgentBusy, AgentUnavailable, CircuitOpen, QuotaExceeded, RunLimitReached
+from sevenfold.contracts.agents.interface import Agent
+from sevenfold.contracts.agents.questions import InputRequired
+from sevenfold.contracts.agents.steps import StepRecord
+from sevenfold.contracts.runs.calls import AgentCall, AgentOutcome, CallHeartbeat, InlineStart, PublishStreamInput
 
 log = structlog.get_logger(__name__)
 

@@ -3,8 +3,8 @@
 from temporalio import activity
 
 from sevenfold.activities.runs.running_call import CallInFlight
-from sevenfold.contracts.calls import AgentCall, CallHeartbeat
-from sevenfold.contracts.usage import UsageTotals
+from sevenfold.contracts.agents.usage import UsageTotals
+from sevenfold.contracts.runs.calls import AgentCall, CallHeartbeat
 
 # Steps that are executed at once, and shown.
 _SHOWN_STEPS = 20

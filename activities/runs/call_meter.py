@@ -5,9 +5,9 @@ from functools import partial
 
 from sevenfold.activities.runs.spending import Spending
 from sevenfold.adapters.quotas.usage_meter import UsageMeter
-from sevenfold.contracts.agent_config import Price
-from sevenfold.contracts.runs import RunLimits
-from sevenfold.contracts.usage import UsageTotals
+from sevenfold.contracts.agents.config import Price
+from sevenfold.contracts.agents.usage import UsageTotals
+from sevenfold.contracts.runs.run import RunLimits
 
 
 class CallMeter:

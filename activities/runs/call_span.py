@@ -8,9 +8,9 @@ from temporalio import activity
 
 from sevenfold.activities.identity import current_workflow_id
 from sevenfold.adapters.tracing import record, tracer
-from sevenfold.contracts.agent import Agent, AgentContext, AgentRequest, Reply, Usage
-from sevenfold.contracts.errors import AgentError, ErrorCode
-from sevenfold.contracts.questions import InputRequired
+from sevenfold.contracts.agents.errors import AgentError, ErrorCode
+from sevenfold.contracts.agents.interface import Agent, AgentContext, AgentRequest, Reply, Usage
+from sevenfold.contracts.agents.questions import InputRequired
 from sevenfold.contracts.tracing import Span, SpanKind, TraceContext, run_context
 
 _MAX_CONTENT = 10_000

@@ -23,10 +23,10 @@ from sevenfold.adapters.agents.admission.admission import Permit
 from sevenfold.adapters.metrics.runs import observe_first_chunk
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.streams.publisher import StreamAttempt, StreamPublisher
-from sevenfold.contracts.agent import Agent
-from sevenfold.contracts.calls import AgentCall, CallHeartbeat
-from sevenfold.contracts.steps import StepRecord, find_mark
-from sevenfold.contracts.streams import GENERATION_STEP
+from sevenfold.contracts.agents.interface import Agent
+from sevenfold.contracts.agents.steps import StepRecord, find_mark
+from sevenfold.contracts.runs.calls import AgentCall, CallHeartbeat
+from sevenfold.contracts.runs.streams import GENERATION_STEP
 
 
 class CallStarter:

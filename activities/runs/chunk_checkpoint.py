@@ -16,9 +16,9 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES
 from sevenfold.adapters.payloads.stores import PayloadStoreError
-from sevenfold.contracts.jobs import ItemCounts, ItemResult
-from sevenfold.contracts.steps import StepRecord
-from sevenfold.contracts.usage import NO_USAGE, UsageTotals
+from sevenfold.contracts.agents.steps import StepRecord
+from sevenfold.contracts.agents.usage import NO_USAGE, UsageTotals
+from sevenfold.contracts.runs.jobs import ItemCounts, ItemResult
 
 # Heartbeat interval without new results, well below the heartbeat timeout.
 _HEARTBEAT_SECONDS = 1.0

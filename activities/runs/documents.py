@@ -7,11 +7,11 @@ from temporalio import activity
 from sevenfold.activities.heartbeats import heartbeat_periodically
 from sevenfold.activities.identity import current_tenant, current_workflow_id
 from sevenfold.activities.runs.failures import to_application_error
+from sevenfold.adapters.encryption.sealing import Sealer, SealError
 from sevenfold.adapters.webhooks.sealed_urls import unseal_url
-from sevenfold.adapters.webhooks.sealing import Sealer, SealError
-from sevenfold.contracts.analysis import ReadDocumentInput
-from sevenfold.contracts.documents import Document, DocumentByUrl, DocumentText
-from sevenfold.contracts.errors import AgentError
+from sevenfold.contracts.agents.documents import Document, DocumentByUrl, DocumentText
+from sevenfold.contracts.agents.errors import AgentError
+from sevenfold.contracts.runs.analysis import ReadDocumentInput
 
 
 class DocumentTextSource(Protocol):

@@ -14,16 +14,16 @@ from sevenfold.activities.runs.durable_values import HistoryBudget, Ledger, load
 from sevenfold.activities.runs.question_builder import QuestionBuilder
 from sevenfold.activities.runs.step_keys import StepKeys
 from sevenfold.adapters.temporal.step_ledger import RunEndedError
-from sevenfold.contracts.asking import Suspended
-from sevenfold.contracts.errors import AgentRejected, AgentUnavailable, StepMismatch
-from sevenfold.contracts.questions import (
+from sevenfold.contracts.agents.asking import Suspended
+from sevenfold.contracts.agents.errors import AgentRejected, AgentUnavailable, StepMismatch
+from sevenfold.contracts.agents.questions import (
     MAX_QUESTIONS,
     Answer,
     Question,
     to_agent_answers,
 )
-from sevenfold.contracts.step_runner import StepStart
-from sevenfold.contracts.steps import (
+from sevenfold.contracts.agents.step_runner import StepStart
+from sevenfold.contracts.agents.steps import (
     MAX_STEPS,
     RunningStep,
     StepFailure,

@@ -10,9 +10,9 @@ from temporalio.service import RPCError
 
 from sevenfold.activities.identity import current_workflow_id
 from sevenfold.adapters.temporal.step_ledger import StepLedger, StepsUnreadableError
-from sevenfold.contracts.errors import AgentRejected, AgentUnavailable
-from sevenfold.contracts.steps import MAX_STEP_BYTES, StepRecord
-from sevenfold.contracts.strict_json import JsonLimitError, check_answer
+from sevenfold.contracts.agents.errors import AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.steps import MAX_STEP_BYTES, StepRecord
+from sevenfold.contracts.json.strict import JsonLimitError, check_answer
 
 # Temporal ends a run whose history has more than 50 MB. Results from 256 kB on are stored outside it.
 _MAX_HISTORY_BYTES, _MAX_INLINE_BYTES, _REFERENCE_BYTES = 30_000_000, 256_000, 1_000

@@ -6,10 +6,10 @@ from datetime import timedelta
 from temporalio.exceptions import ApplicationError
 
 from sevenfold.adapters.agents.error_boundary import as_agent_error, explain_bug
-from sevenfold.contracts.agent import AgentContext
-from sevenfold.contracts.errors import AgentBug, AgentError, QuotaExceeded, is_bug
-from sevenfold.contracts.runs import RunError
-from sevenfold.contracts.usage import NO_USAGE, UsageTotals
+from sevenfold.contracts.agents.errors import AgentBug, AgentError, QuotaExceeded, is_bug
+from sevenfold.contracts.agents.interface import AgentContext
+from sevenfold.contracts.agents.usage import NO_USAGE, UsageTotals
+from sevenfold.contracts.runs.run import RunError
 
 # A call that was refused looks again at least so often.
 MAX_PAUSE_SECONDS = 60.0

@@ -10,7 +10,7 @@ from temporalio.service import RPCError
 from sevenfold.activities.identity import current_workflow_id
 from sevenfold.activities.runs.running_call import CallInFlight
 from sevenfold.adapters.temporal.encoded import memo_names
-from sevenfold.contracts.streams import FOLLOWED_MEMO
+from sevenfold.contracts.runs.streams import FOLLOWED_MEMO
 
 # Bounds of the interval at which the follow memo is polled.
 _MIN_POLL_SECONDS, _MAX_POLL_SECONDS = 2.0, 30.0

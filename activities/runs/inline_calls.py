@@ -11,8 +11,8 @@ from sevenfold.activities.runs.durable_call import RunDurableCall
 from sevenfold.activities.runs.running_call import CallInFlight
 from sevenfold.activities.runs.spending import Spending
 from sevenfold.adapters.fairness import TenantShares
-from sevenfold.contracts.agent import Agent, AgentContext, AgentRequest, Progress
-from sevenfold.contracts.steps import StreamMark
+from sevenfold.contracts.agents.interface import Agent, AgentContext, AgentRequest, Progress
+from sevenfold.contracts.agents.steps import StreamMark
 
 log = structlog.get_logger(__name__)
 

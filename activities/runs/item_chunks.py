@@ -33,9 +33,7 @@ from sevenfold.activities.runs.running_call import CallInFlight
 from sevenfold.adapters.agents.admission.admission import AdmissionControl
 from sevenfold.adapters.agents.registry import AgentRegistry
 from sevenfold.adapters.metrics.runs import count_item, count_retry
-from sevenfold.contracts.agent import Agent, Reply
-from sevenfold.contracts.chunks import ChunkInput, ChunkOutcome
-from sevenfold.contracts.errors import (
+from sevenfold.contracts.agents.errors import (
     AgentError,
     AgentFailed,
     AgentUnavailable,
@@ -43,8 +41,10 @@ from sevenfold.contracts.errors import (
     QuotaExceeded,
     RunLimitReached,
 )
-from sevenfold.contracts.jobs import ItemResult
-from sevenfold.contracts.runs import RunError
+from sevenfold.contracts.agents.interface import Agent, Reply
+from sevenfold.contracts.runs.chunks import ChunkInput, ChunkOutcome
+from sevenfold.contracts.runs.jobs import ItemResult
+from sevenfold.contracts.runs.run import RunError
 
 ITEM_ATTEMPTS = 3
 _FIRST_PAUSE = 0.5

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sevenfold.contracts.usage import NO_USAGE, UsageTotals, sum_usage
+from sevenfold.contracts.agents.usage import NO_USAGE, UsageTotals, sum_usage
 
 
 @dataclass

@@ -7,7 +7,7 @@ from datetime import timedelta
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from sevenfold.contracts.agent import Progress
+from sevenfold.contracts.agents.interface import Progress
 
 _MIN_SECONDS = 0.5
 # The pauses grow with the call, as those between the deliveries do.

@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sevenfold.contracts.errors import AgentRejected, StepMismatch
-from sevenfold.contracts.json_schema import check_schema
-from sevenfold.contracts.questions import BOOLEAN, MAX_EXPIRY_SECONDS, Question
-from sevenfold.contracts.schema_cost import InvalidSchemaError
+from sevenfold.contracts.agents.errors import AgentRejected, StepMismatch
+from sevenfold.contracts.agents.questions import BOOLEAN, MAX_EXPIRY_SECONDS, Question
+from sevenfold.contracts.json.schema_cost import InvalidSchemaError
+from sevenfold.contracts.json.schemas import check_schema
 
 
 class QuestionBuilder:

@@ -3,7 +3,7 @@
 from temporalio import activity
 from temporalio.client import Client
 
-from sevenfold.contracts.calls import CancelRequest
+from sevenfold.contracts.runs.calls import CancelRequest
 
 
 class RunControl:

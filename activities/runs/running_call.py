@@ -18,12 +18,27 @@ from sevenfold.activities.runs.text_accumulator import TextAccumulator
 from sevenfold.adapters.agents.error_boundary import as_agent_error, enter_agent_code
 from sevenfold.adapters.agents.replies import as_event
 from sevenfold.adapters.tracing import tracer
-from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
-from sevenfold.contracts.errors import DEADLINE_PASSED, AgentFailed, AgentRejected, AgentUnavailable, DeadlineExceeded
-from sevenfold.contracts.questions import InputRequired
-from sevenfold.contracts.steps import StreamMark
-from sevenfold.contracts.streams import StreamClosedError, StreamLogError
-from sevenfold.contracts.strict_json import JsonLimitError, check_answer
+from sevenfold.contracts.agents.errors import (
+    DEADLINE_PASSED,
+    AgentFailed,
+    AgentRejected,
+    AgentUnavailable,
+    DeadlineExceeded,
+)
+from sevenfold.contracts.agents.interface import (
+    Agent,
+    AgentContext,
+    AgentEvent,
+    AgentRequest,
+    Delta,
+    Progress,
+    Reply,
+    Usage,
+)
+from sevenfold.contracts.agents.questions import InputRequired
+from sevenfold.contracts.agents.steps import StreamMark
+from sevenfold.contracts.json.strict import JsonLimitError, check_answer
+from sevenfold.contracts.runs.streams import StreamClosedError, StreamLogError
 
 log = structlog.get_logger(__name__)
 

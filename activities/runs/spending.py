@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from sevenfold.contracts.agent import Usage
-from sevenfold.contracts.agent_config import MICRO_USD, Price
-from sevenfold.contracts.errors import RunLimitReached
-from sevenfold.contracts.runs import RunLimits
-from sevenfold.contracts.usage import NO_USAGE, UsageTotals, call_totals
+from sevenfold.contracts.agents.config import MICRO_USD, Price
+from sevenfold.contracts.agents.errors import RunLimitReached
+from sevenfold.contracts.agents.interface import Usage
+from sevenfold.contracts.agents.usage import NO_USAGE, UsageTotals, call_totals
+from sevenfold.contracts.runs.run import RunLimits
 
 _NO_PRICE, _NO_REPORT = Price(), Usage()
 

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from sevenfold.contracts.errors import AgentRejected
-from sevenfold.contracts.steps import MAX_STEP_NAME
+from sevenfold.contracts.agents.errors import AgentRejected
+from sevenfold.contracts.agents.steps import MAX_STEP_NAME
 
 
 class StepKeys:

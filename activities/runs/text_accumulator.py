@@ -3,7 +3,7 @@
 import hashlib
 
 from sevenfold.adapters.agents.replies import join_surrogates
-from sevenfold.contracts.errors import AgentRejected
+from sevenfold.contracts.agents.errors import AgentRejected
 
 # The limit of a whole answer (`adapters/agents/remote/upstream.py`): an agent that never stops would fill the memory.
 _MAX_BYTES = 20_000_000

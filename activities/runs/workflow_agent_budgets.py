@@ -11,10 +11,10 @@ from sevenfold.activities.runs.spending import Spending
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.quotas.budgets import Budgets
 from sevenfold.adapters.quotas.usage_meter import UsageMeter
-from sevenfold.contracts.agent_config import Price
-from sevenfold.contracts.calls import BudgetCheck, LimitCheck, WorkflowAgentUsage
-from sevenfold.contracts.errors import QuotaExceeded, RunLimitReached
-from sevenfold.contracts.usage import call_totals
+from sevenfold.contracts.agents.config import Price
+from sevenfold.contracts.agents.errors import QuotaExceeded, RunLimitReached
+from sevenfold.contracts.agents.usage import call_totals
+from sevenfold.contracts.runs.calls import BudgetCheck, LimitCheck, WorkflowAgentUsage
 
 # A workflow task that is done again records again: within its time-out, nearly always in the same process.
 _REPEATED_WITHIN_SECONDS, _MAX_RECORDED = 60.0, 10_000

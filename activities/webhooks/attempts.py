@@ -14,16 +14,16 @@ from sevenfold.activities.heartbeats import heartbeat_periodically
 from sevenfold.activities.identity import current_workflow_id
 from sevenfold.activities.webhooks.targets import DeliveryTargets, TargetRefusedError
 from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.encryption.sealing import SealError
 from sevenfold.adapters.metrics.events import observe_attempt
 from sevenfold.adapters.temporal.run_outcomes import await_outcome
 from sevenfold.adapters.tracing import record
-from sevenfold.adapters.webhooks.sealing import SealError
 from sevenfold.adapters.webhooks.signatures import sign_headers
-from sevenfold.contracts.answers import update_body, webhook_body
 from sevenfold.contracts.identity import parse_public_id, parse_tenant
-from sevenfold.contracts.runs import RunResult
+from sevenfold.contracts.runs.outcomes import update_body, webhook_body
+from sevenfold.contracts.runs.run import RunResult
 from sevenfold.contracts.tracing import Span, SpanKind, TraceContext
-from sevenfold.contracts.webhooks import (
+from sevenfold.contracts.webhooks.delivery import (
     AttemptInput,
     AttemptOutcome,
     AttemptResult,

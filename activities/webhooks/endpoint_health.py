@@ -10,8 +10,8 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
-from sevenfold.contracts.webhook_endpoints import DISABLE_AFTER, EndpointResult, endpoints_workflow_id
-from sevenfold.contracts.webhooks import ENDPOINT_MEMO, EndpointReport, EndpointState, endpoint_workflow_id
+from sevenfold.contracts.webhooks.delivery import ENDPOINT_MEMO, EndpointReport, EndpointState, endpoint_workflow_id
+from sevenfold.contracts.webhooks.endpoints import DISABLE_AFTER, EndpointResult, endpoints_workflow_id
 
 
 class HealthState(Enum):

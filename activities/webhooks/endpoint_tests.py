@@ -8,11 +8,11 @@ from temporalio import activity
 from sevenfold.activities.heartbeats import heartbeat_periodically
 from sevenfold.activities.webhooks.attempts import Poster, failed_before_post
 from sevenfold.activities.webhooks.targets import DeliveryTargets
+from sevenfold.adapters.encryption.sealing import SealError
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
-from sevenfold.adapters.webhooks.sealing import SealError
 from sevenfold.adapters.webhooks.signatures import sign_headers
-from sevenfold.contracts.webhook_endpoints import EndpointTestInput
-from sevenfold.contracts.webhooks import AttemptOutcome
+from sevenfold.contracts.webhooks.delivery import AttemptOutcome
+from sevenfold.contracts.webhooks.endpoints import EndpointTestInput
 
 
 class EndpointTests:

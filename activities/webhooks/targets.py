@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sevenfold.activities.webhooks.endpoint_health import EndpointHealthActivities, HealthState
+from sevenfold.adapters.encryption.sealing import Sealer, SealError
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
 from sevenfold.adapters.webhooks.sealed_urls import unseal_url
-from sevenfold.adapters.webhooks.sealing import Sealer, SealError
 from sevenfold.contracts.identity import parse_tenant
-from sevenfold.contracts.webhook_endpoints import WebhookEndpoint, endpoint_sealing_context
-from sevenfold.contracts.webhooks import AttemptInput
+from sevenfold.contracts.webhooks.delivery import AttemptInput
+from sevenfold.contracts.webhooks.endpoints import WebhookEndpoint, endpoint_sealing_context
 
 _NO_KEY = (
     "This worker has no key to unseal the webhook's secret. Set SEVENFOLD_SECRET_KEY, the same in every process."

@@ -8,9 +8,9 @@ from sevenfold.adapters.access.last_use import LastUseRecorder
 from sevenfold.adapters.access.oidc import OIDC_PREFIX, InvalidTokenError, IssuerUnavailableError, OidcVerifier
 from sevenfold.adapters.access.run_tokens import InvalidRunTokenError, RunTokens, is_run_token
 from sevenfold.adapters.access.snapshot import AccessSnapshot
-from sevenfold.contracts.access import SCOPE_OF_RUN_SCOPE, Principal, RunGrant, Scope
-from sevenfold.contracts.api_keys import parse_key
-from sevenfold.contracts.tenant_registry import KeyRecord
+from sevenfold.contracts.access.api_keys import parse_key
+from sevenfold.contracts.access.principals import SCOPE_OF_RUN_SCOPE, Principal, RunGrant, Scope
+from sevenfold.contracts.access.tenant_registry import KeyRecord
 
 # Compared with where there is no key, so that a guess costs as much as a hit.
 _NO_HASH = "sha256:" + "0" * 64

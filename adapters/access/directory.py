@@ -9,7 +9,7 @@ from temporalio.service import RPCError
 
 from sevenfold.adapters.access.registry import RegistryEndedError, TenantRegistryClient, UndecodableRecordError
 from sevenfold.adapters.access.snapshot import AccessSnapshot, ConfiguredAccess
-from sevenfold.contracts.tenant_registry import RegistryState
+from sevenfold.contracts.access.tenant_registry import RegistryState
 
 log = structlog.get_logger(__name__)
 

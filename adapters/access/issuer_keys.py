@@ -10,7 +10,7 @@ from pydantic_core import from_json
 
 from sevenfold.adapters.access.signing_keys import KeySet, parse_key_set
 from sevenfold.adapters.outbound.bounded import read_at_most
-from sevenfold.contracts.access_config import is_on_loopback
+from sevenfold.contracts.config.access import is_on_loopback
 
 log = structlog.get_logger(__name__)
 

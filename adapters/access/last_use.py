@@ -8,7 +8,7 @@ import structlog
 from temporalio.service import RPCError
 
 from sevenfold.adapters.access.registry import TenantRegistryClient
-from sevenfold.contracts.tenant_registry import LastUse
+from sevenfold.contracts.access.tenant_registry import LastUse
 
 log = structlog.get_logger(__name__)
 

@@ -12,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from sevenfold.adapters.access.issuer_keys import IssuerKeys, IssuerUnavailableError, KeyTimes
 from sevenfold.adapters.access.signing_keys import ALGORITHMS, SigningKey
-from sevenfold.contracts.access import Principal, Scope, TenantName
-from sevenfold.contracts.access_config import OidcConfig
+from sevenfold.contracts.access.principals import Principal, Scope, TenantName
+from sevenfold.contracts.config.access import OidcConfig
 
 __all__ = ["InvalidTokenError", "IssuerUnavailableError", "KeyTimes", "OidcVerifier"]
 

@@ -10,9 +10,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.temporal.encoded import decode_memo, encoded_memos
 from sevenfold.adapters.temporal.updates import await_update
-from sevenfold.contracts.circuits import control_task_queue
-from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.tenant_registry import (
+from sevenfold.contracts.access.tenant_registry import (
     KEY_MEMO_PREFIX,
     LAST_USE_MEMO,
     REGISTRY_WORKFLOW_ID,
@@ -26,6 +24,8 @@ from sevenfold.contracts.tenant_registry import (
     RotateKeyInput,
     TenantRecord,
 )
+from sevenfold.contracts.agents.circuits import control_task_queue
+from sevenfold.contracts.payload import Payload
 
 log = structlog.get_logger(__name__)
 

@@ -3,8 +3,8 @@
 """
 
 from sevenfold.adapters.access.signed_tokens import Claims, TokenFault, TokenFormat, TokenRefusedError
-from sevenfold.adapters.webhooks.sealing import Sealer
-from sevenfold.contracts.access import RunScope
+from sevenfold.adapters.encryption.sealing import Sealer
+from sevenfold.contracts.access.principals import RunScope
 
 _PREFIX = "sfr_"
 _MAX_LENGTH = 1_000

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
-from sevenfold.adapters.webhooks.sealing import Sealer
+from sevenfold.adapters.encryption.sealing import Sealer
 from sevenfold.contracts.payload import Payload
 
 

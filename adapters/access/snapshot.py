@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sevenfold.contracts.access_config import TenantConfig
+from sevenfold.contracts.access.quotas import NO_QUOTAS, OwnerKind, QuotaOwner
+from sevenfold.contracts.access.tenant_registry import KeyRecord, LastUse, RegistryState, TenantRecord
+from sevenfold.contracts.config.access import TenantConfig
 from sevenfold.contracts.identity import DEFAULT_TENANT
-from sevenfold.contracts.quotas import NO_QUOTAS, OwnerKind, QuotaOwner
-from sevenfold.contracts.tenant_registry import KeyRecord, LastUse, RegistryState, TenantRecord
 
 # Records of the configuration have no time of creation of their own.
 _CONFIGURED_AT = datetime(1970, 1, 1, tzinfo=UTC)

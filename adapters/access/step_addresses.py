@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sevenfold.adapters.access.run_tokens import RunToken, RunTokens
-from sevenfold.adapters.webhooks.sealing import Sealer
-from sevenfold.contracts.access import RunScope
+from sevenfold.adapters.encryption.sealing import Sealer
+from sevenfold.contracts.access.principals import RunScope
 
 # After the deadline a late step is refused by the run, not by the token.
 _GRACE = timedelta(minutes=1)

@@ -10,7 +10,7 @@ from typing import Any
 from sevenfold.adapters.agents.error_boundary import as_agent_error
 from sevenfold.adapters.agents.frameworks import as_framework_agent
 from sevenfold.adapters.agents.replies import as_event, as_reply
-from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest
+from sevenfold.contracts.agents.interface import Agent, AgentContext, AgentEvent, AgentRequest
 
 # One thread per running call; the limit is that of a worker's concurrent activities.
 _MAX_THREADS = 1_000

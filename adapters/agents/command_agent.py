@@ -13,20 +13,20 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from sevenfold.adapters.agents import supervise
-from sevenfold.adapters.agents.child_processes import (
-    close_pipes,
-    inherited_environment,
-    signal_name,
-    wait_for_exit,
-)
 from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, LargeAnswerError, to_agent_error
 from sevenfold.adapters.agents.remote.event_frames import parse_json_lines
 from sevenfold.adapters.agents.remote.event_protocol import parse_event
 from sevenfold.adapters.agents.remote.upstream import parse_value
 from sevenfold.adapters.agents.replies import as_reply
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Reply
-from sevenfold.contracts.errors import AgentError, AgentFailed, AgentRejected, AgentUnavailable
+from sevenfold.adapters.processes import supervise
+from sevenfold.adapters.processes.child_processes import (
+    close_pipes,
+    inherited_environment,
+    signal_name,
+    wait_for_exit,
+)
+from sevenfold.contracts.agents.errors import AgentError, AgentFailed, AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.interface import AgentContext, AgentEvent, AgentRequest, Reply
 
 _MAX_OUTPUT_BYTES = 20_000_000
 _PIECE_BYTES = 65_536

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from sevenfold.adapters.agents.places import find_error_place, is_ours
-from sevenfold.contracts.agent import Usage
-from sevenfold.contracts.errors import AgentBug, AgentError, AgentFailed, ErrorCode
+from sevenfold.contracts.agents.errors import AgentBug, AgentError, AgentFailed, ErrorCode
+from sevenfold.contracts.agents.interface import Usage
 
 T = TypeVar("T")
 

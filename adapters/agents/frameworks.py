@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from pydantic_core import to_jsonable_python
 
 from sevenfold.adapters.agents.replies import as_reply
-from sevenfold.contracts.agent import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
-from sevenfold.contracts.errors import AgentRejected
+from sevenfold.contracts.agents.errors import AgentRejected
+from sevenfold.contracts.agents.interface import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Reply, Usage
 
 
 class _Framework(Protocol):

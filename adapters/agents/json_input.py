@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from sevenfold.contracts.agent import AgentRequest
-from sevenfold.contracts.errors import AgentRejected
+from sevenfold.contracts.agents.errors import AgentRejected
+from sevenfold.contracts.agents.interface import AgentRequest
 from sevenfold.contracts.payload import JsonObject
 
 # Usual names of a text in an object.

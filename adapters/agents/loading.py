@@ -20,8 +20,7 @@ from sevenfold.adapters.agents.remote.model_request import ModelConfig
 from sevenfold.adapters.agents.remote.responses import RESPONSES
 from sevenfold.adapters.agents.remote.upstream import Upstream
 from sevenfold.adapters.agents.simulator import SimulatorAgent
-from sevenfold.contracts.agent import Agent
-from sevenfold.contracts.agent_config import (
+from sevenfold.contracts.agents.config import (
     BuiltinAgentConfig,
     CommandAgentConfig,
     DirectAgentConfig,
@@ -30,7 +29,8 @@ from sevenfold.contracts.agent_config import (
     PythonAgentConfig,
     SimulatorAgentConfig,
 )
-from sevenfold.contracts.model_requests import ON_DISCONNECT_HEADER
+from sevenfold.contracts.agents.interface import Agent
+from sevenfold.contracts.agents.model_requests import ON_DISCONNECT_HEADER
 
 
 class AgentLoadError(Exception):

@@ -6,7 +6,7 @@ import structlog
 
 from sevenfold.adapters.agents.error_boundary import as_agent_error
 from sevenfold.adapters.temporal.cancellation import raise_if_cancelled
-from sevenfold.contracts.agent import Agent
+from sevenfold.contracts.agents.interface import Agent
 
 log = structlog.get_logger(__name__)
 

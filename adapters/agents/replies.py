@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from sevenfold.contracts.agent import AgentEvent, Delta, Progress, Reply, Usage
-from sevenfold.contracts.errors import AgentRejected
+from sevenfold.contracts.agents.errors import AgentRejected
+from sevenfold.contracts.agents.interface import AgentEvent, Delta, Progress, Reply, Usage
 
 
 def as_reply(answer: object) -> Reply:

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from sevenfold.adapters.agents.json_input import one_line, pointer_to
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
-from sevenfold.contracts.errors import AgentRejected, AgentUnavailable
-from sevenfold.contracts.model_requests import without_model_options
+from sevenfold.contracts.agents.errors import AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.interface import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
+from sevenfold.contracts.agents.model_requests import without_model_options
 from sevenfold.contracts.payload import Payload
 
 MAX_TEXT = 10_000_000

@@ -8,8 +8,8 @@ import structlog
 
 from sevenfold.adapters.brokers.message import Lag, MessageHandler, Transport, UnpublishableError
 from sevenfold.adapters.metrics.events import broker_connected, count_message, show_lag
-from sevenfold.contracts.cloudevents import CloudEvent
-from sevenfold.contracts.events import OutboundRoute
+from sevenfold.contracts.events.cloudevents import CloudEvent
+from sevenfold.contracts.events.event_driven import OutboundRoute
 
 log = structlog.get_logger(__name__)
 

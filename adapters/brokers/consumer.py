@@ -17,8 +17,8 @@ from sevenfold.adapters.brokers.runs import MessageRuns
 from sevenfold.adapters.events.ingest import Admission, EventIngest
 from sevenfold.adapters.metrics.events import count_message, unacknowledged_messages
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
-from sevenfold.contracts.cloudevents import MAX_EVENT_BYTES, CloudEvent, InvalidEventError
-from sevenfold.contracts.message_runs import StartConfig
+from sevenfold.contracts.events.cloudevents import MAX_EVENT_BYTES, CloudEvent, InvalidEventError
+from sevenfold.contracts.runs.message_runs import StartConfig
 
 log = structlog.get_logger(__name__)
 

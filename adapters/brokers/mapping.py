@@ -4,10 +4,10 @@ import base64
 from typing import Any
 
 from sevenfold.adapters.brokers.message import Message
-from sevenfold.contracts.cloudevents import CloudEvent, InvalidEventError, event_from_json
-from sevenfold.contracts.json_pointers import MISSING, find_pointer, unescape_pointer
-from sevenfold.contracts.message_maps import BODY, HEADERS, BodyFormat
-from sevenfold.contracts.strict_json import parse_json
+from sevenfold.contracts.events.cloudevents import CloudEvent, InvalidEventError, event_from_json
+from sevenfold.contracts.json.pointers import MISSING, find_pointer, unescape_pointer
+from sevenfold.contracts.json.strict import parse_json
+from sevenfold.contracts.messages.maps import BODY, HEADERS, BodyFormat
 
 
 def map_message(message: Message) -> CloudEvent:

@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sevenfold.contracts.broker_config import ConsumeConfig
-from sevenfold.contracts.cloudevents import CloudEvent, InvalidEventError, event_from_binary, event_from_json
-from sevenfold.contracts.events import OutboundRoute
-from sevenfold.contracts.message_maps import MessageFormat
-from sevenfold.contracts.strict_json import parse_json
+from sevenfold.contracts.config.brokers import ConsumeConfig
+from sevenfold.contracts.events.cloudevents import CloudEvent, InvalidEventError, event_from_binary, event_from_json
+from sevenfold.contracts.events.event_driven import OutboundRoute
+from sevenfold.contracts.json.strict import parse_json
+from sevenfold.contracts.messages.maps import MessageFormat
 
 STRUCTURED = "application/cloudevents+json"
 

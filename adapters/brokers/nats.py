@@ -23,10 +23,10 @@ from sevenfold.adapters.brokers.message import (
     headers_as_text,
     name_headers,
 )
-from sevenfold.contracts.broker_config import ConsumeConfig
-from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
-from sevenfold.contracts.events import OutboundRoute
-from sevenfold.contracts.message_maps import MessageFormat
+from sevenfold.contracts.config.brokers import ConsumeConfig
+from sevenfold.contracts.events.cloudevents import CloudEvent, to_binary_mode
+from sevenfold.contracts.events.event_driven import OutboundRoute
+from sevenfold.contracts.messages.maps import MessageFormat
 
 # NATS delivers a message to another consumer after this time, unless its deadline is extended.
 _ACK_SECONDS = 30.0

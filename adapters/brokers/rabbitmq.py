@@ -17,10 +17,10 @@ from sevenfold.adapters.brokers.message import (
     headers_as_text,
     name_headers,
 )
-from sevenfold.contracts.broker_config import ConsumeConfig
-from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
-from sevenfold.contracts.events import OutboundRoute
-from sevenfold.contracts.message_runs import OUTCOME_ATTRIBUTE
+from sevenfold.contracts.config.brokers import ConsumeConfig
+from sevenfold.contracts.events.cloudevents import CloudEvent, to_binary_mode
+from sevenfold.contracts.events.event_driven import OutboundRoute
+from sevenfold.contracts.runs.message_runs import OUTCOME_ATTRIBUTE
 
 _PUBLISH_SECONDS = 10.0
 _RECONNECT_SECONDS = 0.5

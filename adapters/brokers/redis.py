@@ -19,9 +19,9 @@ from sevenfold.adapters.brokers.message import (
     headers_as_text,
     name_headers,
 )
-from sevenfold.contracts.broker_config import ConsumeConfig
-from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
-from sevenfold.contracts.events import OutboundRoute
+from sevenfold.contracts.config.brokers import ConsumeConfig
+from sevenfold.contracts.events.cloudevents import CloudEvent, to_binary_mode
+from sevenfold.contracts.events.event_driven import OutboundRoute
 
 # An entry is claimed from a consumer that was idle for this long, in seconds.
 _IDLE_SECONDS = 30.0

@@ -12,6 +12,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.brokers.mapping import find_value, read_body
 from sevenfold.adapters.brokers.message import Message
+from sevenfold.adapters.encryption.sealing import Sealer
 from sevenfold.adapters.metrics.runs import count_start
 from sevenfold.adapters.quotas.starts import StartQuotas
 from sevenfold.adapters.temporal.durations import Durations, TaskKind
@@ -25,20 +26,19 @@ from sevenfold.adapters.temporal.run_starts import (
     start_run,
 )
 from sevenfold.adapters.webhooks.sealed_urls import seal_document
-from sevenfold.adapters.webhooks.sealing import Sealer
-from sevenfold.contracts.agent import AgentRequest, RequestContext
-from sevenfold.contracts.analysis import AnalysisInput, AnalyzeRequest
-from sevenfold.contracts.cloudevents import InvalidEventError
-from sevenfold.contracts.config import SevenfoldConfig
-from sevenfold.contracts.documents import DocumentByUrl
-from sevenfold.contracts.events import event_task_queue
-from sevenfold.contracts.hybrid import ROUTING_MEMO, HybridInput, HybridRequest, choose_route
+from sevenfold.contracts.agents.documents import DocumentByUrl
+from sevenfold.contracts.agents.interface import AgentRequest, RequestContext
+from sevenfold.contracts.config.schema import SevenfoldConfig
+from sevenfold.contracts.events.cloudevents import InvalidEventError
+from sevenfold.contracts.events.event_driven import event_task_queue
 from sevenfold.contracts.identity import derive_id
-from sevenfold.contracts.jobs import InvalidJobError, JobInput, JobRequest, build_fan_out, split_job
-from sevenfold.contracts.json_pointers import MISSING, find_pointer
-from sevenfold.contracts.message_runs import MessagePattern, ReplyAddress, ReplyConfig, StartConfig
-from sevenfold.contracts.requests import TaskRequest
-from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunInput
+from sevenfold.contracts.json.pointers import MISSING, find_pointer
+from sevenfold.contracts.runs.analysis import AnalysisInput, AnalyzeRequest
+from sevenfold.contracts.runs.hybrid import ROUTING_MEMO, HybridInput, HybridRequest, choose_route
+from sevenfold.contracts.runs.jobs import InvalidJobError, JobInput, JobRequest, build_fan_out, split_job
+from sevenfold.contracts.runs.message_runs import MessagePattern, ReplyAddress, ReplyConfig, StartConfig
+from sevenfold.contracts.runs.requests import TaskRequest
+from sevenfold.contracts.runs.run import ID_PREFIXES, Pattern, RunInput
 
 _PATTERNS = {
     MessagePattern.QUEUE: Pattern.QUEUE,

@@ -14,7 +14,7 @@ from math import ceil
 from typing import Any
 
 from sevenfold.adapters.documents.limits import Limits, damaged_error, too_demanding_error
-from sevenfold.contracts.document_errors import DocumentError
+from sevenfold.contracts.agents.document_errors import DocumentError
 
 
 def main() -> None:

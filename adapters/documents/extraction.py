@@ -14,8 +14,8 @@ from sevenfold.adapters.documents import plain
 from sevenfold.adapters.documents.limits import Extracted, Limits, damaged_error
 from sevenfold.adapters.documents.sniffing import DocumentKind, Sniffed, sniff
 from sevenfold.adapters.fairness import FairSlots
-from sevenfold.contracts.document_errors import DocumentError, DocumentFault
-from sevenfold.contracts.documents import DocumentText
+from sevenfold.contracts.agents.document_errors import DocumentError, DocumentFault
+from sevenfold.contracts.agents.documents import DocumentText
 from sevenfold.contracts.identity import DEFAULT_TENANT
 
 DEFAULT_LIMITS = Limits()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sevenfold.contracts.document_errors import DocumentError, DocumentFault
+from sevenfold.contracts.agents.document_errors import DocumentError, DocumentFault
 
 
 @dataclass(frozen=True)

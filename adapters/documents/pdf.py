@@ -7,7 +7,7 @@ from pypdf.errors import FileNotDecryptedError, LimitReachedError
 
 from sevenfold.adapters.documents.limits import Extracted, Limits, too_demanding_error
 from sevenfold.adapters.documents.plain import tidy, to_title, truncate
-from sevenfold.contracts.document_errors import DocumentError, DocumentFault
+from sevenfold.contracts.agents.document_errors import DocumentError, DocumentFault
 
 # A balanced page tree has fewer inner nodes than pages.
 _TREE_NODES_PER_PAGE = 2

@@ -4,7 +4,7 @@ import codecs
 import re
 
 from sevenfold.adapters.documents.limits import Extracted, Limits
-from sevenfold.contracts.document_errors import DocumentError, DocumentFault
+from sevenfold.contracts.agents.document_errors import DocumentError, DocumentFault
 
 # The marks of UTF-32 come first: one of them starts with a mark of UTF-16.
 _MARKS = {

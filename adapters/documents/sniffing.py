@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import NamedTuple
 
-from sevenfold.contracts.document_errors import DocumentError, DocumentFault
+from sevenfold.contracts.agents.document_errors import DocumentError, DocumentFault
 
 
 class DocumentKind(StrEnum):

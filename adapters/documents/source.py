@@ -4,8 +4,8 @@ import httpx
 
 from sevenfold.adapters.documents.extraction import DocumentReader
 from sevenfold.adapters.outbound.bounded import FetchError, fetch
-from sevenfold.contracts.document_errors import DocumentError
-from sevenfold.contracts.documents import (
+from sevenfold.contracts.agents.document_errors import DocumentError
+from sevenfold.contracts.agents.documents import (
     MAX_DOCUMENT_BYTES,
     Document,
     DocumentBytes,
@@ -13,7 +13,7 @@ from sevenfold.contracts.documents import (
     DocumentText,
     decode_inline,
 )
-from sevenfold.contracts.errors import DocumentUnavailable, DocumentUnreadable
+from sevenfold.contracts.agents.errors import DocumentUnavailable, DocumentUnreadable
 
 FETCH_SECONDS = 30.0
 _POINTER = "/document"

@@ -17,10 +17,10 @@ from temporalio.service import RPCError
 from sevenfold.adapters.events.stored import load_event
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.run_outcomes import fetch_outcome, to_run_status
-from sevenfold.contracts.answers import Answer
-from sevenfold.contracts.events import CAUSE_MEMO, ReactionCause
+from sevenfold.contracts.events.event_driven import CAUSE_MEMO, ReactionCause
 from sevenfold.contracts.identity import parse_public_id
-from sevenfold.contracts.runs import RunStatus
+from sevenfold.contracts.runs.outcomes import Answer
+from sevenfold.contracts.runs.run import RunStatus
 
 log = structlog.get_logger(__name__)
 

@@ -28,8 +28,8 @@ from sevenfold.adapters.quotas.stored_bytes import StoredBytes
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.search_attributes import keyword_attributes
 from sevenfold.adapters.tracing import new_trace
-from sevenfold.contracts.cloudevents import MAX_EVENT_BYTES, CloudEvent
-from sevenfold.contracts.events import (
+from sevenfold.contracts.events.cloudevents import MAX_EVENT_BYTES, CloudEvent
+from sevenfold.contracts.events.event_driven import (
     EVENT_MEMO,
     REJECTED_ID_PREFIX,
     REJECTION_MEMO,
@@ -46,9 +46,9 @@ from sevenfold.contracts.events import (
     find_correlation_id,
     to_keyword,
 )
+from sevenfold.contracts.events.subscriptions import Subscription
 from sevenfold.contracts.identity import build_workflow_id, derive_id
-from sevenfold.contracts.runs import EVENT_ATTRIBUTES, RUN_ATTRIBUTES, WORKFLOW_TYPES, Pattern
-from sevenfold.contracts.subscriptions import Subscription
+from sevenfold.contracts.runs.run import EVENT_ATTRIBUTES, RUN_ATTRIBUTES, WORKFLOW_TYPES, Pattern
 
 _SUMMARY_LENGTH = 160
 

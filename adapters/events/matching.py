@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 import structlog
 
-from sevenfold.contracts.cloudevents import CloudEvent
-from sevenfold.contracts.event_filters import EventFilter
-from sevenfold.contracts.event_sources import subscription_source
-from sevenfold.contracts.events import MAX_HOPS, count_hops
-from sevenfold.contracts.subscriptions import Subscription
+from sevenfold.contracts.events.cloudevents import CloudEvent
+from sevenfold.contracts.events.event_driven import MAX_HOPS, count_hops
+from sevenfold.contracts.events.filters import EventFilter
+from sevenfold.contracts.events.sources import subscription_source
+from sevenfold.contracts.events.subscriptions import Subscription
 
 log = structlog.get_logger(__name__)
 

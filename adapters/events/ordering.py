@@ -3,9 +3,8 @@
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 
-from sevenfold.contracts.cloudevents import CloudEvent
-from sevenfold.contracts.event_filters import value_at_path
-from sevenfold.contracts.events import (
+from sevenfold.contracts.events.cloudevents import CloudEvent
+from sevenfold.contracts.events.event_driven import (
     AcquireInput,
     SemaphoreRef,
     SemaphoreRequest,
@@ -13,7 +12,8 @@ from sevenfold.contracts.events import (
     event_task_queue,
     ordering_workflow_id,
 )
-from sevenfold.contracts.subscriptions import Subscription
+from sevenfold.contracts.events.filters import value_at_path
+from sevenfold.contracts.events.subscriptions import Subscription
 
 _DATA = "data."
 

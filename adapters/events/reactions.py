@@ -15,10 +15,9 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from sevenfold.adapters.metrics.events import observe_reaction_lag
 from sevenfold.adapters.metrics.runs import count_start
 from sevenfold.adapters.temporal.search_attributes import keyword_attributes
-from sevenfold.contracts.agent import AgentRequest, RequestContext
-from sevenfold.contracts.cloudevents import CloudEvent, find_time
-from sevenfold.contracts.event_sources import INTERACTION_TYPE_PREFIX
-from sevenfold.contracts.events import (
+from sevenfold.contracts.agents.interface import AgentRequest, RequestContext
+from sevenfold.contracts.events.cloudevents import CloudEvent, find_time
+from sevenfold.contracts.events.event_driven import (
     CAUSE_MEMO,
     ReactionCause,
     ReactionInput,
@@ -26,9 +25,10 @@ from sevenfold.contracts.events import (
     event_task_queue,
     find_correlation_id,
 )
+from sevenfold.contracts.events.sources import INTERACTION_TYPE_PREFIX
 from sevenfold.contracts.identity import build_workflow_id, parse_public_id, parse_tenant
 from sevenfold.contracts.payload import JsonObject
-from sevenfold.contracts.runs import (
+from sevenfold.contracts.runs.run import (
     DEADLINE_MEMO,
     RUN_ATTRIBUTES,
     WORKFLOW_TYPES,
@@ -37,7 +37,7 @@ from sevenfold.contracts.runs import (
     compute_deadline,
 )
 from sevenfold.contracts.tracing import trace_memo
-from sevenfold.contracts.webhooks import WEBHOOK_MEMO
+from sevenfold.contracts.webhooks.delivery import WEBHOOK_MEMO
 
 
 async def start_reaction(

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
 
 from sevenfold.adapters.outbound.addresses import UnsafeUrlError
 from sevenfold.adapters.outbound.bounded import TooLargeError, read_at_most
-from sevenfold.contracts.sns import TOPIC_PATTERN, SnsMessage, SnsTopicConfig
+from sevenfold.contracts.events.sns import TOPIC_PATTERN, SnsMessage, SnsTopicConfig
 
 log = structlog.get_logger(__name__)
 

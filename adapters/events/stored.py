@@ -3,8 +3,8 @@
 from temporalio.client import Client, WorkflowExecution
 
 from sevenfold.adapters.temporal.run_outcomes import fetch_input
-from sevenfold.contracts.cloudevents import CloudEvent
-from sevenfold.contracts.events import EVENT_MEMO, EventInput, EventPreview
+from sevenfold.contracts.events.cloudevents import CloudEvent
+from sevenfold.contracts.events.event_driven import EVENT_MEMO, EventInput, EventPreview
 
 
 async def load_preview(execution: WorkflowExecution) -> EventPreview:

@@ -8,7 +8,7 @@ from temporalio.client import Client
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.temporal.entity_memos import load_records
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
-from sevenfold.contracts.subscriptions import SUBSCRIPTION_MEMO_PREFIX, Subscription, registry_workflow_id
+from sevenfold.contracts.events.subscriptions import SUBSCRIPTION_MEMO_PREFIX, Subscription, registry_workflow_id
 
 # Changes take effect everywhere within a second. Without events, nothing is read.
 _TTL_SECONDS = 0.5

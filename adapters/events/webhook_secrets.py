@@ -2,10 +2,10 @@
 
 import json
 
+from sevenfold.adapters.encryption.sealing import Sealer
 from sevenfold.adapters.webhooks.sealed_urls import seal_url, unseal_url
-from sevenfold.adapters.webhooks.sealing import Sealer
+from sevenfold.contracts.events.subscriptions import SubscriptionWebhook, sealing_context
 from sevenfold.contracts.identity import build_workflow_id
-from sevenfold.contracts.subscriptions import SubscriptionWebhook, sealing_context
 
 
 def seal_webhook(

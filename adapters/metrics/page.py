@@ -10,7 +10,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from sevenfold.contracts.access import Principal
+from sevenfold.contracts.access.principals import Principal
 from sevenfold.contracts.identity import DEFAULT_TENANT
 
 log = structlog.get_logger(__name__)

@@ -33,7 +33,7 @@ from sevenfold.adapters.payloads.stores import (
     resolve_target,
 )
 from sevenfold.contracts.identity import build_workflow_id
-from sevenfold.contracts.runs import OTHER_LARGE_TYPES, WORKFLOW_TYPES
+from sevenfold.contracts.runs.run import OTHER_LARGE_TYPES, WORKFLOW_TYPES
 
 # An older object is written again. Shorter than the time that the removal adds to the retention.
 _RENEW_AFTER = timedelta(hours=1)

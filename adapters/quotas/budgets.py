@@ -14,10 +14,10 @@ from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.adapters.quotas.usage_ledger import LedgerReading, UsageLedgerClient
 from sevenfold.adapters.quotas.usage_meter import UsageMeter, today
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
-from sevenfold.contracts.agent_config import MICRO_USD
-from sevenfold.contracts.errors import QuotaExceeded
-from sevenfold.contracts.quotas import QuotaName, QuotaOwner
-from sevenfold.contracts.usage import DayUsage, UsageTotals
+from sevenfold.contracts.access.quotas import QuotaName, QuotaOwner
+from sevenfold.contracts.agents.config import MICRO_USD
+from sevenfold.contracts.agents.errors import QuotaExceeded
+from sevenfold.contracts.agents.usage import DayUsage, UsageTotals
 
 log = structlog.get_logger(__name__)
 

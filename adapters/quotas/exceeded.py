@@ -1,6 +1,6 @@
 """The refusal that all quotas share."""
 
-from sevenfold.contracts.quotas import QuotaName, QuotaOwner
+from sevenfold.contracts.access.quotas import QuotaName, QuotaOwner
 
 
 class QuotaExceededError(Exception):

@@ -16,8 +16,8 @@ from cachetools import LRUCache
 from temporalio.client import Client
 
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
-from sevenfold.contracts.quotas import OwnerKind, QuotaName, QuotaOwner, Quotas
-from sevenfold.contracts.runs import COMPLETED_MEMO, FAILED_MEMO, TOTAL_MEMO, WORKFLOW_TYPES, Pattern
+from sevenfold.contracts.access.quotas import OwnerKind, QuotaName, QuotaOwner, Quotas
+from sevenfold.contracts.runs.run import COMPLETED_MEMO, FAILED_MEMO, TOTAL_MEMO, WORKFLOW_TYPES, Pattern
 
 # A count is renewed after a second, or after 0.1 s near the limit; and never before ten times its own duration.
 _MAX_AGE_SECONDS, _MIN_AGE_SECONDS, _MAX_SHARE = 1.0, 0.1, 10.0

@@ -17,10 +17,10 @@ from temporalio.client import Client
 from sevenfold.adapters.agents.admission.admission import lease_requester
 from sevenfold.adapters.agents.admission.quota_lease import QuotaLease
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
-from sevenfold.contracts.agent_config import format_rate
-from sevenfold.contracts.errors import AgentBusy
-from sevenfold.contracts.limits import Limits
-from sevenfold.contracts.quotas import QuotaName, QuotaOwner
+from sevenfold.contracts.access.quotas import QuotaName, QuotaOwner
+from sevenfold.contracts.agents.config import format_rate
+from sevenfold.contracts.agents.errors import AgentBusy
+from sevenfold.contracts.agents.limits import Limits
 
 # How long a request waits for its turn, which smooths what is only just too fast.
 _WAIT_SECONDS = 0.25

@@ -6,7 +6,7 @@ from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.quotas.budgets import Budgets
 from sevenfold.adapters.quotas.open_work import OpenWork, Reservation
 from sevenfold.adapters.quotas.stored_bytes import StoredBytes
-from sevenfold.contracts.runs import Pattern
+from sevenfold.contracts.runs.run import Pattern
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from temporalio.client import Client
 
 from sevenfold.adapters.payloads.stores import PayloadOwner, PayloadStoreError, expiring_stores
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
-from sevenfold.contracts.quotas import QuotaName, QuotaOwner
+from sevenfold.contracts.access.quotas import QuotaName, QuotaOwner
 
 log = structlog.get_logger(__name__)
 

@@ -11,9 +11,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.encoded import memo_names
-from sevenfold.contracts.circuits import control_task_queue
-from sevenfold.contracts.identity import parse_tenant
-from sevenfold.contracts.usage import (
+from sevenfold.contracts.agents.circuits import control_task_queue
+from sevenfold.contracts.agents.usage import (
     DAY_MEMO_PREFIX,
     KEPT_DAYS,
     NO_USAGE,
@@ -27,6 +26,7 @@ from sevenfold.contracts.usage import (
     month_of,
     months_between,
 )
+from sevenfold.contracts.identity import parse_tenant
 
 _TIMEOUT = timedelta(seconds=5)
 

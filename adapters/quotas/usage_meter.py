@@ -13,7 +13,7 @@ from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.metrics.runs import count_usage
 from sevenfold.adapters.quotas.usage_ledger import LedgerReading, UsageLedgerClient
 from sevenfold.adapters.temporal.concurrency import gather_bounded
-from sevenfold.contracts.usage import DayUsage, UsageFlush, UsageTotals, month_of, sum_usage
+from sevenfold.contracts.agents.usage import DayUsage, UsageFlush, UsageTotals, month_of, sum_usage
 
 log = structlog.get_logger(__name__)
 

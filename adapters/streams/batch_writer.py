@@ -11,7 +11,7 @@ from sevenfold.adapters.metrics.streams import LOG_WRITES, OPEN_STREAMS
 from sevenfold.adapters.streams.batches import FULL_BATCH, FULL_BATCH_BYTES, first_batch, latest_progress_only
 from sevenfold.adapters.streams.hub import StreamHub, StreamHubs
 from sevenfold.adapters.streams.wakeup import LightEvent
-from sevenfold.contracts.streams import MAX_UNCONFIRMED, StreamLogError, StreamWriter
+from sevenfold.contracts.runs.streams import MAX_UNCONFIRMED, StreamLogError, StreamWriter
 
 _MAX_UNCONFIRMED_BYTES = 2_000_000
 

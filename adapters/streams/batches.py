@@ -1,6 +1,6 @@
 """Which entries form one write to the log."""
 
-from sevenfold.contracts.streams import EntryKind, StreamEntry
+from sevenfold.contracts.runs.streams import EntryKind, StreamEntry
 
 # A batch of this size is written without a pause, and none is much larger.
 FULL_BATCH = 200

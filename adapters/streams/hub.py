@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from sevenfold.adapters.metrics.streams import READERS
 from sevenfold.adapters.streams.log_feeder import LogFeeder, RunSource
 from sevenfold.adapters.streams.replay_buffer import ReplayBuffer
-from sevenfold.contracts.runs import RunOutcome
-from sevenfold.contracts.streams import Index, StreamLog
+from sevenfold.contracts.runs.run import RunOutcome
+from sevenfold.contracts.runs.streams import Index, StreamLog
 
 
 class HubPublisher(Protocol):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sevenfold.adapters.streams.replay_buffer import ReplayBuffer
-from sevenfold.contracts.runs import RunOutcome
-from sevenfold.contracts.streams import LogPosition, StreamLog, StreamLogError
+from sevenfold.contracts.runs.run import RunOutcome
+from sevenfold.contracts.runs.streams import LogPosition, StreamLog, StreamLogError
 
 # With a worker in this process the run's agent most likely starts here: the log is read only after this time.
 _LOCAL_START_SECONDS = 0.3

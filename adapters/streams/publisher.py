@@ -11,8 +11,8 @@ from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.streams.latest_progress import LatestProgress
 from sevenfold.adapters.streams.replayed_text import ReplayedText
 from sevenfold.adapters.streams.wakeup import LightEvent
-from sevenfold.contracts.steps import StreamMark
-from sevenfold.contracts.streams import (
+from sevenfold.contracts.agents.steps import StreamMark
+from sevenfold.contracts.runs.streams import (
     MAX_UNCONFIRMED,
     RESET_STEP,
     Index,

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from sevenfold.adapters.streams.hub import StreamHub, StreamHubs
-from sevenfold.contracts.streams import (
+from sevenfold.contracts.runs.streams import (
     EntryKind,
     Index,
     LogPosition,

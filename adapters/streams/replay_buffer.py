@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from itertools import islice
 
-from sevenfold.contracts.streams import Index, Offset, StreamEntry
+from sevenfold.contracts.runs.streams import Index, Offset, StreamEntry
 
 # How much is kept beside the unconfirmed entries: some seconds of a model's output. A reader who falls further behind
 # catches up from the log.

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from sevenfold.contracts.steps import StreamMark
+from sevenfold.contracts.agents.steps import StreamMark
 
 
 class ReplayedText:

@@ -13,8 +13,8 @@ from temporalio.service import RPCError
 from sevenfold.adapters.temporal.run_outcomes import to_run_status
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
 from sevenfold.adapters.temporal.task_queues import ACTIVITY_TASKS, describe_task_queue
-from sevenfold.contracts.hybrid import MIN_RUNS, Estimate, EstimateBasis
-from sevenfold.contracts.runs import TOTAL_MEMO, RunStatus
+from sevenfold.contracts.runs.hybrid import MIN_RUNS, Estimate, EstimateBasis
+from sevenfold.contracts.runs.run import TOTAL_MEMO, RunStatus
 
 _SAMPLE = 20
 _TTL_SECONDS = 30.0

@@ -18,9 +18,9 @@ from temporalio.service import RPCError
 
 from sevenfold.adapters.temporal.encoded import memo_names, workflow_input
 from sevenfold.adapters.temporal.errors import is_transient
-from sevenfold.contracts.errors import ErrorCode
-from sevenfold.contracts.questions import QUESTIONS_MEMO
-from sevenfold.contracts.runs import RunError, RunOutcome, RunResult, RunStatus
+from sevenfold.contracts.agents.errors import ErrorCode
+from sevenfold.contracts.agents.questions import QUESTIONS_MEMO
+from sevenfold.contracts.runs.run import RunError, RunOutcome, RunResult, RunStatus
 
 # Pause before retrying after a lost connection, for a server that restarts.
 _PAUSE_AFTER_LOST_CONNECTION = 0.5

@@ -10,13 +10,14 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from sevenfold.adapters.temporal.encoded import find_priority
 from sevenfold.adapters.temporal.run_outcomes import fetch_input
 from sevenfold.adapters.temporal.search_attributes import keyword_attributes
-from sevenfold.contracts.analysis import AnalysisInput
-from sevenfold.contracts.events import EventInput, ReactionInput
-from sevenfold.contracts.hybrid import HybridInput
-from sevenfold.contracts.jobs import JobInput
+from sevenfold.contracts.agents.questions import QUESTIONS_MEMO
+from sevenfold.contracts.agents.steps import STEPS_MEMO
+from sevenfold.contracts.events.event_driven import EventInput, ReactionInput
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.questions import QUESTIONS_MEMO
-from sevenfold.contracts.runs import (
+from sevenfold.contracts.runs.analysis import AnalysisInput
+from sevenfold.contracts.runs.hybrid import HybridInput
+from sevenfold.contracts.runs.jobs import JobInput
+from sevenfold.contracts.runs.run import (
     COMPLETED_MEMO,
     DEADLINE_MEMO,
     FAILED_MEMO,
@@ -29,8 +30,7 @@ from sevenfold.contracts.runs import (
     RunResult,
     compute_deadline,
 )
-from sevenfold.contracts.steps import STEPS_MEMO
-from sevenfold.contracts.streams import FOLLOWED_MEMO
+from sevenfold.contracts.runs.streams import FOLLOWED_MEMO
 
 _INPUT_TYPES: Mapping[str, type[RunInput]] = {
     **{WORKFLOW_TYPES[pattern]: RunInput for pattern in Pattern if pattern is not Pattern.EVENT},

@@ -11,11 +11,11 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.common import Priority, TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from sevenfold.adapters.temporal.search_attributes import keyword_attributes
-from sevenfold.contracts.hybrid import Route
 from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.payload import RequestBody
-from sevenfold.contracts.requests import StartOptions
-from sevenfold.contracts.runs import (
+from sevenfold.contracts.runs.hybrid import Route
+from sevenfold.contracts.runs.requests import StartOptions
+from sevenfold.contracts.runs.run import (
     DEADLINE_MEMO,
     KEY_ATTRIBUTE,
     RUN_ATTRIBUTES,
@@ -28,7 +28,7 @@ from sevenfold.contracts.runs import (
     stream_task_queue,
 )
 from sevenfold.contracts.tracing import trace_memo
-from sevenfold.contracts.webhooks import WEBHOOK_MEMO
+from sevenfold.contracts.webhooks.delivery import WEBHOOK_MEMO
 
 _SUMMARY_LENGTH = 160
 

@@ -5,7 +5,12 @@ from collections.abc import Iterable, Sequence
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
 from sevenfold.contracts.identity import parse_public_id
-from sevenfold.contracts.webhooks import DELIVERY_ATTRIBUTES, DELIVERY_LIST_ATTRIBUTES, DeliveryState, Webhook
+from sevenfold.contracts.webhooks.delivery import (
+    DELIVERY_ATTRIBUTES,
+    DELIVERY_LIST_ATTRIBUTES,
+    DeliveryState,
+    Webhook,
+)
 
 
 def keyword_attributes(names: Sequence[str], values: Iterable[object]) -> TypedSearchAttributes:

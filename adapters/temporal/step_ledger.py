@@ -19,7 +19,7 @@ from sevenfold.adapters.temporal.encoded import (
     signal_name,
 )
 from sevenfold.adapters.temporal.errors import is_transient
-from sevenfold.contracts.steps import STEP_SIGNAL, STEPS_MEMO, StepRecord, StepStatus
+from sevenfold.contracts.agents.steps import STEP_SIGNAL, STEPS_MEMO, StepRecord, StepStatus
 
 _RPC_TIMEOUT = timedelta(seconds=5)
 _PAUSE_SECONDS = 0.25

@@ -11,10 +11,10 @@ from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
 
 from sevenfold.adapters.temporal.deployments import find_targets
-from sevenfold.contracts.circuits import control_task_queue
-from sevenfold.contracts.events import broker_task_queue, event_task_queue
-from sevenfold.contracts.runs import batch_task_queue, stream_task_queue
-from sevenfold.contracts.webhooks import webhook_task_queue
+from sevenfold.contracts.agents.circuits import control_task_queue
+from sevenfold.contracts.events.event_driven import broker_task_queue, event_task_queue
+from sevenfold.contracts.runs.run import batch_task_queue, stream_task_queue
+from sevenfold.contracts.webhooks.delivery import webhook_task_queue
 
 WORKFLOW_TASKS = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
 ACTIVITY_TASKS = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY

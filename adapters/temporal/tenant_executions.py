@@ -12,8 +12,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.errors import is_transient
 from sevenfold.adapters.temporal.run_deletion import delete_execution
-from sevenfold.contracts.erasure import TENANT_WORKFLOW_TYPES
 from sevenfold.contracts.identity import build_workflow_id, is_public_id, parse_public_id
+from sevenfold.contracts.operations.erasure import TENANT_WORKFLOW_TYPES
 
 # Bounds the load on a cluster that others use too.
 _MAX_PER_SECOND = 100

@@ -7,7 +7,7 @@ from temporalio.client import Client
 
 from sevenfold.adapters.temporal.entity_memos import load_records
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
-from sevenfold.contracts.webhook_endpoints import ENDPOINT_MEMO_PREFIX, WebhookEndpoint, endpoints_workflow_id
+from sevenfold.contracts.webhooks.endpoints import ENDPOINT_MEMO_PREFIX, WebhookEndpoint, endpoints_workflow_id
 
 _TTL_SECONDS = 0.5
 

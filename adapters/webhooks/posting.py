@@ -11,7 +11,7 @@ from sevenfold.adapters.outbound.addresses import UnsafeUrlError
 from sevenfold.adapters.outbound.bounded import read_prefix
 from sevenfold.adapters.outbound.connections import UnresolvableError
 from sevenfold.adapters.outbound.retry_after import retry_after_seconds
-from sevenfold.contracts.webhooks import AttemptOutcome, AttemptResult, DeliveryAttempt
+from sevenfold.contracts.webhooks.delivery import AttemptOutcome, AttemptResult, DeliveryAttempt
 
 # Time-out of a whole exchange, in seconds.
 TIMEOUT_SECONDS = 15.0

@@ -2,8 +2,8 @@
 
 from urllib.parse import urlsplit, urlunsplit
 
-from sevenfold.adapters.webhooks.sealing import Sealer
-from sevenfold.contracts.documents import Document, DocumentByUrl
+from sevenfold.adapters.encryption.sealing import Sealer
+from sevenfold.contracts.agents.documents import Document, DocumentByUrl
 
 
 def seal_url(sealer: Sealer, url: str, *, owner: str) -> str:

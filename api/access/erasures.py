@@ -19,9 +19,9 @@ from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.http.strict_json import StrictJsonRoute
-from sevenfold.contracts.access import TenantName
-from sevenfold.contracts.circuits import control_task_queue
-from sevenfold.contracts.erasure import (
+from sevenfold.contracts.access.principals import TenantName
+from sevenfold.contracts.agents.circuits import control_task_queue
+from sevenfold.contracts.operations.erasure import (
     ERASURE_MEMO,
     ErasureInput,
     ErasurePhase,

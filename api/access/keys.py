@@ -16,11 +16,11 @@ from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import UtcTime
 from sevenfold.api.runs.dependencies import AgentsDep
-from sevenfold.contracts.access import NAME_PATTERN, Scope
-from sevenfold.contracts.api_keys import KeyId
+from sevenfold.contracts.access.api_keys import KeyId
+from sevenfold.contracts.access.principals import NAME_PATTERN, Scope
+from sevenfold.contracts.access.quotas import ADMIN_BUDGET, QuotaFields, Quotas
+from sevenfold.contracts.access.tenant_registry import KeyRecord
 from sevenfold.contracts.payload import Payload, RequestBody
-from sevenfold.contracts.quotas import ADMIN_BUDGET, QuotaFields, Quotas
-from sevenfold.contracts.tenant_registry import KeyRecord
 
 router = APIRouter(
     prefix=f"{API_PREFIX}/admin/tenants/{{tenant}}", tags=["administration"], route_class=StrictJsonRoute

@@ -11,10 +11,10 @@ from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.access.snapshot import AccessSnapshot
 from sevenfold.api.dependencies import component
 from sevenfold.api.http.problems import ProblemError, ProblemType, not_found
-from sevenfold.contracts.access import Scope
-from sevenfold.contracts.api_keys import NewKey, generate_key
-from sevenfold.contracts.quotas import Quotas
-from sevenfold.contracts.tenant_registry import (
+from sevenfold.contracts.access.api_keys import NewKey, generate_key
+from sevenfold.contracts.access.principals import Scope
+from sevenfold.contracts.access.quotas import Quotas
+from sevenfold.contracts.access.tenant_registry import (
     KeyRecord,
     LimitKeyInput,
     PutKeyInput,

@@ -15,11 +15,11 @@ from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.runs.dependencies import AgentsDep
-from sevenfold.contracts.access import TenantName
-from sevenfold.contracts.agent import AgentName
+from sevenfold.contracts.access.principals import TenantName
+from sevenfold.contracts.access.quotas import QuotaFields, Quotas
+from sevenfold.contracts.access.tenant_registry import TenantRecord
+from sevenfold.contracts.agents.interface import AgentName
 from sevenfold.contracts.payload import Payload, RequestBody
-from sevenfold.contracts.quotas import QuotaFields, Quotas
-from sevenfold.contracts.tenant_registry import TenantRecord
 
 router = APIRouter(prefix=f"{API_PREFIX}/admin", tags=["administration"], route_class=StrictJsonRoute)
 

@@ -13,11 +13,11 @@ from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.runs.dependencies import AgentsDep, RunReaderDep
 from sevenfold.api.runs.router import RunId
-from sevenfold.contracts.access import SCOPE_OF_RUN_SCOPE, Principal, RunScope
-from sevenfold.contracts.agent import AgentName
+from sevenfold.contracts.access.principals import SCOPE_OF_RUN_SCOPE, Principal, RunScope
+from sevenfold.contracts.agents.interface import AgentName
 from sevenfold.contracts.identity import new_id
 from sevenfold.contracts.payload import Payload, RequestBody
-from sevenfold.contracts.runs import ID_PREFIXES, Pattern
+from sevenfold.contracts.runs.run import ID_PREFIXES, Pattern
 
 router = APIRouter(prefix=API_PREFIX, tags=["runs"], route_class=StrictJsonRoute)
 

@@ -6,9 +6,9 @@ from enum import StrEnum
 from pydantic import Field
 
 from sevenfold.adapters.access.snapshot import AccessSnapshot
-from sevenfold.contracts.access import Scope
-from sevenfold.contracts.quotas import QuotaView, view_quotas
-from sevenfold.contracts.tenant_registry import KeyRecord, TenantRecord
+from sevenfold.contracts.access.principals import Scope
+from sevenfold.contracts.access.quotas import QuotaView, view_quotas
+from sevenfold.contracts.access.tenant_registry import KeyRecord, TenantRecord
 
 
 class Origin(StrEnum):

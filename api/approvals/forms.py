@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from sevenfold.contracts.strict_json import parse_json
+from sevenfold.contracts.json.strict import parse_json
 
 # The name of the field with a single value, or with JSON.
 WHOLE, AS_JSON = "content", "json"

@@ -15,8 +15,8 @@ from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.runs.approval_desk import ApprovalDesk
 from sevenfold.api.runs.approval_links import ApprovalGrant, InvalidLinkError
 from sevenfold.api.runs.dependencies import ApprovalDeskDep
+from sevenfold.contracts.agents.questions import Question, QuestionResponse, ResponseAction
 from sevenfold.contracts.identity import build_workflow_id
-from sevenfold.contracts.questions import Question, QuestionResponse, ResponseAction
 
 router = APIRouter(include_in_schema=False)
 

@@ -16,11 +16,11 @@ from sevenfold.api.runs.approval_desk import InputRequest, without_links
 from sevenfold.api.runs.dependencies import ApprovalDeskDep, RunReaderDep
 from sevenfold.api.runs.router import RunId
 from sevenfold.api.runs.views import AGENT, TASK, Run, RunLinks, run_links
-from sevenfold.contracts.agent import AgentName
+from sevenfold.contracts.agents.interface import AgentName
+from sevenfold.contracts.agents.questions import INPUT_ATTRIBUTE, MAX_QUESTIONS, QuestionId, QuestionResponse
 from sevenfold.contracts.identity import parse_public_id, parse_tenant
 from sevenfold.contracts.payload import Payload, RequestBody
-from sevenfold.contracts.questions import INPUT_ATTRIBUTE, MAX_QUESTIONS, QuestionId, QuestionResponse
-from sevenfold.contracts.runs import WORKFLOW_TYPES
+from sevenfold.contracts.runs.run import WORKFLOW_TYPES
 
 router = APIRouter(prefix=API_PREFIX, tags=["approvals"], route_class=StrictJsonRoute)
 

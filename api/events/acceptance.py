@@ -7,8 +7,8 @@ from sevenfold.adapters.events.ingest import AcceptedEvent, EventIngest
 from sevenfold.api.dependencies import API_PREFIX, current_principal
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.http.request_id import traceparent
-from sevenfold.contracts.cloudevents import CloudEvent
-from sevenfold.contracts.events import VIA_HTTP, AcceptOutcome
+from sevenfold.contracts.events.cloudevents import CloudEvent
+from sevenfold.contracts.events.event_driven import VIA_HTTP, AcceptOutcome
 from sevenfold.contracts.payload import Payload
 
 

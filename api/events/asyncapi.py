@@ -10,10 +10,10 @@ from pydantic_core import to_json
 from sevenfold.api.dependencies import API_PREFIX, TenantDep
 from sevenfold.api.events.dependencies import BaseUrlDep, BrokersDep, SubscriptionStoreDep
 from sevenfold.api.http.strict_json import StrictJsonRoute
-from sevenfold.contracts.broker_config import BrokerConfig, ConsumeConfig, PublishConfig
-from sevenfold.contracts.cloudevents import CloudEvent
-from sevenfold.contracts.message_maps import MessageFormat
-from sevenfold.contracts.subscriptions import Subscription
+from sevenfold.contracts.config.brokers import BrokerConfig, ConsumeConfig, PublishConfig
+from sevenfold.contracts.events.cloudevents import CloudEvent
+from sevenfold.contracts.events.subscriptions import Subscription
+from sevenfold.contracts.messages.maps import MessageFormat
 
 router = APIRouter(tags=["event-driven"], route_class=StrictJsonRoute)
 

@@ -13,11 +13,11 @@ from sevenfold.api.dependencies import TemporalUi
 from sevenfold.api.http.listing import find_execution, tenant_condition
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.http.time_params import to_query_time
-from sevenfold.contracts.dead_letters import IS_DEAD, LETTER_WORKFLOW_TYPES, LetterKind
-from sevenfold.contracts.events import REJECTED_ID_PREFIX, REJECTION_MEMO, Rejection
+from sevenfold.contracts.events.dead_letters import IS_DEAD, LETTER_WORKFLOW_TYPES, LetterKind
+from sevenfold.contracts.events.event_driven import REJECTED_ID_PREFIX, REJECTION_MEMO, Rejection
 from sevenfold.contracts.identity import build_workflow_id, is_public_id, parse_public_id, parse_tenant
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.runs import ID_PREFIXES, Pattern
+from sevenfold.contracts.runs.run import ID_PREFIXES, Pattern
 
 _KIND_OF_TYPE = {workflow_type: kind for kind, workflow_type in LETTER_WORKFLOW_TYPES.items()}
 _PREFIXES = (REJECTED_ID_PREFIX, ID_PREFIXES[Pattern.EVENT], ID_PREFIXES[Pattern.REACTION])

@@ -13,7 +13,7 @@ from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import TimeParam, UtcTime
-from sevenfold.contracts.dead_letters import LetterKind
+from sevenfold.contracts.events.dead_letters import LetterKind
 from sevenfold.contracts.payload import Payload, RequestBody
 
 router = APIRouter(prefix=API_PREFIX, tags=["event-driven"], route_class=StrictJsonRoute)

@@ -12,7 +12,7 @@ from sevenfold.api.dependencies import component
 from sevenfold.api.events.dead_letter_queue import DeadLetterQueue
 from sevenfold.api.events.reader import EventReader
 from sevenfold.api.events.subscription_store import SubscriptionStore
-from sevenfold.contracts.broker_config import BrokerConfig
+from sevenfold.contracts.config.brokers import BrokerConfig
 
 ActivityFeedDep = Annotated[ActivityFeed, Depends(component("activity_feed"))]
 # The address of this gateway, for absolute links.

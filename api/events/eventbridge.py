@@ -9,8 +9,8 @@ from sevenfold.api.events.requests import invalid_event
 from sevenfold.api.http.disk_guard import DiskSpaceDep, check_storage
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
-from sevenfold.contracts.cloudevents import InvalidEventError, event_from_json
-from sevenfold.contracts.eventbridge import EventBridgeEvent
+from sevenfold.contracts.events.cloudevents import InvalidEventError, event_from_json
+from sevenfold.contracts.events.eventbridge import EventBridgeEvent
 
 router = APIRouter(prefix=API_PREFIX, tags=["event-driven"], route_class=StrictJsonRoute)
 

@@ -13,9 +13,9 @@ from sevenfold.api.events.views import EventDetail, EventLinks, EventNode, Event
 from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.runs.views import summarize_run
-from sevenfold.contracts.events import DISPATCH_MEMO, DispatchSummary, ReactionResult
+from sevenfold.contracts.events.event_driven import DISPATCH_MEMO, DispatchSummary, ReactionResult
 from sevenfold.contracts.identity import build_workflow_id, is_public_id, parse_public_id, parse_tenant
-from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunStatus
+from sevenfold.contracts.runs.run import ID_PREFIXES, Pattern, RunStatus
 
 log = structlog.get_logger(__name__)
 

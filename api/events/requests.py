@@ -10,15 +10,15 @@ from fastapi import Request
 
 from sevenfold.api.http.problems import FieldError, ProblemError, ProblemType
 from sevenfold.api.http.strict_json import InvalidJsonError
-from sevenfold.contracts.cloudevents import (
+from sevenfold.contracts.events.cloudevents import (
     MAX_EVENT_BYTES,
     CloudEvent,
     InvalidEventError,
     event_from_binary,
     event_from_json,
 )
-from sevenfold.contracts.json_pointers import escape_pointer
-from sevenfold.contracts.strict_json import parse_json
+from sevenfold.contracts.json.pointers import escape_pointer
+from sevenfold.contracts.json.strict import parse_json
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"

@@ -19,11 +19,11 @@ from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field
 from sevenfold.api.http.request_id import traceparent
 from sevenfold.api.http.strict_json import InvalidJsonError, StrictJsonRoute, validate_body
-from sevenfold.contracts.broker_config import ConsumeConfig
-from sevenfold.contracts.cloudevents import InvalidEventError
-from sevenfold.contracts.events import VIA_HTTP
-from sevenfold.contracts.sns import MAX_SNS_BYTES, SnsMessage, SnsTopicConfig, SnsType
-from sevenfold.contracts.strict_json import parse_json
+from sevenfold.contracts.config.brokers import ConsumeConfig
+from sevenfold.contracts.events.cloudevents import InvalidEventError
+from sevenfold.contracts.events.event_driven import VIA_HTTP
+from sevenfold.contracts.events.sns import MAX_SNS_BYTES, SnsMessage, SnsTopicConfig, SnsType
+from sevenfold.contracts.json.strict import parse_json
 
 log = structlog.get_logger(__name__)
 

@@ -21,7 +21,7 @@ from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.http.sse import HEARTBEAT_SECONDS, RETRY_MILLISECONDS, STREAM_HEADERS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import TimeParam
-from sevenfold.contracts.events import to_keyword
+from sevenfold.contracts.events.event_driven import to_keyword
 
 router = APIRouter(prefix=API_PREFIX, tags=["event-driven"], route_class=StrictJsonRoute)
 

@@ -11,18 +11,18 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.encryption.sealing import SealError
 from sevenfold.adapters.events.subscription_cache import SubscriptionCache
 from sevenfold.adapters.events.webhook_secrets import seal_webhook, unseal_webhook_url
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.adapters.temporal.updates import await_update
 from sevenfold.adapters.webhooks.sealed_urls import redact_url
-from sevenfold.adapters.webhooks.sealing import SealError
 from sevenfold.api.http.problems import ProblemError, ProblemType, not_found
 from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.webhooks.requests import WebhookTerms
-from sevenfold.contracts.circuits import control_task_queue
-from sevenfold.contracts.quotas import QuotaName, QuotaOwner
-from sevenfold.contracts.subscriptions import (
+from sevenfold.contracts.access.quotas import QuotaName, QuotaOwner
+from sevenfold.contracts.agents.circuits import control_task_queue
+from sevenfold.contracts.events.subscriptions import (
     SUBSCRIPTIONS_OVER_QUOTA,
     PutSubscriptionInput,
     RegistryState,

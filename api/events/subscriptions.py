@@ -11,15 +11,15 @@ from sevenfold.api.events.subscription_store import SubscriptionStore
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.http.strict_json import StrictJsonRoute
-from sevenfold.contracts.event_filters import EventFilter
-from sevenfold.contracts.payload import JsonObject, Payload
-from sevenfold.contracts.subscriptions import (
+from sevenfold.contracts.events.filters import EventFilter
+from sevenfold.contracts.events.subscriptions import (
     PutSubscriptionInput,
     Subscription,
     SubscriptionBody,
     SubscriptionName,
     SubscriptionRequest,
 )
+from sevenfold.contracts.payload import JsonObject, Payload
 
 router = APIRouter(prefix=API_PREFIX, tags=["event-driven"], route_class=StrictJsonRoute)
 

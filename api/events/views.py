@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import Field
 
 from sevenfold.api.runs.views import RunSummary
-from sevenfold.contracts.events import OutboundRoute
+from sevenfold.contracts.events.event_driven import OutboundRoute
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.runs import RunError, RunStatus
+from sevenfold.contracts.runs.run import RunError, RunStatus
 
 
 class EventLinks(Payload):

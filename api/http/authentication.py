@@ -25,7 +25,7 @@ from sevenfold.api.http.problem_handlers import render, to_problem
 from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field, not_found
 from sevenfold.api.http.query_parameters import RUN_TOKENS, take_parameter
 from sevenfold.api.http.request_id import request_id
-from sevenfold.contracts.access import ANONYMOUS, Principal
+from sevenfold.contracts.access.principals import ANONYMOUS, Principal
 
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 _ADMIN = f"{API_PREFIX}/admin/"

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from sevenfold.api.dependencies import API_PREFIX
 from sevenfold.api.http.problems import PROBLEM_PREFIX, ProblemError, ProblemType
-from sevenfold.contracts.access import Principal, RunGrant, RunScope, Scope
+from sevenfold.contracts.access.principals import Principal, RunGrant, RunScope, Scope
 from sevenfold.contracts.identity import DEFAULT_TENANT
 
 CHALLENGE = 'Bearer realm="sevenfold"'

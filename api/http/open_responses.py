@@ -8,7 +8,7 @@ from starlette.types import Message, Scope, Send
 from sevenfold.adapters.access.authenticator import Authenticator
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.http.request_id import request_id
-from sevenfold.contracts.access import Principal
+from sevenfold.contracts.access.principals import Principal
 
 _CHECK_SECONDS = 1.0
 

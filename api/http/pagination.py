@@ -5,7 +5,7 @@ import binascii
 import hashlib
 import hmac
 
-from sevenfold.adapters.webhooks.sealing import Sealer
+from sevenfold.adapters.encryption.sealing import Sealer
 from sevenfold.api.http.problems import ProblemError, invalid_field
 
 _MAC_BYTES = 12

@@ -25,9 +25,9 @@ from sevenfold.api.http.quota_problems import from_exceeded_quota
 from sevenfold.api.http.refusals import find_refusal, unanswered
 from sevenfold.api.http.request_id import HEADER, request_id
 from sevenfold.api.http.strict_json import InvalidJsonError
-from sevenfold.contracts.errors import ErrorCode
-from sevenfold.contracts.json_pointers import escape_pointer
-from sevenfold.contracts.streams import StreamLogError
+from sevenfold.contracts.agents.errors import ErrorCode
+from sevenfold.contracts.json.pointers import escape_pointer
+from sevenfold.contracts.runs.streams import StreamLogError
 
 log = structlog.get_logger(__name__)
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import Field
 
-from sevenfold.contracts.errors import ErrorCode
+from sevenfold.contracts.agents.errors import ErrorCode
+from sevenfold.contracts.agents.usage import UsageTotals
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.runs import RunError
-from sevenfold.contracts.usage import UsageTotals
+from sevenfold.contracts.runs.run import RunError
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -4,8 +4,8 @@ import math
 
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field
-from sevenfold.contracts.agent_config import MICRO_USD
-from sevenfold.contracts.quotas import QuotaName
+from sevenfold.contracts.access.quotas import QuotaName
+from sevenfold.contracts.agents.config import MICRO_USD
 
 
 def from_exceeded_quota(error: QuotaExceededError) -> ProblemError:

@@ -5,8 +5,7 @@ from temporalio.exceptions import ApplicationError
 
 from sevenfold.adapters.temporal.updates import UpdateTimeoutError
 from sevenfold.api.http.problems import ProblemError, ProblemType
-from sevenfold.contracts.subscriptions import SUBSCRIPTION_EXISTS, SUBSCRIPTION_MISSING, SUBSCRIPTIONS_FULL
-from sevenfold.contracts.tenant_registry import (
+from sevenfold.contracts.access.tenant_registry import (
     KEY_EXISTS,
     KEY_MISSING,
     KEY_REPLACED,
@@ -15,7 +14,8 @@ from sevenfold.contracts.tenant_registry import (
     TENANT_EXISTS,
     TENANT_MISSING,
 )
-from sevenfold.contracts.webhook_endpoints import ENDPOINT_EXISTS, ENDPOINT_MISSING, ENDPOINTS_FULL
+from sevenfold.contracts.events.subscriptions import SUBSCRIPTION_EXISTS, SUBSCRIPTION_MISSING, SUBSCRIPTIONS_FULL
+from sevenfold.contracts.webhooks.endpoints import ENDPOINT_EXISTS, ENDPOINT_MISSING, ENDPOINTS_FULL
 
 _PROBLEM_OF_REFUSAL = {
     TENANT_EXISTS: ProblemType.TENANT_EXISTS,

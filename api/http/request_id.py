@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sevenfold.adapters.tracing import new_trace, tracer
-from sevenfold.contracts.agent import HOPS_HEADER
+from sevenfold.contracts.agents.interface import HOPS_HEADER
 from sevenfold.contracts.tracing import TraceContext
 
 HEADER = "X-Request-Id"

@@ -1,4 +1,4 @@
-"""Strict JSON bodies (`sevenfold.contracts.strict_json`), and the refusal of unknown query parameters."""
+"""Strict JSON bodies (`sevenfold.contracts.json.strict`), and the refusal of unknown query parameters."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from sevenfold.api.http.problems import FieldError, ProblemError, ProblemType
-from sevenfold.contracts.strict_json import parse_json
+from sevenfold.contracts.json.strict import parse_json
 
 T = TypeVar("T", bound=BaseModel)
 

@@ -12,8 +12,8 @@ from sevenfold.adapters.temporal.durations import completed_seconds, quantile
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
 from sevenfold.api.http.listing import tenant_condition
 from sevenfold.api.runs.agents import AgentCatalog
-from sevenfold.contracts.agent_config import AgentConfig, AgentKind, WorkflowAgentConfig
-from sevenfold.contracts.circuits import BreakerState, OpenCircuit
+from sevenfold.contracts.agents.circuits import BreakerState, OpenCircuit
+from sevenfold.contracts.agents.config import AgentConfig, AgentKind, WorkflowAgentConfig
 from sevenfold.contracts.payload import Payload
 
 # The latest ended runs: enough for a p95.

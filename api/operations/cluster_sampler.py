@@ -27,10 +27,10 @@ from sevenfold.adapters.temporal.task_queues import (
     routing_of,
 )
 from sevenfold.api.http.time_params import to_query_time
-from sevenfold.contracts.circuits import BreakerState
-from sevenfold.contracts.dead_letters import IS_DEAD, LETTER_WORKFLOW_TYPES
-from sevenfold.contracts.runs import WORKFLOW_TYPES
-from sevenfold.contracts.webhooks import ENDPOINT_MEMO, EndpointState
+from sevenfold.contracts.agents.circuits import BreakerState
+from sevenfold.contracts.events.dead_letters import IS_DEAD, LETTER_WORKFLOW_TYPES
+from sevenfold.contracts.runs.run import WORKFLOW_TYPES
+from sevenfold.contracts.webhooks.delivery import ENDPOINT_MEMO, EndpointState
 
 log = structlog.get_logger(__name__)
 

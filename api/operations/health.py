@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Response
 from sevenfold.adapters.health import HealthChecks
 from sevenfold.api.dependencies import component
 from sevenfold.api.http.strict_json import StrictJsonRoute
-from sevenfold.contracts.health import Health, Liveness, Readiness
+from sevenfold.contracts.operations.health import Health, Liveness, Readiness
 
 router = APIRouter(prefix="/health", tags=["health"], route_class=StrictJsonRoute)
 

@@ -10,9 +10,9 @@ from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.operations.statistics_reader import requests_per_minute
 from sevenfold.api.runs.dependencies import AgentsDep, DurationsDep
-from sevenfold.contracts.agent import AgentName
-from sevenfold.contracts.recommendation import Recommendation, Situation, recommend
-from sevenfold.contracts.requests import TaskName
+from sevenfold.contracts.agents.interface import AgentName
+from sevenfold.contracts.runs.recommendation import Recommendation, Situation, recommend
+from sevenfold.contracts.runs.requests import TaskName
 
 router = APIRouter(prefix=API_PREFIX, tags=["recommendations"], route_class=StrictJsonRoute)
 

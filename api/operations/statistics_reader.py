@@ -21,7 +21,7 @@ from sevenfold.api.http.listing import tenant_condition
 from sevenfold.api.http.time_params import to_query_time
 from sevenfold.api.runs.views import AGENT, PATTERN_OF_TYPE, TASK
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.runs import WORKFLOW_TYPES, Pattern, RunStatus
+from sevenfold.contracts.runs.run import WORKFLOW_TYPES, Pattern, RunStatus
 
 # Statistics cover at most so many of the latest runs.
 _MAX_RUNS = 2_000

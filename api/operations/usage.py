@@ -13,7 +13,7 @@ from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import Day
 from sevenfold.api.operations.dependencies import UsageReaderDep
 from sevenfold.api.operations.usage_reader import UsageKey, UsageQuery, UsageReport, to_csv
-from sevenfold.contracts.agent import AgentName
+from sevenfold.contracts.agents.interface import AgentName
 
 router = APIRouter(prefix=API_PREFIX, tags=["runs"], route_class=StrictJsonRoute)
 

@@ -15,10 +15,10 @@ from sevenfold.adapters.quotas.budgets import Budgets, next_midnight
 from sevenfold.adapters.quotas.usage_ledger import UsageLedgerClient
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.shared_answers import SharedAnswers
-from sevenfold.contracts.agent_config import MICRO_USD
+from sevenfold.contracts.access.quotas import Budget, OwnerKind, QuotaOwner
+from sevenfold.contracts.agents.config import MICRO_USD
+from sevenfold.contracts.agents.usage import UsageTotals, sum_usage
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.quotas import Budget, OwnerKind, QuotaOwner
-from sevenfold.contracts.usage import UsageTotals, sum_usage
 
 
 class UsageKey(StrEnum):

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.api.http.problems import invalid_field
-from sevenfold.contracts.agent import WorkflowTarget
-from sevenfold.contracts.agent_config import AgentConfig
+from sevenfold.contracts.agents.config import AgentConfig
+from sevenfold.contracts.agents.interface import WorkflowTarget
 from sevenfold.contracts.spelling import suggest
 
 

@@ -14,10 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from sevenfold.adapters.temporal.updates import await_update
 from sevenfold.api.http.problems import FieldError, ProblemError, ProblemType
 from sevenfold.api.runs.approval_links import ApprovalLinks
-from sevenfold.contracts.identity import build_workflow_id
-from sevenfold.contracts.json_schema import AnswerError
-from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.questions import (
+from sevenfold.contracts.agents.questions import (
     ANSWER_INVALID,
     QUESTION_ANSWERED,
     QUESTION_UNKNOWN,
@@ -27,6 +24,9 @@ from sevenfold.contracts.questions import (
     QuestionResponse,
     RespondInput,
 )
+from sevenfold.contracts.identity import build_workflow_id
+from sevenfold.contracts.json.schemas import AnswerError
+from sevenfold.contracts.payload import Payload
 
 # How long a worker may take to accept an answer.
 _LIMIT = timedelta(seconds=5)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from sevenfold.adapters.access.signed_tokens import Claims, TokenFault, TokenFormat, TokenRefusedError
-from sevenfold.adapters.webhooks.sealing import Sealer
+from sevenfold.adapters.encryption.sealing import Sealer
 from sevenfold.api.http.authorization import APPROVALS_PREFIX
-from sevenfold.contracts.questions import Question
+from sevenfold.contracts.agents.questions import Question
 
 _MAX_LENGTH = 1_000
 

@@ -10,8 +10,8 @@ from sevenfold.adapters.temporal.encoded import memo_names
 from sevenfold.adapters.temporal.run_outcomes import RunCancelledError, RunFailedError, await_result
 from sevenfold.api.http.problems import ProblemError, ProblemType, run_failure
 from sevenfold.api.runs.start import StartedRun
-from sevenfold.contracts.questions import QUESTIONS_MEMO
-from sevenfold.contracts.runs import RunResult
+from sevenfold.contracts.agents.questions import QUESTIONS_MEMO
+from sevenfold.contracts.runs.run import RunResult
 
 _MAX_RETRY_AFTER = 30.0  # seconds
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sevenfold.adapters.temporal.durations import Durations, TaskKind
-from sevenfold.contracts.runs import batch_task_queue
+from sevenfold.contracts.runs.run import batch_task_queue
 
 # Upper bounds in seconds, and the wording below each.
 _WORDS = (

@@ -14,9 +14,9 @@ from sevenfold.adapters.temporal.encoded import (
     last_heartbeat,
     pending_activities,
 )
-from sevenfold.contracts.chunks import CHUNK_ID_PREFIX, ChunkOutcome
-from sevenfold.contracts.jobs import ItemCounts, ItemResult
-from sevenfold.contracts.runs import COMPLETED_MEMO, FAILED_MEMO
+from sevenfold.contracts.runs.chunks import CHUNK_ID_PREFIX, ChunkOutcome
+from sevenfold.contracts.runs.jobs import ItemCounts, ItemResult
+from sevenfold.contracts.runs.run import COMPLETED_MEMO, FAILED_MEMO
 
 
 async def count_items(client: Client, description: WorkflowExecutionDescription) -> ItemCounts:

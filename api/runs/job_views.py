@@ -11,9 +11,9 @@ from sevenfold.api.http.problems import not_found
 from sevenfold.api.runs.job_items import count_items, is_paused, load_results
 from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.runs.views import Run, Waiting
-from sevenfold.contracts.jobs import ItemCounts, ItemResult
 from sevenfold.contracts.payload import JsonObject, Payload
-from sevenfold.contracts.runs import ID_PREFIXES, TOTAL_MEMO, Pattern, RunError, RunStatus
+from sevenfold.contracts.runs.jobs import ItemCounts, ItemResult
+from sevenfold.contracts.runs.run import ID_PREFIXES, TOTAL_MEMO, Pattern, RunError, RunStatus
 
 # A job's own response holds the results of so many items; more are paged.
 _INLINE_ITEMS = 100

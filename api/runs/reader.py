@@ -24,12 +24,13 @@ from sevenfold.api.runs.approval_desk import ApprovalDesk, InputRequest
 from sevenfold.api.runs.job_items import count_items
 from sevenfold.api.runs.views import PATTERN_OF_TYPE, Run, RunLinks, RunSummary, Waiting, run_links, summarize_run
 from sevenfold.api.webhooks.views import load_run_webhook
-from sevenfold.contracts.agent import Progress
-from sevenfold.contracts.answers import Answer
-from sevenfold.contracts.calls import CallHeartbeat
-from sevenfold.contracts.errors import ErrorCode
+from sevenfold.contracts.agents.errors import ErrorCode
+from sevenfold.contracts.agents.interface import Progress
+from sevenfold.contracts.agents.steps import STEPS_MEMO, RunningStep, StepView, view_steps
 from sevenfold.contracts.identity import build_workflow_id, is_public_id, parse_public_id, parse_tenant
-from sevenfold.contracts.runs import (
+from sevenfold.contracts.runs.calls import CallHeartbeat
+from sevenfold.contracts.runs.outcomes import Answer
+from sevenfold.contracts.runs.run import (
     DEADLINE_GRACE,
     DEADLINE_MEMO,
     GENERATION_MEMO,
@@ -40,9 +41,8 @@ from sevenfold.contracts.runs import (
     RunResult,
     RunStatus,
 )
-from sevenfold.contracts.steps import STEPS_MEMO, RunningStep, StepView, view_steps
 from sevenfold.contracts.tracing import TRACE_MEMO
-from sevenfold.contracts.webhooks import WEBHOOK_MEMO
+from sevenfold.contracts.webhooks.delivery import WEBHOOK_MEMO
 
 _RUN_PREFIXES = frozenset(ID_PREFIXES.values())
 

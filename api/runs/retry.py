@@ -15,8 +15,8 @@ from sevenfold.api.runs.poll_cache import PollCache
 from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.runs.start_checks import StartChecks
 from sevenfold.api.runs.views import PATTERN_OF_TYPE, Run
-from sevenfold.contracts.jobs import JobInput
-from sevenfold.contracts.runs import RunInput
+from sevenfold.contracts.runs.jobs import JobInput
+from sevenfold.contracts.runs.run import RunInput
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from sevenfold.api.http.time_params import TimeParam, to_query_time
 from sevenfold.api.runs.dependencies import RunReaderDep, RunRetrierDep
 from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.runs.views import Run, RunSummary
-from sevenfold.contracts.access import Principal
-from sevenfold.contracts.agent import AgentName
+from sevenfold.contracts.access.principals import Principal
+from sevenfold.contracts.agents.interface import AgentName
+from sevenfold.contracts.agents.questions import INPUT_ATTRIBUTE
 from sevenfold.contracts.identity import build_workflow_id
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.questions import INPUT_ATTRIBUTE
-from sevenfold.contracts.runs import WORKFLOW_TYPES, Pattern, RunStatus
+from sevenfold.contracts.runs.run import WORKFLOW_TYPES, Pattern, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["runs"], route_class=StrictJsonRoute)
 

@@ -1,9 +1,9 @@
 """What a client permits its run to use: `maxTokens` and `maxCost`."""
 
 from sevenfold.api.http.problems import invalid_field
-from sevenfold.contracts.agent_config import MICRO_USD, AgentConfig
-from sevenfold.contracts.requests import StartOptions
-from sevenfold.contracts.runs import RunLimits
+from sevenfold.contracts.agents.config import MICRO_USD, AgentConfig
+from sevenfold.contracts.runs.requests import StartOptions
+from sevenfold.contracts.runs.run import RunLimits
 
 
 def build_limits(options: StartOptions, agent: str, config: AgentConfig) -> RunLimits | None:

@@ -25,14 +25,14 @@ from sevenfold.api.http.request_id import hops, request_id, traceparent
 from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.runs.run_limits import build_limits
 from sevenfold.api.runs.start_checks import StartChecks
-from sevenfold.api.runs.start_turns import StartTurns, Turn
+from sevenfold.api.runs.start_limiter import StartTurns, Turn
 from sevenfold.api.webhooks.requests import WebhookTerms
-from sevenfold.contracts.access import RunGrant
-from sevenfold.contracts.agent import MAX_HOPS, AgentRequest, Message, RequestContext
+from sevenfold.contracts.access.principals import RunGrant
+from sevenfold.contracts.agents.interface import MAX_HOPS, AgentRequest, Message, RequestContext
 from sevenfold.contracts.identity import derive_id, new_id
 from sevenfold.contracts.payload import JsonObject
-from sevenfold.contracts.requests import StartOptions
-from sevenfold.contracts.runs import (
+from sevenfold.contracts.runs.requests import StartOptions
+from sevenfold.contracts.runs.run import (
     ID_PREFIXES,
     Pattern,
     RunInput,

@@ -13,7 +13,7 @@ from sevenfold.adapters.temporal.run_starts import NewRun
 from sevenfold.api.dependencies import API_PREFIX
 from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problems import ProblemError, ProblemType
-from sevenfold.contracts.runs import WORKFLOW_TYPES
+from sevenfold.contracts.runs.run import WORKFLOW_TYPES
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,15 @@ from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.runs.dependencies import RunReaderDep
 from sevenfold.api.runs.router import RunId
+from sevenfold.contracts.agents.steps import (
+    MAX_STEP_BYTES,
+    MAX_STEP_NAME,
+    MAX_STEPS,
+    StepFailure,
+    StepRecord,
+    StepStatus,
+)
 from sevenfold.contracts.payload import Payload, RequestBody
-from sevenfold.contracts.steps import MAX_STEP_BYTES, MAX_STEP_NAME, MAX_STEPS, StepFailure, StepRecord, StepStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["runs"], route_class=StrictJsonRoute)
 

@@ -11,13 +11,13 @@ from sevenfold.adapters.temporal.run_outcomes import to_run_status
 from sevenfold.api.dependencies import API_PREFIX, TemporalUi
 from sevenfold.api.runs.approval_desk import InputRequest, without_links
 from sevenfold.api.webhooks.views import RunWebhook
-from sevenfold.contracts.access import Principal
-from sevenfold.contracts.agent import Progress
-from sevenfold.contracts.answers import Answer
+from sevenfold.contracts.access.principals import Principal
+from sevenfold.contracts.agents.interface import Progress
+from sevenfold.contracts.agents.steps import StepView
 from sevenfold.contracts.identity import parse_public_id, parse_tenant
 from sevenfold.contracts.payload import JsonObject, Payload
-from sevenfold.contracts.runs import WORKFLOW_TYPES, Pattern, RunError, RunStatus
-from sevenfold.contracts.steps import StepView
+from sevenfold.contracts.runs.outcomes import Answer
+from sevenfold.contracts.runs.run import WORKFLOW_TYPES, Pattern, RunError, RunStatus
 
 PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
 AGENT = SearchAttributeKey.for_keyword("Agent")

@@ -20,10 +20,10 @@ from sevenfold.api.http.problems import ProblemError, ProblemType, run_failure
 from sevenfold.api.http.request_id import request_id
 from sevenfold.api.http.sse import HEARTBEAT_SECONDS
 from sevenfold.api.streams.detached import DetachedTasks
-from sevenfold.contracts.answers import processing_time
 from sevenfold.contracts.identity import build_workflow_id
-from sevenfold.contracts.runs import ID_PREFIXES, Pattern, RunOutcome, RunResult
-from sevenfold.contracts.streams import FOLLOW_SIGNAL, RESET_STEP, EntryKind, StreamEntry
+from sevenfold.contracts.runs.outcomes import processing_time
+from sevenfold.contracts.runs.run import ID_PREFIXES, Pattern, RunOutcome, RunResult
+from sevenfold.contracts.runs.streams import FOLLOW_SIGNAL, RESET_STEP, EntryKind, StreamEntry
 
 log = structlog.get_logger(__name__)
 

@@ -15,11 +15,11 @@ from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.runs.start import RunStarter
 from sevenfold.api.streams.detached import DetachedTasks
 from sevenfold.api.streams.lines import StreamSubscription, fetch_stream_outcome, gone_problem
-from sevenfold.contracts.access import Principal
+from sevenfold.contracts.access.principals import Principal
 from sevenfold.contracts.identity import build_workflow_id
-from sevenfold.contracts.requests import StreamRequest
-from sevenfold.contracts.runs import GENERATION_MEMO, Pattern, RunOutcome
-from sevenfold.contracts.streams import MAX_UNCONFIRMED, RESET_STEP
+from sevenfold.contracts.runs.requests import StreamRequest
+from sevenfold.contracts.runs.run import GENERATION_MEMO, Pattern, RunOutcome
+from sevenfold.contracts.runs.streams import MAX_UNCONFIRMED, RESET_STEP
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What a caller may do with a stream, where the path alone does not say it: over a WebSocket, and on disconnect."""
 
 from sevenfold.api.http.problems import ProblemError, ProblemType
-from sevenfold.contracts.access import Principal, RunScope, Scope
+from sevenfold.contracts.access.principals import Principal, RunScope, Scope
 
 
 def check_start(principal: Principal) -> None:

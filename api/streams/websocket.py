@@ -26,10 +26,10 @@ from sevenfold.api.streams.lines import StreamLine, StreamSubscription, problem_
 from sevenfold.api.streams.opener import StreamOpener, StreamOpenerDep
 from sevenfold.api.streams.options import MAX_INDEX, OnDisconnect
 from sevenfold.api.streams.permissions import check_cancel, check_resume, check_start
-from sevenfold.contracts.access import Principal
+from sevenfold.contracts.access.principals import Principal
+from sevenfold.contracts.json.strict import parse_json
 from sevenfold.contracts.payload import RequestBody
-from sevenfold.contracts.requests import StreamRequest
-from sevenfold.contracts.strict_json import parse_json
+from sevenfold.contracts.runs.requests import StreamRequest
 
 router = APIRouter(prefix=API_PREFIX)
 

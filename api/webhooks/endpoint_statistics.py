@@ -8,7 +8,7 @@ from temporalio.client import Client
 from sevenfold.api.http.listing import tenant_condition
 from sevenfold.api.webhooks.endpoint_views import EndpointStatistics
 from sevenfold.api.webhooks.views import load_log
-from sevenfold.contracts.webhooks import DELIVERY_LIST_ATTRIBUTES, DeliveryAttempt
+from sevenfold.contracts.webhooks.delivery import DELIVERY_LIST_ATTRIBUTES, DeliveryAttempt
 
 _MAX_DELIVERIES = 200
 _SUCCESS = range(200, 300)

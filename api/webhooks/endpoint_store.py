@@ -10,16 +10,17 @@ from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
+from sevenfold.adapters.encryption.sealing import Sealer, SealError
 from sevenfold.adapters.temporal.updates import await_update
 from sevenfold.adapters.webhooks.sealed_urls import redact_url, seal_url, unseal_url
-from sevenfold.adapters.webhooks.sealing import Sealer, SealError
 from sevenfold.adapters.webhooks.signatures import generate_secret
 from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field, not_found
 from sevenfold.api.webhooks.endpoint_views import EndpointChange, EndpointRequest, EndpointView, view_endpoint
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.identity import DELIVERY_PREFIX, new_id
 from sevenfold.contracts.spelling import suggest
-from sevenfold.contracts.webhook_endpoints import (
+from sevenfold.contracts.webhooks.delivery import AttemptOutcome, WebhookEvent, webhook_task_queue
+from sevenfold.contracts.webhooks.endpoints import (
     ENDPOINT_PREFIX,
     DisableInput,
     EditEndpointInput,
@@ -32,7 +33,6 @@ from sevenfold.contracts.webhook_endpoints import (
     endpoint_sealing_context,
     endpoints_workflow_id,
 )
-from sevenfold.contracts.webhooks import AttemptOutcome, WebhookEvent, webhook_task_queue
 
 _BY_HAND = "It was disabled by hand."
 

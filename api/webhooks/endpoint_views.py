@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from sevenfold.contracts.agent import AgentName
+from sevenfold.contracts.agents.interface import AgentName
 from sevenfold.contracts.payload import Payload, RequestBody
-from sevenfold.contracts.requests import WebhookUrl
-from sevenfold.contracts.webhook_endpoints import Disablement, EndpointName, WebhookEndpoint
-from sevenfold.contracts.webhooks import WebhookEvent
+from sevenfold.contracts.runs.requests import WebhookUrl
+from sevenfold.contracts.webhooks.delivery import WebhookEvent
+from sevenfold.contracts.webhooks.endpoints import Disablement, EndpointName, WebhookEndpoint
 
 _DAY = 86_400
 

@@ -19,7 +19,7 @@ from sevenfold.api.webhooks.endpoint_views import (
     NewSecretView,
     RotateSecretRequest,
 )
-from sevenfold.contracts.webhooks import AttemptResult
+from sevenfold.contracts.webhooks.delivery import AttemptResult
 
 router = APIRouter(prefix=f"{API_PREFIX}/webhooks/endpoints", tags=["webhooks"], route_class=StrictJsonRoute)
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from sevenfold.adapters.encryption.sealing import Sealer
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
 from sevenfold.adapters.webhooks.sealed_urls import seal_url
-from sevenfold.adapters.webhooks.sealing import Sealer
 from sevenfold.api.http.problems import invalid_field
 from sevenfold.api.http.url_policy import UrlPolicy
 from sevenfold.contracts.identity import build_workflow_id
-from sevenfold.contracts.requests import StartOptions
-from sevenfold.contracts.webhook_endpoints import WebhookEndpoint
-from sevenfold.contracts.webhooks import Webhook, webhook_task_queue
+from sevenfold.contracts.runs.requests import StartOptions
+from sevenfold.contracts.webhooks.delivery import Webhook, webhook_task_queue
+from sevenfold.contracts.webhooks.endpoints import WebhookEndpoint
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ from sevenfold.api.webhooks.views import (
     load_log,
     summarize_delivery,
 )
-from sevenfold.contracts.access import Scope
+from sevenfold.contracts.access.principals import Scope
 from sevenfold.contracts.identity import parse_public_id
 from sevenfold.contracts.payload import Payload, RequestBody
-from sevenfold.contracts.webhooks import LOG_MEMO, SUBJECT_MEMO, DeliveryInput, DeliveryLog, DeliveryState
+from sevenfold.contracts.webhooks.delivery import LOG_MEMO, SUBJECT_MEMO, DeliveryInput, DeliveryLog, DeliveryState
 
 router = APIRouter(prefix=API_PREFIX, tags=["webhooks"], route_class=StrictJsonRoute)
 

@@ -17,7 +17,7 @@ from sevenfold.contracts.identity import (
     parse_tenant,
 )
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.webhooks import (
+from sevenfold.contracts.webhooks.delivery import (
     DELIVERY_ATTRIBUTES,
     LOG_MEMO,
     SUBJECT_MEMO,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from sevenfold.contracts.agent import AgentEvent, AgentRequest, Delta, Progress, Reply
+from sevenfold.contracts.agents.interface import AgentEvent, AgentRequest, Delta, Progress, Reply
 
 JOURNAL = "FAULTS_JOURNAL"
 

@@ -13,7 +13,7 @@ import nats.js.errors
 from nats.js.api import StorageType, StreamConfig
 
 from bench.faults.ledger import DoubledError, Run
-from sevenfold.contracts.events import build_event_id
+from sevenfold.contracts.events.event_driven import build_event_id
 from sevenfold.contracts.identity import DEFAULT_TENANT
 
 if TYPE_CHECKING:

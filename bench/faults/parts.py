@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sevenfold.adapters import die_with_parent
+from sevenfold.adapters.processes import die_with_parent
 
 
 class Part:

@@ -22,8 +22,8 @@ from bench.faults.ledger import Ledger
 from bench.faults.parts import Part
 from bench.ports import free_port
 from bench.processes import REPOSITORY
-from sevenfold.runtime.embedded import find_binary
-from sevenfold.runtime.embedded_flags import ENVIRONMENT, server_arguments
+from sevenfold.runtime.temporal.embedded import find_binary
+from sevenfold.runtime.temporal.embedded_flags import ENVIRONMENT, server_arguments
 
 AGENTS = ("word", "worker", "item", "reader", "reactor", "speaker")
 BIN = Path(sys.executable).parent

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from bench.agents import speaking
-from sevenfold.contracts.agent import Delta
+from sevenfold.contracts.agents.interface import Delta
 
 app = FastAPI()
 

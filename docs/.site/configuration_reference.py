@@ -7,7 +7,7 @@ from markdown_tables import table
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sevenfold.contracts.agent_config import (
+from sevenfold.contracts.agents.config import (
     BuiltinAgentConfig,
     CommandAgentConfig,
     HttpAgentConfig,
@@ -16,9 +16,9 @@ from sevenfold.contracts.agent_config import (
     SimulatorAgentConfig,
     WorkflowAgentConfig,
 )
-from sevenfold.contracts.config import SevenfoldConfig
-from sevenfold.runtime.field_docs import describe_field, find_models
-from sevenfold.runtime.settings import Settings
+from sevenfold.contracts.config.schema import SevenfoldConfig
+from sevenfold.runtime.config.field_docs import describe_field, find_models
+from sevenfold.runtime.config.settings import Settings
 
 _AGENTS: dict[str, type[BaseModel]] = {
     "python": PythonAgentConfig,

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
-from sevenfold.contracts.errors import AgentRateLimited, AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.errors import AgentRateLimited, AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.interface import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
 
 # Calls by run id, for tests that share the worker's process.
 CALLS: Counter[str] = Counter()

@@ -8,8 +8,8 @@ from pypdf import PdfReader, PdfWriter
 
 from sevenfold.adapters.documents.extraction import DocumentReader
 from sevenfold.adapters.documents.limits import Limits
-from sevenfold.contracts.document_errors import DocumentError, DocumentFault
-from sevenfold.contracts.documents import DocumentText
+from sevenfold.contracts.agents.document_errors import DocumentError, DocumentFault
+from sevenfold.contracts.agents.documents import DocumentText
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,8 +3,8 @@
 import asyncio
 
 from sevenfold.contracts.identity import parse_public_id
-from sevenfold.contracts.webhook_endpoints import EndpointResult, endpoints_workflow_id
-from sevenfold.contracts.webhooks import delivery_workflow_id, updates_workflow_id
+from sevenfold.contracts.webhooks.delivery import delivery_workflow_id, updates_workflow_id
+from sevenfold.contracts.webhooks.endpoints import EndpointResult, endpoints_workflow_id
 from tests.support.processes import until
 from tests.support.receivers import Answer, running_receiver
 from tests.support.stack import Stack

@@ -4,7 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 from temporalio.client import Client, WorkflowHandle
 
-from sevenfold.contracts.webhooks import ENDPOINT_MEMO, EndpointState, endpoint_workflow_id, webhook_task_queue
+from sevenfold.contracts.webhooks.delivery import (
+    ENDPOINT_MEMO,
+    EndpointState,
+    endpoint_workflow_id,
+    webhook_task_queue,
+)
 
 
 async def start_paused_endpoint(client: Client, host: str, task_queue: str) -> WorkflowHandle[object, object]:

@@ -1,10 +1,10 @@
 """Scenarios of runs that messages of brokers start, for tests/record_histories.py."""
 
-from sevenfold.contracts.agent import AgentRequest
-from sevenfold.contracts.events import event_task_queue
+from sevenfold.contracts.agents.interface import AgentRequest
+from sevenfold.contracts.events.event_driven import event_task_queue
 from sevenfold.contracts.identity import new_id
-from sevenfold.contracts.message_runs import ReplyAddress
-from sevenfold.contracts.runs import RunInput
+from sevenfold.contracts.runs.message_runs import ReplyAddress
+from sevenfold.contracts.runs.run import RunInput
 from tests.support.stack import Stack
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from sevenfold.adapters.agents.remote.model_agent import ModelAgent, ModelApi
 from sevenfold.adapters.agents.remote.model_request import ModelConfig
 from sevenfold.adapters.agents.remote.upstream import Upstream
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest
+from sevenfold.contracts.agents.interface import AgentContext, AgentEvent, AgentRequest
 from tests.support.receivers import Receiver
 from tests.support.upstreams import Script
 

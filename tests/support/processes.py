@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from sevenfold.runtime.embedded import EmbeddedTemporal
+from sevenfold.runtime.temporal.embedded import EmbeddedTemporal
 from tests.support.stack import Sevenfold
 
 

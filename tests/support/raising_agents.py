@@ -4,8 +4,8 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply
-from sevenfold.contracts.errors import AgentError
+from sevenfold.contracts.agents.errors import AgentError
+from sevenfold.contracts.agents.interface import AgentContext, AgentEvent, AgentRequest, Delta, Reply
 from tests.support.agents import CALLS
 
 SECRET = "secret of the agent"

@@ -20,13 +20,13 @@ from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.api.app import create_app, serve
 from sevenfold.api.components import Components, build_components
 from sevenfold.connector import running_connector
-from sevenfold.contracts.config import SevenfoldConfig
-from sevenfold.runtime.config_file import load_config
-from sevenfold.runtime.embedded import EmbeddedTemporal
-from sevenfold.runtime.ports import bind
+from sevenfold.contracts.config.schema import SevenfoldConfig
+from sevenfold.runtime.config.config_file import load_config
+from sevenfold.runtime.config.settings import Settings
+from sevenfold.runtime.process.ports import bind
 from sevenfold.runtime.services import Services, build_services, open_services
-from sevenfold.runtime.settings import Settings
 from sevenfold.runtime.streams import open_streams
+from sevenfold.runtime.temporal.embedded import EmbeddedTemporal
 from sevenfold.worker import load_agent_registry, running_worker
 from tests.support.fork_server import ForkedProcess, fork_server
 

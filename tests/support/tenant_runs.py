@@ -6,9 +6,9 @@ from typing import Any
 from temporalio.client import Client, WorkflowHandle
 
 from sevenfold.adapters.temporal.search_attributes import keyword_attributes
-from sevenfold.contracts.agent import AgentRequest
+from sevenfold.contracts.agents.interface import AgentRequest
 from sevenfold.contracts.identity import build_workflow_id, new_id
-from sevenfold.contracts.runs import (
+from sevenfold.contracts.runs.run import (
     ID_PREFIXES,
     RUN_ATTRIBUTES,
     WORKFLOW_TYPES,

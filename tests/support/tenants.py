@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from sevenfold.contracts.access import Scope
-from sevenfold.contracts.api_keys import NewKey, generate_key
+from sevenfold.contracts.access.api_keys import NewKey, generate_key
+from sevenfold.contracts.access.principals import Scope
 from tests.support.stack import Stack, http_client
 
 ALL_BUT_ADMIN = tuple(sorted(scope for scope in Scope if scope is not Scope.ADMIN))

@@ -26,6 +26,7 @@ from sevenfold.adapters.access.registry import TenantRegistryClient
 from sevenfold.adapters.access.snapshot import ConfiguredAccess
 from sevenfold.adapters.agents.admission.admission import AdmissionControl
 from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
+from sevenfold.adapters.encryption.sealing import Sealer
 from sevenfold.adapters.outbound.guarded_http import guarded_client
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.streams.temporal.log import TemporalStreamLog
@@ -33,10 +34,16 @@ from sevenfold.adapters.temporal.disk_space import DiskSpace
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
 from sevenfold.adapters.webhooks.posting import TIMEOUT_SECONDS, WebhookPoster
 from sevenfold.adapters.webhooks.sealed_urls import seal_url
-from sevenfold.adapters.webhooks.sealing import Sealer
-from sevenfold.contracts.agent import AgentRequest
-from sevenfold.contracts.runs import RunInput
-from sevenfold.contracts.webhook_endpoints import (
+from sevenfold.contracts.agents.interface import AgentRequest
+from sevenfold.contracts.runs.run import RunInput
+from sevenfold.contracts.webhooks.delivery import (
+    DEFAULT_SCHEDULE,
+    LOG_MEMO,
+    DeliveryLog,
+    Webhook,
+    delivery_workflow_id,
+)
+from sevenfold.contracts.webhooks.endpoints import (
     EndpointSecret,
     EndpointsState,
     WebhookEndpoint,
@@ -44,12 +51,11 @@ from sevenfold.contracts.webhook_endpoints import (
     endpoint_sealing_context,
     endpoints_workflow_id,
 )
-from sevenfold.contracts.webhooks import DEFAULT_SCHEDULE, LOG_MEMO, DeliveryLog, Webhook, delivery_workflow_id
-from sevenfold.runtime.config_file import load_config
-from sevenfold.runtime.namespace import ATTRIBUTE_TYPES
-from sevenfold.runtime.payloads import directory_storage
+from sevenfold.runtime.config.config_file import load_config
 from sevenfold.runtime.quotas import build_quotas
-from sevenfold.runtime.temporal import build_plugin
+from sevenfold.runtime.temporal.connection import build_plugin
+from sevenfold.runtime.temporal.namespace import ATTRIBUTE_TYPES
+from sevenfold.runtime.temporal.payloads import directory_storage
 from sevenfold.worker import DELIVERY_WORKFLOWS, load_agent_registry
 from sevenfold.workflows.polling import Polling
 from sevenfold.workflows.webhooks.endpoints import WebhookEndpoints

@@ -6,7 +6,7 @@ from typing import NoReturn
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
-from sevenfold.contracts.circuits import CIRCUIT_MEMO, OpenCircuit
+from sevenfold.contracts.agents.circuits import CIRCUIT_MEMO, OpenCircuit
 from sevenfold.workflows.entities.entity_loop import run_entity_loop
 
 # After a day without a transition no process calls the agent; the next call starts with a closed circuit.

@@ -6,7 +6,7 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
-from sevenfold.contracts.tenant_registry import (
+from sevenfold.contracts.access.tenant_registry import (
     KEY_EXISTS,
     KEY_MEMO_PREFIX,
     KEY_MISSING,

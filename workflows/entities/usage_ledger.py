@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from sevenfold.contracts.usage import LedgerState, UsageFlush, changed_memos, ledger_memos
+from sevenfold.contracts.agents.usage import LedgerState, UsageFlush, changed_memos, ledger_memos
 
 
 @workflow.defn(name="UsageLedger")

@@ -4,12 +4,12 @@ from datetime import datetime
 from typing import Any
 
 from sevenfold.adapters.events.matching import matches
-from sevenfold.contracts.agent import Reply
-from sevenfold.contracts.cloudevents import CloudEvent, InvalidEventError, event_from_json
-from sevenfold.contracts.errors import ErrorCode
-from sevenfold.contracts.event_sources import subscription_source
-from sevenfold.contracts.events import ReactionInput, count_hops, find_correlation_id
-from sevenfold.contracts.runs import RunError
+from sevenfold.contracts.agents.errors import ErrorCode
+from sevenfold.contracts.agents.interface import Reply
+from sevenfold.contracts.events.cloudevents import CloudEvent, InvalidEventError, event_from_json
+from sevenfold.contracts.events.event_driven import ReactionInput, count_hops, find_correlation_id
+from sevenfold.contracts.events.sources import subscription_source
+from sevenfold.contracts.runs.run import RunError
 from sevenfold.contracts.tracing import TraceContext
 from sevenfold.workflows.runs.failures import to_application_error
 

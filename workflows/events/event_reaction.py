@@ -7,7 +7,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from sevenfold.activities.events.publish import EventPublication
-from sevenfold.contracts.events import PublishedEvent, PublishEventsInput, ReactionInput, ReactionResult
+from sevenfold.contracts.events.event_driven import PublishedEvent, PublishEventsInput, ReactionInput, ReactionResult
 from sevenfold.contracts.identity import build_workflow_id, parse_tenant
 from sevenfold.contracts.tracing import run_context
 from sevenfold.workflows.events.derived_events import derive_events

@@ -8,7 +8,7 @@ from temporalio.common import RetryPolicy
 from temporalio.workflow import ContinueAsNewVersioningBehavior
 
 from sevenfold.activities.events.dispatch import EventDispatch
-from sevenfold.contracts.events import AcquireInput, SemaphoreRequest, SemaphoreState, SignalInput
+from sevenfold.contracts.events.event_driven import AcquireInput, SemaphoreRequest, SemaphoreState, SignalInput
 
 # Signals to an event that it holds the semaphore, and to a reaction to check that it is still open.
 GRANT_SIGNAL = "grant"

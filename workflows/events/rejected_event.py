@@ -2,9 +2,9 @@
 
 from temporalio import workflow
 
-from sevenfold.contracts.errors import ErrorCode
-from sevenfold.contracts.events import RejectedEventInput
-from sevenfold.contracts.runs import RunError, RunResult
+from sevenfold.contracts.agents.errors import ErrorCode
+from sevenfold.contracts.events.event_driven import RejectedEventInput
+from sevenfold.contracts.runs.run import RunError, RunResult
 from sevenfold.workflows.runs.failures import to_application_error
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
-from sevenfold.contracts.subscriptions import (
+from sevenfold.contracts.events.subscriptions import (
     MAX_REGISTRY_BYTES,
     SUBSCRIPTION_EXISTS,
     SUBSCRIPTION_MEMO_PREFIX,

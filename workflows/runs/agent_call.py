@@ -14,13 +14,13 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 
 from sevenfold.activities.runs.agent_calls import AgentCalls
 from sevenfold.activities.runs.run_control import RunControl
-from sevenfold.contracts.agent import Progress, WorkflowTarget
-from sevenfold.contracts.calls import AgentCall, AgentOutcome, CancelRequest, InlineStart, PublishStreamInput
+from sevenfold.contracts.agents.interface import Progress, WorkflowTarget
+from sevenfold.contracts.agents.questions import Question
+from sevenfold.contracts.agents.usage import NO_USAGE
 from sevenfold.contracts.payload import JsonObject
-from sevenfold.contracts.questions import Question
-from sevenfold.contracts.runs import RunInput, RunResult
-from sevenfold.contracts.streams import FOLLOW_SIGNAL, FOLLOWED_MEMO
-from sevenfold.contracts.usage import NO_USAGE
+from sevenfold.contracts.runs.calls import AgentCall, AgentOutcome, CancelRequest, InlineStart, PublishStreamInput
+from sevenfold.contracts.runs.run import RunInput, RunResult
+from sevenfold.contracts.runs.streams import FOLLOW_SIGNAL, FOLLOWED_MEMO
 from sevenfold.workflows.runs.call_start import FIRST_CALL, CallStart
 from sevenfold.workflows.runs.child_agent import WorkflowAgent, register_progress_handler
 from sevenfold.workflows.runs.failures import is_final, to_run_error

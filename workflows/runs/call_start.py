@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from sevenfold.contracts.steps import StreamMark
-from sevenfold.contracts.usage import NO_USAGE, UsageTotals
+from sevenfold.contracts.agents.steps import StreamMark
+from sevenfold.contracts.agents.usage import NO_USAGE, UsageTotals
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,12 @@ from temporalio.workflow import ChildWorkflowCancellationType, ParentClosePolicy
 from sevenfold.activities.runs.workflow_agent_budgets import WorkflowAgentBudgets
 from sevenfold.adapters.agents.replies import as_reply
 from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES
-from sevenfold.contracts.agent import Progress, Usage, WorkflowTarget
-from sevenfold.contracts.calls import AgentOutcome, BudgetCheck, LimitCheck, WorkflowAgentUsage
-from sevenfold.contracts.errors import DEADLINE_PASSED, AgentRejected, ErrorCode
+from sevenfold.contracts.agents.errors import DEADLINE_PASSED, AgentRejected, ErrorCode
+from sevenfold.contracts.agents.interface import Progress, Usage, WorkflowTarget
+from sevenfold.contracts.agents.questions import MAX_QUESTIONS, AskedQuestion, Question, to_agent_answers
 from sevenfold.contracts.identity import child_workflow_id
-from sevenfold.contracts.questions import MAX_QUESTIONS, AskedQuestion, Question, to_agent_answers
-from sevenfold.contracts.runs import PROGRESS_MEMO, RunError, RunInput
+from sevenfold.contracts.runs.calls import AgentOutcome, BudgetCheck, LimitCheck, WorkflowAgentUsage
+from sevenfold.contracts.runs.run import PROGRESS_MEMO, RunError, RunInput
 from sevenfold.workflows.runs.failures import to_application_error
 from sevenfold.workflows.runs.retry_profiles import INITIAL_INTERVAL, RetryProfile
 from sevenfold.workflows.runs.run_state import RunState

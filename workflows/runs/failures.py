@@ -2,8 +2,8 @@
 
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, TimeoutError
 
-from sevenfold.contracts.errors import DEADLINE_PASSED, ErrorCode
-from sevenfold.contracts.runs import RunError
+from sevenfold.contracts.agents.errors import DEADLINE_PASSED, ErrorCode
+from sevenfold.contracts.runs.run import RunError
 
 
 def to_run_error(error: FailureError, timeout: float) -> RunError:

@@ -9,12 +9,12 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 from sevenfold.activities.events.publish import EventPublication
-from sevenfold.contracts.cloudevents import CloudEvent
-from sevenfold.contracts.event_sources import INPUT_REQUIRED_TYPE, INTERACTION_TYPE_PREFIX, RUNS_SOURCE
-from sevenfold.contracts.events import PublishEventsInput
+from sevenfold.contracts.agents.questions import Question
+from sevenfold.contracts.events.cloudevents import CloudEvent
+from sevenfold.contracts.events.event_driven import PublishEventsInput
+from sevenfold.contracts.events.sources import INPUT_REQUIRED_TYPE, INTERACTION_TYPE_PREFIX, RUNS_SOURCE
 from sevenfold.contracts.identity import parse_tenant
-from sevenfold.contracts.questions import Question
-from sevenfold.contracts.runs import WORKFLOW_TYPES, RunInput, RunStatus
+from sevenfold.contracts.runs.run import WORKFLOW_TYPES, RunInput, RunStatus
 
 _PUBLISH_TIMEOUT = timedelta(minutes=10)
 _PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}

@@ -12,11 +12,11 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from sevenfold.activities.runs.item_chunks import ItemChunks
-from sevenfold.contracts.agent import Progress
-from sevenfold.contracts.chunks import ChunkInput, ChunkSummary, chunk_id
-from sevenfold.contracts.errors import ErrorCode
-from sevenfold.contracts.jobs import FanOut, ItemCounts, JobInput
-from sevenfold.contracts.runs import COMPLETED_MEMO, DEADLINE_GRACE, FAILED_MEMO, RunError
+from sevenfold.contracts.agents.errors import ErrorCode
+from sevenfold.contracts.agents.interface import Progress
+from sevenfold.contracts.runs.chunks import ChunkInput, ChunkSummary, chunk_id
+from sevenfold.contracts.runs.jobs import FanOut, ItemCounts, JobInput
+from sevenfold.contracts.runs.run import COMPLETED_MEMO, DEADLINE_GRACE, FAILED_MEMO, RunError
 from sevenfold.workflows.runs.failures import deadline_failure, to_application_error, to_run_error
 
 _HEARTBEAT_TIMEOUT = timedelta(seconds=10)

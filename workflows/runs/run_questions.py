@@ -7,8 +7,7 @@ from temporalio import workflow
 from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import ApplicationError
 
-from sevenfold.contracts.json_schema import AnswerError, check_content
-from sevenfold.contracts.questions import (
+from sevenfold.contracts.agents.questions import (
     ANSWER_INVALID,
     INPUT_ATTRIBUTE,
     MAX_CONTENT_BYTES,
@@ -23,7 +22,8 @@ from sevenfold.contracts.questions import (
     RespondInput,
     ResponseAction,
 )
-from sevenfold.contracts.runs import DEADLINE_MEMO
+from sevenfold.contracts.json.schemas import AnswerError, check_content
+from sevenfold.contracts.runs.run import DEADLINE_MEMO
 
 _INPUT_REQUIRED = SearchAttributeKey.for_bool(INPUT_ATTRIBUTE)
 

@@ -9,8 +9,8 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from sevenfold.activities.events.replies import RunReplies
 from sevenfold.contracts.identity import parse_public_id
-from sevenfold.contracts.message_runs import ReplyInput
-from sevenfold.contracts.runs import RunInput
+from sevenfold.contracts.runs.message_runs import ReplyInput
+from sevenfold.contracts.runs.run import RunInput
 from sevenfold.contracts.tracing import run_context
 
 _ATTEMPT_TIMEOUT = timedelta(seconds=30)

@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 from temporalio import workflow
 from temporalio.exceptions import FailureError, is_cancelled_exception
 
-from sevenfold.contracts.calls import AgentCall, AgentOutcome
-from sevenfold.contracts.questions import Question
-from sevenfold.contracts.runs import DEADLINE_GRACE, RunError, RunInput, RunResult
+from sevenfold.contracts.agents.questions import Question
+from sevenfold.contracts.runs.calls import AgentCall, AgentOutcome
+from sevenfold.contracts.runs.run import DEADLINE_GRACE, RunError, RunInput, RunResult
 from sevenfold.workflows.runs.call_start import CallStart
 from sevenfold.workflows.runs.failures import deadline_failure, to_application_error, to_run_error
 from sevenfold.workflows.runs.retry_profiles import RetryProfile

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from temporalio import workflow
 
-from sevenfold.contracts.steps import STEP_SIGNAL, STEPS_MEMO, StepRecord
+from sevenfold.contracts.agents.steps import STEP_SIGNAL, STEPS_MEMO, StepRecord
 
 # Of so many the Temporal UI shows a line.
 _SHOWN = 50

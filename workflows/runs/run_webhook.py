@@ -10,11 +10,11 @@ from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
 
-from sevenfold.contracts.agent import Progress
-from sevenfold.contracts.questions import Question
-from sevenfold.contracts.runs import RunInput
+from sevenfold.contracts.agents.interface import Progress
+from sevenfold.contracts.agents.questions import Question
+from sevenfold.contracts.runs.run import RunInput
 from sevenfold.contracts.tracing import run_context
-from sevenfold.contracts.webhooks import (
+from sevenfold.contracts.webhooks.delivery import (
     DeliveryInput,
     DeliverySubject,
     QuestionsAsked,

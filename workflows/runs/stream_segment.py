@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from temporalio import workflow
 
-from sevenfold.contracts.streams import StreamSegmentInput
+from sevenfold.contracts.runs.streams import StreamSegmentInput
 from sevenfold.workflows.runs.stream_buffer import StreamBuffer
 
 

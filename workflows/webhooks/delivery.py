@@ -16,7 +16,7 @@ from sevenfold.activities.webhooks.attempts import WebhookAttempts
 from sevenfold.activities.webhooks.endpoint_health import EndpointHealthActivities
 from sevenfold.adapters.temporal.search_attributes import delivery_search_attributes
 from sevenfold.contracts.identity import parse_public_id, parse_tenant
-from sevenfold.contracts.webhooks import (
+from sevenfold.contracts.webhooks.delivery import (
     DELIVERY_ATTRIBUTES,
     LOG_MEMO,
     SUBJECT_MEMO,

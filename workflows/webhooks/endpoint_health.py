@@ -10,7 +10,7 @@ from typing import NoReturn
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
-from sevenfold.contracts.webhooks import ENDPOINT_MEMO, EndpointState
+from sevenfold.contracts.webhooks.delivery import ENDPOINT_MEMO, EndpointState
 from sevenfold.workflows.entities.entity_loop import run_entity_loop
 
 # A host is paused when it has failed for so long, without a success.

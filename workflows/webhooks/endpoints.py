@@ -10,10 +10,11 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 from sevenfold.activities.events.publish import EventPublication
 from sevenfold.activities.webhooks.endpoint_tests import EndpointTests
-from sevenfold.contracts.cloudevents import CloudEvent
-from sevenfold.contracts.events import PublishEventsInput
+from sevenfold.contracts.events.cloudevents import CloudEvent
+from sevenfold.contracts.events.event_driven import PublishEventsInput
 from sevenfold.contracts.identity import parse_tenant
-from sevenfold.contracts.webhook_endpoints import (
+from sevenfold.contracts.webhooks.delivery import AttemptOutcome, AttemptResult, EndpointState
+from sevenfold.contracts.webhooks.endpoints import (
     DISABLE_AFTER,
     ENDPOINT_DISABLED_TYPE,
     ENDPOINT_ENABLED_TYPE,
@@ -35,7 +36,6 @@ from sevenfold.contracts.webhook_endpoints import (
     WebhookEndpoint,
     endpoint_memos,
 )
-from sevenfold.contracts.webhooks import AttemptOutcome, AttemptResult, EndpointState
 
 _TEST_TIMEOUT = timedelta(seconds=25)
 _HEARTBEAT_TIMEOUT = timedelta(seconds=8)

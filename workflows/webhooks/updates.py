@@ -7,9 +7,9 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from sevenfold.contracts.agent import Progress
-from sevenfold.contracts.questions import Question
-from sevenfold.contracts.webhooks import (
+from sevenfold.contracts.agents.interface import Progress
+from sevenfold.contracts.agents.questions import Question
+from sevenfold.contracts.webhooks.delivery import (
     DeliveryInput,
     DeliverySubject,
     QuestionsAsked,

@@ -13,10 +13,9 @@ from temporalio.common import WorkflowIDConflictPolicy
 from sevenfold.adapters.agents.admission.circuit_breakers import RPC_TIMEOUT, CircuitBreakers
 from sevenfold.adapters.agents.admission.quota_lease import QuotaLease, RequestLease
 from sevenfold.adapters.metrics.runs import count_refusal, observe_call, permits_in_use
-from sevenfold.contracts.agent import Reply
-from sevenfold.contracts.agent_config import DirectAgentConfig
-from sevenfold.contracts.circuits import control_task_queue
-from sevenfold.contracts.errors import (
+from sevenfold.contracts.agents.circuits import control_task_queue
+from sevenfold.contracts.agents.config import DirectAgentConfig
+from sevenfold.contracts.agents.errors import (
     AgentBusy,
     AgentError,
     AgentFailed,
@@ -27,9 +26,10 @@ from sevenfold.contracts.errors import (
     QuotaExceeded,
     is_bug,
 )
-from sevenfold.contracts.limits import LeaseGrant, LeaseRequest, Limits, LimitsState, limits_workflow_id
-from sevenfold.contracts.questions import InputRequired
-from sevenfold.contracts.streams import StreamClosedError, StreamLogError
+from sevenfold.contracts.agents.interface import Reply
+from sevenfold.contracts.agents.limits import LeaseGrant, LeaseRequest, Limits, LimitsState, limits_workflow_id
+from sevenfold.contracts.agents.questions import InputRequired
+from sevenfold.contracts.runs.streams import StreamClosedError, StreamLogError
 
 # Errors that count as failures of the agent in its circuit breaker: it did not answer.
 _FAILURE_ERRORS = (AgentFailed, AgentUnavailable)

@@ -25,8 +25,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from sevenfold.adapters.agents.admission.failure_window import FailureWindow
 from sevenfold.adapters.metrics.runs import count_circuit_change
 from sevenfold.adapters.temporal.cancellation import raise_if_cancelled
-from sevenfold.contracts.agent_config import CircuitConfig
-from sevenfold.contracts.circuits import (
+from sevenfold.contracts.agents.circuits import (
     CIRCUIT_MEMO,
     BreakerState,
     BreakerTimings,
@@ -34,7 +33,8 @@ from sevenfold.contracts.circuits import (
     circuit_workflow_id,
     control_task_queue,
 )
-from sevenfold.contracts.errors import CircuitOpen
+from sevenfold.contracts.agents.config import CircuitConfig
+from sevenfold.contracts.agents.errors import CircuitOpen
 
 log = structlog.get_logger(__name__)
 

@@ -17,8 +17,8 @@ from temporalio.service import RPCError
 from sevenfold.adapters.agents.admission.recent_rejections import RecentRejections
 from sevenfold.adapters.fairness import FairQueue, turns_until_served
 from sevenfold.adapters.temporal.cancellation import raise_if_cancelled
-from sevenfold.contracts.errors import AgentBusy
-from sevenfold.contracts.limits import LEASE_SECONDS, LeaseGrant, LeaseRequest, Limits
+from sevenfold.contracts.agents.errors import AgentBusy
+from sevenfold.contracts.agents.limits import LEASE_SECONDS, LeaseGrant, LeaseRequest, Limits
 
 log = structlog.get_logger(__name__)
 

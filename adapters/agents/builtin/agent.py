@@ -12,8 +12,8 @@ from sevenfold.adapters.agents.builtin.report import generate_report
 from sevenfold.adapters.agents.builtin.text import pieces
 from sevenfold.adapters.agents.json_input import is_larger_than, one_line
 from sevenfold.adapters.fairness import FairSlots
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply
-from sevenfold.contracts.errors import AgentRejected
+from sevenfold.contracts.agents.errors import AgentRejected
+from sevenfold.contracts.agents.interface import AgentContext, AgentEvent, AgentRequest, Delta, Reply
 
 Task = Callable[[AgentRequest], Reply]
 

@@ -5,7 +5,7 @@ import unicodedata
 
 from sevenfold.adapters.agents.builtin.text import enumerate_words, word_set
 from sevenfold.adapters.agents.json_input import Scope, identifier, show
-from sevenfold.contracts.agent import AgentRequest, Reply
+from sevenfold.contracts.agents.interface import AgentRequest, Reply
 from sevenfold.contracts.payload import JsonObject
 
 _FREEMAIL = word_set(

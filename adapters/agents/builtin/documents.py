@@ -17,8 +17,8 @@ from sevenfold.adapters.agents.builtin.text import (
     words,
 )
 from sevenfold.adapters.agents.json_input import TEXT_FIELDS, Found, FoundText, Scope, clean, identifier, one_line
-from sevenfold.contracts.agent import AgentRequest, Reply
-from sevenfold.contracts.errors import AgentRejected
+from sevenfold.contracts.agents.errors import AgentRejected
+from sevenfold.contracts.agents.interface import AgentRequest, Reply
 from sevenfold.contracts.payload import JsonObject
 
 _LISTS = ("documents", "items", "texts")

@@ -10,8 +10,8 @@ from pydantic import JsonValue
 
 from sevenfold.adapters.agents.builtin.text import enumerate_words, quantity
 from sevenfold.adapters.agents.json_input import Scope, identifier, number, show
-from sevenfold.contracts.agent import AgentRequest, Reply
-from sevenfold.contracts.errors import AgentRejected
+from sevenfold.contracts.agents.errors import AgentRejected
+from sevenfold.contracts.agents.interface import AgentRequest, Reply
 from sevenfold.contracts.payload import JsonObject
 
 _COUNTRIES = ("country", "cardCountry", "billingCountry", "shippingCountry", "ipCountry", "merchantCountry")

@@ -17,8 +17,8 @@ from sevenfold.adapters.agents.builtin.text import (
     words,
 )
 from sevenfold.adapters.agents.json_input import FoundText, clean, identifier, number, one_line, show, texts_in
-from sevenfold.contracts.agent import AgentRequest, Reply
-from sevenfold.contracts.errors import AgentRejected
+from sevenfold.contracts.agents.errors import AgentRejected
+from sevenfold.contracts.agents.interface import AgentRequest, Reply
 from sevenfold.contracts.payload import JsonObject
 
 # A query that starts with one of these is an instruction; its subject follows a colon, or is elsewhere.

@@ -10,9 +10,9 @@ from pydantic import JsonValue
 from sevenfold.adapters.agents.builtin.sentiment import NO_TEXT, NOT_ENGLISH, Sentiment, judge
 from sevenfold.adapters.agents.builtin.text import enumerate_words, key_terms, quantity, sentences, summarize
 from sevenfold.adapters.agents.json_input import Scope, clean, number, one_line, show
-from sevenfold.contracts.agent import AgentRequest, Reply
-from sevenfold.contracts.errors import AgentRejected
-from sevenfold.contracts.model_requests import without_model_options
+from sevenfold.contracts.agents.errors import AgentRejected
+from sevenfold.contracts.agents.interface import AgentRequest, Reply
+from sevenfold.contracts.agents.model_requests import without_model_options
 from sevenfold.contracts.payload import JsonObject
 
 # The most lines that people would read. A section states how many more there were.

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from sevenfold.adapters.agents.isolated.durable_requests import DurableRequests
 from sevenfold.adapters.agents.isolated.process import AgentProcess, ChildTerms, ProcessEndedError
 from sevenfold.adapters.agents.replies import as_reply, as_usage
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
-from sevenfold.contracts.errors import AgentError, AgentFailed, AgentRejected, ErrorCode
-from sevenfold.contracts.unrecorded import UnrecordedCall
+from sevenfold.contracts.agents.errors import AgentError, AgentFailed, AgentRejected, ErrorCode
+from sevenfold.contracts.agents.interface import AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply, Usage
+from sevenfold.contracts.agents.unrecorded import UnrecordedCall
 
 _KINDS: dict[str, type[Delta | Progress | Usage | Reply]] = {
     "delta": Delta,

@@ -25,10 +25,10 @@ def load_shared(name: str) -> ModuleType:
     that of the worker.
     """
     if "sevenfold" in sys.modules:
-        return importlib.import_module(f"sevenfold.contracts.{name}")
+        return importlib.import_module(f"sevenfold.contracts.agents.{name}")
     own_name = f"sevenfold_{name}"
     if own_name not in sys.modules:
-        path = Path(__file__).parents[3] / "contracts" / f"{name}.py"
+        path = Path(__file__).parents[3] / "contracts" / "agents" / f"{name}.py"
         spec = importlib.util.spec_from_file_location(own_name, path)
         if spec is None or spec.loader is None:
             raise ImportError(f"{path} cannot be loaded")

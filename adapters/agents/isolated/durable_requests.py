@@ -8,8 +8,8 @@ from typing import Any
 
 from sevenfold.adapters.agents.error_boundary import as_agent_error
 from sevenfold.adapters.agents.isolated.process import AgentProcess, ProcessEndedError
-from sevenfold.contracts.asking import Suspended
-from sevenfold.contracts.step_runner import StepStart
+from sevenfold.contracts.agents.asking import Suspended
+from sevenfold.contracts.agents.step_runner import StepStart
 
 
 class DurableRequests:

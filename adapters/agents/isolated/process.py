@@ -17,15 +17,15 @@ from typing import Any
 import structlog
 
 from sevenfold import __version__
-from sevenfold.adapters import die_with_parent
-from sevenfold.adapters.agents.child_processes import (
+from sevenfold.adapters.agents.isolated import child
+from sevenfold.adapters.processes import die_with_parent
+from sevenfold.adapters.processes.child_processes import (
     close_pipes,
     inherited_environment,
     signal_name,
     wait_for_exit,
 )
-from sevenfold.adapters.agents.isolated import child
-from sevenfold.contracts.agent import AgentContext, AgentRequest
+from sevenfold.contracts.agents.interface import AgentContext, AgentRequest
 
 log = structlog.get_logger(__name__)
 

@@ -10,8 +10,8 @@ from sevenfold.adapters.agents.remote.model_agent import ModelApi
 from sevenfold.adapters.agents.remote.model_request import OPTIONS, ModelConfig, build_conversation, parse_structured
 from sevenfold.adapters.agents.remote.upstream import UpstreamResponse, parse_frame
 from sevenfold.adapters.agents.replies import join_surrogates
-from sevenfold.contracts.agent import AgentRequest, Reply, Usage
-from sevenfold.contracts.errors import AgentError, AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.errors import AgentError, AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.interface import AgentRequest, Reply, Usage
 from sevenfold.contracts.payload import JsonObject
 
 _LAST_FRAME = "[DONE]"

@@ -7,7 +7,7 @@ import httpx
 from pydantic import JsonValue
 
 from sevenfold.adapters.outbound.retry_after import retry_after_seconds
-from sevenfold.contracts.errors import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.errors import AgentError, AgentRateLimited, AgentRejected, AgentUnavailable
 
 
 class BadAnswerError(Exception):

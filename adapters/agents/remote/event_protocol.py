@@ -14,7 +14,7 @@ from pydantic import JsonValue, ValidationError
 
 from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError, error_for_status
 from sevenfold.adapters.agents.replies import as_reply
-from sevenfold.contracts.agent import AgentEvent, Delta, Progress, Reply, Usage
+from sevenfold.contracts.agents.interface import AgentEvent, Delta, Progress, Reply, Usage
 
 _REPLY_FIELDS = frozenset({"response", "confidence", "data", "usage"})
 

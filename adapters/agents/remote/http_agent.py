@@ -13,7 +13,7 @@ from sevenfold.adapters.agents.remote.event_protocol import parse_event
 from sevenfold.adapters.agents.remote.remote_questions import ask_all, read_questions
 from sevenfold.adapters.agents.remote.upstream import Upstream, UpstreamResponse, parse_frame
 from sevenfold.adapters.agents.replies import as_reply
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Reply, Usage
+from sevenfold.contracts.agents.interface import AgentContext, AgentEvent, AgentRequest, Reply, Usage
 
 
 class HttpAgent:

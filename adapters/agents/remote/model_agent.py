@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from sevenfold.adapters.agents.remote.model_request import ModelConfig
 from sevenfold.adapters.agents.remote.upstream import Upstream, UpstreamResponse
-from sevenfold.contracts.agent import AgentContext, AgentEvent, AgentRequest, Delta, Reply
+from sevenfold.contracts.agents.interface import AgentContext, AgentEvent, AgentRequest, Delta, Reply
 
 
 class ModelAnswer(Protocol):

@@ -7,9 +7,9 @@ from typing import Any
 
 from sevenfold.adapters.agents.remote.error_mapping import BadAnswerError
 from sevenfold.adapters.agents.remote.upstream import parse_value
-from sevenfold.contracts.agent import AgentRequest
-from sevenfold.contracts.errors import AgentRejected, AgentUnavailable
-from sevenfold.contracts.model_requests import INSTRUCTIONS, MODEL_OPTIONS, without_model_options
+from sevenfold.contracts.agents.errors import AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.interface import AgentRequest
+from sevenfold.contracts.agents.model_requests import INSTRUCTIONS, MODEL_OPTIONS, without_model_options
 from sevenfold.contracts.payload import JsonObject
 
 # Those of a request's `params` that are options of the model's server; the others go into the message.

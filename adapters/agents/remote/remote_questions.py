@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from sevenfold.contracts.agent import AgentContext
-from sevenfold.contracts.asking import DEFAULT_EXPIRY
-from sevenfold.contracts.errors import AgentRejected
+from sevenfold.contracts.agents.asking import DEFAULT_EXPIRY
+from sevenfold.contracts.agents.errors import AgentRejected
+from sevenfold.contracts.agents.interface import AgentContext
 
 _KEY = "inputRequired"
 

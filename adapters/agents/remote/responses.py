@@ -10,9 +10,9 @@ from sevenfold.adapters.agents.remote.model_agent import ModelApi
 from sevenfold.adapters.agents.remote.model_request import OPTIONS, ModelConfig, build_message, parse_structured
 from sevenfold.adapters.agents.remote.upstream import UpstreamResponse, parse_frame
 from sevenfold.adapters.agents.replies import join_surrogates
-from sevenfold.contracts.agent import AgentRequest, Message, Reply, Usage
-from sevenfold.contracts.errors import AgentError, AgentRejected, AgentUnavailable
-from sevenfold.contracts.model_requests import INSTRUCTIONS, to_responses_format, to_responses_part
+from sevenfold.contracts.agents.errors import AgentError, AgentRejected, AgentUnavailable
+from sevenfold.contracts.agents.interface import AgentRequest, Message, Reply, Usage
+from sevenfold.contracts.agents.model_requests import INSTRUCTIONS, to_responses_format, to_responses_part
 
 # What this API has under another name, or not at all.
 _RENAMED = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}

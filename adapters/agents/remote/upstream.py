@@ -22,9 +22,9 @@ from sevenfold.adapters.agents.remote.event_frames import parse_json_lines, pars
 from sevenfold.adapters.outbound.bounded import decompress_pieces
 from sevenfold.adapters.outbound.connections import KEPT_IDLE_SECONDS
 from sevenfold.adapters.tracing import record, tracer
-from sevenfold.contracts.agent import HOPS_HEADER, AgentContext
-from sevenfold.contracts.errors import AgentError
-from sevenfold.contracts.strict_json import JsonLimitError, check_value, parse_json
+from sevenfold.contracts.agents.errors import AgentError
+from sevenfold.contracts.agents.interface import HOPS_HEADER, AgentContext
+from sevenfold.contracts.json.strict import JsonLimitError, check_value, parse_json
 from sevenfold.contracts.tracing import Span, SpanKind, TraceContext
 
 _CONNECT_SECONDS = 5.0

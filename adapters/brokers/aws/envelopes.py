@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from sevenfold.adapters.brokers.message import STRUCTURED, find_content_type
-from sevenfold.contracts.eventbridge import EventBridgeEvent
-from sevenfold.contracts.strict_json import parse_json
+from sevenfold.contracts.events.eventbridge import EventBridgeEvent
+from sevenfold.contracts.json.strict import parse_json
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs.type_defs import MessageAttributeValueOutputTypeDef, MessageTypeDef

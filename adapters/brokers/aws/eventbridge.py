@@ -10,9 +10,9 @@ from sevenfold.adapters.brokers.aws.batcher import Batcher
 from sevenfold.adapters.brokers.aws.client import CONFIG, open_session
 from sevenfold.adapters.brokers.aws.queues import EntryError
 from sevenfold.adapters.brokers.message import Lag, MessageHandler, UnpublishableError
-from sevenfold.contracts.cloudevents import CloudEvent, find_time
-from sevenfold.contracts.events import OutboundRoute
-from sevenfold.contracts.message_maps import MessageFormat
+from sevenfold.contracts.events.cloudevents import CloudEvent, find_time
+from sevenfold.contracts.events.event_driven import OutboundRoute
+from sevenfold.contracts.messages.maps import MessageFormat
 from sevenfold.contracts.tracing import TraceContext
 
 if TYPE_CHECKING:

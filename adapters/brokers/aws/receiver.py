@@ -9,7 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sevenfold.adapters.brokers.aws.envelopes import open_message
 from sevenfold.adapters.brokers.aws.queues import EntryError, Queue, ReceivedMessages
 from sevenfold.adapters.brokers.message import Message, MessageHandler, UnpublishableError
-from sevenfold.contracts.broker_config import ConsumeConfig
+from sevenfold.contracts.config.brokers import ConsumeConfig
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs.client import SQSClient

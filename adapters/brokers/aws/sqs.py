@@ -16,10 +16,10 @@ from sevenfold.adapters.brokers.aws.large_messages import MessageBucket
 from sevenfold.adapters.brokers.aws.queues import FAULTS_OF_ENTRIES, Queue, Queues, call_batch
 from sevenfold.adapters.brokers.aws.receiver import QueueReceiver
 from sevenfold.adapters.brokers.message import STRUCTURED, Lag, MessageHandler, UnpublishableError, ordering_key
-from sevenfold.contracts.broker_config import ConsumeConfig
-from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
-from sevenfold.contracts.events import OutboundRoute
-from sevenfold.contracts.message_maps import MessageFormat
+from sevenfold.contracts.config.brokers import ConsumeConfig
+from sevenfold.contracts.events.cloudevents import CloudEvent, to_binary_mode
+from sevenfold.contracts.events.event_driven import OutboundRoute
+from sevenfold.contracts.messages.maps import MessageFormat
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs.client import SQSClient

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sevenfold.adapters.brokers.message import Message, headers_as_text
-from sevenfold.contracts.broker_config import ConsumeConfig
+from sevenfold.contracts.config.brokers import ConsumeConfig
 
 # Of a key that becomes an event's `partitionkey`.
 _MAX_KEY_CHARACTERS = 256

@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import Mapping
 
-from sevenfold.contracts.broker_config import SaslConfig, TlsConfig
+from sevenfold.contracts.config.brokers import SaslConfig, TlsConfig
 
 
 class KafkaSecurityError(Exception):

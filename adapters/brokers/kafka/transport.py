@@ -21,9 +21,9 @@ from aiokafka.protocol.metadata import MetadataRequest
 from sevenfold.adapters.brokers.kafka.offsets import OffsetTracker
 from sevenfold.adapters.brokers.kafka.records import read_record
 from sevenfold.adapters.brokers.message import Lag, MessageHandler, UnpublishableError, name_headers, ordering_key
-from sevenfold.contracts.broker_config import ConsumeConfig
-from sevenfold.contracts.cloudevents import CloudEvent, to_binary_mode
-from sevenfold.contracts.events import OutboundRoute
+from sevenfold.contracts.config.brokers import ConsumeConfig
+from sevenfold.contracts.events.cloudevents import CloudEvent, to_binary_mode
+from sevenfold.contracts.events.event_driven import OutboundRoute
 
 log = structlog.get_logger(__name__)
 

@@ -22,7 +22,7 @@ from sevenfold.adapters.streams.redis.batcher import RedisBatcher, StreamWrite
 from sevenfold.adapters.streams.redis.client import propagate_cancel, run_in_background
 from sevenfold.adapters.streams.redis.tailer import RedisTailer
 from sevenfold.contracts.identity import build_workflow_id
-from sevenfold.contracts.streams import Index, StreamClosedError, StreamEntry, StreamLogError, StreamPage
+from sevenfold.contracts.runs.streams import Index, StreamClosedError, StreamEntry, StreamLogError, StreamPage
 
 FIELD = b"entries"
 _GLOB = re.compile(r"[*?\[\]\\^-]")
@@ -86,7 +86,7 @@ class RedisStreamLog:
         return RedisStreamWriter(self._prefix + workflow_id, self._batcher, self._cipher)
 
     def write_interval(self, *, has_local_readers: bool, age_seconds: float, writer_count: int) -> float:
-        """Seconds between two writes; see `sevenfold.contracts.streams.StreamLog`."""
+        """Seconds between two writes; see `sevenfold.contracts.runs.streams.StreamLog`."""
         return _LOCAL_WRITE_INTERVAL_SECONDS if has_local_readers else _WRITE_INTERVAL_SECONDS
 
     async def read(self, workflow_id: str, position: bytes | None, *, wait: bool) -> StreamPage:
@@ -161,7 +161,7 @@ class RedisStreamWriter:
         self._renew_at = 0.0
 
     async def append(self, entries: Sequence[StreamEntry]) -> None:
-        """See `sevenfold.contracts.streams.StreamWriter`."""
+        """See `sevenfold.contracts.runs.streams.StreamWriter`."""
         # JSON has no raw line breaks.
         value = self._cipher.encrypt(self._key, b"\n".join(entry.data for entry in entries))
         now = time.monotonic()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from temporalio.api.common.v1 import Payload
 
-from sevenfold.contracts.streams import SEGMENT_MARKER, StreamEntry
+from sevenfold.contracts.runs.streams import SEGMENT_MARKER, StreamEntry
 
 _JSON = {"encoding": b"json/plain"}
 

@@ -32,7 +32,7 @@ from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.adapters.streams.temporal.batches import is_marker, unpack_batch
 from sevenfold.adapters.streams.temporal.writer import TemporalStreamWriter
 from sevenfold.adapters.temporal.encoded import signal_input
-from sevenfold.contracts.streams import (
+from sevenfold.contracts.runs.streams import (
     PUBLISH_SIGNAL,
     STREAM_TOPIC,
     Index,
@@ -80,14 +80,14 @@ class TemporalStreamLog:
         self._task_queue = task_queue
 
     def writer(self, workflow_id: str, deadline: datetime, *, is_retry: bool) -> TemporalStreamWriter:
-        """A writer for one attempt of the run; see `sevenfold.contracts.streams.StreamLog`."""
+        """A writer for one attempt of the run; see `sevenfold.contracts.runs.streams.StreamLog`."""
         return TemporalStreamWriter(self, workflow_id, deadline, is_retry=is_retry)
 
     async def check_reachable(self) -> None:
         """It is in Temporal."""
 
     def write_interval(self, *, has_local_readers: bool, age_seconds: float, writer_count: int) -> float:
-        """Seconds between two writes; see `sevenfold.contracts.streams.StreamLog`."""
+        """Seconds between two writes; see `sevenfold.contracts.runs.streams.StreamLog`."""
         interval = _LOCAL_WRITE_INTERVAL_SECONDS if has_local_readers else age_seconds * _INTERVAL_PER_AGE
         return max(
             _MIN_WRITE_INTERVAL_SECONDS,

@@ -11,7 +11,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.adapters.streams.temporal.batches import encode_batch, pack_batch
-from sevenfold.contracts.streams import (
+from sevenfold.contracts.runs.streams import (
     FINISH_SIGNAL,
     PUBLISH_SIGNAL,
     SEGMENT_MARKER,
@@ -68,7 +68,7 @@ class TemporalStreamWriter:
         self._pending: Sequence[StreamEntry] = ()  # the batch that has no acknowledgement yet
 
     async def append(self, entries: Sequence[StreamEntry]) -> None:
-        """See `sevenfold.contracts.streams.StreamWriter`."""
+        """See `sevenfold.contracts.runs.streams.StreamWriter`."""
         if entries is not self._pending:
             self._sequence += 1
             self._pending = entries

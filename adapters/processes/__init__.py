@@ -1,0 +1,1 @@
+"""Child processes: what they inherit, and how they end with their parent."""

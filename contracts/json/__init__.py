@@ -1,0 +1,1 @@
+"""JSON: strict parsing with limits, JSON Pointers, and JSON Schemas whose check is cheap."""

@@ -1,0 +1,1 @@
+"""Readiness, the payload cleanup, and the erasure of a tenant."""

@@ -1,0 +1,1 @@
+"""Settings of the environment and the configuration file, and errors in them with their line."""

@@ -1,0 +1,1 @@
+"""Temporal: connection, SDK runtime, converter, payload store, workers, namespace, schedules, embedded server."""
