@@ -22,11 +22,11 @@ from sevenfold.contracts.runs.hybrid import (
     ROUTING_MEMO,
     HybridInput,
     HybridRequest,
+    HybridRouting,
     Route,
-    Routing,
     choose_route,
 )
-from sevenfold.contracts.runs.outcomes import Answer
+from sevenfold.contracts.runs.outcomes import RunAnswer
 from sevenfold.contracts.runs.run import Pattern, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["hybrid"], route_class=StrictJsonRoute)
@@ -35,11 +35,11 @@ router = APIRouter(prefix=API_PREFIX, tags=["hybrid"], route_class=StrictJsonRou
 _LONG_RUN_WAIT_SECONDS = 1.0
 
 
-class HybridAnswer(Answer):
+class HybridAnswer(RunAnswer):
     """The answer, within the wait."""
 
     hybrid_id: str
-    routing: Routing
+    routing: HybridRouting
     metadata: JsonObject | None = None
 
 
@@ -48,7 +48,7 @@ class HybridAccepted(Payload):
 
     hybrid_id: str
     status: RunStatus
-    routing: Routing
+    routing: HybridRouting
     links: RunLinks
     requests: list[InputRequest] | None = Field(default=None, description="What its agent asks people.")
 
@@ -97,12 +97,15 @@ async def hybrid(
         )
         return _accepted_response(accepted, time.monotonic() - started_at, headers)
     answer = HybridAnswer(
-        **dict(Answer.from_result(result)), hybrid_id=started.run_id, routing=routing, metadata=body.metadata or None
+        **dict(RunAnswer.from_result(result)),
+        hybrid_id=started.run_id,
+        routing=routing,
+        metadata=body.metadata or None,
     )
     return Response(answer.model_dump_json(by_alias=True, exclude_none=True), 200, headers, "application/json")
 
 
-async def _start(starter: RunStarter, run: NewRun, body: HybridRequest, routing: Routing) -> StartedRun:
+async def _start(starter: RunStarter, run: NewRun, body: HybridRequest, routing: HybridRouting) -> StartedRun:
     common = await starter.build_input(run, query=body.query, context=body.context, data=body.data)
     return await starter.start(
         run,
@@ -114,13 +117,13 @@ async def _start(starter: RunStarter, run: NewRun, body: HybridRequest, routing:
     )
 
 
-async def _load_original_routing(started: StartedRun) -> Routing:
+async def _load_original_routing(started: StartedRun) -> HybridRouting:
     """Returns the routing of the request that started the run."""
-    routing: Routing = await (await started.handle.describe()).memo_value(ROUTING_MEMO, type_hint=Routing)
+    routing: HybridRouting = await (await started.handle.describe()).memo_value(ROUTING_MEMO, type_hint=HybridRouting)
     return routing
 
 
-def _wait_seconds(routing: Routing, threshold_seconds: float) -> float:
+def _wait_seconds(routing: HybridRouting, threshold_seconds: float) -> float:
     if routing.chosen is Route.SYNCHRONOUS:
         return threshold_seconds
     return _LONG_RUN_WAIT_SECONDS if routing.chosen is Route.QUEUE else 0.0

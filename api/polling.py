@@ -23,7 +23,7 @@ from sevenfold.api.runs.poll_cache import PollView
 from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.runs.views import Run
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.runs.outcomes import Answer
+from sevenfold.contracts.runs.outcomes import RunAnswer
 from sevenfold.contracts.runs.requests import TaskRequest
 from sevenfold.contracts.runs.run import ID_PREFIXES, Pattern, RunError, RunStatus
 
@@ -61,7 +61,7 @@ class TaskState(Payload):
         default=None, description="Percent; only while the task is open."
     )
     note: str | None = Field(default=None, description="The agent's note on its progress.")
-    result: Answer | None = None
+    result: RunAnswer | None = None
     error: RunError | None = None
     requests: list[InputRequest] | None = Field(default=None, description="What its agent asks people.")
 

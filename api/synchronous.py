@@ -16,7 +16,7 @@ from sevenfold.api.runs.await_result import await_run, suggest_retry_after
 from sevenfold.api.runs.dependencies import RunReaderDep, RunStarterDep
 from sevenfold.api.runs.views import RunLinks
 from sevenfold.contracts.payload import JsonObject, Payload
-from sevenfold.contracts.runs.outcomes import Answer
+from sevenfold.contracts.runs.outcomes import RunAnswer
 from sevenfold.contracts.runs.requests import QueryRequest
 from sevenfold.contracts.runs.run import Pattern, RunStatus
 
@@ -30,7 +30,7 @@ _ANSWER_EXAMPLE: dict[str, Any] = {
 }
 
 
-class QueryAnswer(Answer):
+class QueryAnswer(RunAnswer):
     """The answer, within the wait."""
 
     model_config = {"json_schema_extra": {"examples": [_ANSWER_EXAMPLE]}}
@@ -81,7 +81,9 @@ async def query(
         links = reader.links(tenant, started.run_id)
         accepted = QueryAccepted(query_id=started.run_id, status=status, links=links, requests=requests)
         return _accepted_response(accepted, time.monotonic() - started_at, headers)
-    answer = QueryAnswer(**dict(Answer.from_result(result)), query_id=started.run_id, metadata=body.metadata or None)
+    answer = QueryAnswer(
+        **dict(RunAnswer.from_result(result)), query_id=started.run_id, metadata=body.metadata or None
+    )
     return _json(200, answer.model_dump_json(by_alias=True, exclude=_absent_fields(answer)), headers)
 
 

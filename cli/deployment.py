@@ -22,7 +22,7 @@ from sevenfold.runtime.temporal.connection import connect_without_payloads
 
 
 @dataclass(frozen=True)
-class Target:
+class DeploymentTarget:
     """The deployment that a command is for."""
 
     client: Client
@@ -64,12 +64,12 @@ def run(command: Command, **options: Any) -> int:
 async def _run(command: Command, **options: Any) -> None:
     settings = load_settings()
     client = await connect_without_payloads(settings)
-    target = Target(client, settings.task_queue, Deployments(client, settings.deployment))
+    target = DeploymentTarget(client, settings.task_queue, Deployments(client, settings.deployment))
     await _check_owner(target, settings.deployment)
     await command(target, **options)
 
 
-async def _check_owner(target: Target, name: str) -> None:
+async def _check_owner(target: DeploymentTarget, name: str) -> None:
     """Raises DeploymentError if the task queue follows another deployment than the one that is named."""
     routing = await read_routing(target.client, target.task_queue)
     for build in (routing.current, routing.ramping):
@@ -80,7 +80,7 @@ async def _check_owner(target: Target, name: str) -> None:
             )
 
 
-async def show_status(target: Target, *, as_json: bool) -> None:
+async def show_status(target: DeploymentTarget, *, as_json: bool) -> None:
     """Prints each build with its workers and open workflows."""
     found = await target.deployments.read()
     workers = await target.count_workers()
@@ -125,14 +125,14 @@ def _find_waiting(found: Deployment, workers: Mapping[str | None, int]) -> list[
     return [f"No worker polls for {_name_build(one)}: its runs wait." for one in unserved]
 
 
-async def make_current(target: Target, *, build_id: str | None, allow_no_workers: bool) -> None:
+async def make_current(target: DeploymentTarget, *, build_id: str | None, allow_no_workers: bool) -> None:
     """Sends all new runs to a build, or to workers without a build id (None)."""
     await _check_workers(target, build_id, allow_no_workers=allow_no_workers)
     await target.deployments.set_current(build_id, allow_no_workers=allow_no_workers)
     await _print_routing(target)
 
 
-async def ramp_build(target: Target, *, build_id: str, percent: float, allow_no_workers: bool) -> None:
+async def ramp_build(target: DeploymentTarget, *, build_id: str, percent: float, allow_no_workers: bool) -> None:
     """Sends a share of the new runs to a build; 0 ends its ramp."""
     found = await target.deployments.read()
     if found.current == build_id:
@@ -147,7 +147,7 @@ async def ramp_build(target: Target, *, build_id: str, percent: float, allow_no_
     await _print_routing(target)
 
 
-async def roll_back(target: Target, *, build_id: str | None, allow_no_workers: bool) -> None:
+async def roll_back(target: DeploymentTarget, *, build_id: str | None, allow_no_workers: bool) -> None:
     """Ends a ramp, or makes the previous build current again. With `build_id`, only if that build ramps or is
     current: repeated, it changes nothing.
     """
@@ -174,7 +174,7 @@ def _check_known(found: Deployment, build_id: str) -> None:
         raise DeploymentError(f"The deployment {found.name} has no build {build_id}. It has: {names}.")
 
 
-async def _check_workers(target: Target, build_id: str | None, *, allow_no_workers: bool) -> None:
+async def _check_workers(target: DeploymentTarget, build_id: str | None, *, allow_no_workers: bool) -> None:
     """Raises DeploymentError if new runs would wait, because no worker of the build polls. Workers may just start."""
     if allow_no_workers:
         if build_id is not None:  # Temporal would take any name, and send the runs elsewhere.
@@ -196,7 +196,7 @@ async def _check_workers(target: Target, build_id: str | None, *, allow_no_worke
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
-async def _print_routing(target: Target) -> None:
+async def _print_routing(target: DeploymentTarget) -> None:
     typer.echo(_describe_routing(await target.deployments.read()))
 
 

@@ -13,7 +13,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from sevenfold.adapters.agents.loading import AgentLoadError, load_agents
-from sevenfold.adapters.brokers.message import Message
+from sevenfold.adapters.brokers.message import BrokerMessage
 from sevenfold.adapters.payloads.stores import PayloadStoreError, expiring_stores
 from sevenfold.adapters.temporal.pollers import count_workers
 from sevenfold.adapters.temporal.task_queues import WORKFLOW_TASKS, describe_task_queue
@@ -201,5 +201,5 @@ async def _check_broker(name: str, broker: BrokerConfig) -> str:
         await transport.stop()
 
 
-async def _refuse(_: Message) -> None:
+async def _refuse(_: BrokerMessage) -> None:
     raise AssertionError("nothing is consumed")

@@ -18,8 +18,8 @@ from sevenfold.contracts.access.tenant_registry import (
     LastUse,
     PutKeyInput,
     PutTenantInput,
-    RegistryState,
     TenantRecord,
+    TenantRegistryState,
 )
 from sevenfold.contracts.agents.circuits import CIRCUIT_MEMO, OpenCircuit, circuit_workflow_id
 from sevenfold.contracts.agents.limits import LeaseGrant, LeaseRequest, Limits, limits_workflow_id
@@ -157,7 +157,7 @@ async def test_tenant_registry_keeps_tenants_keys_and_uses_over_continue_as_new(
     with pytest.raises(WorkflowUpdateFailedError):
         await registry.put_tenant(PutTenantInput(tenant=acme, create_only=True))
     await registry.remove_tenant("acme")
-    assert await registry.read() == RegistryState(), "also what was stored before"
+    assert await registry.read() == TenantRegistryState(), "also what was stored before"
 
 
 async def test_paused_endpoint_stays_paused_over_continue_as_new(small: Stack) -> None:

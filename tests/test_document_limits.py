@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sevenfold.adapters.documents.extraction import DocumentReader
-from sevenfold.adapters.documents.limits import Limits
+from sevenfold.adapters.documents.limits import DocumentLimits
 from sevenfold.contracts.agents.document_errors import DocumentFault
 from tests.support.documents import ROOT, fault, pdf, read
 
@@ -55,7 +55,7 @@ SLOW_PDF = pdf(zlib.compress(b"BT /F1 9 Tf " + b"(a) Tj " * 990_000), stream=FLA
 )
 async def test_pdf_bombs_are_refused(expected, data):
     # What is refused for its contents, not for the time that a busy machine takes.
-    assert await fault(data(), limits=Limits(seconds=90)) == expected
+    assert await fault(data(), limits=DocumentLimits(seconds=90)) == expected
 
 
 async def test_html_bombs_are_refused():
@@ -65,7 +65,7 @@ async def test_html_bombs_are_refused():
 
 
 async def test_reading_time_is_limited():
-    assert await fault(SLOW_PDF, limits=Limits(seconds=1)) is DocumentFault.TOO_SLOW
+    assert await fault(SLOW_PDF, limits=DocumentLimits(seconds=1)) is DocumentFault.TOO_SLOW
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ async def test_reading_time_is_limited():
 async def test_html_is_read_in_linear_time(piece):
     """2 MB of constructs without an end: parsers that look for the end of each take hours."""
     page = b"<html><p>first</p>" + (piece * (2_000_000 // len(piece))).encode()
-    assert (await read(page, "text/html", Limits(seconds=10))).text.startswith("first")
+    assert (await read(page, "text/html", DocumentLimits(seconds=10))).text.startswith("first")
 
 
 async def test_slow_documents_do_not_delay_quick_ones():
@@ -104,7 +104,7 @@ async def test_documents_of_one_tenant_do_not_hold_up_another():
 
 
 async def test_number_of_slow_documents_at_once_is_limited():
-    reader = DocumentReader(Limits(seconds=3), concurrency=1, slow_after_seconds=0.05)
+    reader = DocumentReader(DocumentLimits(seconds=3), concurrency=1, slow_after_seconds=0.05)
     most = 0
     tasks = [asyncio.create_task(reader.extract(SLOW_PDF)) for _ in range(8)]
     for _ in range(10):
@@ -119,7 +119,7 @@ async def test_number_of_slow_documents_at_once_is_limited():
 
 async def test_memory_of_a_reader_is_limited():
     lines = b"\n" * 19_000_000 + b"a"
-    assert await fault(lines, limits=Limits(memory_bytes=150_000_000)) is DocumentFault.TOO_LARGE
+    assert await fault(lines, limits=DocumentLimits(memory_bytes=150_000_000)) is DocumentFault.TOO_LARGE
     assert (await read(lines)).text == "a"
 
 
@@ -161,7 +161,7 @@ async def test_killed_reader_process_is_no_fault_of_the_document():
 
 
 async def test_time_limit_of_a_document_starts_with_its_slot():
-    reader = DocumentReader(Limits(seconds=0.6), concurrency=1)
+    reader = DocumentReader(DocumentLimits(seconds=0.6), concurrency=1)
     started_at = time.monotonic()
     outcomes = await asyncio.gather(*(reader.extract(SLOW_PDF) for _ in range(3)), return_exceptions=True)
     assert [outcome.fault for outcome in outcomes] == [DocumentFault.TOO_SLOW] * 3

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from sevenfold.adapters.agents.builtin.agent import BuiltinAgent
-from sevenfold.adapters.documents.limits import Limits
+from sevenfold.adapters.documents.limits import DocumentLimits
 from sevenfold.contracts.agents.document_errors import DocumentFault
 from sevenfold.contracts.agents.documents import (
     Document,
@@ -80,7 +80,7 @@ async def test_character_set_is_detected(data, content_type):
 async def test_text_is_normalised_and_truncated():
     found = await read(b"\xef\xbb\xbf\r\n  a\x07 \r\n\r\n\r\n\r\nb\xe2\x80\xae\tc\x00", "text/markdown")
     assert (found.text, found.content_type, found.truncated) == ("a\n\nb\tc", "text/markdown", False)
-    small = Limits(characters=10)
+    small = DocumentLimits(characters=10)
     for data in (b"0123456789abc", b"<html>" + b"<p>0123456789abc" * 9, pdf(drawing("0123456789abc"), b"")):
         found = await read(data, limits=small)
         assert (found.text, found.truncated) == ("0123456789", True)
@@ -114,7 +114,7 @@ async def test_unreadable_document_has_a_clear_error(expected, data, detail):
 
 async def test_agent_receives_the_extracted_text():
     pages = [drawing("Work queues", "A queue keeps jobs safe."), drawing("A worker takes a job from the queue.")]
-    found = await read(pdf(*pages), limits=Limits(characters=60))
+    found = await read(pdf(*pages), limits=DocumentLimits(characters=60))
     document = found.model_dump(mode="json", by_alias=True)
     request = AgentRequest(run_id="r", task="analyze_document", data={"document": document})
     context = AgentContext(deadline=datetime(2100, 1, 1, tzinfo=UTC))

@@ -21,7 +21,7 @@ from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
 from sevenfold.adapters.agents.registry import AgentRegistry
 from sevenfold.adapters.streams.publisher import StreamAttempt, StreamPublisher
 from sevenfold.adapters.temporal.disk_space import DiskSpace
-from sevenfold.adapters.temporal.step_ledger import StepLedger
+from sevenfold.adapters.temporal.step_store import StepStore
 from sevenfold.contracts.agents.interface import Agent, AgentContext, AgentEvent, AgentRequest, Delta, Progress, Reply
 from sevenfold.contracts.agents.usage import UsageTotals
 from sevenfold.contracts.runs.calls import AgentCall, CallHeartbeat, InlineStart
@@ -148,7 +148,7 @@ async def test_call_that_nobody_adopts_is_cancelled(stack: Stack) -> None:
         datetime.now(UTC) + timedelta(seconds=30),
         awaits_adoption=True,
     )
-    ledger = StepLedger(stack.temporal, "default:qry_x", EXECUTION)
+    ledger = StepStore(stack.temporal, "default:qry_x", EXECUTION)
     durable = partial(RunDurableCall, ledger, DurableTerms("qry_x", 1))
     context = call().request_context.agent_context(call().deadline)
     calls.park(

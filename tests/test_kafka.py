@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from sevenfold.adapters.brokers.kafka.security import build_security
 from sevenfold.adapters.brokers.kafka.transport import KafkaTransport
-from sevenfold.adapters.brokers.message import Message
+from sevenfold.adapters.brokers.message import BrokerMessage
 from sevenfold.contracts.config.brokers import BrokerConfig, ConsumeConfig, SaslConfig, TlsConfig
 from sevenfold.contracts.events.cloudevents import event_from_json
 from sevenfold.contracts.events.event_driven import OutboundRoute
@@ -72,7 +72,7 @@ class Member:
         self.release = asyncio.Event()
         self.release.set()
 
-    async def handle(self, message: Message) -> None:
+    async def handle(self, message: BrokerMessage) -> None:
         self.given.append(message.place)
         await self.release.wait()
         await message.ack()

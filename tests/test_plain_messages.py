@@ -14,7 +14,7 @@ from nats.js.errors import NotFoundError
 from pydantic import ValidationError
 
 from sevenfold.adapters.brokers.mapping import map_message
-from sevenfold.adapters.brokers.message import Message
+from sevenfold.adapters.brokers.message import BrokerMessage
 from sevenfold.contracts.config.brokers import ConsumeConfig
 from sevenfold.contracts.events.cloudevents import InvalidEventError
 from sevenfold.contracts.messages.maps import EventMap
@@ -31,8 +31,8 @@ async def no_ack() -> None:
     raise AssertionError("a mapped message is acknowledged by the consumer")
 
 
-def message(body: bytes, event_map: dict[str, str], **headers: str) -> Message:
-    return Message(
+def message(body: bytes, event_map: dict[str, str], **headers: str) -> BrokerMessage:
+    return BrokerMessage(
         source=ConsumeConfig.model_validate({"from": "orders", "map": event_map}),
         place="orders-0-17",
         headers=headers,

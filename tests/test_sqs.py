@@ -13,7 +13,7 @@ import pytest
 
 from sevenfold.adapters.brokers.aws.envelopes import open_message
 from sevenfold.adapters.brokers.aws.sqs import SqsTransport
-from sevenfold.adapters.brokers.message import Message
+from sevenfold.adapters.brokers.message import BrokerMessage
 from sevenfold.contracts.events.cloudevents import event_from_json
 from sevenfold.contracts.events.event_driven import OutboundRoute
 from sevenfold.contracts.messages.maps import MessageFormat
@@ -184,14 +184,14 @@ async def test_notifications_of_sns_are_unwrapped(cloud: Cloud) -> None:
     topic = sns.create_topic(Name="notes")["TopicArn"]
     queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:notes"
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue)
-    message_id = sns.publish(TopicArn=topic, Message='{"text": "plain"}', Subject="greeting")["MessageId"]
+    message_id = sns.publish(TopicArn=topic, BrokerMessage='{"text": "plain"}', Subject="greeting")["MessageId"]
     (note,) = await cloud.events("/notes", 1)
     assert note["event"]["id"] == message_id
     assert note["event"]["subject"] == "greeting"
     assert note["event"]["data"] == {"text": "plain"}
     whole = event("t.sns", {"n": 1}, source="/sns")
     attributes = {"content-type": {"DataType": "String", "StringValue": STRUCTURED}}
-    sns.publish(TopicArn=topic, Message=json.dumps(whole), MessageAttributes=attributes)
+    sns.publish(TopicArn=topic, BrokerMessage=json.dumps(whole), MessageAttributes=attributes)
     (accepted,) = await cloud.events("/sns", 1)
     assert accepted["event"]["id"] == whole["id"]
 
@@ -253,7 +253,7 @@ async def test_a_large_message_goes_out_as_a_pointer_into_the_bucket(
         await transport.stop()
 
 
-async def no_message(_: Message) -> None:
+async def no_message(_: BrokerMessage) -> None:
     raise AssertionError("it consumes nothing")
 
 

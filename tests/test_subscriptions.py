@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sevenfold.contracts.events.subscriptions import MAX_REGISTRY_BYTES
+from sevenfold.contracts.events.subscriptions import MAX_SUBSCRIPTIONS_BYTES
 from sevenfold.runtime.config.config_file import load_config
 from sevenfold.runtime.startup import StartupError
 from tests.support.agents import SEEN
@@ -91,7 +91,7 @@ async def test_subscription_change_takes_effect_within_a_second_in_every_process
 
 
 async def test_subscriptions_beyond_the_size_limit_are_refused(stack: Stack) -> None:
-    filler = {**TERMS, "params": {"text": "x" * (MAX_REGISTRY_BYTES // 4)}}
+    filler = {**TERMS, "params": {"text": "x" * (MAX_SUBSCRIPTIONS_BYTES // 4)}}
     answers = [await stack.http.put(f"{SUBSCRIPTIONS}/filler-{n}", json=filler) for n in range(4)]
     assert [answer.status_code for answer in answers] == [201, 201, 201, 409]
     assert "sevenfold.toml" in answers[3].json()["detail"]

@@ -18,7 +18,7 @@ from sevenfold.activities.runs.call_heartbeats import build_heartbeat, last_hear
 from sevenfold.activities.runs.call_meter import CallMeter
 from sevenfold.activities.runs.call_starter import CallStarter
 from sevenfold.activities.runs.cancellation import raise_unless_cancel_requested
-from sevenfold.activities.runs.durable_values import current_ledger, load_steps
+from sevenfold.activities.runs.durable_values import current_step_store, load_steps
 from sevenfold.activities.runs.failures import FailureRules, clamp_retry_after, to_application_error
 from sevenfold.activities.runs.follow_poller import FollowPoller
 from sevenfold.activities.runs.inline_calls import CallsInFlight
@@ -161,7 +161,7 @@ class AgentCalls:
     async def _load_steps(self, call: AgentCall, attempt: int) -> list[StepRecord]:
         """Returns the steps of earlier attempts: the text before them is not repeated to readers."""
         try:
-            return await load_steps(current_ledger(call.earlier_executions))
+            return await load_steps(current_step_store(call.earlier_executions))
         except AgentUnavailable as error:
             raise to_application_error(error, attempt - 1) from error.__cause__
 

@@ -14,7 +14,7 @@ from sevenfold.activities.runs.call_heartbeats import prior_usage
 from sevenfold.activities.runs.call_meter import CallMeter
 from sevenfold.activities.runs.call_span import start_call_span
 from sevenfold.activities.runs.durable_call import DurableTerms, RunDurableCall
-from sevenfold.activities.runs.durable_values import current_ledger
+from sevenfold.activities.runs.durable_values import current_step_store
 from sevenfold.activities.runs.inline_calls import CallsInFlight
 from sevenfold.activities.runs.progress_reporter import ProgressReporter
 from sevenfold.activities.runs.running_call import CallInFlight
@@ -71,7 +71,7 @@ class CallStarter:
         prior = prior_usage(call, last or CallHeartbeat())
         spending = self._meter.spending(current_tenant(), call.key_id, call.agent, call.limits, lambda: prior)
         client, workflow_id = activity.client(), current_workflow_id()
-        ledger = current_ledger(call.earlier_executions)
+        store = current_step_store(call.earlier_executions)
         terms = DurableTerms(
             request.run_id,
             attempt,
@@ -79,7 +79,7 @@ class CallStarter:
             call.answers,
             build_steps_url=partial(self._build_steps_url, current_tenant(), request.run_id, call.deadline),
         )
-        durable = partial(RunDurableCall, ledger, terms, awaits_adoption=awaits_adoption, records=records)
+        durable = partial(RunDurableCall, store, terms, awaits_adoption=awaits_adoption, records=records)
         agent_name, deadline, progress_id = call.agent, call.deadline, call.progress_workflow_id
 
         def start() -> CallInFlight:

@@ -59,7 +59,7 @@ def load_recorded_steps(info: activity.Info) -> dict[int, list[StepRecord]]:
     return ChunkState.model_validate(info.heartbeat_details[0]).steps if info.heartbeat_details else {}
 
 
-class ItemLedger:
+class ItemSteps:
     """The steps of one item, in the checkpoint of its chunk."""
 
     def __init__(self, checkpoint: "ChunkCheckpoint", index: int) -> None:

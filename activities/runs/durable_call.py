@@ -10,10 +10,10 @@ from typing import Any
 
 from temporalio.service import RPCError
 
-from sevenfold.activities.runs.durable_values import HistoryBudget, Ledger, load_steps, to_json_result
+from sevenfold.activities.runs.durable_values import HistoryBudget, Store, load_steps, to_json_result
 from sevenfold.activities.runs.question_builder import QuestionBuilder
 from sevenfold.activities.runs.step_keys import StepKeys
-from sevenfold.adapters.temporal.step_ledger import RunEndedError
+from sevenfold.adapters.temporal.step_store import RunEndedError
 from sevenfold.contracts.agents.asking import Suspended
 from sevenfold.contracts.agents.errors import AgentRejected, AgentUnavailable, StepMismatch
 from sevenfold.contracts.agents.questions import (
@@ -74,14 +74,14 @@ class RunDurableCall:
 
     def __init__(
         self,
-        ledger: Ledger,
+        store: Store,
         terms: DurableTerms,
         mark: Callable[[], StreamMark | None] = lambda: None,
         *,
         awaits_adoption: bool = False,
         records: Sequence[StepRecord] | None = None,
     ) -> None:
-        self._ledger = ledger
+        self._store = store
         self._terms = terms
         self._mark = mark
         self._answers = to_agent_answers(terms.answers)
@@ -223,7 +223,7 @@ class RunDurableCall:
             raise AgentRejected(f"A run may ask {MAX_QUESTIONS} questions at once.")
         self._asked.setdefault(asked.id, asked)
         if self._suspending is None:
-            self._suspending = asyncio.create_task(self._settle(), name="collects the questions of a run")
+            self._suspending = asyncio.create_task(self._collect_questions(), name="collects the questions of a run")
         await asyncio.shield(self._suspending)
         raise Suspended
 
@@ -232,7 +232,7 @@ class RunDurableCall:
             await asyncio.sleep(0)  # an agent that goes on for ever lets others run
             raise Suspended
 
-    async def _settle(self) -> None:
+    async def _collect_questions(self) -> None:
         """Returns when the questions that are asked at once are all there, and steps under way have ended."""
         for _ in range(_SETTLE_TURNS):
             await asyncio.sleep(0)
@@ -254,7 +254,7 @@ class RunDurableCall:
         await asyncio.shield(self._loading)
 
     async def _load(self) -> None:
-        self._take_over(await load_steps(self._ledger))
+        self._take_over(await load_steps(self._store))
 
     def _take_over(self, records: Sequence[StepRecord]) -> None:
         """Takes the steps of earlier attempts and turns."""
@@ -265,7 +265,7 @@ class RunDurableCall:
 
     async def _keep(self, record: StepRecord) -> None:
         try:
-            await self._ledger.record(record)
+            await self._store.record(record)
         except RunEndedError as error:
             raise AgentRejected("The run has ended, so it takes no more steps.") from error
         except RPCError as error:

@@ -9,7 +9,7 @@ from temporalio import activity
 from temporalio.service import RPCError
 
 from sevenfold.activities.identity import current_workflow_id
-from sevenfold.adapters.temporal.step_ledger import StepLedger, StepsUnreadableError
+from sevenfold.adapters.temporal.step_store import StepStore, StepsUnreadableError
 from sevenfold.contracts.agents.errors import AgentRejected, AgentUnavailable
 from sevenfold.contracts.agents.steps import MAX_STEP_BYTES, StepRecord
 from sevenfold.contracts.json.strict import JsonLimitError, check_answer
@@ -38,7 +38,7 @@ class HistoryBudget:
             )
 
 
-class Ledger(Protocol):
+class Store(Protocol):
     """Where steps are kept: in the run's history, or in the checkpoint of a job's chunk."""
 
     async def load(self) -> list[StepRecord]: ...
@@ -46,16 +46,16 @@ class Ledger(Protocol):
     async def record(self, record: StepRecord) -> None: ...
 
 
-def current_ledger(earlier_executions: Sequence[str]) -> StepLedger:
-    """Returns the ledger of the run that the current activity belongs to."""
+def current_step_store(earlier_executions: Sequence[str]) -> StepStore:
+    """Returns the step store of the run that the current activity belongs to."""
     info = activity.info()
-    return StepLedger(activity.client(), current_workflow_id(), info.workflow_run_id or "", earlier_executions)
+    return StepStore(activity.client(), current_workflow_id(), info.workflow_run_id or "", earlier_executions)
 
 
-async def load_steps(ledger: Ledger) -> list[StepRecord]:
+async def load_steps(store: Store) -> list[StepRecord]:
     """Returns the steps of earlier attempts and turns. Raises AgentUnavailable."""
     try:
-        return await ledger.load()
+        return await store.load()
     except (RPCError, StepsUnreadableError) as error:
         raise AgentUnavailable("The run's earlier steps cannot be read now.") from error
 

@@ -21,7 +21,7 @@ from sevenfold.activities.runs.cancellation import raise_unless_cancel_requested
 from sevenfold.activities.runs.chunk_checkpoint import (
     ChunkCancelledError,
     ChunkCheckpoint,
-    ItemLedger,
+    ItemSteps,
     load_recorded_results,
     load_recorded_steps,
     load_recorded_usage,
@@ -196,7 +196,7 @@ class ItemChunks:
         context = chunk.request_context.agent_context(chunk.deadline, tenant)
         span, context = start_call_span(chunk.agent, item.agent, request, context)
         terms = DurableTerms(f"{request.run_id}.{item.index}", attempt, may_ask=False)
-        durable = partial(RunDurableCall, ItemLedger(checkpoint, item.index), terms)
+        durable = partial(RunDurableCall, ItemSteps(checkpoint, item.index), terms)
         call = CallInFlight(
             item.agent, request, context, spending=spending, span=span, name=chunk.agent, durable=durable
         )

@@ -27,7 +27,7 @@ class TargetRefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class Target:
+class DeliveryTarget:
     """Where to post, with the valid secrets, newest first. `is_degraded`: deliveries have failed recently."""
 
     url: str
@@ -43,21 +43,21 @@ class DeliveryTargets:
         self._health = health
         self._endpoints = endpoints
 
-    async def resolve(self, attempt: AttemptInput) -> Target:
+    async def resolve(self, attempt: AttemptInput) -> DeliveryTarget:
         """Raises TargetRefusedError, and SealError while this worker lacks the key of the secrets."""
         tenant = parse_tenant(attempt.run_workflow_id)
         if attempt.webhook.endpoint_id is None:
             return await self._resolve_url(tenant, attempt)
         return await self._resolve_endpoint(tenant, attempt.webhook.endpoint_id)
 
-    def for_endpoint(self, tenant: str, endpoint: WebhookEndpoint) -> Target:
+    def for_endpoint(self, tenant: str, endpoint: WebhookEndpoint) -> DeliveryTarget:
         """Returns the target of an endpoint, disabled or not. Raises SealError."""
         context = endpoint_sealing_context(tenant, endpoint.id)
         secrets = [self._unseal(one.sealed, context) for one in endpoint.valid_secrets(datetime.now(UTC))]
         url = unseal_url(self._require_sealer(), endpoint.sealed_url, owner=context)
-        return Target(url, secrets, is_degraded=endpoint.health.failing_since is not None)
+        return DeliveryTarget(url, secrets, is_degraded=endpoint.health.failing_since is not None)
 
-    async def _resolve_endpoint(self, tenant: str, endpoint_id: str) -> Target:
+    async def _resolve_endpoint(self, tenant: str, endpoint_id: str) -> DeliveryTarget:
         endpoint = await self._endpoints.find(tenant, endpoint_id)
         if endpoint is None or endpoint.disabled is not None:
             # It may have been created or enabled a moment ago.
@@ -70,7 +70,7 @@ class DeliveryTargets:
             )
         return self.for_endpoint(tenant, endpoint)
 
-    async def _resolve_url(self, tenant: str, attempt: AttemptInput) -> Target:
+    async def _resolve_url(self, tenant: str, attempt: AttemptInput) -> DeliveryTarget:
         health = HealthState.HEALTHY
         if attempt.is_first:
             health = await self._health.check_health(tenant, attempt.webhook.host)
@@ -78,7 +78,7 @@ class DeliveryTargets:
             raise TargetRefusedError(_PAUSED)
         secrets: list[str] = json.loads(self._unseal(attempt.webhook.sealed_secrets, attempt.run_workflow_id))
         url = unseal_url(self._require_sealer(), attempt.webhook.sealed_url, owner=attempt.run_workflow_id)
-        return Target(url, secrets, is_degraded=health is not HealthState.HEALTHY)
+        return DeliveryTarget(url, secrets, is_degraded=health is not HealthState.HEALTHY)
 
     def _unseal(self, sealed: str, context: str) -> str:
         return self._require_sealer().unseal(sealed, context=context)

@@ -9,7 +9,7 @@ from temporalio.service import RPCError
 
 from sevenfold.adapters.access.registry import RegistryEndedError, TenantRegistryClient, UndecodableRecordError
 from sevenfold.adapters.access.snapshot import AccessSnapshot, ConfiguredAccess
-from sevenfold.contracts.access.tenant_registry import RegistryState
+from sevenfold.contracts.access.tenant_registry import TenantRegistryState
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +45,7 @@ class AccessDirectory:
 
     def __init__(self, registry: TenantRegistryClient, configured: ConfiguredAccess) -> None:
         self.registry = registry
-        self._snapshot = AccessSnapshot(configured, RegistryState(), is_current=False)
+        self._snapshot = AccessSnapshot(configured, TenantRegistryState(), is_current=False)
         self._state = DirectoryState.UNREAD
         self._read_at = -_MAX_AGE_SECONDS
         self._refresh: asyncio.Task[None] | None = None

@@ -20,9 +20,9 @@ from sevenfold.contracts.access.tenant_registry import (
     LimitKeyInput,
     PutKeyInput,
     PutTenantInput,
-    RegistryState,
     RotateKeyInput,
     TenantRecord,
+    TenantRegistryState,
 )
 from sevenfold.contracts.agents.circuits import control_task_queue
 from sevenfold.contracts.payload import Payload
@@ -53,7 +53,7 @@ class TenantRegistryClient:
         self._task_queue = control_task_queue(task_queue)
         self._decoded: dict[str, tuple[bytes, _Record]] = {}
 
-    async def read(self) -> RegistryState:
+    async def read(self) -> TenantRegistryState:
         """Returns all records. Raises RPCError, UndecodableRecordError and RegistryEndedError."""
         try:
             handle = self._client.get_workflow_handle(REGISTRY_WORKFLOW_ID)
@@ -61,14 +61,14 @@ class TenantRegistryClient:
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
-            return RegistryState()
+            return TenantRegistryState()
         if description.status is not WorkflowExecutionStatus.RUNNING:
             # It has no end of its own: somebody ended it, or its state is lost. Its keys must not count as revoked.
             raise RegistryEndedError(description.status.name if description.status else "unknown")
         records = {name: await self._decode(name, memo) for name, memo in encoded_memos(description).items()}
         self._decoded = {name: one for name, one in self._decoded.items() if name in records}
         last_use = records.get(LAST_USE_MEMO)
-        return RegistryState(
+        return TenantRegistryState(
             tenants={one.name: one for one in records.values() if isinstance(one, TenantRecord)},
             keys={one.id: one for one in records.values() if isinstance(one, KeyRecord)},
             last_use=last_use if isinstance(last_use, LastUse) else LastUse(),
@@ -116,7 +116,7 @@ class TenantRegistryClient:
         """Records the last use of keys; needs no worker."""
         await self._client.start_workflow(
             "TenantRegistry",
-            RegistryState(),
+            TenantRegistryState(),
             id=REGISTRY_WORKFLOW_ID,
             task_queue=self._task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
@@ -129,7 +129,7 @@ class TenantRegistryClient:
     async def _change(self, update: str, argument: Payload | str, result_type: type[T] | None = None) -> T:
         start: WithStartWorkflowOperation[object, object] = WithStartWorkflowOperation(
             "TenantRegistry",
-            RegistryState(),
+            TenantRegistryState(),
             id=REGISTRY_WORKFLOW_ID,
             task_queue=self._task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sevenfold.contracts.access.quotas import NO_QUOTAS, OwnerKind, QuotaOwner
-from sevenfold.contracts.access.tenant_registry import KeyRecord, LastUse, RegistryState, TenantRecord
+from sevenfold.contracts.access.tenant_registry import KeyRecord, LastUse, TenantRecord, TenantRegistryState
 from sevenfold.contracts.config.access import TenantConfig
 from sevenfold.contracts.identity import DEFAULT_TENANT
 
@@ -59,7 +59,7 @@ class AccessSnapshot:
     """
 
     configured: ConfiguredAccess
-    stored: RegistryState
+    stored: TenantRegistryState
     is_current: bool
 
     def find_key(self, key_id: str, *, with_inactive: bool = False) -> KeyRecord | None:

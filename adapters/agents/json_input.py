@@ -84,23 +84,23 @@ def show(value: float) -> str:
 
 
 @dataclass(frozen=True)
-class Scope:
+class InputScope:
     """The objects of a request in which a task looks for its input, in order of precedence, by their pointers."""
 
     places: tuple[tuple[str, JsonObject], ...]
 
     @classmethod
-    def from_request(cls, request: AgentRequest) -> "Scope":
+    def from_request(cls, request: AgentRequest) -> "InputScope":
         """`data`, then `params`; the reverse if the request has only params (as polling requests do)."""
         data, params = ("/data", request.data), ("/params", request.params)
         return cls((params, data) if request.params and not request.data else (data, params))
 
-    def inside(self, *names: str) -> "Scope":
+    def narrow(self, *names: str) -> "InputScope":
         """Returns this scope with the first object of these names in front, if there is one."""
         found = self.find(*names)
         if found is None or not isinstance(found.value, dict):
             return self
-        return Scope(((found.pointer, found.value), *self.places))
+        return InputScope(((found.pointer, found.value), *self.places))
 
     def find(self, *names: str) -> Found | None:
         """Returns the value of the first of these names that is present and not null."""

@@ -12,7 +12,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.brokers.backlog import Backlog
 from sevenfold.adapters.brokers.mapping import map_message
-from sevenfold.adapters.brokers.message import Message, event_headers, parse_event, with_partition_key
+from sevenfold.adapters.brokers.message import BrokerMessage, event_headers, parse_event, with_partition_key
 from sevenfold.adapters.brokers.runs import MessageRuns
 from sevenfold.adapters.events.ingest import Admission, EventIngest
 from sevenfold.adapters.metrics.events import count_message, unacknowledged_messages
@@ -45,7 +45,7 @@ class BrokerConsumer:
         self._broker = broker
         self._order_locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def consume(self, message: Message) -> None:
+    async def consume(self, message: BrokerMessage) -> None:
         """Returns when the message is acknowledged. If it is cancelled earlier, the broker delivers the message
         again.
         """
@@ -53,7 +53,7 @@ class BrokerConsumer:
             await self._store(message)
             await message.ack()
 
-    async def _store(self, message: Message) -> None:
+    async def _store(self, message: BrokerMessage) -> None:
         async with _keep_alive(message):
             outcome = "accepted"
             try:
@@ -70,7 +70,7 @@ class BrokerConsumer:
                 await self._reject(message, error.message)
             count_message(self._broker, sent=False, outcome=outcome)
 
-    async def _start_run(self, message: Message, start: StartConfig) -> None:
+    async def _start_run(self, message: BrokerMessage, start: StartConfig) -> None:
         prepared = _parse(lambda: self._runs.prepare(message, start, self._broker))
 
         async def start_with_room() -> None:
@@ -79,7 +79,7 @@ class BrokerConsumer:
 
         await self._retry_until_done(start_with_room)
 
-    async def _accept_event(self, message: Message) -> None:
+    async def _accept_event(self, message: BrokerMessage) -> None:
         event = _parse(
             lambda: with_partition_key(parse_event(message) or map_message(message), message.partition_key)
         )
@@ -96,7 +96,7 @@ class BrokerConsumer:
         async with admission.ticket:
             await self._retry_until_done(admission.execute)
 
-    async def _reject(self, message: Message, reason: str) -> None:
+    async def _reject(self, message: BrokerMessage, reason: str) -> None:
         body, reason = message.body[:MAX_EVENT_BYTES], reason[:_MAX_REASON_CHARACTERS]
         if message.delivery_count is not None:
             reason += f" (delivery {message.delivery_count})"
@@ -140,7 +140,7 @@ def _parse(work: Callable[[], T]) -> T:
 
 
 @asynccontextmanager
-async def _keep_alive(message: Message) -> AsyncIterator[None]:
+async def _keep_alive(message: BrokerMessage) -> AsyncIterator[None]:
     """Extends the broker's acknowledgement deadline while the block runs."""
     if message.keep_alive is None:
         yield

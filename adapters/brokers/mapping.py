@@ -3,14 +3,14 @@
 import base64
 from typing import Any
 
-from sevenfold.adapters.brokers.message import Message
+from sevenfold.adapters.brokers.message import BrokerMessage
 from sevenfold.contracts.events.cloudevents import CloudEvent, InvalidEventError, event_from_json
 from sevenfold.contracts.json.pointers import MISSING, find_pointer, unescape_pointer
 from sevenfold.contracts.json.strict import parse_json
 from sevenfold.contracts.messages.maps import BODY, HEADERS, BodyFormat
 
 
-def map_message(message: Message) -> CloudEvent:
+def map_message(message: BrokerMessage) -> CloudEvent:
     """Returns the event that the message's map makes of it. Raises InvalidEventError: the body has another format, a
     value that the event needs is missing, or is no text or number.
     """
@@ -36,7 +36,7 @@ def map_message(message: Message) -> CloudEvent:
     return event_from_json(raw)
 
 
-def read_body(message: Message, form: BodyFormat) -> Any:
+def read_body(message: BrokerMessage, form: BodyFormat) -> Any:
     """Returns the parsed body; MISSING for bytes. Raises InvalidEventError."""
     if form is BodyFormat.BYTES:
         return MISSING
@@ -46,7 +46,7 @@ def read_body(message: Message, form: BodyFormat) -> Any:
         raise InvalidEventError([("", f"its body is not {form}: {error}")]) from None
 
 
-def find_value(value: str, body: Any, message: Message) -> Any:
+def find_value(value: str, body: Any, message: BrokerMessage) -> Any:
     """Returns what a value of a map leads to, or MISSING."""
     if value.startswith(f"{HEADERS}/"):
         name = unescape_pointer(value.removeprefix(f"{HEADERS}/")).lower()

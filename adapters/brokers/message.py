@@ -17,7 +17,7 @@ _PREFIXES = ("cloudevents:", "cloudevents_", "ce_", "ce-")
 
 
 @dataclass(frozen=True)
-class Message:
+class BrokerMessage:
     """A message that the broker has delivered and that is not acknowledged yet. While it is held, `keep_alive` must
     be called every `keep_alive_seconds` seconds (if it is set), or the broker delivers the message to another
     consumer. `source`: where it was consumed, as configured. `place` identifies the message at the broker, over
@@ -56,7 +56,7 @@ class UnpublishableError(Exception):
 # Messages by source (queue, topic, subject or stream) and partition; the latter is empty without partitions.
 Lag = Mapping[tuple[str, str], int]
 
-MessageHandler = Callable[[Message], Awaitable[None]]
+MessageHandler = Callable[[BrokerMessage], Awaitable[None]]
 
 
 class Transport(Protocol):
@@ -83,7 +83,7 @@ class Transport(Protocol):
         ...
 
 
-def parse_event(message: Message) -> CloudEvent | None:
+def parse_event(message: BrokerMessage) -> CloudEvent | None:
     """Parses the event in binary or structured mode; None if the message is no CloudEvent and has a map. Raises
     InvalidEventError.
     """
@@ -137,7 +137,7 @@ def find_content_type(headers: Mapping[str, str]) -> str | None:
     return next((value for name, value in headers.items() if name.lower() == "content-type" and value), None)
 
 
-def event_headers(message: Message) -> dict[str, str]:
+def event_headers(message: BrokerMessage) -> dict[str, str]:
     """Returns the headers that belong to an event. Other headers may hold secrets, such as tokens."""
     known = (*_PREFIXES, "content-type")
     return {name: value for name, value in message.headers.items() if name.lower().startswith(known)}

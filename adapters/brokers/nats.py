@@ -15,8 +15,8 @@ from nats.js.errors import NotFoundError
 
 from sevenfold.adapters.brokers.faststream_common import CONSUMING, PING_SECONDS
 from sevenfold.adapters.brokers.message import (
+    BrokerMessage,
     Lag,
-    Message,
     MessageHandler,
     UnpublishableError,
     find_content_type,
@@ -75,7 +75,7 @@ class NatsTransport:
         async def handle(message: NatsMessage) -> None:
             headers = {name: unquote(value) for name, value in headers_as_text(message.headers).items()}
             await on_message(
-                Message(
+                BrokerMessage(
                     source=one,
                     place=f"{stream}-{message.raw_message.metadata.sequence.stream}",
                     headers=headers,

@@ -10,8 +10,8 @@ from faststream.rabbit.annotations import RabbitMessage
 
 from sevenfold.adapters.brokers.faststream_common import CONSUMING, GRACE_SECONDS, PING_SECONDS
 from sevenfold.adapters.brokers.message import (
+    BrokerMessage,
     Lag,
-    Message,
     MessageHandler,
     UnpublishableError,
     headers_as_text,
@@ -70,7 +70,7 @@ class RabbitTransport:
         async def handle(message: RabbitMessage) -> None:
             raw = message.raw_message
             await on_message(
-                Message(
+                BrokerMessage(
                     source=one,
                     # A delivery tag begins again with each connection: with it, a new message could pass for a
                     # duplicate and be lost. So a redelivery without a message id is a new event.

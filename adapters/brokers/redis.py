@@ -12,8 +12,8 @@ from redis.exceptions import ResponseError
 
 from sevenfold.adapters.brokers.faststream_common import CONSUMING, PING_SECONDS
 from sevenfold.adapters.brokers.message import (
+    BrokerMessage,
     Lag,
-    Message,
     MessageHandler,
     UnpublishableError,
     headers_as_text,
@@ -63,7 +63,7 @@ class RedisTransport:
             entry = message.raw_message["message_ids"][0]
             headers = headers_as_text(message.headers)
             await on_message(
-                Message(
+                BrokerMessage(
                     source=one,
                     place=f"{one.source}-{entry.decode()}",
                     headers=headers,

@@ -11,7 +11,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.brokers.mapping import find_value, read_body
-from sevenfold.adapters.brokers.message import Message
+from sevenfold.adapters.brokers.message import BrokerMessage
 from sevenfold.adapters.encryption.sealing import Sealer
 from sevenfold.adapters.metrics.runs import count_start
 from sevenfold.adapters.quotas.starts import StartQuotas
@@ -80,7 +80,7 @@ class MessageRuns:
     durations: Durations
     sealer: Sealer | None
 
-    def prepare(self, message: Message, start: StartConfig, broker: str) -> MessageRun:
+    def prepare(self, message: BrokerMessage, start: StartConfig, broker: str) -> MessageRun:
         """Reads a message. Raises InvalidEventError: its body has another format, the agent's input is missing, or
         the pattern does not take it.
         """
@@ -117,7 +117,7 @@ class MessageRuns:
         query = work if isinstance(work, str) and start.pattern is not MessagePattern.ANALYZE else None
         return MessageRun(run, query, self._reply_address(message, body, broker))
 
-    def _reply_address(self, message: Message, body: Any, broker: str) -> ReplyAddress | None:
+    def _reply_address(self, message: BrokerMessage, body: Any, broker: str) -> ReplyAddress | None:
         source, form = message.source, message.source.reply or ReplyConfig()
         is_configured = source.reply_to is not None and not source.reply_to.startswith("$")
         to: Any = message.reply_to if source.reply_to is None else find_value(source.reply_to, body, message)

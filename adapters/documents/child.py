@@ -1,8 +1,8 @@
 """The child process that reads one document: `python -m sevenfold.adapters.documents.child ORDER`, bytes in, JSON
 out.
 
-Documents are untrusted, and parsers of PDF and HTML can be made to use unbounded time and memory. Limits end this
-process then, without harm to the gateway.
+Documents are untrusted, and parsers of PDF and HTML can be made to use unbounded time and memory. Limits then end
+this process, without harm to the gateway.
 """
 
 import json
@@ -13,14 +13,14 @@ from importlib import import_module
 from math import ceil
 from typing import Any
 
-from sevenfold.adapters.documents.limits import Limits, damaged_error, too_demanding_error
+from sevenfold.adapters.documents.limits import DocumentLimits, damaged_error, too_demanding_error
 from sevenfold.contracts.agents.document_errors import DocumentError
 
 
 def main() -> None:
     """Writes the fields of `Extracted`, or `fault` and `detail` of a DocumentError."""
     order = json.loads(sys.argv[1])
-    limits = Limits(**order["limits"])
+    limits = DocumentLimits(**order["limits"])
     _confine(limits)
     logging.disable()  # Parsers log every irregularity, and the document decides how many there are.
     # Imported by name: the PDF parser takes ten times as long to load as the others.
@@ -29,7 +29,7 @@ def main() -> None:
     sys.stdout.buffer.write(answer.encode())
 
 
-def _confine(limits: Limits) -> None:
+def _confine(limits: DocumentLimits) -> None:
     _lower(resource.RLIMIT_CORE, 0)  # A core dump would contain the document.
     # The gateway's own time-out comes first; this limit holds if the gateway died.
     _lower(resource.RLIMIT_CPU, ceil(limits.seconds) + 1)
@@ -43,7 +43,7 @@ def _lower(what: int, amount: int) -> None:
     resource.setrlimit(what, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))
 
 
-def _answer(extract: Any, charset: str | None, limits: Limits) -> dict[str, Any]:
+def _answer(extract: Any, charset: str | None, limits: DocumentLimits) -> dict[str, Any]:
     try:
         found = extract(sys.stdin.buffer.read(), charset, limits)
     except DocumentError as error:

@@ -11,14 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sevenfold.adapters.documents import plain
-from sevenfold.adapters.documents.limits import Extracted, Limits, damaged_error
+from sevenfold.adapters.documents.limits import DocumentLimits, Extracted, damaged_error
 from sevenfold.adapters.documents.sniffing import DocumentKind, Sniffed, sniff
 from sevenfold.adapters.fairness import FairSlots
 from sevenfold.contracts.agents.document_errors import DocumentError, DocumentFault
 from sevenfold.contracts.agents.documents import DocumentText
 from sevenfold.contracts.identity import DEFAULT_TENANT
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = DocumentLimits()
 
 # Decoding this much takes a millisecond; starting a process takes 40.
 _NO_PROCESS_UP_TO = 64_000
@@ -40,7 +40,7 @@ class DocumentReader:
     """
 
     def __init__(
-        self, limits: Limits = DEFAULT_LIMITS, concurrency: int | None = None, slow_after_seconds: float = 2.0
+        self, limits: DocumentLimits = DEFAULT_LIMITS, concurrency: int | None = None, slow_after_seconds: float = 2.0
     ) -> None:
         concurrency = concurrency or os.cpu_count() or 1
         self._limits = limits

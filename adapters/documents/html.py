@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from lxml.etree import HTMLParser
 
-from sevenfold.adapters.documents.limits import Extracted, Limits
+from sevenfold.adapters.documents.limits import DocumentLimits, Extracted
 from sevenfold.adapters.documents.plain import decode, tidy, to_title, truncate
 
 # Elements without visible text. (`noscript` is for parsers like this one, so it is kept.)
@@ -26,7 +26,7 @@ _DECLARED = re.compile(
 )
 
 
-def extract(data: bytes, charset: str | None, limits: Limits) -> Extracted:
+def extract(data: bytes, charset: str | None, limits: DocumentLimits) -> Extracted:
     """Returns the visible text: a blank line around blocks, a hyphen before list items."""
     page = _Page(limits.characters)
     # libxml2 tokenizes in linear time for any input; with a target it builds no tree and has no depth limit.

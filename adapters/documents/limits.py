@@ -1,4 +1,4 @@
-"""Limits and result of reading a document, shared by the gateway and its child process."""
+"""DocumentLimits and result of reading a document, shared by the gateway and its child process."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from sevenfold.contracts.agents.document_errors import DocumentError, DocumentFa
 
 
 @dataclass(frozen=True)
-class Limits:
+class DocumentLimits:
     """Per document. `seconds` limits both wall-clock and processor time, `memory_bytes` the address space of the
     child process including Python itself (60 MB). Of the text, `characters` are kept; exceeding another limit is an
     error.

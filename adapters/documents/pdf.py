@@ -5,7 +5,7 @@ from io import BytesIO
 from pypdf import PageObject, PasswordType, PdfReader, overwrite_configuration
 from pypdf.errors import FileNotDecryptedError, LimitReachedError
 
-from sevenfold.adapters.documents.limits import Extracted, Limits, too_demanding_error
+from sevenfold.adapters.documents.limits import DocumentLimits, Extracted, too_demanding_error
 from sevenfold.adapters.documents.plain import tidy, to_title, truncate
 from sevenfold.contracts.agents.document_errors import DocumentError, DocumentFault
 
@@ -13,7 +13,7 @@ from sevenfold.contracts.agents.document_errors import DocumentError, DocumentFa
 _TREE_NODES_PER_PAGE = 2
 
 
-def extract(data: bytes, _charset: str | None, limits: Limits) -> Extracted:
+def extract(data: bytes, _charset: str | None, limits: DocumentLimits) -> Extracted:
     """Returns the text of all pages, with a blank line between two. Damaged pages are counted and skipped.
 
     Raises DocumentError; a damaged file may raise anything.

@@ -3,7 +3,7 @@
 import codecs
 import re
 
-from sevenfold.adapters.documents.limits import Extracted, Limits
+from sevenfold.adapters.documents.limits import DocumentLimits, Extracted
 from sevenfold.contracts.agents.document_errors import DocumentError, DocumentFault
 
 # The marks of UTF-32 come first: one of them starts with a mark of UTF-16.
@@ -32,7 +32,7 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 _MAX_TITLE = 300
 
 
-def extract(data: bytes, charset: str | None, limits: Limits) -> Extracted:
+def extract(data: bytes, charset: str | None, limits: DocumentLimits) -> Extracted:
     """Returns the cleaned text. Raises DocumentError for bytes that are not text."""
     text = decode(data, charset)
     sample = text[:_SAMPLE]

@@ -19,7 +19,7 @@ from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.run_outcomes import fetch_outcome, to_run_status
 from sevenfold.contracts.events.event_driven import CAUSE_MEMO, ReactionCause
 from sevenfold.contracts.identity import parse_public_id
-from sevenfold.contracts.runs.outcomes import Answer
+from sevenfold.contracts.runs.outcomes import RunAnswer
 from sevenfold.contracts.runs.run import RunStatus
 
 log = structlog.get_logger(__name__)
@@ -177,7 +177,9 @@ class ActivityFeed:
         if status in (RunStatus.COMPLETED, RunStatus.FAILED):
             result, error = await fetch_outcome(self._client, execution.id)
             if result:
-                body["result"] = Answer.from_result(result).model_dump(mode="json", by_alias=True, exclude_none=True)
+                body["result"] = RunAnswer.from_result(result).model_dump(
+                    mode="json", by_alias=True, exclude_none=True
+                )
             if error:
                 body["error"] = error.model_dump(mode="json", by_alias=True, exclude_none=True)
         return ActivityItem(

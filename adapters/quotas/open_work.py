@@ -26,7 +26,7 @@ _MAX_AGE_SECONDS, _MIN_AGE_SECONDS, _MAX_SHARE = 1.0, 0.1, 10.0
 _LAG_SECONDS = 0.1
 
 # How long a start waits for a place before it is refused.
-_PATIENCE_SECONDS = 1.0
+_MAX_WAIT_SECONDS = 1.0
 
 _MAX_ESTIMATES = 5_000
 _RETRY_SECONDS = 1.0
@@ -67,7 +67,7 @@ class OpenWork:
         is_far = 2 * (estimate.value + amount) <= limit
         await estimate.refresh(_MAX_AGE_SECONDS if is_far else _MIN_AGE_SECONDS)
         # A run that has just started may be counted twice, and one that has just ended once more: visibility lags.
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _MAX_WAIT_SECONDS
         while estimate.value + amount > limit >= amount and time.monotonic() < deadline:
             await asyncio.sleep(_LAG_SECONDS)
             await estimate.refresh(_MIN_AGE_SECONDS)

@@ -10,7 +10,7 @@ from typing import TypeVar
 from sevenfold.adapters.metrics.streams import LOG_WRITES, OPEN_STREAMS
 from sevenfold.adapters.streams.batches import FULL_BATCH, FULL_BATCH_BYTES, first_batch, latest_progress_only
 from sevenfold.adapters.streams.hub import StreamHub, StreamHubs
-from sevenfold.adapters.streams.wakeup import LightEvent
+from sevenfold.adapters.streams.light_event import LightEvent
 from sevenfold.contracts.runs.streams import MAX_UNCONFIRMED, StreamLogError, StreamWriter
 
 _MAX_UNCONFIRMED_BYTES = 2_000_000
@@ -64,7 +64,7 @@ class BatchWriter:
         self._is_awaited = is_awaited
         self._opened_at = time.monotonic()
         self._last_write_at = 0.0
-        self._wakeup = LightEvent()
+        self._has_work = LightEvent()
         self._batch_confirmed = LightEvent()
         self._task: asyncio.Task[None] | None = None
         hubs.writer_count += 1
@@ -85,12 +85,12 @@ class BatchWriter:
         elif self._task.done():
             self._task.result()
         elif self.state is WriterState.IDLE or self._has_full_batch():
-            self._wakeup.set()
+            self._has_work.set()
 
     async def wait_for_room(self) -> None:
         """Returns once the log is near enough. Raises what ended the task."""
         while self.is_full and self.state is not WriterState.ENDED:
-            self._wakeup.set()
+            self._has_work.set()
             self._batch_confirmed.clear()
             if self._task is not None and self._task.done():
                 self._task.result()
@@ -102,7 +102,7 @@ class BatchWriter:
         assert self._task is not None, "notify starts it"  # noqa: S101
         if self.state is not WriterState.ENDED:
             self.state = WriterState.DRAINING
-        self._wakeup.set()
+        self._has_work.set()
         done, _ = await asyncio.wait({self._task}, timeout=_DRAIN_TIMEOUT_SECONDS)
         if not done:
             raise StreamLogError("The log of the stream could not be written.")
@@ -137,8 +137,8 @@ class BatchWriter:
                 if self.state is WriterState.DRAINING:
                     return
                 self.state = WriterState.IDLE
-                self._wakeup.clear()
-                await self._wakeup.wait()
+                self._has_work.clear()
+                await self._has_work.wait()
                 self._leave_idle()
             await self._wait_for_write_time()
             await self._write_batch()
@@ -163,8 +163,8 @@ class BatchWriter:
         # jitter: streams that started together must not all write at once
         delay = (self._last_write_at or self._opened_at) + pause * random.uniform(0.75, 1.25) - now
         if delay > 0:
-            self._wakeup.clear()
-            await self._wakeup.wait(delay)
+            self._has_work.clear()
+            await self._has_work.wait(delay)
 
     async def _write_batch(self) -> None:
         # a method of its own, so that a writer that waits for its time references no batch that is written

@@ -9,8 +9,8 @@ from sevenfold.adapters.metrics.streams import RESETS
 from sevenfold.adapters.streams.batch_writer import BatchWriter, retry_while_unreachable
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.adapters.streams.latest_progress import LatestProgress
+from sevenfold.adapters.streams.light_event import LightEvent
 from sevenfold.adapters.streams.replayed_text import ReplayedText
-from sevenfold.adapters.streams.wakeup import LightEvent
 from sevenfold.contracts.agents.steps import StreamMark
 from sevenfold.contracts.runs.streams import (
     MAX_UNCONFIRMED,

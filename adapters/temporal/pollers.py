@@ -16,7 +16,7 @@ from sevenfold.adapters.temporal.shared_answers import SharedAnswers
 from sevenfold.adapters.temporal.task_queues import (
     WORKFLOW_TASKS,
     BuildOrNone,
-    Routing,
+    BuildRouting,
     build_of,
     describe_task_queue,
     routing_of,
@@ -40,7 +40,7 @@ class QueuePollers:
     """The builds whose workers poll a queue, None for workers without a build id, and where new runs go."""
 
     builds: frozenset[BuildOrNone]
-    routing: Routing
+    routing: BuildRouting
 
     @property
     def unserved(self) -> frozenset[BuildOrNone]:

@@ -59,7 +59,7 @@ BuildOrNone = WorkerDeploymentVersion | None
 
 
 @dataclass(frozen=True)
-class Routing:
+class BuildRouting:
     """Where a queue's new runs go. None stands for workers without a build id. `ramping` counts only with a share in
     percent.
     """
@@ -74,17 +74,17 @@ class Routing:
         return find_targets(self.current, self.ramping, self.ramp_percent)
 
 
-def routing_of(described: DescribeTaskQueueResponse) -> Routing:
+def routing_of(described: DescribeTaskQueueResponse) -> BuildRouting:
     """Returns where a queue's new runs go."""
     info = described.versioning_info
-    return Routing(
+    return BuildRouting(
         to_version(info.current_deployment_version),
         to_version(info.ramping_deployment_version),
         info.ramping_version_percentage,
     )
 
 
-async def read_routing(client: Client, name: str) -> Routing:
+async def read_routing(client: Client, name: str) -> BuildRouting:
     """Returns where a queue's new runs go now. Raises RPCError."""
     return routing_of(await describe_task_queue(client, name, WORKFLOW_TASKS, timeout=_TIMEOUT, retry=False))
 

@@ -22,7 +22,7 @@ _PAGE = 100
 _REASON = "The tenant's data are being erased."
 _ATTEMPT = re.compile(r"(/codec)?/\d+")
 
-Action = Callable[[WorkflowExecution], Awaitable[None]]
+ExecutionAction = Callable[[WorkflowExecution], Awaitable[None]]
 
 
 class TenantExecutions:
@@ -118,7 +118,7 @@ class TenantExecutions:
     def _handle(self, execution: WorkflowExecution) -> WorkflowHandle[Any, Any]:
         return self._client.get_workflow_handle(execution.id, run_id=execution.run_id)
 
-    async def _for_each(self, executions: AsyncIterator[WorkflowExecution], action: Action) -> None:
+    async def _for_each(self, executions: AsyncIterator[WorkflowExecution], action: ExecutionAction) -> None:
         batch: list[WorkflowExecution] = []
         async for execution in executions:
             batch.append(execution)
@@ -128,7 +128,7 @@ class TenantExecutions:
         await _act(batch, action)
 
 
-async def _act(batch: list[WorkflowExecution], action: Action) -> None:
+async def _act(batch: list[WorkflowExecution], action: ExecutionAction) -> None:
     """Acts on a batch, at most `_MAX_PER_SECOND`."""
     started_at = time.monotonic()
     await gather_bounded(action, batch)
@@ -136,7 +136,7 @@ async def _act(batch: list[WorkflowExecution], action: Action) -> None:
         await asyncio.sleep(max(0.0, len(batch) / _MAX_PER_SECOND - (time.monotonic() - started_at)))
 
 
-def _unless_gone(action: Action) -> Action:
+def _unless_gone(action: ExecutionAction) -> ExecutionAction:
     """Ignores executions that have ended or been deleted since they were listed."""
 
     async def act(execution: WorkflowExecution) -> None:

@@ -11,7 +11,7 @@ from sevenfold.contracts.access.quotas import QuotaView, view_quotas
 from sevenfold.contracts.access.tenant_registry import KeyRecord, TenantRecord
 
 
-class Origin(StrEnum):
+class ManagedBy(StrEnum):
     """Where a tenant or key is stored and can be changed: `sevenfold.toml`, or this API."""
 
     CONFIGURATION = "configuration"
@@ -22,7 +22,7 @@ class TenantView(QuotaView):
     """A tenant and its quotas, which hold for all its keys together."""
 
     name: str
-    origin: Origin
+    origin: ManagedBy
     agents: list[str] | None = Field(description="The agents that it may use; null for all.")
     weight: float = Field(description="Its share of busy task queues, compared with the other tenants' weights.")
     keys: int = Field(description="The number of its keys, with those that have expired.")
@@ -35,7 +35,7 @@ class KeyView(QuotaView):
 
     id: str
     tenant: str
-    origin: Origin
+    origin: ManagedBy
     scopes: list[Scope]
     name: str
     created_at: datetime | None = Field(description="Null for a key of `sevenfold.toml`.")
@@ -55,7 +55,7 @@ def view_tenant(snapshot: AccessSnapshot, tenant: TenantRecord) -> TenantView:
     is_configured = snapshot.is_configured(tenant.name)
     return TenantView(
         name=tenant.name,
-        origin=Origin.CONFIGURATION if is_configured else Origin.API,
+        origin=ManagedBy.CONFIGURATION if is_configured else ManagedBy.API,
         agents=tenant.agents,
         weight=tenant.weight,
         **view_quotas(tenant.quotas),
@@ -71,7 +71,7 @@ def view_key(snapshot: AccessSnapshot, key: KeyRecord) -> KeyView:
     return KeyView(
         id=key.id,
         tenant=key.tenant,
-        origin=Origin.CONFIGURATION if is_configured else Origin.API,
+        origin=ManagedBy.CONFIGURATION if is_configured else ManagedBy.API,
         scopes=sorted(key.scopes),
         name=key.name,
         **view_quotas(key.quotas),

@@ -27,7 +27,7 @@ router = APIRouter(prefix=API_PREFIX, tags=["approvals"], route_class=StrictJson
 _TYPES = ", ".join(f"'{name}'" for name in WORKFLOW_TYPES.values())
 
 
-class ResponsesRequest(RequestBody):
+class ApprovalResponses(RequestBody):
     """Answers by the ids of their questions; several at once, or one after the other."""
 
     responses: dict[QuestionId, QuestionResponse] = Field(
@@ -58,7 +58,7 @@ class ApprovalPage(Payload):
 
 @router.post("/runs/{run_id}/responses", operation_id="respondToRun", summary="Answer a run", responses=PROBLEMS)
 async def respond(
-    run_id: RunId, body: ResponsesRequest, desk: ApprovalDeskDep, reader: RunReaderDep, principal: PrincipalDep
+    run_id: RunId, body: ApprovalResponses, desk: ApprovalDeskDep, reader: RunReaderDep, principal: PrincipalDep
 ) -> Run:
     """Answers what the run's agent has asked, and returns the run as it is then. It goes on when all of its questions
     have an answer. The same answer again changes nothing; another one is a 409.

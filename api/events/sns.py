@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 
 from sevenfold.adapters.brokers.aws.envelopes import Content, open_envelopes
 from sevenfold.adapters.brokers.mapping import map_message
-from sevenfold.adapters.brokers.message import Message, event_headers, parse_event
+from sevenfold.adapters.brokers.message import BrokerMessage, event_headers, parse_event
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.adapters.events.sns_signatures import SnsUnavailableError, SnsVerifier, UntrustedMessageError
 from sevenfold.api.dependencies import component
@@ -102,7 +102,7 @@ def _too_large() -> ProblemError:
 
 async def _accept(ingest: EventIngest, topic: SnsTopicConfig, body: bytes, message_id: str) -> AcceptedItem:
     content = open_envelopes(Content(message_id, {}, None, body))
-    message = Message(
+    message = BrokerMessage(
         source=ConsumeConfig.model_validate({"from": "sns", "tenant": topic.tenant, "map": topic.map}),
         place=content.place,
         headers=content.headers,

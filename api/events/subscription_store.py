@@ -25,10 +25,10 @@ from sevenfold.contracts.agents.circuits import control_task_queue
 from sevenfold.contracts.events.subscriptions import (
     SUBSCRIPTIONS_OVER_QUOTA,
     PutSubscriptionInput,
-    RegistryState,
     Subscription,
     SubscriptionBody,
     SubscriptionQuota,
+    SubscriptionRegistryState,
     SubscriptionWebhook,
     build_subscription,
     registry_workflow_id,
@@ -105,7 +105,7 @@ class SubscriptionStore:
         """
         registry: WithStartWorkflowOperation[Any, None] = WithStartWorkflowOperation(
             "SubscriptionRegistry",
-            RegistryState(),
+            SubscriptionRegistryState(),
             id=registry_workflow_id(tenant),
             task_queue=control_task_queue(self.task_queue),
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,

@@ -5,10 +5,10 @@ from typing import Any
 
 from sevenfold.api.runs.approval_desk import InputRequest
 from sevenfold.contracts.agents.interface import Usage
-from sevenfold.contracts.runs.outcomes import Answer
+from sevenfold.contracts.runs.outcomes import RunAnswer
 
 
-def text_of(answer: Answer) -> str:
+def text_of(answer: RunAnswer) -> str:
     """Returns the text of an answer: an agent that answers with data alone is shown as JSON."""
     if answer.response or answer.data is None:
         return answer.response
@@ -21,7 +21,7 @@ def text_of_requests(requests: list[InputRequest]) -> str:
 
 
 def describe_run(
-    run_id: str, answer: Answer | None = None, requests: list[InputRequest] | None = None
+    run_id: str, answer: RunAnswer | None = None, requests: list[InputRequest] | None = None
 ) -> dict[str, Any]:
     """Returns the member `sevenfold`."""
     described: dict[str, Any] = {"runId": run_id}

@@ -27,7 +27,7 @@ from sevenfold.api.streams.lines import StreamLine, StreamSubscription
 from sevenfold.api.streams.permissions import check_cancel
 from sevenfold.contracts.access.principals import Principal
 from sevenfold.contracts.agents.interface import Usage
-from sevenfold.contracts.runs.outcomes import Answer
+from sevenfold.contracts.runs.outcomes import RunAnswer
 
 router = APIRouter(prefix=OPENAI_PREFIX, include_in_schema=False, route_class=OpenAIRoute)
 
@@ -57,7 +57,7 @@ async def complete(
     started = await starts.start(principal, body, conversation, repeat)
     result = await await_run(started, body.start_options().timeout + GRACE_SECONDS, {})
     if result is not None:
-        answer = Answer.from_result(result)
+        answer = RunAnswer.from_result(result)
         text, described, usage = text_of(answer), describe_run(started.run_id, answer), answer.usage
     else:
         _, requests = await reader.read_requests(principal.tenant, started.run_id)

@@ -26,7 +26,7 @@ from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.streams.lines import StreamLine, StreamSubscription
 from sevenfold.contracts.access.principals import Principal
 from sevenfold.contracts.agents.interface import Usage
-from sevenfold.contracts.runs.outcomes import Answer
+from sevenfold.contracts.runs.outcomes import RunAnswer
 from sevenfold.contracts.runs.run import RunStatus
 from sevenfold.contracts.runs.streams import Index
 
@@ -154,7 +154,7 @@ class ResponseEvents:
 
     async def _complete(self, event: dict[str, Any], index: Index) -> list[bytes]:
         """The answer is what was streamed; only where that is unknown, or nothing, it is read from the run."""
-        answer = Answer(
+        answer = RunAnswer(
             response=self.text or "",
             confidence=event["confidence"],
             processing_time=event["processingTime"],

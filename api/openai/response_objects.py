@@ -13,7 +13,7 @@ from sevenfold.api.runs.views import Run
 from sevenfold.contracts.agents.errors import ErrorCode
 from sevenfold.contracts.agents.model_requests import INSTRUCTIONS, to_responses_format
 from sevenfold.contracts.payload import JsonObject
-from sevenfold.contracts.runs.outcomes import Answer
+from sevenfold.contracts.runs.outcomes import RunAnswer
 from sevenfold.contracts.runs.run import Pattern, RunInput, RunStatus
 
 ID_PREFIX = "resp_"
@@ -133,7 +133,7 @@ class ResponseHead:
         given = self.params.get(name)
         return given if isinstance(given, int | float) and not isinstance(given, bool) else default
 
-    def build_completed(self, answer: Answer, item: dict[str, Any], completed_at: float) -> dict[str, Any]:
+    def build_completed(self, answer: RunAnswer, item: dict[str, Any], completed_at: float) -> dict[str, Any]:
         """Returns the response of a run that has completed, with its one message."""
         return self.build(
             RunStatus.COMPLETED,

@@ -31,7 +31,7 @@ from sevenfold.api.runs.router import request_cancellation
 from sevenfold.api.streams.lines import StreamSubscription
 from sevenfold.api.streams.permissions import check_cancel
 from sevenfold.contracts.access.principals import Principal
-from sevenfold.contracts.runs.outcomes import Answer
+from sevenfold.contracts.runs.outcomes import RunAnswer
 from sevenfold.contracts.runs.run import Pattern, RunStatus
 
 router = APIRouter(prefix=OPENAI_PREFIX, include_in_schema=False, route_class=OpenAIRoute)
@@ -74,7 +74,7 @@ async def create_response(
     if not body.background:
         result = await await_run(started, body.start_options().timeout + GRACE_SECONDS, {})
         if result is not None:
-            answer = Answer.from_result(result)
+            answer = RunAnswer.from_result(result)
             item = build_message(started.run_id, 0, text_of(answer), "completed")
             return JSONResponse(head.build_completed(answer, item, head.created_at + result.duration_seconds))
     return await _read(store, principal, to_response_id(started.run_id), is_own=True)

@@ -12,13 +12,13 @@ from sevenfold.contracts.payload import Payload
 router = APIRouter(prefix=API_PREFIX, tags=["agents"], route_class=StrictJsonRoute)
 
 
-class Agents(Payload):
+class AgentList(Payload):
     """All agents, by name."""
 
     items: list[AgentView]
 
 
 @router.get("/agents", operation_id="listAgents", summary="List agents", responses=PROBLEMS)
-async def list_agents(overview: AgentOverviewDep, tenant: ListedTenantDep) -> Agents:
+async def list_agents(overview: AgentOverviewDep, tenant: ListedTenantDep) -> AgentList:
     """Returns the configured agents with their circuit breakers and figures of recent runs, up to a second late."""
-    return Agents(items=await overview.list_agents(tenant))
+    return AgentList(items=await overview.list_agents(tenant))

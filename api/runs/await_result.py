@@ -35,8 +35,8 @@ async def await_run(started: StartedRun, seconds: float, headers: dict[str, str]
         detail = "The run was cancelled before it had an answer."
         raise ProblemError(ProblemType.CANCELLED, detail, headers=headers, run_id=started.run_id) from failure
     finally:
-        if started.turn is not None:
-            started.turn.release()
+        if started.permit is not None:
+            started.permit.release()
 
 
 async def _await_result_or_question(started: StartedRun, seconds: float) -> RunResult | None:

@@ -16,7 +16,7 @@ from temporalio.client import (
 from sevenfold.adapters.temporal.encoded import ActivityState, memo_names, pending_activities
 from sevenfold.adapters.temporal.pollers import WorkerPollers
 from sevenfold.adapters.temporal.run_outcomes import fetch_outcome, is_cancel_requested
-from sevenfold.adapters.temporal.step_ledger import read_steps
+from sevenfold.adapters.temporal.step_store import read_steps
 from sevenfold.api.dependencies import TemporalUi
 from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problems import not_found
@@ -29,7 +29,7 @@ from sevenfold.contracts.agents.interface import Progress
 from sevenfold.contracts.agents.steps import STEPS_MEMO, RunningStep, StepView, view_steps
 from sevenfold.contracts.identity import build_workflow_id, is_public_id, parse_public_id, parse_tenant
 from sevenfold.contracts.runs.calls import CallHeartbeat
-from sevenfold.contracts.runs.outcomes import Answer
+from sevenfold.contracts.runs.outcomes import RunAnswer
 from sevenfold.contracts.runs.run import (
     DEADLINE_GRACE,
     DEADLINE_MEMO,
@@ -113,7 +113,7 @@ class RunReader:
             waiting=await self._find_waiting(summary.status, description),
             cancel_requested=is_cancel_requested(description),
             metadata=memo.get("metadata", {}),
-            result=Answer.from_result(result) if result else None,
+            result=RunAnswer.from_result(result) if result else None,
             error=error,
             trace_id=memo.get(TRACE_MEMO),
             webhook=await load_run_webhook(self.client, description.id, memo.get(GENERATION_MEMO, 1))

@@ -25,7 +25,7 @@ from sevenfold.api.http.request_id import hops, request_id, traceparent
 from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.runs.run_limits import build_limits
 from sevenfold.api.runs.start_checks import StartChecks
-from sevenfold.api.runs.start_limiter import StartTurns, Turn
+from sevenfold.api.runs.start_limiter import StartLimiter, StartPermit
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.access.principals import RunGrant
 from sevenfold.contracts.agents.interface import MAX_HOPS, AgentRequest, Message, RequestContext
@@ -42,14 +42,14 @@ from sevenfold.contracts.runs.run import (
 
 @dataclass(frozen=True)
 class StartedRun:
-    """A run that exists. `replayed`: an earlier request with the same key started it. `turn` is to be released when
+    """A run that exists. `replayed`: an earlier request with the same key started it. `permit` is to be released when
     the run has its answer, and ends by itself soon.
     """
 
     run_id: str
     handle: WorkflowHandle[Any, RunResult]
     replayed: bool
-    turn: Turn | None = None
+    permit: StartPermit | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class RunStarter:
     webhooks: WebhookTerms
     disk: DiskSpace
     publish_interactions: bool
-    turns: StartTurns = field(default_factory=StartTurns)
+    limiter: StartLimiter = field(default_factory=StartLimiter)
 
     def prepare(
         self,
@@ -167,11 +167,11 @@ class RunStarter:
             reservation = await self.checks.reserve_place(run, items)
             if fails_fast:
                 await self.checks.check_circuit(run)
-            turn = await self.turns.take(run.tenant)
+            permit = await self.limiter.acquire(run.tenant)
             try:
                 handle = await self._start_workflow(run, workflow_input, queue, memo or {}, details)
             except BaseException:
-                turn.release()
+                permit.release()
                 raise
         except BaseException as error:
             if reservation is not None:
@@ -181,12 +181,12 @@ class RunStarter:
                 return StartedRun(run.run_id, await self._find_replayed_run(run), replayed=True)
             raise
         reservation.start()
-        turn.started()
+        permit.started()
         bind_contextvars(run_id=run.run_id)  # for the request's line in the log
         count_start(run.pattern, run.agent, run.task, run.tenant)
         if queue is RunQueue.BATCH:  # It waits for a worker, however long that takes.
-            turn.release()
-        return StartedRun(run.run_id, handle, replayed=False, turn=turn)
+            permit.release()
+        return StartedRun(run.run_id, handle, replayed=False, permit=permit)
 
     async def _start_workflow(
         self, run: NewRun, workflow_input: RunInput, queue: RunQueue, memo: Mapping[str, Any], details: str | None

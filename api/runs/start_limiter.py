@@ -1,4 +1,4 @@
-"""Tenants take turns at starting runs while the gateway is busy."""
+"""Limits how many runs start at the same time while the gateway is busy; tenants take turns."""
 
 import asyncio
 import time
@@ -7,16 +7,16 @@ from contextlib import suppress
 from sevenfold.adapters.fairness import FairQueue
 from sevenfold.api.http.problems import ProblemError, ProblemType
 
-# A tenant that has started nothing for so long is not active.
+# A tenant that has started nothing for this long is not active.
 _ACTIVE_SECONDS = 10.0
 
-# A run without an answer after so long keeps the gateway busy no more: its agent is at work.
+# After this long without an answer a run no longer counts as starting: its agent is running.
 _HOLD_SECONDS = 0.05
 
-# How long a start waits for its turn.
+# How long a start waits for a permit.
 _MAX_WAIT_SECONDS = 10.0
 
-# Bounds of the runs in their first moments. The limit falls while starts take longer than `_SLOW` times the fastest.
+# Bounds of the runs that are starting. The limit falls while starts take longer than `_SLOW` times the fastest.
 _MIN_LIMIT, _MAX_LIMIT = 2.0, 1_000.0
 _SLOW = 1.5
 _DECREASE = 0.9
@@ -25,8 +25,8 @@ _DECREASE = 0.9
 _FORGET_PER_SECOND = 0.001
 
 
-class StartTurns:
-    """Limits how many runs are in their first moments: from the start to the answer, or for 50 ms without one.
+class StartLimiter:
+    """Limits how many runs are starting: from the start to the answer, or for 50 ms without one.
 
     With one active tenant nothing waits. With several, a start waits while there are as many as the limit, and the
     waiting tenants take turns, so a flood of one tenant delays another's run by little. The limit adapts to the
@@ -42,14 +42,14 @@ class StartTurns:
         self._fastest = float("inf")
         self._fastest_at = 0.0
 
-    async def take(self, tenant: str) -> "Turn":
-        """Returns when it is the tenant's turn. The turn ends by itself after 50 ms. Raises 503 after 10 s."""
+    async def acquire(self, tenant: str) -> "StartPermit":
+        """Waits for a permit, which is released by itself after 50 ms. Raises 503 after 10 s."""
         self._active[tenant] = time.monotonic()
         if self._waiters or not self._has_room():
             await self._wait(tenant)
         else:
             self._in_use += 1
-        return Turn(self)
+        return StartPermit(self)
 
     async def _wait(self, tenant: str) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -76,7 +76,7 @@ class StartTurns:
         return len(self._active) <= 1
 
     def release(self) -> None:
-        """A run is past its first moments."""
+        """A run no longer counts as starting."""
         self._in_use -= 1
         while self._waiters and self._has_room():
             waiter = self._waiters.popleft()
@@ -103,22 +103,22 @@ def _overloaded() -> ProblemError:
     )
 
 
-class Turn:
-    """One run in its first moments. `started`: Temporal has it; `release`: it is past them."""
+class StartPermit:
+    """The permit of one start."""
 
-    def __init__(self, turns: StartTurns) -> None:
-        self._turns = turns
+    def __init__(self, limiter: StartLimiter) -> None:
+        self._limiter = limiter
         self._taken_at = time.monotonic()
         self._is_released = False
         self._timer = asyncio.get_running_loop().call_later(_HOLD_SECONDS, self.release)
 
     def started(self) -> None:
-        """Records how long the start took."""
-        self._turns.record(time.monotonic() - self._taken_at)
+        """Temporal accepted the run: records how long the start took."""
+        self._limiter.record(time.monotonic() - self._taken_at)
 
     def release(self) -> None:
-        """Ends the turn. Idempotent."""
+        """Returns the permit. Idempotent."""
         if not self._is_released:
             self._is_released = True
             self._timer.cancel()
-            self._turns.release()
+            self._limiter.release()

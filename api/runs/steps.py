@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from pydantic import Field, JsonValue
 from pydantic_core import to_json
 
-from sevenfold.adapters.temporal.step_ledger import RunEndedError, StepLedger, StepsUnreadableError
+from sevenfold.adapters.temporal.step_store import RunEndedError, StepStore, StepsUnreadableError
 from sevenfold.api.dependencies import API_PREFIX, ClientDep, TenantDep
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field
@@ -62,7 +62,7 @@ async def record_step(
     """
     _check(body)
     description = await reader.find(tenant, run_id)
-    ledger = StepLedger(client, description.id, description.run_id)
+    ledger = StepStore(client, description.id, description.run_id)
     key = body.name if body.key is None else f"{body.name}[{body.key}]"
     first: StepRecord | None = None
     try:

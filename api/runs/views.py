@@ -10,13 +10,13 @@ from temporalio.common import SearchAttributeKey
 from sevenfold.adapters.temporal.run_outcomes import to_run_status
 from sevenfold.api.dependencies import API_PREFIX, TemporalUi
 from sevenfold.api.runs.approval_desk import InputRequest, without_links
-from sevenfold.api.webhooks.views import RunWebhook
+from sevenfold.api.webhooks.views import RunWebhookView
 from sevenfold.contracts.access.principals import Principal
 from sevenfold.contracts.agents.interface import Progress
 from sevenfold.contracts.agents.steps import StepView
 from sevenfold.contracts.identity import parse_public_id, parse_tenant
 from sevenfold.contracts.payload import JsonObject, Payload
-from sevenfold.contracts.runs.outcomes import Answer
+from sevenfold.contracts.runs.outcomes import RunAnswer
 from sevenfold.contracts.runs.run import WORKFLOW_TYPES, Pattern, RunError, RunStatus
 
 PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
@@ -64,7 +64,7 @@ class Run(RunSummary):
         description="Cancellation was requested. A run without a worker stops once there is one."
     )
     metadata: JsonObject
-    result: Answer | None
+    result: RunAnswer | None
     error: RunError | None
     trace_id: str | None = Field(description="The id of the trace that the run belongs to (W3C).")
     requests: list[InputRequest] | None = Field(
@@ -73,7 +73,7 @@ class Run(RunSummary):
     steps: list[StepView] | None = Field(
         default=None, description="The steps of a durable agent, when one run is read; null if it has none."
     )
-    webhook: RunWebhook | None = Field(description="The state of its webhook's delivery; null without a webhook.")
+    webhook: RunWebhookView | None = Field(description="The state of its webhook's delivery; null without a webhook.")
 
     def shown_to(self, principal: Principal) -> "Run":
         """Returns the run as a principal may see it: without what the client and the agent wrote unless it may read

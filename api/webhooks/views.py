@@ -33,7 +33,7 @@ _STATE, _HOST, _RUN = (SearchAttributeKey.for_keyword(name) for name in DELIVERY
 _STOPPED = (WorkflowExecutionStatus.CANCELED, WorkflowExecutionStatus.TERMINATED)
 
 
-class RunWebhook(Payload):
+class RunWebhookView(Payload):
     """The state of a run's webhook."""
 
     state: DeliveryState
@@ -85,12 +85,12 @@ async def find_delivery(client: Client, tenant: str, delivery_id: str) -> Workfl
     raise not_found("This delivery")
 
 
-async def load_run_webhook(client: Client, run_workflow_id: str, generation: int) -> RunWebhook:
+async def load_run_webhook(client: Client, run_workflow_id: str, generation: int) -> RunWebhookView:
     """Returns the webhook of a run, by the run's workflow id. It is pending until the run has ended."""
     delivery_id = delivery_workflow_id(run_workflow_id, generation)
     found = await find_execution(client, delivery_id)
     log = await load_log(found) if found else DeliveryLog()
-    return RunWebhook(
+    return RunWebhookView(
         state=find_delivery_state(found) if found else DeliveryState.PENDING,
         attempts=len(log.attempts),
         delivery_id=parse_public_id(delivery_id),

@@ -20,7 +20,7 @@ LAST_USE_MEMO = "last-use"
 MAX_LAST_USES = 5_000
 
 # Size limit of all records as JSON: some 2,000 keys. Every process reads them while requests arrive.
-MAX_REGISTRY_BYTES = 500_000
+MAX_TENANT_REGISTRY_BYTES = 500_000
 
 # Failure types of rejected changes, which the API maps to problems.
 TENANT_EXISTS, TENANT_MISSING, TENANT_ERASED, KEY_EXISTS, KEY_MISSING, KEY_REPLACED, REGISTRY_FULL = (
@@ -71,7 +71,7 @@ class LastUse(Payload):
     keys: dict[str, datetime] = {}
 
 
-class RegistryState(Payload):
+class TenantRegistryState(Payload):
     """Input of `TenantRegistry`."""
 
     tenants: dict[str, TenantRecord] = {}
@@ -113,7 +113,7 @@ class RotateKeyInput(Payload):
     overlap_seconds: Seconds
 
 
-def registry_memos(state: RegistryState) -> dict[str, Payload]:
+def registry_memos(state: TenantRegistryState) -> dict[str, Payload]:
     """Returns the memos of all records."""
     tenants = {f"{TENANT_MEMO_PREFIX}{name}": one for name, one in state.tenants.items()}
     keys = {f"{KEY_MEMO_PREFIX}{key_id}": one for key_id, one in state.keys.items()}

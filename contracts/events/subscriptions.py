@@ -25,7 +25,7 @@ _EXAMPLE: dict[str, Any] = {
 
 # Size limit of a tenant's subscriptions as JSON. Every worker reads them twice a second while events arrive. They
 # never leave their workflow for the store of large payloads, which removes old payloads.
-MAX_REGISTRY_BYTES = 200_000
+MAX_SUBSCRIPTIONS_BYTES = 200_000
 
 
 class _SubscriptionFields(RequestBody):
@@ -142,7 +142,7 @@ def build_subscription(
     return Subscription(name=name, agent=fields.agent or default_agent, webhook=webhook, **values)
 
 
-class RegistryState(Payload):
+class SubscriptionRegistryState(Payload):
     """A tenant's subscriptions that were created by the API, by name. `change_count` increases with every change."""
 
     subscriptions: dict[str, Subscription] = {}
@@ -177,7 +177,7 @@ def registry_workflow_id(tenant: str) -> str:
 SUBSCRIPTION_MEMO_PREFIX = "subscription:"
 
 
-def subscription_memos(state: RegistryState) -> dict[str, Subscription]:
+def subscription_memos(state: SubscriptionRegistryState) -> dict[str, Subscription]:
     """Returns the memos of all subscriptions."""
     return {f"{SUBSCRIPTION_MEMO_PREFIX}{name}": one for name, one in state.subscriptions.items()}
 

@@ -65,7 +65,7 @@ class Estimate(Payload):
     runs: int = 0
 
 
-class Routing(Payload):
+class HybridRouting(Payload):
     """The chosen route and the reason."""
 
     chosen: Route
@@ -76,17 +76,17 @@ class Routing(Payload):
 class HybridInput(RunInput):
     """Input of `Hybrid`."""
 
-    routing: Routing
+    routing: HybridRouting
 
 
-# The memo of Hybrid that holds its Routing.
+# The memo of Hybrid that holds its HybridRouting.
 ROUTING_MEMO = "routing"
 
 # The p95 of fewer runs is not meaningful.
 MIN_RUNS = 5
 
 
-def choose_route(estimate: Estimate, threshold: float, *, stream: bool) -> Routing:
+def choose_route(estimate: Estimate, threshold: float, *, stream: bool) -> HybridRouting:
     """Chooses the route. Work up to `threshold` seconds is synchronous; longer work is queued, or streamed if
     `stream` is set. Without an estimate the client waits for up to the threshold.
     """
@@ -99,13 +99,13 @@ def choose_route(estimate: Estimate, threshold: float, *, stream: bool) -> Routi
             measured = f"Of {runs} recent runs half took {p50:.2g} s, and 95 % no more than {p95:.2g} s"
             if p50 <= threshold < p95:
                 reason = f"{measured}: it may be short, so the request waits up to {limit}."
-                return Routing(chosen=Route.SYNCHRONOUS, reason=reason, estimate=estimate)
+                return HybridRouting(chosen=Route.SYNCHRONOUS, reason=reason, estimate=estimate)
             subject, seconds = measured, p95 if p95 <= threshold else p50
         case Estimate(basis=EstimateBasis.CONFIGURED, seconds=float() as seconds):
             subject = f"The agent's duration_estimate is {seconds:g} s"
         case _:
             reason = f"No duration is known yet: the request waits up to {limit}."
-            return Routing(chosen=Route.SYNCHRONOUS, reason=reason, estimate=estimate)
+            return HybridRouting(chosen=Route.SYNCHRONOUS, reason=reason, estimate=estimate)
     if seconds <= threshold:
-        return Routing(chosen=Route.SYNCHRONOUS, reason=f"{subject}, within {limit}.", estimate=estimate)
-    return Routing(chosen=long_route, reason=f"{subject}, beyond {limit}.", estimate=estimate)
+        return HybridRouting(chosen=Route.SYNCHRONOUS, reason=f"{subject}, within {limit}.", estimate=estimate)
+    return HybridRouting(chosen=long_route, reason=f"{subject}, beyond {limit}.", estimate=estimate)

@@ -20,7 +20,7 @@ _ID_FIELDS = {
 }
 
 
-class Answer(Payload):
+class RunAnswer(Payload):
     """An agent's answer as clients get it."""
 
     response: str
@@ -30,7 +30,7 @@ class Answer(Payload):
     usage: Usage | None = None
 
     @classmethod
-    def from_result(cls, result: RunResult) -> "Answer":
+    def from_result(cls, result: RunResult) -> "RunAnswer":
         """Converts a run's result."""
         reply = result.reply
         return cls(
@@ -57,7 +57,7 @@ def webhook_body(run_id: str, outcome: RunOutcome) -> dict[str, Any]:
     pattern = _find_pattern(run_id)
     body: dict[str, Any] = {_ID_FIELDS[pattern]: run_id, "status": outcome.status}
     if outcome.result is not None:
-        answer = Answer.from_result(outcome.result)
+        answer = RunAnswer.from_result(outcome.result)
         is_job = pattern is Pattern.QUEUE
         body["result"] = (
             answer.job_result if is_job else answer.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -12,7 +12,7 @@ from temporalio.common import WorkerDeploymentVersion
 from temporalio.service import RPCError
 
 from sevenfold.adapters.temporal.deployments import DeploymentError, Deployments
-from sevenfold.adapters.temporal.task_queues import Routing, read_routing
+from sevenfold.adapters.temporal.task_queues import BuildRouting, read_routing
 from sevenfold.runtime.config.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -78,7 +78,7 @@ async def _watch(
 ) -> None:
     if after:  # What is about to change needs no warning.
         await asyncio.wait(after, timeout=_FIRST_SECONDS)
-    known: Routing | None = None
+    known: BuildRouting | None = None
     while True:
         try:
             routing = await read_routing(client, settings.task_queue)
@@ -114,7 +114,7 @@ async def _make_first_current(client: Client, task_queue: str, build: WorkerDepl
         await asyncio.sleep(_CHECK_SECONDS)
 
 
-def _report(build: WorkerDeploymentVersion, routing: Routing) -> None:
+def _report(build: WorkerDeploymentVersion, routing: BuildRouting) -> None:
     current = routing.current.build_id if routing.current else "workers without a build id"
     names = {"build_id": build.build_id, "deployment": build.deployment_name}
     if routing.targets == {build}:

@@ -7,7 +7,7 @@ import pytest
 from pypdf import PdfReader, PdfWriter
 
 from sevenfold.adapters.documents.extraction import DocumentReader
-from sevenfold.adapters.documents.limits import Limits
+from sevenfold.adapters.documents.limits import DocumentLimits
 from sevenfold.contracts.agents.document_errors import DocumentError, DocumentFault
 from sevenfold.contracts.agents.documents import DocumentText
 
@@ -51,12 +51,14 @@ def sealed(password: str, owner: str | None = None, title: str = "Sealed", algor
     return written.getvalue()
 
 
-async def read(data: bytes, content_type: str | None = None, limits: Limits | None = None, **fields) -> DocumentText:
-    return await DocumentReader(limits or Limits()).extract(data, content_type=content_type, **fields)
+async def read(
+    data: bytes, content_type: str | None = None, limits: DocumentLimits | None = None, **fields
+) -> DocumentText:
+    return await DocumentReader(limits or DocumentLimits()).extract(data, content_type=content_type, **fields)
 
 
 async def fault(
-    data: bytes, content_type: str | None = None, limits: Limits | None = None, **fields
+    data: bytes, content_type: str | None = None, limits: DocumentLimits | None = None, **fields
 ) -> DocumentFault:
     with pytest.raises(DocumentError) as raised:
         await read(data, content_type, limits, **fields)

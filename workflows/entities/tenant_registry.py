@@ -13,7 +13,7 @@ from sevenfold.contracts.access.tenant_registry import (
     KEY_REPLACED,
     LAST_USE_MEMO,
     MAX_LAST_USES,
-    MAX_REGISTRY_BYTES,
+    MAX_TENANT_REGISTRY_BYTES,
     REGISTRY_FULL,
     TENANT_ERASED,
     TENANT_EXISTS,
@@ -24,9 +24,9 @@ from sevenfold.contracts.access.tenant_registry import (
     LimitKeyInput,
     PutKeyInput,
     PutTenantInput,
-    RegistryState,
     RotateKeyInput,
     TenantRecord,
+    TenantRegistryState,
     registry_memos,
 )
 
@@ -38,18 +38,18 @@ class TenantRegistry:
     """
 
     @workflow.init
-    def __init__(self, state: RegistryState) -> None:
+    def __init__(self, state: TenantRegistryState) -> None:
         self._tenants = dict(state.tenants)
         self._keys = dict(state.keys)
         self._last_use = dict(state.last_use.keys)
         self._renew_requested = False
 
     @workflow.run
-    async def run(self, state: RegistryState) -> None:
+    async def run(self, state: TenantRegistryState) -> None:
         """Serves changes; continues as new when Temporal suggests it, and on `renew`."""
         await workflow.wait_condition(lambda: self._renew_requested or workflow.info().is_continue_as_new_suggested())
         await workflow.wait_condition(workflow.all_handlers_finished)
-        state = RegistryState(tenants=self._tenants, keys=self._keys, last_use=LastUse(keys=self._last_use))
+        state = TenantRegistryState(tenants=self._tenants, keys=self._keys, last_use=LastUse(keys=self._last_use))
         workflow.continue_as_new(state, memo=registry_memos(state))
 
     @workflow.signal(name="renew", description="Encrypts state and memos with the first codec key.")
@@ -187,9 +187,9 @@ class TenantRegistry:
 
     def _check_size(self, tenants: Mapping[str, TenantRecord], keys: Mapping[str, KeyRecord]) -> None:
         size = sum(len(one.model_dump_json(exclude_none=True)) for one in (*tenants.values(), *keys.values()))
-        if size > MAX_REGISTRY_BYTES:
+        if size > MAX_TENANT_REGISTRY_BYTES:
             raise ApplicationError(
-                f"Tenants and keys are limited to {MAX_REGISTRY_BYTES:,} bytes of JSON; with this one they have "
-                f"{size:,}. Revoke keys that are not used, or move some to sevenfold.toml.",
+                f"Tenants and keys are limited to {MAX_TENANT_REGISTRY_BYTES:,} bytes of JSON; with this one they "
+                f"have {size:,}. Revoke keys that are not used, or move some to sevenfold.toml.",
                 type=REGISTRY_FULL,
             )

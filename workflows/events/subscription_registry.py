@@ -6,15 +6,15 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 from sevenfold.contracts.events.subscriptions import (
-    MAX_REGISTRY_BYTES,
+    MAX_SUBSCRIPTIONS_BYTES,
     SUBSCRIPTION_EXISTS,
     SUBSCRIPTION_MEMO_PREFIX,
     SUBSCRIPTION_MISSING,
     SUBSCRIPTIONS_FULL,
     SUBSCRIPTIONS_OVER_QUOTA,
     PutSubscriptionInput,
-    RegistryState,
     Subscription,
+    SubscriptionRegistryState,
     subscription_memos,
 )
 
@@ -24,12 +24,12 @@ class SubscriptionRegistry:
     """Keeps one memo per subscription, so that reading the registry needs no worker."""
 
     @workflow.init
-    def __init__(self, state: RegistryState) -> None:
+    def __init__(self, state: SubscriptionRegistryState) -> None:
         self._state = state
         self._renew_requested = False
 
     @workflow.run
-    async def run(self, state: RegistryState) -> None:
+    async def run(self, state: SubscriptionRegistryState) -> None:
         """Serves updates; continues as new when Temporal suggests it, and on `renew`."""
         await workflow.wait_condition(lambda: self._renew_requested or workflow.info().is_continue_as_new_suggested())
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -45,7 +45,7 @@ class SubscriptionRegistry:
         """Returns True if the subscription is new.
 
         The validator rejects with `SUBSCRIPTION_EXISTS` (`create_only`), `SUBSCRIPTIONS_OVER_QUOTA` and
-        `SUBSCRIPTIONS_FULL` (over `MAX_REGISTRY_BYTES`).
+        `SUBSCRIPTIONS_FULL` (over `MAX_SUBSCRIPTIONS_BYTES`).
         """
         new = change.subscription.name not in self._state.subscriptions
         self._store({**self._state.subscriptions, change.subscription.name: change.subscription})
@@ -62,10 +62,10 @@ class SubscriptionRegistry:
         subscriptions = {**self._state.subscriptions, name: change.subscription}
         self._check_quotas(change, subscriptions)
         size = sum(len(one.model_dump_json(exclude_none=True)) for one in subscriptions.values())
-        if size > MAX_REGISTRY_BYTES:
+        if size > MAX_SUBSCRIPTIONS_BYTES:
             raise ApplicationError(
-                f"The subscriptions of a tenant are limited to {MAX_REGISTRY_BYTES:,} bytes of JSON; with this one "
-                f"they have {size:,}. Remove some, or move some to sevenfold.toml.",
+                f"The subscriptions of a tenant are limited to {MAX_SUBSCRIPTIONS_BYTES:,} bytes of JSON; with this "
+                f"one they have {size:,}. Remove some, or move some to sevenfold.toml.",
                 type=SUBSCRIPTIONS_FULL,
             )
 
@@ -94,4 +94,6 @@ class SubscriptionRegistry:
             raise ApplicationError(f"Subscription {name} does not exist.", type=SUBSCRIPTION_MISSING)
 
     def _store(self, subscriptions: dict[str, Subscription]) -> None:
-        self._state = RegistryState(subscriptions=subscriptions, change_count=self._state.change_count + 1)
+        self._state = SubscriptionRegistryState(
+            subscriptions=subscriptions, change_count=self._state.change_count + 1
+        )

@@ -28,7 +28,7 @@ from sevenfold.workflows.runs.interactions import publish_input_required, publis
 from sevenfold.workflows.runs.retry_profiles import BACKGROUND, INITIAL_INTERVAL, INTERACTIVE, RetryProfile
 from sevenfold.workflows.runs.run_reply import start_reply
 from sevenfold.workflows.runs.run_state import RunState
-from sevenfold.workflows.runs.run_webhook import RunWebhook
+from sevenfold.workflows.runs.run_webhook import RunWebhookDeliveries
 from sevenfold.workflows.runs.stream_buffer import StreamBuffer
 
 # Temporal detects a dead worker after this time; heartbeats are sent every second.
@@ -50,7 +50,7 @@ class AgentRun:
         self._run = run
         self._state = RunState(run, self._announce_questions)
         self._stream = StreamBuffer()
-        self._webhook = RunWebhook(run, self._state.deadline)
+        self._webhook = RunWebhookDeliveries(run, self._state.deadline)
         self._is_followed = False
         workflow.set_signal_handler(FOLLOW_SIGNAL, self._handle_follow)
         if run.target is not None:

@@ -34,7 +34,7 @@ _LAST_SEQUENCE = 10_000
 T = TypeVar("T")
 
 
-class RunWebhook:
+class RunWebhookDeliveries:
     """The webhook of one run, or none."""
 
     def __init__(self, run: RunInput, deadline: datetime) -> None:

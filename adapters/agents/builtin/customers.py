@@ -4,7 +4,7 @@ import re
 import unicodedata
 
 from sevenfold.adapters.agents.builtin.text import enumerate_words, word_set
-from sevenfold.adapters.agents.json_input import Scope, identifier, show
+from sevenfold.adapters.agents.json_input import InputScope, identifier, show
 from sevenfold.contracts.agents.interface import AgentRequest, Reply
 from sevenfold.contracts.payload import JsonObject
 
@@ -34,7 +34,7 @@ def enrich_customer(request: AgentRequest) -> Reply:
     Reads `data` (or `data.customer`): id, name or firstName and lastName, email, company, employees, country, phone,
     plan, previousInteractions. Rejects a record with neither id nor name nor email.
     """
-    scope = Scope.from_request(request).inside("customer")
+    scope = InputScope.from_request(request).narrow("customer")
     customer_id = _customer_id(scope)
     name = normalized_name(scope)
     email = (scope.word("email", "emailAddress", "mail") or "").casefold() or None
@@ -67,7 +67,7 @@ def enrich_customer(request: AgentRequest) -> Reply:
     )
 
 
-def _customer_id(scope: Scope) -> str | int | None:
+def _customer_id(scope: InputScope) -> str | int | None:
     for key in ("id", "customerId", "customer_id", "userId"):
         found = scope.find(key)
         name = identifier(found.value) if found is not None else None
@@ -76,11 +76,11 @@ def _customer_id(scope: Scope) -> str | int | None:
     return None
 
 
-def _has(scope: Scope, field: str, name: str | None) -> bool:
+def _has(scope: InputScope, field: str, name: str | None) -> bool:
     return name is not None if field == "name" else scope.word(field) is not None
 
 
-def normalized_name(scope: Scope) -> str | None:
+def normalized_name(scope: InputScope) -> str | None:
     """Returns the name in one Unicode form with single blanks; changes capitals only if all or none are capital."""
     name = scope.word("name", "fullName", "customerName")
     if name is None:
@@ -131,7 +131,7 @@ def _company_of(domain: str | None) -> str | None:
     return " ".join(map(_capitalized, labels[-1].split("-"))) if labels else None
 
 
-def _segment(scope: Scope, domain: str | None, kind: str) -> str:
+def _segment(scope: InputScope, domain: str | None, kind: str) -> str:
     employees = scope.number("employees", "companySize", "employeeCount")
     if employees is not None and employees >= 1:
         return "enterprise" if employees >= 1000 else "mid-market" if employees >= 50 else "small business"
@@ -152,7 +152,7 @@ _KIND_INSIGHTS = {
 }
 
 
-def _insights(scope: Scope, email: str | None, domain: str | None, kind: str, guessed: str | None) -> list[str]:
+def _insights(scope: InputScope, email: str | None, domain: str | None, kind: str, guessed: str | None) -> list[str]:
     insights = [_KIND_INSIGHTS[kind].format(domain=domain)] if kind in _KIND_INSIGHTS else []
     if guessed:
         insights.append(f"The company is probably {guessed}, going by the domain.")

@@ -16,7 +16,15 @@ from sevenfold.adapters.agents.builtin.text import (
     summarize,
     words,
 )
-from sevenfold.adapters.agents.json_input import TEXT_FIELDS, Found, FoundText, Scope, clean, identifier, one_line
+from sevenfold.adapters.agents.json_input import (
+    TEXT_FIELDS,
+    Found,
+    FoundText,
+    InputScope,
+    clean,
+    identifier,
+    one_line,
+)
 from sevenfold.contracts.agents.errors import AgentRejected
 from sevenfold.contracts.agents.interface import AgentRequest, Reply
 from sevenfold.contracts.payload import JsonObject
@@ -41,7 +49,7 @@ def analyze_sentiment(request: AgentRequest) -> Reply:
     An item is a string, or an object with an `id` and a text. Ids alone are looked up in `documents`; this agent has
     no document store, so an id without a text is `unknown` with score 0.
     """
-    scope = Scope.from_request(request)
+    scope = InputScope.from_request(request)
     items = _items(scope)
     judged = [judge(sentences(item.text)) if item.text else NO_TEXT for item in items]
     scores: list[JsonValue] = [
@@ -76,7 +84,7 @@ def _describe_scores(judged: Sequence[Sentiment]) -> str:
     return " ".join(parts)
 
 
-def _items(scope: Scope) -> list[_Item]:
+def _items(scope: InputScope) -> list[_Item]:
     ids = scope.find(*_ID_LISTS)
     listed = scope.find(*_LISTS)
     if ids is not None:
@@ -84,7 +92,7 @@ def _items(scope: Scope) -> list[_Item]:
         return _matched(names, _listed(listed) if listed else [])
     if listed is not None:
         return _listed(listed)
-    single = scope.inside("document")
+    single = scope.narrow("document")
     return [_Item(identifier(_value(single, "id", "documentId")), _required_text(scope).text)]
 
 
@@ -96,7 +104,7 @@ def _matched(names: Sequence[str | int | None], given: Sequence[_Item]) -> list[
     return [_Item(name, texts.get(name) if name is not None else None) for name in names]
 
 
-def _value(scope: Scope, *names: str) -> JsonValue:
+def _value(scope: InputScope, *names: str) -> JsonValue:
     found = scope.find(*names)
     return found.value if found is not None else None
 
@@ -127,9 +135,9 @@ def _extract_text(value: JsonValue) -> str | None:
     return clean(value) if isinstance(value, str) else None
 
 
-def _required_text(scope: Scope) -> FoundText:
+def _required_text(scope: InputScope) -> FoundText:
     """Returns the request's text, or that of `document` if it is an object. Raises AgentRejected without a word."""
-    found = scope.inside("document").text(*TEXT_FIELDS)
+    found = scope.narrow("document").text(*TEXT_FIELDS)
     if found is None:
         raise scope.missing("text", "There is no text to work on")
     if not found.text.strip():
@@ -143,7 +151,7 @@ def _required_text(scope: Scope) -> FoundText:
 
 def summarize_text(request: AgentRequest) -> Reply:
     """Returns the most significant sentences of `text` (or of all `documents` together): `sentences` of them (3)."""
-    scope = Scope.from_request(request)
+    scope = InputScope.from_request(request)
     count = int(scope.option("sentences", 3, 1, 50))
     listed = scope.find(*_LISTS)
     texts = [item.text for item in _listed(listed) if item.text] if listed else [_required_text(scope).text]
@@ -166,10 +174,10 @@ def summarize_text(request: AgentRequest) -> Reply:
 
 def analyze_document(request: AgentRequest) -> Reply:
     """Returns title, size, summary, key terms and sentiment of one document, and the fields of its extraction."""
-    scope = Scope.from_request(request)
+    scope = InputScope.from_request(request)
     text = _required_text(scope).text
-    title, body = _title(scope.inside("document"), text)
-    known = _known_fields(scope.inside("document"))
+    title, body = _title(scope.narrow("document"), text)
+    known = _known_fields(scope.narrow("document"))
     found = sentences(body)
     sentiment = judge(found)
     count = len(words(body))
@@ -193,7 +201,7 @@ def analyze_document(request: AgentRequest) -> Reply:
     )
 
 
-def _known_fields(document: Scope) -> JsonObject:
+def _known_fields(document: InputScope) -> JsonObject:
     """Returns those of `contentType`, `pages`, `unreadPages` and `truncated` that the document has."""
     counts = {name: int(document.number(name) or 0) for name in ("pages", "unreadPages")}
     known: JsonObject = {name: count for name, count in counts.items() if count > 0}
@@ -227,7 +235,7 @@ def _describe_document(
     return " ".join([*parts, f"In short: {summary}"] if summary else parts)
 
 
-def _title(scope: Scope, text: str) -> tuple[str | None, str]:
+def _title(scope: InputScope, text: str) -> tuple[str | None, str]:
     """Returns the given title, or a first line that looks like one, and the rest of the text."""
     given = scope.word("title", "name", "subject")
     if given is not None:

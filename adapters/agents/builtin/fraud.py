@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from sevenfold.adapters.agents.builtin.text import enumerate_words, quantity
-from sevenfold.adapters.agents.json_input import Scope, identifier, number, show
+from sevenfold.adapters.agents.json_input import InputScope, identifier, number, show
 from sevenfold.contracts.agents.errors import AgentRejected
 from sevenfold.contracts.agents.interface import AgentRequest, Reply
 from sevenfold.contracts.payload import JsonObject
@@ -22,7 +22,7 @@ _MILLISECONDS_FROM = 1e11
 
 @dataclass(frozen=True)
 class _Transaction:
-    scope: Scope
+    scope: InputScope
     amount: float
     limit: float
     time: datetime | None
@@ -47,7 +47,7 @@ def detect_fraud(request: AgentRequest) -> Reply:
     its data is named in `notChecked`. `amountLimit` (1000) is what counts as a large amount, in the transaction's
     own currency.
     """
-    scope = Scope.from_request(request).inside("transaction")
+    scope = InputScope.from_request(request).narrow("transaction")
     transaction = _read(scope)
     threshold = scope.option("threshold", 0.5, 0, 1)
     found = {name: rule(transaction) for name, rule in _RULES.items()}
@@ -82,7 +82,7 @@ def _describe(score: float, alert: bool, reasons: Sequence[str], checked: int) -
     return f"{lead} Reasons: {enumerate_words(reasons)}." if reasons else f"{lead} Nothing stands out."
 
 
-def _read(scope: Scope) -> _Transaction:
+def _read(scope: InputScope) -> _Transaction:
     found = scope.find("amount", "total", "value")
     if found is None:
         raise scope.missing("amount", "There is no transaction to check")
@@ -102,13 +102,13 @@ def _read(scope: Scope) -> _Transaction:
 
 
 def _entry(entry: JsonObject) -> tuple[float | None, datetime | None]:
-    scope = Scope((("", entry),))
+    scope = InputScope((("", entry),))
     amount = scope.number("amount", "total", "value")
     time = next((time for name in _TIMES if (time := _time(scope, name)) is not None), None)
     return (abs(amount) if amount is not None else None), time
 
 
-def _time(scope: Scope, name: str) -> datetime | None:
+def _time(scope: InputScope, name: str) -> datetime | None:
     found = scope.find(name)
     return parse_time(found.value) if found is not None else None
 
@@ -129,7 +129,7 @@ def parse_time(value: JsonValue) -> datetime | None:
     return moment if 1970 <= moment.year <= 2100 else None
 
 
-def _transaction_id(scope: Scope) -> str | int | None:
+def _transaction_id(scope: InputScope) -> str | int | None:
     places = (scope.find(name) for name in ("transactionId", "id"))
     return next((name for found in places if found and (name := identifier(found.value)) is not None), None)
 

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from sevenfold.adapters.agents.builtin.sentiment import NO_TEXT, NOT_ENGLISH, Sentiment, judge
 from sevenfold.adapters.agents.builtin.text import enumerate_words, key_terms, quantity, sentences, summarize
-from sevenfold.adapters.agents.json_input import Scope, clean, number, one_line, show
+from sevenfold.adapters.agents.json_input import InputScope, clean, number, one_line, show
 from sevenfold.contracts.agents.errors import AgentRejected
 from sevenfold.contracts.agents.interface import AgentRequest, Reply
 from sevenfold.contracts.agents.model_requests import without_model_options
@@ -53,7 +53,7 @@ def generate_report(request: AgentRequest) -> Reply:
     records are lists of objects, texts are strings of four words or more. Rejects a request without any of `data` and
     `params`.
     """
-    scope = Scope.from_request(request)
+    scope = InputScope.from_request(request)
     given: JsonObject = {**without_model_options(request.params), **request.data}
     if not given:
         raise AgentRejected("There is nothing to report on: /data and /params are empty.", pointer="/data")
@@ -75,7 +75,7 @@ def generate_report(request: AgentRequest) -> Reply:
     return Reply(response=_render(title, [overview, *sections]), confidence=_confidence(basis), data=data)
 
 
-def _default_title(scope: Scope) -> str:
+def _default_title(scope: InputScope) -> str:
     kind, period = scope.word("type", "reportType", "name"), scope.word("period", "month", "week", "date")
     return " ".join(
         part for part in (kind and kind.capitalize(), "report", period and f"for {period}") if part

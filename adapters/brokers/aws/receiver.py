@@ -8,7 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from sevenfold.adapters.brokers.aws.envelopes import open_message
 from sevenfold.adapters.brokers.aws.queues import EntryError, Queue, ReceivedMessages
-from sevenfold.adapters.brokers.message import Message, MessageHandler, UnpublishableError
+from sevenfold.adapters.brokers.message import BrokerMessage, MessageHandler, UnpublishableError
 from sevenfold.contracts.config.brokers import ConsumeConfig
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ class QueueReceiver:
         except Exception:
             log.exception("a message could not be handled and comes again", queue=self._queue.name)
 
-    def _to_message(self, raw: "MessageTypeDef") -> Message:
+    def _to_message(self, raw: "MessageTypeDef") -> BrokerMessage:
         receipt, system = raw["ReceiptHandle"], raw.get("Attributes", {})
         content = open_message(raw, self._queue.name, dedup_by_group=self._queue.dedup_by_group)
-        return Message(
+        return BrokerMessage(
             source=self._consume,
             place=content.place,
             headers=content.headers,

@@ -3,19 +3,19 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from sevenfold.adapters.brokers.message import Message, headers_as_text
+from sevenfold.adapters.brokers.message import BrokerMessage, headers_as_text
 from sevenfold.contracts.config.brokers import ConsumeConfig
 
 # Of a key that becomes an event's `partitionkey`.
 _MAX_KEY_CHARACTERS = 256
 
 
-def read_record(record: Any, source: ConsumeConfig, ack: Callable[[], Awaitable[None]]) -> Message:
+def read_record(record: Any, source: ConsumeConfig, ack: Callable[[], Awaitable[None]]) -> BrokerMessage:
     """Returns the message of an aiokafka `ConsumerRecord`. Header values that are no text are read with replacement
     characters.
     """
     headers = headers_as_text(record.headers)
-    return Message(
+    return BrokerMessage(
         source=source,
         place=f"{record.topic}-{record.partition}-{record.offset}",
         headers=headers,

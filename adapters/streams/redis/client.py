@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
-Answer = TypeVar("Answer")
+RedisReply = TypeVar("RedisReply")
 
 
-async def propagate_cancel(command: Awaitable[Answer]) -> Answer:
+async def propagate_cancel(command: Awaitable[RedisReply]) -> RedisReply:
     """Redis' answer; raises CancelledError where the client library does not.
 
     redis-py (8.1) swallows a cancellation that comes while it reads an answer, 7 in 100 of those at a random moment:

@@ -4,27 +4,27 @@ import asyncio
 import time
 
 from sevenfold.api.http.problems import ProblemError, ProblemType
-from sevenfold.api.runs.start_limiter import StartTurns
+from sevenfold.api.runs.start_limiter import StartLimiter
 
 
 async def test_only_tenant_never_waits() -> None:
-    turns = StartTurns()
+    limiter = StartLimiter()
     started_at = time.monotonic()
-    taken = [await turns.take("acme") for _ in range(500)]
+    taken = [await limiter.acquire("acme") for _ in range(500)]
     assert time.monotonic() - started_at < 0.5
-    for turn in taken:
-        turn.release()
+    for permit in taken:
+        permit.release()
 
 
 async def test_run_of_another_tenant_goes_before_a_flood() -> None:
-    turns, served = StartTurns(), []
+    limiter, served = StartLimiter(), []
 
     async def start(tenant: str) -> None:
-        turn = await turns.take(tenant)
+        permit = await limiter.acquire(tenant)
         served.append(tenant)
         await asyncio.sleep(0.005)
-        turn.release()
-        turn.release()  # A second release is none.
+        permit.release()
+        permit.release()  # A second release is none.
 
     await start("globex")
     flood = [asyncio.create_task(start("acme")) for _ in range(100)]
@@ -37,19 +37,19 @@ async def test_run_of_another_tenant_goes_before_a_flood() -> None:
 
 
 async def test_turn_without_an_answer_ends_by_itself() -> None:
-    turns = StartTurns()
+    limiter = StartLimiter()
     for tenant in ("globex", "acme"):
-        await turns.take(tenant)
+        await limiter.acquire(tenant)
     started_at = time.monotonic()
-    await asyncio.wait_for(turns.take("globex"), 1)
+    await asyncio.wait_for(limiter.acquire("globex"), 1)
     assert 0.02 < time.monotonic() - started_at < 0.5
 
 
 async def test_cancelled_start_leaves_its_turn_to_others() -> None:
-    turns = StartTurns()
+    limiter = StartLimiter()
     for tenant in ("globex", "acme"):
-        await turns.take(tenant)
-    waiting = [asyncio.create_task(turns.take("acme")) for _ in range(3)]
+        await limiter.acquire(tenant)
+    waiting = [asyncio.create_task(limiter.acquire("acme")) for _ in range(3)]
     await asyncio.sleep(0.01)
     waiting[0].cancel()
     results = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 1)
@@ -58,9 +58,9 @@ async def test_cancelled_start_leaves_its_turn_to_others() -> None:
 
 
 async def test_limit_grows_while_starts_are_quick_and_falls_while_they_are_slow() -> None:
-    async def number_at_once(turns: StartTurns) -> int:
-        await turns.take("globex")
-        tasks = [asyncio.create_task(turns.take("acme")) for _ in range(100)]
+    async def number_at_once(limiter: StartLimiter) -> int:
+        await limiter.acquire("globex")
+        tasks = [asyncio.create_task(limiter.acquire("acme")) for _ in range(100)]
         await asyncio.sleep(0.01)
         count = 1 + sum(task.done() for task in tasks)
         for task in tasks:
@@ -69,22 +69,22 @@ async def test_limit_grows_while_starts_are_quick_and_falls_while_they_are_slow(
         await asyncio.sleep(0.06)
         return count
 
-    turns = StartTurns()
-    await turns.take("globex")
+    limiter = StartLimiter()
+    await limiter.acquire("globex")
     await asyncio.sleep(0.06)
     for _ in range(200):
-        turns.record(0.005)
-    assert await number_at_once(turns) > 10
+        limiter.record(0.005)
+    assert await number_at_once(limiter) > 10
     for _ in range(50):
-        turns.record(0.05)
-    assert await number_at_once(turns) == 2
+        limiter.record(0.05)
+    assert await number_at_once(limiter) == 2
 
 
 async def test_start_that_waits_too_long_is_refused_and_the_others_go_on() -> None:
-    turns = StartTurns(max_wait_seconds=0.12)
-    await turns.take("acme")
-    starts = await asyncio.gather(*(turns.take("globex") for _ in range(20)), return_exceptions=True)
+    limiter = StartLimiter(max_wait_seconds=0.12)
+    await limiter.acquire("acme")
+    starts = await asyncio.gather(*(limiter.acquire("globex") for _ in range(20)), return_exceptions=True)
     refused = [one for one in starts if isinstance(one, ProblemError)]
     assert {problem.problem_type for problem in refused} == {ProblemType.OVERLOADED}
     assert 0 < len(refused) < 20
-    await asyncio.wait_for(turns.take("acme"), 1)
+    await asyncio.wait_for(limiter.acquire("acme"), 1)

@@ -38,7 +38,7 @@ class StepsUnreadableError(Exception):
     """A workflow task is in progress for so long that what it holds back cannot be read."""
 
 
-class StepLedger:
+class StepStore:
     """The steps of one run, by its workflow id and Temporal's id of the execution. `earlier`: executions before it
     was retried, of which it takes over what has completed.
     """
