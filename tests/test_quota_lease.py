@@ -11,8 +11,8 @@ from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError
 
 from sevenfold.adapters.agents.admission.quota_lease import QuotaLease
 from sevenfold.contracts.agents.errors import AgentBusy
-from sevenfold.contracts.agents.limits import Allocation, LeaseGrant, LeaseRequest, Limits
-from sevenfold.workflows.entities.agent_limits import allocate
+from sevenfold.contracts.agents.limits import LeaseGrant, LeaseRequest, Limits, LimitsState
+from sevenfold.workflows.entities.limit_allocation import allocate
 from tests.support.processes import until
 
 
@@ -22,11 +22,11 @@ class Limiter:
     def __init__(self, delay: float = 0.0) -> None:
         self.delay = delay
         self.loses: Callable[[LeaseRequest], bool] = lambda _: False
-        self.allocations: dict[str, Allocation] = {}
+        self.state = LimitsState()
 
     async def __call__(self, ask: LeaseRequest) -> LeaseGrant:
         await asyncio.sleep(self.delay)
-        grant, self.allocations = allocate(ask, self.allocations, time.monotonic())
+        grant, self.state = allocate(ask, self.state, time.monotonic())
         await asyncio.sleep(self.delay)
         if self.loses(ask):
             raise WorkflowUpdateRPCTimeoutOrCancelledError

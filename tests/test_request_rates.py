@@ -48,6 +48,21 @@ async def flood(clients: list[httpx.AsyncClient], seconds: float, in_flight: int
     return answers
 
 
+async def test_a_key_above_its_rate_takes_nothing_from_its_tenants_other_keys(limited: Stack) -> None:
+    """The tenant has 20/s, the flooding key 5/s of them."""
+    async with client_of(limited, LIMITED) as flooding, client_of(limited, ACME) as other:
+        await asyncio.gather(*(one.get(f"{API}/agents") for one in (flooding, other)))
+        await asyncio.sleep(1.5)
+        flooded = asyncio.create_task(flood([flooding], 5, 8))
+        answers = []
+        while not flooded.done():
+            answers.append((await other.get(f"{API}/agents")).status_code)
+            await asyncio.sleep(0.15)
+    assert set(answers) == {200}
+    statuses = [answer.status_code for answer in await flooded]
+    assert statuses.count(429) > 2 * statuses.count(200) > 0
+
+
 async def test_two_processes_together_hold_the_rate_of_a_tenant(limited: Stack) -> None:
     async with another_api(limited) as other, client_of(limited, ACME) as first, client_of(other, ACME) as second:
         await flood([first, second], 3, 2)  # Both have their part of the rate now.

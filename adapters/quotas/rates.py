@@ -53,21 +53,37 @@ class RateQuotas:
         self._leases: LRUCache[tuple[str, float], QuotaLease] = LRUCache(_MAX_LEASES)
 
     async def admit_request(self, owners: Iterable[QuotaOwner]) -> None:
-        """Counts a request. Raises QuotaExceededError if one of its owners has used up its rate."""
-        for owner in owners:
-            if owner.quotas.rate is not None:
-                await self._admit(owner, QuotaName.REQUESTS, owner.quotas.rate, 1)
+        """Counts a request. Raises QuotaExceededError if one of its owners has used up its rate: the request then
+        counts for none of them.
+        """
+        await self._admit([(owner, owner.quotas.rate) for owner in owners], QuotaName.REQUESTS, 1)
 
     async def admit_events(self, owners: Iterable[QuotaOwner], count: int) -> None:
         """Counts events and the reactions that they start. Raises QuotaExceededError as `admit_request` does.
 
         Events that come together are admitted together: what is over the rate delays those that follow.
         """
-        for owner in owners:
-            if owner.quotas.events is not None:
-                await self._admit(owner, QuotaName.EVENTS, owner.quotas.events, count)
+        await self._admit([(owner, owner.quotas.events) for owner in owners], QuotaName.EVENTS, count)
 
-    async def _admit(self, owner: QuotaOwner, quota: QuotaName, rate: float, count: int) -> None:
+    async def _admit(self, rates: list[tuple[QuotaOwner, float | None]], quota: QuotaName, count: int) -> None:
+        charged: list[QuotaLease] = []
+        # The key comes before its tenant: what a key sends beyond its own rate takes nothing from the other keys.
+        for owner, rate in reversed(rates):
+            if rate is None:
+                continue
+            try:
+                lease = await self._acquire(owner, quota, rate)
+            except QuotaExceededError:
+                for other in charged:
+                    other.charge(-count)
+                raise
+            if lease is not None:
+                lease.charge(count - 1)
+                lease.release(0.0)
+                charged.append(lease)
+
+    async def _acquire(self, owner: QuotaOwner, quota: QuotaName, rate: float) -> QuotaLease | None:
+        """Takes a token; without a lease there is none to take."""
         name = f"{owner.kind}/{owner.name}" + ("" if quota is QuotaName.REQUESTS else f"/{quota}")
         lease = self._leases.get((name, rate))
         if lease is None:
@@ -77,17 +93,14 @@ class RateQuotas:
         except AgentBusy:
             if lease.is_live:
                 _refuse(owner, quota, rate, max(1.0, lease.seconds_until_token()))
-        else:
-            lease.charge(count - 1)
-            lease.release(0.0)
+            return None
+        return lease
 
     def _open(self, name: str, rate: float) -> QuotaLease:
         return QuotaLease(
             self._process_id,
-            Limits(rate=rate),
+            Limits(rate=rate, burst=max(_MIN_BURST, rate * _BURST_SECONDS)),
             lease_requester(self._client, self._task_queue, name),
-            burst_seconds=_BURST_SECONDS,
-            min_burst=_MIN_BURST,
             join_seconds=0,
         )
 
@@ -97,8 +110,10 @@ class RateQuotas:
 
 
 def _refuse(owner: QuotaOwner, quota: QuotaName, rate: float, retry_after: float) -> NoReturn:
-    window = next((window for window in _WINDOWS if rate * window >= 1), _WINDOWS[-1])
-    limit = round(rate * window)
+    limits = {window: round(rate * window) for window in _WINDOWS}
+    exact = (window for window, limit in limits.items() if limit >= 1 and math.isclose(rate * window, limit))
+    window = next(exact, _WINDOWS[-1])
+    limit = limits[window]
     counted = "requests" if quota is QuotaName.REQUESTS else "events and their reactions"
     raise QuotaExceededError(
         owner,

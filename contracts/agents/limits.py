@@ -1,4 +1,7 @@
-"""An agent's limits, and their allocation to processes, whose sum never exceeds the limits."""
+"""Limits of an agent, or of a tenant's or key's rate, and their allocation to processes.
+
+The sum of all allocations never exceeds the limits.
+"""
 
 from sevenfold.contracts.payload import Payload, Seconds
 
@@ -12,15 +15,18 @@ def limits_workflow_id(agent: str) -> str:
 
 
 class Limits(Payload):
-    """Concurrent calls and calls per second across all workers; None is unlimited."""
+    """Limits over all processes; None is unlimited. `rate`: calls per second; `burst`: calls that may start at the
+    same time after a pause, in addition to those that the rate permits.
+    """
 
     max_concurrency: int | None = None
     rate: float | None = None
+    burst: float = 1.0
 
 
 class LeaseRequest(Payload):
-    """A process's renewal: its calls in flight, the calls that it could make now, and whether it makes calls at
-    all.
+    """A process's renewal: its calls in flight, the calls that it could make now, whether it makes calls at all, and
+    the tokens of its rate. A process that makes no calls gives these tokens back; a negative number is a debt.
     """
 
     process: str
@@ -28,21 +34,26 @@ class LeaseRequest(Payload):
     in_use: int
     demand: int
     is_calling: bool
+    tokens: float = 0.0
 
 
 class LeaseGrant(Payload):
     """What a process may use for LEASE_SECONDS: concurrent calls, and calls per second. If `target_slots` is below
     `slots`, other processes wait for slots: the process returns slots as its calls end, down to the target.
+
+    `tokens`: what is added to the process's own; `max_tokens`: how many it may collect.
     """
 
     slots: int
     target_slots: int
     rate: float
+    tokens: float = 0.0
+    max_tokens: float = 1.0
 
 
 class Allocation(Payload):
     """A process's share and demand. `renewed_at`: time of the last renewal. `holding_since`: since when it has slots,
-    or waits without any. Both in seconds of the workflow's clock.
+    or waits without any. Both in seconds of the workflow's clock. `tokens`: what it had after the renewal.
     """
 
     slots: int = 0
@@ -51,9 +62,14 @@ class Allocation(Payload):
     is_calling: bool = False
     renewed_at: Seconds = 0.0
     holding_since: Seconds = 0.0
+    tokens: float = 0.0
 
 
 class LimitsState(Payload):
-    """Input of `AgentLimits`."""
+    """State of `AgentLimits`, and its input: the shares of the processes, and the tokens of the rate that no process
+    has, as they were at `refilled_at`. None: as many as the burst permits.
+    """
 
     allocations: dict[str, Allocation] = {}
+    tokens: float | None = None
+    refilled_at: Seconds = 0.0

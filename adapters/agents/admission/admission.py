@@ -32,6 +32,9 @@ from sevenfold.contracts.agents.questions import InputRequired
 from sevenfold.contracts.runs.streams import StreamClosedError, StreamLogError
 
 # Errors that count as failures of the agent in its circuit breaker: it did not answer.
+# The burst of an agent's rate, in seconds of it.
+_BURST_SECONDS = 0.1
+
 _FAILURE_ERRORS = (AgentFailed, AgentUnavailable)
 
 
@@ -201,8 +204,9 @@ def build_admission_control(
     process_id = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     leases: dict[str, QuotaLease] = {}
     for name, config in configs.items():
-        limits = Limits(max_concurrency=config.max_concurrency, rate=config.rate)
-        if limits != Limits():
+        if config.max_concurrency is not None or config.rate is not None:
+            burst = max(1.0, (config.rate or 0.0) * _BURST_SECONDS)
+            limits = Limits(max_concurrency=config.max_concurrency, rate=config.rate, burst=burst)
             leases[name] = QuotaLease(process_id, limits, lease_requester(client, task_queue, name))
     return AdmissionControl(breakers, leases, check_budget, counts_bugs=counts_bugs)
 

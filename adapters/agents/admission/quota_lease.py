@@ -14,8 +14,10 @@ import structlog
 from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError
 
+from sevenfold.adapters.agents.admission.call_waiters import CallWaiters
 from sevenfold.adapters.agents.admission.recent_rejections import RecentRejections
-from sevenfold.adapters.fairness import FairQueue, turns_until_served
+from sevenfold.adapters.agents.admission.token_bucket import TokenBucket
+from sevenfold.adapters.fairness import turns_until_served
 from sevenfold.adapters.temporal.cancellation import raise_if_cancelled
 from sevenfold.contracts.agents.errors import AgentBusy
 from sevenfold.contracts.agents.limits import LEASE_SECONDS, LeaseGrant, LeaseRequest, Limits
@@ -34,8 +36,8 @@ _JOIN_SECONDS = 3.5
 # A lease that no call uses for this long is not renewed and expires.
 _IDLE_SECONDS = 5.0
 
-# The burst of an agent's rate limit, in seconds of the rate.
-_BURST_SECONDS = 0.1
+# A lease of a rate that no call has used is given back this long before it expires, with its tokens.
+_GIVE_BACK_BEFORE_SECONDS = 1.0
 
 _MIN_RETRY, _MAX_RETRY = 1.0, 30.0
 
@@ -53,12 +55,12 @@ class QuotaLease:
     Invariants:
 
     - `_in_use` calls hold slots.
-    - A call starts only if the lease has not expired, `_in_use < _slots` (with a limit of concurrency) and
-      `_tokens >= 1` (with a limit of the rate).
+    - A call starts only if the lease has not expired, `_in_use < _slots` (with a limit of concurrency) and there is
+      a token (with a limit of the rate).
+    - Tokens come from the workflow and from this process's share of the rate. What is not used returns with the
+      lease: all processes together never have more than the burst.
     - After every renewal `_slots >= _in_use`: calls in flight keep their slots.
     - `_target_slots < _slots` means that other processes wait: each released slot is given up.
-    - Waiters are served alternating between items of jobs and other calls; in each of them the tenants take turns,
-      and a tenant's waiters are served in order of arrival.
     - At most one `_renewal` runs, and it runs while the lease is used.
     """
 
@@ -68,24 +70,17 @@ class QuotaLease:
         limits: Limits,
         request_lease: RequestLease,
         *,
-        burst_seconds: float = _BURST_SECONDS,
-        min_burst: float = 1.0,
         join_seconds: float = _JOIN_SECONDS,
     ) -> None:
         self._join_seconds = join_seconds
-        self._burst_seconds = burst_seconds
-        self._min_burst = min_burst
         self._process_id = process_id
         self._limits = limits
         self._request_lease = request_lease
-        self._slots, self._target_slots, self._rate = 0, 0, 0.0
+        self._slots, self._target_slots = 0, 0
+        self._bucket = TokenBucket()
         self._expires_at, self._joined_at, self._used_at = 0.0, float("-inf"), 0.0
         self._in_use = 0
-        self._tokens, self._refilled_at = 0.0, 0.0
-        # Calls that wait until a time-out; and items of jobs, which wait without one.
-        self._waiters: FairQueue[asyncio.Future[None]] = FairQueue()
-        self._item_waiters: FairQueue[asyncio.Future[None]] = FairQueue()
-        self._items_go_next = False
+        self._waiters = CallWaiters()
         self._rejections = RecentRejections()
         self._mean_call_seconds: float | None = None  # Moving average, None before the first call ends.
         self._renewal: asyncio.Task[None] | None = None
@@ -100,7 +95,7 @@ class QuotaLease:
     def try_acquire(self) -> bool:
         """Takes a slot if one is free and no call waits. Returns whether it did."""
         self._used_at = time.monotonic()
-        if self._waiters or self._item_waiters or not self._has_capacity():
+        if self._waiters or not self._has_capacity():
             return False
         self._consume()
         return True
@@ -117,19 +112,17 @@ class QuotaLease:
         self._ensure_renewal()
         if timeout_seconds is not None:
             timeout_seconds = max(timeout_seconds, self._joined_at + self._join_seconds - time.monotonic())
-        if timeout_seconds is not None and self._expected_wait(tenant) > timeout_seconds:
-            raise self._build_rejection(tenant)
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue = self._item_waiters if timeout_seconds is None else self._waiters
-        queue.append(tenant, waiter)
+            if self._expected_wait(tenant) > timeout_seconds:
+                raise self._build_rejection(tenant)
+        is_item = timeout_seconds is None
+        waiter = self._waiters.add(tenant, is_item=is_item)
         self._serve_waiters()
         try:
             async with asyncio.timeout(timeout_seconds):
                 await waiter
         except BaseException as error:
             if waiter.cancelled():
-                with suppress(LookupError):  # The queue has skipped it already.
-                    queue.remove(tenant, waiter)
+                self._waiters.remove(tenant, waiter, is_item=is_item)
             else:  # The slot was granted at this very moment.
                 self.release_unused()
             if isinstance(error, TimeoutError):
@@ -138,7 +131,7 @@ class QuotaLease:
 
     def charge(self, calls: int) -> None:
         """Counts more calls than the one that was admitted. What is over the rate delays those that follow."""
-        self._tokens -= calls
+        self._bucket.take(calls)
 
     def release(self, seconds: float) -> None:
         """Returns the slot of a call that took `seconds` seconds."""
@@ -155,7 +148,7 @@ class QuotaLease:
     def release_unused(self) -> None:
         """Returns the slot and the token of a call that was not made."""
         if self._limits.rate is not None:
-            self._tokens += 1
+            self._bucket.take(-1)
         self.release(0.0)
 
     async def aclose(self, *, gives_back: bool = False) -> None:
@@ -164,38 +157,34 @@ class QuotaLease:
             self._renewal.cancel()
             await asyncio.gather(self._renewal, return_exceptions=True)
         if gives_back and self.is_live:
-            nothing = LeaseRequest(
-                process=self._process_id, limits=self._limits, in_use=0, demand=0, is_calling=False
-            )
-            with suppress(
-                TimeoutError, RPCError, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
-            ):
-                async with asyncio.timeout(_GIVE_BACK_SECONDS):
-                    await self._request_lease(nothing)
+            await self._give_back()
+
+    async def _give_back(self) -> None:
+        """Ends the lease. If the workflow cannot be reached, it expires."""
+        self._expires_at = 0.0
+        tokens = self._bucket.empty()
+        nothing = LeaseRequest(
+            process=self._process_id, limits=self._limits, in_use=0, demand=0, is_calling=False, tokens=tokens
+        )
+        with suppress(TimeoutError, RPCError, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError):
+            async with asyncio.timeout(_GIVE_BACK_SECONDS):
+                await self._request_lease(nothing)
 
     def seconds_until_token(self) -> float:
         """Returns when the rate permits another call, as far as this process's share of it goes."""
-        return max(0.0, 1 - self._refill_tokens()) / self._rate if self._rate > 0 else 0.0
+        return self._bucket.seconds_until_next()
 
     def _has_capacity(self) -> bool:
         if not self.is_live:
             return False
         if self._limits.max_concurrency is not None and self._in_use >= self._slots:
             return False
-        return self._limits.rate is None or self._refill_tokens() >= 1
-
-    def _refill_tokens(self) -> float:
-        """Refills the token bucket and returns the tokens; each lets one call start."""
-        now = time.monotonic()
-        max_tokens = max(self._min_burst, self._rate * self._burst_seconds)
-        self._tokens = min(max_tokens, self._tokens + (now - self._refilled_at) * self._rate)
-        self._refilled_at = now
-        return self._tokens
+        return self._limits.rate is None or self._bucket.count() >= 1
 
     def _consume(self) -> None:
         self._in_use += 1
         if self._limits.rate is not None:
-            self._tokens -= 1
+            self._bucket.take()
         self._ensure_renewal()
 
     def _ensure_renewal(self) -> None:
@@ -205,20 +194,15 @@ class QuotaLease:
             self._renewal = asyncio.create_task(self._renew_continuously())
 
     def _serve_waiters(self) -> None:
-        """Grants free slots, alternating between items and other calls."""
-        while (self._waiters or self._item_waiters) and self._has_capacity():
-            from_items = bool(self._item_waiters) and (self._items_go_next or not self._waiters)
-            waiter = (self._item_waiters if from_items else self._waiters).popleft()
-            if not waiter.done():
-                self._items_go_next = not from_items
-                self._consume()
-                waiter.set_result(None)
+        """Grants free slots."""
+        while self._has_capacity() and (waiter := self._waiters.pop()) is not None:
+            self._consume()
+            waiter.set_result(None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        waits = self._waiters or self._item_waiters
-        if waits and self._limits.rate is not None and self._rate > 0 and self._tokens < 1:
-            self._timer = asyncio.get_running_loop().call_later((1 - self._tokens) / self._rate, self._serve_waiters)
+        if self._waiters and self._limits.rate is not None and (seconds := self._bucket.seconds_until_next()) > 0:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._serve_waiters)
 
     def _throughput(self) -> float:
         """Calls per second of this process; 0 while it is unknown."""
@@ -226,14 +210,14 @@ class QuotaLease:
         if self._limits.max_concurrency is not None and self._mean_call_seconds is not None:
             rates.append(self._slots / max(self._mean_call_seconds, 0.001))
         if self._limits.rate is not None:
-            rates.append(self._rate)
+            rates.append(self._bucket.rate)
         return min(rates, default=0.0)
 
     def _expected_wait(self, tenant: str) -> float:
-        throughput = self._throughput() / (2 if self._item_waiters else 1)
+        throughput = self._throughput() / (2 if self._waiters.has_items else 1)
         if not throughput or time.monotonic() >= self._expires_at:
             return 0.0
-        return turns_until_served(self._waiters.lengths(), tenant) / throughput
+        return turns_until_served(self._waiters.count_calls(), tenant) / throughput
 
     def _build_rejection(self, tenant: str) -> AgentBusy:
         """Builds AgentBusy with a `retry_after` of about the time that all recently rejected callers of the tenant
@@ -243,7 +227,7 @@ class QuotaLease:
         self._rejections.record(tenant)
         self._ensure_renewal()
         throughput = self._throughput()
-        turns = turns_until_served(returning + Counter(self._waiters.lengths()), tenant)
+        turns = turns_until_served(returning + Counter(self._waiters.count_calls()), tenant)
         seconds = turns / throughput if throughput else _MIN_RETRY
         bounded = min(_MAX_RETRY, max(_MIN_RETRY, seconds))
         return AgentBusy(
@@ -251,8 +235,8 @@ class QuotaLease:
         )
 
     async def _renew_continuously(self) -> None:
-        """Renews the lease while it is used."""
-        while self._in_use or self._demand() or time.monotonic() - self._used_at < _IDLE_SECONDS:
+        """Renews the lease while it is used, and gives back that of a rate when it is not."""
+        while self._is_used():
             self._changed.clear()
             await self._renew()
             self._serve_waiters()
@@ -262,20 +246,35 @@ class QuotaLease:
                     await self._changed.wait()
             except TimeoutError:
                 pass
+            if not self._is_used() and self._limits.rate is not None:
+                await self._keep_until_expiry()
+
+    def _is_used(self) -> bool:
+        return bool(self._in_use or self._demand()) or time.monotonic() - self._used_at < _IDLE_SECONDS
+
+    async def _keep_until_expiry(self) -> None:
+        """Gives the lease back shortly before it expires, unless a call uses it until then."""
+        used_at = self._used_at
+        await asyncio.sleep(max(0.0, self._expires_at - _GIVE_BACK_BEFORE_SECONDS - time.monotonic()))
+        if self._used_at == used_at:
+            await self._give_back()
+            self._joined_at = time.monotonic()
 
     def _demand(self) -> int:
         """Returns how many more calls could start now."""
-        return len(self._waiters) + len(self._item_waiters) + self._rejections.count().total()
+        return len(self._waiters) + self._rejections.count().total()
 
     def _renew_interval(self) -> float:
         if not self._demand():
             return _RENEW_SECONDS
         slots_full = self._limits.max_concurrency is None or self._slots >= self._limits.max_concurrency
-        rate_full = self._limits.rate is None or self._rate >= 0.99 * self._limits.rate
+        rate_full = self._limits.rate is None or self._bucket.rate >= 0.99 * self._limits.rate
         return _RENEW_SECONDS if slots_full and rate_full else _RENEW_UNMET_SECONDS
 
     async def _renew(self) -> None:
         requested_at = time.monotonic()
+        if not self.is_live:
+            self._bucket.empty()  # The workflow has taken back the tokens of an expired lease.
         request = LeaseRequest(
             process=self._process_id,
             limits=self._limits,
@@ -283,6 +282,7 @@ class QuotaLease:
             in_use=max(self._in_use, self._slots if requested_at < self._expires_at else 0),
             demand=self._in_use + self._demand(),
             is_calling=bool(self._demand()) or requested_at - self._used_at < _IDLE_SECONDS,
+            tokens=self._bucket.count(),
         )
         try:
             grant = await self._request_lease(request)
@@ -295,6 +295,5 @@ class QuotaLease:
         if self._slots < grant.slots:
             self._changed.set()  # Report the returned slots.
         if self._limits.rate is not None:
-            self._tokens = self._refill_tokens() if self._rate or not grant.rate else self._min_burst
-            self._rate = grant.rate
+            self._bucket.refill_at(grant.rate, grant.max_tokens, grant.tokens)
         self._expires_at = requested_at + LEASE_SECONDS - _EXPIRY_MARGIN_SECONDS
