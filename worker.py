@@ -70,6 +70,7 @@ from sevenfold.workflows.hybrid import Hybrid
 from sevenfold.workflows.maintenance.erasure import TenantErasure
 from sevenfold.workflows.maintenance.payload_cleanup import PayloadCleanup
 from sevenfold.workflows.polling import Polling
+from sevenfold.workflows.runs.interaction_event import InteractionEvent
 from sevenfold.workflows.runs.run_reply import RunReply
 from sevenfold.workflows.runs.stream_segment import StreamSegment
 from sevenfold.workflows.streaming import Streaming
@@ -82,12 +83,12 @@ from sevenfold.workflows.webhooks.updates import WebhookUpdates
 
 log = structlog.get_logger(__name__)
 
-PATTERN_WORKFLOWS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Polling, Streaming, Hybrid]
+RUN_WORKFLOWS = [SynchronousRequest, AsynchronousQueue, WebhookCallback, Polling, Streaming, Hybrid, InteractionEvent]
 SUPPORT_WORKFLOWS = [StreamSegment, PayloadCleanup]
 DELIVERY_WORKFLOWS = [WebhookDelivery, WebhookUpdates, WebhookEndpoints, EndpointHealth]
-EVENT_WORKFLOWS = [EventDriven, EventReaction, OrderingSemaphore, RejectedEvent, RunReply]
+EVENT_WORKFLOWS = [EventDriven, EventReaction, OrderingSemaphore, RejectedEvent, RunReply, InteractionEvent]
 CONTROL_WORKFLOWS = [CircuitBreaker, AgentLimits, TenantRegistry, TenantErasure, UsageLedger, SubscriptionRegistry]
-WORKFLOWS = [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS, *DELIVERY_WORKFLOWS, *EVENT_WORKFLOWS, *CONTROL_WORKFLOWS]
+WORKFLOWS = {*RUN_WORKFLOWS, *SUPPORT_WORKFLOWS, *DELIVERY_WORKFLOWS, *EVENT_WORKFLOWS, *CONTROL_WORKFLOWS}
 
 # Deliveries wait for hours: replaying the few steps of one costs less than caching all of them.
 _CACHED_DELIVERIES = 100
@@ -208,9 +209,9 @@ async def running_worker(
                 contain_tasks(),
                 watched_build(client, settings, services.eager_starts),
                 running_workers(
-                    _worker(client, settings, queue, [*PATTERN_WORKFLOWS, *SUPPORT_WORKFLOWS], activities),
-                    _worker(client, settings, stream_task_queue(queue), PATTERN_WORKFLOWS, activities),
-                    _worker(client, settings, batch_task_queue(queue), PATTERN_WORKFLOWS, activities),
+                    _worker(client, settings, queue, [*RUN_WORKFLOWS, *SUPPORT_WORKFLOWS], activities),
+                    _worker(client, settings, stream_task_queue(queue), RUN_WORKFLOWS, activities),
+                    _worker(client, settings, batch_task_queue(queue), RUN_WORKFLOWS, activities),
                     _worker(client, settings, event_task_queue(queue), EVENT_WORKFLOWS, reactions),
                     _delivery_worker(client, settings, deliveries),
                     _control_worker(client, settings, erasure.activities),

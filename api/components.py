@@ -180,7 +180,7 @@ def build_components(
         event_reader=EventReader(client, ui),
         activity_feed=ActivityFeed(client),
         subscription_store=SubscriptionStore(client, queue, services.access, ingest.subscriptions, agents, webhooks),
-        dead_letter_queue=DeadLetterQueue(client, ui),
+        dead_letter_queue=DeadLetterQueue(client, ui, services.access, services.quotas.rates),
         brokers=config.brokers,
         pollers=pollers,
         statistics_reader=StatisticsReader(client, queue, shared),

@@ -2,6 +2,7 @@
 
 import os
 import ssl
+from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -27,6 +28,10 @@ def key_headers() -> dict[str, str]:
     if not (key.isascii() and (key.isprintable() or not key)):
         _fail(f"{KEY_VARIABLE} is no key: it has characters that no key has.")
     return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+# Every answer of the gateway has it.
+_REQUEST_ID_HEADER = "X-Request-Id"
 
 
 class GatewayError(Exception):
@@ -60,7 +65,10 @@ def try_gateway(method: str, url: str, path: str, **more: Any) -> dict[str, Any]
         _fail(f"The request cannot be sent: {error}.")
     if answer.status_code >= 400:
         raise GatewayError(_describe(answer))
-    return dict(answer.json()) if answer.content else {}
+    if _REQUEST_ID_HEADER in answer.headers:
+        with suppress(ValueError, TypeError):
+            return dict(answer.json()) if answer.content else {}
+    raise GatewayError(f"What answers at {url} is not Sevenfold. Check SEVENFOLD_URL, SEVENFOLD_PORT or --url.")
 
 
 def _fail(message: str) -> NoReturn:
@@ -77,7 +85,8 @@ def _check_url(url: str) -> None:
         is_url = has_more = False
     if not is_url or has_more:
         _fail(
-            "The gateway's URL is none such as http://127.0.0.1:8000. Check SEVENFOLD_URL, SEVENFOLD_PORT or --url."
+            "The gateway's URL is invalid: use one such as http://127.0.0.1:8000. Check SEVENFOLD_URL, "
+            "SEVENFOLD_PORT or --url."
         )
 
 

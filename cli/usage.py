@@ -42,7 +42,9 @@ def show_usage(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Shows calls, tokens and cost by day and agent, and today's budgets."""
-    columns = by or [By.DAY, By.AGENT]
+    if as_json and as_csv:
+        raise typer.BadParameter("takes no --csv beside it: choose one.", param_hint="--json")
+    columns = list(dict.fromkeys(by or [By.DAY, By.AGENT]))
     first = datetime.now(UTC).date() - timedelta(days=days - 1)
     params: dict[str, Any] = {"from": str(first), "by": [str(one) for one in columns]}
     params |= {name: value for name, value in (("agent", agent), ("tenant", tenant)) if value is not None}

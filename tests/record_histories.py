@@ -1,7 +1,7 @@
 """Records the histories that tests/test_replay.py replays: `python -m tests.record_histories`.
 
-Run it for new workflows and new paths. A history that was released stays as it is: that old runs go on under new
-code is what it is there to prove.
+Run it for new workflows and new paths. A history that was released stays as it is: it proves that old runs continue
+under new code.
 """
 
 import asyncio
@@ -45,11 +45,11 @@ from tests.support.stack import Stack, running_stack
 HISTORIES = Path(__file__).parent / "histories"
 
 
-async def _prompt(stack: Stack) -> str:
+async def _inline(stack: Stack) -> str:
     return str((await stack.query("Analyze this customer feedback", agent="echo")).json()["queryId"])
 
 
-async def _handed_over(stack: Stack) -> str:
+async def _adopted(stack: Stack) -> str:
     return str((await stack.query(agent="careful", params={"seconds": 1.5})).json()["queryId"])
 
 
@@ -61,7 +61,7 @@ async def _refused(stack: Stack) -> str:
     return str((await stack.query(agent="hopeless")).json()["runId"])
 
 
-async def _late(stack: Stack) -> str:
+async def _deadline_exceeded(stack: Stack) -> str:
     return str((await stack.query(agent="careful", params={"seconds": 9}, timeout=1.5)).json()["runId"])
 
 
@@ -185,7 +185,7 @@ async def _analyzed(stack: Stack) -> str:
     return (await _queried(stack, "delivered", [204]))[0]
 
 
-async def _analyzed_at_length(stack: Stack) -> str:
+async def _analyzed_by_activity(stack: Stack) -> str:
     return (await _queried(stack, "delivered", [204], agent="simulator", params={"seconds": 1.5}))[0]
 
 
@@ -450,7 +450,7 @@ async def _child_refused(stack: Stack) -> str:
     return await _child(stack, do="refuse")
 
 
-async def _child_late(stack: Stack) -> str:
+async def _child_deadline_exceeded(stack: Stack) -> str:
     answer = await stack.query(agent="child", params={"do": "wait"}, timeout=1)
     assert "runId" in answer.text, (answer.status_code, answer.text)
     return str(answer.json()["runId"])
@@ -465,11 +465,11 @@ async def _child_cancelled_by_signal(stack: Stack) -> str:
 
 
 SCENARIOS = {
-    "synchronous_prompt": _prompt,
-    "synchronous_handed_over": _handed_over,
+    "synchronous_inline": _inline,
+    "synchronous_adopted": _adopted,
     "synchronous_retried": _retried,
     "synchronous_refused": _refused,
-    "synchronous_late": _late,
+    "synchronous_deadline_exceeded": _deadline_exceeded,
     "synchronous_cancelled_by_signal": _cancelled_by_signal,
     "polling_done": _polled,
     "polling_cancelled_by_signal": _polled_cancelled_by_signal,
@@ -485,7 +485,7 @@ SCENARIOS = {
     "stream_segment": _stream_segment,
     "streaming_cancelled_by_signal": _stream_cancelled_by_signal,
     "webhook_done": _analyzed,
-    "webhook_handed_over": _analyzed_at_length,
+    "webhook_adopted": _analyzed_by_activity,
     "webhook_unreadable": _unreadable,
     "delivery_retried": _delivered,
     "delivery_exhausted": _exhausted,
@@ -509,7 +509,7 @@ SCENARIOS = {
     "child_replied": _child_replied,
     "child_retried": _child_retried,
     "child_refused": _child_refused,
-    "child_late": _child_late,
+    "child_deadline_exceeded": _child_deadline_exceeded,
     "child_cancelled_by_signal": _child_cancelled_by_signal,
     "circuit": _circuit,
     "limits": _limits,

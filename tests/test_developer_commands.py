@@ -234,7 +234,7 @@ async def test_dev_needs_no_file_for_one_agent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "variables", "problem"),
     [
-        (("runs",), {"SEVENFOLD_URL": "127.0.0.1:8000"}, "The gateway's URL is none such as"),
+        (("runs",), {"SEVENFOLD_URL": "127.0.0.1:8000"}, "The gateway's URL is invalid"),
         (("runs",), {"SEVENFOLD_URL": "http://x..y"}, ""),
         (("runs",), {"SEVENFOLD_URL": "http://127.0.0.1:9\n"}, "The gateway's URL"),
         (("runs",), {"SEVENFOLD_URL": "http://127.0.0.1:9?x=1"}, "The gateway's URL"),

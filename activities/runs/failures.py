@@ -58,7 +58,7 @@ def to_application_error(
         retry_after=error.retry_after,
         pointer=error.pointer,
         usage=usage if usage.tokens or usage.micro_usd else None,
-        policy=getattr(error, "policy", None),
+        quota=error.quota if isinstance(error, QuotaExceeded) else None,
         traceback=getattr(error, "traceback", None),
     )
     return ApplicationError(

@@ -55,13 +55,13 @@ class WorkflowAgentBudgets:
 
     @activity.defn(name="record_usage")
     async def record_usage(self, used: WorkflowAgentUsage) -> None:
-        """Counts the attempts of one call. A repetition in this process counts once."""
-        recorded = (current_workflow_id(), activity.info().workflow_run_id or "", str(used.attempts))
+        """Counts an attempt. A repetition in this process counts once."""
+        recorded = (current_workflow_id(), activity.info().workflow_run_id or "", str(used.attempt))
         if recorded in self._recorded:
             return
         self._recorded[recorded] = True
         await self._access.load()  # Which keys have budgets.
-        price, tokens, calls = self._prices.get(used.agent, Price()), used.usage, used.attempts
-        micro_usd = price.micro_usd(tokens.input_tokens, tokens.output_tokens, calls=calls)
-        totals = call_totals(tokens, micro_usd, calls=calls, failed_calls=calls if used.has_failed else calls - 1)
+        price, tokens = self._prices.get(used.agent, Price()), used.usage
+        micro_usd = price.micro_usd(tokens.input_tokens, tokens.output_tokens, calls=1)
+        totals = call_totals(tokens, micro_usd, calls=1, failed_calls=int(used.has_failed))
         self._meter.record(current_tenant(), used.key_id, used.agent, totals)

@@ -8,12 +8,14 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 from temporalio.client import Client
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.brokers.mapping import find_value, read_body
 from sevenfold.adapters.brokers.message import BrokerMessage
 from sevenfold.adapters.encryption.sealing import Sealer
 from sevenfold.adapters.metrics.runs import count_start
+from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.adapters.quotas.starts import StartQuotas
 from sevenfold.adapters.temporal.durations import Durations, TaskKind
 from sevenfold.adapters.temporal.run_starts import (
@@ -38,7 +40,7 @@ from sevenfold.contracts.runs.hybrid import ROUTING_MEMO, HybridInput, HybridReq
 from sevenfold.contracts.runs.jobs import InvalidJobError, JobInput, JobRequest, build_fan_out, split_job
 from sevenfold.contracts.runs.message_runs import MessagePattern, ReplyAddress, ReplyConfig, StartConfig
 from sevenfold.contracts.runs.requests import TaskRequest
-from sevenfold.contracts.runs.run import ID_PREFIXES, Pattern, RunInput
+from sevenfold.contracts.runs.run import ID_PREFIXES, Pattern, RunInput, build_limits
 
 _PATTERNS = {
     MessagePattern.QUEUE: Pattern.QUEUE,
@@ -149,7 +151,12 @@ class MessageRuns:
         await self.access.check_not_erasing(run.tenant)
         run_input, terms = await self._build(prepared)
         items = run_input.items if isinstance(run_input, JobInput) else 1
-        reservation = await self.quotas.reserve(run.tenant, None, run.pattern, items)
+        try:
+            reservation = await self.quotas.reserve(run.tenant, None, run.pattern, items)
+        except QuotaExceededError:
+            if await self._is_started(run):  # A message that comes again needs no place.
+                return
+            raise
         try:
             await start_run(self.client, self.task_queue, run, run_input, terms)
         except WorkflowAlreadyStartedError:
@@ -161,6 +168,15 @@ class MessageRuns:
             raise
         reservation.start()
         count_start(run.pattern, run.agent, run.task, run.tenant)
+
+    async def _is_started(self, run: NewRun) -> bool:
+        try:
+            await self.client.get_workflow_handle(run.workflow_id).describe()
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        return True
 
     async def _check_repeated(self, run: NewRun, terms: RunTerms) -> None:
         memo = await (await self.client.get_workflow_handle(run.workflow_id).describe()).memo()
@@ -190,6 +206,7 @@ class MessageRuns:
             target=self.config.workflow_targets.get(run.agent),
             publish_interaction=self.config.interactions.enabled,
             reply=prepared.reply,
+            limits=build_limits(options.max_tokens, options.max_cost),
         )
         match options:
             case JobRequest():
@@ -209,7 +226,12 @@ class MessageRuns:
 
 def _build_options(start: StartConfig, agent: str, work: Any) -> MessageRequest:
     """Returns the request that a client of the pattern would send. Text is the query, or an analysis's document."""
-    common: Mapping[str, Any] = {"agent": agent, "timeout": start.timeout}
+    common: Mapping[str, Any] = {
+        "agent": agent,
+        "timeout": start.timeout,
+        "max_tokens": start.max_tokens,
+        "max_cost": start.max_cost,
+    }
     data = work if isinstance(work, dict) else {"items": work} if isinstance(work, list) else {}
     if not isinstance(work, dict | list | str):
         raise InvalidEventError([(start.source, "must be an object, a list or text")])

@@ -53,7 +53,7 @@ class Budgets:
         try:
             await self.check(owners)
         except QuotaExceededError as error:
-            raise QuotaExceeded(str(error), retry_after=error.retry_after, policy=error.policy) from None
+            raise QuotaExceeded(str(error), retry_after=error.retry_after, quota=error.quota) from None
 
     async def used(self, owner: QuotaOwner) -> UsageTotals:
         """Returns what the owner has used today."""

@@ -1,13 +1,15 @@
 """The refusal that all quotas share."""
 
 from sevenfold.contracts.access.quotas import QuotaName, QuotaOwner
+from sevenfold.contracts.agents.config import MICRO_USD
+from sevenfold.contracts.agents.usage import ExceededQuota
 
 
 class QuotaExceededError(Exception):
     """A quota is exceeded. The message names the quota and the next step.
 
-    `limit` holds within `window` seconds, or at the same time if that is None; `remaining` of it is free, which is
-    too little. `retry_after` is in seconds; None if no retry can succeed.
+    `limit` and `remaining`: see `ExceededQuota`; a limit of money is in US dollars. `retry_after` is in seconds; None
+    if no retry can succeed.
     """
 
     def __init__(
@@ -22,9 +24,12 @@ class QuotaExceededError(Exception):
         remaining: int = 0,
     ) -> None:
         super().__init__(detail)
-        self.policy = owner.policy(quota)
-        self.quota = quota
-        self.limit = limit
-        self.window = window
+        is_money = quota is QuotaName.USD
         self.retry_after = retry_after
-        self.remaining = remaining
+        self.quota = ExceededQuota(
+            policy=owner.policy(quota),
+            limit=round(limit * MICRO_USD) if is_money else round(limit),
+            unit="micro-usd" if is_money else quota,
+            window=window,
+            remaining=remaining,
+        )

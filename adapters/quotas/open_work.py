@@ -29,7 +29,7 @@ _LAG_SECONDS = 0.1
 _MAX_WAIT_SECONDS = 1.0
 
 _MAX_ESTIMATES = 5_000
-_RETRY_SECONDS = 1.0
+_RETRY_SECONDS, _NO_PLACES_RETRY_SECONDS = 1.0, 60.0
 _RUN_TYPES = ", ".join(f"'{name}'" for pattern, name in WORKFLOW_TYPES.items() if pattern is not Pattern.EVENT)
 _JOBS = f"WorkflowType = '{WORKFLOW_TYPES[Pattern.QUEUE]}'"
 _STREAMS = f"WorkflowType = '{WORKFLOW_TYPES[Pattern.STREAMING]}'"
@@ -101,7 +101,11 @@ class OpenWork:
 
 def _refuse(owner: QuotaOwner, quota: QuotaName, limit: int, amount: int, used: int) -> NoReturn:
     what = f"The {owner.kind} may have {limit:,} {_NOUNS[quota]} at the same time"
-    if amount > limit > 0:
+    if limit == 0:
+        detail = f"The {owner.kind} may have no {_NOUNS[quota]}. Ask for a larger quota."
+        retry_after = None if quota is QuotaName.QUEUED_ITEMS else _NO_PLACES_RETRY_SECONDS
+        raise QuotaExceededError(owner, quota, limit, detail, retry_after=retry_after)
+    if amount > limit:
         detail = f"{what}, and this job alone has {amount:,}. Send several smaller jobs, one after another."
         raise QuotaExceededError(owner, quota, limit, detail, retry_after=None)
     free = max(0, limit - used)

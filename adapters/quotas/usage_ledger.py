@@ -14,10 +14,11 @@ from sevenfold.adapters.temporal.encoded import memo_names
 from sevenfold.contracts.agents.circuits import control_task_queue
 from sevenfold.contracts.agents.usage import (
     DAY_MEMO_PREFIX,
+    FLUSHES_MEMO,
     KEPT_DAYS,
     NO_USAGE,
-    SEQUENCES_MEMO,
     DayUsage,
+    LastFlush,
     LedgerState,
     UsageFlush,
     UsageTotals,
@@ -71,13 +72,14 @@ class UsageLedgerClient:
         ledger = await self._describe(tenant, month_of(day))
         if ledger is None:
             return LedgerReading(day, DayUsage(), 0)
-        sequences: dict[str, int] = await ledger.memo_value(SEQUENCES_MEMO, {}, type_hint=dict[str, int])
+        flushes: dict[str, LastFlush] = await ledger.memo_value(FLUSHES_MEMO, {}, type_hint=dict[str, LastFlush])
         agents = await self._load_day(ledger, day)
         prefix = key_memo(day, "")
         names = [name for name in memo_names(ledger) if name.startswith(prefix)]
         keys = await asyncio.gather(*(ledger.memo_value(name, NO_USAGE, type_hint=UsageTotals) for name in names))
         by_key = {name.removeprefix(prefix): totals for name, totals in zip(names, keys, strict=True)}
-        return LedgerReading(day, DayUsage(agents=agents.agents, keys=by_key), sequences.get(process, 0))
+        last = flushes.get(process)
+        return LedgerReading(day, DayUsage(agents=agents.agents, keys=by_key), last.sequence if last else 0)
 
     async def read_days(self, tenant: str, first: date, last: date) -> Mapping[str, DayUsage]:
         """Returns a tenant's usage by day, without the days that have none. Raises RPCError."""

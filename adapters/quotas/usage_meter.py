@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import socket
 from collections import defaultdict, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -23,7 +24,7 @@ _BUDGET_FLUSH_SECONDS, _FLUSH_SECONDS = 1.0, 5.0
 # Without Temporal, an exit must not wait longer for the last flushes.
 _CLOSE_SECONDS = 5.0
 
-# A ledger has a flush at the latest when so many more were sent.
+# Flushes that Temporal has and the ledger may not have added yet: it has, when this many more were sent.
 _MAX_UNSEEN = 60
 
 _LedgerKey = tuple[str, str]
@@ -36,7 +37,7 @@ def today() -> str:
 
 @dataclass
 class _Ledger:
-    """What this process has for one ledger.
+    """What this process has for one ledger. `due`: when it is flushed next, by the event loop's clock.
 
     `pending` was sent, and Temporal may have it: it is sent again as it is before anything new. `sent` are the latest
     flushes that Temporal has; the ledger may not have added them yet. `sequence` is the number of the last flush.
@@ -47,6 +48,23 @@ class _Ledger:
     sent: deque[UsageFlush] = field(default_factory=lambda: deque(maxlen=_MAX_UNSEEN))
     sequence: int = 0
     is_failing: bool = False
+    due: float = float("inf")
+    due_earlier: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def flush_within(self, seconds: float) -> None:
+        """Flushes after `seconds` at the latest."""
+        due = asyncio.get_running_loop().time() + seconds
+        if due < self.due:
+            self.due = due
+            self.due_earlier.set()
+
+    async def wait_until_due(self) -> None:
+        """Returns when the next flush is due."""
+        while (remaining := self.due - asyncio.get_running_loop().time()) > 0:
+            self.due_earlier.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.due_earlier.wait(), remaining)
+        self.due = float("inf")
 
     @property
     def has_work(self) -> bool:
@@ -90,9 +108,9 @@ class UsageMeter:
         ledger_key = (tenant, month_of(day))
         ledger = self._ledgers[ledger_key]
         ledger.collected[day] = ledger.collected.get(day, DayUsage()).add(DayUsage(agents={agent: totals}, keys=keys))
+        ledger.flush_within(_BUDGET_FLUSH_SECONDS if budgeted else _FLUSH_SECONDS)
         if ledger_key not in self._flushes:
-            delay = _BUDGET_FLUSH_SECONDS if budgeted else _FLUSH_SECONDS
-            self._flushes[ledger_key] = asyncio.create_task(self._flush_periodically(ledger_key, delay))
+            self._flushes[ledger_key] = asyncio.create_task(self._flush_when_due(ledger_key))
 
     def unseen(self, tenant: str, reading: LedgerReading, key_id: str | None) -> UsageTotals:
         """Returns what this process has counted on the reading's day and the reading lacks: of a key, or in all."""
@@ -116,10 +134,12 @@ class UsageMeter:
         while self._ledgers[ledger_key].has_work and await self._flush(ledger_key):
             pass
 
-    async def _flush_periodically(self, ledger_key: _LedgerKey, delay: float) -> None:
-        while self._ledgers[ledger_key].has_work:
-            await asyncio.sleep(delay)
-            await self._flush(ledger_key)
+    async def _flush_when_due(self, ledger_key: _LedgerKey) -> None:
+        ledger = self._ledgers[ledger_key]
+        while ledger.has_work:
+            await ledger.wait_until_due()
+            if not await self._flush(ledger_key):
+                ledger.flush_within(_BUDGET_FLUSH_SECONDS)
         del self._flushes[ledger_key]  # Without an await since the check: `record` starts the next one.
         for one in [one for one, ledger in self._ledgers.items() if one[1] < ledger_key[1] and not ledger.has_work]:
             del self._ledgers[one]

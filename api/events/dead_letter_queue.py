@@ -7,6 +7,8 @@ from pydantic import Field
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
 from temporalio.service import RPCError
 
+from sevenfold.adapters.access.directory import AccessDirectory
+from sevenfold.adapters.quotas.rates import RateQuotas
 from sevenfold.adapters.temporal.run_outcomes import fetch_outcome
 from sevenfold.adapters.temporal.run_restarts import load_input, restart_run
 from sevenfold.api.dependencies import TemporalUi
@@ -42,6 +44,8 @@ class DeadLetterQueue:
 
     client: Client
     ui: TemporalUi
+    access: AccessDirectory
+    rates: RateQuotas
 
     async def find(self, tenant: str, letter_id: str) -> WorkflowExecutionDescription:
         """Describes a dead letter. Raises 404 if there is none with this id."""
@@ -85,12 +89,15 @@ class DeadLetterQueue:
         _, error = await fetch_outcome(self.client, execution.id)
         return f"{error.code}: {error.detail}" if error else "The workflow recorded no reason. See the Temporal UI."
 
-    async def redrive(self, dead: WorkflowExecutionDescription) -> bool:
+    async def redrive(self, dead: WorkflowExecutionDescription, key_id: str | None) -> bool:
         """Starts the workflow again with its own input. Returns False for a rejected message, which has no event to
-        start with, and if another request has just redriven the letter.
+        start with, and if another request has just redriven the letter. It counts as an event, for the tenant and
+        the asking key: raises QuotaExceededError.
         """
         if _KIND_OF_TYPE[dead.workflow_type] is LetterKind.REJECTED:
             return False
+        access = await self.access.load()
+        await self.rates.admit_events(access.quota_owners(parse_tenant(dead.id), key_id), 1)
         return await restart_run(self.client, dead, await load_input(self.client, dead))
 
 

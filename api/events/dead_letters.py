@@ -3,9 +3,11 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
+from temporalio.client import WorkflowExecutionDescription
 
+from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.adapters.temporal.concurrency import gather_bounded
-from sevenfold.api.dependencies import API_PREFIX, ClientDep, ListedTenantDep, TenantDep
+from sevenfold.api.dependencies import API_PREFIX, ClientDep, ListedTenantDep, PrincipalDep, TenantDep
 from sevenfold.api.events.dead_letter_queue import DeadLetter, dead_letters_query
 from sevenfold.api.events.dependencies import DeadLetterQueueDep
 from sevenfold.api.http.listing import PagerDep, filter_latest
@@ -18,7 +20,7 @@ from sevenfold.contracts.payload import Payload, RequestBody
 
 router = APIRouter(prefix=API_PREFIX, tags=["event-driven"], route_class=StrictJsonRoute)
 
-# One request redrives at most so many; the next request continues.
+# Maximum of redrives per request; the next request continues.
 _MAX_REDRIVEN = 1_000
 _PAGE = 100
 
@@ -74,18 +76,33 @@ async def list_dead_letters(
     responses=PROBLEMS,
 )
 async def redrive_many(
-    body: RedriveRequest, letters: DeadLetterQueueDep, client: ClientDep, pager: PagerDep, tenant: TenantDep
+    body: RedriveRequest, letters: DeadLetterQueueDep, client: ClientDep, pager: PagerDep, principal: PrincipalDep
 ) -> Redriven:
-    """Redrives what was started since `since` and is a dead letter now."""
+    """Redrives what was started since `since` and is a dead letter now. Each counts as an event; when the rate of
+    events is used up, `more` is true.
+    """
+    tenant = principal.tenant
+    refusal: QuotaExceededError | None = None
+
+    async def redrive_one(letter: WorkflowExecutionDescription) -> bool:
+        nonlocal refusal
+        try:
+            return refusal is None and await letters.redrive(letter, principal.api_key_id)
+        except QuotaExceededError as error:
+            refusal = error
+            return False
+
     redriven, seen, cursor = 0, 0, None
-    while seen < _MAX_REDRIVEN:
+    while refusal is None and seen < _MAX_REDRIVEN:
         listed, cursor = await pager.list_page(dead_letters_query(tenant, body.kind, body.since), _PAGE, cursor)
         seen += len(listed)
         present = await filter_latest(client, listed)
-        redriven += sum(await gather_bounded(letters.redrive, present))
+        redriven += sum(await gather_bounded(redrive_one, present))
         if cursor is None:
             break
-    return Redriven(redriven=redriven, more=cursor is not None)
+    if refusal is not None and not redriven:
+        raise refusal
+    return Redriven(redriven=redriven, more=refusal is not None or cursor is not None)
 
 
 @router.get(
@@ -103,14 +120,14 @@ async def read_dead_letter(letter_id: LetterId, letters: DeadLetterQueueDep, ten
     status_code=202,
     responses=PROBLEMS,
 )
-async def redrive(letter_id: LetterId, letters: DeadLetterQueueDep, tenant: TenantDep) -> DeadLetter:
-    """Starts the workflow again under the same id, so that derived events keep their ids."""
-    execution = await letters.find(tenant, letter_id)
+async def redrive(letter_id: LetterId, letters: DeadLetterQueueDep, principal: PrincipalDep) -> DeadLetter:
+    """Starts the workflow again under the same id, so that derived events keep their ids. It counts as an event."""
+    execution = await letters.find(principal.tenant, letter_id)
     letter = await letters.show(execution)
     if letter.kind is LetterKind.REJECTED:
         raise ProblemError(
             ProblemType.DEAD_LETTER_FINAL,
             f"The message was rejected and never became an event: {letter.reason} Correct it and send it again.",
         )
-    await letters.redrive(execution)
+    await letters.redrive(execution, principal.api_key_id)
     return letter

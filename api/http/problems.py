@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from sevenfold.api.http.rate_limit_headers import rate_limit_headers
 from sevenfold.contracts.agents.errors import ErrorCode
 from sevenfold.contracts.agents.usage import UsageTotals
 from sevenfold.contracts.payload import Payload
@@ -133,6 +134,9 @@ class Problem(Payload):
     usage: UsageTotals | None = Field(default=None, description="For runs that failed: what they had reported.")
     traceback: list[str] | None = Field(default=None, description="Of a bug in an agent, in development.")
     run_id: str | None = Field(default=None, description="The id of the run, if there is one.")
+    retry_after: int | None = Field(
+        default=None, description="In a stream, whose headers are sent: as the header Retry-After, in seconds."
+    )
     violated_policies: list[str] | None = Field(
         default=None,
         alias="violated-policies",
@@ -195,8 +199,9 @@ def run_failure(run_id: str, error: RunError) -> ProblemError:
     problem.members |= {"run_id": run_id, "code": error.code, "attempts": error.attempts}
     if error.usage is not None:
         problem.members["usage"] = error.usage
-    if error.policy is not None:
-        problem.members["violated_policies"] = [error.policy]
+    if error.quota is not None:
+        problem.members["violated_policies"] = [error.quota.policy]
+        problem.headers |= rate_limit_headers(error.quota, error.retry_after)
     if error.traceback is not None:
         problem.members["traceback"] = error.traceback.splitlines()
     return problem

@@ -10,10 +10,10 @@ from sevenfold.api.dependencies import API_PREFIX
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.runs.job_items import count_items, is_paused, load_results
 from sevenfold.api.runs.reader import RunReader
-from sevenfold.api.runs.views import Run, Waiting
+from sevenfold.api.runs.views import Run
 from sevenfold.contracts.payload import JsonObject, Payload
 from sevenfold.contracts.runs.jobs import ItemCounts, ItemResult
-from sevenfold.contracts.runs.run import ID_PREFIXES, TOTAL_MEMO, Pattern, RunError, RunStatus
+from sevenfold.contracts.runs.run import ID_PREFIXES, TOTAL_MEMO, Pattern, RunError, RunStatus, Waiting
 
 # A job's own response holds the results of so many items; more are paged.
 _INLINE_ITEMS = 100

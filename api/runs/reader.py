@@ -22,7 +22,7 @@ from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.runs.approval_desk import ApprovalDesk, InputRequest
 from sevenfold.api.runs.job_items import count_items
-from sevenfold.api.runs.views import PATTERN_OF_TYPE, Run, RunLinks, RunSummary, Waiting, run_links, summarize_run
+from sevenfold.api.runs.views import PATTERN_OF_TYPE, Run, RunLinks, RunSummary, run_links, summarize_run
 from sevenfold.api.webhooks.views import load_run_webhook
 from sevenfold.contracts.agents.errors import ErrorCode
 from sevenfold.contracts.agents.interface import Progress
@@ -37,9 +37,11 @@ from sevenfold.contracts.runs.run import (
     ID_PREFIXES,
     PROGRESS_MEMO,
     TOTAL_MEMO,
+    WAITING_MEMO,
     RunError,
     RunResult,
     RunStatus,
+    Waiting,
 )
 from sevenfold.contracts.tracing import TRACE_MEMO
 from sevenfold.contracts.webhooks.delivery import WEBHOOK_MEMO
@@ -110,7 +112,7 @@ class RunReader:
             steps=await self._load_steps(description) if with_steps else None,
             progress=progress,
             attempt=result.attempts if result else error.attempts if error else attempt,
-            waiting=await self._find_waiting(summary.status, description),
+            waiting=await self._find_waiting(summary.status, description, memo),
             cancel_requested=is_cancel_requested(description),
             metadata=memo.get("metadata", {}),
             result=RunAnswer.from_result(result) if result else None,
@@ -154,7 +156,13 @@ class RunReader:
         done = ended.completed + ended.failed
         return Progress(percent=100 * done / total, note=f"{done} of {total} items")
 
-    async def _find_waiting(self, status: RunStatus, description: WorkflowExecutionDescription) -> Waiting | None:
+    async def _find_waiting(
+        self, status: RunStatus, description: WorkflowExecutionDescription, memo: Mapping[str, Any]
+    ) -> Waiting | None:
+        if description.close_time is not None:
+            return None
+        if memo.get(WAITING_MEMO):  # A workflow agent has no activity that waits.
+            return Waiting.model_validate(memo[WAITING_MEMO])
         if status is RunStatus.QUEUED:
             found = await self.pollers.find(description.task_queue)
             if found.unserved:

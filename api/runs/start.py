@@ -23,7 +23,7 @@ from sevenfold.api.http.disk_guard import check_storage
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.http.request_id import hops, request_id, traceparent
 from sevenfold.api.runs.agents import AgentCatalog
-from sevenfold.api.runs.run_limits import build_limits
+from sevenfold.api.runs.run_limits import check_limits
 from sevenfold.api.runs.start_checks import StartChecks
 from sevenfold.api.runs.start_limiter import StartLimiter, StartPermit
 from sevenfold.api.webhooks.requests import WebhookTerms
@@ -144,7 +144,7 @@ class RunStarter:
             webhook=await self.webhooks.build(run.tenant, run.run_id, run.agent, run.options),
             publish_interaction=self.publish_interactions,
             key_id=run.key_id,
-            limits=build_limits(run.options, run.agent, self.agents.configs[run.agent]),
+            limits=check_limits(run.options, run.agent, self.agents.configs[run.agent]),
         )
 
     async def start(

@@ -17,7 +17,7 @@ from sevenfold.contracts.agents.steps import StepView
 from sevenfold.contracts.identity import parse_public_id, parse_tenant
 from sevenfold.contracts.payload import JsonObject, Payload
 from sevenfold.contracts.runs.outcomes import RunAnswer
-from sevenfold.contracts.runs.run import WORKFLOW_TYPES, Pattern, RunError, RunStatus
+from sevenfold.contracts.runs.run import WORKFLOW_TYPES, Pattern, RunError, RunStatus, Waiting
 
 PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
 AGENT = SearchAttributeKey.for_keyword("Agent")
@@ -45,13 +45,6 @@ class RunSummary(Payload):
     created_at: datetime
     closed_at: datetime | None
     links: RunLinks
-
-
-class Waiting(Payload):
-    """Why the run does not call its agent at the moment, and when it calls it next."""
-
-    reason: str
-    until: datetime | None
 
 
 class Run(RunSummary):

@@ -5,9 +5,12 @@ names to problems. Clients read `detail`: it must never contain a secret.
 """
 
 from enum import StrEnum
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from sevenfold.contracts.agents.interface import Usage
+
+if TYPE_CHECKING:
+    from sevenfold.contracts.agents.usage import ExceededQuota
 
 
 class ErrorCode(StrEnum):
@@ -135,13 +138,13 @@ class CircuitOpen(AgentError):  # noqa: N818
 
 
 class QuotaExceeded(AgentError):  # noqa: N818
-    """The budget of the tenant or the key is used up; the agent was not called. `policy` names the quota."""
+    """The budget of the tenant or the key is used up; the agent was not called."""
 
     code = ErrorCode.QUOTA_EXCEEDED
 
-    def __init__(self, detail: str, *, policy: str = "", **more: Any) -> None:
+    def __init__(self, detail: str, *, quota: "ExceededQuota | None" = None, **more: Any) -> None:
         super().__init__(detail, **more)
-        self.policy = policy
+        self.quota = quota
 
 
 class RunLimitReached(AgentError):  # noqa: N818

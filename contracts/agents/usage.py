@@ -17,7 +17,7 @@ KEPT_DAYS = 400
 DAY_MEMO_PREFIX = "day:"
 
 # The memo with the number of each process's last flush, so that a process knows which of its own a ledger has.
-SEQUENCES_MEMO = "flushes"
+FLUSHES_MEMO = "flushes"
 
 # Sums by key are for the budgets of keys, which are checked on their day alone.
 _DAYS_WITH_KEYS = 2
@@ -71,6 +71,18 @@ def call_totals(usage: Usage, micro_usd: int, *, calls: int = 1, failed_calls: i
     )
 
 
+class ExceededQuota(Payload):
+    """A quota that is used up. `limit` of `unit` hold within `window` seconds, or at the same time if that is None;
+    `remaining` of them are free, which is too little.
+    """
+
+    policy: str
+    limit: int
+    unit: str
+    window: int | None = None
+    remaining: int = 0
+
+
 class DayUsage(Payload):
     """A tenant's usage on one day, by agent; and by key, for keys that have a budget. Its memo has no keys."""
 
@@ -102,12 +114,19 @@ class UsageFlush(Payload):
     days: dict[str, DayUsage]
 
 
+class LastFlush(Payload):
+    """The number of a process's last flush, and its latest day."""
+
+    sequence: int
+    day: str
+
+
 class LedgerState(Payload):
-    """Input of `UsageLedger`. `sequences`: the last flush of each process."""
+    """Input of `UsageLedger`. `flushes`: the last flush of each process."""
 
     month: str
     days: dict[str, DayUsage] = {}
-    sequences: dict[str, int] = {}
+    flushes: dict[str, LastFlush] = {}
 
     @property
     def ends_at(self) -> datetime:
@@ -118,16 +137,21 @@ class LedgerState(Payload):
 
     def record(self, flush: UsageFlush) -> "LedgerState":
         """Returns the state with the flush; the same state if it has it already."""
-        if flush.sequence <= self.sequences.get(flush.process, 0):
+        known = self.flushes.get(flush.process)
+        if known is not None and flush.sequence <= known.sequence:
             return self
         days = {**self.days, **{day: self.days.get(day, DayUsage()).add(one) for day, one in flush.days.items()}}
         latest = sorted(days)[-_DAYS_WITH_KEYS:]
         days = {
             day: one if day in latest or not one.keys else DayUsage(agents=one.agents) for day, one in days.items()
         }
-        others = {process: number for process, number in self.sequences.items() if process != flush.process}
-        sequences = dict([*others.items(), (flush.process, flush.sequence)][-_MAX_PROCESSES:])
-        return LedgerState(month=self.month, days=days, sequences=sequences)
+        # A process that has sent nothing since the day before has ended, or has nothing that it may send again.
+        flushes = {name: one for name, one in self.flushes.items() if name != flush.process and one.day in latest}
+        flushes[flush.process] = LastFlush(sequence=flush.sequence, day=max(flush.days, default=latest[-1]))
+        return LedgerState(month=self.month, days=days, flushes=dict([*flushes.items()][-_MAX_PROCESSES:]))
+
+
+LedgerMemo = Payload | dict[str, LastFlush]
 
 
 def key_memo(day: str, key_id: str) -> str:
@@ -135,21 +159,19 @@ def key_memo(day: str, key_id: str) -> str:
     return f"key:{day}:{key_id}"
 
 
-def ledger_memos(state: LedgerState) -> dict[str, Payload | dict[str, int]]:
+def ledger_memos(state: LedgerState) -> dict[str, LedgerMemo]:
     """Returns all memos."""
-    memos: dict[str, Payload | dict[str, int]] = {SEQUENCES_MEMO: state.sequences}
+    memos: dict[str, LedgerMemo] = {FLUSHES_MEMO: state.flushes}
     for day, usage in state.days.items():
         memos[f"{DAY_MEMO_PREFIX}{day}"] = DayUsage(agents=usage.agents)
         memos |= {key_memo(day, key): totals for key, totals in usage.keys.items()}
     return memos
 
 
-def changed_memos(before: LedgerState, after: LedgerState) -> dict[str, Payload | dict[str, int] | None]:
+def changed_memos(before: LedgerState, after: LedgerState) -> dict[str, LedgerMemo | None]:
     """Returns the memos that differ; None for those that are gone."""
     old, new = ledger_memos(before), ledger_memos(after)
-    changed: dict[str, Payload | dict[str, int] | None] = {
-        name: one for name, one in new.items() if one != old.get(name)
-    }
+    changed: dict[str, LedgerMemo | None] = {name: one for name, one in new.items() if one != old.get(name)}
     return changed | dict.fromkeys(old.keys() - new.keys())
 
 

@@ -89,6 +89,9 @@ class SevenfoldConfig(ConfigSection):
                 if agent is not None and agent not in self.agents:
                     hint = suggest(agent, self.agents)
                     raise ValueError(f"broker {name}, from {one.source}: there is no agent {agent}{hint}")
+                called = self.agents[agent or self.default_agent]
+                if one.start is not None and one.start.max_cost is not None and called.price is None:
+                    raise ValueError(f"broker {name}, from {one.source}: max_cost needs an agent with a price")
         return self
 
     @model_validator(mode="after")

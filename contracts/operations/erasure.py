@@ -19,6 +19,7 @@ TENANT_WORKFLOW_TYPES = (
     "WebhookDelivery",
     "WebhookUpdates",
     "RunReply",
+    "InteractionEvent",
     "WebhookEndpoints",
     "EndpointHealth",
     "SubscriptionRegistry",

@@ -108,11 +108,11 @@ class LimitCheck(Payload):
 
 
 class WorkflowAgentUsage(Payload):
-    """A call of a workflow agent that has ended: its attempts, and what they reported."""
+    """An attempt of a workflow agent that has ended, and what it reported."""
 
     agent: str
     key_id: str | None
-    attempts: int
+    attempt: int
     has_failed: bool
     usage: Usage = Usage()
 

@@ -76,14 +76,14 @@ def build_fan_out(job: JobRequest, *, takes_batches: bool) -> FanOut | None:
         raise InvalidJobError(pointer, "must be a list. Name another key of data in fanOut.")
     if not items:
         raise InvalidJobError(pointer, "must hold at least one item")
+    if takes_batches:
+        return None
     if len(items) > MAX_ITEMS:
         raise InvalidJobError(
             pointer,
             f"holds {len(items):,} items, but a job takes {MAX_ITEMS:,}. Start several jobs, or let the agent "
             "take the whole list in one call (batch_tasks in sevenfold.toml).",
         )
-    if takes_batches:
-        return None
     return FanOut(key=key, items=items, concurrency=min(job.concurrency, len(items)), max_failures=job.max_failures)
 
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from sevenfold.contracts.agents.interface import AgentName
 from sevenfold.contracts.messages.maps import BodyFormat, MapValue, MessageFormat
 from sevenfold.contracts.payload import Payload
-from sevenfold.contracts.runs.requests import TaskName
+from sevenfold.contracts.runs.requests import MAX_COST, MAX_TOKENS, TaskName
 from sevenfold.contracts.sections import ConfigSection
 
 # What a value of a reply's map may refer to: the outcome, as webhooks have it.
@@ -50,6 +50,10 @@ class StartConfig(ConfigSection):
     """what a message's body is: `json` or `text`"""
     timeout: Annotated[float, Field(ge=0.5, le=86_400, allow_inf_nan=False)] = 3_600.0
     """deadline of the run in seconds, 0.5 to 86,400"""
+    max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    """tokens that the run may use in all"""
+    max_cost: float | None = Field(default=None, gt=0, le=MAX_COST, allow_inf_nan=False)
+    """US dollars that the run may cost, for an agent with a `price`"""
 
     @model_validator(mode="after")
     def _check(self) -> "StartConfig":

@@ -51,6 +51,10 @@ WebhookSecret = Annotated[
 ]
 
 
+# Bounds of `maxTokens`, and of `maxCost` in US dollars.
+MAX_TOKENS, MAX_COST = 10**12, 1e9
+
+
 class StartOptions(RequestBody):
     """Options that every pattern accepts."""
 
@@ -64,14 +68,14 @@ class StartOptions(RequestBody):
     max_tokens: int | None = Field(
         default=None,
         ge=1,
-        le=10**12,
+        le=MAX_TOKENS,
         strict=True,
         description="The run is stopped when its attempts and items have reported as many tokens.",
     )
     max_cost: float | None = Field(
         default=None,
         gt=0,
-        le=1e9,
+        le=MAX_COST,
         strict=True,
         allow_inf_nan=False,
         description="The same in US dollars, by the agent's price.",

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from sevenfold.contracts.agents.config import MICRO_USD
 from sevenfold.contracts.agents.errors import ErrorCode
 from sevenfold.contracts.agents.interface import AgentRequest, Reply, RequestContext, WorkflowTarget
-from sevenfold.contracts.agents.usage import UsageTotals
+from sevenfold.contracts.agents.usage import ExceededQuota, UsageTotals
 from sevenfold.contracts.payload import Payload, Seconds
 from sevenfold.contracts.runs.message_runs import ReplyAddress
 from sevenfold.contracts.webhooks.delivery import DELIVERY_ATTRIBUTES, DELIVERY_LIST_ATTRIBUTES, Webhook
@@ -62,8 +63,8 @@ def stream_task_queue(task_queue: str) -> str:
     return f"{task_queue}-streams"
 
 
-# The memo with the Progress of a run whose agent is a workflow.
-PROGRESS_MEMO = "progress"
+# The memos with the Progress of a run whose agent is a workflow, and with its Waiting, if it waits.
+PROGRESS_MEMO, WAITING_MEMO = "progress", "waiting"
 
 # The memos of a job with items: how many there are, and how many have completed and failed.
 TOTAL_MEMO, COMPLETED_MEMO, FAILED_MEMO = "total", "completed", "failed"
@@ -129,6 +130,13 @@ class RunInput(Payload):
     earlier_executions: list[str] = []
 
 
+class Waiting(Payload):
+    """Why the run does not call its agent at the moment, and when it calls it next."""
+
+    reason: str
+    until: datetime | None
+
+
 class RunResult(Payload):
     """Result of a pattern's workflow. `duration_seconds` is from the run's start to the reply, `last_index` the last
     index that its stream keeps (0: none).
@@ -142,7 +150,7 @@ class RunResult(Payload):
 
 class RunError(Payload):
     """Why a run failed. It is also the detail of the Temporal failure that ends the workflow. `usage`: what
-    its attempts reported, if they reported anything. `policy`: the quota that was used up. `traceback`: of a bug in
+    its attempts reported, if they reported anything. `quota`: the one that is used up. `traceback`: of a bug in
     an agent, in development.
     """
 
@@ -152,13 +160,21 @@ class RunError(Payload):
     retry_after: Seconds | None = None
     pointer: str | None = None
     usage: UsageTotals | None = None
-    policy: str | None = None
+    quota: ExceededQuota | None = None
     traceback: str | None = None
 
 
 # Grace after the deadline. After it the API reports a run without an answer as failed, and the workflow accepts no
 # answer. Both use this value, so that a reported status never changes.
 DEADLINE_GRACE = timedelta(seconds=1)
+
+
+def build_limits(max_tokens: int | None, max_cost: float | None) -> RunLimits | None:
+    """Returns the limits of a run, with a cost in US dollars; None without any."""
+    if max_tokens is None and max_cost is None:
+        return None
+    micro_usd = None if max_cost is None else max(1, round(max_cost * MICRO_USD))
+    return RunLimits(max_tokens=max_tokens, max_micro_usd=micro_usd)
 
 
 def compute_deadline(timeout: float) -> str:

@@ -50,7 +50,9 @@ class Child:
         return {"response": "waited"}
 
     async def _spend(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Reports 40 tokens every 0.2 s, ten times; the first attempt fails after the second report."""
+        """Reports 40 tokens every 0.2 s, ten times. With `fails` the first attempt fails after the second report;
+        with `fails = "always"` every attempt does.
+        """
         parent = workflow.info().parent
         assert parent is not None
         handle = workflow.get_external_workflow_handle(parent.workflow_id)
@@ -58,7 +60,8 @@ class Child:
             for number in range(1, 11):
                 await handle.signal("usage", {"inputTokens": 30 * number, "outputTokens": 10 * number})
                 await workflow.sleep(0.2)
-                if number == 2 and request["attempt"] == 1 and request["params"].get("fails"):
+                fails = request["params"].get("fails")
+                if number == 2 and (fails == "always" or (fails and request["attempt"] == 1)):
                     raise ApplicationError("Away.", type="Own")
         except asyncio.CancelledError:
             CLEANED_UP.add(request["runId"])

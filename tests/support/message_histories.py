@@ -1,7 +1,8 @@
-"""Scenarios of runs that messages of brokers start, for tests/record_histories.py."""
+"""Scenarios for tests/record_histories.py: runs that messages of brokers start, and runs whose end is an event."""
 
 from sevenfold.contracts.agents.interface import AgentRequest
-from sevenfold.contracts.events.event_driven import event_task_queue
+from sevenfold.contracts.events.cloudevents import CloudEvent
+from sevenfold.contracts.events.event_driven import PublishEventsInput, event_task_queue
 from sevenfold.contracts.identity import new_id
 from sevenfold.contracts.runs.message_runs import ReplyAddress
 from sevenfold.contracts.runs.run import RunInput
@@ -28,4 +29,33 @@ async def _reply(stack: Stack) -> str:
     return f"{await _answered_with_reply(stack)}/reply/1"
 
 
-SCENARIOS = {"polling_with_reply": _answered_with_reply, "run_reply": _reply}
+async def _interaction(stack: Stack) -> str:
+    """A run whose end is published as an event."""
+    run_id = new_id("task")
+    queue = stack.settings.task_queue
+    run = RunInput(
+        agent="clerk",
+        request=AgentRequest(run_id=run_id, task="answer", params={"n": 1}),
+        timeout=60,
+        publish_interaction=True,
+    )
+    await stack.temporal.execute_workflow("Polling", run, id=f"default:{run_id}", task_queue=queue)
+    return run_id
+
+
+async def _late_interaction(stack: Stack) -> str:
+    """The workflow that a run leaves such an event to if its tenant's rate of events is used up."""
+    event = CloudEvent(specversion="1.0", id=new_id("task"), source="/runs", type="run.completed", data={"n": 1})
+    run_id = f"{event.id}/event/{event.id}"
+    publication = PublishEventsInput(tenant="default", events=[event])
+    queue = stack.settings.task_queue
+    await stack.temporal.execute_workflow("InteractionEvent", publication, id=f"default:{run_id}", task_queue=queue)
+    return run_id
+
+
+SCENARIOS = {
+    "polling_with_interaction": _interaction,
+    "interaction_event": _late_interaction,
+    "polling_with_reply": _answered_with_reply,
+    "run_reply": _reply,
+}

@@ -28,11 +28,11 @@ from sevenfold.activities.runs.workflow_agent_budgets import WorkflowAgentBudget
 from sevenfold.adapters.agents.replies import as_reply
 from sevenfold.adapters.payloads.directory import THRESHOLD_BYTES
 from sevenfold.contracts.agents.errors import DEADLINE_PASSED, AgentRejected, ErrorCode
-from sevenfold.contracts.agents.interface import Progress, Usage, WorkflowTarget
+from sevenfold.contracts.agents.interface import Progress, Reply, Usage, WorkflowTarget
 from sevenfold.contracts.agents.questions import MAX_QUESTIONS, AskedQuestion, Question, to_agent_answers
 from sevenfold.contracts.identity import child_workflow_id
 from sevenfold.contracts.runs.calls import AgentOutcome, BudgetCheck, LimitCheck, WorkflowAgentUsage
-from sevenfold.contracts.runs.run import PROGRESS_MEMO, RunError, RunInput
+from sevenfold.contracts.runs.run import PROGRESS_MEMO, WAITING_MEMO, RunError, RunInput, Waiting
 from sevenfold.workflows.runs.failures import to_application_error
 from sevenfold.workflows.runs.retry_profiles import INITIAL_INTERVAL, RetryProfile
 from sevenfold.workflows.runs.run_state import RunState
@@ -87,7 +87,7 @@ class WorkflowAgent:
         self._state = state
         self._attempts = 0
         # What earlier attempts have reported, and the current one.
-        self._earlier_usage, self._usage = Usage(), Usage()
+        self._earlier_usage, self._usage = _NO_REPORT, _NO_REPORT
         self._asked: list[Question] = []
         workflow.set_signal_handler("usage", self._handle_usage)
         workflow.set_signal_handler("ask", self._handle_ask)
@@ -96,29 +96,19 @@ class WorkflowAgent:
         self._usage = self._usage.at_least(usage)
 
     def _handle_ask(self, asked: AskedQuestion) -> None:
-        """A child's question. What is none is ignored: it may come from anybody who can signal."""
+        """A child's question. A malformed one is ignored: anybody who can signal may have sent it."""
         question = asked.to_question(workflow.now())
         if question is not None and len(self._asked) < MAX_QUESTIONS:
             self._asked.append(question)
 
     async def call(self, profile: RetryProfile) -> AgentOutcome:
         """Returns the reply. Raises ApplicationError with an ErrorCode as its type, or a cancellation."""
-        try:
-            outcome = await self._call_until_done(profile)
-        except (ApplicationError, asyncio.CancelledError):
-            await self._record_usage(None)
-            raise
-        await self._record_usage(outcome)
-        return outcome
-
-    async def _call_until_done(self, profile: RetryProfile) -> AgentOutcome:
         for attempt in count(1):
             await self._wait_for_budget(profile)
             await self._check_limits()
             self._state.set_details(f"child workflow `{self._child_id(attempt)}` is running")
             try:
-                reply = as_reply(await self._run_child(attempt))
-                return AgentOutcome(reply=reply, attempt=attempt)
+                return AgentOutcome(reply=await self._make_attempt(attempt), attempt=attempt)
             except AgentRejected as error:  # The result is not a valid reply.
                 failed = RunError(code=error.code, detail=error.detail, attempts=attempt)
             except ChildWorkflowError as error:
@@ -126,7 +116,7 @@ class WorkflowAgent:
             if not failed.code.is_retryable or attempt == profile.max_attempts:
                 break
             self._state.set_details(f"attempt {attempt} failed (`{failed.code}`), retrying")
-            await workflow.sleep(min(_retry_delay(attempt, failed.retry_after), self._remaining()))
+            await self._pause(failed.detail, _retry_delay(attempt, failed.retry_after))
             if self._remaining() <= timedelta():
                 failed = self._deadline_error(attempt, failed.detail)
                 break
@@ -147,20 +137,31 @@ class WorkflowAgent:
                 if not profile.waits_for_capacity:
                     raise to_application_error(refusal) from error
             self._state.set_details(f"call waits: {refusal.detail}")
-            await workflow.sleep(min(timedelta(seconds=refusal.retry_after or 1.0), _MAX_PAUSE, self._remaining()))
+            await self._pause(refusal.detail, min(timedelta(seconds=refusal.retry_after or 1.0), _MAX_PAUSE))
             if self._remaining() <= timedelta():
                 raise to_application_error(self._deadline_error(self._attempts, refusal.detail))
 
-    async def _record_usage(self, outcome: AgentOutcome | None) -> None:
-        """Counts the attempts; `outcome`: of the last one, None if it failed or was cancelled."""
-        if not self._attempts:
-            return
+    async def _pause(self, reason: str, pause: timedelta) -> None:
+        """Sleeps until the deadline at most; clients are shown the reason."""
+        pause = min(pause, self._remaining())
+        workflow.upsert_memo({WAITING_MEMO: Waiting(reason=reason, until=workflow.now() + pause)})
+        await workflow.sleep(pause)
+        workflow.upsert_memo({WAITING_MEMO: None})
+
+    async def _make_attempt(self, attempt: int) -> Reply:
+        """Returns the child's reply. Counts the attempt, before the next one looks at the budget."""
+        try:
+            reply = as_reply(await self._run_child(attempt))
+        except (AgentRejected, ChildWorkflowError, ApplicationError, asyncio.CancelledError):
+            if self._attempts == attempt:  # Otherwise it has not begun.
+                await self._record_usage(attempt, self._usage, has_failed=True)
+            raise
+        await self._record_usage(attempt, self._usage.at_least(reply.usage or _NO_REPORT), has_failed=False)
+        return reply
+
+    async def _record_usage(self, attempt: int, usage: Usage, *, has_failed: bool) -> None:
         used = WorkflowAgentUsage(
-            agent=self._run.agent,
-            key_id=self._run.key_id,
-            attempts=self._attempts,
-            has_failed=outcome is None,
-            usage=self._sum_usage((outcome.reply and outcome.reply.usage if outcome else None) or Usage()),
+            agent=self._run.agent, key_id=self._run.key_id, attempt=attempt, has_failed=has_failed, usage=usage
         )
         await workflow.execute_local_activity_method(
             WorkflowAgentBudgets.record_usage, used, schedule_to_close_timeout=_LOCAL_ACTIVITY_TIMEOUT
@@ -183,7 +184,7 @@ class WorkflowAgent:
             static_summary=f"{self._state.request.task}, attempt {attempt}",
         )
         self._attempts = attempt
-        self._earlier_usage, self._usage = self._sum_usage(), Usage()
+        self._earlier_usage, self._usage = self._sum_usage(), _NO_REPORT
         limits = asyncio.create_task(self._watch_limits())
         try:
             while not child.done() and not limits.done() and self._remaining() > timedelta():
@@ -222,9 +223,9 @@ class WorkflowAgent:
             answer = self._state.questions.answers[question.id]
             await child.signal("answer", to_agent_answers({question.id: answer})[question.id])
 
-    def _sum_usage(self, reported: Usage = _NO_REPORT) -> Usage:
-        """Returns what all attempts have used, if the current one has also `reported` this."""
-        return self._earlier_usage.add(self._usage.at_least(reported))
+    def _sum_usage(self) -> Usage:
+        """Returns what all attempts have reported."""
+        return self._earlier_usage.add(self._usage)
 
     async def _watch_limits(self) -> None:
         """Raises when the attempt reports that the run has used what it may."""

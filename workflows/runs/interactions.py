@@ -1,22 +1,26 @@
 """Publishes the end of a run as an event, for analytics and for subscriptions."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
-from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
+from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, FailureError, WorkflowAlreadyStartedError, is_cancelled_exception
 
 from sevenfold.activities.events.publish import EventPublication
 from sevenfold.contracts.agents.questions import Question
 from sevenfold.contracts.events.cloudevents import CloudEvent
 from sevenfold.contracts.events.event_driven import PublishEventsInput
 from sevenfold.contracts.events.sources import INPUT_REQUIRED_TYPE, INTERACTION_TYPE_PREFIX, RUNS_SOURCE
-from sevenfold.contracts.identity import parse_tenant
+from sevenfold.contracts.identity import parse_public_id, parse_tenant
 from sevenfold.contracts.runs.run import WORKFLOW_TYPES, RunInput, RunStatus
+from sevenfold.workflows.runs.interaction_event import InteractionEvent
 
-_PUBLISH_TIMEOUT = timedelta(minutes=10)
+# A client waits for the run. What is not published by then, because Temporal or the tenant's rate of events does not
+# permit it, is left to a workflow of its own.
+_PUBLISH_TIMEOUT = timedelta(seconds=2)
 _PATTERN_OF_TYPE = {workflow_type: pattern for pattern, workflow_type in WORKFLOW_TYPES.items()}
 
 
@@ -67,7 +71,7 @@ async def publish_interaction(run: RunInput, error: BaseException | None) -> Non
 
 
 async def _publish(event_id: str, event_type: str, pattern: str, data: dict[str, Any]) -> None:
-    """A failure is logged and does not fail the run; a cancellation is raised."""
+    """Publishes the event, or starts the workflow that does it later. A cancellation is raised."""
     event = CloudEvent(
         specversion="1.0",
         id=event_id,
@@ -78,16 +82,30 @@ async def _publish(event_id: str, event_type: str, pattern: str, data: dict[str,
         datacontenttype="application/json",
         data=data,
     )
+    publication = PublishEventsInput(tenant=parse_tenant(workflow.info().workflow_id), events=[event])
     try:
         await workflow.execute_local_activity_method(
             EventPublication.publish_events,
-            PublishEventsInput(tenant=parse_tenant(workflow.info().workflow_id), events=[event]),
-            start_to_close_timeout=timedelta(seconds=30),
+            publication,
             schedule_to_close_timeout=_PUBLISH_TIMEOUT,
-            retry_policy=RetryPolicy(maximum_interval=timedelta(minutes=1)),
+            retry_policy=RetryPolicy(maximum_attempts=1),
         )
     except FailureError as failure:
         if is_cancelled_exception(failure):
             raise
-        # A run ends even if its event cannot be published.
-        workflow.logger.warning("publishing the interaction event failed", exc_info=failure)
+        await _publish_later(publication)
+
+
+async def _publish_later(publication: PublishEventsInput) -> None:
+    info = workflow.info()
+    (event,) = publication.events
+    with suppress(WorkflowAlreadyStartedError):  # By an execution that was reset.
+        await workflow.start_child_workflow(
+            InteractionEvent.run,
+            publication,
+            id=f"{info.workflow_id}/event/{event.id}",
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            static_summary=f"{event.type} of {parse_public_id(info.workflow_id)}",
+            priority=info.priority,
+        )

@@ -5,7 +5,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
-from typing import NoReturn
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -44,6 +43,7 @@ class ItemFanOut:
         self._fan_out = fan_out
         self._deadline = workflow.info().workflow_start_time + timedelta(seconds=job.timeout)
         self.counts = ItemCounts()
+        self._is_limit_reached = False
         self._pipeline_count = math.ceil(fan_out.concurrency / _CONCURRENCY_PER_PIPELINE)
         size = chunk_size(len(fan_out.items), self._pipeline_count)
         self._offsets = deque(range(0, len(fan_out.items), size))
@@ -69,6 +69,7 @@ class ItemFanOut:
                 pipeline.cancel()
             # Each pipeline still counts the results of its cancelled chunk.
             await asyncio.gather(*pipelines, return_exceptions=True)
+            self._check_stopped()
             raise
         if workflow.now() > self._deadline + DEADLINE_GRACE:
             raise deadline_failure(self._job.timeout)
@@ -96,9 +97,8 @@ class ItemFanOut:
             self._show_progress()
             if summary.was_cancelled:
                 raise asyncio.CancelledError
-            if summary.limit_reached:
-                self._raise_limit_reached()
-            self._check_failures()
+            self._is_limit_reached = self._is_limit_reached or summary.limit_reached
+            self._check_stopped()
 
     async def _process_chunk(self, offset: int, concurrency: int) -> ChunkSummary:
         job = self._job
@@ -145,18 +145,18 @@ class ItemFanOut:
         max_failures = self._fan_out.max_failures
         return None if max_failures is None else max(0, max_failures - self.counts.failed)
 
-    def _raise_limit_reached(self) -> NoReturn:
-        used = self.counts.usage
-        raise to_application_error(
-            RunError(
-                code=ErrorCode.RUN_LIMIT_REACHED,
-                detail=f"The job has used {used.tokens:,} tokens and was stopped by its maxTokens or maxCost. "
-                f"{self.counts.completed} items completed; all results so far are kept.",
-                usage=used,
+    def _check_stopped(self) -> None:
+        """Raises ApplicationError, with the counts so far, if the job is not to continue."""
+        if self._is_limit_reached:
+            used = self.counts.usage
+            raise to_application_error(
+                RunError(
+                    code=ErrorCode.RUN_LIMIT_REACHED,
+                    detail=f"The job has used {used.tokens:,} tokens and was stopped by its maxTokens or maxCost. "
+                    f"{self.counts.completed} items completed; all results so far are kept.",
+                    usage=used,
+                )
             )
-        )
-
-    def _check_failures(self) -> None:
         if self._too_many_failed:
             raise to_application_error(
                 RunError(
