@@ -100,11 +100,12 @@ class BrokerConsumer:
         body, reason = message.body[:MAX_EVENT_BYTES], reason[:_MAX_REASON_CHARACTERS]
         if message.delivery_count is not None:
             reason += f" (delivery {message.delivery_count})"
-        log.warning("a message cannot be read and becomes a dead letter", broker=self._broker, reason=reason)
 
         async def reject() -> None:
             kept = {name: value[:1_000] for name, value in list(event_headers(message).items())[:50]}
-            await self._ingest.reject(message.tenant, "poison", reason, self._broker, kept, body)
+            letter = await self._ingest.reject(message.tenant, "poison", reason, self._broker, kept, body)
+            # The reason may quote the message, so it is in the dead letter alone.
+            log.warning("a message cannot be read and is a dead letter", broker=self._broker, dead_letter=letter)
 
         await self._retry_until_done(reject)
 

@@ -31,6 +31,8 @@ def check_url(url: str, *, allow_loopback: bool) -> httpx.URL:
         here = " (for this machine, in development: SEVENFOLD_ALLOW_LOOPBACK_URLS=true)"
         hint = here if _is_local(parsed.raw_host.decode("ascii")) else ""
         raise UnsafeUrlError(f"Only https URLs are called. Use one that starts with https://.{hint}")
+    if parsed.query == b"***":
+        raise UnsafeUrlError("The URL has its query hidden, as answers show it. Send the whole URL, or leave it out.")
     if parsed.userinfo:
         raise UnsafeUrlError("The URL contains a user name or password. Remove everything up to the @.")
     host = parsed.raw_host.decode("ascii")

@@ -1,11 +1,13 @@
 """Starts a run again that has failed or was cancelled: under its own id, with its own input."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from temporalio.client import Client, WorkflowExecutionDescription
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowFailureError, WorkflowHandle
 from temporalio.common import TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.temporal.encoded import find_priority
 from sevenfold.adapters.temporal.run_outcomes import fetch_input
@@ -31,6 +33,7 @@ from sevenfold.contracts.runs.run import (
     compute_deadline,
 )
 from sevenfold.contracts.runs.streams import FOLLOWED_MEMO
+from sevenfold.contracts.webhooks.delivery import UNKNOWN_SEQUENCES, updates_workflow_id
 
 _INPUT_TYPES: Mapping[str, type[RunInput]] = {
     **{WORKFLOW_TYPES[pattern]: RunInput for pattern in Pattern if pattern is not Pattern.EVENT},
@@ -42,6 +45,8 @@ _INPUT_TYPES: Mapping[str, type[RunInput]] = {
 
 # Whose steps a further generation finds.
 _MAX_EARLIER = 20
+
+_UPDATES_SECONDS = 5.0
 
 # What a run has reported while it was open.
 _REPORTED = frozenset({PROGRESS_MEMO, COMPLETED_MEMO, FAILED_MEMO, FOLLOWED_MEMO, STEPS_MEMO, QUESTIONS_MEMO})
@@ -63,7 +68,9 @@ async def restart_run(client: Client, ended: WorkflowExecutionDescription, run_i
     if isinstance(run_input, RunInput):
         generation = run_input.generation + 1
         earlier = [*run_input.earlier_executions, ended.run_id][-_MAX_EARLIER:]
-        started = run_input.model_copy(update={"generation": generation, "earlier_executions": earlier})
+        sequence = await _find_last_sequence(client, ended.id, run_input)
+        changed = {"generation": generation, "earlier_executions": earlier, "webhook_sequence": sequence}
+        started = run_input.model_copy(update=changed)
         memo |= {GENERATION_MEMO: generation, DEADLINE_MEMO: compute_deadline(run_input.timeout)}
     try:
         await client.start_workflow(
@@ -83,6 +90,27 @@ async def restart_run(client: Client, ended: WorkflowExecutionDescription, run_i
     except WorkflowAlreadyStartedError:
         return False
     return True
+
+
+async def _find_last_sequence(client: Client, workflow_id: str, run: RunInput) -> int:
+    """Returns the sequence of the last delivery of the run so far to a stored endpoint."""
+    webhook, before = run.webhook, run.webhook_sequence
+    if webhook is None or webhook.endpoint_id is None:
+        return before
+    if not webhook.sends_updates:
+        return before + int(webhook.delivers_outcome)
+    updates: WorkflowHandle[Any, int] = client.get_workflow_handle(
+        updates_workflow_id(workflow_id, run.generation), result_type=int
+    )
+    try:  # It outlives the run by moments.
+        async with asyncio.timeout(_UPDATES_SECONDS):
+            return await updates.result()
+    except (TimeoutError, WorkflowFailureError):
+        return before + UNKNOWN_SEQUENCES
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        return before + UNKNOWN_SEQUENCES
 
 
 def _own_attributes(found: TypedSearchAttributes) -> TypedSearchAttributes:

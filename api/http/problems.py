@@ -59,6 +59,7 @@ class ProblemType(Enum):
     INVALID = ("invalid-request", 422, "The request is invalid")
     UPGRADE_REQUIRED = ("upgrade-required", 426, "The protocol version is not supported")
     KEY_REUSED = ("idempotency-key-reused", 422, "The idempotency key belongs to another request")
+    ENDPOINT_TESTS_OPEN = ("endpoint-tests-open", 429, "Tests of webhook endpoints are under way")
     QUOTA_EXCEEDED = ("quota-exceeded", 429, "A quota is used up")
     RUN_LIMIT_REACHED = ("run-limit-reached", 409, "The run has used what it may")
     AGENT_BUSY = ("agent-busy", 429, "The agent is at its limit of calls")

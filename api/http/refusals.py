@@ -15,7 +15,14 @@ from sevenfold.contracts.access.tenant_registry import (
     TENANT_MISSING,
 )
 from sevenfold.contracts.events.subscriptions import SUBSCRIPTION_EXISTS, SUBSCRIPTION_MISSING, SUBSCRIPTIONS_FULL
-from sevenfold.contracts.webhooks.endpoints import ENDPOINT_EXISTS, ENDPOINT_MISSING, ENDPOINTS_FULL
+from sevenfold.contracts.webhooks.endpoints import (
+    ENDPOINT_EXISTS,
+    ENDPOINT_MISSING,
+    ENDPOINT_TESTS_OPEN,
+    ENDPOINTS_FULL,
+)
+
+_TESTS_RETRY_SECONDS = 5.0
 
 _PROBLEM_OF_REFUSAL = {
     TENANT_EXISTS: ProblemType.TENANT_EXISTS,
@@ -31,6 +38,7 @@ _PROBLEM_OF_REFUSAL = {
     ENDPOINT_EXISTS: ProblemType.ENDPOINT_EXISTS,
     ENDPOINT_MISSING: ProblemType.NOT_FOUND,
     ENDPOINTS_FULL: ProblemType.ENDPOINTS_FULL,
+    ENDPOINT_TESTS_OPEN: ProblemType.ENDPOINT_TESTS_OPEN,
 }
 
 
@@ -38,7 +46,9 @@ def find_refusal(error: WorkflowUpdateFailedError) -> ProblemError | None:
     """Returns the problem of a refused update; None if the workflow failed for another reason."""
     cause = error.cause
     if isinstance(cause, ApplicationError) and cause.type in _PROBLEM_OF_REFUSAL:
-        return ProblemError(_PROBLEM_OF_REFUSAL[cause.type], cause.message)
+        problem_type = _PROBLEM_OF_REFUSAL[cause.type]
+        retry_after = _TESTS_RETRY_SECONDS if problem_type is ProblemType.ENDPOINT_TESTS_OPEN else None
+        return ProblemError(problem_type, cause.message, retry_after=retry_after)
     return None
 
 

@@ -89,8 +89,9 @@ class RunStarter:
                 raise ProblemError(
                     ProblemType.FORBIDDEN, f"/agent: the run token is for the agent {grant.agent} alone."
                 )
-            if options.webhook_url is not None:
-                raise ProblemError(ProblemType.FORBIDDEN, "/webhookUrl: a run token starts no run with a webhook.")
+            for name, value in (("webhookUrl", options.webhook_url), ("webhookEndpoint", options.webhook_endpoint)):
+                if value is not None:
+                    raise ProblemError(ProblemType.FORBIDDEN, f"/{name}: a run token starts no run with a webhook.")
             # The token is the key: whoever sends the same request with it again joins the same run.
             run_id, agent = grant.run_id, self.agents.resolve(tenant, grant.agent)
             return NewRun(

@@ -1,5 +1,6 @@
 """Changes stored endpoints, by updates of the workflow `WebhookEndpoints`."""
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -65,10 +66,11 @@ class EndpointStore:
         """Stores an endpoint; returns it with its secret. Raises 409 if the name exists, and 422 as `edit` does."""
         sealer = self._require_sealer()
         endpoint_id, secret = new_id(ENDPOINT_PREFIX), generate_secret()
+        host = self.webhooks.url_policy.check(body.url, "/url")
         fields = EndpointFields(
-            name=body.name,
+            name=body.name or _build_name(host, endpoint_id),
             sealed_url=_seal_url(sealer, tenant, endpoint_id, body.url),
-            host=self.webhooks.url_policy.check(body.url, "/url"),
+            host=host,
             events=_in_order(body.events),
             agents=self._check_agents(tenant, body.agents),
             is_default=body.is_default,
@@ -188,6 +190,12 @@ class EndpointStore:
 
 
 _ALIASES = {"is_default": "isDefault"}
+
+
+def _build_name(host: str, endpoint_id: str) -> str:
+    """Returns a name that no other endpoint has, such as `crm.example.com-3f9c2a`."""
+    label = re.sub(r"[^a-z0-9.-]", "-", host.lower()).strip("-.")[:50]
+    return f"{label or 'endpoint'}-{endpoint_id[-6:]}"
 
 
 def _seal_url(sealer: Sealer, tenant: str, endpoint_id: str, url: str) -> str:

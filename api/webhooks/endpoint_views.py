@@ -38,7 +38,9 @@ class EndpointRequest(RequestBody):
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
-    name: EndpointName = Field(description="By which starts name it.")
+    name: EndpointName | None = Field(
+        default=None, description="By which starts name it; made of the URL's host if absent."
+    )
     url: WebhookUrl
     events: Events = [WebhookEvent.COMPLETED]
     agents: Agents | None = None

@@ -26,6 +26,7 @@ router = APIRouter(prefix=f"{API_PREFIX}/webhooks/endpoints", tags=["webhooks"],
 EndpointStoreDep = Annotated[EndpointStore, Depends(component("endpoint_store"))]
 EndpointId = Annotated[str, Path(description="An endpoint's id, such as `whe_…`.")]
 
+_ROTATED_AS_USUAL = RotateSecretRequest()
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -86,10 +87,10 @@ async def delete_endpoint(endpoint_id: EndpointId, store: EndpointStoreDep, tena
 )
 async def rotate_secret(
     endpoint_id: EndpointId,
-    body: RotateSecretRequest,
     store: EndpointStoreDep,
     tenant: TenantDep,
     response: Response,
+    body: RotateSecretRequest = _ROTATED_AS_USUAL,
 ) -> NewSecretView:
     """Creates a secret, which this answer alone has. Until `overlapSeconds` (24 h) have passed, both sign every
     delivery; with 0 the previous ones stop signing now.

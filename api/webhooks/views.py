@@ -107,7 +107,7 @@ async def load_delivery(ui: TemporalUi, execution: WorkflowExecution) -> Deliver
 async def summarize_delivery(ui: TemporalUi, execution: WorkflowExecution) -> DeliverySummary:
     """Returns a delivery as far as its execution and its memos show it."""
     log = await load_log(execution)
-    subject: DeliverySubject = await execution.memo_value(SUBJECT_MEMO, DeliverySubject(), type_hint=DeliverySubject)
+    subject = await _load_subject(execution)
     attributes = execution.typed_search_attributes
     tenant, delivery_id, run_id = parse_tenant(execution.id), parse_public_id(execution.id), attributes.get(_RUN, "")
     path = f"{API_PREFIX}/webhooks/deliveries/{delivery_id}"
@@ -139,6 +139,19 @@ def find_delivery_state(execution: WorkflowExecution) -> DeliveryState:
     if execution.status in _STOPPED:
         return DeliveryState.CANCELLED
     return DeliveryState(execution.typed_search_attributes.get(_STATE, DeliveryState.PENDING))
+
+
+async def _load_subject(execution: WorkflowExecution) -> DeliverySubject:
+    """Returns what it reports. A memo that cannot be decoded must not hide the other deliveries of a list: its log
+    has the reason.
+    """
+    try:
+        found: DeliverySubject = await execution.memo_value(
+            SUBJECT_MEMO, DeliverySubject(), type_hint=DeliverySubject
+        )
+    except Exception:
+        return DeliverySubject()
+    return found
 
 
 async def load_log(execution: WorkflowExecution) -> DeliveryLog:

@@ -114,6 +114,7 @@ class RunInput(Payload):
     `publish_interaction`: the run publishes an event when it ends. `generation`: 1, plus 1 for each redrive.
     `key_id`: the key that started the run, for its budget. `reply`: where the outcome goes, if a message started it.
     `earlier_executions`: Temporal's ids of the generations before, whose steps are not executed again.
+    `webhook_sequence`: that of their last delivery to a stored endpoint.
     """
 
     agent: str
@@ -128,6 +129,7 @@ class RunInput(Payload):
     limits: RunLimits | None = None
     reply: ReplyAddress | None = None
     earlier_executions: list[str] = []
+    webhook_sequence: int = 0
 
 
 class Waiting(Payload):

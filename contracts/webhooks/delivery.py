@@ -164,13 +164,20 @@ class DeliveryInput(Payload):
         )
 
 
+# What the sequence of an outcome adds whose WebhookUpdates is gone: more than any that it gives out.
+UNKNOWN_SEQUENCES = 10_000
+
+
 class UpdatesInput(Payload):
-    """Input of `WebhookUpdates`, which ends some time after the run's `deadline`."""
+    """Input of `WebhookUpdates`, which ends some time after the run's `deadline`. `sequence`: that of the last
+    delivery of earlier generations.
+    """
 
     run_workflow_id: str
     webhook: Webhook
     deadline: datetime
     generation: int = 1
+    sequence: int = 0
     traceparent: str = ""
 
 

@@ -30,7 +30,16 @@ ENDPOINT_DISABLED_TYPE = "webhook.endpoint.disabled"
 ENDPOINT_ENABLED_TYPE = "webhook.endpoint.enabled"
 
 # Failure types of rejected changes, which the API maps to problems.
-ENDPOINT_EXISTS, ENDPOINT_MISSING, ENDPOINTS_FULL = "EndpointExists", "EndpointMissing", "EndpointsFull"
+ENDPOINT_EXISTS, ENDPOINT_MISSING, ENDPOINTS_FULL, ENDPOINT_TESTS_OPEN = (
+    "EndpointExists",
+    "EndpointMissing",
+    "EndpointsFull",
+    "EndpointTestsOpen",
+)
+
+# Tests of a tenant's endpoints at the same time. A test is an update that waits for the receiver, and Temporal takes
+# ten updates of a workflow at a time: the others are left for changes.
+MAX_OPEN_TESTS = 3
 
 
 def endpoints_workflow_id(tenant: str) -> str:

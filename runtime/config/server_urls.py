@@ -17,20 +17,32 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:(?P<port>[0-9]{1,5}))
 
 @dataclass(frozen=True)
 class UrlForm:
-    """What a URL may look like. `takes_several`: hosts separated by commas; `takes_user`: user and password."""
+    """What a URL may look like. `takes_several`: hosts separated by commas; `takes_user`: user and password;
+    `takes_query`: parameters; `takes_path`: what its path is, None for any.
+    """
 
     schemes: Sequence[str]
     example: str
     takes_several: bool = False
     takes_user: bool = True
+    takes_query: bool = True
+    takes_path: re.Pattern[str] | None = None
 
 
-REDIS_FORM = UrlForm(("redis", "rediss", "unix"), "redis://127.0.0.1:6379/0")
+_NO_PATH, _REDIS_PATH = re.compile(r"/?"), re.compile(r"(/[0-9]{0,4})?")
+REDIS_FORM = UrlForm(("redis", "rediss", "unix"), "redis://127.0.0.1:6379/0", takes_path=_REDIS_PATH)
 BROKER_FORMS = {
     "nats": UrlForm(("nats", "tls", "ws", "wss"), "nats://127.0.0.1:4222"),
     "rabbitmq": UrlForm(("amqp", "amqps"), "amqp://127.0.0.1:5672/"),
     "redis": REDIS_FORM,
-    "kafka": UrlForm(("kafka",), "kafka://127.0.0.1:9092", takes_several=True, takes_user=False),
+    "kafka": UrlForm(
+        ("kafka",),
+        "kafka://127.0.0.1:9092",
+        takes_several=True,
+        takes_user=False,
+        takes_query=False,
+        takes_path=_NO_PATH,
+    ),
 }
 
 
@@ -54,6 +66,11 @@ def check_server_url(what: str, url: str, form: UrlForm) -> None:
         raise _problem(what, "has a user. Kafka's user and password belong into the section's sasl", form)
     if found["scheme"].lower() == "unix":
         return
+    if "?" in found["rest"] and not form.takes_query:
+        _hide_parameters(found["rest"])
+        raise _problem(what, "has a query, which is not used", form)
+    if form.takes_path is not None and not form.takes_path.fullmatch(found["rest"].partition("?")[0]):
+        raise _problem(what, "has a path that is not understood", form)
     for host in hosts.split(",") if form.takes_several else [hosts]:
         port = match["port"] if (match := _HOST.fullmatch(host)) else "0"
         if port is not None and not 1 <= int(port) <= 65_535:
@@ -65,6 +82,11 @@ def _hide_password(userinfo: str) -> None:
     for secret in (password,) if colon else (user,):  # NATS takes a token in the user's place.
         for spelling in {secret, unquote(secret)} - {""}:
             hide_in_logs(spelling)
+
+
+def _hide_parameters(rest: str) -> None:
+    for value in re.findall(r"=([^&#]+)", rest):
+        hide_in_logs(value)
 
 
 def _problem(what: str, problem: str, form: UrlForm) -> StartupError:

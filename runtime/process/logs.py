@@ -12,6 +12,7 @@ import structlog
 from structlog.typing import ExcInfo, Processor
 
 from sevenfold.runtime.process.failure_logs import FIELDS, FailureFilter
+from sevenfold.runtime.process.unhandled import log_unhandled
 
 # Rate limit per warning or error: at most 20 lines per 10 s. The first line of the next period counts the others.
 _REPETITIONS = 20
@@ -124,6 +125,7 @@ def configure_logs(levels: Mapping[str, str], *, hide_messages: bool = False) ->
     )
     handler.addFilter(FailureFilter(hide_messages=hide_messages))
     handler.addFilter(RepetitionFilter())
+    log_unhandled(hide_messages=hide_messages)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(levels[""].upper())

@@ -15,6 +15,7 @@ from sevenfold.contracts.agents.questions import Question
 from sevenfold.contracts.runs.run import RunInput
 from sevenfold.contracts.tracing import run_context
 from sevenfold.contracts.webhooks.delivery import (
+    UNKNOWN_SEQUENCES,
     DeliveryInput,
     DeliverySubject,
     QuestionsAsked,
@@ -28,9 +29,6 @@ from sevenfold.workflows.webhooks.updates import WebhookUpdates, progress_interv
 # How long a run may go on after its answers.
 _AFTER_ANSWERS = timedelta(days=1)
 
-# The sequence of an outcome whose WebhookUpdates is gone: higher than any that it gives out.
-_LAST_SEQUENCE = 10_000
-
 T = TypeVar("T")
 
 
@@ -40,6 +38,7 @@ class RunWebhookDeliveries:
     def __init__(self, run: RunInput, deadline: datetime) -> None:
         self._webhook = run.webhook
         self._generation = run.generation
+        self._earlier_sequence = run.webhook_sequence
         info = workflow.info()
         self._traceparent = str(run_context(run.request_context.traceparent, info.workflow_id, info.run_id))
         self._deadline = deadline
@@ -94,9 +93,9 @@ class RunWebhookDeliveries:
         if self._starting is not None:
             if await _uncancelled(self._finish_updates(self._starting)):
                 return
-            subject = subject.model_copy(update={"sequence": _LAST_SEQUENCE})
+            subject = subject.model_copy(update={"sequence": self._earlier_sequence + UNKNOWN_SEQUENCES})
         elif self._webhook.endpoint_id is not None:
-            subject = subject.model_copy(update={"sequence": 1})
+            subject = subject.model_copy(update={"sequence": self._earlier_sequence + 1})
         if self._webhook.delivers_outcome:
             await start_delivery(
                 DeliveryInput(
@@ -120,6 +119,7 @@ class RunWebhookDeliveries:
                     webhook=self._webhook,
                     deadline=self._deadline,
                     generation=self._generation,
+                    sequence=self._earlier_sequence,
                     traceparent=self._traceparent,
                 ),
                 id=updates_workflow_id(info.workflow_id, self._generation),

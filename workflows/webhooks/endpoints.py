@@ -21,9 +21,11 @@ from sevenfold.contracts.webhooks.endpoints import (
     ENDPOINT_EXISTS,
     ENDPOINT_MEMO_PREFIX,
     ENDPOINT_MISSING,
+    ENDPOINT_TESTS_OPEN,
     ENDPOINTS_FULL,
     ENDPOINTS_SOURCE,
     MAX_ENDPOINTS_BYTES,
+    MAX_OPEN_TESTS,
     MAX_SECRETS,
     DisableInput,
     Disablement,
@@ -51,6 +53,7 @@ class WebhookEndpoints:
         self._event_count = state.event_count
         self._unpublished: deque[CloudEvent] = deque()
         self._renew_requested = False
+        self._open_tests = 0
 
     @workflow.run
     async def run(self, state: EndpointsState) -> None:
@@ -147,15 +150,21 @@ class WebhookEndpoints:
 
     @workflow.update(name="test", description="Posts a signed sample; success enables the endpoint.")
     async def test(self, change: EndpointTestInput) -> AttemptOutcome:
-        """Returns what the receiver answered. The validator rejects with `ENDPOINT_MISSING`."""
-        outcome = await workflow.execute_activity_method(
-            EndpointTests.test_endpoint,
-            change,
-            start_to_close_timeout=_TEST_TIMEOUT,
-            heartbeat_timeout=_HEARTBEAT_TIMEOUT,
-            schedule_to_close_timeout=2 * _TEST_TIMEOUT,
-            summary="test",
-        )
+        """Returns what the receiver answered. The validator rejects with `ENDPOINT_MISSING` and
+        `ENDPOINT_TESTS_OPEN`.
+        """
+        self._open_tests += 1
+        try:
+            outcome = await workflow.execute_activity_method(
+                EndpointTests.test_endpoint,
+                change,
+                start_to_close_timeout=_TEST_TIMEOUT,
+                heartbeat_timeout=_HEARTBEAT_TIMEOUT,
+                schedule_to_close_timeout=2 * _TEST_TIMEOUT,
+                summary="test",
+            )
+        finally:
+            self._open_tests -= 1
         found = self._endpoints.get(change.id)
         if found is not None and outcome.result is AttemptResult.DELIVERED:
             self._recover(found, "A test succeeded.")
@@ -164,6 +173,12 @@ class WebhookEndpoints:
     @test.validator
     def _validate_test(self, change: EndpointTestInput) -> None:
         self._check_exists(change.id)
+        if self._open_tests >= MAX_OPEN_TESTS:
+            raise ApplicationError(
+                f"{MAX_OPEN_TESTS} tests of the tenant's endpoints are under way. Send the request again when one "
+                "has ended.",
+                type=ENDPOINT_TESTS_OPEN,
+            )
 
     @workflow.signal(name="record_result", description="A delivery failed, or was accepted after failures.")
     def record_result(self, result: EndpointResult) -> None:

@@ -47,7 +47,7 @@ class WebhookUpdates:
     @workflow.init
     def __init__(self, updates: UpdatesInput) -> None:
         self._updates = updates
-        self._sequence = 0
+        self._sequence = updates.sequence
         self._progress: Progress | None = None
         self._questions: list[list[Question]] = []
         self._deadline = updates.deadline

@@ -136,5 +136,7 @@ def _to_error(described: Mapping[str, Any]) -> BaseException:
 def _python_error(bases: list[str], name: str) -> type[Exception]:
     """Returns a class of that name below the first base that is one of Python's own."""
     own = (getattr(builtins, base, None) for base in bases)
-    base = next((one for one in own if isinstance(one, type) and issubclass(one, Exception)), Exception)
+    # A group is made of more than a text.
+    found = (one for one in own if isinstance(one, type) and issubclass(one, Exception))
+    base = next((one for one in found if not issubclass(one, ExceptionGroup)), Exception)
     return base if base.__name__ == name else type(name[:100], (base,), {"__module__": "agent"})
