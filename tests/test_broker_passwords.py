@@ -52,6 +52,9 @@ def test_valid_urls_are_accepted(kind: str, url: str) -> None:
         ("redis", f"redis://user:{TRACE}@", "no valid host and port"),
         ("redis", f"redis://user:{TRACE}@a,b", "no valid host and port"),
         ("kafka", f"kafka://user:{TRACE}@127.0.0.1:9092", "belong into the section's sasl"),
+        ("kafka", f"127.0.0.1:1?password={TRACE}", "has a query"),
+        ("kafka", f"kafka://127.0.0.1:9092/{TRACE}", "has a path"),
+        ("redis", f"redis://127.0.0.1:6379/{TRACE}", "has a path"),
     ],
 )
 def test_invalid_url_is_refused_and_not_shown(kind: str, url: str, problem: str) -> None:

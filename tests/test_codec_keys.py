@@ -11,6 +11,7 @@ from sevenfold.runtime.process.ports import bind
 from sevenfold.runtime.temporal.connection import connect_temporal
 from tests.support.codec_keys import key_setting, new_key
 from tests.support.events import subscribed
+from tests.support.receivers import SECRET, running_receiver
 from tests.support.stack import (
     Stack,
     components_of,
@@ -67,7 +68,10 @@ async def test_old_key_can_go_once_its_runs_have_ended(tmp_path: Path) -> None:
     """Registries have no end: a start with another first key encrypts them again. Older answers need the old key."""
     with_old = {"codec_keys": key_setting(OLD)}
     async with running_stack(tmp_path, **with_old) as stack:
-        ended = (await stack.query("old", agent="echo")).json()["queryId"]
+        async with running_receiver() as receiver:
+            webhook = {"webhookUrl": receiver.url("/old"), "webhookSecret": SECRET}
+            ended = (await stack.query("old", agent="echo", **webhook)).json()["queryId"]
+            await receiver.received("/old")
         await subscribed(stack, "kept", "k.kept")
         settings = stack.settings
         await asyncio.sleep(1.5)  # visibility lags
@@ -83,6 +87,9 @@ async def test_old_key_can_go_once_its_runs_have_ended(tmp_path: Path) -> None:
         assert "codec key old" in answer.json()["detail"]
         listed = await stack.http.get("/api/agent/runs")
         assert ended in [run["id"] for run in listed.json()["items"]], "one run hides no others"
+        delivered = (await stack.http.get("/api/agent/webhooks/deliveries")).json()["items"]
+        assert [one["runId"] for one in delivered] == [ended]
+        assert "cannot be decoded" in delivered[0]["reason"]
 
 
 @pytest.fixture(scope="module")

@@ -56,6 +56,7 @@ def fail(request):
     if how == "nan": return {"x": float("nan")}
     if how == "bug": return undefined_name
     if how == "stop": raise StopIteration
+    if how == "group": raise ExceptionGroup("several", [ValueError(1), TypeError(2)])
     return "fine"
 
 
@@ -179,6 +180,7 @@ async def test_an_agent_with_sevenfold_gets_and_sends_its_types(folder: Path) ->
         ("nan", ValueError, "not JSON compliant"),
         ("bug", NameError, "name 'undefined_name' is not defined .at isolated_agents.py:33."),
         ("stop", RuntimeError, "StopIteration"),
+        ("group", Exception, "several .2 sub-exceptions. .at isolated_agents.py"),
     ],
 )
 async def test_what_goes_wrong_fails_one_call(folder: Path, how: str, kind: type[Exception], text: str) -> None:

@@ -154,7 +154,12 @@ async def test_a_start_token_starts_one_stream_once(keyed: Stack, acme: httpx.As
     other = await keyed.http.post(url, json={"query": "something else"})
     assert other.status_code == 422
     assert other.json()["type"] == "/problems/idempotency-key-reused"
-    assert (await keyed.http.post(url, json={"query": "hi", "agent": "builtin"})).status_code == 403
+    for more in (
+        {"agent": "builtin"},
+        {"webhookEndpoint": "crm"},
+        {"webhookUrl": "https://a.example", "webhookSecret": "s"},
+    ):
+        assert (await keyed.http.post(url, json={"query": "hi", **more})).status_code == 403
     run = (await acme.get(f"{API}/runs/{issued['runId']}")).json()
     assert (run["tenant"], run["agent"]) == ("acme", "echo")
 

@@ -106,6 +106,7 @@ async def _publish_later(publication: PublishEventsInput) -> None:
             id=f"{info.workflow_id}/event/{event.id}",
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            memo={"run": info.workflow_id},  # By it a process that starts sees which codec key it needs.
             static_summary=f"{event.type} of {parse_public_id(info.workflow_id)}",
             priority=info.priority,
         )

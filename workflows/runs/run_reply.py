@@ -10,7 +10,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from sevenfold.activities.events.replies import RunReplies
 from sevenfold.contracts.identity import parse_public_id
 from sevenfold.contracts.runs.message_runs import ReplyInput
-from sevenfold.contracts.runs.run import RunInput
+from sevenfold.contracts.runs.run import GENERATION_MEMO, RunInput
 from sevenfold.contracts.tracing import run_context
 
 _ATTEMPT_TIMEOUT = timedelta(seconds=30)
@@ -57,6 +57,7 @@ async def start_reply(run: RunInput) -> None:
             task_queue=run.reply.task_queue,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            memo={GENERATION_MEMO: run.generation},  # By it a process that starts sees which codec key it needs.
             static_summary=f"{parse_public_id(info.workflow_id)} to {run.reply.broker}: {to}"[:200],
             priority=info.priority,
         )

@@ -12,7 +12,7 @@ from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
 
 from sevenfold.contracts.agents.interface import Progress
 from sevenfold.contracts.agents.questions import Question
-from sevenfold.contracts.runs.run import RunInput
+from sevenfold.contracts.runs.run import GENERATION_MEMO, RunInput
 from sevenfold.contracts.tracing import run_context
 from sevenfold.contracts.webhooks.delivery import (
     UNKNOWN_SEQUENCES,
@@ -126,6 +126,8 @@ class RunWebhookDeliveries:
                 task_queue=self._webhook.task_queue,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+                # By its memo a process that starts sees which codec key it needs.
+                memo={GENERATION_MEMO: self._generation},
                 static_summary=f"updates to {self._webhook.host}",
                 priority=info.priority,
             )
