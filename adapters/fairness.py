@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# A tenant that has added nothing for so long leaves its share to the others.
+# A tenant that has added nothing for this long leaves its share to the others.
 _ACTIVE_SECONDS = 10.0
 
 

@@ -83,8 +83,8 @@ class HealthChecks:
         return Readiness(status=status, since=dict(self.failing_since) or None, **shown)
 
     async def _run(self, name: str, check: Callable[[], Awaitable[str | None]]) -> str | None:
-        """Returns what the check finds. One that hangs goes on, and is not started a second time: a thread that waits
-        for a disk cannot be cancelled, and threads are few.
+        """Returns what the check finds. One that hangs continues, and is not started a second time: a thread that
+        waits for a disk cannot be cancelled, and threads are few.
         """
         running = self.running.get(name)
         if running is None or running.done():

@@ -31,7 +31,7 @@ from sevenfold.contracts.runs.run import Pattern, RunStatus
 
 router = APIRouter(prefix=API_PREFIX, tags=["hybrid"], route_class=StrictJsonRoute)
 
-# Work that is estimated to be long is still awaited for so long, because the estimate may be wrong.
+# How long the API waits for work that is estimated to be long: the estimate may be wrong.
 _LONG_RUN_WAIT_SECONDS = 1.0
 
 

@@ -36,7 +36,7 @@ async def _check(settings: Settings, *, as_json: bool) -> bool:
 
 
 def _show(finding: Finding, *, as_json: bool) -> None:
-    """Prints a finding. Whoever reads the first lines alone (`| head`) is no failed check."""
+    """Prints a finding. A reader that closes the pipe early (`| head`) does not fail the check."""
     try:
         _print(finding, as_json=as_json)
         sys.stdout.flush()

@@ -26,7 +26,7 @@ def key_headers() -> dict[str, str]:
     """Returns the header with the key of SEVENFOLD_API_KEY; none if it is not set."""
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not (key.isascii() and (key.isprintable() or not key)):
-        _fail(f"{KEY_VARIABLE} is no key: it has characters that no key has.")
+        _fail(f"{KEY_VARIABLE} is not an API key: it has invalid characters.")
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 

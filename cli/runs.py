@@ -167,7 +167,7 @@ def _choose(filters: dict[str, str], fitting: Iterable[dict[str, Any]], verb: st
         typer.echo("No run fits.")
         raise typer.Exit
     if len(chosen) > 1 and not yes and not (sys.stdin.isatty() and typer.confirm(f"{verb} {len(chosen)} runs?")):
-        typer.echo(f"{len(chosen)} runs fit, and nothing was done. Add --yes to go on.", err=True)
+        typer.echo(f"{len(chosen)} runs fit, and nothing was done. Add --yes to continue.", err=True)
         raise typer.Exit(2)
     return chosen
 

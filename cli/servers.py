@@ -63,7 +63,7 @@ def _with_default_agent(config: SevenfoldConfig, target: str) -> SevenfoldConfig
         return config.with_python_agent(target)
     except ValidationError:
         raise StartupError(
-            f"--agent {target} is no target. Write it as module:function, such as support:answer."
+            f"--agent {target} is not a valid target. Write it as module:function, such as support:answer."
         ) from None
 
 

@@ -1,4 +1,4 @@
 """Wiring: settings, configuration file, logs, the Temporal client, the embedded server, start and stop of a process.
 
-Only the composition roots (`cli/`, `api/app.py`, `worker.py`, `connector.py`) import it.
+Only the composition roots (`cli/`, `api/app.py`, `api/components.py`, `worker.py`, `connector.py`) import it.
 """

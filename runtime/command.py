@@ -31,7 +31,7 @@ def run(command: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
         sys.stderr.write(f"Sevenfold cannot start.\n{error}\n")
         hard_exit(2)
     except Exception:
-        # A worker that cannot go on raises here. A supervisor starts the process again.
+        # A worker that cannot continue raises here. A supervisor starts the process again.
         log.critical("the process ends, because a part of it has failed", exc_info=True)
         hard_exit(1)
     hard_exit(0)

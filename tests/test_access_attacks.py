@@ -110,7 +110,7 @@ async def test_a_websocket_without_a_route_is_a_problem(keyed: Stack) -> None:
 
 
 @pytest.mark.parametrize("path", ["stream", "runs"])
-async def test_the_end_of_a_credential_is_no_disconnect(keyed: Stack, path: str) -> None:
+async def test_an_expired_credential_does_not_count_as_a_disconnect(keyed: Stack, path: str) -> None:
     """`onDisconnect=cancel` is for readers that go away."""
     async with client_of(keyed, ACME) as acme:
         async with acme.stream("POST", f"{API}/stream", json=SLOW) as answer:
@@ -125,7 +125,7 @@ async def test_the_end_of_a_credential_is_no_disconnect(keyed: Stack, path: str)
         await acme.post(f"{API}/runs/{run}/cancel")
 
 
-async def test_cancelling_is_no_way_to_read(keyed: Stack) -> None:
+async def test_cancelling_needs_its_own_scope_and_reads_nothing(keyed: Stack) -> None:
     async with client_of(keyed, ACME) as acme, client_of(keyed, STARTER) as starter:
         body = {"query": "the question", "agent": "echo", "metadata": {"a": "the metadata"}}
         run = (await acme.post(f"{API}/query", json=body)).json()["queryId"]

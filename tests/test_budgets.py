@@ -204,7 +204,7 @@ async def test_a_run_is_stopped_when_it_reports_more_than_it_may(metered: Stack,
         assert (await ask(client, 99, "priced", **limit)).status_code == 200
 
 
-async def test_an_answer_that_is_paid_is_not_thrown_away(metered: Stack) -> None:
+async def test_an_answer_beyond_the_limit_is_kept(metered: Stack) -> None:
     async with client_of(metered, PLAIN) as client:
         # The spender reports only with its answer.
         body = {"query": "hi", "agent": "spender", "maxTokens": 10, "params": {"tokens": 50, "silent": True}}

@@ -49,7 +49,7 @@ async def answer(one: CommandAgent, query: str = "hi") -> list[AgentEvent]:
         ),
     ],
 )
-async def test_one_value_is_the_answer(tmp_path: Path, program: str, expected: Reply) -> None:
+async def test_a_single_value_is_the_answer(tmp_path: Path, program: str, expected: Reply) -> None:
     assert await answer(agent(tmp_path, program), "hü") == [expected]
 
 

@@ -100,7 +100,7 @@ def test_no_value_is_shown(tmp_path: Path) -> None:
         ([], None),
     ],
 )
-def test_lines_of_keys(location: list[int | str], line: int | None) -> None:
+def test_toml_keys_are_found_with_their_lines(location: list[int | str], line: int | None) -> None:
     assert find_line(FILE.format("", 1), location) == line
 
 

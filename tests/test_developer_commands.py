@@ -251,16 +251,16 @@ async def test_dev_needs_no_file_for_one_agent(tmp_path: Path) -> None:
         (("check",), {"SEVENFOLD_CONFIG": "x" * 300}, ""),
     ],
 )
-def test_odd_arguments_are_one_clear_sentence(
+def test_odd_arguments_get_one_clear_sentence(
     tmp_path: Path, arguments: tuple[str, ...], variables: dict[str, str], problem: str
 ) -> None:
     gateway = {} if "SEVENFOLD_PORT" in variables else {"SEVENFOLD_URL": "http://127.0.0.1:9"}
     done = in_folder(tmp_path, *arguments, **(gateway | variables))
-    said = done.stdout + done.stderr
-    assert done.returncode in (1, 2), said
-    assert problem in said
-    assert "Traceback" not in said
-    assert "a\nb" not in said.replace("\r", ""), "the key is not shown"
+    output = done.stdout + done.stderr
+    assert done.returncode in (1, 2), output
+    assert problem in output
+    assert "Traceback" not in output
+    assert "a\nb" not in output.replace("\r", ""), "the key is not shown"
 
 
 @pytest.mark.parametrize("text", ["x = " + "[" * 5_000, "x = " + "1" * 5_000])

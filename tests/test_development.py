@@ -110,7 +110,7 @@ async def failed_items(http: httpx.AsyncClient) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-async def test_in_production_a_bug_is_retried_and_told_apart(tmp_path: Path) -> None:
+async def test_in_production_a_bug_is_retried_with_a_code_of_its_own(tmp_path: Path) -> None:
     settings = settings_with_agents(tmp_path, development=False)
     with sevenfold("dev", settings) as process:
         await until_ready(settings.port, process=process)
@@ -137,7 +137,7 @@ async def test_in_production_a_bug_is_retried_and_told_apart(tmp_path: Path) -> 
         (SystemExit(3), ErrorCode.AGENT_FAILED),
     ],
 )
-def test_bugs_are_told_from_failures(error: BaseException, code: ErrorCode) -> None:
+def test_bugs_are_distinguished_from_failures(error: BaseException, code: ErrorCode) -> None:
     assert as_agent_error(error).code is code
 
 

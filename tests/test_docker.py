@@ -306,7 +306,7 @@ def test_api_of_the_compose_file_refuses_to_start_without_a_key(tmp_path: Path):
     assert "SEVENFOLD_HOST=0.0.0.0" in done.stderr
 
 
-def test_first_key_is_created_as_the_readme_says(tmp_path: Path):
+def test_first_key_is_created_as_in_the_readme(tmp_path: Path):
     words, *_ = re.findall(
         r"(?m)^    docker compose .* --no-deps api (keys create .+)$", (DOCKER / "README.md").read_text()
     )

@@ -79,7 +79,7 @@ async def test_a_step_cannot_ask(stack: Stack) -> None:
     assert "A step cannot ask" in run["error"]["detail"]  # type: ignore[index]
 
 
-async def test_a_coroutine_that_calls_step_sync_is_told(stack: Stack) -> None:
+async def test_a_coroutine_that_calls_step_sync_gets_an_error(stack: Stack) -> None:
     run = await stack.run_until(await start(stack, "blocker"), "failed", seconds=40)
     assert run["error"]["code"] == "AgentFailed"  # type: ignore[index]
     assert (await stack.query("still there", agent="echo")).status_code == 200

@@ -33,7 +33,7 @@ async def becomes(stack: Stack, status: int, health: str, seconds: float = 5) ->
     return (await ready(stack))[1]
 
 
-async def test_everything_is_ok(stack: Stack) -> None:
+async def test_check_finds_no_fault(stack: Stack) -> None:
     assert await becomes(stack, 200, "ok", 20) == {"status": "ok", "temporal": "ok", "worker": "ok"}
 
 
@@ -55,7 +55,7 @@ async def test_a_temporal_that_hangs_makes_the_process_unready_within_seconds(tm
         assert "since" not in await becomes(stack, 200, "ok", 20)
 
 
-async def test_a_payload_store_that_takes_no_writes_is_told(tmp_path: Path) -> None:
+async def test_readiness_reports_a_payload_store_that_takes_no_writes(tmp_path: Path) -> None:
     async with running_stack(tmp_path) as stack:
         payloads = stack.settings.data_dir / "payloads"
         shutil.rmtree(payloads, ignore_errors=True)
@@ -67,7 +67,7 @@ async def test_a_payload_store_that_takes_no_writes_is_told(tmp_path: Path) -> N
         await becomes(stack, 200, "ok")
 
 
-async def test_a_redis_that_is_away_is_told(tmp_path: Path) -> None:
+async def test_readiness_reports_an_unreachable_redis(tmp_path: Path) -> None:
     with redis_server(tmp_path) as redis:
         async with running_stack(tmp_path, redis_url=redis.url) as stack:
             assert (await ready(stack))[1]["status"] == "ok"
@@ -85,7 +85,7 @@ async def test_brokers_that_are_not_connected_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("nats-server") is None, reason="needs nats-server")
-async def test_a_broker_that_dies_is_told_and_so_is_its_return(tmp_path: Path) -> None:
+async def test_readiness_reports_a_lost_broker_and_its_return(tmp_path: Path) -> None:
     """Its client reconnects by itself, so the connection never ends."""
     with broker_server("nats", tmp_path) as nats:
         assert isinstance(nats, Server)

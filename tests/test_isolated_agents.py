@@ -125,7 +125,7 @@ async def data(agent: IsolatedAgent) -> dict[str, Any]:
     return dict(reply.data or {})
 
 
-async def test_calls_share_a_process_until_it_is_worn(folder: Path) -> None:
+async def test_calls_share_a_process_until_max_calls(folder: Path) -> None:
     agent = load(folder, "printing", max_calls=2)
     try:
         found = [await data(agent) for _ in range(4)]
@@ -183,7 +183,7 @@ async def test_an_agent_with_sevenfold_gets_and_sends_its_types(folder: Path) ->
         ("group", Exception, "several .2 sub-exceptions. .at isolated_agents.py"),
     ],
 )
-async def test_what_goes_wrong_fails_one_call(folder: Path, how: str, kind: type[Exception], text: str) -> None:
+async def test_a_failing_agent_fails_one_call(folder: Path, how: str, kind: type[Exception], text: str) -> None:
     agent = load(folder, "fail", memory_mb=500)
     try:
         with pytest.raises(kind, match=text):

@@ -252,7 +252,7 @@ async def is_committed(topic: Topic, expected: list[int]) -> bool:
 @pytest.mark.parametrize(
     ("reset", "expected"), [(None, [0, 1, 2, 3]), ("earliest", [0, 1, 2, 3]), ("latest", [2, 3])]
 )
-async def test_a_new_group_begins_where_it_shall(topic: Topic, reset: str | None, expected: range) -> None:
+async def test_a_new_group_begins_at_its_auto_offset_reset(topic: Topic, reset: str | None, expected: range) -> None:
     await send(topic, 2)
     async with member(topic, auto_offset_reset=reset) as made:
         await until(lambda: reset != "latest" or made.transport.is_alive(), seconds=10)

@@ -167,7 +167,7 @@ def test_a_rotation_never_makes_a_key_live_longer(tmp_path: Path) -> None:
     assert str(new["expires"]) == "2099-01-01"
 
 
-def test_what_is_no_file_is_explained(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_is_explained(tmp_path: Path) -> None:
     (tmp_path / "sevenfold.toml").symlink_to("sevenfold.toml")
     for prepare in (lambda: None, lambda: os.mkfifo(tmp_path / "sevenfold.toml")):
         prepare()

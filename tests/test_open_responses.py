@@ -25,19 +25,19 @@ WEATHER = {
 }
 
 
-def said(role: str, content: Any) -> dict[str, Any]:
+def message(role: str, content: Any) -> dict[str, Any]:
     return {"type": "message", "role": role, "content": content}
 
 
 # The suite's own ids.
 CASES: dict[str, list[Any]] = {
-    "basic-response": [said("user", "Say hello in exactly 3 words.")],
-    "system-prompt": [said("system", "You are a pirate."), said("user", "Say hello.")],
+    "basic-response": [message("user", "Say hello in exactly 3 words.")],
+    "system-prompt": [message("system", "You are a pirate."), message("user", "Say hello.")],
     "image-input": [
-        said("user", [{"type": "input_text", "text": "What is it?"}, {"type": "input_image", "image_url": PNG}])
+        message("user", [{"type": "input_text", "text": "What is it?"}, {"type": "input_image", "image_url": PNG}])
     ],
     "file-input": [
-        said(
+        message(
             "user",
             [
                 {"type": "input_text", "text": "Answer with the title."},
@@ -46,9 +46,9 @@ CASES: dict[str, list[Any]] = {
         )
     ],
     "multi-turn": [
-        said("user", "My name is Alice."),
-        said("assistant", "Hello Alice! How can I help you today?"),
-        said("user", "What is my name?"),
+        message("user", "My name is Alice."),
+        message("assistant", "Hello Alice! How can I help you today?"),
+        message("user", "What is my name?"),
     ],
 }
 
@@ -93,7 +93,7 @@ async def test_cases_of_one_request(case: str, stack: Stack) -> None:
 
 
 async def test_streaming_response(stack: Stack) -> None:
-    events = await events_of(stack, input=[said("user", "Count from 1 to 5.")])
+    events = await events_of(stack, input=[message("user", "Count from 1 to 5.")])
     assert events[0]["type"] == "response.created"
     assert events[-1]["type"] == "response.completed"
     assert events[-1]["response"]["status"] == "completed"

@@ -107,7 +107,7 @@ async def test_every_option_of_a_model_reaches_the_agent(stack: Stack, openai: A
 
 
 async def test_the_gateways_own_options_hold(stack: Stack, openai: AsyncOpenAI) -> None:
-    """A run behind this API is told to a webhook, has priority, a deadline and limits, as any other."""
+    """A run behind this API has a webhook, priority, a deadline and limits, as any other."""
     async with running_receiver() as receiver:
         own = {
             "webhookUrl": receiver.url("/hook"),

@@ -71,6 +71,6 @@ async def test_the_package_of_node(stack: Stack, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not PYTHON.exists(), reason="LiteLLM is not installed: make test")
-async def test_litellm(stack: Stack, tmp_path: Path) -> None:
+async def test_litellm_works_unchanged(stack: Stack, tmp_path: Path) -> None:
     assert os.access(PYTHON, os.X_OK)
     assert await seen_by(stack, str(PYTHON), str(PROGRAMS / "litellm_client.py"), cwd=tmp_path) == LITELLM

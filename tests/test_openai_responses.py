@@ -178,7 +178,7 @@ async def test_a_response_that_is_not_stored_is_not_read_again(stack: Stack, ope
     assert (await stack.run(found.id.removeprefix("resp_")))["status"] == "completed", "the run is kept"
 
 
-async def test_failures(openai: AsyncOpenAI) -> None:
+async def test_failed_runs_are_errors_and_failed_responses(openai: AsyncOpenAI) -> None:
     with pytest.raises(InternalServerError):
         await openai.responses.create(model="hopeless", input="x")
     events = await events_of(await openai.responses.create(model="hopeless", input="x", stream=True))
@@ -224,7 +224,7 @@ async def test_a_conversation_continues(openai: AsyncOpenAI) -> None:
         ({"input": 5}, "input"),
     ],
 )
-async def test_bad_requests(body: dict[str, Any], param: str, stack: Stack) -> None:
+async def test_bad_requests_get_400_with_the_reason(body: dict[str, Any], param: str, stack: Stack) -> None:
     answer = await stack.http.post("/v1/responses", json={"model": "echo", **body})
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"].startswith(param)

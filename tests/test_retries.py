@@ -233,7 +233,7 @@ async def test_a_run_that_is_being_cancelled_is_not_retried(sulky: Stack, tmp_pa
     await sulky.http.post(f"{API}/runs/{run_id}/cancel")
     answers = {await retry(sulky, run_id) for _ in range(3)}
     assert answers <= {409, 202, 200}
-    assert 200 not in answers or 202 in answers, "a run that ends cancelled is not said to be open"
+    assert 200 not in answers or 202 in answers, "a cancelled run is not reported as open"
 
 
 async def test_the_command_goes_on_after_a_refusal(sulky: Stack, tmp_path: Path) -> None:

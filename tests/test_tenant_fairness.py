@@ -53,17 +53,17 @@ async def tell_priority() -> list[Any]:
 
 @workflow.defn(sandboxed=False, name="Kin")
 class Kin:
-    """A workflow agent that tells its own priority, and that of its activity on another task queue."""
+    """A workflow agent that returns its own priority, and that of its activity on another task queue."""
 
     @workflow.run
     async def run(self, request: dict[str, Any]) -> dict[str, Any]:
         own = workflow.info().priority
-        told = await workflow.execute_activity(
+        of_activity = await workflow.execute_activity(
             tell_priority, task_queue="kin-activities", start_to_close_timeout=timedelta(seconds=10)
         )
         return {
             "response": "",
-            "data": {"own": [own.fairness_key, own.fairness_weight, own.priority_key], "activity": told},
+            "data": {"own": [own.fairness_key, own.fairness_weight, own.priority_key], "activity": of_activity},
         }
 
 

@@ -114,7 +114,7 @@ async def state_of(client: httpx.AsyncClient, planted: Planted) -> dict[str, Any
     return {path: (await client.get(path)).json() for path in paths}
 
 
-# A body that is refused tells nothing about the object.
+# A refused body shows nothing of the object.
 BODIES = {
     "token": {"scopes": ["read"]},
     "steps": {"name": "a", "key": "k", "result": 1},

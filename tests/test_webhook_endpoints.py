@@ -1,4 +1,4 @@
-"""Stored webhook endpoints: their life, what starts do with them, and what they tell."""
+"""Stored webhook endpoints: their life, what starts do with them, and their events."""
 
 import asyncio
 import base64

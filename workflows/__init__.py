@@ -1,4 +1,4 @@
-"""Workflows: one file per pattern, and a folder for what each group of them shares.
+"""Workflows: one file per pattern, a folder for what each group of them shares, and `maintenance/`.
 
 Workflow code is deterministic: every access to a clock, a file or the network is an activity.
 """

@@ -43,7 +43,7 @@ class WebhookCallback:
             ReadDocumentInput(document=analysis.document, sealed_url=analysis.sealed_document_url),
             schedule_to_close_timeout=timedelta(seconds=analysis.timeout),
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=BACKGROUND.retry_policy(0),
+            retry_policy=BACKGROUND.retry_policy(),
             summary="read the document",
         )
         return {"document": text.model_dump(mode="json", by_alias=True)}

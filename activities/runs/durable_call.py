@@ -31,7 +31,7 @@ from sevenfold.contracts.agents.steps import (
     StreamMark,
 )
 
-# Questions that are asked at once, as by asyncio.gather, are collected for so many turns of the event loop.
+# Questions that are asked concurrently, as by asyncio.gather, are collected for this many turns of the event loop.
 _SETTLE_TURNS = 5
 
 
@@ -167,7 +167,7 @@ class RunDurableCall:
                 result=record.result,
                 failure=(failure.type, failure.message) if failure else None,
             )
-        self._check_sequence(name, own_key, position)
+        self._check_sequence(name, position)
         if own_key in self._running:
             raise AgentRejected(f"Two steps at once have the key {own_key}. Give each its own key.")
         if len(self._records) + len(self._running) >= MAX_STEPS:
@@ -229,7 +229,7 @@ class RunDurableCall:
 
     async def _raise_if_ended(self) -> None:
         if self._has_ended:
-            await asyncio.sleep(0)  # an agent that goes on for ever lets others run
+            await asyncio.sleep(0)  # so that an agent that loops does not block the event loop
             raise Suspended
 
     async def _collect_questions(self) -> None:
@@ -276,8 +276,8 @@ class RunDurableCall:
         if not self._running:
             self._idle.set()
 
-    def _check_sequence(self, name: str, key: str, position: int | None) -> None:
-        """Raises StepMismatch if an earlier attempt had another step here, for which this one has not asked."""
+    def _check_sequence(self, name: str, position: int | None) -> None:
+        """Raises StepMismatch if an earlier attempt had another step here that this one has not requested."""
         if position is None:
             return
         for record in self._records.values():

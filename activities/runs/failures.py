@@ -18,7 +18,9 @@ _CONTINUES = " The run continues then, or within a minute after the budget was r
 
 @dataclass(frozen=True)
 class FailureRules:
-    """What becomes of a failed attempt. `development`: an agent's bug is explained to its author and not retried."""
+    """Decides whether a failed attempt is retried. `development`: an agent's bug is explained to its author
+    and not retried.
+    """
 
     development: bool = False
 

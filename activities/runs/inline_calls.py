@@ -118,7 +118,7 @@ class CallsInFlight:
         return call
 
     def keep_finished(self, call_key: tuple[str, ...], call: CallInFlight) -> None:
-        """Keeps a finished call for 12 s. `call_key` identifies one inline start: run, workflow run and attempt."""
+        """Keeps a finished call for 12 s. `call_key` identifies one inline start."""
         if len(self._finished) >= _MAX_FINISHED:
             self._drop_finished(next(iter(self._finished)))
         timer = asyncio.get_running_loop().call_later(REPEAT_WINDOW_SECONDS, self._drop_finished, call_key)

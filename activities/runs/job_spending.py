@@ -1,4 +1,4 @@
-"""What the jobs in this process have used, over all of their chunks that run here."""
+"""Usage of the jobs in this process, summed over their chunks."""
 
 from collections import defaultdict
 from collections.abc import Iterator

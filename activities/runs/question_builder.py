@@ -17,7 +17,7 @@ from sevenfold.contracts.json.schemas import check_schema
 
 class QuestionBuilder:
     """The questions of one call. Without an id of its own a question is identified by its text and schema, so that no
-    answer goes to another one, in whatever order they are asked. Where the agent's own code asks, one question after
+    answer goes to another one, regardless of their order. Where the agent's own code asks, one question after
     the other, the number is part of the id: then a text that differs from that of the earlier turn is noticed.
     `answered`: the ids of questions with an answer.
     """

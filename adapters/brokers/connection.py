@@ -20,7 +20,7 @@ _FIRST_PAUSE = 0.5
 _MAX_PAUSE = 10.0
 _POLL_SECONDS = 1.0
 
-# The lag is read at every tenth poll, within so many seconds.
+# The lag is read at every tenth poll, within this many seconds.
 _LAG_EVERY, _LAG_SECONDS = 10, 2.0
 
 _PERMANENT_ERRORS = (ValueError, TypeError, OverflowError, struct.error)
@@ -90,7 +90,7 @@ class BrokerConnection:
         try:
             async with asyncio.timeout(_LAG_SECONDS):
                 lag = await self._transport.read_lag()
-        except Exception as error:  # Whatever the client raises: consuming goes on.
+        except Exception as error:  # Whatever the client raises: consuming continues.
             log.debug("the lag of a broker cannot be read", broker=self.name, error=_describe_error(error))
         show_lag(self.name, lag)
 

@@ -1,4 +1,4 @@
-"""Makes a CloudEvent of a message that is none, by the map of its consumer."""
+"""Maps a message that is not a CloudEvent to one, by the map of its consumer."""
 
 import base64
 from typing import Any

@@ -98,7 +98,7 @@ class NatsTransport:
         )(handle)
 
     def is_alive(self) -> bool:
-        """The client reconnects by itself, but pulls in vain from a consumer that was deleted."""
+        """The client reconnects by itself, but receives nothing from a consumer that was deleted."""
         return self._broker is not None and not self._is_consumer_missing
 
     async def read_lag(self) -> Lag:

@@ -24,7 +24,7 @@ class Sniffed(NamedTuple):
     charset: str | None
 
 
-# PDF parsers accept a header that starts within so many bytes; comments may precede a page's first element.
+# PDF parsers accept a header that starts within this many bytes; comments may precede a page's first element.
 _PDF_WITHIN = 1_024
 _HTML_WITHIN = 2_048
 _HTML_START = re.compile(

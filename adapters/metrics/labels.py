@@ -1,4 +1,7 @@
-"""Which values labels may have. A client's text is never one: each new value is a new time series, kept for ever."""
+"""Which values labels may have.
+
+A client's text is never a label value: each new value is a new time series, kept for ever.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -19,7 +19,7 @@ class StartQuotas:
     open_work: OpenWork
 
     async def reserve(self, tenant: str, key_id: str | None, pattern: Pattern, items: int) -> Reservation:
-        """Reserves the places of a run with so many items (1 without any). Raises QuotaExceededError and RPCError."""
+        """Reserves the places of a run with `items` items (1 without any). Raises QuotaExceededError and RPCError."""
         owners = (await self.access.load()).quota_owners(tenant, key_id)
         await self.budgets.check(owners)
         await self.stored_bytes.check(owners)

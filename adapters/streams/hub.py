@@ -32,7 +32,7 @@ class HubState(Enum):
 
 
 class StreamHub:
-    """One run's stream in this process: a replay buffer, and whoever fills it.
+    """One run's stream in this process: a replay buffer, and its writer.
 
     | state | publisher | readers | tasks | buffer |
     |---|---|---|---|---|

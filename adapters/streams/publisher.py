@@ -29,7 +29,7 @@ _CATCH_UP_CHUNK_CHARACTERS = 8_000
 class StreamAttempt:
     """One attempt of a run's agent call. `is_retry`: an attempt before may have readers, who need a reset.
     `first_index`: this life's indexes are above it. `is_awaited`: somebody waits for the first chunk, here or
-    elsewhere; otherwise nothing is published before `start_publishing`. `mark`: the text of before that this attempt
+    elsewhere; otherwise nothing is published before `start_publishing`. `mark`: the earlier text that this attempt
     writes again, if its agent is durable; while it matches, readers get no reset.
     """
 
@@ -164,7 +164,7 @@ class StreamPublisher:
         self._publish(writer, StreamEntry.chunk(self._hub.buffer.last_index + 1, text))
 
     async def _end_replay(self) -> None:
-        """Goes on after the text of before, if this is the same and nothing followed it; else voids it."""
+        """Continues after the replayed text, if this is the same and nothing followed it; else voids it."""
         replayed, self._replayed = self._replayed, None
         if replayed is None:
             return

@@ -19,7 +19,7 @@ class ReplayedText:
 
     @property
     def matches(self) -> bool:
-        """Whether the text is that of before, up to the mark."""
+        """Whether the text equals the earlier text, up to the mark."""
         before = memoryview(self._text)[: self.mark.size]
         return (
             len(self._text) >= self.mark.size

@@ -35,7 +35,7 @@ class RunEndedError(Exception):
 
 
 class StepsUnreadableError(Exception):
-    """A workflow task is in progress for so long that what it holds back cannot be read."""
+    """A workflow task takes so long that the signals it holds back cannot be read."""
 
 
 class StepStore:

@@ -1,1 +1,1 @@
-"""Tenants and API keys, for administrators; and run tokens."""
+"""Tenants, their erasure and API keys, for administrators; and run tokens."""

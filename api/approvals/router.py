@@ -60,8 +60,8 @@ class ApprovalPage(Payload):
 async def respond(
     run_id: RunId, body: ApprovalResponses, desk: ApprovalDeskDep, reader: RunReaderDep, principal: PrincipalDep
 ) -> Run:
-    """Answers what the run's agent has asked, and returns the run as it is then. It goes on when all of its questions
-    have an answer. The same answer again changes nothing; another one is a 409.
+    """Answers what the run's agent has asked, and returns the run as it is then. It continues when all of its
+    questions have an answer. The same answer again changes nothing; another one is a 409.
     """
     await reader.find(principal.tenant, run_id)
     await desk.respond(principal.tenant, run_id, body.responses)

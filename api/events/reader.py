@@ -19,7 +19,7 @@ from sevenfold.contracts.runs.run import ID_PREFIXES, Pattern, RunStatus
 
 log = structlog.get_logger(__name__)
 
-# A tree holds at most so many events; the others are named, and can be read by their ids.
+# Maximum of events in a tree; the others are named, and can be read by their ids.
 _MAX_TREE_EVENTS = 200
 
 

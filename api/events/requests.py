@@ -34,7 +34,9 @@ _ANY_OTHER = "application/cloudevents"
 
 @dataclass(frozen=True)
 class EventBatch:
-    """The items of a request in order: an event, or why it is none. `is_single`: the request is not a batch."""
+    """The items of a request in order: an event, or the reason why it is not one. `is_single`: the request is
+    not a batch.
+    """
 
     items: list[CloudEvent | InvalidEventError]
     is_single: bool

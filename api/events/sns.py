@@ -113,7 +113,7 @@ async def _accept(ingest: EventIngest, topic: SnsTopicConfig, body: bytes, messa
     try:
         event = parse_event(message) or map_message(message)
     except InvalidEventError as error:
-        reason = f"The message of SNS is no event: {error}"[:1_000]
+        reason = f"The SNS message is not a CloudEvent: {error}"[:1_000]
         identity = await ingest.reject(topic.tenant, "poison", reason, VIA_HTTP, event_headers(message), message.body)
         return AcceptedItem(status="rejected", id=identity, detail=reason)
     accepted = await ingest.accept(topic.tenant, event, VIA_HTTP, traceparent=traceparent())

@@ -37,7 +37,7 @@ from sevenfold.contracts.events.subscriptions import (
 # Without a worker an update waits.
 _CHANGE_TIMEOUT = timedelta(seconds=10)
 
-# Nothing frees a place by itself.
+# A place is freed only when a subscription is deleted.
 _QUOTA_RETRY_SECONDS = 60.0
 
 
@@ -137,7 +137,7 @@ class SubscriptionStore:
         return [owner for owner in owners if owner.quotas.subscriptions is not None]
 
     async def remove(self, tenant: str, name: str) -> None:
-        """Removes a subscription. Raises 404 if there is none, and 409 if it stands in the configuration."""
+        """Removes a subscription. Raises 404 if there is none, and 409 if it is defined in sevenfold.toml."""
         self._check_name_is_free(tenant, name)
         handle = self.client.get_workflow_handle(registry_workflow_id(tenant))
         try:
@@ -149,5 +149,5 @@ class SubscriptionStore:
 
     def _check_name_is_free(self, tenant: str, name: str) -> None:
         if name in self.configured_for(tenant):
-            detail = f"{name} stands in the gateway's sevenfold.toml. Change it there, or use another name."
+            detail = f"{name} is defined in sevenfold.toml. Change it there, or use another name."
             raise ProblemError(ProblemType.SUBSCRIPTION_FIXED, detail)

@@ -44,7 +44,7 @@ CODEC_PREFIX = "/codec"
 
 _METRICS = "/metrics"
 
-# Who sends a request whose signature is yet to be verified: somebody who may do nothing else.
+# Who sends a request whose signature is yet to be verified: a principal without permissions.
 UNVERIFIED = Principal(DEFAULT_TENANT, frozenset())
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})

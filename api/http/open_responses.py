@@ -12,7 +12,7 @@ from sevenfold.contracts.access.principals import Principal
 
 _CHECK_SECONDS = 1.0
 
-# Other requests get their turn after so many checks.
+# Other requests are served after this many checks.
 _CHECKED_AT_ONCE = 100
 
 # 4000 + the HTTP status, as the other problems of a WebSocket.

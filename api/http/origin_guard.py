@@ -108,7 +108,7 @@ def _is_same_origin(origin: str, host: list[str], scheme: str) -> bool:
 
 
 def _is_navigation(scope: Scope, headers: Headers) -> bool:
-    """Whether somebody follows a link to a page here: what it answers is shown, and no other page can read it."""
+    """Whether somebody follows a link to a page here: its response is rendered, and no other page can read it."""
     return (
         scope["type"] == "http"
         and scope["method"] in ("GET", "HEAD")

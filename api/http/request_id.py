@@ -92,7 +92,7 @@ class RequestIdMiddleware:
                 headers[RESPONSE_HEADER] = str(replace(context, is_sampled=recorded))
             await send(message)
 
-        # A connection's requests may share a context: what the one before has bound, is not this one's.
+        # A connection's requests may share a context: variables of the previous request are unbound.
         structlog.contextvars.clear_contextvars()
         with structlog.contextvars.bound_contextvars(request_id=identity, trace_id=context.trace_id):
             await self._app(scope, receive, send_with_id)

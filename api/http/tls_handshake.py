@@ -11,7 +11,7 @@ from typing import Any
 
 from sevenfold.api.http.connection_limits import ConnectionLimits
 
-# A client that does not answer the end of TLS is cut off after so many seconds.
+# A client that does not answer the end of TLS is cut off after this many seconds.
 _SHUTDOWN_SECONDS = 5.0
 
 

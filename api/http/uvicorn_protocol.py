@@ -20,7 +20,7 @@ from sevenfold.api.http.websocket_handshake import handshake_problem
 _MAX_HEAD_BYTES = 64_000
 _MAX_HEADERS = 200
 
-# A body must grow by so many bytes in each period, unless it ends.
+# A body must grow by this many bytes in each period, unless it ends.
 _MIN_PROGRESS = 1_024
 
 # How long the rest of a request is read and discarded after its response.

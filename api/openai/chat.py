@@ -134,7 +134,7 @@ class _Chunks:
 
     async def _ask(self, *, is_latest: bool) -> tuple[bytes, bool]:
         """The API has no status for it: the question is text, and the completion ends. A repetition of the request
-        finds the same run, and goes on when it was answered.
+        finds the same run, and continues when it was answered.
         """
         requests = await find_open_requests(self.reader, self.principal, self.run_id, is_latest=is_latest)
         if not requests:

@@ -17,7 +17,7 @@ _LIMIT_SECONDS, _INTERVAL_SECONDS = 5.0, 0.2
 
 
 async def with_silence(lines: AsyncGenerator[list[StreamLine]], seconds: float) -> AsyncIterator[list[StreamLine]]:
-    """Yields the lines, and one more empty list, like a heartbeat, where nothing comes for so long at the start."""
+    """Yields the lines, and one more empty list, like a heartbeat, if there is no first line for this long."""
     reading = asyncio.ensure_future(anext(lines, None))
     timeout: float | None = seconds
     try:
@@ -39,7 +39,7 @@ async def with_silence(lines: AsyncGenerator[list[StreamLine]], seconds: float) 
 
 async def load_open_requests(reader: RunReader, principal: Principal, run_id: str) -> list[InputRequest]:
     """Returns what a run asks now, with links: a run that nobody reads publishes no questions. Nothing if the run
-    cannot be read at the moment: the stream goes on.
+    cannot be read at the moment: the stream continues.
     """
     with suppress(ProblemError, RPCError, asyncio.TimeoutError):
         questions = await reader.desk.read(await reader.find(principal.tenant, run_id))

@@ -64,7 +64,7 @@ _SHARED: Sequence[Gauge] = (
 
 _WITHOUT_LABELS = (_OPEN_DELIVERIES, _OLDEST_DELIVERY, _PAUSED, _WAITING_KEYS)
 
-# Sampling goes on in the background for as long as scrapes come, so that none waits for it.
+# Sampling continues in the background for as long as scrapes come, so that none waits for it.
 _INTERVAL_SECONDS, _IDLE_SECONDS = 10.0, 120.0
 _TIMEOUT_SECONDS, _SAMPLE_SECONDS = 2.0, 8.0
 _RPC_TIMEOUT = timedelta(seconds=_TIMEOUT_SECONDS)

@@ -23,7 +23,7 @@ from sevenfold.api.runs.views import AGENT, PATTERN_OF_TYPE, TASK
 from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.runs.run import WORKFLOW_TYPES, Pattern, RunStatus
 
-# Statistics cover at most so many of the latest runs.
+# Statistics cover this many of the latest runs at most.
 _MAX_RUNS = 2_000
 _TRAFFIC_MINUTES = 10
 _TIMEOUT = timedelta(seconds=10)

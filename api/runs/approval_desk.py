@@ -31,7 +31,7 @@ from sevenfold.contracts.payload import Payload
 # How long a worker may take to accept an answer.
 _LIMIT = timedelta(seconds=5)
 
-# A stream publishes a question before its run takes answers: an early answer is retried for so long.
+# A stream publishes a question before its run takes answers: an early answer is retried for this long.
 _EARLY_SECONDS, _EARLY_INTERVAL = 3.0, 0.1
 
 _QUESTIONS = TypeAdapter(list[Question])

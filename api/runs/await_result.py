@@ -51,7 +51,7 @@ async def _await_result_or_question(started: StartedRun, seconds: float) -> RunR
 
 
 async def _look_for_questions(started: StartedRun) -> None:
-    """Returns when the agent asks people. It looks now and then: most runs have ended before the first time."""
+    """Returns when the agent asks people. Polls every few seconds: most runs have ended before the first poll."""
     interval = _FIRST_LOOK_SECONDS
     while True:
         await asyncio.sleep(interval)
@@ -62,5 +62,5 @@ async def _look_for_questions(started: StartedRun) -> None:
 
 
 def suggest_retry_after(waited_seconds: float) -> str:
-    """Returns `Retry-After` for a run that goes on: as long as the client has waited already, 1 to 30 s."""
+    """Returns `Retry-After` for a run that continues: as long as the client has waited already, 1 to 30 s."""
     return str(math.ceil(min(_MAX_RETRY_AFTER, max(1.0, waited_seconds))))

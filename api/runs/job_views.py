@@ -15,7 +15,7 @@ from sevenfold.contracts.payload import JsonObject, Payload
 from sevenfold.contracts.runs.jobs import ItemCounts, ItemResult
 from sevenfold.contracts.runs.run import ID_PREFIXES, TOTAL_MEMO, Pattern, RunError, RunStatus, Waiting
 
-# A job's own response holds the results of so many items; more are paged.
+# A job's own response holds this many items' results; more are paged.
 _INLINE_ITEMS = 100
 
 

@@ -11,7 +11,7 @@ from temporalio.service import RPCError
 # Maximum age of a view, and so the delay of a change. About six reads per second, of about 4 ms each.
 _TTL_SECONDS = 0.15
 
-# An entry is dropped, with the result it holds, when nobody has read it for so long.
+# An entry is dropped, with the result it holds, after this long without a read.
 _IDLE_SECONDS = 5.0
 
 

@@ -76,8 +76,8 @@ class RunStarter:
         grant: RunGrant | None = None,
     ) -> NewRun:
         """Resolves the agent and gives the run its id, which is derived from the key if there is one. A run token's
-        `grant` has id and agent. Raises 507 if the disk is full, 508 for a request that runs in a circle, 422 if
-        there is no such agent, and 403 if the grant is for another.
+        `grant` has id and agent. Raises 507 if the disk is full, 508 for a request that loops between gateways, 422
+        if there is no such agent, and 403 if the grant is for another.
         """
         check_storage(self.disk)
         if hops() > MAX_HOPS:

@@ -1,1 +1,1 @@
-"""Webhooks over HTTP: the webhook of a request, the list of deliveries, and redelivery."""
+"""Webhooks over HTTP: the webhook of a request, stored endpoints, the list of deliveries, and redelivery."""

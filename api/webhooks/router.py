@@ -42,7 +42,7 @@ _CONDITIONS = {
     DeliveryState.EXHAUSTED: "DeliveryState = 'exhausted'",
     DeliveryState.CANCELLED: "ExecutionStatus IN ('Canceled', 'Terminated')",
 }
-# One request redelivers at most so many; the next request continues.
+# Maximum of redeliveries per request; the next request continues.
 _MAX_REDELIVERED = 1_000
 _PAGE = 100
 

@@ -16,7 +16,7 @@ TENANT_MEMO_PREFIX = "tenant:"
 KEY_MEMO_PREFIX = "key:"
 LAST_USE_MEMO = "last-use"
 
-# The last use of so many keys is kept, the latest first.
+# Number of keys whose last use is kept, the latest first.
 MAX_LAST_USES = 5_000
 
 # Size limit of all records as JSON: some 2,000 keys. Every process reads them while requests arrive.

@@ -38,8 +38,8 @@ class Message(Payload):
 
 class AgentRequest(Payload):
     """The input of an agent. `attempt` starts at 1 and increases with every retry of the same run. `turn` starts at 1
-    and increases each time that the run goes on after a person's answer; attempts count within a turn. `messages` is
-    the conversation, if the client has one: `query` is then the text of its last message.
+    and increases each time that the run continues after a person's answer; attempts count within a turn. `messages`
+    is the conversation, if the client has one: `query` is then the text of its last message.
     """
 
     run_id: str

@@ -22,7 +22,7 @@ FLUSHES_MEMO = "flushes"
 # Sums by key are for the budgets of keys, which are checked on their day alone.
 _DAYS_WITH_KEYS = 2
 
-# The last flush of so many processes is known, so that a repeated one is ignored.
+# Number of processes whose last flush is known, so that a repeated one is ignored.
 _MAX_PROCESSES = 500
 
 

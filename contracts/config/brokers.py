@@ -29,7 +29,7 @@ class ConsumeConfig(ConfigSection):
     group: str = Field(default="sevenfold", pattern=r"^[A-Za-z0-9_-]{1,100}$")
     """consumers of the same group share the messages"""
     concurrency: int = Field(default=20, ge=1, le=1_000)
-    """messages in work at once, 1 to 1,000"""
+    """messages processed concurrently, 1 to 1,000"""
     tenant: TenantName = DEFAULT_TENANT
     """whose events they are"""
     map: EventMap | None = None

@@ -13,8 +13,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 
 from sevenfold.contracts.json.strict import JsonLimitError, check_value, parse_json
 
-SPEC_VERSION = "1.0"
-
 # Size limit of an event as JSON, in bytes. The specification requires 64 kB to be accepted everywhere.
 MAX_EVENT_BYTES = 1_000_000
 

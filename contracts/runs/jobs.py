@@ -54,7 +54,7 @@ class FanOut(Payload):
 
 
 class InvalidJobError(Exception):
-    """A job names a list that is none, or has too many items. `pointer`: the field of the request."""
+    """A job names something that is not a list, or has too many items. `pointer`: the field of the request."""
 
     def __init__(self, pointer: str, reason: str) -> None:
         super().__init__(reason)

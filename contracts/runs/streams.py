@@ -30,7 +30,7 @@ LogPosition: TypeAlias = Any
 MAX_UNCONFIRMED = 500
 RESET_STEP = 1_000
 
-# Where the indexes of a redriven run's next life begin: above all of the life before.
+# Where the indexes of a next generation of a redriven run begin: above all of the life before.
 GENERATION_STEP = 1_000_000
 
 

@@ -15,7 +15,7 @@ EndpointName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 # Size limit of a tenant's endpoints as JSON: every process reads all of them for a start, twice a second at most.
 MAX_ENDPOINTS_BYTES = 200_000
 
-# An endpoint is disabled when it has failed for so long, without a success: as long as a delivery is retried.
+# An endpoint is disabled when it has failed for this long without a success: as long as a delivery is retried.
 DISABLE_AFTER = timedelta(hours=72)
 
 # So many secrets sign at most. Each rotation adds one, and the overlap of an earlier one may last.

@@ -144,7 +144,7 @@ class Settings(BaseSettings):
     """where a worker or connector serves [metrics and probes](operations/observability.md)"""
 
     watchdog_seconds: Annotated[float, Field(ge=0, le=3600)] = 60
-    """the process ends when its event loop is blocked for so long, up to 3,600; 0: never"""
+    """the process ends when its event loop is blocked for this long, up to 3,600; 0: never"""
 
     max_concurrent_calls: Annotated[int, Field(ge=1, le=10_000)] = 200
     """agent calls at once in a worker, 1 to 10,000"""

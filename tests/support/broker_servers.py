@@ -175,19 +175,19 @@ class Kafka:
         self.topics: set[str] = set()
 
     def start(self) -> None:
-        self._say("up")
+        self._send("up")
 
     def stop(self) -> None:
-        self._say("down")
+        self._send("down")
 
     def topic(self, name: str) -> None:
-        self._say(f"create {name}")
+        self._send(f"create {name}")
 
     def refuse_commits(self, count: int) -> None:
         """Answers the next commits of offsets with an error, as a broker does whose permissions have just changed."""
-        self._say(f"refuse {count}")
+        self._send(f"refuse {count}")
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{line}\n")

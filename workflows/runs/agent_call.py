@@ -96,7 +96,7 @@ class AgentRun:
         await workflow.wait_condition(workflow.all_handlers_finished)
 
     def report_progress(self, progress: Progress) -> None:
-        """Passes on to the webhook what progress the workflow itself learns of."""
+        """Forwards progress to the webhook."""
         self._webhook.report_progress(progress)
 
     async def call_interactive(self) -> RunResult:
@@ -237,7 +237,7 @@ class AgentRun:
                 schedule_to_close_timeout=self._state.remaining(),
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                retry_policy=profile.retry_policy(start.prior_attempts),
+                retry_policy=profile.retry_policy(),
             )
         except ActivityError as error:
             self._state.raise_failure(error)

@@ -14,7 +14,7 @@ _TIMEOUT = timedelta(hours=24)
 
 @workflow.defn(name="InteractionEvent")
 class InteractionEvent:
-    """Waits, for a day at most, until the tenant's rate of events permits the event. The run goes on meanwhile."""
+    """Waits, for a day at most, until the tenant's rate of events permits the event. The run continues meanwhile."""
 
     @workflow.run
     async def run(self, publication: PublishEventsInput) -> list[PublishedEvent]:

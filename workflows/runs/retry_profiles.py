@@ -24,7 +24,7 @@ class RetryProfile:
     waits_for_capacity: bool
     maximum_interval: timedelta
 
-    def retry_policy(self, prior_attempts: int) -> RetryPolicy:
+    def retry_policy(self) -> RetryPolicy:
         """The retry policy of the activity: exponential backoff from 1 s to `maximum_interval`."""
         return RetryPolicy(initial_interval=INITIAL_INTERVAL, maximum_interval=self.maximum_interval)
 

@@ -65,7 +65,7 @@ class RunQuestions:
         return workflow.now() - started_at
 
     def close(self, deadline: datetime) -> None:
-        """The run goes on, until this deadline."""
+        """The run continues, until this deadline."""
         workflow.upsert_memo({QUESTIONS_MEMO: None, DEADLINE_MEMO: deadline.isoformat()})
         workflow.upsert_search_attributes([_INPUT_REQUIRED.value_set(False)])
 

@@ -15,7 +15,7 @@ from sevenfold.contracts.tracing import run_context
 
 _ATTEMPT_TIMEOUT = timedelta(seconds=30)
 
-# What keeps the gateway from accepting the reply as an event lasts no longer: then an operator looks at it.
+# A reply that cannot be accepted as an event for this long is left to an operator.
 _TIMEOUT = timedelta(hours=24)
 
 

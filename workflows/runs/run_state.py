@@ -1,4 +1,4 @@
-"""What is known of a run while it is open: its request, its deadline, its steps and questions."""
+"""The state of an open run: its request, its deadline, its steps and questions."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -46,7 +46,7 @@ class RunState:
         self.waited += waited
         self.questions.close(self.deadline)
         self.request = self.request.model_copy(update={"turn": self.request.turn + 1})
-        self.set_details("call goes on with the answers")
+        self.set_details("call continues with the answers")
 
     def raise_failure(self, error: FailureError) -> NoReturn:
         """Raises the failure that ends the run, or the cancellation."""

@@ -6,7 +6,7 @@ from temporalio import workflow
 
 from sevenfold.contracts.agents.steps import STEP_SIGNAL, STEPS_MEMO, StepRecord
 
-# Of so many the Temporal UI shows a line.
+# Maximum number of steps that the Temporal UI shows.
 _SHOWN = 50
 
 

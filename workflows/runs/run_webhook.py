@@ -1,4 +1,4 @@
-"""A run's side of its webhook: starts what delivers its updates, and the delivery of its outcome."""
+"""Starts a run's webhook workflows: its updates, and the delivery of its outcome."""
 
 import asyncio
 from collections.abc import Coroutine, Sequence
@@ -26,7 +26,7 @@ from sevenfold.contracts.webhooks.delivery import (
 from sevenfold.workflows.webhooks.delivery import start_delivery
 from sevenfold.workflows.webhooks.updates import WebhookUpdates, progress_interval
 
-# How long a run may go on after its answers.
+# How long a run may continue after its answers.
 _AFTER_ANSWERS = timedelta(days=1)
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class RunWebhookDeliveries:
         return updates_workflow_id(workflow.info().workflow_id, self._generation)
 
     def start(self) -> None:
-        """Starts `WebhookUpdates`, if the endpoint asks for updates; the run does not wait for it."""
+        """Starts `WebhookUpdates`, if the endpoint subscribes to updates; the run does not wait for it."""
         if self._webhook is not None and self._webhook.sends_updates:
             self._starting = asyncio.create_task(self._start_updates())
 
@@ -70,7 +70,7 @@ class RunWebhookDeliveries:
         report.add_done_callback(self._reports.discard)
 
     def report_questions(self, questions: Sequence[Question]) -> None:
-        """Passes on what the agent asks, if the endpoint asks for updates."""
+        """Passes on what the agent asks, if the endpoint subscribes to updates."""
         if self._starting is None:
             return
         latest = max(one.expires_at for one in questions)

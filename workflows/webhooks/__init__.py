@@ -1,1 +1,3 @@
-"""Workflows of webhooks: the delivery with its retries, and the health of failing endpoints."""
+"""Workflows of webhooks: the delivery with its retries, the updates on a run, a tenant's stored endpoints, and the
+health of failing hosts.
+"""

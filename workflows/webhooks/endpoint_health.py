@@ -13,7 +13,7 @@ from temporalio.exceptions import ApplicationError
 from sevenfold.contracts.webhooks.delivery import ENDPOINT_MEMO, EndpointState
 from sevenfold.workflows.entities.entity_loop import run_entity_loop
 
-# A host is paused when it has failed for so long, without a success.
+# A host is paused when it has failed for this long without a success.
 _PAUSE_AFTER = timedelta(hours=12)
 
 _PROBE_INTERVAL = timedelta(hours=1)

@@ -43,7 +43,7 @@ def enrich_customer(request: AgentRequest) -> Reply:
     domain, kind = classify_email(email)
     company = scope.word("company", "companyName", "organization", "organisation")
     guessed = _company_of(domain) if company is None and kind == "company" else None
-    segment = _segment(scope, domain, kind)
+    segment = _segment(scope, kind)
     missing = [field for field in _EXPECTED if not _has(scope, field, name)]
     insights = _insights(scope, email, domain, kind, guessed)
     insights += [f"Not given: {enumerate_words(missing)}."] if missing else []
@@ -131,7 +131,7 @@ def _company_of(domain: str | None) -> str | None:
     return " ".join(map(_capitalized, labels[-1].split("-"))) if labels else None
 
 
-def _segment(scope: InputScope, domain: str | None, kind: str) -> str:
+def _segment(scope: InputScope, kind: str) -> str:
     employees = scope.number("employees", "companySize", "employeeCount")
     if employees is not None and employees >= 1:
         return "enterprise" if employees >= 1000 else "mid-market" if employees >= 50 else "small business"

@@ -103,5 +103,5 @@ class ReceivedMessages:
         await self._deletions.add({"ReceiptHandle": receipt})
 
     async def hide(self, receipt: str, seconds: int) -> None:
-        """Keeps a message from other consumers for so many seconds from now; 0 gives it back."""
+        """Keeps a message from other consumers for `seconds` from now; 0 gives it back."""
         await self._visibilities.add({"ReceiptHandle": receipt, "VisibilityTimeout": seconds})

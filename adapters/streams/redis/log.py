@@ -54,7 +54,7 @@ async def open_redis_log(url: str, namespace: str, lifetime: float, keys: KeyRin
             url, socket_connect_timeout=5, socket_timeout=20, health_check_interval=30, retry=retry
         )
     except ValueError as error:
-        raise RedisUnusableError(f"it is no address of a Redis, such as redis://127.0.0.1:6379/0 ({error})") from None
+        raise RedisUnusableError(f"it is not a Redis URL such as redis://127.0.0.1:6379/0 ({error})") from None
     try:
         try:
             version = str((await redis.info("server"))["redis_version"])

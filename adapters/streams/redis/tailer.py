@@ -21,7 +21,7 @@ _INTERVAL_SECONDS = 0.008
 _PAGE = 50
 _PAUSE_SECONDS = 0.5
 
-# A stream that nobody asked about for so long is not read any more.
+# A stream without a reader for this long is not read any more.
 _IDLE_SECONDS = 30.0
 
 _START = b"0-0"
