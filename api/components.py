@@ -54,7 +54,6 @@ from sevenfold.api.webhooks.endpoint_store import EndpointStore
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.config.brokers import BrokerConfig
 from sevenfold.runtime.authentication import build_authenticator
-from sevenfold.runtime.secrets.secret_key import load_sealer
 from sevenfold.runtime.services import Services
 from sevenfold.runtime.temporal.sdk import shared_runtime
 
@@ -73,7 +72,6 @@ class Components:
     run_tokens: RunTokens | None
     tenant_store: TenantStore
     erasures: Erasures
-    task_queue: str
     base_url: str
     temporal_ui: TemporalUi
     pager: Pager
@@ -101,7 +99,6 @@ class Components:
     subscription_store: SubscriptionStore
     dead_letter_queue: DeadLetterQueue
     brokers: Mapping[str, BrokerConfig]
-    pollers: WorkerPollers
     statistics_reader: StatisticsReader
     agent_overview: AgentOverview
     usage_reader: UsageReader
@@ -118,7 +115,7 @@ def build_components(
     """
     client, settings, config = services.client, services.settings, services.config
     queue, breakers, ingest = settings.task_queue, services.circuit_breakers, services.event_ingest
-    sealer = load_sealer(settings)
+    sealer = services.sealer
     ui = TemporalUi(settings.ui_url, client.namespace)
     disk, pollers = DiskSpace(settings.local_storage), WorkerPollers(client)
     agents = AgentCatalog(config.agents, config.workflow_targets, config.default_agent, services.access)
@@ -152,7 +149,6 @@ def build_components(
         run_tokens=tokens,
         tenant_store=tenants,
         erasures=Erasures(client, tenants, queue, settings.grace_seconds),
-        task_queue=queue,
         base_url=settings.base_url,
         temporal_ui=ui,
         pager=Pager(client, Cursors(sealer)),
@@ -182,7 +178,6 @@ def build_components(
         subscription_store=SubscriptionStore(client, queue, services.access, ingest.subscriptions, agents, webhooks),
         dead_letter_queue=DeadLetterQueue(client, ui, services.access, services.quotas.rates),
         brokers=config.brokers,
-        pollers=pollers,
         statistics_reader=StatisticsReader(client, queue, shared),
         agent_overview=AgentOverview(client, agents, breakers, shared),
         usage_reader=UsageReader(services.quotas.ledgers, services.quotas.budgets, services.access, shared),

@@ -30,6 +30,7 @@ def component(name: str) -> Callable[[HTTPConnection], Awaitable[Any]]:
     async def read(connection: HTTPConnection) -> Any:
         return getattr(connection.app.state, name)
 
+    vars(read)["component"] = name
     return read
 
 
@@ -68,5 +69,4 @@ TenantDep = Annotated[str, Depends(_tenant)]
 ListedTenantDep = Annotated[str | None, Depends(_listed_tenant)]
 ClientDep = Annotated[Client, Depends(component("client"))]
 # The main task queue; the names of the others are derived from it.
-TaskQueueDep = Annotated[str, Depends(component("task_queue"))]
 TemporalUiDep = Annotated[TemporalUi, Depends(component("temporal_ui"))]

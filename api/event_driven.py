@@ -18,6 +18,7 @@ from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.request_id import traceparent
 from sevenfold.api.http.strict_json import StrictJsonRoute
 from sevenfold.api.http.time_params import TimeParam, to_query_time
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.access.principals import Scope
 from sevenfold.contracts.events.cloudevents import CloudEvent, InvalidEventError
 from sevenfold.contracts.events.event_driven import VIA_HTTP, VIA_REPLAY, AcceptOutcome, to_keyword
@@ -126,7 +127,7 @@ async def list_events(
 
 def events_query(tenant: str | None, event_type: str | None, source: str | None, correlation: str | None) -> str:
     """Builds the visibility query for events."""
-    conditions = ["WorkflowType = 'EventDriven'", *tenant_condition(tenant)]
+    conditions = [f"WorkflowType = '{workflow_types.EVENT_DRIVEN}'", *tenant_condition(tenant)]
     for attribute, value in (("Task", event_type), ("EventSource", source), ("CorrelationId", correlation)):
         if value:
             conditions.append(f"{attribute} = '{to_keyword(value)}'")

@@ -1,12 +1,16 @@
 """What `sevenfold dev`, `api`, `worker` and `connect` run. Importing it takes a second, so only they do."""
 
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 import structlog
 import typer
+from fastapi import FastAPI
 from pydantic import ValidationError
 
+from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.api.app import create_app, run_api, serve
 from sevenfold.api.components import build_components
 from sevenfold.cli.reload import dev_with_reload
@@ -16,7 +20,7 @@ from sevenfold.runtime.config.config_file import load_config
 from sevenfold.runtime.config.settings import Settings, uses_own_cluster
 from sevenfold.runtime.process.ports import bind
 from sevenfold.runtime.secrets.tls import load_tls
-from sevenfold.runtime.services import open_services
+from sevenfold.runtime.services import Services, open_services
 from sevenfold.runtime.startup import StartupError
 from sevenfold.runtime.streams import open_streams
 from sevenfold.worker import load_agent_registry, run_worker, running_worker
@@ -25,6 +29,7 @@ __all__ = [
     "api_with_worker",
     "dev",
     "dev_with_reload",
+    "open_gateway",
     "run_api",
     "run_connector",
     "run_worker",
@@ -84,12 +89,29 @@ async def run_worker_and_set_current(settings: Settings) -> None:
 async def _run_together(
     settings: Settings, config: SevenfoldConfig, *, embedded: bool, on_ready: Callable[[], None]
 ) -> None:
-    """Runs API and worker in one process, with an embedded Temporal server if `embedded`.
+    """Runs API and worker in one process, with an embedded Temporal server if `embedded`."""
+    settings.check_exposure(has_credentials=config.has_credentials)
+    load_tls(settings)  # a mistake is reported before anything starts
+    async with open_gateway(settings, config, embedded=embedded) as gateway:
+        await serve(gateway.app, gateway.sock, settings, on_ready=on_ready)
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """All parts of a gateway in one process; `sock` is bound and not served yet."""
+
+    services: Services
+    hubs: StreamHubs
+    app: FastAPI
+    sock: socket.socket
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings, config: SevenfoldConfig, *, embedded: bool) -> AsyncIterator[Gateway]:
+    """Runs a worker and a connector while the block runs, with an embedded Temporal server if `embedded`.
 
     The parts start in the order of their dependencies, and stop in reverse.
     """
-    settings.check_exposure(has_credentials=config.has_credentials)
-    load_tls(settings)  # a mistake is reported before anything starts
     agents = load_agent_registry(settings, config)
     async with AsyncExitStack() as stack:
         sock = stack.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
@@ -97,8 +119,7 @@ async def _run_together(
         hubs = await stack.enter_async_context(open_streams(services, has_local_worker=True))
         await stack.enter_async_context(running_worker(services, agents, hubs))
         find_lost_brokers = await stack.enter_async_context(running_connector(services))
-        app = create_app(build_components(services, hubs, find_lost_brokers))
-        await serve(app, sock, settings, on_ready=on_ready)
+        yield Gateway(services, hubs, create_app(build_components(services, hubs, find_lost_brokers)), sock)
 
 
 def _welcome(settings: Settings, config: SevenfoldConfig) -> None:

@@ -12,7 +12,6 @@ from sevenfold.contracts.config.brokers import BrokerConfig
 from sevenfold.contracts.events.event_driven import event_task_queue
 from sevenfold.runtime.config.server_urls import BROKER_FORMS, check_server_url
 from sevenfold.runtime.process.logs import hide_in_logs
-from sevenfold.runtime.secrets.secret_key import load_sealer
 from sevenfold.runtime.services import Services
 from sevenfold.runtime.startup import StartupError
 
@@ -27,7 +26,7 @@ def broker_connections(services: Services) -> list[BrokerConnection]:
         services.access,
         services.quotas.starts,
         Durations(client, config.duration_estimates),
-        load_sealer(services.settings),
+        services.sealer,
     )
     return [
         BrokerConnection(

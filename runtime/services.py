@@ -12,6 +12,7 @@ from sevenfold.adapters.access.registry import TenantRegistryClient
 from sevenfold.adapters.access.snapshot import ConfiguredAccess
 from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
 from sevenfold.adapters.encryption.key_ring import KeyRing
+from sevenfold.adapters.encryption.sealing import Sealer
 from sevenfold.adapters.events.ingest import EventIngest
 from sevenfold.adapters.metrics.labels import LabelPolicy, use_policy
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
@@ -23,6 +24,7 @@ from sevenfold.runtime.process.data_dir import lock_data_dir
 from sevenfold.runtime.process.tracing import exported_traces
 from sevenfold.runtime.quotas import ProcessQuotas, build_quotas
 from sevenfold.runtime.secrets.codec_keys import check_open_workflows, load_key_ring
+from sevenfold.runtime.secrets.secret_key import load_sealer
 from sevenfold.runtime.temporal.connection import Interceptors, connect_temporal
 from sevenfold.runtime.temporal.embedded import EmbeddedTemporal
 from sevenfold.runtime.temporal.namespace import ensure_retention, ensure_search_attributes
@@ -31,7 +33,8 @@ from sevenfold.runtime.temporal.namespace import ensure_retention, ensure_search
 @dataclass(frozen=True)
 class Services:
     """Shared by the API, the worker and the connector of one process. `requires_credentials`: there was a key or an
-    issuer when the process started. `server` is the embedded Temporal server, if this process runs it.
+    issuer when the process started. `sealer` seals secrets; None without a key. `server` is the embedded
+    Temporal server, if this process runs it.
     """
 
     settings: Settings
@@ -44,6 +47,7 @@ class Services:
     circuit_breakers: CircuitBreakers
     webhook_endpoints: EndpointDirectory
     quotas: ProcessQuotas
+    sealer: Sealer | None
     server: EmbeddedTemporal | None = None
     eager_starts: EagerStarts = field(default_factory=EagerStarts)
 
@@ -55,6 +59,7 @@ def build_services(
     registry = TenantRegistryClient(client, settings.task_queue)
     access = AccessDirectory(registry, ConfiguredAccess.from_config(config.tenants))
     quotas = build_quotas(client, settings.task_queue, access)
+    sealer = load_sealer(settings)
     return Services(
         settings,
         config,
@@ -62,10 +67,11 @@ def build_services(
         codec_keys=load_key_ring(settings),
         access=access,
         requires_credentials=config.has_credentials,
-        event_ingest=build_event_ingest(client, settings, config, access, quotas),
+        event_ingest=build_event_ingest(client, settings, config, access, quotas, sealer),
         circuit_breakers=CircuitBreakers(client, settings.task_queue, config.circuit_configs),
         webhook_endpoints=EndpointDirectory(client),
         quotas=quotas,
+        sealer=sealer,
         server=server,
     )
 

@@ -4,6 +4,7 @@ expires.
 
 from temporalio import workflow
 
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.agents.interface import Reply, Usage
 from sevenfold.contracts.runs.jobs import JobInput
 from sevenfold.contracts.runs.run import RunResult
@@ -11,7 +12,7 @@ from sevenfold.workflows.runs.agent_call import AgentRun
 from sevenfold.workflows.runs.item_fan_out import ItemFanOut
 
 
-@workflow.defn(name="AsynchronousQueue")
+@workflow.defn(name=workflow_types.ASYNCHRONOUS_QUEUE)
 class AsynchronousQueue:
     """A job: one agent call for the whole job, or one call per item of its list (`fanOut`)."""
 

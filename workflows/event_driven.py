@@ -10,6 +10,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 from sevenfold.activities.events.dispatch import EventDispatch
 from sevenfold.activities.events.publish import BrokerPublication
 from sevenfold.activities.runs.run_control import RunControl
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.agents.errors import ErrorCode
 from sevenfold.contracts.agents.interface import Reply
 from sevenfold.contracts.events.event_driven import (
@@ -42,7 +43,7 @@ _SUMMARY_LENGTH = 200
 _INGEST_ACQUIRE_TIMEOUT = timedelta(seconds=30)
 
 
-@workflow.defn(name="EventDriven")
+@workflow.defn(name=workflow_types.EVENT_DRIVEN)
 class EventDriven:
     """One event. Completes when all reactions are started and the brokers have confirmed the event.
 

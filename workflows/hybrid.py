@@ -2,12 +2,13 @@
 
 from temporalio import workflow
 
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.runs.hybrid import HybridInput, Route
 from sevenfold.contracts.runs.run import RunResult
 from sevenfold.workflows.runs.agent_call import AgentRun
 
 
-@workflow.defn(name="Hybrid")
+@workflow.defn(name=workflow_types.HYBRID)
 class Hybrid:
     """Follows the route that the API chose. A wrong estimate changes how the client gets the answer, never the
     run.

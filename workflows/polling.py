@@ -2,11 +2,12 @@
 
 from temporalio import workflow
 
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.runs.run import RunInput, RunResult
 from sevenfold.workflows.runs.agent_call import AgentRun
 
 
-@workflow.defn(name="Polling")
+@workflow.defn(name=workflow_types.POLLING)
 class Polling:
     """Calls an agent until it answers or the run's timeout expires; the activity's heartbeats carry the progress."""
 

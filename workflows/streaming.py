@@ -2,11 +2,12 @@
 
 from temporalio import workflow
 
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.runs.run import RunInput, RunResult
 from sevenfold.workflows.runs.agent_call import AgentRun
 
 
-@workflow.defn(name="Streaming")
+@workflow.defn(name=workflow_types.STREAMING)
 class Streaming:
     """Calls an agent and publishes its stream. Chunks arrive as signals, in batches, and stay in the history."""
 

@@ -4,11 +4,12 @@ waiting.
 
 from temporalio import workflow
 
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.runs.run import RunInput, RunResult
 from sevenfold.workflows.runs.agent_call import AgentRun
 
 
-@workflow.defn(name="SynchronousRequest")
+@workflow.defn(name=workflow_types.SYNCHRONOUS_REQUEST)
 class SynchronousRequest:
     """Calls an agent and returns its reply."""
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from temporalio import workflow
 
 from sevenfold.activities.runs.documents import DocumentActivities
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.payload import JsonObject
 from sevenfold.contracts.runs.analysis import AnalysisInput, ReadDocumentInput
 from sevenfold.contracts.runs.run import RunResult
@@ -14,7 +15,7 @@ from sevenfold.workflows.runs.agent_call import HEARTBEAT_TIMEOUT, AgentRun
 from sevenfold.workflows.runs.retry_profiles import BACKGROUND
 
 
-@workflow.defn(name="WebhookCallback")
+@workflow.defn(name=workflow_types.WEBHOOK_CALLBACK)
 class WebhookCallback:
     """Reads the document and calls the agent with its text. The webhook gets every outcome."""
 

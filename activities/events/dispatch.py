@@ -15,6 +15,7 @@ from sevenfold.adapters.events.subscription_cache import SubscriptionCache
 from sevenfold.adapters.events.webhook_secrets import reseal_for_reaction, reseal_url_for_reaction
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.agents.interface import WorkflowTarget
 from sevenfold.contracts.config.brokers import BrokerConfig
 from sevenfold.contracts.events.cloudevents import CloudEvent
@@ -143,7 +144,8 @@ class EventDispatch:
             return None
         correlation = find_correlation_id(event, public_id)
         found = await self._client.count_workflows(
-            f"WorkflowType = 'EventDriven' AND Tenant = '{tenant}' AND CorrelationId = '{correlation}'"
+            f"WorkflowType = '{workflow_types.EVENT_DRIVEN}' AND Tenant = '{tenant}' "
+            f"AND CorrelationId = '{correlation}'"
         )
         if found.count <= self._budget:
             return None

@@ -10,6 +10,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.webhooks.endpoint_directory import EndpointDirectory
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.webhooks.delivery import ENDPOINT_MEMO, EndpointReport, EndpointState, endpoint_workflow_id
 from sevenfold.contracts.webhooks.endpoints import DISABLE_AFTER, EndpointResult, endpoints_workflow_id
 
@@ -63,7 +64,7 @@ class EndpointHealthActivities:
         workflow_id = endpoint_workflow_id(report.tenant, report.host)
         if not report.succeeded:
             await self._client.start_workflow(
-                "EndpointHealth",
+                workflow_types.ENDPOINT_HEALTH,
                 EndpointState(),
                 id=workflow_id,
                 task_queue=activity.info().task_queue,

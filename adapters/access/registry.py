@@ -10,6 +10,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.temporal.encoded import decode_memo, encoded_memos
 from sevenfold.adapters.temporal.updates import await_update
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.access.tenant_registry import (
     KEY_MEMO_PREFIX,
     LAST_USE_MEMO,
@@ -115,7 +116,7 @@ class TenantRegistryClient:
     async def record_use(self, used: LastUse) -> None:
         """Records the last use of keys; needs no worker."""
         await self._client.start_workflow(
-            "TenantRegistry",
+            workflow_types.TENANT_REGISTRY,
             TenantRegistryState(),
             id=REGISTRY_WORKFLOW_ID,
             task_queue=self._task_queue,
@@ -128,7 +129,7 @@ class TenantRegistryClient:
 
     async def _change(self, update: str, argument: Payload | str, result_type: type[T] | None = None) -> T:
         start: WithStartWorkflowOperation[object, object] = WithStartWorkflowOperation(
-            "TenantRegistry",
+            workflow_types.TENANT_REGISTRY,
             TenantRegistryState(),
             id=REGISTRY_WORKFLOW_ID,
             task_queue=self._task_queue,

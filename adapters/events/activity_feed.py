@@ -17,6 +17,7 @@ from temporalio.service import RPCError
 from sevenfold.adapters.events.stored import load_event
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.run_outcomes import fetch_outcome, to_run_status
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.events.event_driven import CAUSE_MEMO, ReactionCause
 from sevenfold.contracts.identity import parse_public_id
 from sevenfold.contracts.runs.outcomes import RunAnswer
@@ -97,8 +98,8 @@ class ActivityFeed:
 
     async def _count(self, tenant: str, since: datetime, until: datetime) -> int:
         queries = [
-            _query(tenant, "EventDriven", "StartTime", since, until),
-            _query(tenant, "EventReaction", "CloseTime", since, until),
+            _query(tenant, workflow_types.EVENT_DRIVEN, "StartTime", since, until),
+            _query(tenant, workflow_types.EVENT_REACTION, "CloseTime", since, until),
         ]
         return sum([(await self._client.count_workflows(query)).count for query in queries])
 
@@ -130,8 +131,8 @@ class ActivityFeed:
         return [one.run_id for one in listed]
 
     async def _list_all(self, tenant: str, since: datetime, until: datetime | None = None) -> list[WorkflowExecution]:
-        events = await self._list(_query(tenant, "EventDriven", "StartTime", since, until))
-        return [*events, *await self._list(_query(tenant, "EventReaction", "CloseTime", since, until))]
+        events = await self._list(_query(tenant, workflow_types.EVENT_DRIVEN, "StartTime", since, until))
+        return [*events, *await self._list(_query(tenant, workflow_types.EVENT_REACTION, "CloseTime", since, until))]
 
     async def _list(self, query: str) -> list[WorkflowExecution]:
         return [execution async for execution in self._client.list_workflows(query)]
@@ -143,7 +144,7 @@ class ActivityFeed:
     async def _load_item(self, execution: WorkflowExecution) -> ActivityItem | None:
         """Returns None for an item that cannot be decoded, which must not hide the others."""
         try:
-            if execution.workflow_type == "EventDriven":
+            if execution.workflow_type == workflow_types.EVENT_DRIVEN:
                 return await self._load_event_item(execution)
             return await self._load_reaction_item(execution)
         except RPCError:

@@ -28,6 +28,7 @@ from sevenfold.adapters.quotas.stored_bytes import StoredBytes
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.search_attributes import keyword_attributes
 from sevenfold.adapters.tracing import new_trace
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.events.cloudevents import MAX_EVENT_BYTES, CloudEvent
 from sevenfold.contracts.events.event_driven import (
     EVENT_MEMO,
@@ -214,7 +215,7 @@ class EventIngest:
         public_id = derive_id(REJECTED_ID_PREFIX, tenant, f"{kind}:{via}", digest)
         with suppress(WorkflowAlreadyStartedError):
             await self._client.start_workflow(
-                "RejectedEvent",
+                workflow_types.REJECTED_EVENT,
                 RejectedEventInput(
                     rejection=rejection,
                     headers=dict(headers),

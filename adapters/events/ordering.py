@@ -3,6 +3,7 @@
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.events.cloudevents import CloudEvent
 from sevenfold.contracts.events.event_driven import (
     AcquireInput,
@@ -47,7 +48,7 @@ async def acquire_semaphore(client: Client, task_queue: str, requests: list[Sema
     """Requests one semaphore for events, behind the earlier requests. Idempotent."""
     semaphore = requests[0].semaphore
     await client.start_workflow(
-        "OrderingSemaphore",
+        workflow_types.ORDERING_SEMAPHORE,
         SemaphoreState(capacity=semaphore.capacity),
         id=semaphore.id,
         task_queue=event_task_queue(task_queue),

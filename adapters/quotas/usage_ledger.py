@@ -11,6 +11,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.encoded import memo_names
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.agents.circuits import control_task_queue
 from sevenfold.contracts.agents.usage import (
     DAY_MEMO_PREFIX,
@@ -51,7 +52,7 @@ class UsageLedgerClient:
     async def record(self, tenant: str, month: str, flush: UsageFlush) -> None:
         """Adds a flush, and starts the ledger if there is none. Idempotent. Raises RPCError."""
         await self._client.start_workflow(
-            "UsageLedger",
+            workflow_types.USAGE_LEDGER,
             LedgerState(month=month),
             id=ledger_workflow_id(tenant, month),
             task_queue=self._task_queue,
@@ -64,7 +65,7 @@ class UsageLedgerClient:
 
     async def list_tenants(self) -> list[str]:
         """Returns the tenants that have ledgers, removed ones too. Raises RPCError."""
-        query = "WorkflowType = 'UsageLedger' AND ExecutionStatus = 'Running'"
+        query = f"WorkflowType = '{workflow_types.USAGE_LEDGER}' AND ExecutionStatus = 'Running'"
         return sorted({parse_tenant(one.id) async for one in self._client.list_workflows(query, page_size=1_000)})
 
     async def read_today(self, tenant: str, day: str, process: str) -> "LedgerReading":

@@ -19,6 +19,7 @@ from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.http.strict_json import StrictJsonRoute
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.access.principals import TenantName
 from sevenfold.contracts.agents.circuits import control_task_queue
 from sevenfold.contracts.operations.erasure import (
@@ -37,7 +38,7 @@ router = APIRouter(prefix=f"{API_PREFIX}/admin", tags=["administration"], route_
 
 T = TypeVar("T")
 
-_WORKFLOW_TYPE = "TenantErasure"
+_WORKFLOW_TYPE = workflow_types.TENANT_ERASURE
 _BETWEEN_STEPS_SECONDS = 1.0
 
 

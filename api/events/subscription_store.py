@@ -20,6 +20,7 @@ from sevenfold.adapters.webhooks.sealed_urls import redact_url
 from sevenfold.api.http.problems import ProblemError, ProblemType, not_found
 from sevenfold.api.runs.agents import AgentCatalog
 from sevenfold.api.webhooks.requests import WebhookTerms
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.access.quotas import QuotaName, QuotaOwner
 from sevenfold.contracts.agents.circuits import control_task_queue
 from sevenfold.contracts.events.subscriptions import (
@@ -104,7 +105,7 @@ class SubscriptionStore:
         and QuotaExceededError.
         """
         registry: WithStartWorkflowOperation[Any, None] = WithStartWorkflowOperation(
-            "SubscriptionRegistry",
+            workflow_types.SUBSCRIPTION_REGISTRY,
             SubscriptionRegistryState(),
             id=registry_workflow_id(tenant),
             task_queue=control_task_queue(self.task_queue),

@@ -27,6 +27,7 @@ from sevenfold.adapters.temporal.task_queues import (
     routing_of,
 )
 from sevenfold.api.http.time_params import to_query_time
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.agents.circuits import BreakerState
 from sevenfold.contracts.events.dead_letters import IS_DEAD, LETTER_WORKFLOW_TYPES
 from sevenfold.contracts.runs.run import WORKFLOW_TYPES
@@ -70,7 +71,7 @@ _TIMEOUT_SECONDS, _SAMPLE_SECONDS = 2.0, 8.0
 _RPC_TIMEOUT = timedelta(seconds=_TIMEOUT_SECONDS)
 _MAX_RECEIVERS = 500
 _STATES = {None: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
-_DEAD_LETTER_TYPES = [("webhook", "WebhookDelivery"), *LETTER_WORKFLOW_TYPES.items()]
+_DEAD_LETTER_TYPES = [("webhook", workflow_types.WEBHOOK_DELIVERY), *LETTER_WORKFLOW_TYPES.items()]
 _KINDS = {WORKFLOW_TASKS: "workflow", ACTIVITY_TASKS: "activity"}
 
 
@@ -160,15 +161,17 @@ class ClusterSampler:
             _OPEN_RUNS.labels(pattern).set(await self._count(_running(workflow_type)))
 
     async def _sample_deliveries(self) -> None:
-        deliveries = _running("WebhookDelivery")
+        deliveries = _running(workflow_types.WEBHOOK_DELIVERY)
         count = await self._count(deliveries)
         _OPEN_DELIVERIES.set(count)
         _OLDEST_DELIVERY.set(await self._oldest_seconds(deliveries) if count else 0)
-        _WAITING_KEYS.set(await self._count(_running("OrderingSemaphore")))
+        _WAITING_KEYS.set(await self._count(_running(workflow_types.ORDERING_SEMAPHORE)))
 
     async def _sample_receivers(self) -> None:
         paused = 0
-        receivers = self._client.list_workflows(_running("EndpointHealth"), limit=_MAX_RECEIVERS, page_size=100)
+        receivers = self._client.list_workflows(
+            _running(workflow_types.ENDPOINT_HEALTH), limit=_MAX_RECEIVERS, page_size=100
+        )
         async for receiver in receivers:
             paused += (await receiver.memo_value(ENDPOINT_MEMO, EndpointState(), type_hint=EndpointState)).is_paused
         _PAUSED.set(paused)

@@ -20,6 +20,7 @@ from sevenfold.adapters.temporal.task_queues import (
 from sevenfold.api.http.listing import tenant_condition
 from sevenfold.api.http.time_params import to_query_time
 from sevenfold.api.runs.views import AGENT, PATTERN_OF_TYPE, TASK
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.runs.run import WORKFLOW_TYPES, Pattern, RunStatus
 
@@ -112,7 +113,7 @@ class StatisticsReader:
         return QueueStats(name=name, depth=depth, age=age)
 
     async def _load_webhooks(self, tenant: str | None, since: datetime) -> WebhookStats:
-        query = _query("WorkflowType = 'WebhookDelivery'", tenant, since)
+        query = _query(f"WorkflowType = '{workflow_types.WEBHOOK_DELIVERY}'", tenant, since)
 
         async def count(status: str) -> int:
             return (await self.client.count_workflows(f"{query} AND ExecutionStatus = '{status}'")).count

@@ -8,6 +8,7 @@ from temporalio.client import Client
 from sevenfold.api.http.listing import tenant_condition
 from sevenfold.api.webhooks.endpoint_views import EndpointStatistics
 from sevenfold.api.webhooks.views import load_log
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.webhooks.delivery import DELIVERY_LIST_ATTRIBUTES, DeliveryAttempt
 
 _MAX_DELIVERIES = 200
@@ -22,7 +23,11 @@ def endpoint_condition(endpoint_id: str) -> str:
 
 async def load_statistics(client: Client, tenant: str, endpoint_id: str) -> EndpointStatistics:
     """Reads the latest deliveries. Visibility lags: the last second may be missing."""
-    conditions = ["WorkflowType = 'WebhookDelivery'", *tenant_condition(tenant), endpoint_condition(endpoint_id)]
+    conditions = [
+        f"WorkflowType = '{workflow_types.WEBHOOK_DELIVERY}'",
+        *tenant_condition(tenant),
+        endpoint_condition(endpoint_id),
+    ]
     logs: dict[str, Sequence[DeliveryAttempt]] = {}
     async for execution in client.list_workflows(" AND ".join(conditions), limit=_MAX_DELIVERIES):
         if execution.id not in logs:  # A redelivered one is listed again, with a part of the same log.

@@ -18,6 +18,7 @@ from sevenfold.adapters.webhooks.signatures import generate_secret
 from sevenfold.api.http.problems import ProblemError, ProblemType, invalid_field, not_found
 from sevenfold.api.webhooks.endpoint_views import EndpointChange, EndpointRequest, EndpointView, view_endpoint
 from sevenfold.api.webhooks.requests import WebhookTerms
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.identity import DELIVERY_PREFIX, new_id
 from sevenfold.contracts.spelling import suggest
 from sevenfold.contracts.webhooks.delivery import AttemptOutcome, WebhookEvent, webhook_task_queue
@@ -82,7 +83,7 @@ class EndpointStore:
             secrets=[EndpointSecret(sealed=_seal(sealer, tenant, endpoint_id, secret))],
         )
         start: WithStartWorkflowOperation[Any, None] = WithStartWorkflowOperation(
-            "WebhookEndpoints",
+            workflow_types.WEBHOOK_ENDPOINTS,
             EndpointsState(),
             id=endpoints_workflow_id(tenant),
             task_queue=webhook_task_queue(self.task_queue),

@@ -28,6 +28,7 @@ from sevenfold.api.webhooks.views import (
     load_log,
     summarize_delivery,
 )
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.access.principals import Scope
 from sevenfold.contracts.identity import parse_public_id
 from sevenfold.contracts.payload import Payload, RequestBody
@@ -172,7 +173,7 @@ async def _signal_attempt(client: Client, delivery: WorkflowExecutionDescription
 def _query(
     tenant: str | None, state: DeliveryState | None, run: str | None, host: str | None, since: datetime | None
 ) -> str:
-    conditions = ["WorkflowType = 'WebhookDelivery'", *tenant_condition(tenant)]
+    conditions = [f"WorkflowType = '{workflow_types.WEBHOOK_DELIVERY}'", *tenant_condition(tenant)]
     if state:
         conditions.append(_CONDITIONS[state])
     if run:
@@ -197,7 +198,7 @@ async def _restart_delivery(client: Client, tenant: str, ended: WorkflowExecutio
     log = DeliveryLog(attempts=(await load_log(ended)).attempts)
     try:
         await client.start_workflow(
-            "WebhookDelivery",
+            workflow_types.WEBHOOK_DELIVERY,
             delivery.model_copy(update={"previous_attempts": log.attempts, "is_manual": True}),
             id=ended.id,
             task_queue=delivery.webhook.task_queue,

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from sevenfold.contracts import workflow_types
+
 
 class LetterKind(StrEnum):
     """`rejected`: the message was not accepted as an event. `event`: the event was refused, or a broker did not take
@@ -14,9 +16,9 @@ class LetterKind(StrEnum):
 
 
 LETTER_WORKFLOW_TYPES = {
-    LetterKind.REJECTED: "RejectedEvent",
-    LetterKind.EVENT: "EventDriven",
-    LetterKind.REACTION: "EventReaction",
+    LetterKind.REJECTED: workflow_types.REJECTED_EVENT,
+    LetterKind.EVENT: workflow_types.EVENT_DRIVEN,
+    LetterKind.REACTION: workflow_types.EVENT_REACTION,
 }
 
 # A condition of a visibility query.

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.payload import Payload, Seconds
 from sevenfold.contracts.runs.run import OTHER_LARGE_TYPES, WORKFLOW_TYPES
 
@@ -16,14 +17,14 @@ ERASURE_MEMO = "progress"
 TENANT_WORKFLOW_TYPES = (
     *WORKFLOW_TYPES.values(),
     *OTHER_LARGE_TYPES,
-    "WebhookDelivery",
-    "WebhookUpdates",
-    "RunReply",
-    "InteractionEvent",
-    "WebhookEndpoints",
-    "EndpointHealth",
-    "SubscriptionRegistry",
-    "UsageLedger",
+    workflow_types.WEBHOOK_DELIVERY,
+    workflow_types.WEBHOOK_UPDATES,
+    workflow_types.RUN_REPLY,
+    workflow_types.INTERACTION_EVENT,
+    workflow_types.WEBHOOK_ENDPOINTS,
+    workflow_types.ENDPOINT_HEALTH,
+    workflow_types.SUBSCRIPTION_REGISTRY,
+    workflow_types.USAGE_LEDGER,
 )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.agents.config import MICRO_USD
 from sevenfold.contracts.agents.errors import ErrorCode
 from sevenfold.contracts.agents.interface import AgentRequest, Reply, RequestContext, WorkflowTarget
@@ -28,18 +29,18 @@ class Pattern(StrEnum):
 
 
 WORKFLOW_TYPES = {
-    Pattern.SYNCHRONOUS: "SynchronousRequest",
-    Pattern.QUEUE: "AsynchronousQueue",
-    Pattern.POLLING: "Polling",
-    Pattern.STREAMING: "Streaming",
-    Pattern.WEBHOOK: "WebhookCallback",
-    Pattern.EVENT: "EventDriven",
-    Pattern.HYBRID: "Hybrid",
-    Pattern.REACTION: "EventReaction",
+    Pattern.SYNCHRONOUS: workflow_types.SYNCHRONOUS_REQUEST,
+    Pattern.QUEUE: workflow_types.ASYNCHRONOUS_QUEUE,
+    Pattern.POLLING: workflow_types.POLLING,
+    Pattern.STREAMING: workflow_types.STREAMING,
+    Pattern.WEBHOOK: workflow_types.WEBHOOK_CALLBACK,
+    Pattern.EVENT: workflow_types.EVENT_DRIVEN,
+    Pattern.HYBRID: workflow_types.HYBRID,
+    Pattern.REACTION: workflow_types.EVENT_REACTION,
 }
 # Other workflow types whose inputs may be stored outside the history: a rejected message, and a semaphore with
 # thousands of waiting events.
-OTHER_LARGE_TYPES = ("RejectedEvent", "OrderingSemaphore", "StreamSegment")
+OTHER_LARGE_TYPES = (workflow_types.REJECTED_EVENT, workflow_types.ORDERING_SEMAPHORE, workflow_types.STREAM_SEGMENT)
 # An analysis can be polled, so it shares the prefix `task`.
 ID_PREFIXES = {
     Pattern.SYNCHRONOUS: "qry",

@@ -11,6 +11,7 @@ from temporalio.service import RPCError
 
 from sevenfold.adapters.encryption.key_ring import KEY_BYTES, DecryptionError, KeyRing
 from sevenfold.adapters.temporal.encoded import check_memos, memo_key_ids
+from sevenfold.contracts import workflow_types
 from sevenfold.runtime.config.settings import Settings
 from sevenfold.runtime.startup import StartupError
 
@@ -22,7 +23,12 @@ _VARIABLE = "SEVENFOLD_CODEC_KEYS"
 _MAX_CHECKED = 2_000
 _CHECK_SECONDS = 10.0
 
-_ENDLESS = ("TenantRegistry", "SubscriptionRegistry", "WebhookEndpoints", "UsageLedger")
+_ENDLESS = (
+    workflow_types.TENANT_REGISTRY,
+    workflow_types.SUBSCRIPTION_REGISTRY,
+    workflow_types.WEBHOOK_ENDPOINTS,
+    workflow_types.USAGE_LEDGER,
+)
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FORM = (
     f"Write it as id:key, where key is the base64 of {KEY_BYTES} bytes (create one with: openssl rand -base64 32). "

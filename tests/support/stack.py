@@ -19,15 +19,14 @@ from bench.ports import free_port
 from sevenfold.adapters.streams.hub import StreamHubs
 from sevenfold.api.app import create_app, serve
 from sevenfold.api.components import Components, build_components
-from sevenfold.connector import running_connector
+from sevenfold.cli.servers import open_gateway
 from sevenfold.contracts.config.schema import SevenfoldConfig
 from sevenfold.runtime.config.config_file import load_config
 from sevenfold.runtime.config.settings import Settings
 from sevenfold.runtime.process.ports import bind
-from sevenfold.runtime.services import Services, build_services, open_services
+from sevenfold.runtime.services import Services, build_services
 from sevenfold.runtime.streams import open_streams
 from sevenfold.runtime.temporal.embedded import EmbeddedTemporal
-from sevenfold.worker import load_agent_registry, running_worker
 from tests.support.fork_server import ForkedProcess, fork_server
 
 ROOT = Path(__file__).parents[2]
@@ -130,16 +129,12 @@ async def running_stack(directory: Path, *, more_config: str = "", **changes: ob
     """What `sevenfold dev` composes, in this process."""
     settings = make_settings(directory, more_config=more_config, **changes)
     config = load_config(settings.config)
-    async with AsyncExitStack() as stack:
-        sock = stack.enter_context(bind(settings.host, settings.port, "SEVENFOLD_PORT"))
-        services = await stack.enter_async_context(open_services(settings, config, embedded=True))
-        streams = await stack.enter_async_context(open_streams(services, has_local_worker=True))
-        await stack.enter_async_context(running_worker(services, load_agent_registry(settings, config), streams))
-        find_lost_brokers = await stack.enter_async_context(running_connector(services))
-        app = create_app(build_components(services, streams, find_lost_brokers))
-        await stack.enter_async_context(served(app, sock, settings))
-        http = await stack.enter_async_context(http_client(settings.port))
-        yield Stack(services, http, streams)
+    async with (
+        open_gateway(settings, config, embedded=True) as gateway,
+        served(gateway.app, gateway.sock, settings),
+        http_client(settings.port) as http,
+    ):
+        yield Stack(gateway.services, http, gateway.hubs)
 
 
 def components_of(stack: Stack, client: Client, **changes: object) -> Components:

@@ -4,13 +4,14 @@ from datetime import timedelta
 
 from temporalio import workflow
 
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.agents.limits import LEASE_SECONDS, LeaseGrant, LeaseRequest, Limits, LimitsState
 from sevenfold.workflows.entities.limit_allocation import allocate, seconds_until_full
 
 _IDLE_TIMEOUT = timedelta(seconds=3 * LEASE_SECONDS)
 
 
-@workflow.defn(name="AgentLimits")
+@workflow.defn(name=workflow_types.AGENT_LIMITS)
 class AgentLimits:
     """Starts with the first process that calls. Completes after three lease periods without a renewal, and not before
     the tokens of the rate are as many as the burst: a new execution would begin with that many.

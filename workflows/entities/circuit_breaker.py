@@ -6,6 +6,7 @@ from typing import NoReturn
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.agents.circuits import CIRCUIT_MEMO, OpenCircuit
 from sevenfold.workflows.entities.entity_loop import run_entity_loop
 
@@ -13,7 +14,7 @@ from sevenfold.workflows.entities.entity_loop import run_entity_loop
 _IDLE_TIMEOUT = timedelta(hours=24)
 
 
-@workflow.defn(name="CircuitBreaker")
+@workflow.defn(name=workflow_types.CIRCUIT_BREAKER)
 class CircuitBreaker:
     """Starts when a process opens the circuit and completes when a probe succeeds. Processes read its state from its
     memo, which needs no worker.

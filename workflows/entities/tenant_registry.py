@@ -6,6 +6,7 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.access.tenant_registry import (
     KEY_EXISTS,
     KEY_MEMO_PREFIX,
@@ -31,7 +32,7 @@ from sevenfold.contracts.access.tenant_registry import (
 )
 
 
-@workflow.defn(name="TenantRegistry")
+@workflow.defn(name=workflow_types.TENANT_REGISTRY)
 class TenantRegistry:
     """Keeps one memo per tenant and per key. Changes are updates, whose validators refuse without an event in the
     history.

@@ -4,10 +4,11 @@ from datetime import timedelta
 
 from temporalio import workflow
 
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.agents.usage import LedgerState, UsageFlush, changed_memos, ledger_memos
 
 
-@workflow.defn(name="UsageLedger")
+@workflow.defn(name=workflow_types.USAGE_LEDGER)
 class UsageLedger:
     """Keeps its sums in memos. Ends when its last day is older than `KEPT_DAYS`."""
 

@@ -7,6 +7,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from sevenfold.activities.events.publish import EventPublication
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.events.event_driven import PublishedEvent, PublishEventsInput, ReactionInput, ReactionResult
 from sevenfold.contracts.identity import build_workflow_id, parse_tenant
 from sevenfold.contracts.tracing import run_context
@@ -15,7 +16,7 @@ from sevenfold.workflows.events.ordering import PING_SIGNAL, release_semaphores
 from sevenfold.workflows.runs.agent_call import AgentRun
 
 
-@workflow.defn(name="EventReaction")
+@workflow.defn(name=workflow_types.EVENT_REACTION)
 class EventReaction:
     """A reaction fails alone: it becomes a dead letter, and the event's other reactions continue."""
 

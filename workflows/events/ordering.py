@@ -8,6 +8,7 @@ from temporalio.common import RetryPolicy
 from temporalio.workflow import ContinueAsNewVersioningBehavior
 
 from sevenfold.activities.events.dispatch import EventDispatch
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.events.event_driven import AcquireInput, SemaphoreRequest, SemaphoreState, SignalInput
 
 # Signals to an event that it holds the semaphore, and to a reaction to check that it is still open.
@@ -23,7 +24,7 @@ _MAX_CHECK_INTERVAL = timedelta(seconds=60)
 _LINGER_TIMEOUT = timedelta(seconds=5)
 
 
-@workflow.defn(name="OrderingSemaphore")
+@workflow.defn(name=workflow_types.ORDERING_SEMAPHORE)
 class OrderingSemaphore:
     """Starts with the first event that acquires it and completes when no event holds it or waits for it. At most
     `capacity` events hold it at once.

@@ -2,13 +2,14 @@
 
 from temporalio import workflow
 
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.agents.errors import ErrorCode
 from sevenfold.contracts.events.event_driven import RejectedEventInput
 from sevenfold.contracts.runs.run import RunError, RunResult
 from sevenfold.workflows.runs.failures import to_application_error
 
 
-@workflow.defn(name="RejectedEvent")
+@workflow.defn(name=workflow_types.REJECTED_EVENT)
 class RejectedEvent:
     """Fails at once, so that the message is listed with the failed workflows; its input holds the message."""
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.events.subscriptions import (
     MAX_SUBSCRIPTIONS_BYTES,
     SUBSCRIPTION_EXISTS,
@@ -19,7 +20,7 @@ from sevenfold.contracts.events.subscriptions import (
 )
 
 
-@workflow.defn(name="SubscriptionRegistry")
+@workflow.defn(name=workflow_types.SUBSCRIPTION_REGISTRY)
 class SubscriptionRegistry:
     """Keeps one memo per subscription, so that reading the registry needs no worker."""
 

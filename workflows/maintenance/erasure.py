@@ -8,6 +8,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from sevenfold.activities.maintenance.erasure import ErasureActivities
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.operations.erasure import (
     ERASURE_MEMO,
     ErasureInput,
@@ -35,7 +36,7 @@ _HEARTBEAT_TIMEOUT = timedelta(seconds=10)
 Result = TypeVar("Result")
 
 
-@workflow.defn(name="TenantErasure")
+@workflow.defn(name=workflow_types.TENANT_ERASURE)
 class TenantErasure:
     """One at a time per tenant, by its workflow id. Its steps are retried until they succeed: an erasure that gave up
     would leave the tenant marked. Its history has a few events per step, however much there is to erase.

@@ -6,10 +6,11 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from sevenfold.activities.maintenance.payload_cleanup import PayloadCleaner
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.operations.payload_cleanup import CleanupResult
 
 
-@workflow.defn(name="PayloadCleanup")
+@workflow.defn(name=workflow_types.PAYLOAD_CLEANUP)
 class PayloadCleanup:
     """Removes expired payloads."""
 

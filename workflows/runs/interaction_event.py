@@ -6,13 +6,14 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from sevenfold.activities.events.publish import EventPublication
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.events.event_driven import PublishedEvent, PublishEventsInput
 
 _ATTEMPT_TIMEOUT = timedelta(seconds=30)
 _TIMEOUT = timedelta(hours=24)
 
 
-@workflow.defn(name="InteractionEvent")
+@workflow.defn(name=workflow_types.INTERACTION_EVENT)
 class InteractionEvent:
     """Waits, for a day at most, until the tenant's rate of events permits the event. The run continues meanwhile."""
 

@@ -8,6 +8,7 @@ from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from sevenfold.activities.events.replies import RunReplies
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.identity import parse_public_id
 from sevenfold.contracts.runs.message_runs import ReplyInput
 from sevenfold.contracts.runs.run import GENERATION_MEMO, RunInput
@@ -19,7 +20,7 @@ _ATTEMPT_TIMEOUT = timedelta(seconds=30)
 _TIMEOUT = timedelta(hours=24)
 
 
-@workflow.defn(name="RunReply")
+@workflow.defn(name=workflow_types.RUN_REPLY)
 class RunReply:
     """One reply. The run ends meanwhile; its outcome becomes an event, which is published like any other."""
 

@@ -5,11 +5,12 @@ from contextlib import suppress
 
 from temporalio import workflow
 
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.runs.streams import StreamSegmentInput
 from sevenfold.workflows.runs.stream_buffer import StreamBuffer
 
 
-@workflow.defn(name="StreamSegment")
+@workflow.defn(name=workflow_types.STREAM_SEGMENT)
 class StreamSegment:
     """Starts with the first batch beyond the previous segment. Completes when the stream ends, or at `expires_at`: no
     segment is needed after the run's deadline.

@@ -15,6 +15,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlrea
 from sevenfold.activities.webhooks.attempts import WebhookAttempts
 from sevenfold.activities.webhooks.endpoint_health import EndpointHealthActivities
 from sevenfold.adapters.temporal.search_attributes import delivery_search_attributes
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.identity import parse_public_id, parse_tenant
 from sevenfold.contracts.webhooks.delivery import (
     DELIVERY_ATTRIBUTES,
@@ -44,7 +45,7 @@ _HEARTBEAT_TIMEOUT = timedelta(seconds=8)
 _MAX_LOGGED_ATTEMPTS = 40
 
 
-@workflow.defn(name="WebhookDelivery")
+@workflow.defn(name=workflow_types.WEBHOOK_DELIVERY)
 class WebhookDelivery:
     """Completes when the receiver accepts the delivery. Fails when the schedule is exhausted, and so becomes a dead
     letter.

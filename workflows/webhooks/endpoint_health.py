@@ -10,6 +10,7 @@ from typing import NoReturn
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.webhooks.delivery import ENDPOINT_MEMO, EndpointState
 from sevenfold.workflows.entities.entity_loop import run_entity_loop
 
@@ -22,7 +23,7 @@ _PROBE_INTERVAL = timedelta(hours=1)
 _IDLE_TIMEOUT = timedelta(hours=48)
 
 
-@workflow.defn(name="EndpointHealth")
+@workflow.defn(name=workflow_types.ENDPOINT_HEALTH)
 class EndpointHealth:
     """Starts with a tenant's first failed delivery to a host, and completes when a delivery succeeds or after 48 h
     without a change.

@@ -10,6 +10,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 from sevenfold.activities.events.publish import EventPublication
 from sevenfold.activities.webhooks.endpoint_tests import EndpointTests
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.events.cloudevents import CloudEvent
 from sevenfold.contracts.events.event_driven import PublishEventsInput
 from sevenfold.contracts.identity import parse_tenant
@@ -43,7 +44,7 @@ _TEST_TIMEOUT = timedelta(seconds=25)
 _HEARTBEAT_TIMEOUT = timedelta(seconds=8)
 
 
-@workflow.defn(name="WebhookEndpoints")
+@workflow.defn(name=workflow_types.WEBHOOK_ENDPOINTS)
 class WebhookEndpoints:
     """Keeps one memo per endpoint, so that reading them needs no worker. At most one endpoint is the default."""
 

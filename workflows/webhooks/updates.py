@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from temporalio import workflow
 
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.agents.interface import Progress
 from sevenfold.contracts.agents.questions import Question
 from sevenfold.contracts.webhooks.delivery import (
@@ -36,7 +37,7 @@ def progress_interval(elapsed: timedelta) -> timedelta:
     return max(_MIN_INTERVAL, elapsed / _MAX_PER_ELAPSED)
 
 
-@workflow.defn(name="WebhookUpdates")
+@workflow.defn(name=workflow_types.WEBHOOK_UPDATES)
 class WebhookUpdates:
     """A child of the run, which it outlives by moments. It alone gives out sequences, so that a retried call, a
     killed worker and a slow receiver leave no gap and repeat none.

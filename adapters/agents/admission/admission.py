@@ -13,6 +13,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from sevenfold.adapters.agents.admission.circuit_breakers import RPC_TIMEOUT, CircuitBreakers
 from sevenfold.adapters.agents.admission.quota_lease import QuotaLease, RequestLease
 from sevenfold.adapters.metrics.runs import count_refusal, observe_call, permits_in_use
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.agents.circuits import control_task_queue
 from sevenfold.contracts.agents.config import DirectAgentConfig
 from sevenfold.contracts.agents.errors import (
@@ -216,7 +217,7 @@ def lease_requester(client: Client, task_queue: str, name: str) -> RequestLease:
 
     async def request_lease(request: LeaseRequest) -> LeaseGrant:
         start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
-            "AgentLimits",
+            workflow_types.AGENT_LIMITS,
             LimitsState(),
             id=limits_workflow_id(name),
             task_queue=control_task_queue(task_queue),

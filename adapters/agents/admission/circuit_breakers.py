@@ -25,6 +25,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from sevenfold.adapters.agents.admission.failure_window import FailureWindow
 from sevenfold.adapters.metrics.runs import count_circuit_change
 from sevenfold.adapters.temporal.cancellation import raise_if_cancelled
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.agents.circuits import (
     CIRCUIT_MEMO,
     BreakerState,
@@ -265,7 +266,7 @@ class CircuitBreakers:
     async def _open_workflow(self, agent: str, state: OpenCircuit) -> None:
         try:
             await self._client.start_workflow(
-                "CircuitBreaker",
+                workflow_types.CIRCUIT_BREAKER,
                 state,
                 id=circuit_workflow_id(agent),
                 task_queue=self._task_queue,

@@ -32,6 +32,7 @@ from sevenfold.adapters.payloads.stores import PayloadStoreError
 from sevenfold.adapters.streams.temporal.batches import is_marker, unpack_batch
 from sevenfold.adapters.streams.temporal.writer import TemporalStreamWriter
 from sevenfold.adapters.temporal.encoded import signal_input
+from sevenfold.contracts import workflow_types
 from sevenfold.contracts.runs.streams import (
     PUBLISH_SIGNAL,
     STREAM_TOPIC,
@@ -230,7 +231,7 @@ class TemporalStreamLog:
         """Starts a segment with its first batch, or signals it there; False where it has ended. Raises RPCError."""
         try:
             await self._client.start_workflow(
-                "StreamSegment",
+                workflow_types.STREAM_SEGMENT,
                 StreamSegmentInput(expires_at=expires_at),
                 id=segment,
                 task_queue=self._task_queue,
