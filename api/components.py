@@ -49,7 +49,7 @@ from sevenfold.api.runs.retry import RunRetrier
 from sevenfold.api.runs.start import RunStarter
 from sevenfold.api.runs.start_checks import StartChecks
 from sevenfold.api.streams.detached import DetachedTasks
-from sevenfold.api.streams.opener import StreamOpener
+from sevenfold.api.streams.resume import StreamOpener
 from sevenfold.api.webhooks.endpoint_store import EndpointStore
 from sevenfold.api.webhooks.requests import WebhookTerms
 from sevenfold.contracts.config.brokers import BrokerConfig

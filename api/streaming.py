@@ -23,9 +23,9 @@ from sevenfold.api.runs.dependencies import RunReaderDep
 from sevenfold.api.runs.router import RunId, request_cancellation
 from sevenfold.api.runs.views import Run
 from sevenfold.api.streams.lines import StreamLine, StreamSubscription
-from sevenfold.api.streams.opener import StreamOpenerDep
 from sevenfold.api.streams.options import MAX_INDEX, OnDisconnect
 from sevenfold.api.streams.permissions import check_cancel
+from sevenfold.api.streams.resume import StreamOpenerDep
 from sevenfold.contracts.runs.requests import StreamRequest
 from sevenfold.contracts.runs.run import ID_PREFIXES, Pattern
 

@@ -21,7 +21,7 @@ from sevenfold.api.runs.poll_cache import PollCache
 from sevenfold.api.runs.reader import RunReader
 from sevenfold.api.runs.views import Run
 from sevenfold.api.streams.lines import StreamSubscription
-from sevenfold.api.streams.opener import StreamOpener
+from sevenfold.api.streams.resume import StreamOpener
 from sevenfold.contracts.access.principals import Principal
 from sevenfold.contracts.agents.interface import Message
 from sevenfold.contracts.identity import build_workflow_id

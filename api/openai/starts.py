@@ -17,7 +17,7 @@ from sevenfold.api.openai.requests import PREVIOUS, STORE, OpenAIRequest
 from sevenfold.api.openai.resets import find_resets
 from sevenfold.api.runs.start import RunStarter, StartedRun
 from sevenfold.api.streams.lines import StreamSubscription
-from sevenfold.api.streams.opener import StreamOpener
+from sevenfold.api.streams.resume import StreamOpener
 from sevenfold.contracts.access.principals import Principal
 from sevenfold.contracts.agents.interface import Message
 from sevenfold.contracts.agents.model_requests import INSTRUCTIONS

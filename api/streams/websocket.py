@@ -23,9 +23,9 @@ from sevenfold.api.http.problem_handlers import to_problem
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.http.strict_json import InvalidJsonError, validate_body
 from sevenfold.api.streams.lines import StreamLine, StreamSubscription, problem_line
-from sevenfold.api.streams.opener import StreamOpener, StreamOpenerDep
 from sevenfold.api.streams.options import MAX_INDEX, OnDisconnect
 from sevenfold.api.streams.permissions import check_cancel, check_resume, check_start
+from sevenfold.api.streams.resume import StreamOpener, StreamOpenerDep
 from sevenfold.contracts.access.principals import Principal
 from sevenfold.contracts.json.strict import parse_json
 from sevenfold.contracts.payload import RequestBody

@@ -1,4 +1,4 @@
-"""Opens a run's stream for a reader: starts the run, or subscribes to one that exists."""
+"""Starts a run for a reader of its stream, or resumes the stream of one that exists, wherever it runs."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated
