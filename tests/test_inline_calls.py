@@ -93,7 +93,7 @@ async def test_activity_adopts_the_inline_call_instead_of_calling_again(stack: S
     agent.enough.set()
     outcome = await running
     assert outcome.reply.response == "done"
-    assert outcome.attempt == 1
+    assert outcome.attempts == 1
     assert agent.started == 1
     assert heartbeats[0] == CallHeartbeat(
         progress=Progress(percent=50), agent_called=True, usage=UsageTotals(calls=1)

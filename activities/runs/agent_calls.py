@@ -168,11 +168,11 @@ class AgentCalls:
     async def _await_outcome(self, running: CallInFlight, call: AgentCall) -> AgentOutcome:
         try:
             reply = await running.done
-            return AgentOutcome(reply=reply, attempt=running.attempt, last_index=running.last_index)
+            return AgentOutcome(reply=reply, attempts=running.attempt, last_index=running.last_index)
         except InputRequired as asked:
             usage = running.spending.sum(running.usage, failed=False)
             return AgentOutcome(
-                reply=None, attempt=running.attempt, questions=asked.questions, mark=asked.mark, usage=usage
+                reply=None, attempts=running.attempt, questions=asked.questions, mark=asked.mark, usage=usage
             )
         except Exception as error:
             failed = self._rules.read(error)

@@ -63,14 +63,14 @@ class CallHeartbeat(Payload):
 
 
 class AgentOutcome(Payload):
-    """A finished call, the number of the attempt that finished it, and the last index that its stream keeps.
+    """A finished call, how many attempts it took, and the last index that its stream keeps.
 
     Without a reply it has `questions`, which have to be answered first; then `mark` is how far its text was, and
     `usage` what the run has used.
     """
 
     reply: Reply | None
-    attempt: int
+    attempts: int
     last_index: int = 0
     questions: list[Question] = []
     mark: StreamMark | None = None

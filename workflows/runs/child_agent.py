@@ -108,7 +108,7 @@ class WorkflowAgent:
             await self._check_limits()
             self._state.set_details(f"child workflow `{self._child_id(attempt)}` is running")
             try:
-                return AgentOutcome(reply=await self._make_attempt(attempt), attempt=attempt)
+                return AgentOutcome(reply=await self._make_attempt(attempt), attempts=attempt)
             except AgentRejected as error:  # The result is not a valid reply.
                 failed = RunError(code=error.code, detail=error.detail, attempts=attempt)
             except ChildWorkflowError as error:

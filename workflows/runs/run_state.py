@@ -94,12 +94,12 @@ class RunState:
         if workflow.now() > self.deadline + DEADLINE_GRACE:  # The API has reported the run as failed.
             raise deadline_failure(self.run.timeout)
         assert outcome.reply is not None, "questions are handled before"  # noqa: S101
-        self.set_details(f"answered at attempt {outcome.attempt}")
+        self.set_details(f"answered at attempt {outcome.attempts}")
         seconds = (workflow.now() - self.started_at - self.waited).total_seconds()
         return RunResult(
             reply=outcome.reply,
             duration_seconds=max(0.0, seconds),
-            attempts=outcome.attempt,
+            attempts=outcome.attempts,
             last_index=outcome.last_index,
         )
 
