@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sevenfold.contracts.events.subscriptions import MAX_SUBSCRIPTIONS_BYTES
+from sevenfold.contracts.events.subscriptions import MAX_SUBSCRIPTIONS_BYTES, registry_workflow_id
 from sevenfold.runtime.config.config_file import load_config
 from sevenfold.runtime.startup import StartupError
 from tests.support.agents import SEEN
@@ -97,6 +97,24 @@ async def test_subscriptions_beyond_the_size_limit_are_refused(stack: Stack) -> 
     assert "sevenfold.toml" in answers[3].json()["detail"]
     for n in range(3):
         assert (await stack.http.delete(f"{SUBSCRIPTIONS}/filler-{n}")).status_code == 204
+
+
+async def test_a_change_writes_no_other_subscriptions(tmp_path: Path) -> None:
+    """Whether there are few or many, a change adds the same to the history."""
+    async with running_stack(tmp_path) as stack:
+        handle = stack.temporal.get_workflow_handle(registry_workflow_id("default"))
+
+        async def history_bytes() -> int:
+            return sum(one.ByteSize() for one in (await handle.fetch_history()).events)
+
+        added = []
+        for number in range(40):
+            before = await history_bytes() if number in (1, 39) else 0
+            answer = await stack.http.post(SUBSCRIPTIONS, json={"name": f"sub-{number:02}", **TERMS})
+            assert answer.status_code == 201
+            if before:
+                added.append(await history_bytes() - before)
+        assert added[1] < 1.2 * added[0] < 6_000
 
 
 async def test_subscription_concurrency_is_limited(stack: Stack) -> None:
