@@ -13,8 +13,8 @@ from tests.support.stack import Stack, running_stack
 # Thousands of requests each have a line, which nobody reads: formatting them takes a tenth of the suite's time.
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
-# Each test process has Temporal servers of its own, on two cores in all: with one thread each they take a seventh less
-# processor time.
+# Each test process has Temporal servers of its own, on two cores in all: with one thread each they take a seventh
+# less processor time.
 os.environ.setdefault("GOMAXPROCS", "1")
 
 # Test processes share the files. These last longest, mostly waiting. They start first, so that no process works alone
