@@ -61,6 +61,9 @@ def test_it_ends_with_a_reply() -> None:
 ''',
 }
 
+# The data directory holds keys and histories. A project that has the file keeps it as it is.
+_IGNORED = ".sevenfold/\n__pycache__/\n"
+
 _NEXT = """
 Next:{cd}
   sevenfold dev --reload      # starts everything on this machine, and again after each change
@@ -72,7 +75,7 @@ Next:{cd}
 def write_project(
     directory: Annotated[Path, typer.Argument(help="Where to write; the current directory by default.")] = Path(),
 ) -> None:
-    """Writes sevenfold.toml, support.py and test_support.py. Overwrites nothing."""
+    """Writes sevenfold.toml, support.py, test_support.py and .gitignore. Overwrites nothing."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         existing = [name for name in _FILES if (directory / name).exists()]
@@ -82,6 +85,9 @@ def write_project(
         for name, text in _FILES.items():
             (directory / name).write_text(text, encoding="utf-8")
             typer.echo(f"wrote {directory / name}")
+        if not (ignored := directory / ".gitignore").exists():
+            ignored.write_text(_IGNORED, encoding="utf-8")
+            typer.echo(f"wrote {ignored}")
     except OSError as error:
         typer.echo(f"{error.filename}: {error.strerror}.", err=True)
         raise typer.Exit(2) from None
