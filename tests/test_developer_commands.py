@@ -131,6 +131,7 @@ def test_a_new_project_passes_its_check_and_its_test(tmp_path: Path) -> None:
     made = in_folder(tmp_path, "init", "shop")
     assert made.returncode == 0, made.stderr
     folder = tmp_path / "shop"
+    assert ".sevenfold/" in (folder / ".gitignore").read_text()
     checked = in_folder(folder, "check")
     assert checked.returncode == 0, checked.stdout
     assert "agents: builtin, support (default)" in checked.stdout
