@@ -1,5 +1,7 @@
 """Scenarios for tests/record_histories.py: runs that messages of brokers start, and runs whose end is an event."""
 
+from typing import Any
+
 from sevenfold.contracts.agents.interface import AgentRequest
 from sevenfold.contracts.events.cloudevents import CloudEvent
 from sevenfold.contracts.events.event_driven import PublishEventsInput, event_task_queue
@@ -9,18 +11,19 @@ from sevenfold.contracts.runs.run import RunInput
 from tests.support.stack import Stack
 
 
+async def _polled(stack: Stack, **terms: Any) -> str:
+    """A run of pattern 5 with terms that no request has."""
+    run_id, queue = new_id("task"), stack.settings.task_queue
+    request = AgentRequest(run_id=run_id, task="answer", params={"n": 1})
+    run = RunInput(agent="clerk", request=request, timeout=60, **terms)
+    await stack.temporal.execute_workflow("Polling", run, id=f"default:{run_id}", task_queue=queue)
+    return run_id
+
+
 async def _answered_with_reply(stack: Stack) -> str:
     """A run as a message starts it; its outcome is an event for the routes."""
-    run_id = new_id("task")
-    queue = stack.settings.task_queue
-    run = RunInput(
-        agent="clerk",
-        request=AgentRequest(run_id=run_id, task="answer", params={"n": 1}),
-        timeout=60,
-        reply=ReplyAddress(broker="main", task_queue=event_task_queue(queue), correlation_id="c-1"),
-    )
-    handle = await stack.temporal.start_workflow("Polling", run, id=f"default:{run_id}", task_queue=queue)
-    await handle.result()
+    queue = event_task_queue(stack.settings.task_queue)
+    run_id = await _polled(stack, reply=ReplyAddress(broker="main", task_queue=queue, correlation_id="c-1"))
     await stack.temporal.get_workflow_handle(f"default:{run_id}/reply/1").result()
     return run_id
 
@@ -31,16 +34,7 @@ async def _reply(stack: Stack) -> str:
 
 async def _interaction(stack: Stack) -> str:
     """A run whose end is published as an event."""
-    run_id = new_id("task")
-    queue = stack.settings.task_queue
-    run = RunInput(
-        agent="clerk",
-        request=AgentRequest(run_id=run_id, task="answer", params={"n": 1}),
-        timeout=60,
-        publish_interaction=True,
-    )
-    await stack.temporal.execute_workflow("Polling", run, id=f"default:{run_id}", task_queue=queue)
-    return run_id
+    return await _polled(stack, publish_interaction=True)
 
 
 async def _late_interaction(stack: Stack) -> str:
