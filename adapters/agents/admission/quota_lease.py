@@ -241,11 +241,9 @@ class QuotaLease:
             await self._renew()
             self._serve_waiters()
             await asyncio.sleep(_MIN_RENEW_SECONDS)
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(self._renew_interval()):
                     await self._changed.wait()
-            except TimeoutError:
-                pass
             if not self._is_used() and self._limits.rate is not None:
                 await self._keep_until_expiry()
 
@@ -255,7 +253,9 @@ class QuotaLease:
     async def _keep_until_expiry(self) -> None:
         """Gives the lease back shortly before it expires, unless a call uses it until then."""
         used_at = self._used_at
-        await asyncio.sleep(max(0.0, self._expires_at - _GIVE_BACK_BEFORE_SECONDS - time.monotonic()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._expires_at - _GIVE_BACK_BEFORE_SECONDS - time.monotonic()):
+                await self._changed.wait()
         if self._used_at == used_at:
             await self._give_back()
             self._joined_at = time.monotonic()
