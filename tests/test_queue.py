@@ -155,6 +155,18 @@ async def test_jobs_have_a_queue_of_their_own_with_fairness_and_priority(stack: 
     assert description.task_queue == "sevenfold-batch"
 
 
+async def test_a_long_chunk_is_one_attempt(stack: Stack) -> None:
+    """24 s, longer than the SDK waits for a heartbeat of its own."""
+    items = [{"n": number} for number in range(12)]
+    body = {"agent": "simulator", "params": {"seconds": 4}, "concurrency": 2}
+    job = await start(stack, data={"items": items}, **body)
+    ended = await until_ended(stack, job, 90)
+    assert ended["status"] == "completed", ended
+    history = await stack.temporal.get_workflow_handle(f"default:{job}").fetch_history()
+    chunks = [one.activity_task_started_event_attributes.attempt for one in history.events]
+    assert [attempt for attempt in chunks if attempt] == [1]
+
+
 async def test_fan_out_names_the_list(stack: Stack) -> None:
     body = {"agent": "item", "data": {"rows": ["a", "b"], "items": ["x"]}, "fanOut": "rows"}
     job = await until_ended(stack, await start(stack, **body))

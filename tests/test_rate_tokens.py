@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from sevenfold.adapters.agents.admission.quota_lease import QuotaLease
-from sevenfold.contracts.agents.errors import AgentBusy
+from sevenfold.adapters.quotas.token_requests import TokenRequests
 from sevenfold.contracts.agents.limits import LEASE_SECONDS, LeaseGrant, LeaseRequest, Limits, LimitsState
 from sevenfold.workflows.entities.limit_allocation import allocate, seconds_until_full
 
@@ -73,13 +72,20 @@ def test_processes_that_come_and_go_have_the_rate_and_one_burst(limits: Limits, 
 
 
 def test_tokens_of_a_killed_process_are_given_back_when_its_lease_expires() -> None:
+    limits = Limits(rate=0.01, burst=5.0)
     killed, other = Process("killed"), Process("other")
-    grant, state = allocate(killed.request(TEN_AN_HOUR, 0, is_calling=True), LimitsState(), 0)
-    assert grant.tokens == 5
-    early, _ = allocate(other.request(TEN_AN_HOUR, 5, is_calling=True), state, 5)
-    assert early.tokens == 0
-    late, _ = allocate(other.request(TEN_AN_HOUR, 11, is_calling=True), state, 11)
-    assert late.tokens == pytest.approx(5, abs=0.1)
+    grant, state = allocate(killed.request(limits, 0, is_calling=True), LimitsState(), 0)
+    assert grant.tokens == 2.5, "a part is kept for those that join"
+    taken, state = allocate(_taking(limits, 2.5), state, 5)
+    refused, _ = allocate(_taking(limits, 1), state, 5)
+    assert (taken.tokens, refused.tokens) == (2.5, 0)
+    assert refused.wait_seconds == pytest.approx(100)
+    late, _ = allocate(other.request(limits, 11, is_calling=True), state, 11)
+    assert late.tokens >= 1.25
+
+
+def _taking(limits: Limits, wanted: float) -> LeaseRequest:
+    return LeaseRequest(process="t", limits=limits, in_use=0, demand=0, is_calling=False, wanted=wanted)
 
 
 def test_a_debt_is_given_back_too() -> None:
@@ -92,30 +98,68 @@ def test_a_debt_is_given_back_too() -> None:
     assert grant.tokens == 0
 
 
-async def test_a_process_that_returns_gets_no_second_burst() -> None:
-    state = LimitsState()
+class Server:
+    """The workflow's state, and a request to it."""
 
-    async def request_lease(request: LeaseRequest) -> LeaseGrant:
-        nonlocal state
-        grant, state = allocate(request, state, time.monotonic())
+    def __init__(self) -> None:
+        self.state = LimitsState()
+        self.requests = 0
+
+    async def __call__(self, request: LeaseRequest) -> LeaseGrant:
+        self.requests += 1
+        await asyncio.sleep(0.01)
+        grant, self.state = allocate(request, self.state, time.monotonic())
         return grant
 
-    busy, resting = (QuotaLease(name, TEN_AN_HOUR, request_lease, join_seconds=0) for name in "ab")
-    admitted = {"busy": 0, "resting": 0}
 
-    async def send(name: str, lease: QuotaLease, count: int) -> None:
-        for _ in range(count):
-            try:
-                await lease.acquire("acme", 0.1 if lease.is_live else 1.0)
-            except AgentBusy:
-                continue
-            lease.release(0.0)
-            admitted[name] += 1
+async def test_steady_requests_at_a_low_rate_are_admitted_by_any_process() -> None:
+    """Two processes in turns at exactly the rate, after both have used the burst."""
+    server, limits = Server(), Limits(rate=4.0, burst=5.0)
+    first, second = (TokenRequests(name, limits, server) for name in "ab")
+    burst = [await one.take(1) for _ in range(4) for one in (first, second)]
+    assert burst.count(0.0) in (5, 6)
+    assert 0 < max(burst) <= 0.25
+    await asyncio.sleep(0.3)
+    steady = []
+    for number in range(12):
+        steady.append(await (first, second)[number % 2].take(1))
+        await asyncio.sleep(0.25)
+    assert steady == [0.0] * 12
 
-    await send("resting", resting, 7)
-    for _ in range(12):  # The other's lease is given back meanwhile.
-        await send("busy", busy, 1)
-        await asyncio.sleep(1)
-    await send("resting", resting, 7)
-    assert 5 <= sum(admitted.values()) <= 6, admitted
-    await asyncio.gather(busy.aclose(), resting.aclose())
+
+async def test_a_flood_over_a_low_rate_asks_the_workflow_for_each_token_alone() -> None:
+    server = Server()
+    tokens = TokenRequests("a", TEN_AN_HOUR, server)
+    waits = await asyncio.gather(*(tokens.take(1) for _ in range(500)))
+    assert waits.count(0.0) == 5
+    assert server.requests == 6
+    await tokens.put_back(1)
+    assert server.state.tokens == pytest.approx(1, abs=0.1)
+
+
+async def test_requests_are_admitted_at_once_while_nobody_answers() -> None:
+    async def unanswered(_: LeaseRequest) -> LeaseGrant:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    tokens = TokenRequests("a", TEN_AN_HOUR, unanswered)
+    async with asyncio.timeout(3):
+        assert await asyncio.gather(*(tokens.take(1) for _ in range(50))) == [0.0] * 50
+
+
+def test_a_busy_process_has_the_part_of_the_rate_that_it_uses() -> None:
+    """One gets nine of ten requests, and has nine tenths of the rate soon."""
+    limits = Limits(rate=10.0, burst=10.0)
+    state, now = LimitsState(), 0.0
+    rates = {"busy": 0.0, "idle": 0.0}
+    for _ in range(10):
+        for name, calls in (("idle", 0.9), ("busy", 8.0)):
+            now += 1
+            request = LeaseRequest(
+                process=name, limits=limits, in_use=0, demand=0, is_calling=True, calls_per_second=calls
+            )
+            grant, state = allocate(request, state, now)
+            rates[name] = grant.rate
+    assert rates["busy"] >= 8.0
+    assert rates["idle"] >= 0.9
+    assert sum(rates.values()) <= 10.0 + 1e-6

@@ -6,6 +6,7 @@ heartbeat stays small, and a chunk with large results stores no partial copies.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -25,6 +26,11 @@ _HEARTBEAT_SECONDS = 1.0
 
 # Bounds the cost of heartbeats: results of 100 kB are sent at most 40 times a second.
 _BYTES_PER_SECOND = 4_000_000
+
+# The SDK cancels an activity of which it sees no heartbeat for 5 s more than the heartbeat timeout, and it does not
+# see those that the handle sends. So it sends one too, now and then, which is at the server after this pause: nothing
+# is confirmed meanwhile, since an older heartbeat could replace a newer one.
+_SDK_HEARTBEAT_SECONDS, _SDK_SENDING_SECONDS = 6.0, 0.1
 
 _NOT_FOUND = activity.ActivityCancellationDetails(not_found=True)
 
@@ -100,6 +106,7 @@ class ChunkCheckpoint:
         self._unconfirmed: list[asyncio.Future[None]] = []
         self._changed = asyncio.Event()
         self._steps = dict(steps)
+        self._sdk_heartbeat_at = time.monotonic()
         self.counts = ItemCounts(usage=usage)
         for result in results:
             self._add(result)
@@ -165,7 +172,15 @@ class ChunkCheckpoint:
             for one in confirmed:
                 if not one.done():
                     one.set_result(None)
+            await self._heartbeat_by_sdk()
             await asyncio.sleep(self._heartbeat_pause())
+
+    async def _heartbeat_by_sdk(self) -> None:
+        now = time.monotonic()
+        if now - self._sdk_heartbeat_at >= _SDK_HEARTBEAT_SECONDS:
+            self._sdk_heartbeat_at = now
+            activity.heartbeat(self._state, *self._segments)
+            await asyncio.sleep(_SDK_SENDING_SECONDS)
 
     def _heartbeat_pause(self) -> float:
         """Returns the seconds to wait after a heartbeat: in proportion to the bytes written, plus a tenth of the

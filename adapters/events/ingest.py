@@ -34,6 +34,7 @@ from sevenfold.contracts.events.event_driven import (
     EVENT_MEMO,
     REJECTED_ID_PREFIX,
     REJECTION_MEMO,
+    VIA_DERIVED,
     AcceptOutcome,
     EventInput,
     EventPreview,
@@ -47,6 +48,7 @@ from sevenfold.contracts.events.event_driven import (
     find_correlation_id,
     to_keyword,
 )
+from sevenfold.contracts.events.sources import RUNS_SOURCE
 from sevenfold.contracts.events.subscriptions import Subscription
 from sevenfold.contracts.identity import build_workflow_id, derive_id
 from sevenfold.contracts.runs.run import EVENT_ATTRIBUTES, RUN_ATTRIBUTES, WORKFLOW_TYPES, Pattern
@@ -194,7 +196,9 @@ class EventIngest:
     async def _compare_with_stored(self, tenant: str, public_id: str, preview: EventPreview) -> AcceptOutcome:
         description = await self._client.get_workflow_handle(build_workflow_id(tenant, public_id)).describe()
         stored: EventPreview = await description.memo_value(EVENT_MEMO, type_hint=EventPreview)
-        if stored.content_hash == preview.content_hash:
+        # A workflow task that is done again publishes the same interaction with another time.
+        is_interaction = preview.via == VIA_DERIVED and preview.event.source == RUNS_SOURCE
+        if is_interaction or stored.content_hash == preview.content_hash:
             return AcceptOutcome.DUPLICATE
         reason = (
             f"A different event with this source and id was accepted before, as {public_id}. Producers "

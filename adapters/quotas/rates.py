@@ -1,7 +1,7 @@
 """Limits the rates of requests and events of tenants and keys, over all processes together.
 
-Each rate is a lease of the workflow that divides agents' limits between processes
-(`sevenfold.adapters.agents.admission.quota_lease`), so most requests need no call to Temporal.
+The workflow that divides agents' limits between processes (`sevenfold.adapters.agents.admission.quota_lease`) keeps
+the tokens of each rate. Processes have shares of a high one; of a low one they take each token there.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from temporalio.client import Client
 from sevenfold.adapters.agents.admission.admission import lease_requester
 from sevenfold.adapters.agents.admission.quota_lease import QuotaLease
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
+from sevenfold.adapters.quotas.token_requests import TokenRequests
 from sevenfold.contracts.access.quotas import QuotaName, QuotaOwner
 from sevenfold.contracts.agents.config import format_rate
 from sevenfold.contracts.agents.errors import AgentBusy
@@ -31,6 +32,12 @@ _FIRST_LEASE_SECONDS = 1.0
 # So many requests may come at once after a pause, or one second's worth if that is more.
 _MIN_BURST = 5.0
 _BURST_SECONDS = 1.0
+
+# Lower rates, in requests per second, are not divided between processes.
+_MIN_DIVIDED_RATE = 5.0
+
+# Processes renew every 2 s: a process that joins has its part within this time.
+_JOIN_SECONDS = 2.5
 
 # More tenants and keys than this at the same moment take turns for a lease in memory.
 _MAX_LEASES = 5_000
@@ -50,7 +57,7 @@ class RateQuotas:
         self._client = client
         self._task_queue = task_queue
         self._process_id = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-        self._leases: LRUCache[tuple[str, float], QuotaLease] = LRUCache(_MAX_LEASES)
+        self._tokens: LRUCache[tuple[str, float], _Tokens] = LRUCache(_MAX_LEASES)
 
     async def admit_request(self, owners: Iterable[QuotaOwner]) -> None:
         """Counts a request. Raises QuotaExceededError if one of its owners has used up its rate: the request then
@@ -66,47 +73,65 @@ class RateQuotas:
         await self._admit([(owner, owner.quotas.events) for owner in owners], QuotaName.EVENTS, count)
 
     async def _admit(self, rates: list[tuple[QuotaOwner, float | None]], quota: QuotaName, count: int) -> None:
-        charged: list[QuotaLease] = []
+        charged: list[_Tokens] = []
         # The key comes before its tenant: what a key sends beyond its own rate takes nothing from the other keys.
         for owner, rate in reversed(rates):
             if rate is None:
                 continue
-            try:
-                lease = await self._acquire(owner, quota, rate)
-            except QuotaExceededError:
+            tokens = self._find(owner, quota, rate)
+            wait = await tokens.take(count)
+            if wait > 0:
                 for other in charged:
-                    other.charge(-count)
-                raise
-            if lease is not None:
-                lease.charge(count - 1)
-                lease.release(0.0)
-                charged.append(lease)
+                    await other.put_back(count)
+                _refuse(owner, quota, rate, max(1.0, wait))
+            charged.append(tokens)
 
-    async def _acquire(self, owner: QuotaOwner, quota: QuotaName, rate: float) -> QuotaLease | None:
-        """Takes a token; without a lease there is none to take."""
+    def _find(self, owner: QuotaOwner, quota: QuotaName, rate: float) -> "_Tokens":
         name = f"{owner.kind}/{owner.name}" + ("" if quota is QuotaName.REQUESTS else f"/{quota}")
-        lease = self._leases.get((name, rate))
-        if lease is None:
-            lease = self._leases[name, rate] = self._open(name, rate)
-        try:
-            await lease.acquire(owner.name, _WAIT_SECONDS if lease.is_live else _FIRST_LEASE_SECONDS)
-        except AgentBusy:
-            if lease.is_live:
-                _refuse(owner, quota, rate, max(1.0, lease.seconds_until_token()))
-            return None
-        return lease
+        found = self._tokens.get((name, rate))
+        if found is None:
+            found = self._tokens[name, rate] = self._open(name, owner.name, rate)
+        return found
 
-    def _open(self, name: str, rate: float) -> QuotaLease:
-        return QuotaLease(
-            self._process_id,
-            Limits(rate=rate, burst=max(_MIN_BURST, rate * _BURST_SECONDS)),
-            lease_requester(self._client, self._task_queue, name),
-            join_seconds=0,
-        )
+    def _open(self, name: str, tenant: str, rate: float) -> "_Tokens":
+        limits = Limits(rate=rate, burst=max(_MIN_BURST, rate * _BURST_SECONDS))
+        request_lease = lease_requester(self._client, self._task_queue, name)
+        # A rate that was changed has another lease, whose share must not be taken for the earlier one's.
+        process_id = f"{self._process_id}-{rate:g}"
+        if rate < _MIN_DIVIDED_RATE:
+            return TokenRequests(process_id, limits, request_lease)
+        return _LeasedTokens(QuotaLease(process_id, limits, request_lease, join_seconds=_JOIN_SECONDS), tenant)
 
     async def aclose(self) -> None:
         """Gives the leases back."""
-        await asyncio.gather(*(lease.aclose(gives_back=True) for lease in self._leases.values()))
+        leased = [one for one in self._tokens.values() if isinstance(one, _LeasedTokens)]
+        await asyncio.gather(*(one.lease.aclose(gives_back=True) for one in leased))
+
+
+class _LeasedTokens:
+    """The tokens of a rate that processes divide: most requests need no call to Temporal."""
+
+    def __init__(self, lease: QuotaLease, owner: str) -> None:
+        self.lease = lease
+        self._owner = owner
+
+    async def take(self, count: float) -> float:
+        """Takes tokens. Returns 0, or in how many seconds there is one. Without a lease there is none to take."""
+        lease = self.lease
+        try:
+            await lease.acquire(self._owner, _WAIT_SECONDS if lease.is_live else _FIRST_LEASE_SECONDS)
+        except AgentBusy:
+            return max(1.0, lease.seconds_until_token()) if lease.is_live else 0.0
+        lease.charge(count - 1)
+        lease.release(0.0)
+        return 0.0
+
+    async def put_back(self, count: float) -> None:
+        """Returns tokens of a request that another quota refused."""
+        self.lease.charge(-count)
+
+
+_Tokens = TokenRequests | _LeasedTokens
 
 
 def _refuse(owner: QuotaOwner, quota: QuotaName, rate: float, retry_after: float) -> NoReturn:

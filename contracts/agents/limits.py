@@ -27,6 +27,8 @@ class Limits(Payload):
 class LeaseRequest(Payload):
     """A process's renewal: its calls in flight, the calls that it could make now, whether it makes calls at all, and
     the tokens of its rate. A process that makes no calls gives these tokens back; a negative number is a debt.
+    `wanted`: tokens that it takes at once, without a share of the rate. `calls_per_second`: how many calls it would
+    make.
     """
 
     process: str
@@ -35,13 +37,16 @@ class LeaseRequest(Payload):
     demand: int
     is_calling: bool
     tokens: float = 0.0
+    wanted: float = 0.0
+    calls_per_second: float = 0.0
 
 
 class LeaseGrant(Payload):
     """What a process may use for LEASE_SECONDS: concurrent calls, and calls per second. If `target_slots` is below
     `slots`, other processes wait for slots: the process returns slots as its calls end, down to the target.
 
-    `tokens`: what is added to the process's own; `max_tokens`: how many it may collect.
+    `tokens`: what is added to the process's own, or removed if negative; `max_tokens`: how many it may collect.
+    `wait_seconds`: of a refused `wanted`, when there is a token.
     """
 
     slots: int
@@ -49,6 +54,7 @@ class LeaseGrant(Payload):
     rate: float
     tokens: float = 0.0
     max_tokens: float = 1.0
+    wait_seconds: float = 0.0
 
 
 class Allocation(Payload):
@@ -63,6 +69,7 @@ class Allocation(Payload):
     renewed_at: Seconds = 0.0
     holding_since: Seconds = 0.0
     tokens: float = 0.0
+    calls_per_second: float = 0.0
 
 
 class LimitsState(Payload):

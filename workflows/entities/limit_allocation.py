@@ -5,6 +5,12 @@ from sevenfold.contracts.agents.limits import LEASE_SECONDS, Allocation, LeaseGr
 # With fewer slots than processes that have demand, each process holds a slot for this long.
 _TIME_SLICE_SECONDS = 2.0
 
+# The share of a process grows with its calls: it has a quarter more than it made.
+_HEADROOM = 1.25
+
+_PART_OF_BURST = 0.5
+_ROUNDING = 1e-6
+
 
 def allocate(request: LeaseRequest, state: LimitsState, now: float) -> tuple[LeaseGrant, LimitsState]:
     """Returns the grant of one process, and the state after it. `now` in seconds."""
@@ -18,6 +24,8 @@ def allocate(request: LeaseRequest, state: LimitsState, now: float) -> tuple[Lea
     slots, target = _slot_share(request, own, others, now)
     rate = _rate_share(request, others)
     tokens, granted, max_tokens = _share_tokens(request, tokens, rate)
+    taken, wait_seconds = _take_tokens(request, tokens)
+    tokens -= taken
     allocation = Allocation(
         slots=slots,
         rate=rate,
@@ -26,8 +34,16 @@ def allocate(request: LeaseRequest, state: LimitsState, now: float) -> tuple[Lea
         renewed_at=now,
         holding_since=own.holding_since if (slots > 0) == (own.slots > 0) and request.demand else now,
         tokens=request.tokens + granted if request.is_calling else 0.0,
+        calls_per_second=request.calls_per_second,
     )
-    grant = LeaseGrant(slots=slots, target_slots=target, rate=rate, tokens=granted, max_tokens=max_tokens)
+    grant = LeaseGrant(
+        slots=slots,
+        target_slots=target,
+        rate=rate,
+        tokens=granted + taken,
+        max_tokens=max_tokens,
+        wait_seconds=wait_seconds,
+    )
     allocations = {**others, request.process: allocation}
     return grant, LimitsState(allocations=allocations, tokens=tokens, refilled_at=now)
 
@@ -59,15 +75,27 @@ def _refill(request: LeaseRequest, state: LimitsState, now: float) -> float:
 
 
 def _share_tokens(request: LeaseRequest, tokens: float, rate: float) -> tuple[float, float, float]:
-    """Returns the tokens that remain, those that the process gets, and how many it may collect."""
+    """Returns the tokens that remain, those that the process gets or gives back, and how many it may collect."""
     limits = request.limits
     if limits.rate is None:
         return tokens, 0.0, 1.0
     if not request.is_calling:
         return min(limits.burst, tokens + request.tokens), 0.0, 1.0
-    max_tokens = max(1.0, limits.burst * rate / limits.rate)
-    granted = max(0.0, min(tokens, max_tokens - request.tokens))
+    # A part of the burst is kept for a process that joins, which has no share yet.
+    max_tokens = max(1.0, _PART_OF_BURST * limits.burst * max(rate, limits.rate / 2) / limits.rate)
+    granted = min(max(0.0, tokens), max_tokens - request.tokens)
     return tokens - granted, granted, max_tokens
+
+
+def _take_tokens(request: LeaseRequest, tokens: float) -> tuple[float, float]:
+    """Returns what a process takes at once, and how long it has to wait if there is no token. A batch may take more
+    than there are: the debt delays those that follow.
+    """
+    if not request.wanted or request.limits.rate is None:
+        return 0.0, 0.0
+    if tokens >= 1 - _ROUNDING:
+        return request.wanted, 0.0
+    return 0.0, (1 - tokens) / request.limits.rate
 
 
 def _slot_share(request: LeaseRequest, own: Allocation, others: dict[str, Allocation], now: float) -> tuple[int, int]:
@@ -107,10 +135,22 @@ def _max_min_fair_share(limit: int, demand: int, others: list[int]) -> int:
 
 
 def _rate_share(request: LeaseRequest, others: dict[str, Allocation]) -> float:
-    """Returns the calls per second that the process may start."""
+    """Returns the calls per second that the process may start: what it would make, as far as the others leave it,
+    and an equal part of what nobody would.
+    """
     limit = request.limits.rate
-    if limit is None:
+    if limit is None or not request.is_calling:
         return 0.0
     free = max(0.0, limit - sum(allocation.rate for allocation in others.values()))
-    calling = 1 + sum(allocation.is_calling for allocation in others.values())
-    return min(free, limit / calling) if request.is_calling else 0.0
+    least = limit / 10
+    wanted = [max(least, one.calls_per_second * _HEADROOM) for one in others.values() if one.is_calling]
+    own = max(least, request.calls_per_second * _HEADROOM)
+    remaining, parts = limit, len(wanted) + 1
+    for other in sorted(wanted):
+        if other > own:
+            break
+        remaining -= min(other, remaining / parts)
+        parts -= 1
+    fair = min(own, remaining / parts)
+    unused = max(0.0, limit - own - sum(wanted))
+    return min(free, fair + unused / (len(wanted) + 1))

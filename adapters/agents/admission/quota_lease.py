@@ -36,9 +36,6 @@ _JOIN_SECONDS = 3.5
 # A lease that no call uses for this long is not renewed and expires.
 _IDLE_SECONDS = 5.0
 
-# A lease of a rate that no call has used is given back this long before it expires, with its tokens.
-_GIVE_BACK_BEFORE_SECONDS = 1.0
-
 _MIN_RETRY, _MAX_RETRY = 1.0, 30.0
 
 # A call that starts at the end of the lease is still on its way when the lease expires.
@@ -78,6 +75,7 @@ class QuotaLease:
         self._request_lease = request_lease
         self._slots, self._target_slots = 0, 0
         self._bucket = TokenBucket()
+        self._attempts, self._counted_at, self._calls_per_second = 0, time.monotonic(), 0.0
         self._expires_at, self._joined_at, self._used_at = 0.0, float("-inf"), 0.0
         self._in_use = 0
         self._waiters = CallWaiters()
@@ -95,6 +93,7 @@ class QuotaLease:
     def try_acquire(self) -> bool:
         """Takes a slot if one is free and no call waits. Returns whether it did."""
         self._used_at = time.monotonic()
+        self._attempts += 1
         if self._waiters or not self._has_capacity():
             return False
         self._consume()
@@ -129,7 +128,7 @@ class QuotaLease:
                 raise self._build_rejection(tenant) from None
             raise
 
-    def charge(self, calls: int) -> None:
+    def charge(self, calls: float) -> None:
         """Counts more calls than the one that was admitted. What is over the rate delays those that follow."""
         self._bucket.take(calls)
 
@@ -167,8 +166,7 @@ class QuotaLease:
             process=self._process_id, limits=self._limits, in_use=0, demand=0, is_calling=False, tokens=tokens
         )
         with suppress(TimeoutError, RPCError, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError):
-            async with asyncio.timeout(_GIVE_BACK_SECONDS):
-                await self._request_lease(nothing)
+            await asyncio.wait_for(self._request_lease(nothing), _GIVE_BACK_SECONDS)
 
     def seconds_until_token(self) -> float:
         """Returns when the rate permits another call, as far as this process's share of it goes."""
@@ -245,20 +243,20 @@ class QuotaLease:
                 async with asyncio.timeout(self._renew_interval()):
                     await self._changed.wait()
             if not self._is_used() and self._limits.rate is not None:
-                await self._keep_until_expiry()
+                await self._give_back()
+                self._joined_at = time.monotonic()
 
     def _is_used(self) -> bool:
         return bool(self._in_use or self._demand()) or time.monotonic() - self._used_at < _IDLE_SECONDS
 
-    async def _keep_until_expiry(self) -> None:
-        """Gives the lease back shortly before it expires, unless a call uses it until then."""
-        used_at = self._used_at
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._expires_at - _GIVE_BACK_BEFORE_SECONDS - time.monotonic()):
-                await self._changed.wait()
-        if self._used_at == used_at:
-            await self._give_back()
-            self._joined_at = time.monotonic()
+    def _count_attempts(self, now: float) -> float:
+        """Returns how many calls per second there were since the last renewals, refused ones too."""
+        seconds = now - self._counted_at
+        if seconds >= _MIN_RENEW_SECONDS:
+            latest = self._attempts / seconds
+            self._calls_per_second = max(latest, self._calls_per_second + 0.5 * (latest - self._calls_per_second))
+            self._attempts, self._counted_at = 0, now
+        return self._calls_per_second
 
     def _demand(self) -> int:
         """Returns how many more calls could start now."""
@@ -282,8 +280,11 @@ class QuotaLease:
             in_use=max(self._in_use, self._slots if requested_at < self._expires_at else 0),
             demand=self._in_use + self._demand(),
             is_calling=bool(self._demand()) or requested_at - self._used_at < _IDLE_SECONDS,
-            tokens=self._bucket.count(),
+            tokens=0.0 if self._limits.rate is None else self._bucket.count(),
+            calls_per_second=self._count_attempts(requested_at),
         )
+        if not request.is_calling:
+            self._bucket.empty()  # They are given back.
         try:
             grant = await self._request_lease(request)
         except (RPCError, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
