@@ -32,6 +32,16 @@ _LONG = (
     "test_streaming.py",
     "test_circuit_breakers.py",
     "test_openapi.py",
+    "test_quickstarts.py",
+    "test_developer_commands.py",
+    "test_tracing.py",
+    "test_s3_payloads.py",
+    "test_webhook_faults.py",
+    "test_webhook_schedule.py",
+    "test_webhooks.py",
+    "test_workflow_agent.py",
+    "test_durable_crashes.py",
+    "test_openai_faults.py",
 )
 
 

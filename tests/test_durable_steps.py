@@ -104,6 +104,7 @@ async def test_a_result_that_is_no_json_is_refused(durable: Stack, tmp_path: Pat
     assert "The step odd returned what cannot be encoded as JSON" in run["error"]["detail"]
 
 
+@pytest.mark.slow
 async def test_a_run_has_a_thousand_steps_and_no_more(durable: Stack, tmp_path: Path) -> None:
     run = await finished(durable, "counter", tmp_path / "log", steps=1_001)
     assert run["error"]["code"] == "AgentRejected"

@@ -93,6 +93,7 @@ async def test_empty_small_and_duplicate_lists(stack: Stack, total: int) -> None
     assert ("items" in job["result"]) == (total <= 100)
 
 
+@pytest.mark.slow
 async def test_ten_thousand_items_keep_the_history_small(stack: Stack) -> None:
     ids = [f"doc{number}" for number in range(10_000)]
     job_id = await start(stack, agent="item", data={"documentIds": ids}, concurrency=100)
