@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 from temporalio.client import Client
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
 
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.brokers.mapping import find_value, read_body
@@ -18,6 +17,7 @@ from sevenfold.adapters.metrics.runs import count_start
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.adapters.quotas.starts import StartQuotas
 from sevenfold.adapters.temporal.durations import Durations, TaskKind
+from sevenfold.adapters.temporal.find_execution import find_execution
 from sevenfold.adapters.temporal.run_starts import (
     FINGERPRINT_MEMO,
     QUEUE_OF_ROUTE,
@@ -154,9 +154,10 @@ class MessageRuns:
         try:
             reservation = await self.quotas.reserve(run.tenant, None, run.pattern, items)
         except QuotaExceededError:
-            if await self._is_started(run):  # A message that comes again needs no place.
-                return
-            raise
+            if await find_execution(self.client, run.workflow_id) is None:
+                raise
+            await self._check_repeated(run, terms)  # A message that comes again needs no place.
+            return
         try:
             await start_run(self.client, self.task_queue, run, run_input, terms)
         except WorkflowAlreadyStartedError:
@@ -168,15 +169,6 @@ class MessageRuns:
             raise
         reservation.start()
         count_start(run.pattern, run.agent, run.task, run.tenant)
-
-    async def _is_started(self, run: NewRun) -> bool:
-        try:
-            await self.client.get_workflow_handle(run.workflow_id).describe()
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return False
-            raise
-        return True
 
     async def _check_repeated(self, run: NewRun, terms: RunTerms) -> None:
         memo = await (await self.client.get_workflow_handle(run.workflow_id).describe()).memo()

@@ -1,4 +1,4 @@
-"""DocumentLimits and result of reading a document, shared by the gateway and its child process."""
+"""Limits and result of reading a document, shared by the gateway and its child process."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -83,7 +83,7 @@ class RateQuotas:
             if wait > 0:
                 for other in charged:
                     await other.put_back(count)
-                _refuse(owner, quota, rate, max(1.0, wait))
+                _refuse(owner, quota, rate, wait)
             charged.append(tokens)
 
     def _find(self, owner: QuotaOwner, quota: QuotaName, rate: float) -> "_Tokens":

@@ -3,10 +3,7 @@
 import asyncio
 import time
 
-from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
-from temporalio.service import RPCError
-
-from sevenfold.adapters.agents.admission.quota_lease import RequestLease
+from sevenfold.adapters.agents.admission.quota_lease import UNANSWERED, RequestLease
 from sevenfold.adapters.temporal.cancellation import raise_if_cancelled
 from sevenfold.contracts.agents.limits import LeaseRequest, Limits
 
@@ -46,24 +43,11 @@ class TokenRequests:
             await self._request(tokens=count)
 
     async def _request(self, *, wanted: float = 0.0, tokens: float = 0.0) -> float:
-        request = LeaseRequest(
-            process=self._process_id,
-            limits=self._limits,
-            in_use=0,
-            demand=0,
-            is_calling=False,
-            tokens=tokens,
-            wanted=wanted,
-        )
+        request = LeaseRequest(process=self._process_id, limits=self._limits, tokens=tokens, wanted=wanted)
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 return (await self._request_lease(request)).wait_seconds
-        except (
-            TimeoutError,
-            RPCError,
-            WorkflowUpdateFailedError,
-            WorkflowUpdateRPCTimeoutOrCancelledError,
-        ):
+        except UNANSWERED:
             raise_if_cancelled()
             self._unanswered_until = time.monotonic() + _UNANSWERED_SECONDS
             return 0.0

@@ -12,10 +12,10 @@ from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExec
 from temporalio.common import WorkflowIDConflictPolicy
 
 from sevenfold.adapters.temporal.encoded import ActivityState, PendingActivity, has_pending_task, pending_activities
+from sevenfold.adapters.temporal.find_execution import find_execution
 from sevenfold.adapters.temporal.tenant_executions import TenantExecutions
 from sevenfold.api.access.store import TenantStore
 from sevenfold.api.dependencies import API_PREFIX, component
-from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problem_docs import PROBLEMS
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.http.strict_json import StrictJsonRoute

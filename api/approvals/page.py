@@ -7,10 +7,10 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import ValidationError
 
+from sevenfold.adapters.temporal.find_execution import find_execution
 from sevenfold.adapters.temporal.updates import UpdateTimeoutError
 from sevenfold.api.approvals.forms import FormError, read_fields, render_fields
 from sevenfold.api.http.authorization import APPROVALS_PREFIX
-from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.api.runs.approval_desk import ApprovalDesk
 from sevenfold.api.runs.approval_links import ApprovalGrant, InvalidLinkError

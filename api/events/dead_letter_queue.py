@@ -9,10 +9,11 @@ from temporalio.service import RPCError
 
 from sevenfold.adapters.access.directory import AccessDirectory
 from sevenfold.adapters.quotas.rates import RateQuotas
+from sevenfold.adapters.temporal.find_execution import find_execution
 from sevenfold.adapters.temporal.run_outcomes import fetch_outcome
 from sevenfold.adapters.temporal.run_restarts import load_input, restart_run
 from sevenfold.api.dependencies import TemporalUi
-from sevenfold.api.http.listing import find_execution, tenant_condition
+from sevenfold.api.http.listing import tenant_condition
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.http.time_params import to_query_time
 from sevenfold.contracts.events.dead_letters import IS_DEAD, LETTER_WORKFLOW_TYPES, LetterKind

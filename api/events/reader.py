@@ -7,10 +7,10 @@ from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescri
 
 from sevenfold.adapters.events.stored import load_event, load_preview
 from sevenfold.adapters.temporal.concurrency import gather_bounded
+from sevenfold.adapters.temporal.find_execution import find_execution
 from sevenfold.adapters.temporal.run_outcomes import fetch_outcome, to_run_status
 from sevenfold.api.dependencies import API_PREFIX, TemporalUi
 from sevenfold.api.events.views import EventDetail, EventLinks, EventNode, EventSummary, ReactionView
-from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.runs.views import summarize_run
 from sevenfold.contracts.events.event_driven import DISPATCH_MEMO, DispatchSummary, ReactionResult

@@ -7,22 +7,13 @@ from typing import Annotated
 
 from fastapi import Depends
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from sevenfold.adapters.temporal.concurrency import gather_bounded
 from sevenfold.adapters.temporal.errors import is_transient
+from sevenfold.adapters.temporal.find_execution import find_execution
 from sevenfold.api.dependencies import component
 from sevenfold.api.http.pagination import Cursors, invalid_cursor
-
-
-async def find_execution(client: Client, workflow_id: str) -> WorkflowExecutionDescription | None:
-    """Describes the latest execution of a workflow id; None if there is none."""
-    try:
-        return await client.get_workflow_handle(workflow_id).describe()
-    except RPCError as error:
-        if error.status != RPCStatusCode.NOT_FOUND:
-            raise
-        return None
 
 
 def tenant_condition(tenant: str | None) -> list[str]:

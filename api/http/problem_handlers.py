@@ -1,6 +1,5 @@
 """Translates every exception that leaves a handler into a problem."""
 
-import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -99,8 +98,8 @@ def list_routes(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
 def render(problem: ProblemError, identity: str | None = None) -> Response:
     """Renders the response of a problem. `identity` is the request id where there is no request yet."""
     headers = dict(problem.headers)
-    if problem.retry_after is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after)))
+    if problem.retry_after_seconds is not None:
+        headers["Retry-After"] = str(problem.retry_after_seconds)
     if identity is not None:
         headers[HEADER] = identity
     body = problem.body(identity or request_id())

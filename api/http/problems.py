@@ -1,5 +1,6 @@
 """Errors as problem+json (RFC 9457): a table of types, and one exception."""
 
+import math
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
@@ -8,7 +9,7 @@ from pydantic import Field
 
 from sevenfold.api.http.rate_limit_headers import rate_limit_headers
 from sevenfold.contracts.agents.errors import ErrorCode
-from sevenfold.contracts.agents.usage import UsageTotals
+from sevenfold.contracts.agents.usage import ExceededQuota, UsageTotals
 from sevenfold.contracts.payload import Payload
 from sevenfold.contracts.runs.run import RunError
 
@@ -166,6 +167,11 @@ class ProblemError(Exception):
         self.headers = dict(headers or {})
         self.members = members
 
+    @property
+    def retry_after_seconds(self) -> int | None:
+        """`retry_after` as clients get it: whole seconds, at least one."""
+        return None if self.retry_after is None else max(1, math.ceil(self.retry_after))
+
     def body(self, request_id: str) -> Problem:
         """Returns the response body."""
         return Problem(
@@ -191,6 +197,13 @@ def not_found(what: str) -> ProblemError:
     return ProblemError(ProblemType.NOT_FOUND, f"{what} does not exist, or is older than the retention.")
 
 
+def add_quota(problem: ProblemError, quota: ExceededQuota) -> None:
+    """Adds the quota that is used up, to the body and to the headers."""
+    problem.members["violated_policies"] = [quota.policy]
+    if problem.retry_after_seconds is not None:
+        problem.headers |= rate_limit_headers(quota, problem.retry_after_seconds)
+
+
 def run_failure(run_id: str, error: RunError) -> ProblemError:
     """Returns the problem of a failed run, for a client that waits for its result."""
     if error.pointer is not None:
@@ -201,8 +214,7 @@ def run_failure(run_id: str, error: RunError) -> ProblemError:
     if error.usage is not None:
         problem.members["usage"] = error.usage
     if error.quota is not None:
-        problem.members["violated_policies"] = [error.quota.policy]
-        problem.headers |= rate_limit_headers(error.quota, error.retry_after)
+        add_quota(problem, error.quota)
     if error.traceback is not None:
         problem.members["traceback"] = error.traceback.splitlines()
     return problem

@@ -22,8 +22,6 @@ from sevenfold.contracts.webhooks.endpoints import (
     ENDPOINTS_FULL,
 )
 
-_TESTS_RETRY_SECONDS = 5.0
-
 _PROBLEM_OF_REFUSAL = {
     TENANT_EXISTS: ProblemType.TENANT_EXISTS,
     TENANT_ERASED: ProblemType.TENANT_ERASED,
@@ -46,9 +44,9 @@ def find_refusal(error: WorkflowUpdateFailedError) -> ProblemError | None:
     """Returns the problem of a refused update; None if the workflow failed for another reason."""
     cause = error.cause
     if isinstance(cause, ApplicationError) and cause.type in _PROBLEM_OF_REFUSAL:
-        problem_type = _PROBLEM_OF_REFUSAL[cause.type]
-        retry_after = _TESTS_RETRY_SECONDS if problem_type is ProblemType.ENDPOINT_TESTS_OPEN else None
-        return ProblemError(problem_type, cause.message, retry_after=retry_after)
+        delay = cause.next_retry_delay
+        retry_after = None if delay is None else delay.total_seconds()
+        return ProblemError(_PROBLEM_OF_REFUSAL[cause.type], cause.message, retry_after=retry_after)
     return None
 
 

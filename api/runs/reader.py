@@ -14,11 +14,11 @@ from temporalio.client import (
 )
 
 from sevenfold.adapters.temporal.encoded import ActivityState, memo_names, pending_activities
+from sevenfold.adapters.temporal.find_execution import find_execution
 from sevenfold.adapters.temporal.pollers import WorkerPollers
 from sevenfold.adapters.temporal.run_outcomes import fetch_outcome, is_cancel_requested
 from sevenfold.adapters.temporal.step_store import read_steps
 from sevenfold.api.dependencies import TemporalUi
-from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problems import not_found
 from sevenfold.api.runs.approval_desk import ApprovalDesk, InputRequest
 from sevenfold.api.runs.job_items import count_items

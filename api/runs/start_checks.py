@@ -9,9 +9,9 @@ from sevenfold.adapters.agents.admission.circuit_breakers import CircuitBreakers
 from sevenfold.adapters.quotas.exceeded import QuotaExceededError
 from sevenfold.adapters.quotas.open_work import Reservation
 from sevenfold.adapters.quotas.starts import StartQuotas
+from sevenfold.adapters.temporal.find_execution import find_execution
 from sevenfold.adapters.temporal.run_starts import NewRun
 from sevenfold.api.dependencies import API_PREFIX
-from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problems import ProblemError, ProblemType
 from sevenfold.contracts.runs.run import WORKFLOW_TYPES
 

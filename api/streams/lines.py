@@ -1,7 +1,6 @@
 """A run's stream as lines for its readers, whatever the transport: chunks, resets, progress, and one end."""
 
 import json
-import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -183,8 +182,7 @@ def gone_problem(index: int) -> ProblemError:
 
 def problem_line(problem: ProblemError) -> StreamLine:
     """Returns the last line of a stream that failed."""
-    retry_after = None if problem.retry_after is None else max(1, math.ceil(problem.retry_after))
-    body = problem.body(request_id()).model_copy(update={"retry_after": retry_after})
+    body = problem.body(request_id()).model_copy(update={"retry_after": problem.retry_after_seconds})
     data = body.model_dump_json(by_alias=True, exclude_none=True).encode()
     return StreamLine(data, "error", status=body.status)
 

@@ -6,8 +6,8 @@ from pydantic import Field
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import SearchAttributeKey
 
+from sevenfold.adapters.temporal.find_execution import find_execution
 from sevenfold.api.dependencies import API_PREFIX, TemporalUi
-from sevenfold.api.http.listing import find_execution
 from sevenfold.api.http.problems import not_found
 from sevenfold.contracts.identity import (
     DELIVERY_PREFIX,

@@ -33,9 +33,9 @@ class LeaseRequest(Payload):
 
     process: str
     limits: Limits
-    in_use: int
-    demand: int
-    is_calling: bool
+    in_use: int = 0
+    demand: int = 0
+    is_calling: bool = False
     tokens: float = 0.0
     wanted: float = 0.0
     calls_per_second: float = 0.0

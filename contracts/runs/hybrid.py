@@ -79,7 +79,7 @@ class HybridInput(RunInput):
     routing: HybridRouting
 
 
-# The memo of Hybrid that holds its HybridRouting.
+# The memo of a hybrid run with its routing.
 ROUTING_MEMO = "routing"
 
 # The p95 of fewer runs is not meaningful.

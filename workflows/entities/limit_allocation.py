@@ -1,6 +1,12 @@
 """Divides limits between the processes that call. Pure functions of the request, the state and the time."""
 
+from collections.abc import Callable, Iterable
+from operator import floordiv, truediv
+from typing import TypeVar
+
 from sevenfold.contracts.agents.limits import LEASE_SECONDS, Allocation, LeaseGrant, LeaseRequest, LimitsState
+
+Number = TypeVar("Number", int, float)
 
 # With fewer slots than processes that have demand, each process holds a slot for this long.
 _TIME_SLICE_SECONDS = 2.0
@@ -112,7 +118,8 @@ def _slot_share(request: LeaseRequest, own: Allocation, others: dict[str, Alloca
     elif limit <= len(demand):
         target = 0 if _time_slice_is_over(own, underserved, now) else min(1, request.demand)
     else:
-        target = _max_min_fair_share(limit, request.demand, list(demand.values()))
+        remaining, parts = _max_min_fair_part(limit, request.demand, demand.values(), floordiv)
+        target = min(request.demand, -(-remaining // parts))
     return max(request.in_use, min(free, target)), target
 
 
@@ -123,15 +130,20 @@ def _time_slice_is_over(own: Allocation, underserved: list[Allocation], now: flo
     return any(not other.slots and other.holding_since < own.holding_since for other in underserved)
 
 
-def _max_min_fair_share(limit: int, demand: int, others: list[int]) -> int:
-    """Max-min fair allocation."""
-    remaining, parts = limit, len(others) + 1
-    for other in sorted(others):
-        if other > demand:
+def _max_min_fair_part(
+    limit: Number, own: Number, others: Iterable[Number], divide: Callable[[Number, int], Number]
+) -> tuple[Number, int]:
+    """Max-min fair allocation: returns what those who want less than `own` leave, and between how many it is divided,
+    this one included.
+    """
+    wanted = sorted(others)
+    remaining, parts = limit, len(wanted) + 1
+    for other in wanted:
+        if other > own:
             break
-        remaining -= min(other, remaining // parts)
+        remaining -= min(other, divide(remaining, parts))
         parts -= 1
-    return min(demand, -(-remaining // parts))
+    return remaining, parts
 
 
 def _rate_share(request: LeaseRequest, others: dict[str, Allocation]) -> float:
@@ -145,12 +157,6 @@ def _rate_share(request: LeaseRequest, others: dict[str, Allocation]) -> float:
     least = limit / 10
     wanted = [max(least, one.calls_per_second * _HEADROOM) for one in others.values() if one.is_calling]
     own = max(least, request.calls_per_second * _HEADROOM)
-    remaining, parts = limit, len(wanted) + 1
-    for other in sorted(wanted):
-        if other > own:
-            break
-        remaining -= min(other, remaining / parts)
-        parts -= 1
-    fair = min(own, remaining / parts)
+    remaining, parts = _max_min_fair_part(limit, own, wanted, truediv)
     unused = max(0.0, limit - own - sum(wanted))
-    return min(free, fair + unused / (len(wanted) + 1))
+    return min(free, min(own, remaining / parts) + unused / (len(wanted) + 1))

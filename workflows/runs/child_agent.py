@@ -153,7 +153,7 @@ class WorkflowAgent:
         try:
             reply = as_reply(await self._run_child(attempt))
         except (AgentRejected, ChildWorkflowError, ApplicationError, asyncio.CancelledError):
-            if self._attempts == attempt:  # Otherwise it has not begun.
+            if self._attempts == attempt:  # The child has started.
                 await self._record_usage(attempt, self._usage, has_failed=True)
             raise
         await self._record_usage(attempt, self._usage.at_least(reply.usage or _NO_REPORT), has_failed=False)

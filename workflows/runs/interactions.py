@@ -1,13 +1,12 @@
 """Publishes the end of a run as an event, for analytics and for subscriptions."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, FailureError, WorkflowAlreadyStartedError, is_cancelled_exception
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 from sevenfold.activities.events.publish import EventPublication
 from sevenfold.contracts.agents.questions import Question
@@ -16,6 +15,7 @@ from sevenfold.contracts.events.event_driven import PublishEventsInput
 from sevenfold.contracts.events.sources import INPUT_REQUIRED_TYPE, INTERACTION_TYPE_PREFIX, RUNS_SOURCE
 from sevenfold.contracts.identity import parse_public_id, parse_tenant
 from sevenfold.contracts.runs.run import WORKFLOW_TYPES, RunInput, RunStatus
+from sevenfold.workflows.runs.detached_child import start_detached_child
 from sevenfold.workflows.runs.interaction_event import InteractionEvent
 
 # A client waits for the run. What is not published by then, because Temporal or the tenant's rate of events does not
@@ -93,20 +93,11 @@ async def _publish(event_id: str, event_type: str, pattern: str, data: dict[str,
     except FailureError as failure:
         if is_cancelled_exception(failure):
             raise
-        await _publish_later(publication)
-
-
-async def _publish_later(publication: PublishEventsInput) -> None:
-    info = workflow.info()
-    (event,) = publication.events
-    with suppress(WorkflowAlreadyStartedError):  # By an execution that was reset.
-        await workflow.start_child_workflow(
+        run_workflow_id = workflow.info().workflow_id
+        await start_detached_child(
             InteractionEvent.run,
             publication,
-            id=f"{info.workflow_id}/event/{event.id}",
-            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-            memo={"run": info.workflow_id},  # By it a process that starts sees which codec key it needs.
-            static_summary=f"{event.type} of {parse_public_id(info.workflow_id)}",
-            priority=info.priority,
+            workflow_id=f"{run_workflow_id}/event/{event_id}",
+            summary=f"{event_type} of {parse_public_id(run_workflow_id)}",
+            memo={"run": run_workflow_id},
         )

@@ -1,11 +1,9 @@
 """The reply to the broker's message that started a run."""
 
-from contextlib import suppress
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.common import RetryPolicy
 
 from sevenfold.activities.events.replies import RunReplies
 from sevenfold.contracts import workflow_types
@@ -13,6 +11,7 @@ from sevenfold.contracts.identity import parse_public_id
 from sevenfold.contracts.runs.message_runs import ReplyInput
 from sevenfold.contracts.runs.run import GENERATION_MEMO, RunInput
 from sevenfold.contracts.tracing import run_context
+from sevenfold.workflows.runs.detached_child import start_detached_child
 
 _ATTEMPT_TIMEOUT = timedelta(seconds=30)
 
@@ -44,21 +43,16 @@ async def start_reply(run: RunInput) -> None:
         return
     info = workflow.info()
     to = run.reply.to or "the routes"
-    # A run that was reset replies once.
-    with suppress(WorkflowAlreadyStartedError):
-        await workflow.start_child_workflow(
-            RunReply.run,
-            ReplyInput(
-                run_workflow_id=info.workflow_id,
-                address=run.reply,
-                generation=run.generation,
-                traceparent=str(run_context(run.request_context.traceparent, info.workflow_id, info.run_id)),
-            ),
-            id=f"{info.workflow_id}/reply/{run.generation}",
-            task_queue=run.reply.task_queue,
-            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-            memo={GENERATION_MEMO: run.generation},  # By it a process that starts sees which codec key it needs.
-            static_summary=f"{parse_public_id(info.workflow_id)} to {run.reply.broker}: {to}"[:200],
-            priority=info.priority,
-        )
+    await start_detached_child(
+        RunReply.run,
+        ReplyInput(
+            run_workflow_id=info.workflow_id,
+            address=run.reply,
+            generation=run.generation,
+            traceparent=str(run_context(run.request_context.traceparent, info.workflow_id, info.run_id)),
+        ),
+        workflow_id=f"{info.workflow_id}/reply/{run.generation}",
+        task_queue=run.reply.task_queue,
+        summary=f"{parse_public_id(info.workflow_id)} to {run.reply.broker}: {to}"[:200],
+        memo={GENERATION_MEMO: run.generation},
+    )

@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.common import WorkflowIDReusePolicy
-from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
+from temporalio.exceptions import FailureError
 
 from sevenfold.contracts.agents.interface import Progress
 from sevenfold.contracts.agents.questions import Question
@@ -23,6 +22,7 @@ from sevenfold.contracts.webhooks.delivery import (
     WebhookEvent,
     updates_workflow_id,
 )
+from sevenfold.workflows.runs.detached_child import start_detached_child
 from sevenfold.workflows.webhooks.delivery import start_delivery
 from sevenfold.workflows.webhooks.updates import WebhookUpdates, progress_interval
 
@@ -110,27 +110,21 @@ class RunWebhookDeliveries:
     async def _start_updates(self) -> None:
         info = workflow.info()
         assert self._webhook is not None, "checked by the caller"  # noqa: S101
-        # A run that was reset has one already.
-        with suppress(WorkflowAlreadyStartedError):
-            await workflow.start_child_workflow(
-                WebhookUpdates.run,
-                UpdatesInput(
-                    run_workflow_id=info.workflow_id,
-                    webhook=self._webhook,
-                    deadline=self._deadline,
-                    generation=self._generation,
-                    sequence=self._earlier_sequence,
-                    traceparent=self._traceparent,
-                ),
-                id=updates_workflow_id(info.workflow_id, self._generation),
-                task_queue=self._webhook.task_queue,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-                # By its memo a process that starts sees which codec key it needs.
-                memo={GENERATION_MEMO: self._generation},
-                static_summary=f"updates to {self._webhook.host}",
-                priority=info.priority,
-            )
+        await start_detached_child(
+            WebhookUpdates.run,
+            UpdatesInput(
+                run_workflow_id=info.workflow_id,
+                webhook=self._webhook,
+                deadline=self._deadline,
+                generation=self._generation,
+                sequence=self._earlier_sequence,
+                traceparent=self._traceparent,
+            ),
+            workflow_id=updates_workflow_id(info.workflow_id, self._generation),
+            task_queue=self._webhook.task_queue,
+            summary=f"updates to {self._webhook.host}",
+            memo={GENERATION_MEMO: self._generation},
+        )
 
     async def _finish_updates(self, starting: asyncio.Task[None]) -> bool:
         """Returns False if there is no `WebhookUpdates` any more: an operator or its deadline has ended it."""

@@ -40,6 +40,7 @@ from sevenfold.contracts.webhooks.endpoints import (
     endpoint_memos,
 )
 
+_TESTS_RETRY_DELAY = timedelta(seconds=5)
 _TEST_TIMEOUT = timedelta(seconds=25)
 _HEARTBEAT_TIMEOUT = timedelta(seconds=8)
 
@@ -179,6 +180,7 @@ class WebhookEndpoints:
                 f"{MAX_OPEN_TESTS} tests of the tenant's endpoints are under way. Send the request again when one "
                 "has ended.",
                 type=ENDPOINT_TESTS_OPEN,
+                next_retry_delay=_TESTS_RETRY_DELAY,
             )
 
     @workflow.signal(name="record_result", description="A delivery failed, or was accepted after failures.")

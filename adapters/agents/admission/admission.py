@@ -32,10 +32,10 @@ from sevenfold.contracts.agents.limits import LeaseGrant, LeaseRequest, Limits, 
 from sevenfold.contracts.agents.questions import InputRequired
 from sevenfold.contracts.runs.streams import StreamClosedError, StreamLogError
 
-# Errors that count as failures of the agent in its circuit breaker: it did not answer.
 # The burst of an agent's rate, in seconds of it.
 _BURST_SECONDS = 0.1
 
+# Errors that count as failures of the agent in its circuit breaker: it did not answer.
 _FAILURE_ERRORS = (AgentFailed, AgentUnavailable)
 
 

@@ -26,6 +26,9 @@ log = structlog.get_logger(__name__)
 
 RequestLease = Callable[[LeaseRequest], Awaitable[LeaseGrant]]
 
+# What a request raises that no worker or no server has answered.
+UNANSWERED = (TimeoutError, RPCError, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError)
+
 # Renewal intervals in seconds: normal, with unmet demand, and the minimum.
 _RENEW_SECONDS, _RENEW_UNMET_SECONDS, _MIN_RENEW_SECONDS = 2.0, 0.5, 0.1
 
@@ -33,7 +36,7 @@ _RENEW_SECONDS, _RENEW_UNMET_SECONDS, _MIN_RENEW_SECONDS = 2.0, 0.5, 0.1
 # within this time: its first calls wait for it rather than fail.
 _JOIN_SECONDS = 3.5
 
-# A lease that no call uses for this long is not renewed and expires.
+# A lease that no call uses for this long is not renewed: it expires, or is given back if it has a rate.
 _IDLE_SECONDS = 5.0
 
 _MIN_RETRY, _MAX_RETRY = 1.0, 30.0
@@ -161,11 +164,8 @@ class QuotaLease:
     async def _give_back(self) -> None:
         """Ends the lease. If the workflow cannot be reached, it expires."""
         self._expires_at = 0.0
-        tokens = self._bucket.empty()
-        nothing = LeaseRequest(
-            process=self._process_id, limits=self._limits, in_use=0, demand=0, is_calling=False, tokens=tokens
-        )
-        with suppress(TimeoutError, RPCError, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError):
+        nothing = LeaseRequest(process=self._process_id, limits=self._limits, tokens=self._bucket.empty())
+        with suppress(*UNANSWERED):
             await asyncio.wait_for(self._request_lease(nothing), _GIVE_BACK_SECONDS)
 
     def seconds_until_token(self) -> float:
@@ -287,7 +287,7 @@ class QuotaLease:
             self._bucket.empty()  # They are given back.
         try:
             grant = await self._request_lease(request)
-        except (RPCError, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
+        except UNANSWERED as error:
             raise_if_cancelled()
             log.warning("renewing a quota lease failed", error=str(error))
             return
